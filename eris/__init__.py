@@ -1,0 +1,96 @@
+"""ERIS: the Encoding for Robust Immutable Storage, version 1.0.0.
+
+Content becomes uniformly sized, encrypted, content-addressed blocks that anybody may keep and pass
+on, and one read capability that makes them content again.
+
+In memory:
+
+```python
+capability, blocks = eris.encode(b"Hail ERIS!")
+content = eris.decode(capability, blocks)
+```
+
+Over a store, from bytes or a file object:
+
+```python
+store = eris.MemoryStore()
+capability = await eris.put_content(store, open("photo.jpg", "rb"))
+content = await eris.get_content(store, capability)
+```
+"""
+
+from eris.capability import ReadCapability, format_block_urn, parse_reference
+from eris.crypto import reference_of
+from eris.decode import Decoder, decode
+from eris.encode import Encoder, encode
+from eris.errors import (
+    BlockNotFound,
+    ContentError,
+    CorruptBlock,
+    ErisError,
+    InvalidCapability,
+    InvalidKey,
+    InvalidNode,
+    InvalidPadding,
+    StoreError,
+    StoreRefused,
+    StoreUnavailable,
+)
+from eris.model import (
+    BlockSize,
+    ConvergenceSecret,
+    EncodedBlock,
+    Key,
+    Reference,
+    ReferenceKeyPair,
+    choose_block_size,
+)
+from eris.store import BlockReader, BlockWriter, FallbackStore, MemoryStore, NullStore
+from eris.transfer import (
+    check_content,
+    content_length,
+    get_content,
+    put_content,
+    read_content,
+    stream_content,
+)
+
+__all__ = [
+    "BlockNotFound",
+    "BlockReader",
+    "BlockSize",
+    "BlockWriter",
+    "ContentError",
+    "ConvergenceSecret",
+    "CorruptBlock",
+    "Decoder",
+    "EncodedBlock",
+    "Encoder",
+    "ErisError",
+    "FallbackStore",
+    "InvalidCapability",
+    "InvalidKey",
+    "InvalidNode",
+    "InvalidPadding",
+    "Key",
+    "MemoryStore",
+    "NullStore",
+    "ReadCapability",
+    "Reference",
+    "ReferenceKeyPair",
+    "StoreError",
+    "StoreRefused",
+    "StoreUnavailable",
+    "check_content",
+    "choose_block_size",
+    "content_length",
+    "decode",
+    "encode",
+    "format_block_urn",
+    "get_content",
+    "parse_reference",
+    "put_content",
+    "read_content",
+    "reference_of",
+    "stream_content",
+]

@@ -1,0 +1,247 @@
+"""Blocks to content: a value with state that says what it wants and checks what it is given.
+
+The tree is walked one level at a time, all levels at once: each level has a queue of pairs that
+are known but not asked for. A node is asked for as soon as the level below runs low, so that a
+caller with a window of requests in flight never waits for an internal node in the middle. Answers
+are taken in the order of the questions, so leaves come out as content, in order, unbuffered.
+
+Memory: at each level at most the look-ahead plus one node's pairs, whatever the content's length.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from eris import node
+from eris.capability import ReadCapability
+from eris.crypto import content_key, decrypt, reference_of
+from eris.errors import BlockNotFound, CorruptBlock, InvalidKey, InvalidNode
+from eris.model import PAIR_SIZE, REFERENCE_SIZE, BlockSize, Reference
+
+__all__ = ["DEFAULT_LOOKAHEAD", "Decoder", "check_block", "decode", "open_node"]
+
+DEFAULT_LOOKAHEAD: Final = 64
+
+
+class _Wanted(NamedTuple):
+    """A node that is known but not received: where it is, how to read it, where it belongs."""
+
+    reference: Reference
+    key: bytes
+    level: int
+    first_leaf: int
+    rightmost: bool
+
+
+def check_block(reference: bytes, block: bytes, block_size: BlockSize) -> None:
+    """Check that `block` is what `reference` names, of the expected size.
+
+    Raises: CorruptBlock.
+    """
+    if len(block) != block_size:
+        raise CorruptBlock(reference, size=len(block), expected_size=int(block_size))
+    if reference_of(block) != reference:
+        raise CorruptBlock(reference)
+
+
+def open_node(
+    block: bytes,
+    reference: bytes,
+    key: bytes,
+    level: int,
+    *,
+    is_root: bool,
+    rightmost: bool,
+) -> tuple[bytes, int]:
+    """Decrypt and check an internal node whose block was checked; returns (plaintext, pairs).
+
+    The standard demands the key check for the root only; it holds for every node of valid content
+    and is made everywhere. Likewise the shape: an encoder fills every node but the rightmost of
+    each level, and a root holds two pairs at least. Without this a tree could mean one content
+    when read from the start and another when read by offset.
+    Raises: InvalidKey, InvalidNode.
+    """
+    plain = decrypt(block, key, level)
+    if content_key(plain) != key:
+        raise InvalidKey(reference, level)
+    pairs = node.count_pairs(plain)
+    if not rightmost and pairs * PAIR_SIZE != len(plain):
+        raise InvalidNode("it is not full, and not the last of its level")
+    if is_root and pairs == 1:
+        raise InvalidNode("the root holds a single pair")
+    return plain, pairs
+
+
+class Decoder:
+    """Decode one content, or the part of it from byte `start` up to `stop`.
+
+    ```python
+    decoder = Decoder(capability)
+    while wanted := decoder.wanted():
+        content = decoder.receive(blocks[wanted[0]])
+    ```
+
+    `wanted(limit)` hands out references, each once; `receive(block)` takes the block of the oldest
+    reference handed out and not answered. A caller with many requests in flight asks for as many as
+    it likes and answers them in that order. `lookahead` is how many leaves should be known ahead of
+    the last one handed out: the caller's window. A range beyond the end of the content is cut off.
+    """
+
+    def __init__(
+        self,
+        capability: ReadCapability,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        lookahead: int = DEFAULT_LOOKAHEAD,
+    ) -> None:
+        if start < 0 or (stop is not None and stop < start):
+            raise ValueError(f"not a range of bytes: {start} to {stop}")
+        size = int(capability.block_size)
+        self.block_size = capability.block_size
+        self._size = size
+        self._arity = capability.block_size.arity
+        self._root_level = capability.level
+        self._start, self._stop = start, stop
+        self._first_leaf = start // size
+        self._leaf_stop = None if stop is None else -(-stop // size)
+        # _runway[k]: pairs of level k known, or coming with nodes already asked for.
+        # _targets[k]: below how many of them another node of level k + 1 is asked for.
+        self._known: list[deque[_Wanted]] = [deque() for _ in range(capability.level + 1)]
+        self._runway = [0] * (capability.level + 1)
+        self._targets = [lookahead // self._arity**k for k in range(capability.level + 1)]
+        self._asked: deque[_Wanted] = deque()
+        self._next_leaf = self._first_leaf
+        if stop is None or stop > start:
+            root = _Wanted(capability.root.reference, capability.root.key, capability.level, 0, True)
+            self._known[-1].append(root)
+            self._runway[-1] = 1
+
+    @property
+    def done(self) -> bool:
+        """Whether everything was received."""
+        return not self._asked and not any(self._known)
+
+    def wanted(self, limit: int = 1) -> list[Reference]:
+        """Hand out up to `limit` more references.
+
+        Empty when all is handed out, or when what comes next is not known before an answer.
+        """
+        handed: list[Reference] = []
+        known, runway, asked = self._known, self._runway, self._asked
+        while len(handed) < limit:
+            level = self._choose_level()
+            queue = known[level]
+            if not queue:
+                break
+            # Leaves go in runs: how many until the choice may fall differently.
+            run = 1
+            if level == 0:
+                run = min(limit - len(handed), len(queue), max(1, runway[0] - self._targets[0]))
+            for _ in range(run):
+                item = queue.popleft()
+                asked.append(item)
+                handed.append(item.reference)
+            runway[level] -= run
+            if level:
+                runway[level - 1] += self._arity
+        return handed
+
+    def receive(self, block: bytes) -> bytes:
+        """Take the block of the oldest unanswered reference; returns the content it completes.
+
+        Internal nodes complete none. After an error the decoder stands as if the block, and what
+        lies under it, were not part of the content: a verifier can go on.
+        Raises: CorruptBlock, InvalidKey, InvalidNode, InvalidPadding; ValueError, if nothing was
+        asked for.
+        """
+        item = self._take()
+        reference, key, level, _, rightmost = item
+        if len(block) != self._size:
+            raise CorruptBlock(reference, size=len(block), expected_size=self._size)
+        if reference_of(block) != reference:
+            raise CorruptBlock(reference)
+        if level:
+            self._expand(item, block)
+            return b""
+        leaf = decrypt(block, key, 0)
+        if rightmost:
+            leaf = node.unpad(leaf)
+        if item.first_leaf == self._first_leaf or item.first_leaf + 1 == self._leaf_stop:
+            return self._trim(leaf, item.first_leaf * self._size)
+        return leaf
+
+    def skip(self) -> Reference:
+        """Give up the oldest unanswered reference; returns it. What lies under it is left out.
+
+        Raises: ValueError, if nothing was asked for.
+        """
+        return self._take().reference
+
+    def _take(self) -> _Wanted:
+        if not self._asked:
+            raise ValueError("no block was asked for")
+        item = self._asked.popleft()
+        if item.level:
+            # What was expected of this node is counted anew if and when it is expanded.
+            self._runway[item.level - 1] -= self._arity
+        return item
+
+    def _choose_level(self) -> int:
+        """The level to ask next: the highest one whose children run low, else the leaves."""
+        known, runway, targets = self._known, self._runway, self._targets
+        for level in range(self._root_level, 0, -1):
+            if runway[level - 1] <= targets[level - 1] and known[level]:
+                return level
+        return 0
+
+    def _expand(self, item: _Wanted, block: bytes) -> None:
+        reference, key, level, first_leaf, rightmost = item
+        plain, pairs = open_node(
+            block,
+            reference,
+            key,
+            level,
+            is_root=level == self._root_level,
+            rightmost=rightmost,
+        )
+        span = self._arity ** (level - 1)
+        first = max(0, (self._first_leaf - first_leaf) // span)
+        last = pairs
+        if self._leaf_stop is not None:
+            last = min(pairs, -(-(self._leaf_stop - first_leaf) // span))
+        queue = self._known[level - 1]
+        for index in range(first, last):
+            at = index * PAIR_SIZE
+            middle = at + REFERENCE_SIZE
+            queue.append(
+                _Wanted(
+                    Reference(plain[at:middle]),
+                    plain[middle : at + PAIR_SIZE],
+                    level - 1,
+                    first_leaf + index * span,
+                    rightmost and index == pairs - 1,
+                )
+            )
+        self._runway[level - 1] += max(0, last - first)
+
+    def _trim(self, content: bytes, offset: int) -> bytes:
+        stop = len(content) if self._stop is None else max(0, self._stop - offset)
+        return content[max(0, self._start - offset) : stop]
+
+
+def decode(capability: ReadCapability, blocks: Mapping[Reference, bytes]) -> bytes:
+    """Decode content whose blocks are at hand; returns all of it.
+
+    Raises: BlockNotFound, ContentError.
+    """
+    decoder = Decoder(capability)
+    pieces = []
+    while wanted := decoder.wanted():
+        block = blocks.get(wanted[0])
+        if block is None:
+            raise BlockNotFound(wanted[0])
+        pieces.append(decoder.receive(block))
+    return b"".join(pieces)

@@ -1,0 +1,158 @@
+"""Content to blocks: a value with state, fed with bytes, handing out blocks. No I/O.
+
+Each full leaf is encrypted at once and leaves behind 64 bytes, its reference-key pair, in the list
+of its level. A list that is full becomes an internal node, whose own pair goes one level up. So
+memory is one partial leaf and one partial node a level, however long the content.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from eris import node
+from eris.capability import ReadCapability
+from eris.crypto import Buffer, encrypt_leaf, encrypt_node
+from eris.model import (
+    NULL_CONVERGENCE_SECRET,
+    REFERENCE_SIZE,
+    BlockSize,
+    ConvergenceSecret,
+    EncodedBlock,
+    Key,
+    Reference,
+    ReferenceKeyPair,
+    choose_block_size,
+)
+
+__all__ = ["Encoder", "encode"]
+
+
+class Encoder:
+    """Encode one content.
+
+    ```python
+    encoder = Encoder(BlockSize.LARGE)
+    for reference, block in encoder.feed(data): ...
+    for reference, block in encoder.finish(): ...
+    encoder.read_capability.to_urn()
+    ```
+
+    Blocks come out in the order in which they are made: leaves in content order, an internal node
+    right after its last child. Equal content gives equal blocks, which come out each time.
+    Source: ERIS 1.0.0, "Encoding".
+    """
+
+    def __init__(
+        self,
+        block_size: BlockSize,
+        convergence_secret: ConvergenceSecret = NULL_CONVERGENCE_SECRET,
+    ) -> None:
+        self.block_size = block_size
+        self.content_length = 0
+        self._size = int(block_size)
+        self._secret = bytes(convergence_secret)
+        self._tail = bytearray()
+        # For each level of nodes, the pairs that no node of the level above holds yet.
+        self._levels: list[bytearray] = [bytearray()]
+        self._capability: ReadCapability | None = None
+
+    @property
+    def read_capability(self) -> ReadCapability:
+        """The capability of the whole content.
+
+        Raises: ValueError, before `finish()`.
+        """
+        if self._capability is None:
+            raise ValueError("the content is not finished yet")
+        return self._capability
+
+    def feed(self, data: Buffer) -> list[EncodedBlock]:
+        """Take the next bytes of the content, any number; returns the blocks they completed.
+
+        Raises: ValueError, after `finish()`.
+        """
+        if self._capability is not None:
+            raise ValueError("the content is finished already")
+        self.content_length += len(data)
+        out: list[EncodedBlock] = []
+        tail, size = self._tail, self._size
+        view = memoryview(data)
+        if tail:
+            missing = size - len(tail)
+            tail += view[:missing]
+            if len(tail) < size:
+                return out
+            view = view[missing:]
+            self._add_leaves(memoryview(bytes(tail)), out)
+            tail.clear()
+        whole = len(view) - len(view) % size
+        if whole:
+            self._add_leaves(view[:whole], out)
+        tail += view[whole:]
+        return out
+
+    def finish(self) -> list[EncodedBlock]:
+        """Pad the last leaf, close the tree; returns the last blocks and fixes the capability.
+
+        Raises: ValueError, if called twice.
+        """
+        if self._capability is not None:
+            raise ValueError("the content is finished already")
+        out: list[EncodedBlock] = []
+        self._add_leaves(memoryview(node.pad(self._tail, self._size)), out)
+        self._tail.clear()
+        # Upwards: the one pair left on the top level is the root; a level with pairs goes into a
+        # node even if it has only one; an empty level (its last node was full) is passed.
+        level = 0
+        while level < len(self._levels) - 1 or len(self._levels[level]) > node.PAIR_SIZE:
+            if self._levels[level]:
+                self._close_node(level, out)
+            level += 1
+        pair = bytes(self._levels[level])
+        self._capability = ReadCapability(
+            self.block_size,
+            level,
+            ReferenceKeyPair(Reference(pair[:REFERENCE_SIZE]), Key(pair[REFERENCE_SIZE:])),
+        )
+        self._levels.clear()
+        return out
+
+    def _add_leaves(self, leaves: memoryview, out: list[EncodedBlock]) -> None:
+        size, secret, pairs = self._size, self._secret, self._levels[0]
+        for start in range(0, len(leaves), size):
+            reference, key, block = encrypt_leaf(leaves[start : start + size], secret)
+            out.append(cast(EncodedBlock, (reference, block)))
+            pairs += reference
+            pairs += key
+            if len(pairs) == size:
+                self._close_node(0, out)
+
+    def _close_node(self, level: int, out: list[EncodedBlock]) -> None:
+        """Make the pairs of `level` a node of the level above."""
+        pairs = self._levels[level]
+        if level + 1 == len(self._levels):
+            self._levels.append(bytearray())
+        above = self._levels[level + 1]
+        reference, key, block = encrypt_node(bytes(pairs).ljust(self._size, b"\0"), level + 1)
+        pairs.clear()
+        out.append(EncodedBlock(reference, block))
+        above += reference
+        above += key
+        if len(above) == self._size:
+            self._close_node(level + 1, out)
+
+
+def encode(
+    content: Buffer,
+    *,
+    block_size: BlockSize | None = None,
+    convergence_secret: ConvergenceSecret = NULL_CONVERGENCE_SECRET,
+) -> tuple[ReadCapability, dict[Reference, bytes]]:
+    """Encode bytes in memory; returns the capability and the blocks by reference.
+
+    Without `block_size`, 1 KiB for content below 16 KiB, else 32 KiB.
+    """
+    encoder = Encoder(block_size or choose_block_size(len(content)), convergence_secret)
+    blocks = dict(encoder.feed(content))
+    blocks.update(encoder.finish())
+    return encoder.read_capability, blocks

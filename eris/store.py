@@ -1,0 +1,113 @@
+"""The store port, and the store in memory.
+
+A store gets and puts blocks. Its promises:
+
+* `put` is idempotent, and a stored block is never rewritten or altered;
+* `get` returns exactly `block_size` bytes or raises; whoever decodes checks the reference, so a
+  store need not;
+* both return an awaitable and may have begun the work before it is awaited: a store on the network
+  sends the request at once. Calling many and awaiting them in order is how requests are kept in
+  flight.
+
+Cancelling an awaitable withdraws interest; it neither fails nor disturbs other requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable
+from typing import Protocol, runtime_checkable
+
+from eris.crypto import reference_of
+from eris.errors import BlockNotFound, CorruptBlock, StoreError
+from eris.model import BlockSize, Reference
+
+__all__ = ["BlockReader", "BlockWriter", "FallbackStore", "MemoryStore", "NullStore"]
+
+
+@runtime_checkable
+class BlockReader(Protocol):
+    """A store that one can read from."""
+
+    def get(self, reference: Reference, block_size: BlockSize) -> Awaitable[bytes]:
+        """Fetch the block of a reference.
+
+        Raises (when awaited): BlockNotFound, CorruptBlock if the store has a block of another
+        size, StoreError.
+        """
+
+
+@runtime_checkable
+class BlockWriter(BlockReader, Protocol):
+    """A store that one can also write to."""
+
+    def put(self, reference: Reference, block: bytes) -> Awaitable[None]:
+        """Keep a block, 1024 or 32768 bytes; `reference` must be its reference.
+
+        The block is kept, as safely as this store keeps anything, when the awaitable is done.
+        Raises (when awaited): CorruptBlock, StoreError.
+        """
+
+
+class MemoryStore:
+    """A complete store in a dict: for tests, and for content that need not outlive the process."""
+
+    def __init__(self, blocks: Iterable[bytes] = ()) -> None:
+        self._blocks: dict[Reference, bytes] = {reference_of(block): block for block in blocks}
+
+    async def get(self, reference: Reference, block_size: BlockSize) -> bytes:
+        """Fetch a block."""
+        block = self._blocks.get(reference)
+        if block is None:
+            raise BlockNotFound(reference)
+        if len(block) != block_size:
+            raise CorruptBlock(reference, size=len(block), expected_size=int(block_size))
+        return block
+
+    async def put(self, reference: Reference, block: bytes) -> None:
+        """Keep a block, having checked that it is one and has this reference."""
+        if len(block) not in (BlockSize.SMALL, BlockSize.LARGE) or reference_of(block) != reference:
+            raise CorruptBlock(reference)
+        self._blocks.setdefault(reference, block)
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def __contains__(self, reference: object) -> bool:
+        return reference in self._blocks
+
+
+class NullStore:
+    """Takes every block and keeps none: for computing a capability only."""
+
+    async def get(self, reference: Reference, block_size: BlockSize) -> bytes:
+        """Find nothing."""
+        raise BlockNotFound(reference)
+
+    async def put(self, reference: Reference, block: bytes) -> None:
+        """Forget the block."""
+
+
+class FallbackStore:
+    """Several stores as one: each is asked in order until one has the block; none is written to."""
+
+    def __init__(self, stores: Iterable[BlockReader]) -> None:
+        self._stores = tuple(stores)
+        if not self._stores:
+            raise ValueError("no store to ask")
+
+    async def get(self, reference: Reference, block_size: BlockSize) -> bytes:
+        """Fetch a block from the first store that has it.
+
+        A store that is unavailable is passed over too; if none has the block but one could not be
+        asked, its error is raised, since the block may be there.
+        """
+        failure: Exception | None = None
+        for store in self._stores:
+            try:
+                return await store.get(reference, block_size)
+            except BlockNotFound as error:
+                failure = failure or error
+            except (StoreError, CorruptBlock) as error:
+                failure = error
+        assert failure is not None
+        raise failure

@@ -1,0 +1,328 @@
+"""Pumps between the codec and a store: a window of requests in flight, in reading order.
+
+The codec says which blocks it made or wants; the store brings them. A pump keeps up to `window`
+requests going, awaits them oldest first, and so needs memory for the window only. Content that is
+read from a file is read and encrypted in a worker thread, one step ahead of the sending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
+from contextlib import aclosing
+from types import TracebackType
+from typing import BinaryIO, Final, NamedTuple, Self, cast
+
+from eris import node
+from eris.capability import ReadCapability
+from eris.crypto import Buffer, decrypt
+from eris.decode import Decoder, check_block, open_node
+from eris.encode import Encoder
+from eris.errors import BlockNotFound, ContentError, CorruptBlock, ErisError
+from eris.model import (
+    NULL_CONVERGENCE_SECRET,
+    SMALL_CONTENT_LIMIT,
+    BlockSize,
+    ConvergenceSecret,
+    EncodedBlock,
+    Reference,
+    choose_block_size,
+)
+from eris.store import BlockReader, BlockWriter
+
+__all__ = [
+    "DEFAULT_WINDOW",
+    "CheckedBlock",
+    "Source",
+    "check_content",
+    "content_length",
+    "get_content",
+    "put_content",
+    "read_content",
+    "stream_content",
+]
+
+DEFAULT_WINDOW: Final = 64
+"""Requests in flight. At 32 KiB blocks this is 2 MiB, enough for 100 ms at 160 Mbit/s."""
+
+# How much is read and encrypted in one step: some milliseconds of work, and far more than a thread
+# switch costs.
+_STEP: Final = 1024 * 1024
+
+Source = Buffer | BinaryIO | AsyncIterable[bytes]
+"""What content can be encoded from."""
+
+
+class CheckedBlock(NamedTuple):
+    """One block of a content that was checked, and what is wrong with it, if anything."""
+
+    reference: Reference
+    error: BlockNotFound | ContentError | None
+
+
+async def put_content(
+    store: BlockWriter,
+    source: Source,
+    *,
+    block_size: BlockSize | None = None,
+    convergence_secret: ConvergenceSecret = NULL_CONVERGENCE_SECRET,
+    window: int = DEFAULT_WINDOW,
+) -> ReadCapability:
+    """Encode content into a store; returns its read capability when all blocks are kept.
+
+    `source` is bytes, a binary file object (read from where it stands, in a worker thread), or an
+    asynchronous iterable of bytes. Without `block_size` the size follows from the length: 1 KiB
+    for content below 16 KiB, else 32 KiB.
+    Raises: StoreError; whatever reading the source raises.
+    """
+    if isinstance(source, bytes | bytearray | memoryview):
+        # Small content is not worth a thread switch.
+        encoder = Encoder(block_size or choose_block_size(len(source)), convergence_secret)
+        async with _PutWindow(store, window) as puts:
+            for start in range(0, len(source), _STEP):
+                await puts.add(encoder.feed(memoryview(source)[start : start + _STEP]))
+            await puts.add(encoder.finish())
+        return encoder.read_capability
+    pieces = _Pieces(source)
+    head = await pieces.read_head()
+    encoder = Encoder(block_size or choose_block_size(len(head)), convergence_secret)
+    async with _PutWindow(store, window) as puts:
+        step = asyncio.ensure_future(asyncio.to_thread(encoder.feed, head))
+        try:
+            while True:
+                blocks = await step
+                if pieces.ended:
+                    break
+                step = asyncio.ensure_future(pieces.next(encoder))
+                await puts.add(blocks)
+        finally:
+            # The step works on the source and the encoder: it must not outlive this call.
+            await asyncio.wait([step])
+        await puts.add(blocks)
+        await puts.add(encoder.finish())
+    return encoder.read_capability
+
+
+async def get_content(
+    store: BlockReader, capability: ReadCapability, *, window: int = DEFAULT_WINDOW
+) -> bytes:
+    """Decode a whole content into memory.
+
+    Raises: BlockNotFound, ContentError, StoreError.
+    """
+    async with aclosing(stream_content(store, capability, window=window)) as pieces:
+        return b"".join([piece async for piece in pieces])
+
+
+async def read_content(
+    store: BlockReader,
+    capability: ReadCapability,
+    offset: int,
+    length: int,
+    *,
+    window: int = DEFAULT_WINDOW,
+) -> bytes:
+    """Read up to `length` bytes from `offset`, fetching only the blocks on the way.
+
+    Shorter where the content ends.
+    Raises: BlockNotFound, ContentError, StoreError.
+    """
+    pieces = stream_content(store, capability, start=offset, stop=offset + length, window=window)
+    async with aclosing(pieces):
+        return b"".join([piece async for piece in pieces])
+
+
+async def stream_content(
+    store: BlockReader,
+    capability: ReadCapability,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+    window: int = DEFAULT_WINDOW,
+) -> AsyncIterator[bytes]:
+    """Decode content piece by piece, in order, from byte `start` up to `stop`.
+
+    Close the iterator (`contextlib.aclosing`) if it is not read to its end.
+    Raises: BlockNotFound with the position of the block, ContentError, StoreError.
+    """
+    decoder = Decoder(capability, start=start, stop=stop, lookahead=window)
+    in_flight: deque[asyncio.Future[bytes]] = deque()
+    received = 0
+    try:
+        while True:
+            _fill(in_flight, decoder, store, window)
+            if not in_flight:
+                return
+            # Awaited where it stands, so that an interruption finds it in the queue.
+            block = await in_flight[0]
+            in_flight.popleft()
+            content = decoder.receive(block)
+            received += 1
+            if content:
+                yield content
+    except BlockNotFound as error:
+        total = await _count_blocks(store, capability)
+        raise BlockNotFound(error.reference, position=received + 1, total=total) from error
+    finally:
+        _withdraw(in_flight)
+
+
+async def check_content(
+    store: BlockReader, capability: ReadCapability, *, window: int = DEFAULT_WINDOW
+) -> AsyncIterator[CheckedBlock]:
+    """Check every block of a content that can be found, and go on after what is missing or bad.
+
+    Blocks under a missing or bad internal node are not known and not reported.
+    Raises: StoreError.
+    """
+    decoder = Decoder(capability, lookahead=window)
+    in_flight: deque[asyncio.Future[bytes]] = deque()
+    asked: deque[Reference] = deque()
+    try:
+        while True:
+            asked.extend(_fill(in_flight, decoder, store, window))
+            if not in_flight:
+                return
+            reference = asked.popleft()
+            failure: BlockNotFound | ContentError | None = None
+            try:
+                block = await in_flight[0]
+            except (BlockNotFound, CorruptBlock) as error:
+                decoder.skip()
+                failure = error
+            else:
+                try:
+                    decoder.receive(block)
+                except ContentError as error:
+                    failure = error
+            in_flight.popleft()
+            yield CheckedBlock(reference, failure)
+    finally:
+        _withdraw(in_flight)
+
+
+async def content_length(store: BlockReader, capability: ReadCapability) -> int:
+    """Find the length of a content in bytes: one block a level, down the right edge of the tree.
+
+    Raises: BlockNotFound, ContentError, StoreError.
+    """
+    block_size = capability.block_size
+    reference, key = capability.root
+    leaves_before = 0
+    for level in range(capability.level, -1, -1):
+        block = await store.get(reference, block_size)
+        check_block(reference, block, block_size)
+        if level == 0:
+            break
+        plain, pairs = open_node(
+            block, reference, key, level, is_root=level == capability.level, rightmost=True
+        )
+        reference, key = node.unpack_node(plain)[-1]
+        leaves_before += (pairs - 1) * block_size.arity ** (level - 1)
+    return leaves_before * block_size + len(node.unpad(decrypt(block, key, 0)))
+
+
+async def _count_blocks(store: BlockReader, capability: ReadCapability) -> int | None:
+    try:
+        length = await content_length(store, capability)
+    except ErisError:
+        return None
+    return node.block_count(length, capability.block_size)
+
+
+def _fill(
+    in_flight: deque[asyncio.Future[bytes]], decoder: Decoder, store: BlockReader, window: int
+) -> list[Reference]:
+    """Ask for more once half the window is free: asking in runs is cheaper than one by one."""
+    if len(in_flight) > window // 2:
+        return []
+    wanted = decoder.wanted(window - len(in_flight))
+    for reference in wanted:
+        in_flight.append(asyncio.ensure_future(store.get(reference, decoder.block_size)))
+    return wanted
+
+
+def _withdraw(futures: Iterable[asyncio.Future[bytes] | asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.cancel() and not future.cancelled():
+            # Already failed: look at the exception, or asyncio complains that nobody did.
+            future.exception()
+
+
+class _PutWindow:
+    """Puts in flight; leaving the context waits for all, or withdraws them after an error."""
+
+    def __init__(self, store: BlockWriter, window: int) -> None:
+        self._store = store
+        self._window = window
+        self._in_flight: deque[asyncio.Future[None]] = deque()
+
+    async def add(self, blocks: Iterable[EncodedBlock]) -> None:
+        in_flight, put = self._in_flight, self._store.put
+        for reference, block in blocks:
+            if len(in_flight) >= self._window:
+                await in_flight[0]
+                in_flight.popleft()
+            awaitable: Awaitable[None] = put(reference, block)
+            in_flight.append(asyncio.ensure_future(awaitable))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            while kind is None and self._in_flight:
+                await self._in_flight[0]
+                self._in_flight.popleft()
+        finally:
+            _withdraw(self._in_flight)
+
+
+class _Pieces:
+    """Reads a file object or an asynchronous iterable in steps."""
+
+    def __init__(self, source: BinaryIO | AsyncIterable[bytes]) -> None:
+        self.ended = False
+        self._file: BinaryIO | None = None
+        if hasattr(source, "read"):
+            self._file = cast(BinaryIO, source)
+        else:
+            self._items = aiter(cast(AsyncIterable[bytes], source))
+
+    async def read_head(self) -> bytes:
+        """Read enough to know whether the content is small."""
+        head = b""
+        while len(head) < SMALL_CONTENT_LIMIT and not self.ended:
+            head += await self._read()
+        return head
+
+    async def next(self, encoder: Encoder) -> list[EncodedBlock]:
+        """Read one step and feed it."""
+        if self._file is not None:
+            return await asyncio.to_thread(self._read_and_feed, self._file, encoder)
+        piece = await self._read()
+        return await asyncio.to_thread(encoder.feed, piece)
+
+    async def _read(self) -> bytes:
+        if self._file is not None:
+            piece = await asyncio.to_thread(self._file.read, _STEP)
+            # A raw or interactive stream gives what it has; only nothing is the end.
+            self.ended = not piece
+        else:
+            try:
+                piece = await anext(self._items)
+            except StopAsyncIteration:
+                self.ended = True
+                piece = b""
+        return piece
+
+    def _read_and_feed(self, file: BinaryIO, encoder: Encoder) -> list[EncodedBlock]:
+        piece = file.read(_STEP)
+        self.ended = not piece
+        return encoder.feed(piece)
