@@ -1,0 +1,52 @@
+"""`kaplad`: the daemon's command line. `python -m kapla` is the same."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import click
+
+from kapla import __version__, log
+from kapla.config import load_config
+from kapla.daemon import run
+from kapla.errors import ConfigError, KaplaError
+
+__all__ = ["main"]
+
+EXIT_FAILED = 1
+EXIT_CONFIG = 2
+
+
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 stopped by a signal, 1 could not serve, 2 wrong configuration.",
+)
+@click.version_option(__version__, prog_name="kaplad")
+@click.option("-d", "--debug", is_flag=True, help="Log what happens inside.")
+@click.option("--config", "file", metavar="FILE", help="Settings in TOML: see docs/cli.md.")
+@click.option("--store", metavar="PATH", help="The SQLite file that holds the blocks.")
+@click.option(
+    "--listen",
+    metavar="URL",
+    multiple=True,
+    help="Where to listen, as coap+unix:///run/eris.sock?get&put or coap+tcp://[::1]:5683?get;"
+    " may be given several times, and replaces the defaults.",
+)
+def main(debug: bool, file: str | None, store: str | None, listen: tuple[str, ...]) -> None:
+    """Keep ERIS blocks and serve them over CoAP, in the foreground."""
+    log.configure("debug" if debug else "info")
+    try:
+        config = load_config(file=file, store=store, listen=listen, debug=debug)
+        log.configure(config.log_level)
+        asyncio.run(run(config))
+    except ConfigError as error:
+        click.echo(f"kaplad: {error}", err=True)
+        sys.exit(EXIT_CONFIG)
+    except KaplaError as error:
+        click.echo(f"kaplad: {error}", err=True)
+        sys.exit(EXIT_FAILED)
+
+
+if __name__ == "__main__":
+    main()

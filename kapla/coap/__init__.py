@@ -1,0 +1,1 @@
+"""CoAP: the wire between a store and its clients."""

@@ -1,0 +1,207 @@
+"""What the daemon is told: TOML, then the environment, then flags; checked whole at load.
+
+Unknown keys are errors: a misspelt quota must not pass for none.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal, cast
+
+import platformdirs
+
+from kapla.errors import ConfigError, InvalidUrl
+from kapla.urls import StoreUrl, UnixEndpoint, parse_store_url
+
+__all__ = ["Config", "default_socket", "load_config", "parse_size"]
+
+Synchronous = Literal["normal", "full"]
+
+_LEVELS: Final = ("debug", "info", "warning", "error")
+_UNITS: Final = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+_SMALLEST_STORE: Final = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings of the daemon."""
+
+    store: Path
+    """The SQLite file; its directory is made when missing."""
+    listen: tuple[StoreUrl, ...]
+    """Where clients connect."""
+    default_listen: bool = True
+    """Whether `listen` is the default: then a missing group is a warning, not an error."""
+    max_size: int | None = None
+    """Bytes the database may grow to; new blocks are refused beyond. None: as the disk allows."""
+    synchronous: Synchronous = "normal"
+    """What an acknowledged block survives: a killed process, or with "full" a power cut too."""
+    max_connections: int = 512
+    """Connections at a time: each may cost a few MiB when its peer is slow."""
+    log_level: str = "info"
+
+
+def is_root() -> bool:
+    """Whether this is the system's daemon or client."""
+    return os.geteuid() == 0
+
+
+def default_socket(environment: Mapping[str, str]) -> Path:
+    """Where this user's daemon listens."""
+    if is_root():
+        return Path("/run/eris.sock")
+    runtime = environment.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
+    return Path(runtime) / "eris.sock"
+
+
+def _default_store() -> Path:
+    if is_root():
+        return Path("/var/lib/kapla/blocks.sqlite")
+    return Path(platformdirs.user_data_path("kapla")) / "blocks.sqlite"
+
+
+def _default_file(environment: Mapping[str, str]) -> Path | None:
+    candidates = [Path("/etc/kapla/kapla.toml")]
+    if not is_root():
+        candidates.insert(0, Path(platformdirs.user_config_path("kapla")) / "kapla.toml")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def parse_size(value: object) -> int:
+    """Read a size: a number of bytes, or text as `10 GiB` (B, KiB, MiB, GiB, TiB).
+
+    Raises: ValueError.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        size = value
+    else:
+        match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)", str(value).strip())
+        if not match or match[2].upper() not in _UNITS:
+            raise ValueError("a size is a number of bytes, or as in 10 GiB")
+        size = int(float(match[1]) * _UNITS[match[2].upper()])
+    if size < _SMALLEST_STORE:
+        raise ValueError("a store has at least 1 MiB")
+    return size
+
+
+def _parse_path(value: object) -> Path:
+    if not isinstance(value, str) or not value:
+        raise ValueError("a path is expected")
+    return Path(os.path.abspath(Path(value).expanduser()))
+
+
+def _parse_urls(value: object) -> tuple[StoreUrl, ...]:
+    texts = value.split() if isinstance(value, str) else value
+    if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
+        raise ValueError("a list of URLs is expected")
+    urls = []
+    for number, text in enumerate(texts, 1):
+        try:
+            url = parse_store_url(text)
+        except InvalidUrl as error:
+            raise ValueError(f"URL {number}: {error}") from None
+        if url.store_path:
+            raise ValueError(f"URL {number}: a listener serves the whole endpoint, not a path")
+        if not isinstance(url.endpoint, UnixEndpoint) and (url.flags.mode or url.flags.group):
+            raise ValueError(f"URL {number}: mode and group are for Unix sockets")
+        urls.append(url)
+    return tuple(urls)
+
+
+def _parse_choice(*choices: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if value not in choices:
+            raise ValueError(f"expected one of {', '.join(choices)}")
+        return str(value)
+
+    return parse
+
+
+def _parse_count(value: object) -> int:
+    try:
+        count = int(cast(Any, value))
+    except (TypeError, ValueError):
+        raise ValueError("a number is expected") from None
+    if isinstance(value, bool) or not 1 <= count <= 100_000:
+        raise ValueError("a number from 1 to 100000 is expected")
+    return count
+
+
+# Key in the file, variable in the environment, field, reader.
+_SETTINGS: Final[tuple[tuple[str, str, str, Callable[[object], object]], ...]] = (
+    ("store", "KAPLA_STORE", "store", _parse_path),
+    ("listen", "KAPLA_LISTEN", "listen", _parse_urls),
+    ("max-size", "KAPLA_MAX_SIZE", "max_size", parse_size),
+    ("synchronous", "KAPLA_SYNCHRONOUS", "synchronous", _parse_choice("normal", "full")),
+    ("max-connections", "KAPLA_MAX_CONNECTIONS", "max_connections", _parse_count),
+    ("log-level", "KAPLA_LOG_LEVEL", "log_level", _parse_choice(*_LEVELS)),
+)
+
+
+def load_config(
+    *,
+    file: str | None = None,
+    store: str | None = None,
+    listen: tuple[str, ...] = (),
+    debug: bool = False,
+    environment: Mapping[str, str] = os.environ,
+) -> Config:
+    """Put all settings together; the arguments are the flags.
+
+    Raises: ConfigError, naming the place.
+    """
+    path = file or environment.get("KAPLA_CONFIG") or _default_file(environment)
+    values: dict[str, object] = {}
+    if path is not None:
+        _read_file(Path(path), values)
+    for _, variable, name, parse in _SETTINGS:
+        if environment.get(variable):
+            values[name] = _parsed(parse, environment[variable], f"${variable}")
+    if store is not None:
+        values["store"] = _parsed(_parse_path, store, "--store")
+    if listen:
+        values["listen"] = _parsed(_parse_urls, list(listen), "--listen")
+    if debug:
+        values["log_level"] = "debug"
+    default_listen = "listen" not in values
+    if default_listen:
+        values["listen"] = (_default_listener(environment),)
+    values.setdefault("store", _default_store())
+    return replace(
+        Config(store=Path(), listen=()), default_listen=default_listen, **cast(Any, values)
+    )
+
+
+def _default_listener(environment: Mapping[str, str]) -> StoreUrl:
+    path = default_socket(environment)
+    try:
+        return parse_store_url(f"coap+unix://{path}")
+    except InvalidUrl as error:
+        raise ConfigError(f"the default socket {path} cannot be used: {error}") from None
+
+
+def _read_file(path: Path, values: dict[str, object]) -> None:
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    known = {key: (name, parse) for key, _, name, parse in _SETTINGS}
+    for key, value in document.items():
+        if key not in known:
+            raise ConfigError(f"{path}: unknown key {key!r}; known are {', '.join(known)}")
+        name, parse = known[key]
+        values[name] = _parsed(parse, value, f"{path}, {key}")
+
+
+def _parsed(parse: Callable[[object], object], value: object, place: str) -> object:
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise ConfigError(f"{place}: {error}") from None

@@ -1,0 +1,173 @@
+"""The daemon's life: configuration, storage, listeners, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import sdnotify
+
+from kapla.coap.listener import PeerConnection
+from kapla.coap.site import AiocoapLane
+from kapla.config import Config
+from kapla.errors import StorageError
+from kapla.sockets import BoundUnixSocket, bind_tcp, bind_unix, rights_of
+from kapla.storage.access import BlockAccess, Statistics
+from kapla.storage.batching import BatchedStorage
+from kapla.storage.sqlite import SqliteSettings
+from kapla.urls import StoreUrl, TcpEndpoint, UnixEndpoint
+
+__all__ = ["Daemon", "run"]
+
+_log = logging.getLogger(__name__)
+
+# How long requests that are under way get when the daemon is told to stop.
+_GRACE_S: Final = 5.0
+
+
+class Daemon:
+    """A block store behind its listeners, in one event loop."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._storage = BatchedStorage(
+            SqliteSettings(config.store, synchronous=config.synchronous, max_size=config.max_size)
+        )
+        self._statistics = Statistics()
+        self._started = time.monotonic()
+        self._lock: int | None = None
+        self._servers: list[asyncio.Server] = []
+        self._unix_sockets: list[BoundUnixSocket] = []
+        self._peers: set[PeerConnection] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def start(self) -> None:
+        """Open the store, then the listeners.
+
+        Raises: StorageError, ListenError.
+        """
+        self._lock = _lock_store(self._config.store)
+        await self._storage.open()
+        _log.debug("Store %s is open", self._config.store)
+        for url in self._config.listen:
+            await self._listen(url)
+
+    async def stop(self) -> None:
+        """Take no more connections, answer what was asked, empty the WAL, remove the sockets."""
+        for server in self._servers:
+            server.close()
+        for unix_socket in self._unix_sockets:
+            unix_socket.remove()
+        for peer in list(self._peers):
+            peer.finish()
+        try:
+            async with asyncio.timeout(_GRACE_S):
+                await self._idle.wait()
+        except TimeoutError:
+            _log.warning("%d connections did not end in time", len(self._peers))
+            for peer in list(self._peers):
+                peer.abort()
+        await self._storage.close()
+        if self._lock is not None:
+            os.close(self._lock)
+
+    async def report(self) -> dict[str, object]:
+        """What the daemon holds and did: the facts of `kapla stat`."""
+        blocks, database_bytes = await self._storage.totals()
+        statistics = self._statistics
+        return {
+            "blocks": {str(size): count for size, count in sorted(blocks.items())},
+            "bytes": {str(size): size * count for size, count in sorted(blocks.items())},
+            "database_bytes": database_bytes,
+            "max_size": self._config.max_size,
+            "uptime_s": round(time.monotonic() - self._started, 3),
+            "requests": {
+                "get": statistics.get,
+                "put": statistics.put,
+                "other": statistics.other,
+                "refused": statistics.refused,
+            },
+            "new_blocks": self._storage.new_blocks,
+            "connections": {"now": len(self._peers), "since_start": statistics.connections},
+        }
+
+    async def _listen(self, url: StoreUrl) -> None:
+        access = BlockAccess(self._storage, rights_of(url), self._statistics)
+        lane = AiocoapLane(access, self.report)
+
+        def connect() -> PeerConnection:
+            peer = PeerConnection(access, lane, self._forget)
+            self._peers.add(peer)
+            self._idle.clear()
+            if len(self._peers) > self._config.max_connections:
+                _log.warning("More than %d connections: one refused", self._config.max_connections)
+                peer.refuse()
+            return peer
+
+        loop = asyncio.get_running_loop()
+        sockets: list[socket.socket]
+        if isinstance(url.endpoint, UnixEndpoint):
+            bound = bind_unix(url, is_default=self._config.default_listen)
+            self._unix_sockets.append(bound)
+            self._servers.append(await loop.create_unix_server(connect, sock=bound.socket))
+            _log.info("Listening on %s", url)
+            return
+        sockets = bind_tcp(url)
+        for one in sockets:
+            self._servers.append(await loop.create_server(connect, sock=one))
+            host, port = one.getsockname()[:2]
+            _log.info("Listening on %s", TcpEndpoint(host, port))
+
+    def _forget(self, peer: PeerConnection) -> None:
+        self._peers.discard(peer)
+        if not self._peers:
+            self._idle.set()
+
+
+def _lock_store(path: Path) -> int:
+    """Hold the store for this process: two daemons would count quotas past each other."""
+    lock_path = path.with_name(path.name + ".lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StorageError(f"cannot open the store {path}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise StorageError(f"another daemon is using the store {path}") from None
+    return descriptor
+
+
+async def run(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises: StorageError, ListenError.
+    """
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    # The writer and reader threads take turns with the event loop in far less than the 5 ms that
+    # Python lets a thread keep the interpreter by default.
+    sys.setswitchinterval(0.0005)
+    service_manager = sdnotify.SystemdNotifier()
+    daemon = Daemon(config)
+    try:
+        await daemon.start()
+        service_manager.notify("READY=1")
+        await stopping.wait()
+        _log.info("Stopping")
+        service_manager.notify("STOPPING=1")
+    finally:
+        await daemon.stop()

@@ -1,0 +1,155 @@
+"""Opening listeners: what may be replaced, who may connect.
+
+A Unix socket is bound, given its mode and group, and only then listened on, so that nobody gets in
+between. A socket file is replaced only when nobody answers behind it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import grp
+import logging
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import Final
+
+from kapla.config import is_root
+from kapla.errors import ListenError
+from kapla.storage.access import Rights
+from kapla.urls import StoreUrl, TcpEndpoint, UnixEndpoint
+
+__all__ = ["BoundUnixSocket", "bind_tcp", "bind_unix", "rights_of"]
+
+_log = logging.getLogger(__name__)
+
+_BACKLOG: Final = 128
+_ROOT_GROUP: Final = "kapla"
+
+
+def rights_of(url: StoreUrl) -> Rights:
+    """What peers of a listener may do: its flags, else all on a Unix socket and get on TCP."""
+    allow = url.flags.allow
+    if allow is None:
+        local = isinstance(url.endpoint, UnixEndpoint)
+        return Rights(get=True, put=local, stat=local)
+    return Rights(get="get" in allow, put="put" in allow, stat="stat" in allow)
+
+
+class BoundUnixSocket:
+    """A listening Unix socket and its file."""
+
+    def __init__(self, listening: socket.socket, path: Path) -> None:
+        self.socket = listening
+        self._path = path
+        self._identity = _identity(path)
+
+    def remove(self) -> None:
+        """Remove the file, if it is still ours: another daemon may have taken the place."""
+        with contextlib.suppress(FileNotFoundError):
+            if _identity(self._path) == self._identity:
+                self._path.unlink()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.lstat()
+    return status.st_dev, status.st_ino
+
+
+def bind_unix(url: StoreUrl, *, is_default: bool) -> BoundUnixSocket:
+    """Open the socket of a listener.
+
+    Raises: ListenError.
+    """
+    assert isinstance(url.endpoint, UnixEndpoint)
+    path = url.endpoint.path
+    mode, group = _permissions(url, is_default=is_default)
+    _make_way(path)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        listening.bind(str(path))
+        os.chmod(path, mode)
+        if group is not None:
+            os.chown(path, -1, group)
+        listening.listen(_BACKLOG)
+    except OSError as error:
+        listening.close()
+        if error.errno != errno.EADDRINUSE:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        raise ListenError(f"cannot listen on {path}: {error.strerror}") from error
+    return BoundUnixSocket(listening, path)
+
+
+def _permissions(url: StoreUrl, *, is_default: bool) -> tuple[int, int | None]:
+    """Mode and group: root's socket is for a group, since publishers have no privileges."""
+    name = url.flags.group or (_ROOT_GROUP if is_root() else None)
+    mode = url.flags.mode
+    if mode is None:
+        mode = 0o600 if name is None else 0o660
+    if name is None:
+        return mode, None
+    try:
+        return mode, grp.getgrnam(name).gr_gid
+    except KeyError:
+        if url.flags.group is not None:
+            raise ListenError(f"there is no group {name!r} for {url}") from None
+    level = logging.WARNING if is_default else logging.DEBUG
+    _log.log(level, "There is no group %s: only root can reach %s", name, url)
+    return mode, None
+
+
+def _make_way(path: Path) -> None:
+    """Remove a stale socket; refuse anything else that stands at `path`."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ListenError(f"cannot listen on {path}: {error.strerror}") from error
+    if not stat.S_ISSOCK(status.st_mode):
+        raise ListenError(f"cannot listen on {path}: something else than a socket is there")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(2)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            _log.info("Replacing the stale socket %s", path)
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+            return
+        except OSError as error:
+            raise ListenError(f"cannot listen on {path}: {error.strerror or error}") from error
+    raise ListenError(f"cannot listen on {path}: another daemon is answering there")
+
+
+def bind_tcp(url: StoreUrl) -> list[socket.socket]:
+    """Open the sockets of a TCP listener: one for each address of its host.
+
+    Raises: ListenError.
+    """
+    endpoint = url.endpoint
+    assert isinstance(endpoint, TcpEndpoint)
+    try:
+        found = socket.getaddrinfo(
+            endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as error:
+        raise ListenError(f"cannot listen on {url}: {error.strerror}") from error
+    listening: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            one = socket.socket(family, kind, protocol)
+            listening.append(one)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            one.bind(address)
+            one.listen(_BACKLOG)
+    except OSError as error:
+        for one in listening:
+            one.close()
+        raise ListenError(f"cannot listen on {url}: {error.strerror}") from error
+    return listening

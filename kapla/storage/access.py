@@ -1,0 +1,113 @@
+"""What the peers of one listener may do with the blocks.
+
+The handlers behind every lane: rights are checked here and requests counted here, so that no way in
+can forget either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from eris.errors import BlockNotFound, CorruptBlock, ErisError, StoreRefused
+from eris.model import BlockSize, Reference
+from kapla.storage.batching import BatchedStorage, GetDone, PutDone
+
+__all__ = ["BlockAccess", "Rights", "Statistics"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What is allowed: reading blocks, adding blocks, asking what the daemon holds."""
+
+    get: bool = True
+    put: bool = False
+    stat: bool = False
+
+
+@dataclass(slots=True)
+class Statistics:
+    """What was asked of the daemon since its start."""
+
+    get: int = 0
+    put: int = 0
+    other: int = 0
+    refused: int = 0
+    connections: int = 0
+
+
+class BlockAccess:
+    """The store as the peers of one listener may use it.
+
+    Also a store in the sense of `eris.store`, for the lane that does one request at a time.
+    """
+
+    def __init__(self, storage: BatchedStorage, rights: Rights, statistics: Statistics) -> None:
+        self.rights = rights
+        self.storage = storage
+        self.statistics = statistics
+
+    def get_many(self, references: Sequence[Reference], done: GetDone) -> None:
+        """Fetch blocks of either size; `done` gets them in this order, or one error for all."""
+        self.statistics.get += len(references)
+        if not self.rights.get:
+            self.statistics.refused += len(references)
+            done(StoreRefused("this store gives no blocks away"))
+            return
+        self.storage.get_many(references, done)
+
+    def put_many(self, blocks: Sequence[bytes], done: PutDone) -> None:
+        """Keep blocks, each 1024 or 32768 bytes."""
+        self.statistics.put += len(blocks)
+        if not self.rights.put:
+            self.statistics.refused += len(blocks)
+            done(StoreRefused("this store is read-only here"))
+            return
+        self.storage.put_many(blocks, done)
+
+    async def fetch(self, reference: Reference) -> bytes:
+        """Fetch a block of either size.
+
+        Raises: BlockNotFound, StoreError.
+        """
+        answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+
+        def done(result: Sequence[bytes | None] | ErisError) -> None:
+            if answer.done():
+                return
+            if isinstance(result, ErisError):
+                answer.set_exception(result)
+            else:
+                answer.set_result(result[0])
+
+        self.get_many([reference], done)
+        block = await answer
+        if block is None:
+            raise BlockNotFound(reference)
+        return block
+
+    async def get(self, reference: Reference, block_size: BlockSize) -> bytes:
+        """Fetch a block of one size: see `eris.store.BlockReader`."""
+        block = await self.fetch(reference)
+        if len(block) != block_size:
+            raise CorruptBlock(reference, size=len(block), expected_size=int(block_size))
+        return block
+
+    async def put(self, reference: Reference, block: bytes) -> None:
+        """Keep a block: see `eris.store.BlockWriter`. The reference is computed anew."""
+        if len(block) not in (BlockSize.SMALL, BlockSize.LARGE):
+            raise CorruptBlock(reference, size=len(block), expected_size=int(BlockSize.SMALL))
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def done(result: Sequence[ErisError | None] | ErisError | None) -> None:
+            error = result[0] if isinstance(result, Sequence) else result
+            if answer.done():
+                return
+            if error is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(None)
+
+        self.put_many([block], done)
+        await answer

@@ -1,0 +1,226 @@
+"""Group commit and batched reads: the asynchronous front of the synchronous store.
+
+A writer thread commits everything that arrived since its last commit in one transaction, and only
+then are those PUTs answered; a reader thread answers all waiting GETs with one query. Work arrives
+as lists with a callback, and results come back to the event loop once a round, so that the cost of
+threads and wake-ups is paid by the batch and not by the block.
+
+The queues are bounded by those who fill them: a connection hands in no more than it may have
+outstanding.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, Generic, TypeVar
+
+from eris.crypto import reference_of
+from eris.errors import ErisError, StoreRefused, StoreUnavailable
+from eris.model import Reference
+from kapla.storage.sqlite import (
+    PutResult,
+    SqliteReader,
+    SqliteSettings,
+    SqliteWriter,
+    open_database,
+)
+
+__all__ = ["BatchedStorage", "GetDone", "PutDone"]
+
+_log = logging.getLogger(__name__)
+
+# A round takes at most this many requests: 16 MiB of the largest blocks.
+_ROUND: Final = 512
+
+GetDone = Callable[[Sequence[bytes | None] | ErisError], None]
+"""Called on the event loop with the blocks asked for, None for each that is not there."""
+
+PutDone = Callable[[Sequence[ErisError | None] | ErisError | None], None]
+"""Called on the event loop: None when all blocks are kept, else the error of all or of each."""
+
+_Request = TypeVar("_Request")
+_Done = Callable[[object], None]
+
+
+class _Worker(Generic[_Request]):
+    """A thread that gathers what has arrived, works on it at once, and reports back."""
+
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[list[Sequence[_Request]]], list[object]],
+        prepare: Callable[[], None],
+        finish: Callable[[], None],
+    ) -> None:
+        self._queue: queue.SimpleQueue[tuple[Sequence[_Request], _Done] | None]
+        self._queue = queue.SimpleQueue()
+        self._work, self._prepare, self._finish = work, prepare, finish
+        self._loop = asyncio.get_running_loop()
+        self._ready: asyncio.Future[None] = self._loop.create_future()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    async def start(self) -> None:
+        self._thread.start()
+        await self._ready
+
+    def submit(self, requests: Sequence[_Request], done: _Done) -> None:
+        self._queue.put((requests, done))
+
+    async def stop(self) -> None:
+        """Finish everything handed in before, then end the thread."""
+        self._queue.put(None)
+        await self._ended
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._prepare()
+        except BaseException as error:
+            self._loop.call_soon_threadsafe(self._ready.set_exception, error)
+            return
+        self._loop.call_soon_threadsafe(self._ready.set_result, None)
+        try:
+            while self._round():
+                pass
+        finally:
+            self._finish()
+            self._loop.call_soon_threadsafe(self._ended.set_result, None)
+
+    def _round(self) -> bool:
+        item = self._queue.get()
+        batch: list[tuple[Sequence[_Request], _Done]] = []
+        count = 0
+        while item is not None:
+            batch.append(item)
+            count += len(item[0])
+            if count >= _ROUND:
+                break
+            try:
+                item = self._queue.get_nowait()
+            except queue.Empty:
+                break
+        if batch:
+            results = self._results([requests for requests, _ in batch])
+            dones = [done for _, done in batch]
+            self._loop.call_soon_threadsafe(self._deliver, dones, results)
+        return item is not None
+
+    def _results(self, batch: list[Sequence[_Request]]) -> list[object]:
+        try:
+            return self._work(batch)
+        except ErisError as error:
+            return [error] * len(batch)
+        except Exception as error:
+            # Whatever it is, every waiting peer must get an answer and the thread must live.
+            _log.exception("The store failed")
+            failure = StoreUnavailable(f"the store failed: {type(error).__name__}")
+            return [failure] * len(batch)
+
+    @staticmethod
+    def _deliver(dones: list[_Done], results: list[object]) -> None:
+        for done, result in zip(dones, results, strict=True):
+            done(result)
+
+
+class BatchedStorage:
+    """The block store of a daemon: used from one event loop, working in two threads."""
+
+    def __init__(self, settings: SqliteSettings) -> None:
+        self.new_blocks = 0
+        """How many blocks were new since the start."""
+        self._settings = settings
+        self._started: list[_Worker[bytes] | _Worker[Reference]] = []
+        self._reader: SqliteReader | None = None
+        self._writer: SqliteWriter | None = None
+
+    async def open(self) -> None:
+        """Open the database and start the threads.
+
+        Raises: StorageError.
+        """
+        await asyncio.to_thread(open_database, self._settings)
+        self._writing: _Worker[bytes] = _Worker(
+            "kapla-writer", self._put_round, self._open_writer, self._close_writer
+        )
+        self._reading: _Worker[Reference] = _Worker(
+            "kapla-reader", self._get_round, self._open_reader, self._close_reader
+        )
+        for worker in (self._writing, self._reading):
+            await worker.start()
+            self._started.append(worker)
+
+    async def close(self) -> None:
+        """Finish what was handed in, move the WAL into the database, close it."""
+        while self._started:
+            await self._started.pop().stop()
+
+    def get_many(self, references: Sequence[Reference], done: GetDone) -> None:
+        """Fetch blocks of either size."""
+        self._reading.submit(references, done)  # type: ignore[arg-type]
+
+    def put_many(self, blocks: Sequence[bytes], done: PutDone) -> None:
+        """Keep blocks, each 1024 or 32768 bytes; their references are computed here."""
+        self._writing.submit(blocks, done)  # type: ignore[arg-type]
+
+    async def totals(self) -> tuple[dict[int, int], int]:
+        """How many blocks of each size there are, and the bytes of the database."""
+
+        def ask() -> tuple[dict[int, int], int]:
+            reader = SqliteReader(self._settings)
+            try:
+                return reader.totals(), reader.database_bytes()
+            finally:
+                reader.close()
+
+        return await asyncio.to_thread(ask)
+
+    def _open_reader(self) -> None:
+        self._reader = SqliteReader(self._settings)
+
+    def _close_reader(self) -> None:
+        assert self._reader is not None
+        self._reader.close()
+
+    def _open_writer(self) -> None:
+        self._writer = SqliteWriter(self._settings)
+
+    def _close_writer(self) -> None:
+        assert self._writer is not None
+        started = time.monotonic()
+        try:
+            self._writer.checkpoint()
+            _log.debug("Checkpoint took %.2f s", time.monotonic() - started)
+        except Exception as error:
+            # The WAL keeps what the checkpoint could not move.
+            _log.warning("The WAL could not be emptied: %s", error)
+        self._writer.close()
+
+    def _get_round(self, batch: list[Sequence[Reference]]) -> list[object]:
+        assert self._reader is not None
+        if len(batch) == 1:
+            wanted = batch[0]
+        else:
+            wanted = [reference for references in batch for reference in references]
+        found = self._reader.get_many(wanted)
+        return [list(map(found.get, references)) for references in batch]
+
+    def _put_round(self, batch: list[Sequence[bytes]]) -> list[object]:
+        assert self._writer is not None
+        references = [[reference_of(block) for block in blocks] for blocks in batch]
+        together: dict[Reference, bytes] = {}
+        for names, blocks in zip(references, batch, strict=True):
+            together.update(zip(names, blocks, strict=True))
+        result: PutResult = self._writer.put_many(together)
+        self.new_blocks += result.added
+        if not result.refused:
+            return [None] * len(batch)
+        refusal = StoreRefused("the store is full: it has reached max-size")
+        return [
+            [refusal if name in result.refused else None for name in names] for names in references
+        ]

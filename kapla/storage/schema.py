@@ -1,0 +1,93 @@
+"""The tables, their version, and how older ones become newer ones.
+
+A block is found by the first eight bytes of its reference, as a signed integer: an index of those
+is a quarter of the size of one over whole references, and references are evenly spread, so two
+blocks share a prefix about never. Where they do, the reference itself decides; there is one writer,
+which looks before it inserts, so the index need not be unique.
+
+`totals` is kept up to date with every commit: counting millions of rows takes seconds, and the
+quota and `kapla stat` ask often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    insert,
+    inspect,
+    select,
+)
+
+from kapla.errors import StorageError
+
+__all__ = ["SCHEMA_VERSION", "blocks", "create", "prefix_of", "totals", "upgrade"]
+
+SCHEMA_VERSION: Final = 1
+
+metadata = MetaData()
+
+# BigInteger does not become SQLite's own row number, which is what we want an id to be there.
+_Id = BigInteger().with_variant(Integer, "sqlite")
+
+blocks = Table(
+    "blocks",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("prefix", BigInteger, nullable=False),
+    # Before the block, so that SQLite finds it without following a chain of overflow pages.
+    Column("reference", LargeBinary, nullable=False),
+    Column("block", LargeBinary, nullable=False),
+    Index("blocks_by_prefix", "prefix"),
+)
+
+totals = Table(
+    "totals",
+    metadata,
+    Column("block_size", Integer, primary_key=True),
+    Column("blocks", BigInteger, nullable=False),
+)
+
+_version = Table("kapla_schema", metadata, Column("version", Integer, nullable=False))
+
+# From version N (the key) to N + 1.
+_MIGRATIONS: Final[dict[int, Callable[[Connection], None]]] = {}
+
+
+def prefix_of(reference: bytes) -> int:
+    """The integer under which a reference is indexed."""
+    return int.from_bytes(reference[:8], "big", signed=True)
+
+
+def create(connection: Connection) -> None:
+    """Make the tables of the newest version in an empty database."""
+    metadata.create_all(connection)
+    connection.execute(insert(_version).values(version=SCHEMA_VERSION))
+
+
+def upgrade(connection: Connection) -> None:
+    """Bring an existing database to the newest version.
+
+    Raises: StorageError, if it is not a Kapla store or of a newer version.
+    """
+    if not inspect(connection).has_table(_version.name):
+        raise StorageError("the database is not a Kapla store")
+    version = connection.execute(select(_version.c.version)).scalar_one()
+    if version > SCHEMA_VERSION:
+        raise StorageError(
+            f"the store has schema version {version}, this program knows up to {SCHEMA_VERSION}:"
+            " a newer Kapla wrote it"
+        )
+    while version < SCHEMA_VERSION:
+        _MIGRATIONS[version](connection)
+        version += 1
+        connection.execute(_version.update().values(version=version))

@@ -1,0 +1,185 @@
+"""Store and listener URLs: one grammar, read by both ends.
+
+    coap+unix:///run/eris.sock            a socket, the endpoint-wide store
+    coap+unix://%2Frun%2Feris.sock/a/b    a socket (percent-encoded), the store /a/b
+    coap+tcp://%2Frun%2Feris.sock/a/b     the same, as libcoap writes it (also coap://%2F…)
+    coap+tcp://host[:port][/a/b]          TCP, port 5683
+
+A path of `/` means the endpoint-wide store. Flags may follow as a query, `get`, `put`, `stat`,
+`mode=0660`, `group=NAME`: they say what the listener allows, and a client that is given such a URL
+keeps to them. The path of a store may act as a capability, so it is never shown.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
+
+from kapla.errors import InvalidUrl
+
+__all__ = [
+    "DEFAULT_PORT",
+    "Endpoint",
+    "Flags",
+    "StoreUrl",
+    "TcpEndpoint",
+    "UnixEndpoint",
+    "parse_store_url",
+]
+
+DEFAULT_PORT: Final = 5683
+
+# The kernel's sun_path holds 108 bytes, one of them the final NUL.
+_MAX_SOCKET_PATH: Final = 107
+_LONGEST_URL: Final = 4096
+_HOST: Final = re.compile(r"[A-Za-z0-9._~:%-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class UnixEndpoint:
+    """A Unix stream socket."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return f"Unix socket {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class TcpEndpoint:
+    """A TCP host (name or address) and port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"TCP {host}:{self.port}"
+
+
+Endpoint = UnixEndpoint | TcpEndpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """What the query of a URL says. `allow` is None where it names no right."""
+
+    allow: frozenset[str] | None = None
+    mode: int | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreUrl:
+    """Where a store is. `store_path` is empty for the endpoint-wide store."""
+
+    endpoint: Endpoint
+    store_path: tuple[str, ...] = field(default=(), repr=False)
+    flags: Flags = Flags()
+
+    def __str__(self) -> str:
+        return str(self.endpoint)
+
+    def allows(self, right: str) -> bool:
+        """Whether the flags let a client do this."""
+        return self.flags.allow is None or right in self.flags.allow
+
+
+def parse_store_url(text: str) -> StoreUrl:
+    """Read a store URL.
+
+    Raises: InvalidUrl, with the reason but without the URL.
+    """
+    if len(text) > _LONGEST_URL:
+        raise InvalidUrl(f"a store URL is longer than {_LONGEST_URL} characters")
+    if any(character.isspace() or not character.isprintable() for character in text):
+        raise InvalidUrl("a store URL holds white space or a control character")
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise InvalidUrl(f"not a URL: {error}") from None
+    if parts.fragment:
+        raise InvalidUrl("a store URL has no fragment")
+    flags = _parse_flags(parts.query)
+    # `hostname` would lower-case a socket path; the netloc is taken as it stands.
+    netloc = parts.netloc
+    if "@" in netloc:
+        raise InvalidUrl("a store URL has no user name")
+    if parts.scheme == "coap+unix" and not netloc:
+        path = _decode(parts.path, "the socket path")
+        return StoreUrl(_unix_endpoint(path), (), flags)
+    if parts.scheme in ("coap+unix", "coap+tcp", "coap") and netloc[:3].lower() == "%2f":
+        endpoint = _unix_endpoint(_decode(netloc, "the socket path"))
+        return StoreUrl(endpoint, _store_path(parts.path), flags)
+    if parts.scheme == "coap+tcp":
+        return StoreUrl(_tcp_endpoint(parts), _store_path(parts.path), flags)
+    if parts.scheme == "coap+unix":
+        raise InvalidUrl("coap+unix:// takes an absolute path, as in coap+unix:///run/x.sock")
+    if parts.scheme in ("coap", "coaps", "coaps+tcp", "coap+ws", "coaps+ws", "http", "https"):
+        raise InvalidUrl(f"{parts.scheme}:// is not supported; coap+unix:// and coap+tcp:// are")
+    raise InvalidUrl("a store URL begins with coap+unix:// or coap+tcp://")
+
+
+def _tcp_endpoint(parts: SplitResult) -> TcpEndpoint:
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise InvalidUrl(f"the port is not a number from 0 to 65535: {error}") from None
+    if not host or not _HOST.fullmatch(host):
+        raise InvalidUrl("coap+tcp:// takes a host name or address")
+    return TcpEndpoint(host, DEFAULT_PORT if port is None else port)
+
+
+def _unix_endpoint(path: str) -> UnixEndpoint:
+    if not path.startswith("/") or path.endswith("/"):
+        raise InvalidUrl("the path of a socket is absolute and names a file")
+    length = len(os.fsencode(path))
+    if length > _MAX_SOCKET_PATH:
+        raise InvalidUrl(
+            f"the path of a socket has {length} bytes; the system takes {_MAX_SOCKET_PATH} at most"
+        )
+    return UnixEndpoint(Path(path))
+
+
+def _store_path(path: str) -> tuple[str, ...]:
+    if path in ("", "/"):
+        return ()
+    components = tuple(
+        _decode(component, "the store path") for component in path.removeprefix("/").split("/")
+    )
+    if any(not component or len(component.encode()) > 255 for component in components):
+        raise InvalidUrl("the store path has an empty or overlong component")
+    return components
+
+
+def _decode(text: str, what: str) -> str:
+    if re.search(r"%(?![0-9A-Fa-f]{2})", text):
+        raise InvalidUrl(f"{what} holds a percent sign that begins no escape")
+    try:
+        decoded = unquote_to_bytes(text).decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidUrl(f"{what} is not UTF-8") from None
+    if "\0" in decoded:
+        raise InvalidUrl(f"{what} holds a NUL")
+    return decoded
+
+
+def _parse_flags(query: str) -> Flags:
+    allow: set[str] | None = None
+    mode: int | None = None
+    group: str | None = None
+    for item in query.split("&") if query else ():
+        name, _, value = item.partition("=")
+        if name in ("get", "put", "stat") and not value:
+            allow = (allow or set()) | {name}
+        elif name == "mode" and re.fullmatch(r"0?[0-7]{3}", value):
+            mode = int(value, 8)
+        elif name == "group" and value:
+            group = _decode(value, "the group")
+        else:
+            raise InvalidUrl("a flag is none of get, put, stat, mode=0660, group=NAME")
+    return Flags(None if allow is None else frozenset(allow), mode, group)
