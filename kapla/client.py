@@ -1,23 +1,18 @@
 """The store port over the wire: what `kapla` and other programs use to reach a daemon.
 
-One connection, shared by any number of tasks. A request is written into the next piece of output
-the moment it is made, without waiting for others, and is known by its token until its answer comes;
-tokens are never reused while an answer may still come, so a cancelled request disturbs nobody. At
-most `window` requests are on the wire; more wait here, in order. When the connection is lost every
+One connection, shared by any number of tasks, made when it is first needed. When it is lost every
 request on it fails with `StoreUnavailable`, and the next request connects anew.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import logging
 import os
-from collections import deque
 from collections.abc import Awaitable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self, cast
+from typing import Any, Final, Self, cast
 
 from eris.base32 import short
 from eris.errors import (
@@ -29,18 +24,9 @@ from eris.errors import (
     StoreUnavailable,
 )
 from eris.model import BlockSize, Reference
-from kapla.coap.blocks import block_query, error_of_code, get_options, put_options
-from kapla.coap.connection import Connection, is_request
-from kapla.coap.frame import (
-    Code,
-    Frame,
-    MalformedMessage,
-    OptionNumber,
-    encode_options,
-    format_header,
-    format_message,
-    parse_body,
-)
+from kapla.coap.blocks import block_query, get_options, put_options
+from kapla.coap.frame import Code, OptionNumber, encode_options
+from kapla.coap.requester import Requester
 from kapla.config import default_socket
 from kapla.errors import InvalidUrl
 from kapla.urls import StoreUrl, UnixEndpoint, parse_store_url
@@ -54,15 +40,6 @@ DEFAULT_TIMEOUT_S: Final = 60.0
 _CONNECT_TIMEOUT_S: Final = 10.0
 _SYSTEM_SOCKET: Final = "/run/eris.sock"
 _STAT_PATH: Final = ("kapla", "stat")
-
-
-class _Pending(NamedTuple):
-    """A request that is not answered yet."""
-
-    future: asyncio.Future[Any]
-    reference: bytes
-    size: int
-    """The size of the block that is wanted; 0 for other requests."""
 
 
 class RemoteStore:
@@ -89,8 +66,8 @@ class RemoteStore:
         self._get_split = {
             size: options.index(bytes(52)) for size, options in self._get_options.items()
         }
-        self._wire: _Wire | None = None
-        self._connecting: asyncio.Task[_Wire] | None = None
+        self._wire: Requester | None = None
+        self._connecting: asyncio.Task[Requester] | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -160,7 +137,7 @@ class RemoteStore:
         wire = await self._connected()
         return await wire.request(code, body, reference, size)
 
-    async def _connected(self) -> _Wire:
+    async def _connected(self) -> Requester:
         if self._wire is not None and self._wire.usable:
             return self._wire
         if self._connecting is None:
@@ -169,14 +146,14 @@ class RemoteStore:
         # One task connects for all; that one of them loses interest does not stop it.
         return await asyncio.shield(self._connecting)
 
-    def _connect_ended(self, task: asyncio.Task[_Wire]) -> None:
+    def _connect_ended(self, task: asyncio.Task[Requester]) -> None:
         self._connecting = None
         if not task.cancelled() and task.exception() is None:
             self._wire = task.result()
 
-    async def _connect(self) -> _Wire:
+    async def _connect(self) -> Requester:
         loop = asyncio.get_running_loop()
-        wire = _Wire(str(self.url), self._window, self._timeout_s)
+        wire = Requester(str(self.url), self._window, self._timeout_s)
         endpoint = self.url.endpoint
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
@@ -190,176 +167,6 @@ class RemoteStore:
             reason = error.strerror or str(error)
             raise StoreUnavailable(f"cannot connect to {self.url}: {reason}") from error
         return wire
-
-
-class _Wire(asyncio.Protocol):
-    """One connection to a store."""
-
-    def __init__(self, name: str, window: int, timeout_s: float) -> None:
-        self.usable = True
-        self._name = name
-        self._window = window
-        self._timeout_s = timeout_s
-        self._loop = asyncio.get_running_loop()
-        self._connection = Connection()
-        self._transport: asyncio.Transport | None = None
-        self._tokens = itertools.count()
-        self._pending: dict[bytes, _Pending] = {}
-        self._queue: deque[tuple[int, bytes, _Pending]] = deque()
-        self._output: list[bytes] = []
-        self._writable = True
-        self._flush_planned = False
-        self._heard = self._loop.time()
-        self._watch: asyncio.TimerHandle | None = None
-        self._closed: asyncio.Future[None] = self._loop.create_future()
-
-    def request(self, code: int, body: bytes, reference: bytes, size: int) -> asyncio.Future[Any]:
-        """Send a request; the future gets the payload of a good answer, or the error."""
-        future: asyncio.Future[Any] = self._loop.create_future()
-        if not self.usable:
-            future.set_exception(StoreUnavailable(f"the connection to {self._name} is lost"))
-            return future
-        pending = _Pending(future, reference, size)
-        if len(self._pending) < self._window and self._writable and not self._queue:
-            self._send(code, body, pending)
-        else:
-            self._queue.append((code, body, pending))
-        return future
-
-    async def close(self) -> None:
-        """Release the connection."""
-        self._fail(StoreUnavailable(f"the connection to {self._name} was closed"))
-        if self._transport is not None and not self._transport.is_closing():
-            self._connection.release()
-            self._transport.write(self._connection.take_output())
-            self._transport.close()
-            await self._closed
-
-    # asyncio.Protocol
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(self._connection.take_output())
-        self._watch = self._loop.call_later(self._timeout_s, self._look)
-
-    def data_received(self, data: bytes) -> None:
-        self._heard = self._loop.time()
-        for frame in self._connection.receive(data):
-            self._take(frame)
-        if self._connection.has_output and self._transport is not None:
-            self._transport.write(self._connection.take_output())
-        if self._connection.closing is not None:
-            self._lose(f"{self._name}: {self._connection.closing.reason}")
-        elif self._queue:
-            self._send_queued()
-
-    def eof_received(self) -> bool:
-        return False
-
-    def pause_writing(self) -> None:
-        self._writable = False
-
-    def resume_writing(self) -> None:
-        self._writable = True
-        self._send_queued()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-        reason = f": {error}" if error else ""
-        self._lose(f"the connection to {self._name} is lost{reason}")
-        self._transport = None
-        if not self._closed.done():
-            self._closed.set_result(None)
-
-    # requests
-
-    def _send(self, code: int, body: bytes, pending: _Pending) -> None:
-        if not self._pending:
-            # Silence counts from when an answer is owed.
-            self._heard = self._loop.time()
-        token = next(self._tokens).to_bytes(4, "big")
-        self._pending[token] = pending
-        self._output.append(format_header(code, 4, len(body)))
-        self._output.append(token)
-        self._output.append(body)
-        if not self._flush_planned:
-            # At the end of this turn of the loop, with whatever else was asked in it.
-            self._flush_planned = True
-            self._loop.call_soon(self._flush)
-
-    def _send_queued(self) -> None:
-        while self._queue and self._writable and len(self._pending) < self._window:
-            code, body, pending = self._queue.popleft()
-            if not pending.future.done():  # cancelled while it waited
-                self._send(code, body, pending)
-
-    def _flush(self) -> None:
-        self._flush_planned = False
-        if self._transport is not None and self._output:
-            self._transport.writelines(self._output)
-        self._output.clear()
-
-    def _take(self, frame: Frame) -> None:
-        code, token, buffer, start, stop = frame
-        if is_request(code):
-            # Some servers ask their clients for blocks; this one has none to give.
-            self._connection.reply(format_message(Code.NOT_FOUND, token))
-            return
-        pending = self._pending.pop(token, None)
-        if pending is None or pending.future.done():
-            return
-        # A block without options in front is what nearly every answer is.
-        if code == Code.CONTENT and pending.size == stop - start - 1 and buffer[start] == 0xFF:
-            pending.future.set_result(buffer[start + 1 : stop])
-            return
-        result = _outcome(code, pending, buffer, start, stop)
-        if isinstance(result, ErisError):
-            pending.future.set_exception(result)
-        else:
-            pending.future.set_result(result)
-
-    def _lose(self, reason: str) -> None:
-        self._fail(StoreUnavailable(reason))
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.close()
-
-    def _fail(self, error: StoreUnavailable) -> None:
-        self.usable = False
-        waiting = [*self._pending.values(), *(pending for _, _, pending in self._queue)]
-        self._pending.clear()
-        self._queue.clear()
-        for pending in waiting:
-            if not pending.future.done():
-                pending.future.set_exception(StoreUnavailable(str(error)))
-
-    def _look(self) -> None:
-        """Whether the store has been silent too long while an answer is owed."""
-        silent_s = self._loop.time() - self._heard if self._pending else 0.0
-        if silent_s >= self._timeout_s:
-            self._lose(f"{self._name} did not answer for {silent_s:.0f} s")
-            if self._transport is not None:
-                self._transport.abort()
-        else:
-            self._watch = self._loop.call_later(self._timeout_s - silent_s, self._look)
-
-
-def _outcome(code: int, pending: _Pending, buffer: bytes, start: int, stop: int) -> Any:
-    """What a response that is not a plain block means: a result, or an error."""
-    try:
-        options, payload = parse_body(buffer, start, stop)
-    except MalformedMessage as error:
-        return StoreUnavailable(f"the store sent a malformed answer: {error}")
-    if code == Code.CONTENT:
-        if any(number == OptionNumber.BLOCK2 for number, _ in options):
-            return StoreUnavailable("the store sent an answer in pieces, though it was told not to")
-        if pending.size and len(payload) != pending.size:
-            return CorruptBlock(pending.reference, size=len(payload), expected_size=pending.size)
-        return payload
-    if Code.CREATED <= code < Code.BAD_REQUEST:
-        return None
-    return error_of_code(code, pending.reference, payload)
 
 
 def _failed(error: ErisError) -> asyncio.Future[Any]:

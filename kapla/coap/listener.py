@@ -63,6 +63,7 @@ class PeerConnection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet the peer with our CSM, and expect its own."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         transport.set_write_buffer_limits(high=_WRITE_BUFFER)
@@ -75,6 +76,7 @@ class PeerConnection(asyncio.Protocol):
             self._end()
 
     def data_received(self, data: bytes) -> None:
+        """Sort what arrived into signals and requests."""
         frames = self._connection.receive(data)
         if frames:
             self._waiting.extend(frames)
@@ -85,18 +87,21 @@ class PeerConnection(asyncio.Protocol):
             self._end()
 
     def eof_received(self) -> bool:
-        # The peer will ask no more; what it asked is still answered.
+        """Answer what was asked; the peer will ask no more."""
         self._end()
         return True
 
     def pause_writing(self) -> None:
+        """Prepare no more answers while the peer does not take those it has."""
         self._writable = False
 
     def resume_writing(self) -> None:
+        """Go on."""
         self._writable = True
         self._work()
 
     def connection_lost(self, error: Exception | None) -> None:
+        """Forget the peer."""
         self._transport = None
         self._waiting.clear()
         if self._greeting is not None:

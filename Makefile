@@ -1,0 +1,68 @@
+# What reviewers run. Recipes of more than a few lines live in tools/.
+
+VENV := .venv
+PEERS := .venv-peers
+PYTHON := $(VENV)/bin/python
+# Interop tests run python-eris with this interpreter: its package is named eris, as ours is, so the
+# two cannot share an environment.
+export KAPLA_PEERS_PYTHON ?= $(CURDIR)/$(PEERS)/bin/python
+
+.PHONY: all venv peers deps demo test tests style types coverage bench docs vectors-large clean
+
+all: style types tests
+
+venv: $(VENV)/stamp
+
+$(VENV)/stamp: setup.cfg pyproject.toml tools/make_venv.sh
+	@echo "venv: installing the project into $(VENV)"
+	@tools/make_venv.sh $(VENV) -e '.[test]'
+	@touch $@
+
+peers: $(PEERS)/stamp
+
+$(PEERS)/stamp: tools/make_venv.sh
+	@echo "peers: installing python-eris into $(PEERS)"
+	@tools/make_venv.sh $(PEERS) eris==1.0.0
+	@touch $@
+
+deps:
+	@tools/deps.sh
+
+demo: venv
+	@$(PYTHON) tools/demo.py
+
+style: venv
+	$(VENV)/bin/ruff check .
+
+types: venv
+	$(VENV)/bin/mypy
+
+test: venv deps peers style types
+	$(PYTHON) -m pytest
+
+tests: test
+
+coverage: venv deps peers
+	$(PYTHON) -m coverage erase
+	$(PYTHON) -m coverage run -m pytest
+	$(PYTHON) -m coverage combine --quiet
+	$(PYTHON) -m coverage report
+
+bench: venv peers
+	$(PYTHON) -m benchmarks
+
+docs: venv
+	$(PYTHON) tools/check_docs.py
+
+vectors-large: venv
+	$(PYTHON) -m pytest -m large
+
+clean:
+	rm -rf $(VENV) $(PEERS) build dist *.egg-info htmlcov .coverage .coverage.*
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# "make -j2 test clean" must not clean under the feet of the tests.
+ifneq ($(filter clean,$(MAKECMDGOALS)),)
+.NOTPARALLEL:
+endif

@@ -1,0 +1,1 @@
+"""`kapla`: the command line, one file for each command."""

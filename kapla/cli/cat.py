@@ -1,0 +1,54 @@
+"""`kapla cat`: one file out of a tree."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import aclosing
+
+import click
+
+import eris_fs
+from eris.capability import ReadCapability
+from eris.transfer import stream_content
+from kapla.cli.common import (
+    CommandError,
+    connect,
+    read_capability,
+    run,
+    store_option,
+    urn_argument,
+)
+from kapla.cli.content import require_tree
+
+__all__ = ["command"]
+
+
+@click.command(name="cat")
+@urn_argument
+@click.argument("path", metavar="PATH-IN-TREE")
+@store_option
+def command(urn: str, path: str, store_url: str | None) -> None:
+    """Write one file of a tree to standard output. Only the index and its blocks are fetched."""
+    run(_cat(read_capability(urn), path, store_url))
+
+
+async def _cat(capability: ReadCapability, path: str, store_url: str | None) -> None:
+    async with connect(store_url) as store:
+        tree = await require_tree(store, capability)
+        file = _find(tree, path)
+        async with aclosing(stream_content(store, file.capability)) as pieces:
+            async for piece in pieces:
+                sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+
+
+def _find(tree: eris_fs.Tree, text: str) -> eris_fs.RegularFile:
+    path = tuple(part for part in text.split("/") if part not in ("", "."))
+    entry = tree.get(path)
+    shown = eris_fs.show_path(path)
+    if isinstance(entry, eris_fs.RegularFile):
+        return entry
+    if isinstance(entry, eris_fs.Symlink):
+        raise CommandError(f"{shown} is a symlink to {eris_fs.printable(entry.target)}")
+    is_directory = entry is not None or any(known[: len(path)] == path for known in tree)
+    raise CommandError(f"{shown} is a directory" if is_directory else f"{shown} is not in the tree")

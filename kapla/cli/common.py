@@ -1,0 +1,205 @@
+"""What commands share: the store, URN arguments, the event loop, progress."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO, Final, ParamSpec, Protocol, TypeVar, cast
+
+import click
+
+from eris.capability import ReadCapability
+from kapla.client import RemoteStore, StoreList, default_store_urls, open_store
+
+__all__ = [
+    "CommandError",
+    "Counted",
+    "Interrupted",
+    "Progress",
+    "Store",
+    "connect",
+    "progress",
+    "read_capability",
+    "run",
+    "store_option",
+    "urn_argument",
+]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+Store = RemoteStore | StoreList
+
+# A URN has 115 characters; whatever is longer than this is no file with a URN.
+_LONGEST_URN_FILE: Final = 4096
+
+
+class CommandError(Exception):
+    """A command cannot do what it was asked: one line, and its exit code if not the usual one."""
+
+    def __init__(self, message: str, exit_code: int | None = None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class Interrupted(BaseException):
+    """A signal ended the command after it had cleaned up."""
+
+    def __str__(self) -> str:
+        return "interrupted"
+
+
+def store_option(command: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Add `--store-url` to a command."""
+    return click.option(
+        "--store-url",
+        metavar="URL",
+        help="The store, as coap+unix:///run/eris.sock or coap+tcp://host. Several, separated by"
+        " spaces, are tried in order. Default: $ERIS_STORE_URL, else the local daemon's socket.",
+    )(command)
+
+
+def urn_argument(command: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Add the argument `URN` to a command."""
+    return click.argument("urn", metavar="URN")(command)
+
+
+def read_capability(urn: str) -> ReadCapability:
+    """Read a URN argument: the URN itself, `@FILE` or `-` for a file or standard input holding it.
+
+    Arguments can be read by other users in /proc; files need not be.
+    Raises: InvalidCapability, OSError.
+    """
+    if urn == "-":
+        urn = sys.stdin.read(_LONGEST_URN_FILE)
+    elif urn.startswith("@"):
+        with open(urn[1:], encoding="utf-8", errors="replace") as file:
+            urn = file.read(_LONGEST_URN_FILE)
+    return ReadCapability.from_urn(urn.strip())
+
+
+@contextmanager
+def _interruptible(task: asyncio.Task[Any]) -> Iterator[list[int]]:
+    """Let SIGINT, SIGTERM and SIGHUP cancel the task, so that it cleans up."""
+    loop = asyncio.get_running_loop()
+    received: list[int] = []
+
+    def interrupt(number: int) -> None:
+        received.append(number)
+        task.cancel()
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number in numbers:
+        loop.add_signal_handler(number, interrupt, number)
+    try:
+        yield received
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def run(command: Coroutine[Any, Any, _T]) -> _T:
+    """Run a command's coroutine; a signal cancels it and ends in `Interrupted`."""
+
+    async def guarded() -> _T:
+        task = asyncio.ensure_future(command)
+        with _interruptible(task) as received:
+            try:
+                return await task
+            except asyncio.CancelledError:
+                if received:
+                    raise Interrupted from None
+                raise
+
+    return asyncio.run(guarded())
+
+
+def connect(store_url: str | None) -> Store:
+    """The store that a command works on; use it as an asynchronous context.
+
+    Raises: InvalidUrl.
+    """
+    return open_store(default_store_urls(store_url))
+
+
+class Progress(Protocol):
+    """Where a command says how far it is."""
+
+    def advance(self, byte_count: int) -> None:
+        """So many more bytes are done."""
+
+    def describe(self, text: str) -> None:
+        """What is being done."""
+
+    def set_total(self, byte_count: int) -> None:
+        """So many bytes there will be."""
+
+
+class _Silent:
+    def advance(self, byte_count: int) -> None:
+        pass
+
+    def describe(self, text: str) -> None:
+        pass
+
+    def set_total(self, byte_count: int) -> None:
+        pass
+
+
+@contextmanager
+def progress(text: str, total: int | None = None) -> Iterator[Progress]:
+    """Show bytes, rate and time left on standard error, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield _Silent()
+        return
+    # Loaded only here: it takes longer than many a command.
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+    from rich.progress import TransferSpeedColumn
+
+    bars = Bars(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bars:
+        task = bars.add_task(text, total=total)
+
+        class Shown:
+            def advance(self, byte_count: int) -> None:
+                bars.advance(task, byte_count)
+
+            def describe(self, text: str) -> None:
+                bars.update(task, description=text)
+
+            def set_total(self, byte_count: int) -> None:
+                bars.update(task, total=byte_count)
+
+        yield Shown()
+
+
+class Counted:
+    """A file that tells a progress display what was read from it."""
+
+    def __init__(self, file: BinaryIO, shown: Progress) -> None:
+        self._file = file
+        self._shown = shown
+
+    def read(self, size: int = -1) -> bytes:
+        """Read, and say so."""
+        data = self._file.read(size)
+        self._shown.advance(len(data))
+        return data
+
+    @classmethod
+    def wrap(cls, file: BinaryIO, shown: Progress) -> BinaryIO:
+        """A file object with the one method that an encoder calls."""
+        return cast(BinaryIO, cls(file, shown))

@@ -1,0 +1,37 @@
+"""Looking at content: is it a tree, and which?"""
+
+from __future__ import annotations
+
+import eris_fs
+from eris.capability import ReadCapability
+from eris.transfer import read_content
+from kapla.cli.common import CommandError, Store
+
+__all__ = ["load_tree", "names_tree", "require_tree"]
+
+_HEAD = 16
+
+
+async def names_tree(store: Store, capability: ReadCapability) -> bool:
+    """Whether the content begins as an ERIS-FS index does."""
+    return eris_fs.looks_like_tree(await read_content(store, capability, 0, _HEAD))
+
+
+async def load_tree(store: Store, capability: ReadCapability) -> eris_fs.Tree:
+    """Read the index of a tree.
+
+    Raises: CommandError, which names the way out for content that only looks like one.
+    """
+    try:
+        return await eris_fs.load_tree(store, capability)
+    except eris_fs.InvalidManifest as error:
+        raise CommandError(
+            f"this looks like a tree, but {error}; --raw decodes it as a file", 5
+        ) from error
+
+
+async def require_tree(store: Store, capability: ReadCapability) -> eris_fs.Tree:
+    """Read the index of what must be a tree."""
+    if not await names_tree(store, capability):
+        raise CommandError("this is a file, not a tree", 2)
+    return await load_tree(store, capability)

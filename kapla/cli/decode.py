@@ -1,0 +1,86 @@
+"""`kapla decode`: URN -> file or tree."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+import eris_fs
+from eris.capability import ReadCapability
+from eris.transfer import content_length, stream_content
+from kapla.cli.common import (
+    CommandError,
+    Progress,
+    Store,
+    connect,
+    progress,
+    read_capability,
+    run,
+    store_option,
+    urn_argument,
+)
+from kapla.cli.content import load_tree, names_tree
+from kapla.cli.target import Target
+
+__all__ = ["command"]
+
+# Written to disk at once: few enough system calls, little enough memory.
+_WRITE_SIZE = 1024 * 1024
+
+
+@click.command(name="decode")
+@urn_argument
+@click.argument("out", metavar="OUT|-")
+@click.option("--force", is_flag=True, help="Replace OUT if it exists, at once and only when done.")
+@click.option("--raw", is_flag=True, help="Write the bytes of the content even if it is a tree.")
+@store_option
+def command(urn: str, out: str, force: bool, raw: bool, store_url: str | None) -> None:
+    """Decode the content of a URN into OUT: a file or a tree, whichever it is; - for stdout.
+
+    URN may also be @FILE or -, to read it from a file or from standard input. OUT appears only when
+    it is complete and verified.
+    """
+    capability = read_capability(urn)
+    target = None if out == "-" else Target(out, force=force)
+    run(_decode(capability, out, target, raw, store_url))
+
+
+async def _decode(
+    capability: ReadCapability, out: str, target: Target | None, raw: bool, store_url: str | None
+) -> None:
+    async with connect(store_url) as store:
+        if not raw and await names_tree(store, capability):
+            if target is None:
+                raise CommandError("this is a tree, which cannot go to standard output", 2)
+            tree = await load_tree(store, capability)
+            with target.prepare() as path, progress(f"Decoding {out}") as shown:
+                await eris_fs.get_tree(store, tree, path, progress=shown)
+            return
+        length = await content_length(store, capability)
+        with progress(f"Decoding {out}", length) as shown:
+            if target is None:
+                await _write(store, capability, sys.stdout.buffer, shown)
+                sys.stdout.buffer.flush()
+                return
+            with target.prepare() as path:
+                with _create(path) as file:
+                    await _write(store, capability, file, shown)
+
+
+def _create(path: Path) -> BinaryIO:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    return os.fdopen(descriptor, "wb", buffering=_WRITE_SIZE)
+
+
+async def _write(store: Store, capability: ReadCapability, file: BinaryIO, shown: Progress) -> None:
+    pieces: AsyncIterator[bytes] = stream_content(store, capability)
+    async with aclosing(pieces):  # type: ignore[type-var]
+        async for piece in pieces:
+            file.write(piece)
+            shown.advance(len(piece))

@@ -1,0 +1,139 @@
+"""`kapla`: finds its commands, runs one, and turns whatever went wrong into one line and a code.
+
+Commands are entry points of the group `kapla.commands`, so that other packages can add theirs; each
+is loaded only when it is used.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+from importlib.metadata import EntryPoint, entry_points
+from typing import Final
+
+import click
+
+from eris.errors import (
+    BlockNotFound,
+    ContentError,
+    ErisError,
+    InvalidCapability,
+    StoreRefused,
+    StoreUnavailable,
+)
+from eris_fs.errors import TreeError
+from kapla import __version__, log
+from kapla.cli.common import CommandError, Interrupted
+from kapla.errors import ConfigError
+
+__all__ = ["EXIT_CODES", "exit_code", "main"]
+
+EXIT_CODES: Final[tuple[tuple[int, str, tuple[type[BaseException], ...]], ...]] = (
+    (2, "wrong usage: an option, a URN or a store URL", (InvalidCapability, ConfigError)),
+    (3, "the store cannot be reached or cannot work now", (StoreUnavailable,)),
+    (4, "a block is missing", (BlockNotFound,)),
+    (5, "blocks or content are damaged, or not what they should be", (ContentError,)),
+    (6, "the store refuses: read-only, or full", (StoreRefused,)),
+    (7, "a file cannot be read, written or expressed, or is in the way", (OSError, TreeError)),
+    (130, "interrupted", (Interrupted, KeyboardInterrupt)),
+)
+"""Exit codes, what they mean, and the errors behind them. 0 is success, 1 any other failure."""
+
+_GROUP: Final = "kapla.commands"
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code for an error."""
+    if isinstance(error, CommandError) and error.exit_code is not None:
+        return error.exit_code
+    for code, _, kinds in EXIT_CODES:
+        if isinstance(error, kinds):
+            return code
+    return 1
+
+
+def exit_code_help() -> str:
+    """One paragraph for the end of every help text."""
+    known = [
+        (0, "success"),
+        (1, "another failure"),
+        *((code, text) for code, text, _ in EXIT_CODES),
+    ]
+    return "Exit codes: " + "; ".join(f"{code} {text}" for code, text in known) + "."
+
+
+class _Commands(click.Group):
+    """A group whose commands are entry points."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """All names, in alphabetical order."""
+        return sorted(entry_points(group=_GROUP).names)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Load one command."""
+        found: tuple[EntryPoint, ...] = tuple(entry_points(group=_GROUP, name=name))
+        if not found:
+            return None
+        command = found[0].load()
+        if not isinstance(command, click.Command):
+            raise CommandError(f"the command {name!r} of {found[0].value} is not a click command")
+        command.epilog = command.epilog or exit_code_help()
+        return command
+
+
+@click.command(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=exit_code_help(),
+)
+@click.version_option(__version__, prog_name="kapla")
+@click.option("-d", "--debug", is_flag=True, help="Log what happens inside, and show tracebacks.")
+@click.pass_context
+def _kapla(context: click.Context, debug: bool) -> None:
+    """Turn files and trees into encrypted blocks in a store, and back, by one URN."""
+    log.configure("debug" if debug else "warning")
+
+
+def main() -> None:
+    """Run the command line; ends the process."""
+    try:
+        code = _kapla.main(standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as ended:
+        code = ended.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has gone; say nothing more into it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except (
+        CommandError,
+        ErisError,
+        ConfigError,
+        OSError,
+        Interrupted,
+        KeyboardInterrupt,
+        click.Abort,
+    ) as error:
+        logging.getLogger(__name__).debug("Failed", exc_info=True)
+        interrupted = Interrupted() if isinstance(error, click.Abort) else error
+        click.echo(f"kapla: {_line(interrupted)}", err=True)
+        code = exit_code(interrupted)
+    sys.exit(code)
+
+
+def _line(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, OSError) and error.strerror:
+        name = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
+        text = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
+        return f"{name}{text}"
+    text = str(error) or type(error).__name__
+    if isinstance(error, StoreUnavailable) and "cannot connect" in text:
+        text += "; is a daemon running? Start one with: kaplad"
+    return text

@@ -1,0 +1,63 @@
+"""`kapla stat`: what the daemon holds."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from kapla.cli.common import connect, run, store_option
+
+__all__ = ["command"]
+
+
+@click.command(name="stat")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@store_option
+def command(as_json: bool, store_url: str | None) -> None:
+    """Show what the daemon holds: blocks and bytes by size, database size, uptime, requests."""
+
+    async def ask() -> dict[str, Any]:
+        async with connect(store_url) as store:
+            return await store.stat()
+
+    report = run(ask())
+    if as_json:
+        click.echo(json.dumps(report))
+        return
+    for line in _lines(report):
+        click.echo(line)
+
+
+def _lines(report: dict[str, Any]) -> list[str]:
+    lines = []
+    for size, count in report["blocks"].items():
+        label = f"blocks of {int(size) // 1024} KiB:"
+        lines.append(f"{label:<20}{count:>12,}  {_bytes(report['bytes'][size])}")
+    limit = report.get("max_size")
+    of = f" of {_bytes(limit)}" if limit else ""
+    lines.append(f"{'database:':<20}{_bytes(report['database_bytes']):>12}{of}")
+    lines.append(f"{'new blocks:':<20}{report['new_blocks']:>12,}  since the start")
+    lines.append(f"{'uptime:':<20}{_duration(report['uptime_s']):>12}")
+    for name, count in report["requests"].items():
+        lines.append(f"{name + ' requests:':<20}{count:>12,}")
+    lines.append(f"{'connections:':<20}{report['connections']['now']:>12,}")
+    return lines
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+        count /= 1024
+    return f"{count:,.1f} TiB"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (seconds, "s")]
+    shown = [f"{number} {unit}" for number, unit in parts if number]
+    return " ".join(shown[:2]) or "0 s"

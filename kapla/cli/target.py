@@ -1,0 +1,123 @@
+"""Putting a finished file or tree where the user wants it, all at once.
+
+Everything is written under a temporary name beside the target and renamed when it is complete and
+verified. An interrupted decode leaves neither half a target nor the temporary one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from kapla.cli.common import CommandError
+
+__all__ = ["Target"]
+
+_RENAME_NOREPLACE: Final = 1
+_RENAME_EXCHANGE: Final = 2
+_AT_FDCWD: Final = -100
+_EXIT_FILE: Final = 7
+
+
+class Target:
+    """The place OUT, checked before anything is fetched.
+
+    Raises: CommandError, if something is there and may not be replaced.
+    """
+
+    def __init__(self, out: str, *, force: bool) -> None:
+        # abspath, not resolve: when OUT is a symlink, the link itself is what is replaced.
+        self._path = Path(os.path.abspath(out))
+        self._force = force
+        if not self._path.parent.is_dir():
+            raise CommandError(f"{self._path.parent}: there is no such directory", _EXIT_FILE)
+        if os.path.lexists(self._path):
+            if not force:
+                raise CommandError(f"{out} exists; --force replaces it", _EXIT_FILE)
+            self._check_replaceable(out)
+
+    def _check_replaceable(self, out: str) -> None:
+        if self._path.is_symlink():
+            return
+        if os.path.ismount(self._path):
+            raise CommandError(f"{out} is a mount point: not replaced", _EXIT_FILE)
+        here = Path.cwd()
+        real = self._path.resolve()
+        if real == here or real in here.parents:
+            raise CommandError(f"{out} holds the working directory: not replaced", _EXIT_FILE)
+
+    @contextmanager
+    def prepare(self) -> Iterator[Path]:
+        """Give a free name beside the target; what stands there at the end becomes the target.
+
+        After an error it is removed.
+        """
+        name = f".{self._path.name[:200]}.{secrets.token_hex(4)}.kapla"
+        temporary = self._path.with_name(name)
+        try:
+            yield temporary
+            self._commit(temporary)
+        finally:
+            _remove(temporary)
+
+    def _commit(self, temporary: Path) -> None:
+        if self._force:
+            if os.path.lexists(self._path):
+                self._check_replaceable(str(self._path))
+                # The old one is now at the temporary name, from where it is removed.
+                if not _rename(temporary, self._path, _RENAME_EXCHANGE):
+                    self._replace_stepwise(temporary)
+                return
+        if not _rename(temporary, self._path, _RENAME_NOREPLACE):
+            # This file system knows plain renames only: looked at once more just before.
+            if os.path.lexists(self._path):
+                raise CommandError(f"{self._path} has appeared meanwhile", _EXIT_FILE)
+            os.rename(temporary, self._path)
+
+    def _replace_stepwise(self, temporary: Path) -> None:
+        """Where names cannot be exchanged: a file at once, a directory in two renames."""
+        if not self._path.is_dir() and not temporary.is_dir():
+            os.replace(temporary, self._path)
+            return
+        old = temporary.with_name(temporary.name + "-old")
+        os.rename(self._path, old)
+        try:
+            os.rename(temporary, self._path)
+        except OSError:
+            os.rename(old, self._path)
+            raise
+        _remove(old)
+
+
+def _rename(source: Path, target: Path, flag: int) -> bool:
+    """renameat2 with a flag; False if the system or the file system does not know it.
+
+    Raises: OSError, CommandError if the target has appeared.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        renameat2 = libc.renameat2
+    except AttributeError:
+        return False
+    if renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), flag) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL):
+        return False
+    if number == errno.EEXIST:
+        raise CommandError(f"{target} has appeared meanwhile", _EXIT_FILE)
+    raise OSError(number, os.strerror(number), str(target))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,106 @@
+"""`kapla verify`: is every block there, and sound?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import click
+
+import eris_fs
+from eris.capability import ReadCapability, format_block_urn
+from eris.errors import BlockNotFound
+from eris.transfer import CheckedBlock, check_content
+from kapla.cli.common import (
+    CommandError,
+    Progress,
+    Store,
+    connect,
+    progress,
+    read_capability,
+    run,
+    store_option,
+    urn_argument,
+)
+from kapla.cli.content import load_tree, names_tree
+
+__all__ = ["command"]
+
+_EXIT_MISSING = 4
+_EXIT_BAD = 5
+
+
+@dataclass(slots=True)
+class _Count:
+    blocks: int = 0
+    missing: int = 0
+    bad: int = 0
+
+
+@click.command(name="verify")
+@urn_argument
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object for each finding and at end."
+)
+@store_option
+def command(urn: str, as_json: bool, store_url: str | None) -> None:
+    """Check that every block of a content, or of a whole tree, is in the store and sound.
+
+    Lists what is missing or bad. What lies under a missing internal node cannot be known. Exit code
+    4 if blocks are missing, 5 if any is bad.
+    """
+    count = run(_verify(read_capability(urn), as_json, store_url))
+    summary = {"blocks": count.blocks, "missing": count.missing, "bad": count.bad}
+    if as_json:
+        click.echo(json.dumps(summary))
+    else:
+        click.echo(", ".join(f"{number} {name}" for name, number in summary.items()))
+    if count.bad:
+        raise CommandError("some blocks are bad", _EXIT_BAD)
+    if count.missing:
+        raise CommandError("some blocks are missing", _EXIT_MISSING)
+
+
+async def _verify(capability: ReadCapability, as_json: bool, store_url: str | None) -> _Count:
+    count = _Count()
+    async with connect(store_url) as store:
+        with progress("Verifying") as shown:
+            await _check(store, capability, "", count, as_json, shown)
+            # The index itself must be whole before it can be read.
+            if count.missing or count.bad or not await names_tree(store, capability):
+                return count
+            tree = await load_tree(store, capability)
+            for path, entry in tree.items():
+                if isinstance(entry, eris_fs.RegularFile):
+                    name = eris_fs.show_path(path)
+                    await _check(store, entry.capability, name, count, as_json, shown)
+    return count
+
+
+async def _check(
+    store: Store,
+    capability: ReadCapability,
+    name: str,
+    count: _Count,
+    as_json: bool,
+    shown: Progress,
+) -> None:
+    blocks: AsyncIterator[CheckedBlock] = check_content(store, capability)
+    async with aclosing(blocks):  # type: ignore[type-var]
+        async for reference, error in blocks:
+            count.blocks += 1
+            shown.advance(int(capability.block_size))
+            if error is None:
+                continue
+            missing = isinstance(error, BlockNotFound)
+            count.missing += missing
+            count.bad += not missing
+            finding = "missing" if missing else "bad"
+            block_urn = format_block_urn(reference)
+            if as_json:
+                facts = {finding: block_urn, "path": name or None, "reason": str(error)}
+                click.echo(json.dumps(facts))
+            else:
+                click.echo(f"{finding} {block_urn}{f'  {name}' if name else ''}")

@@ -1,0 +1,216 @@
+"""The client's end of a connection: requests in flight, known by their tokens.
+
+A request goes into the next piece of output, together with whatever else was asked in the same turn
+of the event loop. Tokens count up and are never used twice on a connection, so the answer to a
+request that nobody waits for any more cannot be taken for another's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from typing import Any, NamedTuple
+
+from eris.errors import CorruptBlock, ErisError, StoreUnavailable
+from kapla.coap.blocks import error_of_code
+from kapla.coap.connection import Connection, is_request
+from kapla.coap.frame import (
+    Code,
+    Frame,
+    MalformedMessage,
+    OptionNumber,
+    format_header,
+    format_message,
+    parse_body,
+)
+
+__all__ = ["Requester"]
+
+
+class _Pending(NamedTuple):
+    """A request that is not answered yet."""
+
+    future: asyncio.Future[Any]
+    reference: bytes
+    size: int
+    """The size of the block that is wanted; 0 for other requests."""
+
+
+class Requester(asyncio.Protocol):
+    """One connection to a store. `window` requests at most are on the wire; more wait here.
+
+    `timeout_s`: how long it may stay silent while an answer is owed.
+    """
+
+    def __init__(self, name: str, window: int, timeout_s: float) -> None:
+        self.usable = True
+        self._name = name
+        self._window = window
+        self._timeout_s = timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._connection = Connection()
+        self._transport: asyncio.Transport | None = None
+        self._tokens = itertools.count()
+        self._pending: dict[bytes, _Pending] = {}
+        self._queue: deque[tuple[int, bytes, _Pending]] = deque()
+        self._output: list[bytes] = []
+        self._writable = True
+        self._flush_planned = False
+        self._heard = self._loop.time()
+        self._watch: asyncio.TimerHandle | None = None
+        self._closed: asyncio.Future[None] = self._loop.create_future()
+
+    def request(self, code: int, body: bytes, reference: bytes, size: int) -> asyncio.Future[Any]:
+        """Send a request; the future gets the payload of a good answer, or the error."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        if not self.usable:
+            future.set_exception(StoreUnavailable(f"the connection to {self._name} is lost"))
+            return future
+        pending = _Pending(future, reference, size)
+        if len(self._pending) < self._window and self._writable and not self._queue:
+            self._send(code, body, pending)
+        else:
+            self._queue.append((code, body, pending))
+        return future
+
+    async def close(self) -> None:
+        """Release the connection."""
+        self._fail(StoreUnavailable(f"the connection to {self._name} was closed"))
+        if self._transport is not None and not self._transport.is_closing():
+            self._connection.release()
+            self._transport.write(self._connection.take_output())
+            self._transport.close()
+            await self._closed
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet the store with our CSM."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.write(self._connection.take_output())
+        self._watch = self._loop.call_later(self._timeout_s, self._look)
+
+    def data_received(self, data: bytes) -> None:
+        """Give every answer to whoever waits for it."""
+        self._heard = self._loop.time()
+        for frame in self._connection.receive(data):
+            self._take(frame)
+        if self._connection.has_output and self._transport is not None:
+            self._transport.write(self._connection.take_output())
+        if self._connection.closing is not None:
+            self._lose(f"{self._name}: {self._connection.closing.reason}")
+        elif self._queue:
+            self._send_queued()
+
+    def eof_received(self) -> bool:
+        """Nothing can come any more: let the connection close."""
+        return False
+
+    def pause_writing(self) -> None:
+        """Hold requests back while the store does not take those it has."""
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._writable = True
+        self._send_queued()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Fail whatever still waits."""
+        if self._watch is not None:
+            self._watch.cancel()
+        reason = f": {error}" if error else ""
+        self._lose(f"the connection to {self._name} is lost{reason}")
+        self._transport = None
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    # requests
+
+    def _send(self, code: int, body: bytes, pending: _Pending) -> None:
+        if not self._pending:
+            # Silence counts from when an answer is owed.
+            self._heard = self._loop.time()
+        token = next(self._tokens).to_bytes(4, "big")
+        self._pending[token] = pending
+        self._output.append(format_header(code, 4, len(body)))
+        self._output.append(token)
+        self._output.append(body)
+        if not self._flush_planned:
+            # At the end of this turn of the loop, with whatever else was asked in it.
+            self._flush_planned = True
+            self._loop.call_soon(self._flush)
+
+    def _send_queued(self) -> None:
+        while self._queue and self._writable and len(self._pending) < self._window:
+            code, body, pending = self._queue.popleft()
+            if not pending.future.done():  # cancelled while it waited
+                self._send(code, body, pending)
+
+    def _flush(self) -> None:
+        self._flush_planned = False
+        if self._transport is not None and self._output:
+            self._transport.writelines(self._output)
+        self._output.clear()
+
+    def _take(self, frame: Frame) -> None:
+        code, token, buffer, start, stop = frame
+        if is_request(code):
+            # Some servers ask their clients for blocks; this one has none to give.
+            self._connection.reply(format_message(Code.NOT_FOUND, token))
+            return
+        pending = self._pending.pop(token, None)
+        if pending is None or pending.future.done():
+            return
+        # A block without options in front is what nearly every answer is.
+        if code == Code.CONTENT and pending.size == stop - start - 1 and buffer[start] == 0xFF:
+            pending.future.set_result(buffer[start + 1 : stop])
+            return
+        result = _outcome(code, pending, buffer, start, stop)
+        if isinstance(result, ErisError):
+            pending.future.set_exception(result)
+        else:
+            pending.future.set_result(result)
+
+    def _lose(self, reason: str) -> None:
+        self._fail(StoreUnavailable(reason))
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.close()
+
+    def _fail(self, error: StoreUnavailable) -> None:
+        self.usable = False
+        waiting = [*self._pending.values(), *(pending for _, _, pending in self._queue)]
+        self._pending.clear()
+        self._queue.clear()
+        for pending in waiting:
+            if not pending.future.done():
+                pending.future.set_exception(StoreUnavailable(str(error)))
+
+    def _look(self) -> None:
+        """Whether the store has been silent too long while an answer is owed."""
+        silent_s = self._loop.time() - self._heard if self._pending else 0.0
+        if silent_s >= self._timeout_s:
+            self._lose(f"{self._name} did not answer for {silent_s:.0f} s")
+            if self._transport is not None:
+                self._transport.abort()
+        else:
+            self._watch = self._loop.call_later(self._timeout_s - silent_s, self._look)
+
+
+def _outcome(code: int, pending: _Pending, buffer: bytes, start: int, stop: int) -> Any:
+    """What a response that is not a plain block means: a result, or an error."""
+    try:
+        options, payload = parse_body(buffer, start, stop)
+    except MalformedMessage as error:
+        return StoreUnavailable(f"the store sent a malformed answer: {error}")
+    if code == Code.CONTENT:
+        if any(number == OptionNumber.BLOCK2 for number, _ in options):
+            return StoreUnavailable("the store sent an answer in pieces, though it was told not to")
+        if pending.size and len(payload) != pending.size:
+            return CorruptBlock(pending.reference, size=len(payload), expected_size=pending.size)
+        return payload
+    if Code.CREATED <= code < Code.BAD_REQUEST:
+        return None
+    return error_of_code(code, pending.reference, payload)

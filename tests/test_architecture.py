@@ -1,0 +1,285 @@
+"""Reads every import and keeps the layers true. The picture:
+
+    eris <- eris_fs <- guix_glue        an arrow reads "is used by"
+      ^---- kapla
+
+Library code is handed a store; only command-line modules choose one, so only they reach across.
+The daemon, and the client with it, handles opaque blocks: never a key, a capability or the decoder.
+The rules are data, `RULES`; `docs/architecture.md` tells their reasons.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PACKAGES = ("eris", "eris_fs", "kapla", "guix_glue")
+MAX_LINES = 400
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Files matching `where` and not `but` import nothing at or below `forbid` except `allow`."""
+
+    why: str
+    where: tuple[str, ...]
+    forbid: tuple[str, ...]
+    allow: tuple[str, ...] = ()
+    but: tuple[str, ...] = ()
+
+
+# A "*" in a file pattern crosses slashes.
+RULES = (
+    Rule(
+        "eris is the lowest layer and knows no other package",
+        where=("eris/*",),
+        forbid=("eris_fs", "kapla", "guix_glue"),
+    ),
+    Rule(
+        "the codec does no I/O and knows neither CoAP nor SQL",
+        where=("eris/*",),
+        forbid=("aiocoap", "click", "rich", "socket", "sqlalchemy", "sqlite3"),
+    ),
+    Rule(
+        "inside eris only the port and the pumps know asyncio",
+        where=("eris/*",),
+        but=("eris/store.py", "eris/transfer.py"),
+        forbid=("asyncio",),
+    ),
+    Rule(
+        "eris/crypto.py is the one file of eris that names a hash or cipher library",
+        where=("eris/*",),
+        but=("eris/crypto.py",),
+        forbid=("blake3", "cryptography", "hashlib", "hmac", "nacl"),
+    ),
+    Rule(
+        "eris_fs stands on eris alone",
+        where=("eris_fs/*",),
+        forbid=("kapla", "guix_glue"),
+    ),
+    Rule(
+        "the daemon and the client handle opaque blocks, never the codec",
+        where=("kapla/*",),
+        but=("kapla/cli/*",),
+        forbid=("eris",),
+        allow=("eris.base32", "eris.crypto", "eris.errors", "eris.model", "eris.store"),
+    ),
+    Rule(
+        "the daemon and the client never hold a key",
+        where=("kapla/*",),
+        but=("kapla/cli/*",),
+        forbid=(
+            "eris.crypto.decrypt",
+            "eris.crypto.encrypt_leaf",
+            "eris.crypto.encrypt_node",
+            "eris.model.ConvergenceSecret",
+            "eris.model.Key",
+            "eris.model.NULL_CONVERGENCE_SECRET",
+            "eris.model.ReferenceKeyPair",
+        ),
+    ),
+    Rule(
+        "only the command line reaches across to trees, and nothing stands on the command line",
+        where=("kapla/*",),
+        but=("kapla/cli/*",),
+        forbid=("eris_fs", "kapla.cli"),
+    ),
+    Rule(
+        "kapla does not know Guix",
+        where=("kapla/*",),
+        forbid=("guix_glue",),
+    ),
+    Rule(
+        "guix_glue is handed a store; only its command line chooses one",
+        where=("guix_glue/*",),
+        but=("guix_glue/*cli*",),
+        forbid=("kapla",),
+    ),
+    Rule(
+        "the command line of guix_glue uses the client, not the inside of the daemon",
+        where=("guix_glue/*cli*",),
+        forbid=("kapla",),
+        allow=("kapla.cli", "kapla.client", "kapla.errors"),
+    ),
+    Rule(
+        "aiocoap is loosely typed and stays in kapla/coap",
+        where=("*",),
+        but=("kapla/coap/*",),
+        forbid=("aiocoap",),
+    ),
+    Rule(
+        "SQL stays in kapla/storage, and in the one reader of Guix's own database",
+        where=("*",),
+        but=("kapla/storage/*", "guix_glue/store_db.py"),
+        forbid=("sqlalchemy", "sqlite3"),
+    ),
+    Rule(
+        "the wire format and the connection's state do no I/O",
+        where=("kapla/coap/frame.py", "kapla/coap/connection.py"),
+        forbid=("aiocoap", "asyncio", "selectors", "socket", "threading"),
+    ),
+    Rule(
+        "packages do not need what is not installed with them",
+        where=("*",),
+        forbid=("benchmarks", "tests", "tools"),
+    ),
+)
+
+
+def is_within(name: str, prefixes: tuple[str, ...]) -> bool:
+    """Whether a dotted name is one of the prefixes or below it: eris_fs is not below eris."""
+    return any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes)
+
+
+def source_files(root: Path) -> list[Path]:
+    return sorted(file for name in PACKAGES for file in (root / name).rglob("*.py"))
+
+
+def imports_of(root: Path, file: Path) -> Iterator[tuple[int, str]]:
+    """The dotted names a file imports, with their lines: `from a.b import c` gives a.b.c.
+
+    Imports inside functions, under TYPE_CHECKING, and by `import_module("...")` count too.
+    """
+    package = file.relative_to(root).with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse(file.read_text(), str(file))):
+        match node:
+            case ast.Import(names=names):
+                yield from ((node.lineno, alias.name) for alias in names)
+            case ast.ImportFrom(module=module, names=names, level=level):
+                base = list(package[: len(package) + 1 - level]) if level else []
+                base += [module] if module else []
+                yield from ((alias.lineno, ".".join([*base, alias.name])) for alias in names)
+            case ast.Call(
+                func=ast.Name(id="__import__" | "import_module")
+                | ast.Attribute(attr="import_module"),
+                args=[ast.Constant(value=str(name)), *_],
+            ):
+                yield node.lineno, name
+
+
+def violations(root: Path) -> list[str]:
+    """One line for each import that breaks a rule: where, what, and the rule."""
+    found = []
+    for file in source_files(root):
+        path = file.relative_to(root).as_posix()
+        rules = [rule for rule in RULES if applies(rule, path)]
+        for line, name in imports_of(root, file):
+            found += [
+                f"{path}:{line}: imports {name}, but {rule.why}"
+                for rule in rules
+                if is_within(name, rule.forbid) and not is_within(name, rule.allow)
+            ]
+    return found
+
+
+def applies(rule: Rule, path: str) -> bool:
+    return any(fnmatchcase(path, pattern) for pattern in rule.where) and not any(
+        fnmatchcase(path, pattern) for pattern in rule.but
+    )
+
+
+def test_the_layers_hold() -> None:
+    found = violations(REPOSITORY)
+    assert not found, "\n" + "\n".join(found)
+
+
+def test_rules_name_files_that_exist() -> None:
+    # A rule for a file that was renamed would be kept by nobody.
+    named = {pattern for rule in RULES for pattern in rule.where + rule.but if "*" not in pattern}
+    missing = {path for path in named if not (REPOSITORY / path).exists()}
+    assert missing <= {"guix_glue/store_db.py"}, missing
+
+
+def test_every_package_is_typed() -> None:
+    untyped = [name for name in PACKAGES if not (REPOSITORY / name / "py.typed").exists()]
+    assert not untyped, f"no py.typed in {untyped}"
+
+
+def test_no_module_is_too_long() -> None:
+    lengths = {
+        str(file.relative_to(REPOSITORY)): len(file.read_text().splitlines())
+        for file in source_files(REPOSITORY)
+    }
+    too_long = {path: length for path, length in lengths.items() if length > MAX_LINES}
+    assert not too_long, f"over {MAX_LINES} lines: {too_long}"
+
+
+# --- the checker itself, on a made-up tree ----------------------------------------------------
+
+
+def check(root: Path, path: str, source: str) -> list[str]:
+    file = root / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(source)
+    return violations(root)
+
+
+def test_a_violation_names_file_line_and_rule(tmp_path: Path) -> None:
+    assert check(tmp_path, "kapla/daemon.py", "import os\nfrom eris import decode\n") == [
+        "kapla/daemon.py:2: imports eris.decode, but "
+        "the daemon and the client handle opaque blocks, never the codec"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("eris/node.py", "import kapla.client"),
+        ("eris/node.py", "import eris_fs"),
+        ("eris/node.py", "from socket import socket"),
+        ("eris/store.py", "import sqlalchemy.engine"),
+        ("eris/decode.py", "import asyncio"),
+        ("eris/node.py", "from hashlib import blake2b"),
+        ("eris/transfer.py", "from cryptography.hazmat import primitives"),
+        ("eris_fs/tree.py", "from kapla import client"),
+        ("kapla/daemon.py", "import eris"),
+        ("kapla/daemon.py", "from eris import Decoder"),
+        ("kapla/client.py", "from eris.transfer import put_content"),
+        ("kapla/client.py", "def f():\n    from eris.capability import ReadCapability"),
+        ("kapla/client.py", "import importlib\nimportlib.import_module('eris.encode')"),
+        ("kapla/coap/site.py", "from eris.model import Key"),
+        ("kapla/coap/site.py", "from eris.crypto import decrypt"),
+        ("kapla/daemon.py", "from eris_fs import scan"),
+        ("kapla/daemon.py", "from .cli import main"),
+        ("kapla/coap/site.py", "from ..cli.main import main"),
+        ("kapla/cli/encode.py", "import guix_glue.nar"),
+        ("kapla/cli/encode.py", "import sqlite3"),
+        ("kapla/client.py", "import aiocoap"),
+        ("kapla/storage/sqlite.py", "from aiocoap import Message"),
+        ("kapla/coap/site.py", "from sqlalchemy import Table"),
+        ("kapla/coap/frame.py", "import asyncio"),
+        ("kapla/coap/connection.py", "import socket"),
+        ("guix_glue/publish.py", "from kapla.client import Client"),
+        ("guix_glue/cli.py", "from kapla.daemon import Daemon"),
+        ("kapla/log.py", "from tests import fakes"),
+    ],
+)
+def test_a_wrong_import_is_found(tmp_path: Path, path: str, source: str) -> None:
+    found = check(tmp_path, path, source)
+    assert found
+    assert all(violation.startswith(f"{path}:") for violation in found)
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("eris/transfer.py", "import asyncio\nfrom . import node"),
+        ("eris/crypto.py", "import hashlib\nfrom cryptography.hazmat import primitives"),
+        ("eris_fs/tree.py", "import eris\nfrom eris.transfer import put_content"),
+        ("kapla/client.py", "from eris.model import BlockSize\nfrom eris.store import BlockReader"),
+        ("kapla/daemon.py", "from eris import errors\nfrom . import client"),
+        ("kapla/cli/encode.py", "import eris\nimport eris_fs\nfrom kapla.client import Client"),
+        ("kapla/coap/site.py", "import aiocoap\nimport asyncio"),
+        ("kapla/storage/sqlite.py", "import sqlite3\nimport sqlalchemy"),
+        ("guix_glue/store_db.py", "import sqlite3\nimport eris_fs"),
+        ("guix_glue/cli.py", "from kapla import client, errors\nimport kapla.cli.main"),
+    ],
+)
+def test_a_right_import_is_let_through(tmp_path: Path, path: str, source: str) -> None:
+    assert check(tmp_path, path, source) == []

@@ -1,0 +1,42 @@
+#!/bin/sh
+# Ask apt for the system packages that are missing, and for nothing else.
+# Usage: deps.sh [PACKAGE]...        without arguments: all that the tests need
+set -eu
+
+is_there() {
+    case $1 in
+        python3-venv) python3 -c 'import ensurepip, venv' ;;
+        libcoap3-bin) command -v coap-client-notls ;;
+        *) return 1 ;;
+    esac >/dev/null 2>&1
+}
+
+# Two of these under "make -j" take turns: apt would refuse the second.
+if command -v flock >/dev/null; then
+    exec 9<"$0"
+    flock 9
+fi
+
+[ $# -gt 0 ] || set -- python3-venv libcoap3-bin
+missing=
+for package; do
+    is_there "$package" || missing="$missing $package"
+done
+
+if [ -z "$missing" ]; then
+    echo "deps: nothing is missing"
+elif ! command -v apt-get >/dev/null; then
+    echo "deps: skipped, there is no apt-get here; please install what gives you:$missing"
+elif [ "$(id -u)" -ne 0 ]; then
+    echo "deps: skipped, only root may install; please run: apt-get install$missing"
+else
+    echo "deps: installing$missing"
+    export DEBIAN_FRONTEND=noninteractive
+    # Word splitting is meant: one argument a package.
+    # shellcheck disable=SC2086
+    if ! { apt-get -qq update && apt-get -qq install --no-install-recommends $missing; } >/dev/null
+    then
+        echo "deps: apt-get could not install$missing; its messages above say why" >&2
+        exit 1
+    fi
+fi
