@@ -8,10 +8,20 @@ from __future__ import annotations
 
 import base64
 import binascii
+from typing import Final
 
-__all__ = ["format_base32", "parse_base32", "short"]
+__all__ = ["format_base32", "parse_base32", "parse_base32_reference", "short"]
 
-_SHORT_LETTERS = 8
+_SHORT_LETTERS: Final = 8
+_REFERENCE_LETTERS: Final = 52
+# Python reads numbers of base 32 in C, with digits 0-9a-v; everything that is not in the Base32
+# alphabet becomes a character that is no digit of any base.
+_TO_DIGITS: Final = bytes(
+    b"0123456789abcdefghijklmnopqrstuv"[b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".index(letter)]
+    if letter in b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+    else ord("!")
+    for letter in range(256)
+)
 
 
 def format_base32(data: bytes) -> str:
@@ -37,6 +47,20 @@ def parse_base32(text: str | bytes) -> bytes:
     if base64.b32encode(data).rstrip(b"=") != text:
         raise ValueError("the spare bits at the end of the Base32 text are not zero")
     return data
+
+
+def parse_base32_reference(letters: bytes) -> bytes:
+    """Read the 32 bytes of exactly 52 letters: `parse_base32`, at a twentieth of its cost.
+
+    A server reads one of these in every request.
+    Raises: ValueError.
+    """
+    if len(letters) != _REFERENCE_LETTERS:
+        raise ValueError(f"a reference has {_REFERENCE_LETTERS} letters, not {len(letters)}")
+    number = int(letters.translate(_TO_DIGITS), 32)
+    if number & 15:
+        raise ValueError("the spare bits at the end of the Base32 text are not zero")
+    return (number >> 4).to_bytes(32, "big")
 
 
 def short(reference: bytes) -> str:

@@ -12,50 +12,37 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 from eris import node
 from eris.capability import ReadCapability
-from eris.crypto import content_key, decrypt, reference_of
-from eris.errors import BlockNotFound, CorruptBlock, InvalidKey, InvalidNode
-from eris.model import PAIR_SIZE, REFERENCE_SIZE, BlockSize, Reference
+from eris.crypto import content_key, open_block
+from eris.errors import BlockNotFound, InvalidKey, InvalidNode
+from eris.model import PAIR_SIZE, Reference
 
-__all__ = ["DEFAULT_LOOKAHEAD", "Decoder", "check_block", "decode", "open_node"]
+__all__ = ["DEFAULT_LOOKAHEAD", "Decoder", "check_node", "decode"]
 
 DEFAULT_LOOKAHEAD: Final = 64
 
 
-class _Wanted(NamedTuple):
-    """A node that is known but not received: where it is, how to read it, where it belongs."""
+_Wanted = tuple[Reference, bytes, int, int, bool]
+"""A node that is known but not received: where it is, how to read it, where it belongs.
 
-    reference: Reference
-    key: bytes
-    level: int
-    first_leaf: int
-    rightmost: bool
+Reference, key, level, first leaf under it, rightmost of its level. A bare tuple, as one is made for
+every block.
+"""
 
 
-def check_block(reference: bytes, block: bytes, block_size: BlockSize) -> None:
-    """Check that `block` is what `reference` names, of the expected size.
-
-    Raises: CorruptBlock.
-    """
-    if len(block) != block_size:
-        raise CorruptBlock(reference, size=len(block), expected_size=int(block_size))
-    if reference_of(block) != reference:
-        raise CorruptBlock(reference)
-
-
-def open_node(
-    block: bytes,
+def check_node(
+    plain: bytes,
     reference: bytes,
     key: bytes,
     level: int,
     *,
     is_root: bool,
     rightmost: bool,
-) -> tuple[bytes, int]:
-    """Decrypt and check an internal node whose block was checked; returns (plaintext, pairs).
+) -> int:
+    """Check a decrypted internal node; returns how many pairs it holds.
 
     The standard demands the key check for the root only; it holds for every node of valid content
     and is made everywhere. Likewise the shape: an encoder fills every node but the rightmost of
@@ -63,7 +50,6 @@ def open_node(
     when read from the start and another when read by offset.
     Raises: InvalidKey, InvalidNode.
     """
-    plain = decrypt(block, key, level)
     if content_key(plain) != key:
         raise InvalidKey(reference, level)
     pairs = node.count_pairs(plain)
@@ -71,7 +57,7 @@ def open_node(
         raise InvalidNode("it is not full, and not the last of its level")
     if is_root and pairs == 1:
         raise InvalidNode("the root holds a single pair")
-    return plain, pairs
+    return pairs
 
 
 class Decoder:
@@ -113,10 +99,14 @@ class Decoder:
         self._runway = [0] * (capability.level + 1)
         self._targets = [lookahead // self._arity**k for k in range(capability.level + 1)]
         self._asked: deque[_Wanted] = deque()
-        self._next_leaf = self._first_leaf
-        if stop is None or stop > start:
-            root = _Wanted(capability.root.reference, capability.root.key, capability.level, 0, True)
-            self._known[-1].append(root)
+        # The leaves that a range may cut into.
+        self._cut_leaves = {self._first_leaf} if start else set()
+        if self._leaf_stop is not None:
+            self._cut_leaves.add(self._leaf_stop - 1)
+        # Nothing is wanted of a tree that is too small to reach the range.
+        if (stop is None or stop > start) and self._first_leaf < self._arity**capability.level:
+            reference, key = capability.root
+            self._known[-1].append((reference, key, capability.level, 0, True))
             self._runway[-1] = 1
 
     @property
@@ -140,10 +130,9 @@ class Decoder:
             run = 1
             if level == 0:
                 run = min(limit - len(handed), len(queue), max(1, runway[0] - self._targets[0]))
-            for _ in range(run):
-                item = queue.popleft()
-                asked.append(item)
-                handed.append(item.reference)
+            items = [queue.popleft() for _ in range(run)]
+            asked.extend(items)
+            handed.extend([item[0] for item in items])
             runway[level] -= run
             if level:
                 runway[level - 1] += self._arity
@@ -157,36 +146,32 @@ class Decoder:
         Raises: CorruptBlock, InvalidKey, InvalidNode, InvalidPadding; ValueError, if nothing was
         asked for.
         """
-        item = self._take()
-        reference, key, level, _, rightmost = item
-        if len(block) != self._size:
-            raise CorruptBlock(reference, size=len(block), expected_size=self._size)
-        if reference_of(block) != reference:
-            raise CorruptBlock(reference)
+        item = reference, key, level, first_leaf, rightmost = self._take()
+        plain = open_block(block, reference, key, level, self._size)
         if level:
-            self._expand(item, block)
+            self._expand(item, plain)
             return b""
-        leaf = decrypt(block, key, 0)
         if rightmost:
-            leaf = node.unpad(leaf)
-        if item.first_leaf == self._first_leaf or item.first_leaf + 1 == self._leaf_stop:
-            return self._trim(leaf, item.first_leaf * self._size)
-        return leaf
+            plain = node.unpad(plain)
+        if first_leaf in self._cut_leaves:
+            return self._trim(plain, first_leaf * self._size)
+        return plain
 
     def skip(self) -> Reference:
         """Give up the oldest unanswered reference; returns it. What lies under it is left out.
 
         Raises: ValueError, if nothing was asked for.
         """
-        return self._take().reference
+        return self._take()[0]
 
     def _take(self) -> _Wanted:
         if not self._asked:
             raise ValueError("no block was asked for")
         item = self._asked.popleft()
-        if item.level:
+        level = item[2]
+        if level:
             # What was expected of this node is counted anew if and when it is expanded.
-            self._runway[item.level - 1] -= self._arity
+            self._runway[level - 1] -= self._arity
         return item
 
     def _choose_level(self) -> int:
@@ -197,35 +182,27 @@ class Decoder:
                 return level
         return 0
 
-    def _expand(self, item: _Wanted, block: bytes) -> None:
+    def _expand(self, item: _Wanted, plain: bytes) -> None:
+        """Put the pairs of a decrypted node, those in the range, on the level below."""
         reference, key, level, first_leaf, rightmost = item
-        plain, pairs = open_node(
-            block,
-            reference,
-            key,
-            level,
-            is_root=level == self._root_level,
-            rightmost=rightmost,
-        )
-        span = self._arity ** (level - 1)
+        is_root = level == self._root_level
+        pairs = check_node(plain, reference, key, level, is_root=is_root, rightmost=rightmost)
+        below = level - 1
+        span = self._arity**below
         first = max(0, (self._first_leaf - first_leaf) // span)
         last = pairs
         if self._leaf_stop is not None:
             last = min(pairs, -(-(self._leaf_stop - first_leaf) // span))
-        queue = self._known[level - 1]
-        for index in range(first, last):
-            at = index * PAIR_SIZE
-            middle = at + REFERENCE_SIZE
-            queue.append(
-                _Wanted(
-                    Reference(plain[at:middle]),
-                    plain[middle : at + PAIR_SIZE],
-                    level - 1,
-                    first_leaf + index * span,
-                    rightmost and index == pairs - 1,
-                )
-            )
-        self._runway[level - 1] += max(0, last - first)
+        if first >= last:
+            return
+        leaves = range(first_leaf + first * span, first_leaf + last * span, span)
+        queue = self._known[below]
+        found = zip(node.iter_pairs(plain, first, last), leaves, strict=True)
+        queue.extend([(reference, key, below, leaf, False) for (reference, key), leaf in found])
+        if rightmost and last == pairs:
+            reference, key, *_ = queue.pop()
+            queue.append((reference, key, below, leaves[-1], True))
+        self._runway[below] += last - first
 
     def _trim(self, content: bytes, offset: int) -> bytes:
         stop = len(content) if self._stop is None else max(0, self._stop - offset)
@@ -239,9 +216,10 @@ def decode(capability: ReadCapability, blocks: Mapping[Reference, bytes]) -> byt
     """
     decoder = Decoder(capability)
     pieces = []
-    while wanted := decoder.wanted():
-        block = blocks.get(wanted[0])
-        if block is None:
-            raise BlockNotFound(wanted[0])
-        pieces.append(decoder.receive(block))
+    while wanted := decoder.wanted(DEFAULT_LOOKAHEAD):
+        for reference in wanted:
+            block = blocks.get(reference)
+            if block is None:
+                raise BlockNotFound(reference)
+            pieces.append(decoder.receive(block))
     return b"".join(pieces)

@@ -7,13 +7,12 @@ memory is one partial leaf and one partial node a level, however long the conten
 
 from __future__ import annotations
 
-from typing import cast
-
 from eris import node
 from eris.capability import ReadCapability
-from eris.crypto import Buffer, encrypt_leaf, encrypt_node
+from eris.crypto import Buffer, encrypt_leaves, encrypt_node
 from eris.model import (
     NULL_CONVERGENCE_SECRET,
+    PAIR_SIZE,
     REFERENCE_SIZE,
     BlockSize,
     ConvergenceSecret,
@@ -73,10 +72,10 @@ class Encoder:
         """
         if self._capability is not None:
             raise ValueError("the content is finished already")
-        self.content_length += len(data)
         out: list[EncodedBlock] = []
         tail, size = self._tail, self._size
-        view = memoryview(data)
+        view = memoryview(data).cast("B")
+        self.content_length += len(view)
         if tail:
             missing = size - len(tail)
             tail += view[:missing]
@@ -104,7 +103,7 @@ class Encoder:
         # Upwards: the one pair left on the top level is the root; a level with pairs goes into a
         # node even if it has only one; an empty level (its last node was full) is passed.
         level = 0
-        while level < len(self._levels) - 1 or len(self._levels[level]) > node.PAIR_SIZE:
+        while level < len(self._levels) - 1 or len(self._levels[level]) > PAIR_SIZE:
             if self._levels[level]:
                 self._close_node(level, out)
             level += 1
@@ -118,12 +117,12 @@ class Encoder:
         return out
 
     def _add_leaves(self, leaves: memoryview, out: list[EncodedBlock]) -> None:
-        size, secret, pairs = self._size, self._secret, self._levels[0]
-        for start in range(0, len(leaves), size):
-            reference, key, block = encrypt_leaf(leaves[start : start + size], secret)
-            out.append(cast(EncodedBlock, (reference, block)))
-            pairs += reference
-            pairs += key
+        """Encrypt whole leaves, as many at a time as the open node of level 1 has room for."""
+        size, pairs = self._size, self._levels[0]
+        while leaves:
+            room = (size - len(pairs)) // PAIR_SIZE * size
+            out += encrypt_leaves(leaves[:room], size, self._secret, pairs)
+            leaves = leaves[room:]
             if len(pairs) == size:
                 self._close_node(0, out)
 
@@ -135,7 +134,7 @@ class Encoder:
         above = self._levels[level + 1]
         reference, key, block = encrypt_node(bytes(pairs).ljust(self._size, b"\0"), level + 1)
         pairs.clear()
-        out.append(EncodedBlock(reference, block))
+        out.append((reference, block))
         above += reference
         above += key
         if len(above) == self._size:
@@ -152,7 +151,9 @@ def encode(
 
     Without `block_size`, 1 KiB for content below 16 KiB, else 32 KiB.
     """
-    encoder = Encoder(block_size or choose_block_size(len(content)), convergence_secret)
+    encoder = Encoder(
+        block_size or choose_block_size(memoryview(content).nbytes), convergence_secret
+    )
     blocks = dict(encoder.feed(content))
     blocks.update(encoder.finish())
     return encoder.read_capability, blocks

@@ -115,11 +115,8 @@ class ReferenceKeyPair(NamedTuple):
     key: Key
 
 
-class EncodedBlock(NamedTuple):
-    """One block as the encoder hands it out: its reference and its 1 KiB or 32 KiB."""
-
-    reference: Reference
-    block: bytes
+EncodedBlock = tuple[Reference, bytes]
+"""One block as the encoder hands it out: its reference and its 1 KiB or 32 KiB."""
 
 
 def choose_block_size(content_length: int) -> BlockSize:

@@ -5,12 +5,24 @@ Pure functions of bytes and numbers. The padding rule lives here and nowhere els
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from struct import Struct
+
 from eris.errors import InvalidNode, InvalidPadding
-from eris.model import PAIR_SIZE, REFERENCE_SIZE, BlockSize, Key, Reference, ReferenceKeyPair
+from eris.model import (
+    KEY_SIZE,
+    PAIR_SIZE,
+    REFERENCE_SIZE,
+    BlockSize,
+    Key,
+    Reference,
+    ReferenceKeyPair,
+)
 
 __all__ = [
     "block_count",
     "count_pairs",
+    "iter_pairs",
     "leaf_count",
     "pad",
     "tree_level",
@@ -20,6 +32,7 @@ __all__ = [
 
 _MARK = b"\x80"
 _NO_PAIR = bytes(PAIR_SIZE)
+_PAIR = Struct(f"{REFERENCE_SIZE}s{KEY_SIZE}s")
 
 
 def pad(tail: bytes | bytearray, block_size: int) -> bytes:
@@ -62,6 +75,11 @@ def count_pairs(node: bytes) -> int:
             if used[start : start + PAIR_SIZE] == _NO_PAIR:
                 raise InvalidNode("a pair follows an unused slot")
     return count
+
+
+def iter_pairs(node: bytes, first: int, last: int) -> Iterator[tuple[Reference, bytes]]:
+    """Read the pairs from number `first` up to `last` as bare bytes: for the decoder's hot path."""
+    return _PAIR.iter_unpack(memoryview(node)[first * PAIR_SIZE : last * PAIR_SIZE])
 
 
 def unpack_node(node: bytes) -> tuple[ReferenceKeyPair, ...]:

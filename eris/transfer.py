@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from types import TracebackType
-from typing import BinaryIO, Final, NamedTuple, Self, cast
+from typing import Any, BinaryIO, Final, NamedTuple, Self, TypeVar, cast
 
 from eris import node
 from eris.capability import ReadCapability
-from eris.crypto import Buffer, decrypt
-from eris.decode import Decoder, check_block, open_node
+from eris.crypto import Buffer, open_block
+from eris.decode import Decoder, check_node
 from eris.encode import Encoder
 from eris.errors import BlockNotFound, ContentError, CorruptBlock, ErisError
 from eris.model import (
@@ -34,6 +34,7 @@ from eris.store import BlockReader, BlockWriter
 __all__ = [
     "DEFAULT_WINDOW",
     "CheckedBlock",
+    "PutWindow",
     "Source",
     "check_content",
     "content_length",
@@ -49,6 +50,9 @@ DEFAULT_WINDOW: Final = 64
 # How much is read and encrypted in one step: some milliseconds of work, and far more than a thread
 # switch costs.
 _STEP: Final = 1024 * 1024
+
+_Argument = TypeVar("_Argument")
+_Result = TypeVar("_Result")
 
 Source = Buffer | BinaryIO | AsyncIterable[bytes]
 """What content can be encoded from."""
@@ -78,17 +82,18 @@ async def put_content(
     """
     if isinstance(source, bytes | bytearray | memoryview):
         # Small content is not worth a thread switch.
-        encoder = Encoder(block_size or choose_block_size(len(source)), convergence_secret)
-        async with _PutWindow(store, window) as puts:
-            for start in range(0, len(source), _STEP):
-                await puts.add(encoder.feed(memoryview(source)[start : start + _STEP]))
+        view = memoryview(source).cast("B")
+        encoder = Encoder(block_size or choose_block_size(len(view)), convergence_secret)
+        async with PutWindow(store, window) as puts:
+            for start in range(0, len(view), _STEP):
+                await puts.add(encoder.feed(view[start : start + _STEP]))
             await puts.add(encoder.finish())
         return encoder.read_capability
     pieces = _Pieces(source)
     head = await pieces.read_head()
     encoder = Encoder(block_size or choose_block_size(len(head)), convergence_secret)
-    async with _PutWindow(store, window) as puts:
-        step = asyncio.ensure_future(asyncio.to_thread(encoder.feed, head))
+    async with PutWindow(store, window) as puts:
+        step = asyncio.ensure_future(_in_thread(encoder.feed, head))
         try:
             while True:
                 blocks = await step
@@ -98,7 +103,9 @@ async def put_content(
                 await puts.add(blocks)
         finally:
             # The step works on the source and the encoder: it must not outlive this call.
+            step.cancel()
             await asyncio.wait([step])
+            _look_at(step)
         await puts.add(blocks)
         await puts.add(encoder.finish())
     return encoder.read_capability
@@ -140,12 +147,13 @@ async def stream_content(
     start: int = 0,
     stop: int | None = None,
     window: int = DEFAULT_WINDOW,
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """Decode content piece by piece, in order, from byte `start` up to `stop`.
 
     Close the iterator (`contextlib.aclosing`) if it is not read to its end.
     Raises: BlockNotFound with the position of the block, ContentError, StoreError.
     """
+    _check_window(window)
     decoder = Decoder(capability, start=start, stop=stop, lookahead=window)
     in_flight: deque[asyncio.Future[bytes]] = deque()
     received = 0
@@ -170,12 +178,13 @@ async def stream_content(
 
 async def check_content(
     store: BlockReader, capability: ReadCapability, *, window: int = DEFAULT_WINDOW
-) -> AsyncIterator[CheckedBlock]:
+) -> AsyncGenerator[CheckedBlock, None]:
     """Check every block of a content that can be found, and go on after what is missing or bad.
 
     Blocks under a missing or bad internal node are not known and not reported.
     Raises: StoreError.
     """
+    _check_window(window)
     decoder = Decoder(capability, lookahead=window)
     in_flight: deque[asyncio.Future[bytes]] = deque()
     asked: deque[Reference] = deque()
@@ -212,15 +221,14 @@ async def content_length(store: BlockReader, capability: ReadCapability) -> int:
     leaves_before = 0
     for level in range(capability.level, -1, -1):
         block = await store.get(reference, block_size)
-        check_block(reference, block, block_size)
+        plain = open_block(block, reference, key, level, block_size)
         if level == 0:
             break
-        plain, pairs = open_node(
-            block, reference, key, level, is_root=level == capability.level, rightmost=True
-        )
+        is_root = level == capability.level
+        pairs = check_node(plain, reference, key, level, is_root=is_root, rightmost=True)
         reference, key = node.unpack_node(plain)[-1]
         leaves_before += (pairs - 1) * block_size.arity ** (level - 1)
-    return leaves_before * block_size + len(node.unpad(decrypt(block, key, 0)))
+    return leaves_before * block_size + len(node.unpad(plain))
 
 
 async def _count_blocks(store: BlockReader, capability: ReadCapability) -> int | None:
@@ -229,6 +237,11 @@ async def _count_blocks(store: BlockReader, capability: ReadCapability) -> int |
     except ErisError:
         return None
     return node.block_count(length, capability.block_size)
+
+
+def _check_window(window: int) -> None:
+    if window < 1:
+        raise ValueError(f"a window of {window} requests in flight moves nothing")
 
 
 def _fill(
@@ -243,22 +256,40 @@ def _fill(
     return wanted
 
 
-def _withdraw(futures: Iterable[asyncio.Future[bytes] | asyncio.Future[None]]) -> None:
+def _withdraw(futures: Iterable[asyncio.Future[Any]]) -> None:
     for future in futures:
-        if not future.cancel() and not future.cancelled():
-            # Already failed: look at the exception, or asyncio complains that nobody did.
-            future.exception()
+        if not future.cancel():
+            _look_at(future)
 
 
-class _PutWindow:
+def _look_at(future: asyncio.Future[Any]) -> None:
+    """Look at how a future ended, or asyncio complains that nobody saw its exception."""
+    if not future.cancelled():
+        future.exception()
+
+
+async def _in_thread(function: Callable[[_Argument], _Result], argument: _Argument) -> _Result:
+    """Call a function in a worker thread; a cancellation waits until the thread has left it."""
+    call = asyncio.ensure_future(asyncio.to_thread(function, argument))
+    try:
+        return await asyncio.shield(call)
+    except asyncio.CancelledError:
+        await asyncio.wait([call])
+        _look_at(call)
+        raise
+
+
+class PutWindow:
     """Puts in flight; leaving the context waits for all, or withdraws them after an error."""
 
     def __init__(self, store: BlockWriter, window: int) -> None:
+        _check_window(window)
         self._store = store
         self._window = window
         self._in_flight: deque[asyncio.Future[None]] = deque()
 
     async def add(self, blocks: Iterable[EncodedBlock]) -> None:
+        """Send blocks, waiting for room; one caller at a time."""
         in_flight, put = self._in_flight, self._store.put
         for reference, block in blocks:
             if len(in_flight) >= self._window:
@@ -293,7 +324,7 @@ class _Pieces:
         if hasattr(source, "read"):
             self._file = cast(BinaryIO, source)
         else:
-            self._items = aiter(cast(AsyncIterable[bytes], source))
+            self._items = aiter(source)
 
     async def read_head(self) -> bytes:
         """Read enough to know whether the content is small."""
@@ -305,24 +336,27 @@ class _Pieces:
     async def next(self, encoder: Encoder) -> list[EncodedBlock]:
         """Read one step and feed it."""
         if self._file is not None:
-            return await asyncio.to_thread(self._read_and_feed, self._file, encoder)
+            return await _in_thread(self._read_and_feed, encoder)
         piece = await self._read()
-        return await asyncio.to_thread(encoder.feed, piece)
+        return await _in_thread(encoder.feed, piece)
 
     async def _read(self) -> bytes:
         if self._file is not None:
-            piece = await asyncio.to_thread(self._file.read, _STEP)
-            # A raw or interactive stream gives what it has; only nothing is the end.
-            self.ended = not piece
-        else:
-            try:
-                piece = await anext(self._items)
-            except StopAsyncIteration:
-                self.ended = True
-                piece = b""
+            return await _in_thread(self._read_file, self._file)
+        try:
+            return await anext(self._items)
+        except StopAsyncIteration:
+            self.ended = True
+            return b""
+
+    def _read_file(self, file: BinaryIO) -> bytes:
+        piece: bytes | None = file.read(_STEP)
+        if piece is None:
+            raise BlockingIOError("the source has nothing to read yet and does not wait for more")
+        # A raw or interactive stream gives what it has; only nothing is the end.
+        self.ended = not piece
         return piece
 
-    def _read_and_feed(self, file: BinaryIO, encoder: Encoder) -> list[EncodedBlock]:
-        piece = file.read(_STEP)
-        self.ended = not piece
-        return encoder.feed(piece)
+    def _read_and_feed(self, encoder: Encoder) -> list[EncodedBlock]:
+        assert self._file is not None
+        return encoder.feed(self._read_file(self._file))

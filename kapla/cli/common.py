@@ -24,6 +24,7 @@ __all__ = [
     "progress",
     "read_capability",
     "run",
+    "shows_progress",
     "store_option",
     "urn_argument",
 ]
@@ -131,35 +132,39 @@ class Progress(Protocol):
     def advance(self, byte_count: int) -> None:
         """So many more bytes are done."""
 
-    def describe(self, text: str) -> None:
-        """What is being done."""
-
-    def set_total(self, byte_count: int) -> None:
-        """So many bytes there will be."""
+    def reach(self, files: int, byte_count: int) -> None:
+        """So many files and bytes are done in all."""
 
 
 class _Silent:
     def advance(self, byte_count: int) -> None:
         pass
 
-    def describe(self, text: str) -> None:
+    def reach(self, files: int, byte_count: int) -> None:
         pass
 
-    def set_total(self, byte_count: int) -> None:
-        pass
+
+def shows_progress() -> bool:
+    """Whether anybody would see it."""
+    return sys.stderr.isatty()
 
 
 @contextmanager
 def progress(text: str, total: int | None = None) -> Iterator[Progress]:
     """Show bytes, rate and time left on standard error, if that is a terminal."""
-    if not sys.stderr.isatty():
+    if not shows_progress():
         yield _Silent()
         return
     # Loaded only here: it takes longer than many a command.
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
     from rich.progress import Progress as Bars
-    from rich.progress import TransferSpeedColumn
 
     bars = Bars(
         TextColumn("{task.description}"),
@@ -177,11 +182,8 @@ def progress(text: str, total: int | None = None) -> Iterator[Progress]:
             def advance(self, byte_count: int) -> None:
                 bars.advance(task, byte_count)
 
-            def describe(self, text: str) -> None:
-                bars.update(task, description=text)
-
-            def set_total(self, byte_count: int) -> None:
-                bars.update(task, total=byte_count)
+            def reach(self, files: int, byte_count: int) -> None:
+                bars.update(task, completed=byte_count, description=f"{text}, {files:,} files")
 
         yield Shown()
 

@@ -1,4 +1,4 @@
-"""Looking at content: is it a tree, and which?"""
+"""Looking at content: whether it is a tree, and which."""
 
 from __future__ import annotations
 

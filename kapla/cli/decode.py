@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import BinaryIO
@@ -60,7 +59,7 @@ async def _decode(
                 raise CommandError("this is a tree, which cannot go to standard output", 2)
             tree = await load_tree(store, capability)
             with target.prepare() as path, progress(f"Decoding {out}") as shown:
-                await eris_fs.get_tree(store, tree, path, progress=shown)
+                await eris_fs.get_tree(store, tree, path, progress=shown.reach)
             return
         length = await content_length(store, capability)
         with progress(f"Decoding {out}", length) as shown:
@@ -68,9 +67,8 @@ async def _decode(
                 await _write(store, capability, sys.stdout.buffer, shown)
                 sys.stdout.buffer.flush()
                 return
-            with target.prepare() as path:
-                with _create(path) as file:
-                    await _write(store, capability, file, shown)
+            with target.prepare() as path, _create(path) as file:
+                await _write(store, capability, file, shown)
 
 
 def _create(path: Path) -> BinaryIO:
@@ -79,8 +77,7 @@ def _create(path: Path) -> BinaryIO:
 
 
 async def _write(store: Store, capability: ReadCapability, file: BinaryIO, shown: Progress) -> None:
-    pieces: AsyncIterator[bytes] = stream_content(store, capability)
-    async with aclosing(pieces):  # type: ignore[type-var]
+    async with aclosing(stream_content(store, capability)) as pieces:
         async for piece in pieces:
             file.write(piece)
             shown.advance(len(piece))

@@ -16,7 +16,16 @@ from eris.capability import ReadCapability
 from eris.model import BlockSize, ConvergenceSecret
 from eris.store import BlockWriter, NullStore
 from eris.transfer import put_content
-from kapla.cli.common import CommandError, Counted, connect, progress, run, store_option
+from kapla.cli.common import (
+    CommandError,
+    Counted,
+    Store,
+    connect,
+    progress,
+    run,
+    shows_progress,
+    store_option,
+)
 
 __all__ = ["command"]
 
@@ -85,14 +94,14 @@ async def _encode(
     async with AsyncExitStack() as stack:
         store: BlockWriter = NullStore()
         if not no_store:
-            remote = await stack.enter_async_context(connect(store_url))
-            store = remote
+            remote: Store = connect(store_url)
+            store = await stack.enter_async_context(remote)
         if path == "-":
             return await _encode_file(store, sys.stdin.buffer, "standard input", block_size, secret)
         if os.path.isdir(path):
             return await _encode_tree(store, Path(path), block_size, secret)
         with open(path, "rb", buffering=0) as file:
-            return await _encode_file(store, file, path, block_size, secret)  # type: ignore[arg-type]
+            return await _encode_file(store, file, path, block_size, secret)
 
 
 async def _encode_file(
@@ -116,11 +125,13 @@ async def _encode_file(
 async def _encode_tree(
     store: BlockWriter, path: Path, block_size: BlockSize | None, secret: ConvergenceSecret
 ) -> ReadCapability:
-    with progress(f"Encoding {path}") as shown:
+    # Looking through the tree twice costs little, but only a person asks how long it takes.
+    total = eris_fs.measure_tree(path).size if shows_progress() else None
+    with progress(f"Encoding {path}", total) as shown:
         return await eris_fs.put_tree(
             store,
             path,
             block_size=block_size,
             convergence_secret=secret,
-            progress=shown,
+            progress=shown.reach,
         )

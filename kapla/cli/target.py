@@ -68,13 +68,12 @@ class Target:
             _remove(temporary)
 
     def _commit(self, temporary: Path) -> None:
-        if self._force:
-            if os.path.lexists(self._path):
-                self._check_replaceable(str(self._path))
-                # The old one is now at the temporary name, from where it is removed.
-                if not _rename(temporary, self._path, _RENAME_EXCHANGE):
-                    self._replace_stepwise(temporary)
-                return
+        if self._force and os.path.lexists(self._path):
+            self._check_replaceable(str(self._path))
+            # The old one is then at the temporary name, from where it is removed.
+            if not _rename(temporary, self._path, _RENAME_EXCHANGE):
+                self._replace_stepwise(temporary)
+            return
         if not _rename(temporary, self._path, _RENAME_NOREPLACE):
             # This file system knows plain renames only: looked at once more just before.
             if os.path.lexists(self._path):

@@ -1,9 +1,8 @@
-"""`kapla verify`: is every block there, and sound?"""
+"""`kapla verify`: whether every block is there, and sound."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ import click
 import eris_fs
 from eris.capability import ReadCapability, format_block_urn
 from eris.errors import BlockNotFound
-from eris.transfer import CheckedBlock, check_content
+from eris.transfer import check_content
 from kapla.cli.common import (
     CommandError,
     Progress,
@@ -87,8 +86,7 @@ async def _check(
     as_json: bool,
     shown: Progress,
 ) -> None:
-    blocks: AsyncIterator[CheckedBlock] = check_content(store, capability)
-    async with aclosing(blocks):  # type: ignore[type-var]
+    async with aclosing(check_content(store, capability)) as blocks:
         async for reference, error in blocks:
             count.blocks += 1
             shown.advance(int(capability.block_size))

@@ -55,8 +55,8 @@ class SqliteSettings:
     """How a store file is opened.
 
     `synchronous`: with "normal" an acknowledged block survives a killed process, with "full" also a
-    power cut, at the price of an fsync for each commit. `max_size`: bytes the file may grow to; None for
-    as many as the disk holds.
+    power cut, at the price of an fsync for each commit. `max_size`: bytes the file may grow to, or
+    None.
     """
 
     path: Path

@@ -1,0 +1,80 @@
+"""Every way in which a file tree can fail to become content, or content a file tree.
+
+The class says whose move it is: the index's author (`InvalidManifest`, `UnsafePath`), the owner of
+the files (`UnsupportedEntry`, `FileChanged`), or the caller (`TargetExists`, `TreeTooLarge`). Paths
+appear in messages with anything unprintable escaped; capabilities and keys never appear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eris.errors import ErisError
+from eris_fs.model import Path, printable, show_path
+
+__all__ = [
+    "FileChanged",
+    "InvalidManifest",
+    "TargetExists",
+    "TreeError",
+    "TreeTooLarge",
+    "UnsafePath",
+    "UnsupportedEntry",
+]
+
+
+class TreeError(ErisError):
+    """Base of all errors raised by `eris_fs`."""
+
+
+class InvalidManifest(TreeError):
+    """The content is not an ERIS-FS index of version 1. `offset` is the byte where that shows."""
+
+    def __init__(self, reason: str, offset: int) -> None:
+        super().__init__(f"not a valid ERIS-FS index (at byte {offset}): {reason}")
+        self.reason = reason
+        self.offset = offset
+
+
+class UnsafePath(TreeError):
+    """An entry cannot be put where its path says without harm; `path` is within the tree."""
+
+    def __init__(self, path: Sequence[str], reason: str) -> None:
+        super().__init__(f"unsafe entry {show_path(path)}: {reason}")
+        self.path: Path = tuple(path)
+        self.reason = reason
+
+
+class UnsupportedEntry(TreeError):
+    """ERIS-FS cannot express this file, or it cannot be read; `path` is in the file system."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"cannot encode {printable(path)}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class FileChanged(TreeError):
+    """A file changed while it was being read: try again; `path` is in the file system."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{printable(path)} changed while being read: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class TargetExists(TreeError):
+    """A tree is only restored where nothing is; `path` is in the file system."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{printable(path)} exists already")
+        self.path = path
+
+
+class TreeTooLarge(TreeError):
+    """A tree goes beyond a limit of the caller's: `limit` of `what`."""
+
+    def __init__(self, what: str, limit: int) -> None:
+        super().__init__(f"the tree has more than {limit} {what}")
+        self.what = what
+        self.limit = limit

@@ -1,0 +1,119 @@
+"""The rules that every path and symlink target of a tree must keep; pure functions.
+
+Applied three times: to an index that is read, to a tree that is written, and again to a tree about
+to be restored, because a tree is a plain mapping that anybody may have made.
+
+Conflicts between paths are found by sorting: in the order of component tuples, whatever begins with
+a path follows it immediately, so looking at neighbours is enough, and costs no table of directories
+that an index of few bytes could blow up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from eris_fs.errors import TreeTooLarge, UnsafePath
+from eris_fs.model import DEFAULT_LIMITS, Limits, Path
+
+__all__ = [
+    "check_path",
+    "check_path_size",
+    "check_target",
+    "common_length",
+    "name_fault",
+    "order_paths",
+]
+
+_SPECIAL_NAMES: Final = frozenset({"", ".", ".."})
+# Of a path that is too long, this many components are shown.
+_SHOWN: Final = 8
+
+
+def name_fault(name: str, limits: Limits = DEFAULT_LIMITS) -> str | None:
+    """Say what is wrong with one component of a path; None if it is fine."""
+    if name in _SPECIAL_NAMES:
+        return "an empty component" if not name else f"a component that is {name!r}"
+    if "/" in name or "\0" in name:
+        return "a component that holds a slash or a NUL"
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        return "a component that is not Unicode"
+    if size > limits.name_size:
+        return f"a component of more than {limits.name_size} bytes"
+    return None
+
+
+def check_path(path: Path, limits: Limits = DEFAULT_LIMITS) -> None:
+    """Check one path by itself.
+
+    Raises: UnsafePath.
+    """
+    check_path_size(path, limits)
+    for name in path:
+        if fault := name_fault(name, limits):
+            raise UnsafePath(path, fault)
+
+
+def check_path_size(path: Path, limits: Limits = DEFAULT_LIMITS) -> None:
+    """Check the number of components of a path and its length.
+
+    Raises: UnsafePath.
+    """
+    if len(path) > limits.depth:
+        raise UnsafePath(path[:_SHOWN], f"more than {limits.depth} components")
+    text = "/".join(path)
+    # A letter has four bytes at most, so the common path is settled without encoding it.
+    fits = len(text) * 4 <= limits.path_size
+    if not fits and len(text.encode("utf-8", "surrogatepass")) > limits.path_size:
+        raise UnsafePath(path[:_SHOWN], f"more than {limits.path_size} bytes")
+
+
+def check_target(path: Path, target: str, limits: Limits = DEFAULT_LIMITS) -> None:
+    """Check the target of the symlink at `path`: anything that a kernel would store.
+
+    Raises: UnsafePath.
+    """
+    try:
+        size = len(target.encode())
+    except UnicodeEncodeError:
+        raise UnsafePath(path, "a symlink target that is not Unicode") from None
+    if not target or "\0" in target or size > limits.target_size:
+        raise UnsafePath(
+            path, f"a symlink target that is empty, holds NUL or exceeds {limits.target_size} bytes"
+        )
+
+
+def order_paths(paths: Iterable[Path], limits: Limits = DEFAULT_LIMITS) -> list[Path]:
+    """Sort paths by component, so that each directory's are together; checks them as a whole.
+
+    Raises: UnsafePath, if one occurs twice or lies under another; TreeTooLarge, if they and the
+    directories they imply are more than `limits.entries`.
+    """
+    ordered = sorted(paths)
+    total = 0
+    before: Path | None = None
+    for path in ordered:
+        common = 0
+        if before is not None:
+            common = common_length(before, path)
+            if common == len(before):
+                fault = "it occurs twice" if path == before else "it lies under another entry"
+                raise UnsafePath(path, fault)
+        # One for the entry itself, and one for each directory that no path before it was in.
+        total += max(1, len(path) - common)
+        if total > limits.entries:
+            raise TreeTooLarge("files and directories", limits.entries)
+        before = path
+    return ordered
+
+
+def common_length(one: Path, other: Path) -> int:
+    """Count the leading components that two paths share."""
+    length = 0
+    for left, right in zip(one, other, strict=False):
+        if left != right:
+            break
+        length += 1
+    return length

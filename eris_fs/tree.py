@@ -1,0 +1,264 @@
+"""Whole trees into a store and out of it: the shell that joins scan, codec, store and restore.
+
+Worker threads read and encode, or write, many files a call; the event loop only sends and receives
+blocks, many at a time. A few batches are under way at once, so that reading, encoding and sending
+overlap, and memory is what they hold, however large the tree. Only the list of entries grows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
+from typing import Final
+
+from eris.capability import ReadCapability
+from eris.model import NULL_CONVERGENCE_SECRET, BlockSize, ConvergenceSecret
+from eris.store import BlockReader, BlockWriter
+from eris.transfer import DEFAULT_WINDOW as _LARGE_WINDOW
+from eris.transfer import PutWindow, put_content, stream_content
+from eris_fs.batch import Batch, BatchReader, EncodedBatch, encode_batch
+from eris_fs.errors import TreeTooLarge
+from eris_fs.fetch import DEFAULT_WINDOW, FilePiece, fetch_files
+from eris_fs.manifest import ManifestReader, format_manifest
+from eris_fs.model import DEFAULT_LIMITS, Entry, Limits, Path, RegularFile, Tree
+from eris_fs.restore import Restorer
+from eris_fs.scan import OpenFile
+from eris_fs.threads import OneBehind, in_thread, settle
+
+__all__ = ["DEFAULT_CONCURRENCY", "Progress", "get_tree", "load_tree", "put_manifest", "put_tree"]
+
+DEFAULT_CONCURRENCY: Final = 2
+"""Batches being encoded at once. The cipher holds Python's lock half of the time: a third thread
+gains nothing."""
+
+# How much of a large file is read, and how much is written, in one step.
+_STEP: Final = 1024 * 1024
+_STEP_PIECES: Final = 256
+
+Progress = Callable[[int, int], None]
+"""Told from the event loop how far it got: files done so far, bytes of content so far."""
+
+
+async def put_tree(
+    store: BlockWriter,
+    root: str | os.PathLike[str],
+    *,
+    block_size: BlockSize | None = None,
+    convergence_secret: ConvergenceSecret = NULL_CONVERGENCE_SECRET,
+    limits: Limits = DEFAULT_LIMITS,
+    window: int = DEFAULT_WINDOW,
+    concurrency: int = DEFAULT_CONCURRENCY,
+    progress: Progress | None = None,
+) -> ReadCapability:
+    """Encode the tree at `root` into a store; returns its capability when all blocks are kept.
+
+    The same tree has the same capability, whoever encodes it. A root that is a file or a symlink
+    (which is not followed) is a tree of one entry. `block_size` and secret hold for every file and
+    for the index; without `block_size`, each has what its length asks for.
+    Raises: UnsupportedEntry, FileChanged, TreeTooLarge, StoreError; OSError.
+    """
+    encoding = _Encoding(store, block_size, convergence_secret, window, progress)
+    await encoding.run(BatchReader(root, limits), concurrency)
+    return await put_manifest(
+        store,
+        encoding.tree,
+        block_size=block_size,
+        convergence_secret=convergence_secret,
+        limits=limits,
+        window=window,
+    )
+
+
+async def put_manifest(
+    store: BlockWriter,
+    tree: Tree,
+    *,
+    block_size: BlockSize | None = None,
+    convergence_secret: ConvergenceSecret = NULL_CONVERGENCE_SECRET,
+    limits: Limits = DEFAULT_LIMITS,
+    window: int = DEFAULT_WINDOW,
+) -> ReadCapability:
+    """Encode the index of a tree whose files are in the store; returns the tree's capability.
+
+    Raises: UnsafePath, TreeTooLarge, StoreError.
+    """
+    return await put_content(
+        store,
+        _in_threads(format_manifest(tree, limits)),
+        block_size=block_size,
+        convergence_secret=convergence_secret,
+        window=window,
+    )
+
+
+async def load_tree(
+    store: BlockReader,
+    capability: ReadCapability,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    window: int = DEFAULT_WINDOW,
+) -> dict[Path, Entry]:
+    """Fetch and read the index of a tree; no file of it.
+
+    Raises: InvalidManifest, also for content that is no tree; BlockNotFound, ContentError,
+    StoreError.
+    """
+    tree: dict[Path, Entry] = {}
+    reader = ManifestReader(limits)
+    async with aclosing(stream_content(store, capability, window=window)) as pieces:
+        async for piece in pieces:
+            tree.update(reader.feed(piece))
+    reader.finish()
+    return tree
+
+
+async def get_tree(
+    store: BlockReader,
+    tree: Tree,
+    target: str | os.PathLike[str],
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    max_size: int | None = None,
+    window: int = DEFAULT_WINDOW,
+    progress: Progress | None = None,
+) -> None:
+    """Restore a tree at `target`, where nothing may be; its parent directory must exist.
+
+    `max_size` bounds the bytes of all files together: a few blocks can stand for any amount.
+    After an error, or when cancelled, what was made is left there: see `remove_tree`.
+    Raises: TargetExists, UnsafePath, TreeTooLarge; BlockNotFound, ContentError, StoreError;
+    OSError.
+    """
+    restorer = Restorer(tree, target, limits)
+    writer = OneBehind(restorer.write)
+    try:
+        await in_thread(restorer.begin)
+        files = fetch_files(store, _contents(tree, restorer.files), window=window)
+        async with aclosing(files):
+            await _write_files(files, writer, max_size, progress)
+        await in_thread(restorer.finish)
+    finally:
+        await writer.settle()
+        restorer.close()
+
+
+def _contents(tree: Tree, files: list[Path]) -> Iterator[tuple[Path, ReadCapability]]:
+    for path in files:
+        entry = tree[path]
+        assert isinstance(entry, RegularFile)
+        yield path, entry.capability
+
+
+async def _write_files(
+    files: AsyncIterator[FilePiece],
+    writer: OneBehind[[list[FilePiece]]],
+    max_size: int | None,
+    progress: Progress | None,
+) -> None:
+    """Hand pieces to the writer, many at a time, while more are fetched."""
+    done = size = pending = 0
+    batch: list[FilePiece] = []
+    async for piece in files:
+        batch.append(piece)
+        pending += len(piece.content)
+        done += piece.last
+        if max_size is not None and size + pending > max_size:
+            raise TreeTooLarge("bytes of files", max_size)
+        if pending >= _STEP or len(batch) >= _STEP_PIECES:
+            await writer.start(batch)
+            size, pending, batch = size + pending, 0, []
+            if progress is not None:
+                progress(done, size)
+    await writer.start(batch)
+    await writer.wait()
+    if progress is not None:
+        progress(done, size + pending)
+
+
+class _Encoding:
+    """One tree on its way into a store."""
+
+    def __init__(
+        self,
+        store: BlockWriter,
+        block_size: BlockSize | None,
+        secret: ConvergenceSecret,
+        window: int,
+        progress: Progress | None,
+    ) -> None:
+        self.tree: dict[Path, Entry] = {}
+        self._store = store
+        self._block_size = block_size
+        self._secret = secret
+        self._window = window
+        self._progress = progress
+        self._files = 0
+        self._size = 0
+
+    async def run(self, reader: BatchReader, concurrency: int) -> None:
+        """Encode everything that the reader finds: read ahead, encode, send, all at once."""
+        under_way: deque[asyncio.Task[EncodedBatch]] = deque()
+        reading = asyncio.create_task(in_thread(reader.next))
+        try:
+            async with PutWindow(self._store, self._window) as puts:
+                while batch := await reading:
+                    reading = asyncio.create_task(in_thread(reader.next))
+                    under_way.extend(self._begin(batch))
+                    while len(under_way) > concurrency:
+                        await self._send(under_way, puts)
+                while under_way:
+                    await self._send(under_way, puts)
+        finally:
+            for task in (reading, *under_way):
+                task.cancel()
+            await settle(reading)
+            await settle(*under_way)
+            reader.close()
+
+    def _begin(self, batch: Batch) -> Iterator[asyncio.Task[EncodedBatch]]:
+        if batch.files or batch.others:
+            yield asyncio.create_task(
+                in_thread(encode_batch, batch, self._block_size, self._secret)
+            )
+        if batch.large is not None:
+            yield asyncio.create_task(self._put_large(*batch.large))
+
+    async def _send(self, under_way: deque[asyncio.Task[EncodedBatch]], puts: PutWindow) -> None:
+        """Wait for the oldest batch and send its blocks."""
+        batch = await under_way[0]
+        under_way.popleft()
+        await puts.add(batch.blocks)
+        self.tree.update(batch.entries)
+        self._count(batch.files, batch.size)
+
+    async def _put_large(self, path: Path, file: OpenFile) -> EncodedBatch:
+        """Encode and send a large file by itself."""
+        with file:
+            capability = await put_content(
+                self._store,
+                self._read(file),
+                block_size=self._block_size,
+                convergence_secret=self._secret,
+                window=min(self._window, _LARGE_WINDOW),
+            )
+            return EncodedBatch([(path, RegularFile(capability, file.executable))], [], 1, 0)
+
+    async def _read(self, file: OpenFile) -> AsyncIterator[bytes]:
+        while piece := await in_thread(file.read, _STEP):
+            self._count(0, len(piece))
+            yield piece
+
+    def _count(self, files: int, size: int) -> None:
+        self._files += files
+        self._size += size
+        if self._progress is not None:
+            self._progress(self._files, self._size)
+
+
+async def _in_threads(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Make pieces in a worker thread: sorting a million paths takes seconds."""
+    while piece := await in_thread(next, pieces, b""):
+        yield piece
