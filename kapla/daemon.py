@@ -22,7 +22,7 @@ from kapla.errors import StorageError
 from kapla.sockets import BoundUnixSocket, bind_tcp, bind_unix, rights_of
 from kapla.storage.access import BlockAccess, Statistics
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.sqlite import SqliteSettings
+from kapla.storage.database import SqliteSettings
 from kapla.urls import StoreUrl, TcpEndpoint, UnixEndpoint
 
 __all__ = ["Daemon", "run"]
@@ -143,9 +143,11 @@ def _lock_store(path: Path) -> int:
         raise StorageError(f"cannot open the store {path}: {error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
         os.close(descriptor)
-        raise StorageError(f"another daemon is using the store {path}") from None
+        if isinstance(error, BlockingIOError):
+            raise StorageError(f"another daemon is using the store {path}") from None
+        raise StorageError(f"cannot lock the store {path}: {error.strerror}") from error
     return descriptor
 
 

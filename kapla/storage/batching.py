@@ -22,13 +22,8 @@ from typing import Final, Generic, TypeVar
 from eris.crypto import reference_of
 from eris.errors import ErisError, StoreRefused, StoreUnavailable
 from eris.model import Reference
-from kapla.storage.sqlite import (
-    PutResult,
-    SqliteReader,
-    SqliteSettings,
-    SqliteWriter,
-    open_database,
-)
+from kapla.storage.database import SqliteSettings, open_database
+from kapla.storage.sqlite import PutResult, SqliteReader, SqliteWriter
 
 __all__ = ["BatchedStorage", "GetDone", "PutDone"]
 
@@ -144,7 +139,7 @@ class BatchedStorage:
 
         Raises: StorageError.
         """
-        await asyncio.to_thread(open_database, self._settings)
+        self._database = await asyncio.to_thread(open_database, self._settings)
         self._writing: _Worker[bytes] = _Worker(
             "kapla-writer", self._put_round, self._open_writer, self._close_writer
         )
@@ -172,7 +167,7 @@ class BatchedStorage:
         """How many blocks of each size there are, and the bytes of the database."""
 
         def ask() -> tuple[dict[int, int], int]:
-            reader = SqliteReader(self._settings)
+            reader = SqliteReader(self._database)
             try:
                 return reader.totals(), reader.database_bytes()
             finally:
@@ -181,14 +176,14 @@ class BatchedStorage:
         return await asyncio.to_thread(ask)
 
     def _open_reader(self) -> None:
-        self._reader = SqliteReader(self._settings)
+        self._reader = SqliteReader(self._database)
 
     def _close_reader(self) -> None:
         assert self._reader is not None
         self._reader.close()
 
     def _open_writer(self) -> None:
-        self._writer = SqliteWriter(self._settings)
+        self._writer = SqliteWriter(self._database)
 
     def _close_writer(self) -> None:
         assert self._writer is not None

@@ -1,9 +1,10 @@
 """The tables, their version, and how older ones become newer ones.
 
-A block is found by the first eight bytes of its reference, as a signed integer: an index of those
-is a quarter of the size of one over whole references, and references are evenly spread, so two
-blocks share a prefix about never. Where they do, the reference itself decides; there is one writer,
-which looks before it inserts, so the index need not be unique.
+Blocks are appended in the order of their arrival. They are found by the first eight bytes of their
+reference, as a signed integer: `places` is a quarter of the size of an index over whole references,
+and references are evenly spread, so two blocks share a prefix about never. Where they do, the
+reference itself decides; there is one writer, which looks before it inserts. New blocks are in
+`recent`, a log that `kapla.storage.recent` keeps in memory too, until they move to `places`.
 
 `totals` is kept up to date with every commit: counting millions of rows takes seconds, and the
 quota and `kapla stat` ask often.
@@ -18,7 +19,6 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
-    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -30,7 +30,16 @@ from sqlalchemy import (
 
 from kapla.errors import StorageError
 
-__all__ = ["SCHEMA_VERSION", "blocks", "create", "prefix_of", "totals", "upgrade"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "blocks",
+    "create",
+    "places",
+    "prefix_of",
+    "recent",
+    "totals",
+    "upgrade",
+]
 
 SCHEMA_VERSION: Final = 1
 
@@ -43,11 +52,26 @@ blocks = Table(
     "blocks",
     metadata,
     Column("id", _Id, primary_key=True),
-    Column("prefix", BigInteger, nullable=False),
     # Before the block, so that SQLite finds it without following a chain of overflow pages.
     Column("reference", LargeBinary, nullable=False),
     Column("block", LargeBinary, nullable=False),
-    Index("blocks_by_prefix", "prefix"),
+)
+
+places = Table(
+    "places",
+    metadata,
+    Column("prefix", BigInteger, primary_key=True, autoincrement=False),
+    Column("block_id", BigInteger, primary_key=True, autoincrement=False),
+    # The primary key is all there is: in SQLite it need not be stored twice.
+    sqlite_with_rowid=False,
+)
+
+recent = Table(
+    "recent",
+    metadata,
+    # One row a commit: the prefixes of the blocks first_id, first_id + 1, …
+    Column("first_id", _Id, primary_key=True, autoincrement=False),
+    Column("prefixes", LargeBinary, nullable=False),
 )
 
 totals = Table(

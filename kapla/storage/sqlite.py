@@ -1,46 +1,39 @@
-"""The SQLite store: synchronous statements, used by one thread each.
+"""The SQLite store: synchronous statements, in batches, each session used by one thread.
 
-SQLAlchemy describes the tables, makes them and writes the SQL; the hot statements are compiled from
-it once and then run on SQLite's own connection, in batches. A connection belongs to the thread that
-opened it: one writes, another reads, and WAL lets them.
+The hot statements are written by SQLAlchemy, compiled once, and run on SQLite's own connection. One
+session writes, another reads, and WAL lets them.
 """
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
-    Connection,
     Dialect,
-    Engine,
+    Select,
     bindparam,
-    create_engine,
-    event,
+    delete,
+    func,
     insert,
-    inspect,
     select,
     update,
 )
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.dialects.sqlite import insert as insert_or_ignore
 
 from eris.errors import StoreUnavailable
 from eris.model import BlockSize, Reference
-from kapla.errors import StorageError
 from kapla.storage import schema
+from kapla.storage.database import Database, make_engine
+from kapla.storage.recent import pack_prefixes
 from kapla.storage.schema import prefix_of
 
-__all__ = ["PutResult", "SqliteReader", "SqliteSettings", "SqliteWriter", "open_database"]
+__all__ = ["PutResult", "SqliteReader", "SqliteWriter"]
 
-_PAGE_SIZE: Final = 16384
+# Statements for so many values at once; larger batches take several.
 _IN_SIZES: Final = (1, 4, 16, 64, 256)
-_BUSY_TIMEOUT_MS: Final = 10_000
 
 
 class PutResult(NamedTuple):
@@ -50,137 +43,54 @@ class PutResult(NamedTuple):
     refused: frozenset[Reference]
 
 
-@dataclass(frozen=True, slots=True)
-class SqliteSettings:
-    """How a store file is opened.
-
-    `synchronous`: with "normal" an acknowledged block survives a killed process, with "full" also a
-    power cut, at the price of an fsync for each commit. `max_size`: bytes the file may grow to, or
-    None.
-    """
-
-    path: Path
-    synchronous: Literal["normal", "full"] = "normal"
-    max_size: int | None = None
-    cache_bytes: int = 16 * 1024 * 1024
-    mmap_bytes: int = 0
-
-
-def open_database(settings: SqliteSettings) -> None:
-    """Make or upgrade the database, before any reader or writer opens it.
-
-    Raises: StorageError.
-    """
-    path = settings.path
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # Blocks are ciphertext, but which ones somebody keeps is nobody else's business.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    except OSError as error:
-        raise StorageError(f"cannot open the store {path}: {error.strerror}") from error
-    engine = _engine(settings)
-    try:
-        _create_file(engine)
-        with engine.begin() as connection:
-            if inspect(connection).get_table_names():
-                schema.upgrade(connection)
-            else:
-                schema.create(connection)
-        _check_settings(engine)
-    except StorageError as error:
-        raise StorageError(f"cannot use the store {path}: {error}") from None
-    except (DBAPIError, sqlite3.Error) as error:
-        reason = error.orig if isinstance(error, DBAPIError) else error
-        raise StorageError(f"cannot use the store {path}: {reason}") from error
-    finally:
-        engine.dispose()
-
-
-def _create_file(engine: Engine) -> None:
-    """Give an empty file the settings that must stand before the first table is made."""
-    connection = engine.raw_connection()
-    try:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA page_count")
-        if cursor.fetchall() == [(0,)]:
-            # In this order, or SQLite silently ignores them.
-            cursor.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
-            cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            cursor.execute("PRAGMA journal_mode = WAL")
-    finally:
-        connection.close()
-
-
-def _check_settings(engine: Engine) -> None:
-    with engine.connect() as connection:
-        auto_vacuum = connection.exec_driver_sql("PRAGMA auto_vacuum").scalar_one()
-        journal_mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
-        page_size = connection.exec_driver_sql("PRAGMA page_size").scalar_one()
-    if (page_size, auto_vacuum, journal_mode) != (_PAGE_SIZE, 2, "wal"):
-        raise StorageError(
-            f"page_size {page_size}, auto_vacuum {auto_vacuum}, journal_mode {journal_mode}"
-            f" instead of {_PAGE_SIZE}, 2, wal"
-        )
-
-
-def _engine(settings: SqliteSettings) -> Engine:
-    engine = create_engine(
-        f"sqlite:///{settings.path}",
-        poolclass=NullPool,
-        connect_args={"isolation_level": None, "timeout": _BUSY_TIMEOUT_MS / 1000},
-    )
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: sqlite3.Connection, _record: object) -> None:
-        connection.execute(f"PRAGMA synchronous = {settings.synchronous}")
-        connection.execute(f"PRAGMA cache_size = {-(settings.cache_bytes // 1024)}")
-        connection.execute(f"PRAGMA mmap_size = {settings.mmap_bytes}")
-        connection.execute("PRAGMA temp_store = MEMORY")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        # The driver's own transaction handling is off (isolation_level None).
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
-
-
 class _Statements:
     """The hot statements, compiled once for a dialect."""
 
     def __init__(self, dialect: Dialect) -> None:
-        table = schema.blocks
-
-        def compiled(statement: object) -> str:
-            return str(statement.compile(dialect=dialect))  # type: ignore[attr-defined]
-
-        def among(columns: Sequence[object], count: int) -> str:
-            places: list[ColumnElement[int]] = [bindparam(f"p{index}") for index in range(count)]
-            return compiled(select(*columns).where(table.c.prefix.in_(places)))  # type: ignore[call-overload]
-
-        self.find = {n: among((table.c.reference,), n) for n in _IN_SIZES}
-        self.fetch = {n: among((table.c.reference, table.c.block), n) for n in _IN_SIZES}
-        self.insert = compiled(
-            insert(table).values(
-                prefix=bindparam("prefix"),
-                reference=bindparam("reference"),
-                block=bindparam("block"),
-            )
+        blocks, places, recent, totals = (
+            schema.blocks,
+            schema.places,
+            schema.recent,
+            schema.totals,
         )
+        at_place = blocks.join(places, blocks.c.id == places.c.block_id)
+
+        def compiled(statement: Any) -> str:
+            return str(statement.compile(dialect=dialect))
+
+        def among(statement: Select[Any], column: ColumnElement[int]) -> dict[int, str]:
+            found = {}
+            for count in _IN_SIZES:
+                values: list[ColumnElement[int]] = [bindparam(f"p{i}") for i in range(count)]
+                found[count] = compiled(statement.where(column.in_(values)))
+            return found
+
+        names = select(blocks.c.reference)
+        whole = select(blocks.c.reference, blocks.c.block)
+        self.name_by_id = among(names, blocks.c.id)
+        self.name_by_prefix = among(names.select_from(at_place), places.c.prefix)
+        self.block_by_id = among(whole, blocks.c.id)
+        self.block_by_prefix = among(whole.select_from(at_place), places.c.prefix)
+        self.insert_block = compiled(insert(blocks))
+        self.log = compiled(insert(recent))
+        self.insert_place = compiled(insert_or_ignore(places).on_conflict_do_nothing())
+        self.forget_log = compiled(delete(recent).where(recent.c.first_id <= bindparam("last")))
         self.count = compiled(
-            update(schema.totals)
-            .where(schema.totals.c.block_size == bindparam("size"))
-            .values(blocks=schema.totals.c.blocks + bindparam("added"))
+            update(totals)
+            .where(totals.c.block_size == bindparam("size"))
+            .values(blocks=totals.c.blocks + bindparam("added"))
         )
-        self.totals = compiled(select(schema.totals.c.block_size, schema.totals.c.blocks))
+        self.totals = compiled(select(totals.c.block_size, totals.c.blocks))
+        self.last_id = compiled(select(func.max(blocks.c.id)))
 
 
 class _Session:
     """One connection, for one thread."""
 
-    def __init__(self, settings: SqliteSettings) -> None:
-        self._engine = _engine(settings)
-        self._settings = settings
+    def __init__(self, database: Database) -> None:
+        self._engine = make_engine(database.settings)
+        self._settings = database.settings
+        self._recent = database.recent
         self._pool_connection = self._engine.raw_connection()
         connection = self._pool_connection.driver_connection
         assert isinstance(connection, sqlite3.Connection)
@@ -200,18 +110,31 @@ class _Session:
         return int(page * (count - free))
 
     def close(self) -> None:
+        """Close the connection."""
         self._pool_connection.close()
         self._engine.dispose()
 
-    def _among(
-        self, statements: dict[int, str], prefixes: Sequence[int]
-    ) -> list[tuple[bytes, ...]]:
-        """Run a statement over any number of prefixes, in a few fixed sizes."""
-        rows: list[tuple[bytes, ...]] = []
+    def _look_up(
+        self, references: Sequence[Reference], by_id: dict[int, str], by_prefix: dict[int, str]
+    ) -> list[tuple[Any, ...]]:
+        """Rows of blocks whose prefix is that of one of `references`: nearly always just those."""
+        ids, elsewhere = self._recent.find(map(prefix_of, references))
+        rows = self._among(by_id, ids)
+        if ids:
+            # What is recent may share its prefix with what is wanted, and not be it.
+            found = {row[0] for row in rows}
+            elsewhere = [prefix_of(name) for name in references if name not in found]
+        if elsewhere:
+            rows += self._among(by_prefix, elsewhere)
+        return rows
+
+    def _among(self, statements: dict[int, str], values: Sequence[int]) -> list[tuple[Any, ...]]:
+        """Run a statement over any number of values, in a few fixed sizes."""
+        rows: list[tuple[Any, ...]] = []
         execute = self._connection.execute
         largest = _IN_SIZES[-1]
-        for start in range(0, len(prefixes), largest):
-            part = prefixes[start : start + largest]
+        for start in range(0, len(values), largest):
+            part = values[start : start + largest]
             size = next(size for size in _IN_SIZES if size >= len(part))
             # Filled up with repetitions, which find nothing new: IN is a set.
             part = [*part, *([part[-1]] * (size - len(part)))]
@@ -227,9 +150,11 @@ class SqliteReader(_Session):
 
         Raises: StoreUnavailable.
         """
-        prefixes = [prefix_of(reference) for reference in references]
+        statements = self._statements
         try:
-            return dict(self._among(self._statements.fetch, prefixes))  # type: ignore[arg-type]
+            return dict(
+                self._look_up(references, statements.block_by_id, statements.block_by_prefix)
+            )
         except sqlite3.Error as error:
             raise StoreUnavailable(f"the database cannot be read: {error}") from error
 
@@ -238,23 +163,27 @@ class SqliteReader(_Session):
 
         Raises: StoreUnavailable.
         """
-        prefixes = [prefix_of(reference) for reference in references]
+        statements = self._statements
         try:
-            return {Reference(row[0]) for row in self._among(self._statements.find, prefixes)}
+            rows = self._look_up(references, statements.name_by_id, statements.name_by_prefix)
         except sqlite3.Error as error:
             raise StoreUnavailable(f"the database cannot be read: {error}") from error
+        return {Reference(row[0]) for row in rows}.intersection(references)
 
 
 class SqliteWriter(_Session):
     """Writes blocks."""
 
-    def __init__(self, settings: SqliteSettings) -> None:
-        super().__init__(settings)
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        totals = schema.totals
         with self._engine.begin() as connection:
+            known = set(connection.execute(select(totals.c.block_size)).scalars())
             for size in BlockSize:
-                known = select(schema.totals.c.blocks).where(schema.totals.c.block_size == size)
-                if connection.execute(known).first() is None:
-                    connection.execute(insert(schema.totals).values(block_size=size, blocks=0))
+                if size not in known:
+                    connection.execute(insert(totals).values(block_size=int(size), blocks=0))
+        (last_id,) = self._connection.execute(self._statements.last_id).fetchone()
+        self._next_id = (last_id or 0) + 1
 
     def put_many(self, blocks: dict[Reference, bytes]) -> PutResult:
         """Keep blocks in one transaction.
@@ -266,7 +195,7 @@ class SqliteWriter(_Session):
         try:
             connection.execute("BEGIN IMMEDIATE")
             try:
-                result = self._insert(blocks)
+                prefixes, refused, moved = self._insert(blocks)
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
@@ -276,36 +205,51 @@ class SqliteWriter(_Session):
             if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
                 raise StoreUnavailable("the disk is full") from error
             raise StoreUnavailable(f"the database cannot be written: {error}") from error
-        return result
+        if prefixes:
+            self._recent.add(self._next_id, prefixes)
+            self._recent.confirm(moved)
+            self._next_id += len(prefixes)
+        return PutResult(len(prefixes), refused)
 
-    def _insert(self, blocks: dict[Reference, bytes]) -> PutResult:
-        prefixes = [prefix_of(reference) for reference in blocks]
-        known = {row[0] for row in self._among(self._statements.find, prefixes)}
-        rows = [
-            (prefix, reference, block)
-            for prefix, (reference, block) in zip(prefixes, blocks.items(), strict=True)
-            if reference not in known
-        ]
-        if not rows:
-            return PutResult(0, frozenset())
-        refused = self._over_quota([(row[1], len(row[2])) for row in rows])
+    def _insert(
+        self, blocks: dict[Reference, bytes]
+    ) -> tuple[list[int], frozenset[Reference], list[tuple[int, int]]]:
+        """Returns the prefixes of the new blocks, what was refused, and the places that move."""
+        statements = self._statements
+        rows = self._look_up(list(blocks), statements.name_by_id, statements.name_by_prefix)
+        known = {row[0] for row in rows}
+        new = [item for item in blocks.items() if item[0] not in known]
+        refused = self._over_quota(new)
         if refused:
-            rows = [row for row in rows if row[1] not in refused]
-        self._connection.executemany(self._statements.insert, rows)
+            new = [item for item in new if item[0] not in refused]
+        if not new:
+            return [], refused, []
+        connection, first_id = self._connection, self._next_id
+        prefixes = [prefix_of(reference) for reference, _ in new]
+        connection.executemany(
+            statements.insert_block,
+            [(block_id, *item) for block_id, item in enumerate(new, first_id)],
+        )
+        connection.execute(statements.log, (first_id, pack_prefixes(prefixes)))
         for size in BlockSize:
-            added = sum(len(row[2]) == size for row in rows)
+            added = sum(len(block) == size for _, block in new)
             if added:
-                self._connection.execute(self._statements.count, (added, int(size)))
-        return PutResult(len(rows), refused)
+                connection.execute(statements.count, (added, int(size)))
+        moved = self._recent.next_to_move(len(new))
+        connection.executemany(statements.insert_place, moved)
+        done = self._recent.done_after(moved)
+        if done is not None:
+            connection.execute(statements.forget_log, (done,))
+        return prefixes, refused, moved
 
-    def _over_quota(self, coming: list[tuple[Reference, int]]) -> frozenset[Reference]:
+    def _over_quota(self, coming: list[tuple[Reference, bytes]]) -> frozenset[Reference]:
         """Which of the new blocks would take the file beyond its largest size."""
         if self._settings.max_size is None:
             return frozenset()
         room = self._settings.max_size - self.database_bytes()
         refused = set()
-        for reference, size in coming:
-            room -= size
+        for reference, block in coming:
+            room -= len(block)
             if room < 0:
                 refused.add(reference)
         return frozenset(refused)
