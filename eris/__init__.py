@@ -33,6 +33,7 @@ from eris.errors import (
     InvalidNode,
     InvalidPadding,
     StoreError,
+    StoreFull,
     StoreRefused,
     StoreUnavailable,
 )
@@ -45,7 +46,7 @@ from eris.model import (
     ReferenceKeyPair,
     choose_block_size,
 )
-from eris.store import BlockReader, BlockWriter, FallbackStore, MemoryStore, NullStore
+from eris.store import BlockFinder, BlockReader, BlockWriter, FallbackStore, MemoryStore, NullStore
 from eris.transfer import (
     check_content,
     content_length,
@@ -56,6 +57,7 @@ from eris.transfer import (
 )
 
 __all__ = [
+    "BlockFinder",
     "BlockNotFound",
     "BlockReader",
     "BlockSize",
@@ -79,6 +81,7 @@ __all__ = [
     "Reference",
     "ReferenceKeyPair",
     "StoreError",
+    "StoreFull",
     "StoreRefused",
     "StoreUnavailable",
     "check_content",

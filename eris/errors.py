@@ -20,6 +20,7 @@ __all__ = [
     "InvalidNode",
     "InvalidPadding",
     "StoreError",
+    "StoreFull",
     "StoreRefused",
     "StoreUnavailable",
 ]
@@ -110,4 +111,8 @@ class StoreUnavailable(StoreError):
 
 
 class StoreRefused(StoreError):
-    """The store will not do this: read-only, or over its quota."""
+    """The store will not do this: read-only, or not what it is for."""
+
+
+class StoreFull(StoreRefused):
+    """The store has reached its quota: it takes no new blocks."""

@@ -14,14 +14,14 @@ Cancelling an awaitable withdraws interest; it neither fails nor disturbs other 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 from eris.crypto import reference_of
 from eris.errors import BlockNotFound, CorruptBlock, StoreError
 from eris.model import BlockSize, Reference
 
-__all__ = ["BlockReader", "BlockWriter", "FallbackStore", "MemoryStore", "NullStore"]
+__all__ = ["BlockFinder", "BlockReader", "BlockWriter", "FallbackStore", "MemoryStore", "NullStore"]
 
 
 @runtime_checkable
@@ -48,6 +48,17 @@ class BlockWriter(BlockReader, Protocol):
         """
 
 
+@runtime_checkable
+class BlockFinder(Protocol):
+    """A store that can say which of many blocks it has, cheaper than by giving them."""
+
+    def find(self, references: Sequence[Reference]) -> Awaitable[list[bool]]:
+        """Tell for each reference whether its block is there.
+
+        Raises (when awaited): StoreRefused, if this store cannot tell; StoreError.
+        """
+
+
 class MemoryStore:
     """A complete store in a dict: for tests, and for content that need not outlive the process."""
 
@@ -68,6 +79,10 @@ class MemoryStore:
         if len(block) not in (BlockSize.SMALL, BlockSize.LARGE) or reference_of(block) != reference:
             raise CorruptBlock(reference)
         self._blocks.setdefault(reference, block)
+
+    async def find(self, references: Sequence[Reference]) -> list[bool]:
+        """Tell which blocks are there."""
+        return [reference in self._blocks for reference in references]
 
     def __len__(self) -> int:
         return len(self._blocks)

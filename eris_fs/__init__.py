@@ -17,6 +17,7 @@ from eris_fs.errors import (
     UnsupportedEntry,
 )
 from eris_fs.fetch import FilePiece, fetch_files
+from eris_fs.known import ContentCache, KnownContents
 from eris_fs.manifest import MAGIC, ManifestReader, format_manifest, looks_like_tree
 from eris_fs.model import (
     EmptyDirectory,
@@ -35,11 +36,13 @@ from eris_fs.tree import Progress, get_tree, load_tree, put_manifest, put_tree
 
 __all__ = [
     "MAGIC",
+    "ContentCache",
     "EmptyDirectory",
     "Entry",
     "FileChanged",
     "FilePiece",
     "InvalidManifest",
+    "KnownContents",
     "Limits",
     "ManifestReader",
     "OpenFile",

@@ -10,9 +10,11 @@ Plain synchronous code, meant for a worker thread.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from eris.capability import ReadCapability
 from eris.encode import Encoder
 from eris.model import BlockSize, ConvergenceSecret, EncodedBlock, Reference, choose_block_size
 from eris_fs.model import EmptyDirectory, Entry, Limits, Path, RegularFile, Symlink
@@ -35,6 +37,8 @@ class Batch:
     others: list[tuple[Path, Symlink | EmptyDirectory]] = field(default_factory=list)
     files: list[tuple[Path, bool, bytes]] = field(default_factory=list)
     """Path, executable, content."""
+    keys: list[bytes] = field(default_factory=list)
+    """What the files' contents are called in a cache; none without one."""
     large: tuple[Path, OpenFile] | None = None
 
 
@@ -46,6 +50,8 @@ class EncodedBatch:
     blocks: list[EncodedBlock]
     files: int
     size: int
+    encoded: list[tuple[bytes, tuple[bytes, bytes]]] = field(default_factory=list)
+    """For a cache: key, capability and references of each file that was encoded now."""
 
 
 class BatchReader:
@@ -89,18 +95,29 @@ class BatchReader:
 
 
 def encode_batch(
-    batch: Batch, block_size: BlockSize | None, secret: ConvergenceSecret
+    batch: Batch,
+    block_size: BlockSize | None,
+    secret: ConvergenceSecret,
+    known: Mapping[int, ReadCapability],
 ) -> EncodedBatch:
-    """Encode the small files of a batch; blocks that occur in several come out once."""
+    """Encode the small files of a batch; blocks that occur in several come out once.
+
+    `known`: capabilities, by place in the batch, of files whose blocks are in the store already.
+    """
     entries: list[tuple[Path, Entry]] = list(batch.others)
     blocks: dict[Reference, EncodedBlock] = {}
+    encoded = []
     size = 0
-    for path, executable, content in batch.files:
-        encoder = Encoder(block_size or choose_block_size(len(content)), secret)
-        for block in encoder.feed(content):
-            blocks[block[0]] = block
-        for block in encoder.finish():
-            blocks[block[0]] = block
-        entries.append((path, RegularFile(encoder.read_capability, executable)))
+    for place, (path, executable, content) in enumerate(batch.files):
         size += len(content)
-    return EncodedBatch(entries, list(blocks.values()), len(batch.files), size)
+        capability = known.get(place)
+        if capability is None:
+            encoder = Encoder(block_size or choose_block_size(len(content)), secret)
+            made = [*encoder.feed(content), *encoder.finish()]
+            capability = encoder.read_capability
+            blocks.update((block[0], block) for block in made)
+            if batch.keys:
+                references = b"".join(dict.fromkeys(block[0] for block in made))
+                encoded.append((batch.keys[place], (capability.to_bytes(), references)))
+        entries.append((path, RegularFile(capability, executable)))
+    return EncodedBatch(entries, list(blocks.values()), len(batch.files), size, encoded)

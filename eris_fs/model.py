@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from eris.capability import ReadCapability
 
 __all__ = [
+    "DEFAULT_LIMITS",
     "EmptyDirectory",
     "Entry",
     "Limits",
@@ -87,13 +88,15 @@ def printable(text: str) -> str:
 
     A name may hold terminal sequences, or bytes that are no UTF-8 (as surrogates).
     """
-    shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    if shown.isprintable():
-        return shown
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
-        for letter in shown
-    )
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else _escape(letter) for letter in text)
+
+
+def _escape(letter: str) -> str:
+    if "\udc80" <= letter <= "\udcff":
+        return f"\\x{ord(letter) - 0xDC00:02x}"
+    return letter.encode("unicode_escape").decode("ascii")
 
 
 def show_path(path: Sequence[str]) -> str:

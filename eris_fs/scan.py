@@ -94,6 +94,11 @@ class OpenFile:
             pieces.append(data)
         return b"".join(pieces)
 
+    def rewind(self) -> None:
+        """Read from the beginning again."""
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        self._read = 0
+
     def _verify(self) -> None:
         now = os.fstat(self._descriptor)
         if now.st_size != self.size:

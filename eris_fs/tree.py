@@ -10,18 +10,19 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from typing import Final
 
 from eris.capability import ReadCapability
-from eris.model import NULL_CONVERGENCE_SECRET, BlockSize, ConvergenceSecret
+from eris.model import NULL_CONVERGENCE_SECRET, BlockSize, ConvergenceSecret, Reference
 from eris.store import BlockReader, BlockWriter
 from eris.transfer import DEFAULT_WINDOW as _LARGE_WINDOW
 from eris.transfer import PutWindow, put_content, stream_content
 from eris_fs.batch import Batch, BatchReader, EncodedBatch, encode_batch
 from eris_fs.errors import TreeTooLarge
 from eris_fs.fetch import DEFAULT_WINDOW, FilePiece, fetch_files
+from eris_fs.known import KnownContents
 from eris_fs.manifest import ManifestReader, format_manifest
 from eris_fs.model import DEFAULT_LIMITS, Entry, Limits, Path, RegularFile, Tree
 from eris_fs.restore import Restorer
@@ -38,6 +39,9 @@ gains nothing."""
 _STEP: Final = 1024 * 1024
 _STEP_PIECES: Final = 256
 
+_LARGEST_KNOWN: Final = 8 * 1024**3
+"""Larger files are not looked up in a cache: their references alone would be 8 MiB."""
+
 Progress = Callable[[int, int], None]
 """Told from the event loop how far it got: files done so far, bytes of content so far."""
 
@@ -52,15 +56,17 @@ async def put_tree(
     window: int = DEFAULT_WINDOW,
     concurrency: int = DEFAULT_CONCURRENCY,
     progress: Progress | None = None,
+    known: KnownContents | None = None,
 ) -> ReadCapability:
     """Encode the tree at `root` into a store; returns its capability when all blocks are kept.
 
     The same tree has the same capability, whoever encodes it. A root that is a file or a symlink
     (which is not followed) is a tree of one entry. `block_size` and secret hold for every file and
-    for the index; without `block_size`, each has what its length asks for.
+    for the index; without `block_size`, each has what its length asks for. What is `known` is read
+    but neither encrypted nor sent again.
     Raises: UnsupportedEntry, FileChanged, TreeTooLarge, StoreError; OSError.
     """
-    encoding = _Encoding(store, block_size, convergence_secret, window, progress)
+    encoding = _Encoding(store, block_size, convergence_secret, window, progress, known)
     await encoding.run(BatchReader(root, limits), concurrency)
     return await put_manifest(
         store,
@@ -111,7 +117,7 @@ async def load_tree(
     async with aclosing(stream_content(store, capability, window=window)) as pieces:
         async for piece in pieces:
             tree.update(reader.feed(piece))
-    reader.finish()
+    await in_thread(reader.finish)
     return tree
 
 
@@ -132,7 +138,7 @@ async def get_tree(
     Raises: TargetExists, UnsafePath, TreeTooLarge; BlockNotFound, ContentError, StoreError;
     OSError.
     """
-    restorer = Restorer(tree, target, limits)
+    restorer = await in_thread(Restorer, tree, target, limits)
     writer = OneBehind(restorer.write)
     try:
         await in_thread(restorer.begin)
@@ -188,7 +194,9 @@ class _Encoding:
         secret: ConvergenceSecret,
         window: int,
         progress: Progress | None,
+        known: KnownContents | None,
     ) -> None:
+        self._known = known
         self.tree: dict[Path, Entry] = {}
         self._store = store
         self._block_size = block_size
@@ -220,31 +228,46 @@ class _Encoding:
 
     def _begin(self, batch: Batch) -> Iterator[asyncio.Task[EncodedBatch]]:
         if batch.files or batch.others:
-            yield asyncio.create_task(
-                in_thread(encode_batch, batch, self._block_size, self._secret)
-            )
+            yield asyncio.create_task(self._encode(batch))
         if batch.large is not None:
             yield asyncio.create_task(self._put_large(*batch.large))
+
+    async def _encode(self, batch: Batch) -> EncodedBatch:
+        known = await self._known.look_up(batch) if self._known is not None else {}
+        return await in_thread(encode_batch, batch, self._block_size, self._secret, known)
 
     async def _send(self, under_way: deque[asyncio.Task[EncodedBatch]], puts: PutWindow) -> None:
         """Wait for the oldest batch and send its blocks."""
         batch = await under_way[0]
         under_way.popleft()
         await puts.add(batch.blocks)
+        if self._known is not None:
+            await self._known.remember(batch.encoded)
         self.tree.update(batch.entries)
         self._count(batch.files, batch.size)
 
     async def _put_large(self, path: Path, file: OpenFile) -> EncodedBatch:
         """Encode and send a large file by itself."""
+        encoded: list[tuple[bytes, tuple[bytes, bytes]]] = []
         with file:
-            capability = await put_content(
-                self._store,
-                self._read(file),
-                block_size=self._block_size,
-                convergence_secret=self._secret,
-                window=min(self._window, _LARGE_WINDOW),
-            )
-            return EncodedBatch([(path, RegularFile(capability, file.executable))], [], 1, 0)
+            key = capability = None
+            if self._known is not None and file.size <= _LARGEST_KNOWN:
+                key, capability = await self._known.look_up_file(file)
+            if capability is None:
+                noted = _NotingStore(self._store)
+                capability = await put_content(
+                    self._store if key is None else noted,
+                    self._read(file),
+                    block_size=self._block_size,
+                    convergence_secret=self._secret,
+                    window=min(self._window, _LARGE_WINDOW),
+                )
+                if key is not None:
+                    encoded = [(key, (capability.to_bytes(), b"".join(noted.references)))]
+            else:
+                self._count(0, file.size)
+            entry = RegularFile(capability, file.executable)
+            return EncodedBatch([(path, entry)], [], 1, 0, encoded)
 
     async def _read(self, file: OpenFile) -> AsyncIterator[bytes]:
         while piece := await in_thread(file.read, _STEP):
@@ -256,6 +279,21 @@ class _Encoding:
         self._size += size
         if self._progress is not None:
             self._progress(self._files, self._size)
+
+
+class _NotingStore:
+    """A store that notes the references of what is put into it."""
+
+    def __init__(self, store: BlockWriter) -> None:
+        self.references: dict[Reference, None] = {}
+        self._store = store
+
+    def get(self, reference: Reference, block_size: BlockSize) -> Awaitable[bytes]:
+        return self._store.get(reference, block_size)
+
+    def put(self, reference: Reference, block: bytes) -> Awaitable[None]:
+        self.references[reference] = None
+        return self._store.put(reference, block)
 
 
 async def _in_threads(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:

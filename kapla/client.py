@@ -12,7 +12,8 @@ import logging
 import os
 from collections.abc import Awaitable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self
+from urllib.parse import quote
 
 from eris.base32 import short
 from eris.errors import (
@@ -24,7 +25,7 @@ from eris.errors import (
     StoreUnavailable,
 )
 from eris.model import BlockSize, Reference
-from kapla.coap.blocks import block_query, get_options, put_options
+from kapla.coap.blocks import block_query, get_options, put_options, unpack_bitmap
 from kapla.coap.frame import Code, OptionNumber, encode_options
 from kapla.coap.requester import Requester
 from kapla.config import default_socket
@@ -102,18 +103,31 @@ class RemoteStore:
             return _failed(StoreRefused("the URL of this store does not allow put"))
         return self._request(Code.PUT, self._put_options + block, reference, 0)
 
+    async def find(self, references: Sequence[Reference]) -> list[bool]:
+        """Tell which blocks are there: see `eris.store.BlockFinder`. At most 1024 at a time."""
+        if not self.url.allows("get"):
+            raise StoreRefused("the URL of this store does not allow get")
+        body = self._put_options + b"".join(references)
+        answer: bytes | None = await self._request(Code.FETCH, body, b"", 0)
+        try:
+            return unpack_bitmap(answer or b"", len(references))
+        except ValueError as error:
+            raise StoreRefused(f"the store does not tell what it has: {error}") from None
+
     async def stat(self) -> dict[str, Any]:
         """Ask a Kapla daemon what it holds.
 
         Raises: StoreError.
         """
         body = encode_options((OptionNumber.URI_PATH, part.encode()) for part in _STAT_PATH)
-        payload: bytes = await self._request(Code.GET, body, b"", 0)
+        payload: bytes | None = await self._request(Code.GET, body, b"", 0)
         try:
-            report = json.loads(payload)
-        except ValueError:
-            raise StoreUnavailable("the daemon's report makes no sense") from None
-        return cast(dict[str, Any], report)
+            report = json.loads(payload or b"")
+        except (ValueError, RecursionError):
+            report = None
+        if not isinstance(report, dict):
+            raise StoreUnavailable("the daemon's report makes no sense")
+        return report
 
     async def close(self) -> None:
         """Fail what is still waiting and close the connection."""
@@ -143,8 +157,12 @@ class RemoteStore:
         if self._connecting is None:
             self._connecting = asyncio.ensure_future(self._connect())
             self._connecting.add_done_callback(self._connect_ended)
+        connecting = self._connecting
         # One task connects for all; that one of them loses interest does not stop it.
-        return await asyncio.shield(self._connecting)
+        await asyncio.wait([connecting])
+        if connecting.cancelled():
+            raise StoreUnavailable(f"the connection to {self.url} was closed")
+        return connecting.result()
 
     def _connect_ended(self, task: asyncio.Task[Requester]) -> None:
         self._connecting = None
@@ -163,8 +181,8 @@ class RemoteStore:
                     await loop.create_connection(lambda: wire, endpoint.host, endpoint.port)
         except TimeoutError:
             raise StoreUnavailable(f"no connection to {self.url} in time") from None
-        except OSError as error:
-            reason = error.strerror or str(error)
+        except (OSError, UnicodeError) as error:  # a host name can be impossible to encode
+            reason = getattr(error, "strerror", None) or str(error)
             raise StoreUnavailable(f"cannot connect to {self.url}: {reason}") from error
         return wire
 
@@ -209,6 +227,8 @@ class StoreList:
     async def _get(self, reference: Reference, block_size: BlockSize) -> bytes:
         failure: ErisError | None = None
         for store in self._stores:
+            if not store.url.allows("get"):
+                continue
             try:
                 return await store.get(reference, block_size)
             except BlockNotFound as error:
@@ -216,36 +236,33 @@ class StoreList:
             except (StoreError, CorruptBlock) as error:
                 _log.debug("Block %s from %s: %s", short(reference), store.url, error)
                 failure = error
-        assert failure is not None
-        raise failure
+        raise failure or StoreRefused("no store in the list allows get")
 
     async def put(self, reference: Reference, block: bytes) -> None:
         """Keep a block in the first store that can be reached and takes blocks."""
-        failure: StoreError | None = None
-        for store in self._stores:
-            if not store.url.allows("put"):
-                failure = failure or StoreRefused("no store in the list allows put")
-                continue
-            try:
-                await store.connect()
-            except StoreUnavailable as error:
-                failure = error
-                continue
-            await store.put(reference, block)
-            return
-        assert failure is not None
-        raise failure
+        await (await self._reachable("put")).put(reference, block)
+
+    async def find(self, references: Sequence[Reference]) -> list[bool]:
+        """Ask the store that puts go to which blocks it has: the others' do not count."""
+        return await (await self._reachable("put")).find(references)
 
     async def stat(self) -> dict[str, Any]:
         """Ask the first store that can be reached what it holds."""
+        return await (await self._reachable()).stat()
+
+    async def _reachable(self, right: str | None = None) -> RemoteStore:
+        """The first store that can be reached, of those whose URL allows `right`."""
         failure: StoreError | None = None
         for store in self._stores:
+            if right is not None and not store.url.allows(right):
+                failure = failure or StoreRefused(f"no store in the list allows {right}")
+                continue
             try:
                 await store.connect()
             except StoreUnavailable as error:
                 failure = error
                 continue
-            return await store.stat()
+            return store
         assert failure is not None
         raise failure
 
@@ -268,8 +285,10 @@ def default_store_urls(text: str | None = None) -> list[StoreUrl]:
             raise InvalidUrl("the list of store URLs is empty")
         return urls
     own = default_socket(os.environ)
-    path = str(own) if own.exists() else _SYSTEM_SOCKET if os.path.exists(_SYSTEM_SOCKET) else own
-    return [parse_store_url(f"coap+unix://{path}")]
+    # Not `Path.exists`, which raises where the directory may not be searched, as after `su`.
+    use_system = not os.path.exists(own) and os.path.exists(_SYSTEM_SOCKET)
+    path = _SYSTEM_SOCKET if use_system else own
+    return [parse_store_url(f"coap+unix://{quote(os.fsencode(path))}")]
 
 
 def open_store(

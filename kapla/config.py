@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, cast
+from urllib.parse import quote
 
 import platformdirs
 
@@ -69,7 +70,8 @@ def _default_file(environment: Mapping[str, str]) -> Path | None:
     candidates = [Path("/etc/kapla/kapla.toml")]
     if not is_root():
         candidates.insert(0, Path(platformdirs.user_config_path("kapla")) / "kapla.toml")
-    return next((path for path in candidates if path.is_file()), None)
+    # Not `Path.is_file`, which raises where the directory may not be searched.
+    return next((path for path in candidates if os.path.isfile(path)), None)
 
 
 def parse_size(value: object) -> int:
@@ -80,7 +82,7 @@ def parse_size(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         size = value
     else:
-        match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)", str(value).strip())
+        match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)", str(value).strip())
         if not match or match[2].upper() not in _UNITS:
             raise ValueError("a size is a number of bytes, or as in 10 GiB")
         size = int(float(match[1]) * _UNITS[match[2].upper()])
@@ -90,9 +92,15 @@ def parse_size(value: object) -> int:
 
 
 def _parse_path(value: object) -> Path:
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("a path is expected")
-    return Path(os.path.abspath(Path(value).expanduser()))
+    expanded = os.path.expanduser(value)
+    if expanded.startswith("~"):
+        raise ValueError("there is no such user, or no home directory")
+    path = Path(os.path.abspath(expanded))
+    if not path.name:
+        raise ValueError("the path of a file is expected")
+    return path
 
 
 def _parse_urls(value: object) -> tuple[StoreUrl, ...]:
@@ -123,13 +131,10 @@ def _parse_choice(*choices: str) -> Callable[[object], str]:
 
 
 def _parse_count(value: object) -> int:
-    try:
-        count = int(cast(Any, value))
-    except (TypeError, ValueError):
-        raise ValueError("a number is expected") from None
-    if isinstance(value, bool) or not 1 <= count <= 100_000:
+    # Not `int(value)`, which takes true, 2.7 and infinity in its own ways.
+    if not re.fullmatch(r"[0-9]{1,6}", str(value)) or not 1 <= int(str(value)) <= 100_000:
         raise ValueError("a number from 1 to 100000 is expected")
-    return count
+    return int(str(value))
 
 
 # Key in the file, variable in the environment, field, reader.
@@ -180,7 +185,7 @@ def load_config(
 def _default_listener(environment: Mapping[str, str]) -> StoreUrl:
     path = default_socket(environment)
     try:
-        return parse_store_url(f"coap+unix://{path}")
+        return parse_store_url(f"coap+unix://{quote(os.fsencode(path))}")
     except InvalidUrl as error:
         raise ConfigError(f"the default socket {path} cannot be used: {error}") from None
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
+from typing import Final
 
-__all__ = ["configure"]
+__all__ = ["configure", "redact"]
+
+_URN: Final = re.compile(r"(urn:eris\w*:)[A-Za-z0-9]+", re.IGNORECASE)
 
 
 def configure(level: str) -> None:
@@ -13,13 +17,23 @@ def configure(level: str) -> None:
 
     `level` is one of debug, info, warning, error.
     """
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=level.upper(),
-        format="%(asctime)s (%(levelname)s): %(message)s",
-        datefmt="%Y-%m-%d %H:%M:%S",
-        force=True,
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        _Redacting("%(asctime)s (%(levelname)s): %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
     )
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # Libraries speak up only when something is wrong with them.
     for name in ("asyncio", "coap", "coap-server", "sqlalchemy"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def redact(text: str) -> str:
+    """Leave out the letters of any ERIS URN: who reads them can read the content."""
+    return _URN.sub(r"\1…", text)
+
+
+class _Redacting(logging.Formatter):
+    """The last guard: errors of other libraries may name what a user typed in the wrong place."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))

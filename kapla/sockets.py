@@ -48,9 +48,14 @@ class BoundUnixSocket:
 
     def remove(self) -> None:
         """Remove the file, if it is still ours: another daemon may have taken the place."""
-        with contextlib.suppress(FileNotFoundError):
+        try:
             if _identity(self._path) == self._identity:
                 self._path.unlink()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            # What comes after this in a stop is worth more than the file.
+            _log.warning("Cannot remove the socket %s: %s", self._path, error.strerror)
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -136,6 +141,8 @@ def bind_tcp(url: StoreUrl) -> list[socket.socket]:
         found = socket.getaddrinfo(
             endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
+    except UnicodeError:
+        raise ListenError(f"cannot listen on {url}: this is no host name") from None
     except OSError as error:
         raise ListenError(f"cannot listen on {url}: {error.strerror}") from error
     listening: list[socket.socket] = []

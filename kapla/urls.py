@@ -100,8 +100,8 @@ def parse_store_url(text: str) -> StoreUrl:
         raise InvalidUrl("a store URL holds white space or a control character")
     try:
         parts = urlsplit(text)
-    except ValueError as error:
-        raise InvalidUrl(f"not a URL: {error}") from None
+    except ValueError:
+        raise InvalidUrl("not a URL: its host makes no sense") from None
     if parts.fragment:
         raise InvalidUrl("a store URL has no fragment")
     flags = _parse_flags(parts.query)
@@ -127,11 +127,16 @@ def parse_store_url(text: str) -> StoreUrl:
 def _tcp_endpoint(parts: SplitResult) -> TcpEndpoint:
     try:
         host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise InvalidUrl(f"the port is not a number from 0 to 65535: {error}") from None
-    if not host or not _HOST.fullmatch(host):
+    except ValueError:
+        raise InvalidUrl("the port is not a number from 0 to 65535") from None
+    if not host or not _HOST.fullmatch(host) or not _has_labels(host):
         raise InvalidUrl("coap+tcp:// takes a host name or address")
     return TcpEndpoint(host, DEFAULT_PORT if port is None else port)
+
+
+def _has_labels(host: str) -> bool:
+    """Whether a resolver can be asked: Python's raises on other names."""
+    return all(0 < len(label) < 64 for label in host.removesuffix(".").split("."))
 
 
 def _unix_endpoint(path: str) -> UnixEndpoint:

@@ -7,11 +7,13 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, BinaryIO, Final, ParamSpec, Protocol, TypeVar, cast
 
 import click
 
 from eris.capability import ReadCapability
+from eris_fs import printable
 from kapla.client import RemoteStore, StoreList, default_store_urls, open_store
 
 __all__ = [
@@ -33,6 +35,9 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 Store = RemoteStore | StoreList
+
+# How long the event loop has to notice a signal. What it does in one go takes milliseconds.
+_STUCK_S: Final = 1.0
 
 # A URN has 115 characters; whatever is longer than this is no file with a URN.
 _LONGEST_URN_FILE: Final = 4096
@@ -84,22 +89,37 @@ def read_capability(urn: str) -> ReadCapability:
 
 @contextmanager
 def _interruptible(task: asyncio.Task[Any]) -> Iterator[list[int]]:
-    """Let SIGINT, SIGTERM and SIGHUP cancel the task, so that it cleans up."""
+    """Let SIGINT, SIGTERM and SIGHUP cancel the task, so that it cleans up.
+
+    An event loop that is stuck, writing to a pipe that nobody reads, does not come to cancel
+    anything: then `Interrupted` is raised where it stands.
+    """
     loop = asyncio.get_running_loop()
     received: list[int] = []
 
-    def interrupt(number: int) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
         received.append(number)
+        signal.setitimer(signal.ITIMER_REAL, _STUCK_S)
+        loop.call_soon_threadsafe(cancel)
+
+    def cancel() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         task.cancel()
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    for number in numbers:
-        loop.add_signal_handler(number, interrupt, number)
+    def give_up(number: int, frame: FrameType | None) -> None:
+        raise Interrupted
+
+    handlers = dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), interrupt)
+    before = {
+        number: signal.signal(number, handler)
+        for number, handler in {**handlers, signal.SIGALRM: give_up}.items()
+    }
     try:
         yield received
     finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run(command: Coroutine[Any, Any, _T]) -> _T:
@@ -167,7 +187,8 @@ def progress(text: str, total: int | None = None) -> Iterator[Progress]:
     from rich.progress import Progress as Bars
 
     bars = Bars(
-        TextColumn("{task.description}"),
+        # A file may be named like markup, or like a command to the terminal.
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(binary_units=True),
         TransferSpeedColumn(),
@@ -175,6 +196,7 @@ def progress(text: str, total: int | None = None) -> Iterator[Progress]:
         console=Console(stderr=True),
         transient=True,
     )
+    text = printable(text)
     with bars:
         task = bars.add_task(text, total=total)
 

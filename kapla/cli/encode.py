@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import stat
 import sys
 from contextlib import AsyncExitStack
-from pathlib import Path
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import click
@@ -18,7 +17,6 @@ from eris.store import BlockWriter, NullStore
 from eris.transfer import put_content
 from kapla.cli.common import (
     CommandError,
-    Counted,
     Store,
     connect,
     progress,
@@ -26,6 +24,8 @@ from kapla.cli.common import (
     shows_progress,
     store_option,
 )
+from kapla.cli.source import content_of, open_source, size_of
+from kapla.encode_cache import EncodeCache, default_cache_path
 
 __all__ = ["command"]
 
@@ -50,6 +50,7 @@ _BLOCK_SIZES = {"auto": None, "1KiB": BlockSize.SMALL, "32KiB": BlockSize.LARGE}
     help="Only those who have the 32 bytes in FILE get the same URN for the same content.",
 )
 @click.option("--no-store", is_flag=True, help="Only compute the URN; needs no daemon.")
+@click.option("--no-cache", is_flag=True, help="Encode again what a cache knows to be stored.")
 @store_option
 def command(
     path: str,
@@ -57,6 +58,7 @@ def command(
     unique: bool,
     secret_file: str | None,
     no_store: bool,
+    no_cache: bool,
     store_url: str | None,
 ) -> None:
     """Encode a file, a directory tree or standard input (-) into the store; print its URN.
@@ -71,8 +73,18 @@ def command(
         secret = ConvergenceSecret.unique()
     elif secret_file is not None:
         secret = _read_secret(secret_file)
-    capability = run(_encode(path, _BLOCK_SIZES[block_size], secret, no_store, store_url))
+    how = _How(_BLOCK_SIZES[block_size], secret, cached=not (unique or no_store or no_cache))
+    capability = run(_encode(path, how, no_store, store_url))
     click.echo(capability.to_urn())
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """How contents are to be encoded."""
+
+    block_size: BlockSize | None
+    secret: ConvergenceSecret
+    cached: bool
 
 
 def _read_secret(name: str) -> ConvergenceSecret:
@@ -84,54 +96,49 @@ def _read_secret(name: str) -> ConvergenceSecret:
     return ConvergenceSecret(data)
 
 
-async def _encode(
-    path: str,
-    block_size: BlockSize | None,
-    secret: ConvergenceSecret,
-    no_store: bool,
-    store_url: str | None,
-) -> ReadCapability:
+async def _encode(path: str, how: _How, no_store: bool, store_url: str | None) -> ReadCapability:
     async with AsyncExitStack() as stack:
-        store: BlockWriter = NullStore()
+        store: Store | NullStore = NullStore()
         if not no_store:
             remote: Store = connect(store_url)
             store = await stack.enter_async_context(remote)
         if path == "-":
-            return await _encode_file(store, sys.stdin.buffer, "standard input", block_size, secret)
+            return await _encode_file(store, sys.stdin.buffer, "standard input", how)
         if os.path.isdir(path):
-            return await _encode_tree(store, Path(path), block_size, secret)
-        with open(path, "rb", buffering=0) as file:
-            return await _encode_file(store, file, path, block_size, secret)
+            known = None
+            if how.cached and not isinstance(store, NullStore):
+                variant = how.block_size.label if how.block_size else "auto"
+                cache = EncodeCache(default_cache_path(), secret=how.secret, variant=variant)
+                stack.callback(cache.close)
+                known = eris_fs.KnownContents(cache, store)
+            return await _encode_tree(store, path, how, known)
+        with open_source(path) as file:
+            return await _encode_file(store, file, path, how)
 
 
-async def _encode_file(
-    store: BlockWriter,
-    file: BinaryIO,
-    name: str,
-    block_size: BlockSize | None,
-    secret: ConvergenceSecret,
-) -> ReadCapability:
-    status = os.fstat(file.fileno())
-    total = status.st_size if stat.S_ISREG(status.st_mode) else None
-    with progress(f"Encoding {name}", total) as shown:
+async def _encode_file(store: BlockWriter, file: BinaryIO, name: str, how: _How) -> ReadCapability:
+    with progress(f"Encoding {name}", size_of(file)) as shown:
         return await put_content(
             store,
-            Counted.wrap(file, shown),
-            block_size=block_size,
-            convergence_secret=secret,
+            content_of(file, shown),
+            block_size=how.block_size,
+            convergence_secret=how.secret,
         )
 
 
 async def _encode_tree(
-    store: BlockWriter, path: Path, block_size: BlockSize | None, secret: ConvergenceSecret
+    store: BlockWriter, path: str, how: _How, known: eris_fs.KnownContents | None
 ) -> ReadCapability:
+    # A tree never follows symlinks, but the one that the user names means what it leads to.
+    root = os.path.join(path, "")
     # Looking through the tree twice costs little, but only a person asks how long it takes.
-    total = eris_fs.measure_tree(path).size if shows_progress() else None
+    total = eris_fs.measure_tree(root).size if shows_progress() else None
     with progress(f"Encoding {path}", total) as shown:
         return await eris_fs.put_tree(
             store,
-            path,
-            block_size=block_size,
-            convergence_secret=secret,
+            root,
+            block_size=how.block_size,
+            convergence_secret=how.secret,
             progress=shown.reach,
+            known=known,
         )

@@ -7,6 +7,7 @@ is loaded only when it is used.
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import sys
@@ -15,6 +16,7 @@ from typing import Final
 
 import click
 
+import eris_fs
 from eris.errors import (
     BlockNotFound,
     ContentError,
@@ -27,6 +29,7 @@ from eris_fs.errors import TreeError
 from kapla import __version__, log
 from kapla.cli.common import CommandError, Interrupted
 from kapla.errors import ConfigError
+from kapla.log import redact
 
 __all__ = ["EXIT_CODES", "exit_code", "main"]
 
@@ -76,11 +79,23 @@ class _Commands(click.Group):
         found: tuple[EntryPoint, ...] = tuple(entry_points(group=_GROUP, name=name))
         if not found:
             return None
-        command = found[0].load()
+        try:
+            command = found[0].load()
+        except Exception as error:
+            return _broken(name, f"cannot be loaded: {error}")
         if not isinstance(command, click.Command):
-            raise CommandError(f"the command {name!r} of {found[0].value} is not a click command")
+            return _broken(name, f"is not a click command: {found[0].value}")
         command.epilog = command.epilog or exit_code_help()
         return command
+
+
+def _broken(name: str, reason: str) -> click.Command:
+    """Stands in for another package's command, so that its faults do not spread to the others."""
+
+    def fail() -> None:
+        raise CommandError(f"the command {name} {reason}")
+
+    return click.Command(name, callback=fail, help=f"(broken: {reason})")
 
 
 @click.command(
@@ -98,17 +113,23 @@ def _kapla(context: click.Context, debug: bool) -> None:
 
 def main() -> None:
     """Run the command line; ends the process."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the terminal's encoding lacks is shown as an escape.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = _kapla.main(standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except click.exceptions.Exit as ended:
         code = ended.exit_code
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(file=shown)
+        click.echo(redact(shown.getvalue()), nl=False, err=True)
         code = error.exit_code
     except BrokenPipeError:
-        # Whoever read our output has gone; say nothing more into it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has gone.
+        _drop_output()
         code = 1
     except (
         CommandError,
@@ -120,17 +141,27 @@ def main() -> None:
         click.Abort,
     ) as error:
         logging.getLogger(__name__).debug("Failed", exc_info=True)
-        interrupted = Interrupted() if isinstance(error, click.Abort) else error
-        click.echo(f"kapla: {_line(interrupted)}", err=True)
-        code = exit_code(interrupted)
+        ended_by = Interrupted() if isinstance(error, click.Abort) else error
+        if isinstance(ended_by, OSError | Interrupted | KeyboardInterrupt):
+            _drop_output()
+        click.echo(f"kapla: {redact(eris_fs.printable(_line(ended_by)))}", err=True)
+        code = exit_code(ended_by)
     sys.exit(code)
+
+
+def _drop_output() -> None:
+    """Send what is still in the buffer of standard output nowhere: it may be full, or not read."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _line(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     if isinstance(error, OSError) and error.strerror:
-        name = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
+        # A number is a file descriptor, which says nothing to the user.
+        named = isinstance(error.filename, str | bytes)
+        name = f"{os.fsdecode(error.filename)}: " if named else ""
         text = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
         return f"{name}{text}"
     text = str(error) or type(error).__name__

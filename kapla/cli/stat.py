@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from kapla.cli.common import connect, run, store_option
+from eris.errors import StoreRefused
+from kapla.cli.common import CommandError, connect, run, store_option
 
 __all__ = ["command"]
 
@@ -20,13 +21,21 @@ def command(as_json: bool, store_url: str | None) -> None:
 
     async def ask() -> dict[str, Any]:
         async with connect(store_url) as store:
-            return await store.stat()
+            try:
+                return await store.stat()
+            except StoreRefused:
+                # Another program's store: it knows no such path.
+                raise CommandError("this store does not tell what it holds", 6) from None
 
     report = run(ask())
     if as_json:
         click.echo(json.dumps(report))
         return
-    for line in _lines(report):
+    try:
+        lines = _lines(report)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise CommandError("the store's report is none of a Kapla daemon; see --json", 3) from None
+    for line in lines:
         click.echo(line)
 
 

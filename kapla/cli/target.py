@@ -9,8 +9,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,12 +46,19 @@ class Target:
             self._check_replaceable(out)
 
     def _check_replaceable(self, out: str) -> None:
-        if self._path.is_symlink():
+        mode = self._path.lstat().st_mode
+        if stat.S_ISLNK(mode):
             return
-        if os.path.ismount(self._path):
-            raise CommandError(f"{out} is a mount point: not replaced", _EXIT_FILE)
-        here = Path.cwd()
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise CommandError(f"{out} is neither file nor directory: not replaced", _EXIT_FILE)
         real = self._path.resolve()
+        mounted = [Path("/"), *_mount_points()]
+        if real in mounted or os.path.ismount(real):
+            raise CommandError(f"{out} is a mount point: not replaced", _EXIT_FILE)
+        # The old directory is removed with all that is in it, which must be its own.
+        if any(real in point.parents for point in mounted):
+            raise CommandError(f"{out} holds a mount point: not replaced", _EXIT_FILE)
+        here = Path.cwd()
         if real == here or real in here.parents:
             raise CommandError(f"{out} holds the working directory: not replaced", _EXIT_FILE)
 
@@ -59,7 +68,8 @@ class Target:
 
         After an error it is removed.
         """
-        name = f".{self._path.name[:200]}.{secrets.token_hex(4)}.kapla"
+        # Cut so that it stays below 255 bytes, at four a letter.
+        name = f".{self._path.name[:50]}.{secrets.token_hex(4)}.kapla"
         temporary = self._path.with_name(name)
         try:
             yield temporary
@@ -93,6 +103,22 @@ class Target:
             os.rename(old, self._path)
             raise
         _remove(old)
+
+
+def _mount_points() -> list[Path]:
+    """Where file systems and parts of them are mounted; none where the system does not say."""
+    try:
+        with open("/proc/self/mountinfo", "rb") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return []
+    # The fifth field, in which white space and backslashes are octal escapes.
+    fields = [re.sub(rb"\\([0-7]{3})", _octal, line.split(b" ")[4]) for line in lines]
+    return [Path(os.fsdecode(field)) for field in fields]
+
+
+def _octal(match: re.Match[bytes]) -> bytes:
+    return bytes([int(match[1], 8)])
 
 
 def _rename(source: Path, target: Path, flag: int) -> bool:

@@ -5,6 +5,7 @@ Source: the ERIS over CoAP document (EER), and the programs in use: see docs/wir
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from eris.base32 import format_base32, parse_base32_reference
@@ -13,6 +14,7 @@ from eris.errors import (
     CorruptBlock,
     ErisError,
     StoreError,
+    StoreFull,
     StoreRefused,
     StoreUnavailable,
 )
@@ -23,6 +25,7 @@ __all__ = [
     "BLOCKS_PATHS",
     "BLOCK_SIZES",
     "ENDPOINT_STORE_PATH",
+    "MAX_FETCHED",
     "BadRequest",
     "block_query",
     "blocks_path",
@@ -30,8 +33,11 @@ __all__ = [
     "diagnostic",
     "error_of_code",
     "get_options",
+    "pack_bitmap",
     "parse_block_query",
     "put_options",
+    "split_references",
+    "unpack_bitmap",
 ]
 
 ENDPOINT_STORE_PATH: Final = (".well-known", "eris")
@@ -41,6 +47,9 @@ BLOCKS_PATHS: Final = ((*ENDPOINT_STORE_PATH, "blocks"), ("blocks",))
 """Where this server answers."""
 
 BLOCK_SIZES: Final = frozenset(int(size) for size in BlockSize)
+
+MAX_FETCHED: Final = 1024
+"""References in one FETCH: as many bytes as the largest block."""
 
 _BASE32_LETTERS: Final = 52
 
@@ -77,6 +86,41 @@ def parse_block_query(value: bytes) -> Reference:
         raise BadRequest("the query is not upper-case Base32") from None
 
 
+def pack_bitmap(flags: Sequence[bool]) -> bytes:
+    """Write the answer to a FETCH: a bit for each reference asked for, the first one the highest.
+
+    1 says that the block is there; the last byte is filled up with zeroes.
+    """
+    bits = "".join("1" if flag else "0" for flag in flags)
+    size = -(-len(bits) // 8)
+    return int(bits.ljust(8 * size, "0") or "0", 2).to_bytes(size, "big")
+
+
+def unpack_bitmap(data: bytes, count: int) -> list[bool]:
+    """Read the answer to a FETCH for `count` references.
+
+    Raises: ValueError, if it has another size.
+    """
+    if len(data) != -(-count // 8):
+        raise ValueError(f"{len(data)} bytes do not tell about {count} blocks")
+    bits = f"{int.from_bytes(data, 'big'):0{8 * len(data)}b}"
+    return [bit == "1" for bit in bits[:count]]
+
+
+def split_references(payload: bytes) -> list[Reference]:
+    """Read the payload of a FETCH: 1 to 1024 references one after another.
+
+    Raises: BadRequest.
+    """
+    count, rest = divmod(len(payload), REFERENCE_SIZE)
+    if rest or not 1 <= count <= MAX_FETCHED:
+        raise BadRequest(f"{len(payload)} bytes: a FETCH takes 1 to {MAX_FETCHED} references")
+    return [
+        Reference(payload[start : start + REFERENCE_SIZE])
+        for start in range(0, len(payload), REFERENCE_SIZE)
+    ]
+
+
 def get_options(store_path: tuple[str, ...], query: bytes, block_size: int) -> bytes:
     """The options of a GET for one block, as bytes.
 
@@ -105,10 +149,8 @@ _CODES: Final[tuple[tuple[type[ErisError], tuple[int, ...]], ...]] = (
     (BlockNotFound, (Code.NOT_FOUND,)),
     (CorruptBlock, (Code.BAD_REQUEST,)),
     (StoreUnavailable, (Code.SERVICE_UNAVAILABLE, Code.INTERNAL_SERVER_ERROR)),
-    (
-        StoreRefused,
-        (Code.FORBIDDEN, Code.METHOD_NOT_ALLOWED, Code.REQUEST_ENTITY_TOO_LARGE, Code.BAD_OPTION),
-    ),
+    (StoreFull, (Code.REQUEST_ENTITY_TOO_LARGE,)),
+    (StoreRefused, (Code.FORBIDDEN, Code.METHOD_NOT_ALLOWED, Code.BAD_OPTION)),
 )
 
 
@@ -125,15 +167,23 @@ def diagnostic(error: ErisError) -> bytes:
     return str(error).encode("utf-8") if isinstance(error, StoreError) else b""
 
 
-def error_of_code(code: int, reference: bytes, payload: bytes) -> ErisError:
-    """The error that a response code stands for."""
+def error_of_code(code: int, reference: bytes, payload: bytes, *, is_get: bool = True) -> ErisError:
+    """The error that a response code stands for.
+
+    `is_get`: whether a block was asked for; to anything else, 4.04 says that the store does not do
+    it.
+    """
     text = "".join(c for c in payload[:200].decode("utf-8", "replace") if c.isprintable())
     told = f": {text}" if text else ""
+    if code == Code.NOT_FOUND and not is_get:
+        return StoreRefused(f"this store has nothing of the kind at this path{told}")
     for kind, codes in _CODES:
         if code not in codes:
             continue
         if kind is BlockNotFound:
             return BlockNotFound(reference)
+        if kind is StoreFull:
+            return StoreFull(f"the store is full{told}")
         if kind is CorruptBlock:
             return StoreRefused(f"the store calls the request malformed{told}")
         if kind is StoreUnavailable:

@@ -93,8 +93,11 @@ def put_payload_start(buffer: bytes, start: int, stop: int) -> int | None:
 
 
 def answer_block(token: bytes, block: bytes) -> bytes:
-    """A 2.05 with a block of 1 KiB or 32 KiB."""
-    return b"".join((_BLOCK_HEADERS[len(block), len(token)], token, _PAYLOAD_MARKER, block))
+    """A 2.05 with a block of 1 KiB or 32 KiB; of anything else the database is to blame."""
+    header = _BLOCK_HEADERS.get((len(block), len(token)))
+    if header is None:
+        return answer_empty(Code.INTERNAL_SERVER_ERROR, token)
+    return b"".join((header, token, _PAYLOAD_MARKER, block))
 
 
 def answer_empty(code: int, token: bytes) -> bytes:

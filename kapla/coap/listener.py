@@ -33,6 +33,9 @@ _log = logging.getLogger(__name__)
 _MAX_OUTSTANDING: Final = 128
 # Answers not yet taken by the peer, in bytes, before no more are prepared.
 _WRITE_BUFFER: Final = 512 * 1024
+# Requests that may wait for their turn: more than one read can bring of any that ask for a block.
+# A request of two bytes takes a hundred times as much once it is told apart from its neighbours.
+_MAX_WAITING: Final = 8192
 # A peer that has said nothing sensible for so long is not one.
 _GREETING_TIMEOUT_S: Final = 30.0
 
@@ -78,7 +81,9 @@ class PeerConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Sort what arrived into signals and requests."""
         frames = self._connection.receive(data)
-        if frames:
+        if len(frames) > _MAX_WAITING:
+            self._connection.abort("too many requests at once")
+        elif frames:
             self._waiting.extend(frames)
             self._work()
         if self._connection.has_output:
@@ -92,13 +97,19 @@ class PeerConnection(asyncio.Protocol):
         return True
 
     def pause_writing(self) -> None:
-        """Prepare no more answers while the peer does not take those it has."""
+        """Prepare no more answers while the peer does not take those it has.
+
+        Nor read on: its pings would be answered too.
+        """
         self._writable = False
+        self._set_reading(False)
 
     def resume_writing(self) -> None:
         """Go on."""
         self._writable = True
         self._work()
+        if self._ending:
+            self._close_when_idle()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Forget the peer."""
@@ -181,7 +192,8 @@ class PeerConnection(asyncio.Protocol):
                     continue
             if is_request(code):
                 self._take_slow_lane(frame)
-            # A response to nothing: this end sends no requests.
+            else:
+                room += 1  # a response to nothing: this end sends no requests
         if gets:
             self._outstanding += len(gets)
             self._access.get_many(gets, lambda result: self._answer_gets(get_tokens, result))
@@ -189,7 +201,7 @@ class PeerConnection(asyncio.Protocol):
             self._outstanding += len(puts)
             self._access.put_many(puts, lambda result: self._answer_puts(put_tokens, result))
         if not self._ending:
-            self._set_reading(not waiting)
+            self._set_reading(not waiting and self._writable)
 
     def _answer_gets(
         self, tokens: Sequence[bytes], result: Sequence[bytes | None] | ErisError
@@ -247,7 +259,9 @@ class PeerConnection(asyncio.Protocol):
 
     def _write(self, pieces: list[bytes]) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.writelines(pieces)
+            # Not writelines(): in Python 3.12.0 to 3.12.8 and 3.13.0 to 3.13.1 it never calls
+            # pause_writing (CVE-2024-12254).
+            self._transport.write(b"".join(pieces))
 
     def _set_reading(self, reading: bool) -> None:
         if reading == self._reading or self._transport is None or self._transport.is_closing():

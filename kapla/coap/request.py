@@ -19,6 +19,7 @@ from kapla.coap.frame import (
     MalformedMessage,
     Option,
     OptionNumber,
+    encode_uint,
     is_critical,
     parse_body,
 )
@@ -37,6 +38,7 @@ _UNDERSTOOD: Final = frozenset(
         OptionNumber.BLOCK2,
     }
 )
+_TEXT: Final = frozenset({OptionNumber.URI_HOST, OptionNumber.URI_QUERY})
 _PROXY: Final = frozenset({OptionNumber.PROXY_URI, OptionNumber.PROXY_SCHEME})
 _REPEATABLE: Final = frozenset({OptionNumber.URI_PATH, OptionNumber.URI_QUERY})
 # The longest value each may have (RFC 7252 table 4, RFC 7959 table 1).
@@ -49,6 +51,9 @@ _LONGEST: Final = {
     OptionNumber.BLOCK1: 3,
     OptionNumber.BLOCK2: 3,
 }
+# aiocoap remembers every number it meets for good, so it meets no others.
+_KNOWN_FORMATS: Final = frozenset(encode_uint(number) for number in (0, 40, 42, 50, 60))
+_UNKNOWN_FORMAT: Final = b"\xff\xff"
 _METHODS: Final = range(Code.GET, Code.IPATCH + 1)
 
 
@@ -63,7 +68,10 @@ class Rejected(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request in good form: known method, understood options, text that is UTF-8."""
+    """A request in good form: known method, understood options, text that is UTF-8.
+
+    Elective options are left out: no resource here asks for one.
+    """
 
     code: int
     options: tuple[Option, ...]
@@ -92,25 +100,35 @@ def read_request(frame: Frame) -> Request:
         # A value of impossible length, or one too many, counts as an option not understood.
         if number not in _UNDERSTOOD or repeated or len(value) > _LONGEST[OptionNumber(number)]:
             raise Rejected(Code.BAD_OPTION, f"critical option {number} is not understood")
-    return Request(code, _as_text(options), payload)
+    return Request(code, _settled(options), payload)
 
 
-def _as_text(options: tuple[Option, ...]) -> tuple[Option, ...]:
-    """Check that text is UTF-8, and write raw references as Base32."""
+def _settled(options: tuple[Option, ...]) -> tuple[Option, ...]:
+    """Leave out elective options, check that text is UTF-8, write raw references as Base32."""
     try:
         path = tuple(v.decode() for number, v in options if number == OptionNumber.URI_PATH)
     except UnicodeDecodeError:
         raise Rejected(Code.NOT_FOUND, "") from None
-    raw_references = path in BLOCKS_PATHS
+    of_blocks = path in BLOCKS_PATHS
     settled: list[Option] = []
     for number, value in options:
-        if number == OptionNumber.URI_QUERY and raw_references and len(value) == REFERENCE_SIZE:
-            settled.append((number, format_base32(value).encode("ascii")))
+        if not is_critical(number):
             continue
-        if number in (OptionNumber.URI_HOST, OptionNumber.URI_QUERY):
-            try:
-                value.decode()
-            except UnicodeDecodeError:
-                raise Rejected(Code.BAD_REQUEST, f"option {number} is not UTF-8") from None
+        if number == OptionNumber.ACCEPT and value.lstrip(b"\0") not in _KNOWN_FORMATS:
+            value = _UNKNOWN_FORMAT
+        elif number == OptionNumber.URI_QUERY and of_blocks and len(value) == REFERENCE_SIZE:
+            value = format_base32(value).encode("ascii")
+        elif number in _TEXT and not _is_text(value):
+            if number == OptionNumber.URI_QUERY and not of_blocks:
+                continue  # says nothing to any other resource, which may not even be there
+            raise Rejected(Code.BAD_REQUEST, f"option {number} is not UTF-8")
         settled.append((number, value))
     return tuple(settled)
+
+
+def _is_text(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from eris.errors import CorruptBlock, ErisError, StoreUnavailable
 from kapla.coap.blocks import error_of_code
@@ -26,6 +26,9 @@ from kapla.coap.frame import (
 )
 
 __all__ = ["Requester"]
+
+# Answers to the store's own requests and pings, in bytes, that it may leave unread.
+_MAX_UNREAD: Final = 64 * 1024
 
 
 class _Pending(NamedTuple):
@@ -56,6 +59,7 @@ class Requester(asyncio.Protocol):
         self._queue: deque[tuple[int, bytes, _Pending]] = deque()
         self._output: list[bytes] = []
         self._writable = True
+        self._unread = 0
         self._flush_planned = False
         self._heard = self._loop.time()
         self._watch: asyncio.TimerHandle | None = None
@@ -80,7 +84,7 @@ class Requester(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._connection.release()
             self._transport.write(self._connection.take_output())
-            self._transport.close()
+            self._hang_up(self._transport)
             await self._closed
 
     # asyncio.Protocol
@@ -98,8 +102,12 @@ class Requester(asyncio.Protocol):
         for frame in self._connection.receive(data):
             self._take(frame)
         if self._connection.has_output and self._transport is not None:
-            self._transport.write(self._connection.take_output())
-        if self._connection.closing is not None:
+            output = self._connection.take_output()
+            self._transport.write(output)
+            self._unread = 0 if self._writable else self._unread + len(output)
+        if self._unread > _MAX_UNREAD:
+            self._lose(f"{self._name} asks and does not listen")
+        elif self._connection.closing is not None:
             self._lose(f"{self._name}: {self._connection.closing.reason}")
         elif self._queue:
             self._send_queued()
@@ -152,7 +160,8 @@ class Requester(asyncio.Protocol):
     def _flush(self) -> None:
         self._flush_planned = False
         if self._transport is not None and self._output:
-            self._transport.writelines(self._output)
+            # Not writelines(), which in some versions of Python never calls pause_writing.
+            self._transport.write(b"".join(self._output))
         self._output.clear()
 
     def _take(self, frame: Frame) -> None:
@@ -177,7 +186,14 @@ class Requester(asyncio.Protocol):
     def _lose(self, reason: str) -> None:
         self._fail(StoreUnavailable(reason))
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.close()
+            self._hang_up(self._transport)
+
+    @staticmethod
+    def _hang_up(transport: asyncio.Transport) -> None:
+        """Close, without waiting for a store that does not take what was sent to it."""
+        transport.close()
+        if transport.get_write_buffer_size():
+            transport.abort()
 
     def _fail(self, error: StoreUnavailable) -> None:
         self.usable = False
@@ -190,11 +206,10 @@ class Requester(asyncio.Protocol):
 
     def _look(self) -> None:
         """Whether the store has been silent too long while an answer is owed."""
-        silent_s = self._loop.time() - self._heard if self._pending else 0.0
+        owed = self._pending or self._queue
+        silent_s = self._loop.time() - self._heard if owed else 0.0
         if silent_s >= self._timeout_s:
             self._lose(f"{self._name} did not answer for {silent_s:.0f} s")
-            if self._transport is not None:
-                self._transport.abort()
         else:
             self._watch = self._loop.call_later(self._timeout_s - silent_s, self._look)
 
@@ -211,6 +226,6 @@ def _outcome(code: int, pending: _Pending, buffer: bytes, start: int, stop: int)
         if pending.size and len(payload) != pending.size:
             return CorruptBlock(pending.reference, size=len(payload), expected_size=pending.size)
         return payload
-    if Code.CREATED <= code < Code.BAD_REQUEST:
+    if code in (Code.CREATED, Code.CHANGED) and not pending.size:
         return None
-    return error_of_code(code, pending.reference, payload)
+    return error_of_code(code, pending.reference, payload, is_get=pending.size > 0)

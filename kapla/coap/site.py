@@ -30,7 +30,9 @@ from kapla.coap.blocks import (
     BadRequest,
     code_of_error,
     diagnostic,
+    pack_bitmap,
     parse_block_query,
+    split_references,
 )
 from kapla.coap.connection import Connection
 from kapla.coap.frame import Code, Frame, encode_options, format_frame, format_message
@@ -49,6 +51,8 @@ _MAX_ASSEMBLED: Final = 32768
 # Payloads one connection may have begun and not finished.
 _MAX_ASSEMBLIES: Final = 4
 _FRAGMENT_EXPONENT: Final = 6  # 1024 bytes
+# RFC 6690 section 4.1; a filter on anything else is passed over.
+_LINK_FILTERS: Final = ("href=", "rt=", "ct=")
 
 
 class Remote:
@@ -242,7 +246,19 @@ class _Blocks(_Fragmenting):
             return _message(Code.BAD_REQUEST, str(error).encode())
         except ErisError as error:
             return _message(code_of_error(error), diagnostic(error))
+        if len(block) not in BLOCK_SIZES:  # the database is to blame
+            return _message(Code.INTERNAL_SERVER_ERROR)
         return _message(Code.CONTENT, block)
+
+    async def render_fetch(self, request: Any) -> Any:
+        """Tell which of many blocks are there."""
+        try:
+            present = await self._access.find(split_references(request.payload))
+        except BadRequest as error:
+            return _message(Code.BAD_REQUEST, str(error).encode())
+        except ErisError as error:
+            return _message(code_of_error(error), diagnostic(error))
+        return _message(Code.CONTENT, pack_bitmap(present))
 
     async def render_put(self, request: Any) -> Any:
         """Take a block."""
@@ -285,3 +301,12 @@ class _Stat(_Fragmenting):
 
 class _Core(_Fragmenting, aiocoap.resource.WKCResource):  # type: ignore[misc]
     """Discovery: `/.well-known/core`."""
+
+    async def render_get(self, request: Any) -> Any:
+        """Give the list, filtered by what resources have here.
+
+        aiocoap would look up whatever name a query has as an attribute of its own objects.
+        """
+        queries = request.opt.uri_query
+        request.opt.uri_query = [q for q in queries if q.startswith(_LINK_FILTERS)]
+        return await super().render_get(request)

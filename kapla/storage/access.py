@@ -87,6 +87,25 @@ class BlockAccess:
             raise BlockNotFound(reference)
         return block
 
+    async def find(self, references: Sequence[Reference]) -> list[bool]:
+        """Tell which blocks are there: see `eris.store.BlockFinder`."""
+        self.statistics.other += 1
+        if not self.rights.get:
+            self.statistics.refused += 1
+            raise StoreRefused("this store gives no blocks away")
+        answer: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
+
+        def done(result: Sequence[bool] | ErisError) -> None:
+            if answer.done():
+                return
+            if isinstance(result, ErisError):
+                answer.set_exception(result)
+            else:
+                answer.set_result(list(result))
+
+        self.storage.find_many(references, done)
+        return await answer
+
     async def get(self, reference: Reference, block_size: BlockSize) -> bytes:
         """Fetch a block of one size: see `eris.store.BlockReader`."""
         block = await self.fetch(reference)

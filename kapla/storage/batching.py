@@ -20,12 +20,12 @@ from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
 
 from eris.crypto import reference_of
-from eris.errors import ErisError, StoreRefused, StoreUnavailable
+from eris.errors import ErisError, StoreFull, StoreUnavailable
 from eris.model import Reference
-from kapla.storage.database import SqliteSettings, open_database
+from kapla.storage.database import SqliteSettings, open_database, opening
 from kapla.storage.sqlite import PutResult, SqliteReader, SqliteWriter
 
-__all__ = ["BatchedStorage", "GetDone", "PutDone"]
+__all__ = ["BatchedStorage", "FindDone", "GetDone", "PutDone"]
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +37,9 @@ GetDone = Callable[[Sequence[bytes | None] | ErisError], None]
 
 PutDone = Callable[[Sequence[ErisError | None] | ErisError | None], None]
 """Called on the event loop: None when all blocks are kept, else the error of all or of each."""
+
+FindDone = Callable[[Sequence[bool] | ErisError], None]
+"""Called on the event loop with whether each of the blocks is there."""
 
 _Request = TypeVar("_Request")
 _Done = Callable[[object], None]
@@ -83,8 +86,9 @@ class _Worker(Generic[_Request]):
         try:
             while self._round():
                 pass
-        finally:
             self._finish()
+        finally:
+            # Whoever waits for the end must not wait for ever.
             self._loop.call_soon_threadsafe(self._ended.set_result, None)
 
     def _round(self) -> bool:
@@ -120,7 +124,11 @@ class _Worker(Generic[_Request]):
     @staticmethod
     def _deliver(dones: list[_Done], results: list[object]) -> None:
         for done, result in zip(dones, results, strict=True):
-            done(result)
+            try:
+                done(result)
+            except Exception:
+                # One peer's trouble must not keep the answers of others.
+                _log.exception("An answer could not be delivered")
 
 
 class BatchedStorage:
@@ -132,6 +140,7 @@ class BatchedStorage:
         self._settings = settings
         self._started: list[_Worker[bytes] | _Worker[Reference]] = []
         self._reader: SqliteReader | None = None
+        self._finder: SqliteReader | None = None
         self._writer: SqliteWriter | None = None
 
     async def open(self) -> None:
@@ -146,7 +155,11 @@ class BatchedStorage:
         self._reading: _Worker[Reference] = _Worker(
             "kapla-reader", self._get_round, self._open_reader, self._close_reader
         )
-        for worker in (self._writing, self._reading):
+        # Apart from the reader: a question about a thousand blocks must not delay one for a block.
+        self._finding: _Worker[Reference] = _Worker(
+            "kapla-finder", self._find_round, self._open_finder, self._close_finder
+        )
+        for worker in (self._writing, self._reading, self._finding):
             await worker.start()
             self._started.append(worker)
 
@@ -158,6 +171,10 @@ class BatchedStorage:
     def get_many(self, references: Sequence[Reference], done: GetDone) -> None:
         """Fetch blocks of either size."""
         self._reading.submit(references, done)  # type: ignore[arg-type]
+
+    def find_many(self, references: Sequence[Reference], done: FindDone) -> None:
+        """Tell which blocks are there."""
+        self._finding.submit(references, done)  # type: ignore[arg-type]
 
     def put_many(self, blocks: Sequence[bytes], done: PutDone) -> None:
         """Keep blocks, each 1024 or 32768 bytes; their references are computed here."""
@@ -176,14 +193,23 @@ class BatchedStorage:
         return await asyncio.to_thread(ask)
 
     def _open_reader(self) -> None:
-        self._reader = SqliteReader(self._database)
+        with opening(self._settings.path):
+            self._reader = SqliteReader(self._database)
 
     def _close_reader(self) -> None:
         assert self._reader is not None
         self._reader.close()
 
+    def _open_finder(self) -> None:
+        self._finder = SqliteReader(self._database)
+
+    def _close_finder(self) -> None:
+        assert self._finder is not None
+        self._finder.close()
+
     def _open_writer(self) -> None:
-        self._writer = SqliteWriter(self._database)
+        with opening(self._settings.path):
+            self._writer = SqliteWriter(self._database)
 
     def _close_writer(self) -> None:
         assert self._writer is not None
@@ -205,6 +231,11 @@ class BatchedStorage:
         found = self._reader.get_many(wanted)
         return [list(map(found.get, references)) for references in batch]
 
+    def _find_round(self, batch: list[Sequence[Reference]]) -> list[object]:
+        assert self._finder is not None
+        found = self._finder.find_many([reference for part in batch for reference in part])
+        return [[reference in found for reference in references] for references in batch]
+
     def _put_round(self, batch: list[Sequence[bytes]]) -> list[object]:
         assert self._writer is not None
         references = [[reference_of(block) for block in blocks] for blocks in batch]
@@ -215,7 +246,7 @@ class BatchedStorage:
         self.new_blocks += result.added
         if not result.refused:
             return [None] * len(batch)
-        refusal = StoreRefused("the store is full: it has reached max-size")
+        refusal = StoreFull("the store is full: it has reached max-size")
         return [
             [refusal if name in result.refused else None for name in names] for names in references
         ]

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, select
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from kapla.errors import StorageError
 from kapla.storage import schema
 from kapla.storage.recent import RecentPlaces, unpack_prefixes
 
-__all__ = ["Database", "SqliteSettings", "make_engine", "open_database"]
+__all__ = ["Database", "SqliteSettings", "make_engine", "open_database", "opening"]
 
 _PAGE_SIZE: Final = 16384
 _BUSY_TIMEOUT_S: Final = 10
@@ -62,23 +64,34 @@ def open_database(settings: SqliteSettings) -> Database:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise StorageError(f"cannot open the store {path}: {error.strerror}") from error
-    engine = make_engine(settings)
+    with opening(path):
+        engine = make_engine(settings)
+        try:
+            _create_file(engine)
+            with engine.begin() as connection:
+                if inspect(connection).get_table_names():
+                    schema.upgrade(connection)
+                else:
+                    schema.create(connection)
+            _check_settings(engine)
+            return Database(settings, _load_recent(engine))
+        finally:
+            engine.dispose()
+
+
+@contextmanager
+def opening(path: Path) -> Iterator[None]:
+    """Say of whatever goes wrong in here which store it is about.
+
+    Raises: StorageError.
+    """
     try:
-        _create_file(engine)
-        with engine.begin() as connection:
-            if inspect(connection).get_table_names():
-                schema.upgrade(connection)
-            else:
-                schema.create(connection)
-        _check_settings(engine)
-        return Database(settings, _load_recent(engine))
+        yield
     except StorageError as error:
         raise StorageError(f"cannot use the store {path}: {error}") from None
-    except (DBAPIError, sqlite3.Error) as error:
+    except (SQLAlchemyError, sqlite3.Error) as error:
         reason = error.orig if isinstance(error, DBAPIError) else error
         raise StorageError(f"cannot use the store {path}: {reason}") from error
-    finally:
-        engine.dispose()
 
 
 def _create_file(engine: Engine) -> None:
@@ -121,7 +134,8 @@ def _load_recent(engine: Engine) -> RecentPlaces:
 def make_engine(settings: SqliteSettings) -> Engine:
     """Connections with the settings that are not kept in the file."""
     engine = create_engine(
-        f"sqlite:///{settings.path}",
+        # Not from text, which would be parsed: a path may hold a question mark or a percent sign.
+        URL.create("sqlite", database=str(settings.path)),
         poolclass=NullPool,
         connect_args={"isolation_level": None, "timeout": _BUSY_TIMEOUT_S},
     )

@@ -105,7 +105,9 @@ def upgrade(connection: Connection) -> None:
     """
     if not inspect(connection).has_table(_version.name):
         raise StorageError("the database is not a Kapla store")
-    version = connection.execute(select(_version.c.version)).scalar_one()
+    version = connection.execute(select(_version.c.version)).scalar()
+    if not isinstance(version, int) or version < 1:
+        raise StorageError("the database is not a Kapla store")
     if version > SCHEMA_VERSION:
         raise StorageError(
             f"the store has schema version {version}, this program knows up to {SCHEMA_VERSION}:"

@@ -1,0 +1,134 @@
+"""Contents that need not be encoded again: known to a cache, and still whole in the store.
+
+A cache maps a key of content (a hash far cheaper than encoding) to what it became. That is believed
+only when the store says that it has every block. A store that cannot say so, or a cache that knows
+nothing, costs no more than the asking.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Protocol
+
+from eris.capability import ReadCapability
+from eris.errors import InvalidCapability, StoreError
+from eris.model import REFERENCE_SIZE, Reference
+from eris.store import BlockFinder
+from eris_fs.batch import Batch
+from eris_fs.scan import OpenFile
+from eris_fs.threads import in_thread
+
+__all__ = ["ContentCache", "KnownContents"]
+
+_log = logging.getLogger(__name__)
+
+_ASKED_AT_ONCE: Final = 1024
+"""References in one question: what a store must accept."""
+
+_QUESTIONS_IN_FLIGHT: Final = 8
+_STEP: Final = 1024 * 1024
+
+Known = tuple[bytes, bytes]
+"""What a content became: its capability in binary, and its references one after another."""
+
+
+class ContentCache(Protocol):
+    """What was encoded before, with the secret and block size now in use. For worker threads."""
+
+    def content_key(self, content: bytes) -> bytes:
+        """The key of a content in memory."""
+
+    def start_key(self) -> Any:
+        """Begin the key of a content in pieces: `update(piece)`, then `digest()`."""
+
+    def recall(self, keys: Sequence[bytes]) -> Sequence[Known | None]:
+        """What contents became; None for each that is not known."""
+
+    def remember(self, contents: Sequence[tuple[bytes, Known]]) -> None:
+        """Note what contents became."""
+
+
+class KnownContents:
+    """A cache, as far as a store bears it out."""
+
+    def __init__(self, cache: ContentCache, store: BlockFinder) -> None:
+        self._cache: ContentCache | None = cache
+        self._store = store
+
+    async def look_up(self, batch: Batch) -> dict[int, ReadCapability]:
+        """Which files of a batch, by place, need not be encoded. Sets the keys of all."""
+        if self._cache is None or not batch.files:
+            return {}
+        batch.keys, recalled = await in_thread(_recall_batch, self._cache, batch)
+        known = {place: found for place, found in enumerate(recalled) if found is not None}
+        return await self._confirmed(known)
+
+    async def look_up_file(self, file: OpenFile) -> tuple[bytes | None, ReadCapability | None]:
+        """The key of a large file, and its capability if it need not be encoded.
+
+        The file is read once, and stands at its beginning afterwards.
+        """
+        if self._cache is None:
+            return None, None
+        key, recalled = await in_thread(_recall_file, self._cache, file)
+        if recalled is None:
+            return key, None
+        return key, (await self._confirmed({0: recalled})).get(0)
+
+    async def remember(self, contents: Sequence[tuple[bytes, Known]]) -> None:
+        """Note what was encoded now."""
+        if self._cache is not None and contents:
+            await in_thread(self._cache.remember, contents)
+
+    async def _confirmed(self, known: dict[int, Known]) -> dict[int, ReadCapability]:
+        references = {place: list(_split(found[1])) for place, found in known.items()}
+        try:
+            missing = await self._missing({name for names in references.values() for name in names})
+        except StoreError as error:
+            _log.info("The store does not tell what it has, so all is encoded: %s", error)
+            self._cache = None
+            return {}
+        capabilities = {}
+        for place, names in references.items():
+            if missing.isdisjoint(names):
+                try:
+                    capabilities[place] = ReadCapability.from_bytes(known[place][0])
+                except InvalidCapability:
+                    continue
+        return capabilities
+
+    async def _missing(self, names: Iterable[Reference]) -> set[Reference]:
+        """Ask the store, a thousand at a time and some questions ahead."""
+        wanted = list(names)
+        parts = [
+            wanted[start : start + _ASKED_AT_ONCE]
+            for start in range(0, len(wanted), _ASKED_AT_ONCE)
+        ]
+        missing: set[Reference] = set()
+        for start in range(0, len(parts), _QUESTIONS_IN_FLIGHT):
+            asked = parts[start : start + _QUESTIONS_IN_FLIGHT]
+            answers = await asyncio.gather(*(self._store.find(part) for part in asked))
+            for part, answer in zip(asked, answers, strict=True):
+                missing.update(name for name, there in zip(part, answer, strict=True) if not there)
+        return missing
+
+
+def _recall_batch(cache: ContentCache, batch: Batch) -> tuple[list[bytes], Sequence[Known | None]]:
+    keys = [cache.content_key(content) for _, _, content in batch.files]
+    return keys, cache.recall(keys)
+
+
+def _recall_file(cache: ContentCache, file: OpenFile) -> tuple[bytes, Known | None]:
+    state = cache.start_key()
+    while piece := file.read(_STEP):
+        state.update(piece)
+    file.rewind()
+    key: bytes = state.digest()
+    return key, cache.recall([key])[0]
+
+
+def _split(references: bytes) -> Iterable[Reference]:
+    for start in range(0, len(references), REFERENCE_SIZE):
+        yield Reference(references[start : start + REFERENCE_SIZE])

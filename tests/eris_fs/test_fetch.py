@@ -1,0 +1,172 @@
+"""Fetching many files at once: order, bounds, and what fails in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import aclosing
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eris import (
+    BlockNotFound,
+    BlockSize,
+    MemoryStore,
+    ReadCapability,
+    Reference,
+    put_content,
+    reference_of,
+)
+from eris_fs import Path, fetch_files
+from tests.eris_fs.stores import BackwardStore
+from tests.eris_fs.trees import bomb, capability
+
+sizes = st.lists(
+    st.sampled_from([0, 0, 1, 1000, 1024, 5000, 16383, 16384, 40_000, 600_000]), max_size=40
+)
+
+
+def content(number: int, size: int) -> bytes:
+    """Make contents that differ from each other and within."""
+    return b"".join(b"%d:%d " % (number, at) for at in range(size // 4 + 1))[:size]
+
+
+@settings(max_examples=60, deadline=None)
+@given(sizes, st.integers(1, 80), st.sampled_from([1, 100_000, 8_000_000]))
+def test_files_come_whole_and_in_order(sizes: list[int], window: int, buffer: int) -> None:
+    async def run() -> None:
+        memory = MemoryStore()
+        contents = [content(number, size) for number, size in enumerate(sizes)]
+        files: list[tuple[Path, ReadCapability]] = [
+            ((str(number),), await put_content(memory, data))
+            for number, data in enumerate(contents)
+        ]
+        store = BackwardStore(memory)
+        received: list[tuple[Path, bytes]] = []
+        partial = b""
+        pieces = fetch_files(store, files, window=window, buffer=buffer)
+        async for path, data, last in pieces:
+            assert path == files[len(received)][0]
+            partial += data
+            if last:
+                received.append((path, partial))
+                partial = b""
+        assert received == [(path, data) for (path, _), data in zip(files, contents, strict=True)]
+        assert store.most_in_flight <= window
+        assert store.in_flight == 0
+
+    asyncio.run(run())
+
+
+def fetch_behind(
+    other: bytes, *, window: int, buffer: int, count: int = 1_000_000
+) -> tuple[int, int]:
+    """Fetch a file that takes long to begin, and many equal ones behind it, until it begins.
+
+    Returns how many of those were begun, and how many of their blocks were asked for.
+    """
+    # One request after the other, 60 levels down, before there is any content.
+    deep, blocks = bomb(60)
+    memory = MemoryStore(blocks)
+    one = asyncio.run(put_content(memory, other))
+    own = {reference_of(block) for block in blocks}
+    begun = asked = 0
+
+    class Counting(MemoryStore):
+        async def get(self, reference: Reference, block_size: BlockSize) -> bytes:
+            nonlocal asked
+            asked += reference not in own
+            return await memory.get(reference, block_size)
+
+    def files() -> Iterator[tuple[Path, ReadCapability]]:
+        nonlocal begun
+        yield ("deep",), deep
+        for number in range(count):
+            begun += 1
+            yield (str(number),), one
+
+    async def run() -> None:
+        pieces = fetch_files(Counting(), files(), window=window, buffer=buffer)
+        async with aclosing(pieces):
+            assert (await anext(pieces)).path == ("deep",)
+
+    asyncio.run(run())
+    return begun, asked
+
+
+@pytest.mark.parametrize("size", [1023, 32767, 400_000])
+@pytest.mark.parametrize("buffer", [64 * 1024, 1024 * 1024])
+def test_what_waits_is_bounded(size: int, buffer: int) -> None:
+    _, asked = fetch_behind(b"x" * size, window=64, buffer=buffer)
+    block_size = 1024 if size < 16384 else 32768
+    # An internal node is asked for, but nothing of it waits: one a file.
+    files = 64 * 4 if size == 400_000 else 0
+    assert 1 < asked <= buffer // block_size + 1 + files
+
+
+def test_empty_files_that_wait_are_bounded() -> None:
+    # They take no room in the buffer, and there may be a million of them.
+    begun, _ = fetch_behind(b"", window=16, buffer=1024 * 1024)
+    assert begun == 4 * 16 - 1
+
+
+@pytest.mark.parametrize("size", [0, 1, 1023])
+def test_small_files_share_round_trips(size: int) -> None:
+    async def run() -> None:
+        memory = MemoryStore()
+        store = BackwardStore(memory)
+        one = await put_content(memory, b"x" * size)
+        files = (((str(number),), one) for number in range(2000))
+        count = 0
+        async for piece in fetch_files(store, files, window=64, buffer=100_000):
+            count += piece.last
+        assert count == 2000
+        # Each round trip brings half a window at least.
+        assert store.turns <= 2000 // 32 + 2
+
+    asyncio.run(run())
+
+
+def test_a_missing_block_ends_it() -> None:
+    async def run() -> list[Path]:
+        store = MemoryStore()
+        there = await put_content(store, b"there")
+        files: list[tuple[Path, ReadCapability]] = [
+            (("a",), there),
+            (("b",), capability(9)),
+            (("c",), there),
+        ]
+        seen = []
+        with pytest.raises(BlockNotFound) as caught:
+            async for piece in fetch_files(store, files):
+                seen.append(piece.path)
+        assert caught.value.__notes__ == ["while reading b"]
+        return seen
+
+    assert asyncio.run(run()) == [("a",)]
+
+
+def test_no_files() -> None:
+    async def run() -> None:
+        async for _ in fetch_files(MemoryStore(), []):
+            raise AssertionError("something came of nothing")
+
+    asyncio.run(run())
+
+
+def test_closing_early_withdraws_what_is_asked_for() -> None:
+    async def run() -> None:
+        memory = MemoryStore()
+        one = await put_content(memory, b"one")
+        store = BackwardStore(memory)
+        files = (((str(number),), one) for number in range(1000))
+        async with aclosing(fetch_files(store, files, window=8)) as pieces:
+            assert (await anext(pieces)).content == b"one"
+        before = store.in_flight
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert store.in_flight == 0 <= before <= 8
+
+    asyncio.run(run())
