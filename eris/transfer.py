@@ -275,7 +275,6 @@ async def _in_thread(function: Callable[[_Argument], _Result], argument: _Argume
         return await asyncio.shield(call)
     except asyncio.CancelledError:
         await asyncio.wait([call])
-        _look_at(call)
         raise
 
 

@@ -1,0 +1,81 @@
+"""`make bench`: every case, for us and for the peers, in one run.
+
+Prints the table, and writes it with the machine and the versions to benchmarks/results.json.
+Arguments name the parts to run; without any, all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sqlite3
+import subprocess
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from benchmarks import codec, files, wire
+from benchmarks.report import Row, format_row, heading
+
+_PARTS: Final[dict[str, tuple[Callable[[int], list[Row]], int]]] = {
+    "codec": (codec.run, 15),
+    "wire": (wire.run, 9),
+    "files": (files.run, 3),
+}
+_RESULTS: Final = Path(__file__).with_name("results.json")
+_PACKAGES: Final = ("kapla", "aiocoap", "cryptography", "SQLAlchemy", "blake3")
+
+
+def _machine() -> dict[str, str | int | None]:
+    """What the figures hold for."""
+    model = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.processor(),
+    )
+    return {
+        "processor": model,
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "load before": f"{os.getloadavg()[0]:.1f}",
+        "python-eris": _peer_version(),
+        **{name: version(name) for name in _PACKAGES},
+    }
+
+
+def _peer_version() -> str:
+    python = os.environ.get("KAPLA_PEERS_PYTHON", ".venv-peers/bin/python")
+    asked = "from importlib.metadata import version; print(version('eris'))"
+    found = subprocess.run([python, "-c", asked], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "missing"
+
+
+def main() -> None:
+    """Run the parts that are asked for."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[[], *_PARTS], metavar="PART")
+    parser.add_argument("--rounds", type=int, help="instead of each part's own number")
+    arguments = parser.parse_args()
+    machine = _machine()
+    print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    rows: dict[str, list[Row]] = {}
+    for name in arguments.parts or _PARTS:
+        run, rounds = _PARTS[name]
+        print(f"\n{name}\n{heading()}", flush=True)
+        rows[name] = run(arguments.rounds or rounds)
+        for row in rows[name]:
+            print(format_row(row), flush=True)
+    if not arguments.parts:
+        _RESULTS.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
