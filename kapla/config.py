@@ -81,11 +81,18 @@ def parse_size(value: object) -> int:
     """
     if isinstance(value, int) and not isinstance(value, bool):
         size = value
+    elif not isinstance(value, str):
+        raise ValueError("a size is a number of bytes, or as in 10 GiB")
     else:
-        match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)", str(value).strip())
+        match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)", value.strip())
         if not match or match[2].upper() not in _UNITS:
             raise ValueError("a size is a number of bytes, or as in 10 GiB")
         size = int(float(match[1]) * _UNITS[match[2].upper()])
+    return size
+
+
+def _parse_store_size(value: object) -> int:
+    size = parse_size(value)
     if size < _SMALLEST_STORE:
         raise ValueError("a store has at least 1 MiB")
     return size
@@ -141,7 +148,7 @@ def _parse_count(value: object) -> int:
 _SETTINGS: Final[tuple[tuple[str, str, str, Callable[[object], object]], ...]] = (
     ("store", "KAPLA_STORE", "store", _parse_path),
     ("listen", "KAPLA_LISTEN", "listen", _parse_urls),
-    ("max-size", "KAPLA_MAX_SIZE", "max_size", parse_size),
+    ("max-size", "KAPLA_MAX_SIZE", "max_size", _parse_store_size),
     ("synchronous", "KAPLA_SYNCHRONOUS", "synchronous", _parse_choice("normal", "full")),
     ("max-connections", "KAPLA_MAX_CONNECTIONS", "max_connections", _parse_count),
     ("log-level", "KAPLA_LOG_LEVEL", "log_level", _parse_choice(*_LEVELS)),

@@ -104,12 +104,20 @@ class Daemon:
         access = BlockAccess(self._storage, rights_of(url), self._statistics)
         lane = AiocoapLane(access, self.report)
 
+        # Counted by listener: strangers on TCP must not lock out the programs on this machine.
+        here: set[PeerConnection] = set()
+
+        def forget(peer: PeerConnection) -> None:
+            here.discard(peer)
+            self._forget(peer)
+
         def connect() -> PeerConnection:
-            peer = PeerConnection(access, lane, self._forget)
+            peer = PeerConnection(access, lane, forget)
+            here.add(peer)
             self._peers.add(peer)
             self._idle.clear()
-            if len(self._peers) > self._config.max_connections:
-                _log.warning("More than %d connections: one refused", self._config.max_connections)
+            if len(here) > self._config.max_connections:
+                _log.debug("More than %d connections: one refused", self._config.max_connections)
                 peer.refuse()
             return peer
 

@@ -26,16 +26,17 @@ __all__ = ["BoundUnixSocket", "bind_tcp", "bind_unix", "rights_of"]
 _log = logging.getLogger(__name__)
 
 _BACKLOG: Final = 128
+_KEEPALIVE_S: Final = 300
 _ROOT_GROUP: Final = "kapla"
 
 
 def rights_of(url: StoreUrl) -> Rights:
     """What peers of a listener may do: its flags, else all on a Unix socket and get on TCP."""
+    local = isinstance(url.endpoint, UnixEndpoint)
     allow = url.flags.allow
     if allow is None:
-        local = isinstance(url.endpoint, UnixEndpoint)
         return Rights(get=True, put=local, stat=local)
-    return Rights(get="get" in allow, put="put" in allow, stat="stat" in allow)
+    return Rights(get="get" in allow, put="put" in allow, stat=local or "stat" in allow)
 
 
 class BoundUnixSocket:
@@ -151,6 +152,9 @@ def bind_tcp(url: StoreUrl) -> list[socket.socket]:
             one = socket.socket(family, kind, protocol)
             listening.append(one)
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Inherited by its connections: a peer that has vanished does not hold one for ever.
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_S)
             if family == socket.AF_INET6:
                 one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             one.bind(address)

@@ -26,6 +26,7 @@ from kapla.cli.common import (
 )
 from kapla.cli.content import load_tree, names_tree
 from kapla.cli.target import Target
+from kapla.config import parse_size
 
 __all__ = ["command"]
 
@@ -38,8 +39,16 @@ _WRITE_SIZE = 1024 * 1024
 @click.argument("out", metavar="OUT|-")
 @click.option("--force", is_flag=True, help="Replace OUT if it exists, at once and only when done.")
 @click.option("--raw", is_flag=True, help="Write the bytes of the content even if it is a tree.")
+@click.option(
+    "--max-size",
+    metavar="SIZE",
+    help="Refuse content of more bytes, as in 10GiB. A short URN can stand for any amount."
+    " Default: what the disk has free.",
+)
 @store_option
-def command(urn: str, out: str, force: bool, raw: bool, store_url: str | None) -> None:
+def command(
+    urn: str, out: str, force: bool, raw: bool, max_size: str | None, store_url: str | None
+) -> None:
     """Decode the content of a URN into OUT: a file or a tree, whichever it is; - for stdout.
 
     URN may also be @FILE or -, to read it from a file or from standard input. OUT appears only when
@@ -47,11 +56,24 @@ def command(urn: str, out: str, force: bool, raw: bool, store_url: str | None) -
     """
     capability = read_capability(urn)
     target = None if out == "-" else Target(out, force=force)
-    run(_decode(capability, out, target, raw, store_url))
+    limit = None
+    if max_size is not None:
+        try:
+            limit = parse_size(max_size)
+        except ValueError as error:
+            raise click.UsageError(f"--max-size: {error}") from None
+    elif target is not None:
+        limit = target.free_bytes()
+    run(_decode(capability, out, target, raw, limit, store_url))
 
 
 async def _decode(
-    capability: ReadCapability, out: str, target: Target | None, raw: bool, store_url: str | None
+    capability: ReadCapability,
+    out: str,
+    target: Target | None,
+    raw: bool,
+    limit: int | None,
+    store_url: str | None,
 ) -> None:
     async with connect(store_url) as store:
         if not raw and await names_tree(store, capability):
@@ -59,9 +81,17 @@ async def _decode(
                 raise CommandError("this is a tree, which cannot go to standard output", 2)
             tree = await load_tree(store, capability)
             with target.prepare() as path, progress(f"Decoding {out}") as shown:
-                await eris_fs.get_tree(store, tree, path, progress=shown.reach)
+                await eris_fs.get_tree(
+                    store, tree, path, max_size=limit, progress=shown.reach
+                )
             return
         length = await content_length(store, capability)
+        if limit is not None and length > limit:
+            raise CommandError(
+                f"the content has {length:,} bytes, and {limit:,} are free or allowed: see"
+                " --max-size",
+                7,
+            )
         with progress(f"Decoding {out}", length) as shown:
             if target is None:
                 await _write(store, capability, sys.stdout.buffer, shown)

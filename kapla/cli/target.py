@@ -62,6 +62,11 @@ class Target:
         if real == here or real in here.parents:
             raise CommandError(f"{out} holds the working directory: not replaced", _EXIT_FILE)
 
+    def free_bytes(self) -> int:
+        """How much the disk has room for, for this user."""
+        found = os.statvfs(self._path.parent)
+        return found.f_bavail * found.f_frsize
+
     @contextmanager
     def prepare(self) -> Iterator[Path]:
         """Give a free name beside the target; what stands there at the end becomes the target.
@@ -112,13 +117,12 @@ def _mount_points() -> list[Path]:
             lines = file.read().splitlines()
     except OSError:
         return []
-    # The fifth field, in which white space and backslashes are octal escapes.
-    fields = [re.sub(rb"\\([0-7]{3})", _octal, line.split(b" ")[4]) for line in lines]
-    return [Path(os.fsdecode(field)) for field in fields]
+    return [Path(os.fsdecode(_unescape(line.split(b" ")[4]))) for line in lines]
 
 
-def _octal(match: re.Match[bytes]) -> bytes:
-    return bytes([int(match[1], 8)])
+def _unescape(field: bytes) -> bytes:
+    """Read a field of mountinfo: white space and backslashes are octal escapes."""
+    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), field)
 
 
 def _rename(source: Path, target: Path, flag: int) -> bool:

@@ -51,6 +51,8 @@ class Connection:
 
     def __init__(self, max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE) -> None:
         self.closing: Closing | None = None
+        self.released = False
+        """Whether the peer wants the connection to end once everything is answered."""
         self.peer_known = False
         """Whether the peer's CSM has arrived."""
         self.peer_max_message_size = _BASE_MESSAGE_SIZE
@@ -156,7 +158,8 @@ class Connection:
         elif not self.peer_known:
             self.abort("the first message was not a CSM")
         elif code == Code.RELEASE:
-            self.closing = Closing("released by the peer", aborted=False)
+            # Section 5.5: what was asked before is still answered, by either side.
+            self.released = True
         elif code == Code.ABORT:
             # A few words for the log; never more than a line of them, and printable.
             words = payload[:200].decode("utf-8", "replace")

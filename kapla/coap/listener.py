@@ -60,6 +60,7 @@ class PeerConnection(asyncio.Protocol):
         self._reading = True
         self._writable = True
         self._ending = False
+        self._releasing = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._greeting: asyncio.TimerHandle | None = None
 
@@ -88,7 +89,7 @@ class PeerConnection(asyncio.Protocol):
             self._work()
         if self._connection.has_output:
             self._write([self._connection.take_output()])
-        if self._connection.closing is not None:
+        if self._connection.closing is not None or self._connection.released:
             self._end()
 
     def eof_received(self) -> bool:
@@ -121,16 +122,18 @@ class PeerConnection(asyncio.Protocol):
             task.cancel()
         closing = self._connection.closing
         if closing is not None and closing.aborted:
-            _log.info("Connection ended: %s", closing.reason)
+            # Not at a level that is on by default: strangers would write our log.
+            _log.debug("Connection ended: %s", closing.reason)
         self._on_closed(self)
 
     # ending
 
     def finish(self) -> None:
-        """Answer what was asked, tell the peer, close."""
-        self._connection.release()
-        if self._connection.has_output:
-            self._write([self._connection.take_output()])
+        """Answer what was asked, tell the peer, close.
+
+        In this order: some clients take a Release as the end, whatever they still wait for.
+        """
+        self._releasing = True
         self._end()
 
     def refuse(self) -> None:
@@ -160,8 +163,12 @@ class PeerConnection(asyncio.Protocol):
         self._close_when_idle()
 
     def _close_when_idle(self) -> None:
-        if not self._outstanding and not self._waiting and self._transport is not None:
-            self._transport.close()
+        if self._outstanding or self._waiting or self._transport is None:
+            return
+        if self._releasing:
+            self._connection.release()
+            self._write([self._connection.take_output()])
+        self._transport.close()
 
     # requests
 

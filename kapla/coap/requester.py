@@ -109,6 +109,8 @@ class Requester(asyncio.Protocol):
             self._lose(f"{self._name} asks and does not listen")
         elif self._connection.closing is not None:
             self._lose(f"{self._name}: {self._connection.closing.reason}")
+        elif self._connection.released:
+            self._wind_up()
         elif self._queue:
             self._send_queued()
 
@@ -182,6 +184,16 @@ class Requester(asyncio.Protocol):
             pending.future.set_exception(result)
         else:
             pending.future.set_result(result)
+
+    def _wind_up(self) -> None:
+        """After a Release: ask no more, but take the answers that are still to come."""
+        self.usable = False
+        while self._queue:
+            future = self._queue.popleft()[2].future
+            if not future.done():
+                future.set_exception(StoreUnavailable(f"{self._name} is shutting down"))
+        if not self._pending and self._transport is not None:
+            self._transport.close()
 
     def _lose(self, reason: str) -> None:
         self._fail(StoreUnavailable(reason))

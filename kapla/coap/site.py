@@ -35,7 +35,7 @@ from kapla.coap.blocks import (
     split_references,
 )
 from kapla.coap.connection import Connection
-from kapla.coap.frame import Code, Frame, encode_options, format_frame, format_message
+from kapla.coap.frame import Code, Frame, OptionNumber, encode_options, format_frame, format_message
 from kapla.coap.request import Rejected, Request, read_request
 from kapla.storage.access import BlockAccess
 
@@ -110,6 +110,9 @@ class AiocoapLane:
         except Rejected as rejected:
             self._access.statistics.other += 1
             return format_message(rejected.code, token, payload=rejected.diagnostic.encode())
+        if not _asks_for_a_block(request):
+            # The others are counted where the rights are checked, whichever lane they came by.
+            self._access.statistics.other += 1
         try:
             response = await self._render(request, remote)
         except aiocoap.error.RenderableError as error:
@@ -131,6 +134,11 @@ class AiocoapLane:
         pipe = _Pipe(message)
         await self._site.render_to_pipe(pipe)
         return pipe.response
+
+
+def _asks_for_a_block(request: Request) -> bool:
+    path = tuple(v.decode() for number, v in request.options if number == OptionNumber.URI_PATH)
+    return path in BLOCKS_PATHS and request.code in (Code.GET, Code.PUT)
 
 
 class _Pipe:
@@ -289,7 +297,6 @@ class _Stat(_Fragmenting):
 
     async def render_get(self, request: Any) -> Any:
         """Give the report."""
-        self._access.statistics.other += 1
         if not self._access.rights.stat:
             return _message(Code.FORBIDDEN, b"not told to peers of this listener")
         if not _accepts(request, ContentFormat.JSON):

@@ -89,7 +89,6 @@ class BlockAccess:
 
     async def find(self, references: Sequence[Reference]) -> list[bool]:
         """Tell which blocks are there: see `eris.store.BlockFinder`."""
-        self.statistics.other += 1
         if not self.rights.get:
             self.statistics.refused += 1
             raise StoreRefused("this store gives no blocks away")

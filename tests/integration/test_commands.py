@@ -1,0 +1,845 @@
+"""The installed `kapla` against a real daemon: every command, every option, every way to fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import socket
+import sqlite3
+import stat
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from eris import BlockSize, ReadCapability, Reference
+from kapla.cli.main import EXIT_CODES
+from tests.eris_fs.trees import File, Link, Node, lay_out, read_back
+from tests.integration.commands import Kapla, blocks_of
+from tests.integration.daemon import GUARD_S, Daemon, running_daemon
+from tests.integration.users import as_a_user
+
+COMMANDS = ("cat", "decode", "encode", "info", "ls", "stat", "verify")
+# Of no content anybody has, but well formed.
+UNKNOWN = ReadCapability.from_bytes(bytes([10, 0]) + b"r" * 32 + b"k" * 32).to_urn()
+
+TREE: Node = {
+    "a file": File(b"hello\n"),
+    "empty": File(b""),
+    "hollow": {},
+    "link": Link("a file"),
+    "deep": {"er": {"large": File(random.Random(1).randbytes(100_000)), "away": Link("/etc")}},
+    "program": File(b"#!/bin/sh\n", executable=True),
+    "line\nbreak": File(b"x"),
+    "é日": File(b"y"),
+}
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Daemon]:
+    with running_daemon(listen=["coap+tcp://127.0.0.1:0"]) as running:
+        yield running
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    path = tmp_path / "home"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def kapla(daemon: Daemon, home: Path) -> Kapla:
+    return Kapla(home, daemon.url)
+
+
+@pytest.fixture
+def offline(home: Path) -> Kapla:
+    """A command line without any daemon."""
+    return Kapla(home, "")
+
+
+@pytest.fixture(scope="module")
+def tree(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URN of `TREE`."""
+    root = tmp_path_factory.mktemp("made") / "tree"
+    lay_out(TREE, root)
+    return Kapla(root.parent, daemon.url).out("encode", root)
+
+
+@pytest.fixture(scope="module")
+def hello(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URN of a small file."""
+    return Kapla(tmp_path_factory.mktemp("made"), daemon.url).out("encode", "-", stdin=b"hello\n")
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+# --- help -------------------------------------------------------------------------------------
+
+
+def test_help_names_every_command_and_the_exit_codes(offline: Kapla) -> None:
+    for arguments in (["--help"], ["-h"]):
+        text = " ".join(offline.out(*arguments).split())
+        assert all(f" {name} " in text for name in COMMANDS)
+        assert all(f"{code} {meaning}" in text for code, meaning, _ in EXIT_CODES)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command(offline: Kapla, name: str) -> None:
+    text = " ".join(offline.out(name, "--help").split())
+    assert "--store-url URL" in text
+    assert "Exit codes: 0 success; 1 another failure; 2 wrong usage" in text
+
+
+def test_version(offline: Kapla) -> None:
+    assert offline.out("--version") == "kapla, version 0.1.0"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["no-such-command"],
+        [UNKNOWN],
+        ["encode"],
+        ["encode", "a", UNKNOWN],
+        ["encode", "--block-size", "2KiB", "a"],
+        ["encode", "--no-such-option", "a"],
+        ["decode", UNKNOWN],
+        ["stat", UNKNOWN],
+    ],
+)
+def test_wrong_usage(offline: Kapla, arguments: list[str]) -> None:
+    done = offline(*arguments, code=2)
+    assert done.stdout == b""
+    assert b"Usage: kapla" in done.stderr
+
+
+# --- encode -----------------------------------------------------------------------------------
+
+
+def test_a_file_and_standard_input_are_the_same_content(kapla: Kapla, home: Path) -> None:
+    content = random.Random(2).randbytes(50_000)
+    urn = kapla.out("encode", write(home / "file", content))
+    assert ReadCapability.from_urn(urn).block_size == BlockSize.LARGE
+    assert kapla.out("encode", "-", stdin=content) == urn
+    assert kapla("decode", urn, "-").stdout == content
+
+
+@pytest.mark.parametrize("size", [0, 1, 16383, 16384])
+def test_small_content_has_small_blocks(kapla: Kapla, size: int) -> None:
+    urn = kapla.out("encode", "-", stdin=bytes(size))
+    expected = BlockSize.SMALL if size < 16384 else BlockSize.LARGE
+    assert ReadCapability.from_urn(urn).block_size == expected
+    assert kapla("decode", urn, "-").stdout == bytes(size)
+
+
+@pytest.mark.parametrize("kind", ["file", "tree"])
+def test_block_size(offline: Kapla, home: Path, kind: str) -> None:
+    source = write(home / "file", b"x" * 20_000)
+    if kind == "tree":
+        source = home / "tree"
+        lay_out({"a": File(b"small"), "b": File(b"x" * 20_000)}, source)
+    urns = {
+        size: offline.out("encode", "--no-store", "--block-size", size, source)
+        for size in ("1KiB", "32kib", "AUTO")
+    }
+    assert ReadCapability.from_urn(urns["1KiB"]).block_size == BlockSize.SMALL
+    assert ReadCapability.from_urn(urns["32kib"]).block_size == BlockSize.LARGE
+    assert (urns["AUTO"] == urns["32kib"]) == (kind == "file")
+
+
+def test_no_store_computes_what_would_be_stored(offline: Kapla, tree: str, home: Path) -> None:
+    lay_out(TREE, home / "tree")
+    assert offline.out("encode", "--no-store", "tree") == tree
+    assert offline.out("encode", "--no-store", "tree/") == tree
+
+
+def test_a_symlink_that_is_named_means_what_it_leads_to(
+    offline: Kapla, tree: str, home: Path
+) -> None:
+    lay_out(TREE, home / "tree")
+    (home / "to-tree").symlink_to("tree")
+    (home / "to-file").symlink_to("tree/a file")
+    (home / "dangling").symlink_to("nowhere")
+    assert offline.out("encode", "--no-store", "to-tree") == tree
+    direct = offline.out("encode", "--no-store", "tree/a file")
+    assert offline.out("encode", "--no-store", "to-file") == direct
+    error = offline.error("encode", "--no-store", "dangling", code=7)
+    assert error == "dangling: No such file or directory"
+
+
+def test_a_fifo(kapla: Kapla, home: Path) -> None:
+    content = random.Random(3).randbytes(3_000_000)
+    os.mkfifo(home / "fifo")
+    with kapla.running("encode", "fifo") as process:
+        with open(home / "fifo", "wb") as fifo:
+            fifo.write(content)
+        out, err = process.communicate(timeout=GUARD_S)
+    assert (process.returncode, err) == (0, b"")
+    assert kapla("decode", out.decode().strip(), "-").stdout == content
+
+
+def test_process_substitution_and_devices(offline: Kapla, home: Path) -> None:
+    empty = offline.out("encode", "--no-store", "-")
+    assert offline.out("encode", "--no-store", "/dev/null") == empty
+    through = offline("encode", "--no-store", "/dev/stdin", stdin=b"abc").stdout
+    assert through == offline("encode", "--no-store", "-", stdin=b"abc").stdout
+
+
+def test_unique_is_unique(kapla: Kapla) -> None:
+    first, second = (kapla.out("encode", "--unique", "-", stdin=b"same") for _ in range(2))
+    assert first != second
+    assert kapla("decode", first, "-").stdout == kapla("decode", second, "-").stdout == b"same"
+
+
+def test_a_convergence_secret(kapla: Kapla, home: Path) -> None:
+    secret, other = write(home / "secret", b"s" * 32), write(home / "other", b"t" * 32)
+    urns = [
+        kapla.out("encode", "--convergence-secret", file, "-", stdin=b"same")
+        for file in (secret, secret, other)
+    ]
+    urns.append(kapla.out("encode", "-", stdin=b"same"))
+    assert urns[0] == urns[1]
+    assert len(set(urns[1:])) == 3
+    assert kapla("decode", urns[0], "-").stdout == b"same"
+
+
+@pytest.mark.parametrize(("size", "found"), [(0, "0"), (31, "31"), (33, "more")])
+def test_a_secret_of_another_length(offline: Kapla, home: Path, size: int, found: str) -> None:
+    write(home / "secret", b"s" * size)
+    error = offline.error("encode", "--no-store", "--convergence-secret", "secret", "-", code=2)
+    assert error == f"secret: a convergence secret is 32 bytes, the file holds {found}"
+
+
+def test_a_secret_that_is_not_there(offline: Kapla) -> None:
+    error = offline.error("encode", "--no-store", "--convergence-secret", "none", "-", code=7)
+    assert error == "none: No such file or directory"
+
+
+def test_both_secrets_at_once(offline: Kapla, home: Path) -> None:
+    write(home / "secret", b"s" * 32)
+    done = offline("encode", "--unique", "--convergence-secret", "secret", "-", code=2)
+    assert b"exclude each other" in done.stderr
+
+
+def test_an_unreadable_file_is_named(daemon: Daemon, home: Path) -> None:
+    user = Kapla(home, daemon.url, prefix=as_a_user())
+    write(home / "locked", b"x").chmod(0)
+    assert user.error("encode", "locked", code=7) == "locked: Permission denied"
+    lay_out({"sub": {"locked": File(b"x")}, "z": File(b"y")}, home / "tree")
+    (home / "tree" / "sub" / "locked").chmod(0)
+    error = user.error("encode", "tree", code=7)
+    assert "tree/sub/locked" in error
+    assert "Permission denied" in error
+    (home / "tree" / "sub" / "locked").chmod(0o600)
+    (home / "tree" / "sub").chmod(0o300)
+    assert "tree/sub" in user.error("encode", "tree", code=7)
+    (home / "tree" / "sub").chmod(0o700)
+
+
+def test_a_name_that_is_not_utf_8_is_named(kapla: Kapla, home: Path) -> None:
+    (home / "tree").mkdir()
+    write(Path(os.fsdecode(os.fsencode(home) + b"/tree/b\xffd")), b"x")
+    assert r"tree/b\xffd: its name is not UTF-8" in kapla.error("encode", "tree", code=7)
+
+
+@pytest.mark.parametrize("kind", ["socket", "named pipe", "character device"])
+def test_what_a_tree_cannot_hold_is_named(kapla: Kapla, home: Path, kind: str) -> None:
+    (home / "tree").mkdir()
+    place = home / "tree" / "odd\x1b[31m"
+    with socket.socket(socket.AF_UNIX) as bound:
+        match kind:
+            case "socket":
+                with tempfile.TemporaryDirectory(prefix="kapla-") as short:
+                    bound.bind(f"{short}/s")
+                    shutil.move(f"{short}/s", place)
+            case "named pipe":
+                os.mkfifo(place)
+            case _:
+                try:
+                    os.mknod(place, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+                except OSError:
+                    pytest.skip("only root may make devices, and not everywhere")
+        error = kapla.error("encode", "tree", code=7)
+    assert f"odd\\x1b[31m: it is a {kind}" in error
+
+
+def test_a_socket_by_itself(kapla: Kapla, daemon: Daemon) -> None:
+    assert str(daemon.socket) in kapla.error("encode", daemon.socket, code=7)
+
+
+def test_a_file_that_is_not_there(kapla: Kapla) -> None:
+    error = kapla.error("encode", "no\nsuch\x1b[2J", code=7)
+    assert error == r"no\nsuch\x1b[2J: No such file or directory"
+
+
+# --- decode -----------------------------------------------------------------------------------
+
+
+def test_a_tree_there_and_back(kapla: Kapla, tree: str, home: Path) -> None:
+    assert kapla("decode", tree, "copy").stdout == b""
+    assert read_back(home / "copy") == TREE
+    assert sorted(os.listdir(home)) == ["copy"]
+
+
+def test_a_file_there_and_back(kapla: Kapla, hello: str, home: Path) -> None:
+    assert kapla("decode", hello, "copy").stdout == b""
+    assert (home / "copy").read_bytes() == b"hello\n"
+    assert sorted(os.listdir(home)) == ["copy"]
+
+
+def test_a_tree_of_one_entry(kapla: Kapla, home: Path) -> None:
+    lay_out({}, home / "nothing")
+    kapla("decode", kapla.out("encode", "nothing"), "copy")
+    assert read_back(home / "copy") == {}
+
+
+def test_raw_is_the_index(kapla: Kapla, tree: str, home: Path) -> None:
+    kapla("decode", "--raw", tree, "index")
+    index = (home / "index").read_bytes()
+    assert kapla("decode", "--raw", tree, "-").stdout == index
+    # Which, encoded as a file, is the tree again.
+    assert kapla.out("encode", "index") == tree
+
+
+def test_a_tree_does_not_go_to_standard_output(kapla: Kapla, tree: str) -> None:
+    done = kapla("decode", tree, "-", code=2)
+    assert done.stdout == b""
+    assert b"cannot go to standard output" in done.stderr
+
+
+def test_what_only_looks_like_a_tree(kapla: Kapla, tree: str, home: Path) -> None:
+    index = kapla("decode", "--raw", tree, "-").stdout
+    urn = kapla.out("encode", "-", stdin=index[:-1])
+    for arguments in (["decode", urn, "copy"], ["ls", urn], ["info", urn], ["verify", urn]):
+        done = kapla(*arguments, code=5)
+        assert b"--raw" in done.stderr
+    assert os.listdir(home) == []
+    assert kapla("decode", "--raw", urn, "-").stdout == index[:-1]
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "symlink", "dangling"])
+def test_what_exists_is_kept_without_force(
+    kapla: Kapla, hello: str, tree: str, home: Path, kind: str
+) -> None:
+    out = home / "out"
+    match kind:
+        case "file":
+            out.write_text("precious")
+        case "directory":
+            lay_out({"precious": File(b"x")}, out)
+        case "symlink":
+            write(home / "target", b"precious")
+            out.symlink_to("target")
+        case _:
+            out.symlink_to("nowhere")
+    before, listed = read_back(out), sorted(os.listdir(home))
+    for urn in (hello, tree):
+        assert kapla.error("decode", urn, "out", code=7) == "out exists; --force replaces it"
+    assert read_back(out) == before
+    assert sorted(os.listdir(home)) == listed
+
+
+@pytest.mark.parametrize("new", ["file", "tree"])
+@pytest.mark.parametrize("kind", ["file", "directory", "symlink to a directory", "nothing"])
+def test_force_replaces(
+    kapla: Kapla, hello: str, tree: str, home: Path, kind: str, new: str
+) -> None:
+    out = home / "out"
+    lay_out({"precious": File(b"x")}, home / "other")
+    match kind:
+        case "file":
+            write(out, b"old")
+        case "directory":
+            lay_out({"old": {"file": File(b"x"), "link": Link("../../other")}}, out)
+        case "symlink to a directory":
+            out.symlink_to("other")
+    kapla("decode", "--force", tree if new == "tree" else hello, "out")
+    assert read_back(out) == (TREE if new == "tree" else File(b"hello\n"))
+    # The link itself was replaced, and nothing was followed on the way.
+    assert read_back(home / "other") == {"precious": File(b"x")}
+    assert sorted(os.listdir(home)) == ["other", "out"]
+
+
+def test_force_never_takes_the_ground_away(kapla: Kapla, hello: str, home: Path) -> None:
+    (home / "a" / "b").mkdir(parents=True)
+    for out in ("/", ".", "..", "../..", str(home), str(home / "a")):
+        done = kapla("decode", "--force", hello, out, code=7, cwd=home / "a" / "b")
+        assert b"not replaced" in done.stderr, out
+    assert read_back(home) == {"a": {"b": {}}}
+
+
+def test_force_replaces_no_device(kapla: Kapla, hello: str, home: Path) -> None:
+    assert "neither file nor directory" in kapla.error(
+        "decode", "--force", hello, "/dev/null", code=7
+    )
+    os.mkfifo(home / "fifo")
+    assert "neither file nor directory" in kapla.error("decode", "--force", hello, "fifo", code=7)
+    assert stat.S_ISFIFO((home / "fifo").stat().st_mode)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_force_replaces_no_mount_point_nor_what_holds_one(
+    kapla: Kapla, hello: str, home: Path
+) -> None:
+    point = home / "out" / "sub dir"
+    point.mkdir(parents=True)
+    source = home / "source"
+    lay_out({"precious": File(b"x")}, source)
+    # A bind mount on the same file system does not show in the device number.
+    if subprocess.run(["mount", "--bind", source, point], check=False).returncode != 0:
+        pytest.skip("cannot mount here")
+    try:
+        error = kapla.error("decode", "--force", hello, point, code=7)
+        assert error == f"{point} is a mount point: not replaced"
+        assert "holds a mount point" in kapla.error("decode", "--force", hello, "out", code=7)
+        assert read_back(source) == {"precious": File(b"x")}
+    finally:
+        subprocess.run(["umount", point], check=True)
+    assert sorted(os.listdir(home)) == ["out", "source"]
+
+
+def test_the_umask_is_honoured(kapla: Kapla, hello: str, tree: str, home: Path) -> None:
+    kapla("decode", hello, "file", umask=0o027)
+    kapla("decode", tree, "tree", umask=0o027)
+    modes = {
+        path: stat.S_IMODE((home / path).stat().st_mode)
+        for path in ("file", "tree", "tree/deep", "tree/a file", "tree/program")
+    }
+    assert modes == {
+        "file": 0o640,
+        "tree": 0o750,
+        "tree/deep": 0o750,
+        "tree/a file": 0o640,
+        "tree/program": 0o750,
+    }
+
+
+@pytest.mark.parametrize("name", ["é" * 127, "x" * 255, "日" * 85, "-x", "a\nb", ":", "a b"])
+def test_any_name_will_do(kapla: Kapla, hello: str, home: Path, name: str) -> None:
+    kapla("decode", "--", hello, name)
+    assert os.listdir(home) == [name]
+    assert (home / name).read_bytes() == b"hello\n"
+
+
+def test_a_name_that_is_not_text(kapla: Kapla, tree: str, home: Path) -> None:
+    kapla("decode", tree, b"b\xffd")
+    assert os.listdir(os.fsencode(home)) == [b"b\xffd"]
+
+
+def test_a_directory_that_is_not_there(kapla: Kapla, hello: str, home: Path) -> None:
+    error = kapla.error("decode", hello, "no/such/out", code=7)
+    assert error == f"{home}/no/such: there is no such directory"
+
+
+def test_a_directory_where_one_may_not_write(
+    daemon: Daemon, home: Path, hello: str, tree: str
+) -> None:
+    user = Kapla(home, daemon.url, prefix=as_a_user())
+    (home / "closed").mkdir(mode=0o500)
+    for urn in (hello, tree):
+        assert "Permission denied" in user.error("decode", urn, "closed/out", code=7)
+
+
+@pytest.mark.parametrize("kind", ["file", "tree"])
+def test_more_content_than_is_allowed(kapla: Kapla, home: Path, kind: str) -> None:
+    lay_out({"a": File(bytes(3000)), "b": File(bytes(3000))}, home / "tree")
+    source = home / "tree" if kind == "tree" else write(home / "file", bytes(6000))
+    urn, before = kapla.out("encode", source), sorted(os.listdir(home))
+    error = kapla.error("decode", "--max-size", "5999", urn, "out", code=7)
+    assert "5999" in error.replace(",", "")
+    assert sorted(os.listdir(home)) == before
+    kapla("decode", "--max-size", "6000", urn, "out")
+    assert (home / "out").exists()
+    done = kapla("decode", "--max-size", "much", urn, "other", code=2)
+    assert b"--max-size: a size is" in done.stderr
+
+
+# --- the URN ----------------------------------------------------------------------------------
+
+
+def test_a_urn_from_a_file_or_standard_input(kapla: Kapla, hello: str, home: Path) -> None:
+    write(home / "urn", f"\n {hello}\n".encode())
+    assert kapla("decode", "@urn", "-").stdout == b"hello\n"
+    assert kapla("decode", "-", "-", stdin=f"{hello}\n".encode()).stdout == b"hello\n"
+    assert kapla.error("decode", "@none", "-", code=7) == "none: No such file or directory"
+
+
+def test_the_prefix_of_a_urn_in_any_case(kapla: Kapla, hello: str) -> None:
+    assert kapla("decode", hello.replace("urn:eris", "URN:ERIS"), "-").stdout == b"hello\n"
+
+
+@pytest.mark.parametrize(
+    ("urn", "hint"),
+    [
+        ("", "does not begin with urn:eris:"),
+        ("garbage", "does not begin with urn:eris:"),
+        ("\udcff", "does not begin with urn:eris:"),
+        (UNKNOWN.lower(), ""),
+        (UNKNOWN[:-1], "105 letters"),
+        (UNKNOWN + "A", "107 letters"),
+        (UNKNOWN[:-1] + "1", ""),
+        (UNKNOWN.replace("urn:eris:", "urn:erisx3:"), "draft"),
+        (UNKNOWN.replace("urn:eris:B", "urn:eris:7"), "block-size"),
+    ],
+)
+def test_a_bad_urn(offline: Kapla, urn: str, hint: str) -> None:
+    error = offline.error("info", urn, code=2)
+    assert error.startswith("not an ERIS read capability: ")
+    assert hint in error
+
+
+def test_a_urn_in_the_wrong_place_is_not_repeated(kapla: Kapla, hello: str) -> None:
+    letters = hello.removeprefix("urn:eris:")
+    for arguments in (
+        ["-d", "encode", hello],
+        ["-d", "decode", f"@{hello}", "-"],
+        ["-d", "cat", hello, hello],
+        ["-d", "decode", hello, f"{hello}/out"],
+        [hello],
+        ["stat", hello],
+    ):
+        done = subprocess.run(
+            kapla.command(*arguments), env=kapla.environment(), capture_output=True, check=False
+        )
+        assert done.returncode in (2, 7)
+        assert letters not in done.stderr.decode()
+        assert letters not in done.stdout.decode()
+
+
+# --- looking at it ----------------------------------------------------------------------------
+
+
+def test_ls(kapla: Kapla, tree: str) -> None:
+    assert kapla.out("ls", tree).splitlines() == [
+        "a file",
+        "deep/er/away",
+        "deep/er/large",
+        "empty",
+        "hollow/",
+        r"line\nbreak",
+        "link",
+        "program",
+        "é日",
+    ]
+
+
+def test_ls_long(kapla: Kapla, tree: str) -> None:
+    lines = kapla.out("ls", "-l", tree).splitlines()
+    assert "l deep/er/away -> /etc" in lines
+    assert "- a file" in lines
+    assert "x program" in lines
+    assert "d hollow/" in lines
+
+
+def test_ls_json(kapla: Kapla, tree: str) -> None:
+    entries = [json.loads(line) for line in kapla.out("ls", "--json", tree).splitlines()]
+    assert {"path": ["deep", "er", "away"], "kind": "symlink", "target": "/etc"} in entries
+    assert {"path": ["line\nbreak"], "kind": "file"} in entries
+    assert {entry["kind"] for entry in entries} == {"file", "executable", "symlink", "directory"}
+
+
+def test_ls_where_the_output_is_not_unicode(daemon: Daemon, home: Path, tree: str) -> None:
+    kapla = Kapla(home, daemon.url, env={"PYTHONIOENCODING": "latin-1"})
+    assert b"\xe9\\u65e5" in kapla("ls", tree).stdout.splitlines()
+
+
+def test_cat(kapla: Kapla, tree: str) -> None:
+    assert kapla("cat", tree, "a file").stdout == b"hello\n"
+    assert kapla("cat", tree, "/deep//./er/large").stdout == random.Random(1).randbytes(100_000)
+    assert kapla("cat", tree, "empty").stdout == b""
+
+
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        ("deep/er", "deep/er is a directory"),
+        ("hollow", "hollow is a directory"),
+        ("", ". is a directory"),
+        ("link", "link is a symlink to a file"),
+        ("none", "none is not in the tree"),
+        ("deep/../a file", "deep/../a file is not in the tree"),
+        ("a file/x", "a file/x is not in the tree"),
+        ("\x1b[31m", r"\x1b[31m is not in the tree"),
+    ],
+)
+def test_cat_of_what_is_no_file(kapla: Kapla, tree: str, path: str, error: str) -> None:
+    done = kapla("cat", tree, path, code=1)
+    assert done.stdout == b""
+    assert done.stderr.decode() == f"kapla: {error}\n"
+
+
+def test_a_file_is_no_tree(kapla: Kapla, hello: str) -> None:
+    assert kapla.error("ls", hello, code=2) == "this is a file, not a tree"
+    assert kapla.error("cat", hello, "x", code=2) == "this is a file, not a tree"
+
+
+def test_info_of_a_file(kapla: Kapla) -> None:
+    urn = kapla.out("encode", "-", stdin=bytes(100_000))
+    assert json.loads(kapla.out("info", "--json", urn)) == {
+        "kind": "file",
+        "size": 100_000,
+        "block_size": 32768,
+        "level": 1,
+        "blocks": 5,
+    }
+    lines = [line.split(":") for line in kapla.out("info", urn).splitlines()]
+    assert {name: value.strip() for name, value in lines} == {
+        "kind": "file",
+        "size": "100000",
+        "block size": "32768",
+        "level": "1",
+        "blocks": "5",
+    }
+
+
+def test_info_of_a_tree(kapla: Kapla, tree: str) -> None:
+    facts = json.loads(kapla.out("info", "--json", tree))
+    counts = {name: facts[name] for name in ("files", "executables", "symlinks")}
+    assert facts["kind"] == "tree"
+    assert counts == {"files": 6, "executables": 1, "symlinks": 2}
+    assert facts["empty_directories"] == 1
+
+
+def test_verify(kapla: Kapla, hello: str, tree: str) -> None:
+    assert kapla.out("verify", hello) == "1 blocks, 0 missing, 0 bad"
+    summary = json.loads(kapla.out("verify", "--json", tree))
+    assert summary["missing"] == summary["bad"] == 0
+    assert summary["blocks"] > 5
+
+
+def test_stat(kapla: Kapla, hello: str) -> None:
+    report = json.loads(kapla.out("stat", "--json"))
+    assert report.keys() == {
+        "blocks",
+        "bytes",
+        "database_bytes",
+        "max_size",
+        "uptime_s",
+        "requests",
+        "new_blocks",
+        "connections",
+    }
+    assert report["blocks"].keys() == report["bytes"].keys() == {"1024", "32768"}
+    assert report["bytes"]["1024"] == 1024 * report["blocks"]["1024"] > 0
+    assert report["requests"].keys() == {"get", "put", "other", "refused"}
+    text = kapla.out("stat")
+    for word in ("blocks of 1 KiB:", "blocks of 32 KiB:", "database:", "uptime:", "put requests:"):
+        assert word in text
+
+
+def test_a_tcp_listener_tells_strangers_nothing_and_takes_nothing(
+    kapla: Kapla, daemon: Daemon, hello: str
+) -> None:
+    for arguments in (["stat"], ["encode", "-"]):
+        error = kapla.error(*arguments, "--store-url", daemon.tcp_url, code=6, stdin=b"x")
+        assert "refuses" in error or "does not tell" in error
+    assert kapla("decode", "--store-url", daemon.tcp_url, hello, "-").stdout == b"hello\n"
+
+
+# --- the store --------------------------------------------------------------------------------
+
+
+def test_the_option_wins_over_the_environment(daemon: Daemon, home: Path, hello: str) -> None:
+    wrong = Kapla(home, "coap+unix:///nowhere.sock")
+    assert wrong("decode", "--store-url", daemon.url, hello, "-").stdout == b"hello\n"
+
+
+def test_a_list_of_stores_is_tried_in_order(daemon: Daemon, home: Path) -> None:
+    both = Kapla(home, f"coap+unix:///nowhere.sock {daemon.url}")
+    urn = both.out("encode", "-", stdin=b"in the second")
+    assert both("decode", urn, "-").stdout == b"in the second"
+
+
+def test_the_default_is_the_users_socket(daemon: Daemon, home: Path) -> None:
+    user = Kapla(home, "", prefix=as_a_user(), env={"XDG_RUNTIME_DIR": str(daemon.directory)})
+    assert "blocks" in json.loads(user.out("stat", "--json"))
+
+
+@pytest.mark.parametrize("name", ["encode", "decode", "ls", "info", "verify", "stat"])
+def test_without_a_daemon(offline: Kapla, home: Path, name: str) -> None:
+    user = Kapla(home, "", prefix=as_a_user())
+    arguments = {"encode": ["-"], "stat": []}.get(name, [UNKNOWN])
+    arguments += ["out"] if name == "decode" else []
+    error = user.error(name, *arguments, code=3, stdin=b"x")
+    # If this machine has a daemon of its own, its socket is named.
+    assert "eris.sock" in error
+    assert "is a daemon running? Start one with: kaplad" in error
+    assert os.listdir(home) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "hint"),
+    [
+        ("http://h", "not supported"),
+        ("garbage", "begins with"),
+        ("coap+unix://relative", "absolute"),
+        ("coap+tcp://h:x", "port"),
+        (" ", "empty"),
+        ("coap+unix:///a coap+tcp://", "store URL 2"),
+    ],
+)
+def test_a_wrong_store_url(offline: Kapla, url: str, hint: str) -> None:
+    assert hint in offline.error("stat", "--store-url", url, code=2)
+
+
+def test_a_store_that_is_none_of_ours(offline: Kapla) -> None:
+    """Something that speaks another language: it is said, and nothing hangs."""
+    with (
+        tempfile.TemporaryDirectory(prefix="kapla-") as name,
+        socket.socket(socket.AF_UNIX) as server,
+    ):
+        server.bind(f"{name}/s")
+        server.listen()
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n" * 100)
+                while connection.recv(4096):
+                    pass
+
+        threading.Thread(target=answer, daemon=True).start()
+        offline.error("stat", "--store-url", f"coap+unix://{name}/s", code=3)
+
+
+# --- missing and damaged blocks ---------------------------------------------------------------
+
+
+@pytest.fixture
+def own_daemon(home: Path) -> Iterator[Daemon]:
+    with running_daemon() as running:
+        yield running
+
+
+def execute(daemon: Daemon, statement: str, *values: object) -> None:
+    """Change the database behind the daemon's back."""
+    daemon.stop()
+    with closing(sqlite3.connect(daemon.store)) as connection, connection:
+        assert connection.execute(statement, values).rowcount == 1
+    daemon.start()
+
+
+def test_a_missing_block(own_daemon: Daemon, home: Path) -> None:
+    kapla = Kapla(home, own_daemon.url)
+    content = random.Random(5).randbytes(20_000)
+    references = blocks_of(content, BlockSize.SMALL)
+    assert len(references) == 20 + 2 + 1
+    urn = kapla.out("encode", "--block-size", "1KiB", "-", stdin=content)
+    lost = references[7]
+    execute(own_daemon, "DELETE FROM blocks WHERE reference = ?", lost)
+
+    error = kapla.error("decode", urn, "out", code=4)
+    assert "is not in the store (block " in error
+    assert "of 23 of this content)" in error
+    assert os.listdir(home) == []
+    done = kapla("decode", urn, "-", code=4)
+    assert content.startswith(done.stdout)
+
+    done = kapla("verify", urn, code=4)
+    finding, summary = done.stdout.decode().splitlines()
+    assert finding.startswith("missing urn:blake2b:")
+    assert summary == "23 blocks, 1 missing, 0 bad"
+    assert done.stderr == b"kapla: some blocks are missing\n"
+    found, totals = map(json.loads, kapla("verify", "--json", urn, code=4).stdout.splitlines())
+    assert found["missing"] == finding.split()[1]
+    assert totals == {"blocks": 23, "missing": 1, "bad": 0}
+
+    # Encoding it again heals it.
+    assert kapla.out("encode", "--block-size", "1KiB", "-", stdin=content) == urn
+    assert kapla("decode", urn, "-").stdout == content
+
+
+@pytest.mark.parametrize("damage", ["zeroblob(1024)", "zeroblob(1000)", "zeroblob(32768)", "x''"])
+def test_a_damaged_block(own_daemon: Daemon, home: Path, damage: str) -> None:
+    kapla = Kapla(home, own_daemon.url)
+    content = random.Random(6).randbytes(5000)
+    [broken, *_] = blocks_of(content, BlockSize.SMALL)
+    urn = kapla.out("encode", "--block-size", "1KiB", "-", stdin=content)
+    execute(own_daemon, f"UPDATE blocks SET block = {damage} WHERE reference = ?", broken)
+    sound_length = damage == "zeroblob(1024)"
+    done = Kapla(home, own_daemon.url)
+    code = 5 if damage in ("zeroblob(1024)", "zeroblob(32768)") else 3
+    done.error("decode", urn, "out", code=code)
+    assert os.listdir(home) == []
+    if sound_length:
+        result = kapla("verify", urn, code=5)
+        assert b"bad urn:blake2b:" in result.stdout
+        assert b"0 missing, 1 bad" in result.stdout
+
+
+def test_a_tree_that_lacks_a_block(own_daemon: Daemon, home: Path) -> None:
+    kapla = Kapla(home, own_daemon.url)
+    lay_out(TREE, home / "tree")
+    urn = kapla.out("encode", "tree")
+    [lost] = blocks_of(b"hello\n", BlockSize.SMALL)
+    execute(own_daemon, "DELETE FROM blocks WHERE reference = ?", lost)
+    done = kapla("verify", urn, code=4)
+    assert done.stdout.decode().splitlines()[0].endswith("  a file")
+    kapla.error("decode", urn, "out", code=4)
+    shutil.rmtree(home / "cache", ignore_errors=True)
+    assert os.listdir(home) == ["tree"]
+    # What is there can still be had.
+    assert kapla("cat", urn, "program").stdout == b"#!/bin/sh\n"
+    # The index may be gone too.
+    root: Reference = ReadCapability.from_urn(urn).root.reference
+    execute(own_daemon, "DELETE FROM blocks WHERE reference = ?", root)
+    for arguments in (["ls", urn], ["info", urn], ["cat", urn, "program"], ["verify", urn]):
+        kapla(*arguments, code=4)
+
+
+def test_a_wrong_key_is_damaged_content(kapla: Kapla, hello: str) -> None:
+    capability = ReadCapability.from_urn(hello).to_bytes()
+    other = ReadCapability.from_bytes(capability[:-1] + bytes([capability[-1] ^ 1])).to_urn()
+    assert "wrong key" in kapla.error("decode", other, "-", code=5)
+
+
+# --- other packages' commands -----------------------------------------------------------------
+
+
+@pytest.fixture
+def plugins(tmp_path: Path) -> Path:
+    """A package with commands, as an installer would lay it out."""
+    place = tmp_path / "plugins"
+    (place / "extra-1.0.dist-info").mkdir(parents=True)
+    (place / "extra-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: extra\nVersion: 1.0\n"
+    )
+    (place / "extra-1.0.dist-info" / "entry_points.txt").write_text(
+        "[kapla.commands]\n"
+        "hello = extra:hello\nnonsense = extra:nonsense\n"
+        "gone = extra:gone\nbroken = extra_broken:command\n"
+    )
+    (place / "extra.py").write_text(
+        "import click\n\n@click.command()\ndef hello():\n    'Greet.'\n    click.echo('hi')\n\n"
+        "nonsense = 5\n"
+    )
+    (place / "extra_broken.py").write_text("raise RuntimeError('this package is broken')\n")
+    return place
+
+
+def test_another_packages_command(home: Path, plugins: Path) -> None:
+    kapla = Kapla(home, "", env={"PYTHONPATH": str(plugins)})
+    assert kapla.out("hello") == "hi"
+    assert "Exit codes: 0 success" in kapla.out("hello", "--help")
+    assert "Greet." in kapla.out("--help")
+
+
+def test_broken_commands_keep_their_trouble_to_themselves(home: Path, plugins: Path) -> None:
+    kapla = Kapla(home, "", env={"PYTHONPATH": str(plugins)})
+    text = kapla.out("--help")
+    assert all(name in text for name in (*COMMANDS, "hello", "broken", "gone", "nonsense"))
+    assert "this package is broken" in kapla.error("broken", code=1)
+    assert "cannot be loaded" in kapla.error("gone", code=1)
+    assert "is not a click command" in kapla.error("nonsense", code=1)

@@ -1,0 +1,131 @@
+"""Exit codes and the one line: every error the libraries have is somebody's move."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from eris import (
+    BlockNotFound,
+    BlockSize,
+    CorruptBlock,
+    InvalidCapability,
+    StoreRefused,
+    StoreUnavailable,
+)
+from eris.errors import ErisError
+from eris_fs.errors import TreeError
+from kapla.cli.common import CommandError, Interrupted, read_capability
+from kapla.cli.main import EXIT_CODES, _line, exit_code, exit_code_help
+from kapla.cli.stat import _bytes, _duration, _lines
+from kapla.errors import ConfigError, InvalidUrl
+
+
+def every_kind(base: type[BaseException]) -> set[type[BaseException]]:
+    return {base}.union(*(every_kind(kind) for kind in base.__subclasses__()))
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InvalidCapability("x"), 2),
+        (InvalidUrl("x"), 2),
+        (ConfigError("x"), 2),
+        (StoreUnavailable("x"), 3),
+        (BlockNotFound(b"r" * 32), 4),
+        (CorruptBlock(b"r" * 32), 5),
+        (StoreRefused("x"), 6),
+        (FileNotFoundError(errno.ENOENT, "x"), 7),
+        (Interrupted(), 130),
+        (KeyboardInterrupt(), 130),
+        (CommandError("x"), 1),
+        (CommandError("x", 5), 5),
+        (RuntimeError("x"), 1),
+    ],
+)
+def test_exit_codes(error: BaseException, code: int) -> None:
+    assert exit_code(error) == code
+
+
+def test_every_error_of_the_libraries_has_a_code() -> None:
+    covered = tuple(kind for _, _, kinds in EXIT_CODES for kind in kinds)
+    homeless = {kind.__name__ for kind in every_kind(ErisError) if not issubclass(kind, covered)}
+    # The bases of the families are never raised themselves.
+    assert homeless <= {"ErisError", "StoreError"}, homeless
+    assert issubclass(TreeError, covered)
+
+
+def test_codes_are_told_once_each() -> None:
+    codes = [code for code, _, _ in EXIT_CODES]
+    assert codes == sorted(set(codes))
+    assert {0, 1}.isdisjoint(codes)
+    assert exit_code_help().startswith("Exit codes: 0 success; 1 ")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (FileNotFoundError(errno.ENOENT, "No such file", "a"), "a: No such file"),
+        (OSError(errno.ENOSPC, "No space left", "a"), "a: the disk is full"),
+        (OSError(errno.EIO, "broken", b"b\xff"), "b\udcff: broken"),
+        (OSError(errno.EIO, "broken", 5), "broken"),
+        (OSError(errno.EIO, "broken"), "broken"),
+        (OSError("unusual"), "unusual"),
+        (KeyboardInterrupt(), "interrupted"),
+        (Interrupted(), "interrupted"),
+        (StoreRefused(""), "StoreRefused"),
+        (StoreUnavailable("gone"), "gone"),
+    ],
+)
+def test_the_line(error: BaseException, line: str) -> None:
+    assert _line(error) == line
+
+
+def test_whoever_has_no_daemon_is_told_how_to_start_one() -> None:
+    line = _line(StoreUnavailable("cannot connect to Unix socket /a: No such file"))
+    assert line.endswith("; is a daemon running? Start one with: kaplad")
+
+
+def test_a_file_that_is_no_urn_is_not_read_to_its_end() -> None:
+    with pytest.raises(InvalidCapability):
+        read_capability("@/dev/zero")
+
+
+def test_a_urn_is_read_as_it_stands() -> None:
+    urn = "urn:eris:" + "BI" + "A" * 104
+    assert read_capability(urn).block_size in BlockSize
+    assert read_capability(f" {urn}\n") == read_capability(urn)
+
+
+# --- stat -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1,023 B"),
+        (1024, "1.0 KiB"),
+        (5 << 30, "5.0 GiB"),
+        (9 << 50, "9,216.0 TiB"),
+    ],
+)
+def test_bytes(count: int, text: str) -> None:
+    assert _bytes(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.5, "0 s"), (61, "1 min 1 s"), (3600, "1 h"), (90061, "1 d 1 h")]
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert _duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    "report",
+    [{}, {"blocks": []}, {"blocks": {"x": 1}, "bytes": {}}, {"blocks": {"1024": "many"}}],
+)
+def test_a_report_of_another_program_is_an_error_of_its_kind(report: dict[str, object]) -> None:
+    with pytest.raises((AttributeError, KeyError, TypeError, ValueError)):
+        _lines(report)

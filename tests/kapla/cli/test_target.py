@@ -1,0 +1,170 @@
+"""Where a decoded file or tree goes: the rare ways, on file systems that know less."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from kapla.cli import target as target_module
+from kapla.cli.common import CommandError
+from kapla.cli.target import Target
+from tests.eris_fs.trees import File, Link, Node, lay_out, read_back
+
+NEW_FILE: Node = File(b"new")
+NEW_TREE: Node = {"new": File(b"new"), "link": Link("..")}
+OLD: dict[str, Node] = {
+    "file": File(b"old"),
+    "directory": {"old": {"deep": File(b"old")}, "link": Link("/nowhere")},
+    "symlink": Link("elsewhere"),
+    "dangling": Link("nowhere"),
+}
+every_old = pytest.mark.parametrize("old", OLD.values(), ids=OLD.keys())
+every_new = pytest.mark.parametrize("new", [NEW_FILE, NEW_TREE], ids=["file", "tree"])
+
+
+@pytest.fixture(params=["as it is", "without renameat2", "plain renames only"])
+def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the system can do."""
+    if request.param == "without renameat2":
+        monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
+    elif request.param == "plain renames only":
+        monkeypatch.setattr(target_module, "_rename", lambda *_: False)
+
+
+def place(out: Path, new: Node, *, force: bool) -> None:
+    with Target(str(out), force=force).prepare() as path:
+        lay_out(new, path)
+
+
+@every_new
+def test_where_nothing_is(tmp_path: Path, system: None, new: Node) -> None:
+    for force, name in ((False, "a"), (True, "b")):
+        place(tmp_path / name, new, force=force)
+        assert read_back(tmp_path / name) == new
+    assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+
+
+@every_old
+@every_new
+def test_replacing(tmp_path: Path, system: None, old: Node, new: Node) -> None:
+    lay_out({"kept": File(b"kept")}, tmp_path / "elsewhere")
+    lay_out(old, tmp_path / "out")
+    place(tmp_path / "out", new, force=True)
+    assert read_back(tmp_path / "out") == new
+    assert read_back(tmp_path / "elsewhere") == {"kept": File(b"kept")}
+    assert sorted(os.listdir(tmp_path)) == ["elsewhere", "out"]
+
+
+@every_old
+def test_without_force_the_old_is_kept(tmp_path: Path, old: Node) -> None:
+    lay_out(old, tmp_path / "out")
+    with pytest.raises(CommandError, match="--force"):
+        Target(str(tmp_path / "out"), force=False)
+    assert read_back(tmp_path / "out") == old
+
+
+@every_new
+def test_what_appears_meanwhile_is_kept(tmp_path: Path, system: None, new: Node) -> None:
+    out = tmp_path / "out"
+    with (
+        pytest.raises(CommandError, match="appeared meanwhile") as caught,
+        Target(str(out), force=False).prepare() as path,
+    ):
+        lay_out(new, path)
+        out.write_bytes(b"somebody else's")
+    assert caught.value.exit_code == 7
+    assert out.read_bytes() == b"somebody else's"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_what_appears_meanwhile_is_looked_at_before_it_is_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with (
+        pytest.raises(CommandError, match="neither file nor directory"),
+        Target(str(out), force=True).prepare() as path,
+    ):
+        path.write_bytes(b"new")
+        os.mkfifo(out)
+    assert os.listdir(tmp_path) == ["out"]
+    assert not out.is_file()
+
+
+@every_old
+@every_new
+def test_after_an_error_all_is_as_before(
+    tmp_path: Path, system: None, old: Node, new: Node
+) -> None:
+    lay_out(old, tmp_path / "out")
+    with (
+        pytest.raises(ZeroDivisionError),
+        Target(str(tmp_path / "out"), force=True).prepare() as path,
+    ):
+        lay_out(new, path)
+        raise ZeroDivisionError
+    assert read_back(tmp_path) == {"out": old}
+
+
+def test_a_replacement_in_two_steps_that_fails_puts_the_old_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target_module, "_rename", lambda *_: False)
+    lay_out(OLD["directory"], tmp_path / "out")
+    real = os.rename
+    calls: list[Path] = []
+
+    def failing(source: Path, target: Path) -> None:
+        calls.append(source)
+        if len(calls) == 2:
+            raise OSError(errno.EIO, "no luck")
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", failing)
+    with pytest.raises(OSError, match="no luck"):
+        place(tmp_path / "out", NEW_TREE, force=True)
+    monkeypatch.undo()
+    assert read_back(tmp_path) == {"out": OLD["directory"]}
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "é" * 127, "😀" * 63, ".", ""])
+def test_the_temporary_name_is_never_too_long(tmp_path: Path, name: str) -> None:
+    if name in (".", ""):
+        with pytest.raises(CommandError):
+            Target(os.path.join(tmp_path, name), force=False)
+        return
+    with Target(str(tmp_path / name), force=False).prepare() as path:
+        assert len(os.fsencode(path.name)) <= 255
+        assert path.name.startswith(".")
+        assert path.parent == tmp_path
+        path.write_bytes(b"")
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("a")
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    for out in (".", "..", tmp_path, tmp_path / "a", "/"):
+        with pytest.raises(CommandError, match="not replaced"):
+            Target(str(out), force=True)
+    # The link is not what it leads to.
+    Target(str(tmp_path / "link"), force=True)
+
+
+def test_mount_points_are_read_as_the_kernel_writes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Path("/") in target_module._mount_points()
+    (tmp_path / "out").mkdir()
+    inside = tmp_path / "out" / "with space\\and more\n"
+    monkeypatch.setattr(target_module, "_mount_points", lambda: [inside])
+    with pytest.raises(CommandError, match="holds a mount point"):
+        Target(str(tmp_path / "out"), force=True)
+    monkeypatch.setattr(target_module, "_mount_points", lambda: [tmp_path / "out"])
+    with pytest.raises(CommandError, match="is a mount point"):
+        Target(str(tmp_path / "out"), force=True)
+    escaped = rb"/with\040space\134and\011more\012"
+    assert target_module._unescape(escaped) == b"/with space\\and\tmore\n"

@@ -1,0 +1,242 @@
+"""The server's end of a connection, driven without a socket over a store in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import cast
+
+from eris import reference_of
+from eris.errors import ErisError
+from eris.model import Reference
+from kapla.coap.connection import Connection
+from kapla.coap.frame import Code, FrameReader, Message, Option, format_message, parse_body
+from kapla.coap.listener import PeerConnection
+from kapla.coap.site import AiocoapLane, Remote
+from kapla.storage.access import BlockAccess, Rights, Statistics
+from kapla.storage.batching import BatchedStorage, FindDone, GetDone, PutDone
+
+__all__ = [
+    "ALL_RIGHTS",
+    "BLOCKS_PATH",
+    "EMPTY_CSM",
+    "LARGE",
+    "SMALL",
+    "SMALL_CSM",
+    "FakeTransport",
+    "MemoryStorage",
+    "Server",
+    "ask_slow_lane",
+    "parse_messages",
+    "request_bytes",
+]
+
+EMPTY_CSM = b"\x00\xe1"
+SMALL_CSM = format_message(Code.CSM, options=[(2, b"\x04\x80"), (4, b"")])
+"""A peer that takes messages of 1152 bytes, and pieces."""
+
+ALL_RIGHTS = Rights(get=True, put=True, stat=True)
+BLOCKS_PATH: list[Option] = [(11, b".well-known"), (11, b"eris"), (11, b"blocks")]
+SMALL = bytes(range(256)) * 4
+LARGE = bytes(reversed(range(256))) * 128
+
+# Turns of the event loop after which nothing that was going on still does.
+_TURNS = 12
+
+
+class MemoryStorage:
+    """What `BatchedStorage` is to the server, in a dict. With `hold` answers wait for `deliver`."""
+
+    def __init__(self, blocks: Iterable[bytes] = (), *, hold: bool = False) -> None:
+        self.blocks: dict[Reference, bytes] = {reference_of(block): block for block in blocks}
+        self.failure: ErisError | None = None
+        self.hold = hold
+        self.held: list[Callable[[], None]] = []
+        self.batches: list[tuple[str, int]] = []
+
+    def get_many(self, references: Sequence[Reference], done: GetDone) -> None:
+        self.batches.append(("get", len(references)))
+        self._later(
+            lambda: done(self.failure or [self.blocks.get(reference) for reference in references])
+        )
+
+    def find_many(self, references: Sequence[Reference], done: FindDone) -> None:
+        self.batches.append(("find", len(references)))
+        self._later(
+            lambda: done(self.failure or [reference in self.blocks for reference in references])
+        )
+
+    def put_many(self, blocks: Sequence[bytes], done: PutDone) -> None:
+        self.batches.append(("put", len(blocks)))
+
+        def keep() -> None:
+            if self.failure is None:
+                self.blocks.update((reference_of(block), block) for block in blocks)
+            done(self.failure)
+
+        self._later(keep)
+
+    def deliver(self) -> None:
+        """Give the answers that were held back."""
+        held, self.held = self.held, []
+        for action in held:
+            action()
+
+    def _later(self, action: Callable[[], None]) -> None:
+        if self.hold:
+            self.held.append(action)
+        else:
+            asyncio.get_running_loop().call_soon(action)
+
+
+class FakeTransport(asyncio.Transport):
+    """Keeps what is written. With `blocked` the peer takes nothing: see `unblock`."""
+
+    def __init__(self, protocol: asyncio.Protocol) -> None:
+        super().__init__()
+        self.output = bytearray()
+        self.reading = True
+        self.blocked = False
+        self.lost = False
+        self._protocol = protocol
+        self._closing = False
+        self._high = 64 * 1024
+        self._unsent = 0
+        self._paused = False
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert high is not None
+        self._high = high
+
+    def get_write_buffer_size(self) -> int:
+        return self._unsent
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self.lost, "written to a lost connection"
+        self.output += data
+        if self.blocked:
+            self._unsent += len(data)
+            if self._unsent > self._high and not self._paused:
+                self._paused = True
+                self._protocol.pause_writing()
+
+    def unblock(self) -> None:
+        """The peer has taken everything."""
+        self.blocked = False
+        self._unsent = 0
+        if self._paused:
+            self._paused = False
+            self._protocol.resume_writing()
+        if self._closing:
+            self._lose()
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def close(self) -> None:
+        self._closing = True
+        self.reading = False
+        if not self._unsent:
+            self._lose()
+
+    def abort(self) -> None:
+        self._closing = True
+        self.reading = False
+        self._lose()
+
+    def pause_reading(self) -> None:
+        assert self.reading
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        assert not self.reading and not self._closing
+        self.reading = True
+
+    def _lose(self) -> None:
+        if not self.lost:
+            self.lost = True
+            asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
+
+
+async def _report() -> dict[str, object]:
+    return {"blocks": {}}
+
+
+class Server:
+    """One connection to a server in memory."""
+
+    def __init__(
+        self,
+        storage: MemoryStorage | None = None,
+        rights: Rights = ALL_RIGHTS,
+        csm: bytes = EMPTY_CSM,
+        *,
+        refused: bool = False,
+    ) -> None:
+        self.storage = storage or MemoryStorage()
+        self.statistics = Statistics()
+        self.closed: list[PeerConnection] = []
+        access = BlockAccess(cast(BatchedStorage, self.storage), rights, self.statistics)
+        self.lane = AiocoapLane(access, _report)
+        self.peer = PeerConnection(access, self.lane, self.closed.append)
+        self.transport = FakeTransport(self.peer)
+        if refused:
+            self.peer.refuse()
+        self.peer.connection_made(self.transport)
+        if csm:
+            self.feed(csm)
+
+    def feed(self, data: bytes) -> None:
+        """Let bytes arrive, in reads of the size that asyncio uses."""
+        for start in range(0, len(data), 1 << 18):
+            self.peer.data_received(data[start : start + (1 << 18)])
+
+    async def settle(self) -> None:
+        """Let everything happen that can."""
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+
+    def messages(self) -> list[Message]:
+        """All that was sent so far, our CSM included."""
+        return parse_messages(bytes(self.transport.output))
+
+    def responses(self) -> list[Message]:
+        """The responses that were sent so far."""
+        return [message for message in self.messages() if message.code < Code.CSM]
+
+    async def ask(self, data: bytes) -> Message:
+        """Send one request; returns its response."""
+        before = len(self.transport.output)
+        self.feed(data)
+        await self.settle()
+        (response,) = parse_messages(bytes(self.transport.output[before:]))
+        return response
+
+
+def parse_messages(stream: bytes) -> list[Message]:
+    """Read a stream that must hold whole messages."""
+    reader = FrameReader(1 << 24)
+    messages = []
+    for code, token, buffer, start, stop in reader.feed(stream):
+        options, payload = parse_body(buffer, start, stop)
+        messages.append(Message(code, token, options, payload))
+    assert reader.failure is None
+    return messages
+
+
+def request_bytes(
+    code: int, options: Iterable[Option] = (), payload: bytes = b"", token: bytes = b"t"
+) -> bytes:
+    """A request; the options are put in order."""
+    return format_message(code, token, sorted(options, key=lambda option: option[0]), payload)
+
+
+async def ask_slow_lane(data: bytes, storage: MemoryStorage, rights: Rights) -> Message:
+    """The answer of the aiocoap lane to a request, whatever the fast lane would do with it."""
+    connection = Connection()
+    connection.receive(EMPTY_CSM)
+    (frame,) = connection.receive(data)
+    access = BlockAccess(cast(BatchedStorage, storage), rights, Statistics())
+    lane = AiocoapLane(access, _report)
+    (response,) = parse_messages(await lane.answer(frame, Remote(connection)))
+    return response
