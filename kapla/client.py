@@ -39,6 +39,7 @@ _log = logging.getLogger(__name__)
 DEFAULT_WINDOW: Final = 64
 DEFAULT_TIMEOUT_S: Final = 60.0
 _CONNECT_TIMEOUT_S: Final = 10.0
+_TRY_AGAIN_S: Final = 30.0
 _SYSTEM_SOCKET: Final = "/run/eris.sock"
 _STAT_PATH: Final = ("kapla", "stat")
 
@@ -80,6 +81,11 @@ class RemoteStore:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection that takes requests."""
+        return self._wire is not None and self._wire.usable
 
     async def connect(self) -> None:
         """Connect now, if it is not done yet: tells early whether the store can be reached.
@@ -200,6 +206,9 @@ class StoreList:
         if not stores:
             raise ValueError("no store")
         self._stores = tuple(stores)
+        # Not asked again before this time of the event loop: a host that swallows what is sent
+        # to it would cost a time-out for every block.
+        self._absent_until: dict[RemoteStore, float] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -230,6 +239,7 @@ class StoreList:
             if not store.url.allows("get"):
                 continue
             try:
+                await self._connect(store)
                 return await store.get(reference, block_size)
             except BlockNotFound as error:
                 failure = failure or error
@@ -258,13 +268,29 @@ class StoreList:
                 failure = failure or StoreRefused(f"no store in the list allows {right}")
                 continue
             try:
-                await store.connect()
+                await self._connect(store)
             except StoreUnavailable as error:
                 failure = error
                 continue
             return store
         assert failure is not None
         raise failure
+
+    async def _connect(self, store: RemoteStore) -> None:
+        """Connect, unless that was tried in vain a moment ago.
+
+        Raises: StoreUnavailable.
+        """
+        if store.connected:
+            return
+        now = asyncio.get_running_loop().time()
+        if now < self._absent_until.get(store, 0.0):
+            raise StoreUnavailable(f"cannot connect to {store.url}, tried a moment ago")
+        try:
+            await store.connect()
+        except StoreUnavailable:
+            self._absent_until[store] = asyncio.get_running_loop().time() + _TRY_AGAIN_S
+            raise
 
 
 def default_store_urls(text: str | None = None) -> list[StoreUrl]:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from eris import (
+    BlockFinder,
     BlockNotFound,
     BlockReader,
     BlockSize,
@@ -44,6 +45,20 @@ def make_blocks(count: int, block_size: BlockSize) -> dict[Reference, bytes]:
 def make_block(block_size: BlockSize) -> tuple[Reference, bytes]:
     [(reference, block)] = make_blocks(1, block_size).items()
     return reference, block
+
+
+@every_store
+def test_it_tells_which_blocks_it_has(open_store: OpenStore) -> None:
+    async def test(store: BlockWriter) -> None:
+        assert isinstance(store, BlockFinder)
+        blocks = make_blocks(700, BlockSize.SMALL) | make_blocks(5, BlockSize.LARGE)
+        for reference, block in list(blocks.items())[::2]:
+            await store.put(reference, block)
+        names = list(blocks)
+        assert await store.find(names) == [place % 2 == 0 for place in range(len(names))]
+        assert await store.find([*names[:1], *names[:1]]) == [True, True]
+
+    run(open_store, test)
 
 
 @every_store

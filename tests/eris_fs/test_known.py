@@ -1,0 +1,187 @@
+"""Trees whose files are known: never a wrong capability, never a missing block."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import eris_fs
+from eris import (
+    BlockSize,
+    MemoryStore,
+    ReadCapability,
+    Reference,
+    StoreRefused,
+    StoreUnavailable,
+    get_content,
+)
+from tests.fakes import RecordingStore
+
+
+class DictCache:
+    """A cache in a dict; the keys are SHA-256."""
+
+    def __init__(self) -> None:
+        self.known: dict[bytes, tuple[bytes, bytes]] = {}
+
+    def content_key(self, content: bytes) -> bytes:
+        return hashlib.sha256(content).digest()
+
+    def start_key(self) -> Any:
+        return hashlib.sha256()
+
+    def recall(self, keys: Sequence[bytes]) -> Sequence[tuple[bytes, bytes] | None]:
+        return [self.known.get(key) for key in keys]
+
+    def remember(self, contents: Sequence[tuple[bytes, tuple[bytes, bytes]]]) -> None:
+        self.known.update(contents)
+
+
+class ForgetfulStore(MemoryStore):
+    """A store that loses blocks, and counts what is put."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.puts = 0
+        self.lost: set[Reference] = set()
+
+    async def put(self, reference: Reference, block: bytes) -> None:
+        self.puts += 1
+        self.lost.discard(reference)
+        await super().put(reference, block)
+
+    async def get(self, reference: Reference, block_size: BlockSize) -> bytes:
+        assert reference not in self.lost
+        return await super().get(reference, block_size)
+
+    async def find(self, references: Sequence[Reference]) -> list[bool]:
+        assert len(references) <= 1024
+        found = await super().find(references)
+        return [
+            there and name not in self.lost for name, there in zip(references, found, strict=True)
+        ]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "tree"
+    root.mkdir()
+    for number in range(40):
+        (root / f"{number}").write_bytes(os.urandom(number * 1000))
+    (root / "large").write_bytes(os.urandom(3_000_000))
+    (root / "again").write_bytes((root / "20").read_bytes())
+    return root
+
+
+async def encode(
+    store: ForgetfulStore, cache: DictCache | None, root: Path
+) -> tuple[ReadCapability, int]:
+    before = store.puts
+    known = None if cache is None else eris_fs.KnownContents(cache, store)
+    capability = await eris_fs.put_tree(store, root, known=known)
+    return capability, store.puts - before
+
+
+def run(main: Callable[[], Any]) -> None:
+    asyncio.run(main())
+
+
+async def check(store: ForgetfulStore, capability: ReadCapability, root: Path) -> None:
+    tree = await eris_fs.load_tree(store, capability)
+    for path, entry in tree.items():
+        assert isinstance(entry, eris_fs.RegularFile)
+        assert await get_content(store, entry.capability) == root.joinpath(*path).read_bytes()
+
+
+def test_a_second_encode_sends_the_index_only(tree: Path) -> None:
+    async def main() -> None:
+        store, cache = ForgetfulStore(), DictCache()
+        plain, _ = await encode(ForgetfulStore(), None, tree)
+        first, sent = await encode(store, cache, tree)
+        second, sent_again = await encode(store, cache, tree)
+        assert plain == first == second
+        assert sent > 100 and sent_again <= 8
+        (tree / "17").write_bytes(b"changed")
+        third, sent_third = await encode(store, cache, tree)
+        assert third != first and sent_third <= 9
+        await check(store, third, tree)
+
+    run(main)
+
+
+@pytest.mark.parametrize("lost", ["a leaf of a small file", "the root of the large file"])
+def test_what_the_store_has_lost_is_encoded_again(tree: Path, lost: str) -> None:
+    async def main() -> None:
+        store, cache = ForgetfulStore(), DictCache()
+        capability, _ = await encode(store, cache, tree)
+        index = await eris_fs.load_tree(store, capability)
+        path = ("20",) if "small" in lost else ("large",)
+        entry = index[path]
+        assert isinstance(entry, eris_fs.RegularFile)
+        store.lost.add(entry.capability.root.reference)
+        again, sent = await encode(store, cache, tree)
+        assert again == capability and sent > 1 and not store.lost
+        await check(store, again, tree)
+
+    run(main)
+
+
+def test_another_store_that_has_nothing_gets_everything(tree: Path) -> None:
+    async def main() -> None:
+        cache = DictCache()
+        capability, sent = await encode(ForgetfulStore(), cache, tree)
+        other = ForgetfulStore()
+        again, sent_again = await encode(other, cache, tree)
+        assert (again, sent_again) == (capability, sent)
+        await check(other, again, tree)
+
+    run(main)
+
+
+@pytest.mark.parametrize("error", [StoreRefused("no FETCH here"), StoreUnavailable("busy")])
+def test_a_store_that_cannot_tell_switches_the_cache_off(tree: Path, error: Exception) -> None:
+    class Dumb(ForgetfulStore):
+        asked = 0
+
+        async def find(self, references: Sequence[Reference]) -> list[bool]:
+            self.asked += 1
+            raise error
+
+    async def main() -> None:
+        cache = DictCache()
+        await encode(ForgetfulStore(), cache, tree)
+        store = Dumb()
+        capability, sent = await encode(store, cache, tree)
+        assert sent > 100
+        await check(store, capability, tree)
+        # Each batch under way at the time may have asked once, and none after that.
+        assert 1 <= store.asked <= 8
+
+    run(main)
+
+
+def test_nonsense_in_the_cache_is_not_believed(tree: Path) -> None:
+    async def main() -> None:
+        store, cache = ForgetfulStore(), DictCache()
+        capability, _ = await encode(store, cache, tree)
+        for key, (_, references) in list(cache.known.items()):
+            cache.known[key] = (b"\0" * 66, references)
+        again, _ = await encode(store, cache, tree)
+        assert again == capability
+
+    run(main)
+
+
+def test_without_a_cache_the_store_is_not_asked(tree: Path) -> None:
+    async def main() -> None:
+        store = RecordingStore(MemoryStore())
+        await eris_fs.put_tree(store, tree)
+        assert not store.gets
+
+    run(main)
