@@ -39,8 +39,8 @@ gains nothing."""
 _STEP: Final = 1024 * 1024
 _STEP_PIECES: Final = 256
 
-_LARGEST_KNOWN: Final = 8 * 1024**3
-"""Larger files are not looked up in a cache: their references alone would be 8 MiB."""
+_LARGEST_KNOWN: Final = 256 * 1024
+"""Blocks of a file that is looked up in a cache: the references of more would be over 8 MiB."""
 
 Progress = Callable[[int, int], None]
 """Told from the event loop how far it got: files done so far, bytes of content so far."""
@@ -251,7 +251,8 @@ class _Encoding:
         encoded: list[tuple[bytes, tuple[bytes, bytes]]] = []
         with file:
             key = capability = None
-            if self._known is not None and file.size <= _LARGEST_KNOWN:
+            blocks = file.size // (self._block_size or BlockSize.LARGE)
+            if self._known is not None and blocks <= _LARGEST_KNOWN:
                 key, capability = await self._known.look_up_file(file)
             if capability is None:
                 noted = _NotingStore(self._store)

@@ -81,9 +81,7 @@ async def _decode(
                 raise CommandError("this is a tree, which cannot go to standard output", 2)
             tree = await load_tree(store, capability)
             with target.prepare() as path, progress(f"Decoding {out}") as shown:
-                await eris_fs.get_tree(
-                    store, tree, path, max_size=limit, progress=shown.reach
-                )
+                await eris_fs.get_tree(store, tree, path, max_size=limit, progress=shown.reach)
             return
         length = await content_length(store, capability)
         if limit is not None and length > limit:

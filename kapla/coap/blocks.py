@@ -183,7 +183,7 @@ def error_of_code(code: int, reference: bytes, payload: bytes, *, is_get: bool =
         if kind is BlockNotFound:
             return BlockNotFound(reference)
         if kind is StoreFull:
-            return StoreFull(f"the store is full{told}")
+            return StoreFull(text or "the store is full")
         if kind is CorruptBlock:
             return StoreRefused(f"the store calls the request malformed{told}")
         if kind is StoreUnavailable:

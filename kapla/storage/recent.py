@@ -84,11 +84,13 @@ class RecentPlaces:
         ids: list[int] = []
         elsewhere: list[int] = []
         for prefix in prefixes:
-            found = [place for place in (young.get(prefix), old.get(prefix)) if place is not None]
-            if not found:
+            newer, older = young.get(prefix), old.get(prefix)
+            if newer is None and older is None:
                 elsewhere.append(prefix)
-            for place in found:
-                ids += (place,) if isinstance(place, int) else place
+                continue
+            for place in (newer, older):
+                if place is not None:
+                    ids += (place,) if isinstance(place, int) else place
         return ids, elsewhere
 
     def next_to_move(self, new_blocks: int) -> list[tuple[int, int]]:
@@ -119,9 +121,12 @@ class RecentPlaces:
         self._old = self._young
         self._old_until = self._young_until
         self._young = {}
-        self._moving = sorted(
-            (prefix, block_id)
-            for prefix, ids in self._old.items()
-            for block_id in (ids if isinstance(ids, tuple) else (ids,))
-        )
+        moving: list[tuple[int, int]] = []
+        for prefix, ids in self._old.items():
+            if isinstance(ids, tuple):
+                moving += [(prefix, block_id) for block_id in ids]
+            else:
+                moving.append((prefix, ids))
+        moving.sort()
+        self._moving = moving
         self._moved = 0
