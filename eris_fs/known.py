@@ -77,6 +77,10 @@ class KnownContents:
             return key, None
         return key, (await self._confirmed({0: recalled})).get(0)
 
+    def start_key(self) -> Any:
+        """Begin the key of a content in pieces; None when there is no cache any more."""
+        return None if self._cache is None else self._cache.start_key()
+
     async def remember(self, contents: Sequence[tuple[bytes, Known]]) -> None:
         """Note what was encoded now."""
         if self._cache is not None and contents:

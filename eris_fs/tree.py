@@ -12,7 +12,7 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
-from typing import Final
+from typing import Any, Final
 
 from eris.capability import ReadCapability
 from eris.model import NULL_CONVERGENCE_SECRET, BlockSize, ConvergenceSecret, Reference
@@ -20,7 +20,7 @@ from eris.store import BlockReader, BlockWriter
 from eris.transfer import DEFAULT_WINDOW as _LARGE_WINDOW
 from eris.transfer import PutWindow, put_content, stream_content
 from eris_fs.batch import Batch, BatchReader, EncodedBatch, encode_batch
-from eris_fs.errors import TreeTooLarge
+from eris_fs.errors import FileChanged, TreeTooLarge
 from eris_fs.fetch import DEFAULT_WINDOW, FilePiece, fetch_files
 from eris_fs.known import KnownContents
 from eris_fs.manifest import ManifestReader, format_manifest
@@ -256,22 +256,28 @@ class _Encoding:
                 key, capability = await self._known.look_up_file(file)
             if capability is None:
                 noted = _NotingStore(self._store)
+                hashed = None if self._known is None else self._known.start_key()
                 capability = await put_content(
                     self._store if key is None else noted,
-                    self._read(file),
+                    self._read(file, hashed),
                     block_size=self._block_size,
                     convergence_secret=self._secret,
                     window=min(self._window, _LARGE_WINDOW),
                 )
-                if key is not None:
-                    encoded = [(key, (capability.to_bytes(), b"".join(noted.references)))]
+                if key is not None and hashed is not None:
+                    # It was read twice; what the cache learns must be of one and the same content.
+                    if hashed.digest() != key:
+                        raise FileChanged(file.path, "its content changed between two readings")
+                    encoded = [(key, (capability.to_bytes(), bytes(noted.references)))]
             else:
                 self._count(0, file.size)
             entry = RegularFile(capability, file.executable)
             return EncodedBatch([(path, entry)], [], 1, 0, encoded)
 
-    async def _read(self, file: OpenFile) -> AsyncIterator[bytes]:
+    async def _read(self, file: OpenFile, hashed: Any) -> AsyncIterator[bytes]:
         while piece := await in_thread(file.read, _STEP):
+            if hashed is not None:
+                hashed.update(piece)
             self._count(0, len(piece))
             yield piece
 
@@ -286,14 +292,14 @@ class _NotingStore:
     """A store that notes the references of what is put into it."""
 
     def __init__(self, store: BlockWriter) -> None:
-        self.references: dict[Reference, None] = {}
+        self.references = bytearray()
         self._store = store
 
     def get(self, reference: Reference, block_size: BlockSize) -> Awaitable[bytes]:
         return self._store.get(reference, block_size)
 
     def put(self, reference: Reference, block: bytes) -> Awaitable[None]:
-        self.references[reference] = None
+        self.references += reference
         return self._store.put(reference, block)
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 from urllib.parse import quote
 
 from eris.base32 import short
+from eris.crypto import reference_of
 from eris.errors import (
     BlockNotFound,
     CorruptBlock,
@@ -240,7 +241,11 @@ class StoreList:
                 continue
             try:
                 await self._connect(store)
-                return await store.get(reference, block_size)
+                block = await store.get(reference, block_size)
+                # Whoever decodes checks too, but can no longer ask the next store.
+                if reference_of(block) != reference:
+                    raise CorruptBlock(reference)
+                return block
             except BlockNotFound as error:
                 failure = failure or error
             except (StoreError, CorruptBlock) as error:
@@ -249,7 +254,7 @@ class StoreList:
         raise failure or StoreRefused("no store in the list allows get")
 
     async def put(self, reference: Reference, block: bytes) -> None:
-        """Keep a block in the first store that can be reached and takes blocks."""
+        """Keep a block in the first store that can be reached and whose URL allows it."""
         await (await self._reachable("put")).put(reference, block)
 
     async def find(self, references: Sequence[Reference]) -> list[bool]:

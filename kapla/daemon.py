@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -31,6 +32,8 @@ _log = logging.getLogger(__name__)
 
 # How long requests that are under way get when the daemon is told to stop.
 _GRACE_S: Final = 5.0
+# Files that are no connections: the database, listeners, what the event loop needs.
+_OWN_FILES: Final = 64
 
 
 class Daemon:
@@ -43,6 +46,7 @@ class Daemon:
         )
         self._statistics = Statistics()
         self._started = time.monotonic()
+        self._max_connections = config.max_connections
         self._lock: int | None = None
         self._servers: list[asyncio.Server] = []
         self._unix_sockets: list[BoundUnixSocket] = []
@@ -56,6 +60,7 @@ class Daemon:
         Raises: StorageError, ListenError.
         """
         self._lock = _lock_store(self._config.store)
+        self._max_connections = self._connections_by_listener()
         await self._storage.open()
         _log.debug("Store %s is open", self._config.store)
         for url in self._config.listen:
@@ -100,6 +105,22 @@ class Daemon:
             "connections": {"now": len(self._peers), "since_start": statistics.connections},
         }
 
+    def _connections_by_listener(self) -> int:
+        """As configured, or fewer if the system allows this process too few open files.
+
+        Strangers on one listener must not use up what the others need, and the database too.
+        """
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        wanted = self._config.max_connections
+        if hard == resource.RLIM_INFINITY:
+            return wanted
+        room = (hard - _OWN_FILES) // max(1, len(self._config.listen))
+        if room < wanted:
+            _log.warning("max-connections is %d, as %d files may be open", max(1, room), hard)
+        return max(1, min(wanted, room))
+
     async def _listen(self, url: StoreUrl) -> None:
         access = BlockAccess(self._storage, rights_of(url), self._statistics)
         lane = AiocoapLane(access, self.report)
@@ -116,8 +137,8 @@ class Daemon:
             here.add(peer)
             self._peers.add(peer)
             self._idle.clear()
-            if len(here) > self._config.max_connections:
-                _log.debug("More than %d connections: one refused", self._config.max_connections)
+            if len(here) > self._max_connections:
+                _log.debug("More than %d connections: one refused", self._max_connections)
                 peer.refuse()
             return peer
 
@@ -143,6 +164,8 @@ class Daemon:
 
 def _lock_store(path: Path) -> int:
     """Hold the store for this process: two daemons would count quotas past each other."""
+    # Beside the file itself: a symlink must not lead a second daemon past the lock.
+    path = Path(os.path.realpath(path))
     lock_path = path.with_name(path.name + ".lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

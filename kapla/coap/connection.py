@@ -33,6 +33,9 @@ _BASE_MESSAGE_SIZE: Final = 1152
 # The largest block and the bytes around it: header, token, a few options.
 _WHOLE_BLOCK_MESSAGE: Final = 32768 + 64
 
+# In one read. Each costs as much as a request and brings nothing.
+_MAX_SIGNALS: Final = 64
+
 _FIRST_RESPONSE_CODE: Final = 0x40
 _FIRST_SIGNAL_CODE: Final = 0xE0
 
@@ -134,10 +137,15 @@ class Connection:
 
     def _sort_out(self, frames: list[Frame]) -> list[Frame]:
         kept: list[Frame] = []
+        signals = 0
         for frame in frames:
             code = frame[0]
             if code >= _FIRST_SIGNAL_CODE:
-                self._signal(frame)
+                signals += 1
+                if signals > _MAX_SIGNALS:
+                    self.abort("too many signals at once")
+                else:
+                    self._signal(frame)
             elif not self.peer_known:
                 self.abort("the first message was not a CSM")
             elif code != Code.EMPTY:  # an empty message is a keep-alive

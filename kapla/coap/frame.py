@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import Final, NamedTuple
 
 __all__ = [
+    "DEFAULT_MAX_FRAMES",
     "DEFAULT_MAX_MESSAGE_SIZE",
     "Code",
     "Frame",
@@ -37,6 +38,12 @@ DEFAULT_MAX_MESSAGE_SIZE: Final = 128 * 1024
 
 Four times the largest block: room for a FETCH of a thousand references and for whatever options a
 peer adds, while a hostile connection can make the daemon hold this much and no more.
+"""
+
+DEFAULT_MAX_FRAMES: Final = 8192
+"""Messages taken from one read: more than fit it of any that ask for or bring a block.
+
+A message of two bytes takes a hundred times as much once it is told apart from its neighbours.
 """
 
 _MAX_TOKEN: Final = 8
@@ -137,9 +144,14 @@ class Message(NamedTuple):
 class FrameReader:
     """Cuts a stream of bytes, arriving in pieces of any size, into frames."""
 
-    def __init__(self, max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE) -> None:
+    def __init__(
+        self,
+        max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
+        max_frames: int = DEFAULT_MAX_FRAMES,
+    ) -> None:
         self.failure: FramingError | None = None
         self._max = max_message_size
+        self._max_frames = max_frames
         self._rest = bytearray()
         self._needed = 0
 
@@ -162,7 +174,7 @@ class FrameReader:
             self._rest.clear()
         at, end = 0, len(data)
         add = frames.append
-        while True:
+        for _ in range(self._max_frames):
             left = end - at
             if left < 2:
                 self._needed = 2
@@ -199,6 +211,11 @@ class FrameReader:
                 break
             add((data[start - 1], data[start:body], data, body, stop))
             at = stop
+        else:
+            if end - at >= 2:
+                self.failure = FramingError(f"more than {self._max_frames} messages at once")
+                return frames
+            self._needed = 2
         if at < end:
             self._rest += data[at:] if at else data
         return frames

@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from eris.errors import ErisError
-from eris.model import Reference
+from eris.model import BlockSize, Reference
 from kapla.coap import fast_lane
 from kapla.coap.blocks import code_of_error, diagnostic
 from kapla.coap.connection import Connection, is_request
-from kapla.coap.frame import Code, Frame, format_message
+from kapla.coap.frame import Code, Frame, encode_uint, format_message
 from kapla.coap.site import AiocoapLane, Remote
 from kapla.storage.access import BlockAccess
 
@@ -28,14 +28,22 @@ __all__ = ["PeerConnection"]
 
 _log = logging.getLogger(__name__)
 
-# Requests one peer may have outstanding: twice a client's usual window. A block is at most 32 KiB,
-# so this is also at most 4 MiB a connection.
+# How a GET ends that says it expects 1 KiB.
+_SMALL_HINT: Final = encode_uint(BlockSize.SMALL)
+
+# Requests one peer may have outstanding: twice a client's usual window.
 _MAX_OUTSTANDING: Final = 128
 # Answers not yet taken by the peer, in bytes, before no more are prepared.
 _WRITE_BUFFER: Final = 512 * 1024
-# Requests that may wait for their turn: more than one read can bring of any that ask for a block.
-# A request of two bytes takes a hundred times as much once it is told apart from its neighbours.
-_MAX_WAITING: Final = 8192
+# What they may weigh together, in KiB of memory: 32 blocks of 32 KiB. A GET weighs what its Size1
+# says it will bring, as long as the peer's hints are true.
+_MAX_WEIGHT: Final = 1024
+_LARGE_WEIGHT: Final = 32
+# What a request of the aiocoap lane takes besides its bytes, and how much its bytes multiply there.
+_SLOW_WEIGHT: Final = 4
+_SLOW_FACTOR: Final = 4
+# A peer that takes none of its answers for so long is dropped, with what is kept for it.
+_STALL_TIMEOUT_S: Final = 30.0
 # A peer that has said nothing sensible for so long is not one.
 _GREETING_TIMEOUT_S: Final = 30.0
 
@@ -56,6 +64,10 @@ class PeerConnection(asyncio.Protocol):
         self._remote = Remote(self._connection)
         self._waiting: deque[Frame] = deque()
         self._outstanding = 0
+        self._weight = 0
+        self._hints_are_true = True
+        self._working = False
+        self._stall: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
         self._reading = True
         self._writable = True
@@ -82,9 +94,7 @@ class PeerConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Sort what arrived into signals and requests."""
         frames = self._connection.receive(data)
-        if len(frames) > _MAX_WAITING:
-            self._connection.abort("too many requests at once")
-        elif frames:
+        if frames:
             self._waiting.extend(frames)
             self._work()
         if self._connection.has_output:
@@ -104,6 +114,7 @@ class PeerConnection(asyncio.Protocol):
         """
         self._writable = False
         self._set_reading(False)
+        self._watch_for_a_stall()
 
     def resume_writing(self) -> None:
         """Go on."""
@@ -116,8 +127,9 @@ class PeerConnection(asyncio.Protocol):
         """Forget the peer."""
         self._transport = None
         self._waiting.clear()
-        if self._greeting is not None:
-            self._greeting.cancel()
+        for timer in (self._greeting, self._stall):
+            if timer is not None:
+                timer.cancel()
         for task in self._tasks:
             task.cancel()
         closing = self._connection.closing
@@ -169,11 +181,44 @@ class PeerConnection(asyncio.Protocol):
             self._connection.release()
             self._write([self._connection.take_output()])
         self._transport.close()
+        self._watch_for_a_stall()
+
+    def _watch_for_a_stall(self) -> None:
+        """Drop the peer if it takes nothing of what is kept for it."""
+        if self._stall is None and self._transport is not None:
+            left = self._transport.get_write_buffer_size()
+            if left:
+                self._stall = asyncio.get_running_loop().call_later(
+                    _STALL_TIMEOUT_S, self._check_for_a_stall, left
+                )
+
+    def _check_for_a_stall(self, before: int) -> None:
+        self._stall = None
+        if self._transport is None:
+            return
+        if self._transport.get_write_buffer_size() >= before:
+            _log.debug("Connection ended: the peer takes no answers")
+            self._transport.abort()
+        elif not self._writable or self._transport.is_closing():
+            self._watch_for_a_stall()
 
     # requests
 
     def _work(self) -> None:
         """Hand on waiting requests, as far as the limits allow."""
+        if self._working:
+            return  # a refusal is answered before it is even handed on: the loop below goes on
+        self._working = True
+        try:
+            while self._waiting and self._hand_on():
+                pass
+        finally:
+            self._working = False
+        if not self._ending:
+            self._set_reading(not self._waiting and self._writable)
+
+    def _hand_on(self) -> bool:
+        """Hand on one batch; False if the limits allow none."""
         gets: list[Reference] = []
         get_tokens: list[bytes] = []
         puts: list[bytes] = []
@@ -181,41 +226,53 @@ class PeerConnection(asyncio.Protocol):
         waiting = self._waiting
         whole = self._connection.takes_whole_blocks
         room = _MAX_OUTSTANDING - self._outstanding if self._writable else 0
-        while waiting and room > 0:
+        get_weight = put_weight = taken = 0
+        light = self._hints_are_true
+        while waiting and room > 0 and self._weight + get_weight + put_weight < _MAX_WEIGHT:
             frame = waiting.popleft()
             code, token, buffer, start, stop = frame
             room -= 1
+            taken += 1
             if code == Code.GET and whole:
                 reference = fast_lane.requested_reference(buffer, start, stop)
                 if reference is not None:
                     gets.append(reference)
                     get_tokens.append(token)
+                    small = light and buffer.endswith(_SMALL_HINT, start, stop)
+                    get_weight += 1 if small else _LARGE_WEIGHT
                     continue
             elif code == Code.PUT:
                 payload = fast_lane.put_payload_start(buffer, start, stop)
                 if payload is not None:
                     puts.append(buffer[payload:stop])
                     put_tokens.append(token)
+                    put_weight += (stop - payload) >> 10
                     continue
             if is_request(code):
                 self._take_slow_lane(frame)
             else:
                 room += 1  # a response to nothing: this end sends no requests
+        self._weight += get_weight + put_weight
         if gets:
             self._outstanding += len(gets)
-            self._access.get_many(gets, lambda result: self._answer_gets(get_tokens, result))
+            self._access.get_many(
+                gets, lambda result: self._answer_gets(get_tokens, get_weight, result)
+            )
         if puts:
             self._outstanding += len(puts)
-            self._access.put_many(puts, lambda result: self._answer_puts(put_tokens, result))
-        if not self._ending:
-            self._set_reading(not waiting and self._writable)
+            self._access.put_many(
+                puts, lambda result: self._answer_puts(put_tokens, put_weight, result)
+            )
+        return taken > 0
 
     def _answer_gets(
-        self, tokens: Sequence[bytes], result: Sequence[bytes | None] | ErisError
+        self, tokens: Sequence[bytes], weight: int, result: Sequence[bytes | None] | ErisError
     ) -> None:
         if isinstance(result, ErisError):
-            self._answer_error(tokens, result)
+            self._answer_error(tokens, weight, result)
             return
+        if sum(len(block) for block in result if block is not None) > weight << 10:
+            self._hints_are_true = False
         answer_block = fast_lane.answer_block
         self._answered(
             [
@@ -223,14 +280,18 @@ class PeerConnection(asyncio.Protocol):
                 if block is None
                 else answer_block(token, block)
                 for token, block in zip(tokens, result, strict=True)
-            ]
+            ],
+            weight,
         )
 
     def _answer_puts(
-        self, tokens: Sequence[bytes], result: Sequence[ErisError | None] | ErisError | None
+        self,
+        tokens: Sequence[bytes],
+        weight: int,
+        result: Sequence[ErisError | None] | ErisError | None,
     ) -> None:
         if isinstance(result, ErisError):
-            self._answer_error(tokens, result)
+            self._answer_error(tokens, weight, result)
             return
         created = Code.CREATED
         errors = result or [None] * len(tokens)
@@ -240,24 +301,28 @@ class PeerConnection(asyncio.Protocol):
                 if error is None
                 else format_message(code_of_error(error), token, payload=diagnostic(error))
                 for token, error in zip(tokens, errors, strict=True)
-            ]
+            ],
+            weight,
         )
 
-    def _answer_error(self, tokens: Sequence[bytes], error: ErisError) -> None:
+    def _answer_error(self, tokens: Sequence[bytes], weight: int, error: ErisError) -> None:
         code, payload = code_of_error(error), diagnostic(error)
-        self._answered([format_message(code, token, payload=payload) for token in tokens])
+        self._answered([format_message(code, token, payload=payload) for token in tokens], weight)
 
     def _take_slow_lane(self, frame: Frame) -> None:
+        weight = _SLOW_WEIGHT + _SLOW_FACTOR * ((frame[4] - frame[3]) >> 10)
         self._outstanding += 1
-        task = asyncio.ensure_future(self._answer_slowly(frame))
+        self._weight += weight
+        task = asyncio.ensure_future(self._answer_slowly(frame, weight))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer_slowly(self, frame: Frame) -> None:
-        self._answered([await self._lane.answer(frame, self._remote)])
+    async def _answer_slowly(self, frame: Frame, weight: int) -> None:
+        self._answered([await self._lane.answer(frame, self._remote)], weight)
 
-    def _answered(self, answers: list[bytes]) -> None:
+    def _answered(self, answers: list[bytes], weight: int) -> None:
         self._outstanding -= len(answers)
+        self._weight -= weight
         self._write(answers)
         if self._waiting:
             self._work()

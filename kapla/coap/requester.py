@@ -98,7 +98,6 @@ class Requester(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Give every answer to whoever waits for it."""
-        self._heard = self._loop.time()
         for frame in self._connection.receive(data):
             self._take(frame)
         if self._connection.has_output and self._transport is not None:
@@ -173,7 +172,11 @@ class Requester(asyncio.Protocol):
             self._connection.reply(format_message(Code.NOT_FOUND, token))
             return
         pending = self._pending.pop(token, None)
-        if pending is None or pending.future.done():
+        if pending is None:
+            return
+        # Only an answer counts as a sign of life: anybody can send empty messages for ever.
+        self._heard = self._loop.time()
+        if pending.future.done():
             return
         # A block without options in front is what nearly every answer is.
         if code == Code.CONTENT and pending.size == stop - start - 1 and buffer[start] == 0xFF:

@@ -211,7 +211,7 @@ def _fragment(request: Any, response: Any) -> Any:
     length = 1 << exponent + 4
     start = number * length
     if start and start >= size:
-        raise aiocoap.error.BadOption
+        raise aiocoap.error.BadRequest
     more = start + length < size
     response.payload = response.payload[start : start + length]
     response.opt.block2 = (number, more, exponent)

@@ -201,7 +201,8 @@ class BatchedStorage:
         self._reader.close()
 
     def _open_finder(self) -> None:
-        self._finder = SqliteReader(self._database)
+        with opening(self._settings.path):
+            self._finder = SqliteReader(self._database)
 
     def _close_finder(self) -> None:
         assert self._finder is not None

@@ -202,13 +202,15 @@ class SqliteWriter(_Session):
                     connection.execute("ROLLBACK")
                 raise
         except sqlite3.Error as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
                 raise StoreUnavailable("the disk is full") from error
             raise StoreUnavailable(f"the database cannot be written: {error}") from error
         if prefixes:
-            self._recent.add(self._next_id, prefixes)
-            self._recent.confirm(moved)
+            first_id = self._next_id
+            # First of all: whatever fails below, a committed id is not used again.
             self._next_id += len(prefixes)
+            self._recent.add(first_id, prefixes)
+            self._recent.confirm(moved)
         return PutResult(len(prefixes), refused)
 
     def _insert(

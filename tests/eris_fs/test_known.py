@@ -178,6 +178,28 @@ def test_nonsense_in_the_cache_is_not_believed(tree: Path) -> None:
     run(main)
 
 
+def test_a_file_that_changes_unseen_between_two_readings_is_not_remembered(tree: Path) -> None:
+    large = tree / "large"
+
+    class Meddler(DictCache):
+        """Alters the large file after it was looked up, and sets its time back."""
+
+        def recall(self, keys: Sequence[bytes]) -> Sequence[tuple[bytes, bytes] | None]:
+            if keys == [hashlib.sha256(large.read_bytes()).digest()]:
+                before = large.stat()
+                large.write_bytes(bytes(before.st_size))
+                os.utime(large, ns=(before.st_atime_ns, before.st_mtime_ns))
+            return super().recall(keys)
+
+    async def main() -> None:
+        cache = Meddler()
+        with pytest.raises(eris_fs.FileChanged):
+            await encode(ForgetfulStore(), cache, tree)
+        assert hashlib.sha256(large.read_bytes()).digest() not in cache.known
+
+    run(main)
+
+
 def test_without_a_cache_the_store_is_not_asked(tree: Path) -> None:
     async def main() -> None:
         store = RecordingStore(MemoryStore())

@@ -236,7 +236,7 @@ def test_a_server_that_asks_and_does_not_listen_is_left() -> None:
     async def main() -> None:
         def script(peer: Peer, request: Message) -> None:
             peer.transport.pause_reading()
-            peer.transport.write(format_frame(Code.PING, b"12345678", b"") * 2_000_000)
+            peer.transport.write(format_frame(Code.GET, b"12345678", bytes(34)) * 1_500_000)
 
         async with fake_server(script) as server, RemoteStore(server.url) as store:
             error = await error_in(get(store))
@@ -807,6 +807,39 @@ def test_put_with_nowhere_to_go() -> None:
         read_only = RemoteStore(parse_store_url("coap+tcp://127.0.0.1?get"))
         error = await error_in(StoreList([read_only]).put(REFERENCE, SMALL))
         assert isinstance(error, StoreRefused)
+
+    run(main)
+
+
+def test_a_store_that_lies_does_not_hide_one_that_has_the_block() -> None:
+    def lie(peer: Peer, request: Message) -> None:
+        peer.send(Code.CONTENT, request.token, payload=bytes(1024))
+
+    async def main() -> None:
+        async with (
+            fake_server(lie) as first,
+            fake_server(keep_blocks([SMALL])) as second,
+            StoreList(stores_of(first, second)) as store,
+        ):
+            assert await get(store) == SMALL
+        async with fake_server(lie) as only, StoreList(stores_of(only)) as store:
+            assert isinstance(await error_in(get(store)), CorruptBlock)
+
+    run(main)
+
+
+def test_a_store_that_only_makes_signs_of_life_is_left() -> None:
+    async def main() -> None:
+        def script(peer: Peer, request: Message) -> None:
+            def again() -> None:
+                if not peer.transport.is_closing():
+                    peer.transport.write(bytes(2))
+                    asyncio.get_running_loop().call_later(0.02, again)
+
+            again()
+
+        async with fake_server(script) as server, RemoteStore(server.url, timeout_s=0.2) as store:
+            assert isinstance(await error_in(get(store)), StoreUnavailable)
 
     run(main)
 

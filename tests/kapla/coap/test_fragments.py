@@ -310,7 +310,7 @@ def test_any_piece_may_be_asked_for(number: int, exponent: int) -> None:
         size = 1 << min(exponent, 6) + 4
         start = number * size
         if start >= len(LARGE):
-            assert response.code == Code.BAD_OPTION
+            assert response.code == Code.BAD_REQUEST
             return
         assert response.code == Code.CONTENT
         assert response.payload == LARGE[start : start + size]
