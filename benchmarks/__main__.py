@@ -17,13 +17,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from benchmarks import codec, files, wire
+from benchmarks import bare_sqlite, clients, codec, files, growth, link, trees, wire
 from benchmarks.report import Row, format_row, heading
 
 _PARTS: Final[dict[str, tuple[Callable[[int], list[Row]], int]]] = {
     "codec": (codec.run, 15),
     "wire": (wire.run, 9),
     "files": (files.run, 3),
+    "sqlite": (bare_sqlite.run, 3),
+    "clients": (clients.run, 3),
+    "trees": (trees.run, 3),
+    "link": (link.run, 3),
+    "growth": (growth.run, 3),
 }
 _RESULTS: Final = Path(__file__).with_name("results.json")
 _PACKAGES: Final = ("kapla", "aiocoap", "cryptography", "SQLAlchemy", "blake3")
