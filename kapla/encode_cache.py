@@ -62,6 +62,7 @@ class EncodeCache:
         max_bytes: int = DEFAULT_MAX_BYTES,
     ) -> None:
         self._key = blake3(secret + variant.encode("utf-8"), derive_key_context=_CONTEXT).digest()
+        self._path = path
         self._max_bytes = max_bytes
         # Taken by one worker thread at a time.
         self._lock = threading.Lock()
@@ -170,6 +171,12 @@ class EncodeCache:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
             self._connection = None
+            if isinstance(error, sqlite3.DatabaseError) and not isinstance(
+                error, sqlite3.OperationalError
+            ):
+                # Damaged, and it would be the next time: nothing in it is worth more than that.
+                with contextlib.suppress(OSError):
+                    _delete(self._path)
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -180,9 +187,13 @@ def _open(path: Path) -> sqlite3.Connection:
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):
             raise  # busy, or not allowed: not damaged
-        for suffix in ("", "-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        _delete(path)
         return _connect(path)
+
+
+def _delete(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

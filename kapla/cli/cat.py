@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import aclosing
 
 import click
@@ -15,6 +14,7 @@ from kapla.cli.common import (
     connect,
     read_capability,
     run,
+    standard_output,
     store_option,
     urn_argument,
 )
@@ -36,10 +36,11 @@ async def _cat(capability: ReadCapability, path: str, store_url: str | None) -> 
     async with connect(store_url) as store:
         tree = await require_tree(store, capability)
         file = _find(tree, path)
+        output = standard_output()
         async with aclosing(stream_content(store, file.capability)) as pieces:
             async for piece in pieces:
-                sys.stdout.buffer.write(piece)
-        sys.stdout.buffer.flush()
+                output.write(piece)
+        output.flush()
 
 
 def _find(tree: eris_fs.Tree, text: str) -> eris_fs.RegularFile:

@@ -27,6 +27,8 @@ __all__ = [
     "read_capability",
     "run",
     "shows_progress",
+    "standard_input",
+    "standard_output",
     "store_option",
     "urn_argument",
 ]
@@ -73,6 +75,26 @@ def urn_argument(command: Callable[_P, _T]) -> Callable[_P, _T]:
     return click.argument("urn", metavar="URN")(command)
 
 
+def standard_input() -> BinaryIO:
+    """Standard input, for bytes.
+
+    Raises: CommandError, if whoever started the program closed it.
+    """
+    if sys.stdin is None:
+        raise CommandError("standard input is closed", 7)
+    return sys.stdin.buffer
+
+
+def standard_output() -> BinaryIO:
+    """Standard output, for bytes.
+
+    Raises: CommandError, if whoever started the program closed it.
+    """
+    if sys.stdout is None:
+        raise CommandError("standard output is closed", 7)
+    return sys.stdout.buffer
+
+
 def read_capability(urn: str) -> ReadCapability:
     """Read a URN argument: the URN itself, `@FILE` or `-` for a file or standard input holding it.
 
@@ -80,7 +102,7 @@ def read_capability(urn: str) -> ReadCapability:
     Raises: InvalidCapability, OSError.
     """
     if urn == "-":
-        urn = sys.stdin.read(_LONGEST_URN_FILE)
+        urn = standard_input().read(_LONGEST_URN_FILE).decode("utf-8", "replace")
     elif urn.startswith("@"):
         with open(urn[1:], encoding="utf-8", errors="replace") as file:
             urn = file.read(_LONGEST_URN_FILE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import aclosing
 from pathlib import Path
 from typing import BinaryIO
@@ -21,6 +20,7 @@ from kapla.cli.common import (
     progress,
     read_capability,
     run,
+    standard_output,
     store_option,
     urn_argument,
 )
@@ -92,8 +92,9 @@ async def _decode(
             )
         with progress(f"Decoding {out}", length) as shown:
             if target is None:
-                await _write(store, capability, sys.stdout.buffer, shown)
-                sys.stdout.buffer.flush()
+                output = standard_output()
+                await _write(store, capability, output, shown)
+                output.flush()
                 return
             with target.prepare() as path, _create(path) as file:
                 await _write(store, capability, file, shown)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -22,6 +21,7 @@ from kapla.cli.common import (
     progress,
     run,
     shows_progress,
+    standard_input,
     store_option,
 )
 from kapla.cli.source import content_of, open_source, size_of
@@ -103,7 +103,7 @@ async def _encode(path: str, how: _How, no_store: bool, store_url: str | None) -
             remote: Store = connect(store_url)
             store = await stack.enter_async_context(remote)
         if path == "-":
-            return await _encode_file(store, sys.stdin.buffer, "standard input", how)
+            return await _encode_file(store, standard_input(), "standard input", how)
         if os.path.isdir(path):
             known = None
             if how.cached and not isinstance(store, NullStore):

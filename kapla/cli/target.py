@@ -6,6 +6,7 @@ verified. An interrupted decode leaves neither half a target nor the temporary o
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -13,11 +14,14 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import click
+
+from eris_fs import printable
 from kapla.cli.common import CommandError
 
 __all__ = ["Target"]
@@ -71,7 +75,8 @@ class Target:
     def prepare(self) -> Iterator[Path]:
         """Give a free name beside the target; what stands there at the end becomes the target.
 
-        After an error it is removed.
+        After an error it is removed. What was replaced is removed too; where that fails, the target
+        is in place all the same, and the user is told.
         """
         # Cut so that it stays below 255 bytes, at four a letter.
         name = f".{self._path.name[:50]}.{secrets.token_hex(4)}.kapla"
@@ -79,12 +84,20 @@ class Target:
         try:
             yield temporary
             self._commit(temporary)
-        finally:
+        except BaseException:
+            with contextlib.suppress(OSError):  # the error under way is the one that matters
+                _remove(temporary)
+            raise
+        try:
             _remove(temporary)
+        except OSError as error:
+            text = f"kapla: what was replaced is left at {temporary}: {error.strerror}"
+            click.echo(printable(text), err=True)
 
     def _commit(self, temporary: Path) -> None:
         if self._force and os.path.lexists(self._path):
             self._check_replaceable(str(self._path))
+            _flush(temporary)
             # The old one is then at the temporary name, from where it is removed.
             if not _rename(temporary, self._path, _RENAME_EXCHANGE):
                 self._replace_stepwise(temporary)
@@ -107,7 +120,8 @@ class Target:
         except OSError:
             os.rename(old, self._path)
             raise
-        _remove(old)
+        # To the name from where what was replaced is removed.
+        os.rename(old, temporary)
 
 
 def _mount_points() -> list[Path]:
@@ -145,8 +159,34 @@ def _rename(source: Path, target: Path, flag: int) -> bool:
     raise OSError(number, os.strerror(number), str(target))
 
 
+def _flush(path: Path) -> None:
+    """Write a file, or all of a tree's file system, to disk, before something else is given up."""
+    if path.is_symlink():
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        syncfs = getattr(ctypes.CDLL(None), "syncfs", None)
+        if path.is_dir() and syncfs is not None:
+            syncfs(descriptor)
+        else:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        shutil.rmtree(path, onerror=_open_up)
     else:
         path.unlink(missing_ok=True)
+
+
+def _open_up(function: Callable[[str], object], path: str, _: object) -> None:
+    """Let go what a read-only directory holds: its owner may, and asked for it."""
+    for directory in (os.path.dirname(path), path):
+        if not os.path.islink(directory) and os.path.isdir(directory):
+            os.chmod(directory, 0o700)
+    if function is os.rmdir or function is os.unlink:
+        function(path)
+    else:
+        shutil.rmtree(path)
