@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -113,7 +114,14 @@ async def _encode(path: str, how: _How, no_store: bool, store_url: str | None) -
                 known = eris_fs.KnownContents(cache, store)
             return await _encode_tree(store, path, how, known)
         with open_source(path) as file:
-            return await _encode_file(store, file, path, how)
+            before = os.fstat(file.fileno())
+            capability = await _encode_file(store, file, path, how)
+            after = os.fstat(file.fileno())
+            if stat.S_ISREG(before.st_mode) and (
+                (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
+            ):
+                raise eris_fs.FileChanged(path, "it has another size or time of modification")
+            return capability
 
 
 async def _encode_file(store: BlockWriter, file: BinaryIO, name: str, how: _How) -> ReadCapability:

@@ -166,5 +166,8 @@ def _line(error: BaseException) -> str:
         return f"{name}{text}"
     text = str(error) or type(error).__name__
     if isinstance(error, StoreUnavailable) and "cannot connect" in text:
-        text += "; is a daemon running? Start one with: kaplad"
+        if "Permission denied" in text:
+            text += "; its socket is for its owner and group only"
+        elif "Unix socket" in text:
+            text += "; is a daemon running? Start one with: kaplad"
     return text

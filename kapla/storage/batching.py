@@ -58,6 +58,7 @@ class _Worker(Generic[_Request]):
         self._queue: queue.SimpleQueue[tuple[Sequence[_Request], _Done] | None]
         self._queue = queue.SimpleQueue()
         self._work, self._prepare, self._finish = work, prepare, finish
+        self._last_failure = ""
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._ended: asyncio.Future[None] = self._loop.create_future()
@@ -114,6 +115,10 @@ class _Worker(Generic[_Request]):
         try:
             return self._work(batch)
         except ErisError as error:
+            if str(error) != self._last_failure:
+                # Once, however many peers go on trying.
+                self._last_failure = str(error)
+                _log.error("The store failed: %s", error)
             return [error] * len(batch)
         except Exception as error:
             # Whatever it is, every waiting peer must get an answer and the thread must live.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
@@ -142,6 +143,15 @@ class _Session:
         return rows
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another that takes its name; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 class SqliteReader(_Session):
     """Reads blocks."""
 
@@ -182,6 +192,7 @@ class SqliteWriter(_Session):
             for size in BlockSize:
                 if size not in known:
                     connection.execute(insert(totals).values(block_size=int(size), blocks=0))
+        self._identity = _identity(self._settings.path)
         (last_id,) = self._connection.execute(self._statements.last_id).fetchone()
         self._next_id = (last_id or 0) + 1
 
@@ -192,6 +203,9 @@ class SqliteWriter(_Session):
         Raises: StoreUnavailable, on a full disk or a failing one.
         """
         connection = self._connection
+        if _identity(self._settings.path) != self._identity:
+            # What is written now would be gone with the last process that has the file open.
+            raise StoreUnavailable("the store's file was removed or replaced")
         try:
             connection.execute("BEGIN IMMEDIATE")
             try:

@@ -198,6 +198,17 @@ def kapla(daemon: Daemon, *arguments: str, code: int = 0) -> subprocess.Complete
     return done
 
 
+def test_a_store_whose_file_is_gone_takes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "content").write_bytes(os.urandom(MIB))
+    with running_daemon(store=tmp_path / "blocks.sqlite") as daemon:
+        kapla(daemon, "encode", str(tmp_path / "content"))
+        (tmp_path / "blocks.sqlite").unlink()
+        (tmp_path / "content").write_bytes(os.urandom(MIB))
+        done = kapla(daemon, "encode", str(tmp_path / "content"), code=3)
+        assert b"removed or replaced" in done.stderr
+        daemon.wait_for_log("removed or replaced")
+
+
 def test_a_quota_refuses_from_the_start() -> None:
     blocks = make_blocks(4 * MIB // 1024)
     with running_daemon(env={"KAPLA_MAX_SIZE": "2 MiB"}) as daemon:
