@@ -8,7 +8,8 @@ many as one cycle of the index takes, so that all its work is in the figure. The
 requests in flight and does nothing else.
 
 The largest store is 10⁶ blocks, or what KAPLA_BENCH_GROWTH says. Bars are for 10⁷, which takes
-12 GB of disk, as much memory for the page cache, and a quarter of an hour.
+13 GB of disk, as much memory for the page cache, and some five minutes. All files are deleted
+afterwards; where the disk has too little room, the larger stores are left out with a word.
 """
 
 from __future__ import annotations

@@ -42,12 +42,13 @@ _Points = list[tuple[float, float]]
 
 
 class _Curve(NamedTuple):
-    """One line: the rows' kind, its name in the plot, its colour, dashes if any."""
+    """One line: the rows' kind, its name in the plot, its colour, where its figures stand."""
 
     kind: str
     label: str
     colour: str
     dashes: str = ""
+    figures_above: bool = True
 
 
 class _Panel(NamedTuple):
@@ -66,7 +67,7 @@ _PANELS: Final = (
         400,
         (
             _Curve("PUT", "PUT", "#b5421a"),
-            _Curve("GET", "GET", "#1f5fa8"),
+            _Curve("GET", "GET", "#1f5fa8", figures_above=False),
             _Curve("GET, cold page cache", "GET, cold page cache", "#1f5fa8", "5 4"),
         ),
     ),
@@ -160,7 +161,7 @@ def _draw_curve(curve: _Curve, places: _Points, costs: Sequence[float]) -> list[
     for (x, y), cost in zip(places, costs, strict=True):
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{curve.colour}"/>')
         label = f"{cost:,.0f}" if cost >= 20 else f"{cost:.1f}"
-        parts.append(_text("tick", x, y - 9, label, "middle"))
+        parts.append(_text("tick", x, y + (-9 if curve.figures_above else 19), label, "middle"))
     return parts
 
 

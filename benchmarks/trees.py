@@ -73,7 +73,13 @@ def _kapla(here: Path) -> Iterator[_Commands]:
         yield _Commands(
             encode=lambda name: [program, "encode", "tree"],
             decode=lambda name: [program, "decode", f"@{here / name}", "tree"],
-            environment={"ERIS_STORE_URL": url, "XDG_CACHE_HOME": str(here / "cache")},
+            environment={
+                "ERIS_STORE_URL": url,
+                "XDG_CACHE_HOME": str(here / "cache"),
+                # As installed: with its bytecode, which the first start writes.
+                "PYTHONDONTWRITEBYTECODE": "",
+            },
+            prepare=[program, "encode", "--help"],
         )
 
 

@@ -1,18 +1,21 @@
 """Opening listeners: what may be replaced, who may connect.
 
 A Unix socket is bound, given its mode and group, and only then listened on, so that nobody gets in
-between. A socket file is replaced only when nobody answers behind it.
+between. A socket file is replaced only when nobody answers behind it; whoever looks, replaces or
+removes holds a lock beside it meanwhile, or two daemons would replace each other's.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import grp
 import logging
 import os
 import socket
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -50,8 +53,9 @@ class BoundUnixSocket:
     def remove(self) -> None:
         """Remove the file, if it is still ours: another daemon may have taken the place."""
         try:
-            if _identity(self._path) == self._identity:
-                self._path.unlink()
+            with _locked(self._path):
+                if _identity(self._path) == self._identity:
+                    self._path.unlink()
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -72,7 +76,15 @@ def bind_unix(url: StoreUrl, *, is_default: bool) -> BoundUnixSocket:
     assert isinstance(url.endpoint, UnixEndpoint)
     path = url.endpoint.path
     mode, group = _permissions(url, is_default=is_default)
-    _make_way(path)
+    try:
+        with _locked(path):
+            _make_way(path)
+            return BoundUnixSocket(_listen(path, mode, group), path)
+    except OSError as error:
+        raise ListenError(f"cannot listen on {path}: {error.strerror}") from error
+
+
+def _listen(path: Path, mode: int, group: int | None) -> socket.socket:
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         listening.bind(str(path))
@@ -85,8 +97,43 @@ def bind_unix(url: StoreUrl, *, is_default: bool) -> BoundUnixSocket:
         if error.errno != errno.EADDRINUSE:
             with contextlib.suppress(OSError):
                 path.unlink()
-        raise ListenError(f"cannot listen on {path}: {error.strerror}") from error
-    return BoundUnixSocket(listening, path)
+        raise
+    return listening
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold `<path>.lock`, for as long as nobody else may touch the socket: at most seconds.
+
+    Raises: OSError.
+    """
+    lock = path.with_name(path.name + ".lock")
+    descriptor = _lock(lock)
+    try:
+        yield
+    finally:
+        # Whoever waits for this file sees that it has gone, and takes the next. One with something
+        # in it is not of our making.
+        with contextlib.suppress(OSError):
+            if os.fstat(descriptor).st_size == 0:
+                lock.unlink()
+        os.close(descriptor)
+
+
+def _lock(lock: Path) -> int:
+    while True:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(lock, flags, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            found = os.fstat(descriptor)
+            with contextlib.suppress(FileNotFoundError):
+                if _identity(lock) == (found.st_dev, found.st_ino):
+                    return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
 
 
 def _permissions(url: StoreUrl, *, is_default: bool) -> tuple[int, int | None]:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from eris.errors import StoreRefused
+from eris_fs import printable
 from kapla.cli.common import CommandError, connect, run, store_option
 
 __all__ = ["command"]
@@ -29,14 +30,23 @@ def command(as_json: bool, store_url: str | None) -> None:
 
     report = run(ask())
     if as_json:
-        click.echo(json.dumps(report))
+        click.echo(_json(report))
         return
     try:
         lines = _lines(report)
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError):
         raise CommandError("the store's report is none of a Kapla daemon; see --json", 3) from None
     for line in lines:
         click.echo(line)
+
+
+def _json(report: dict[str, Any]) -> str:
+    """JSON as others read it: numbers are finite, and nothing in it commands a terminal."""
+    try:
+        # Python escapes all that is not printable but DEL, which only a string can hold.
+        return json.dumps(report, allow_nan=False).replace("\x7f", "\\u007f")
+    except ValueError:
+        raise CommandError("the store's report has numbers that JSON does not know", 3) from None
 
 
 def _lines(report: dict[str, Any]) -> list[str]:
@@ -50,7 +60,7 @@ def _lines(report: dict[str, Any]) -> list[str]:
     lines.append(f"{'new blocks:':<20}{report['new_blocks']:>12,}  since the start")
     lines.append(f"{'uptime:':<20}{_duration(report['uptime_s']):>12}")
     for name, count in report["requests"].items():
-        lines.append(f"{name + ' requests:':<20}{count:>12,}")
+        lines.append(f"{printable(name) + ' requests:':<20}{count:>12,}")
     lines.append(f"{'connections:':<20}{report['connections']['now']:>12,}")
     return lines
 

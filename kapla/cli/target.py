@@ -101,6 +101,9 @@ class Target:
             # The old one is then at the temporary name, from where it is removed.
             if not _rename(temporary, self._path, _RENAME_EXCHANGE):
                 self._replace_stepwise(temporary)
+            # The new names too, before the old one goes; some file systems cannot, and it is done.
+            with contextlib.suppress(OSError):
+                _sync(self._path.parent, os.fsync)
             return
         if not _rename(temporary, self._path, _RENAME_NOREPLACE):
             # This file system knows plain renames only: looked at once more just before.
@@ -161,17 +164,25 @@ def _rename(source: Path, target: Path, flag: int) -> bool:
 
 def _flush(path: Path) -> None:
     """Write a file, or all of a tree's file system, to disk, before something else is given up."""
-    if path.is_symlink():
-        return
+    if not path.is_symlink():
+        _sync(path, _syncfs if path.is_dir() else os.fsync)
+
+
+def _sync(path: Path, sync: Callable[[int], None]) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        syncfs = getattr(ctypes.CDLL(None), "syncfs", None)
-        if path.is_dir() and syncfs is not None:
-            syncfs(descriptor)
-        else:
-            os.fsync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _syncfs(descriptor: int) -> None:
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None:
+        os.fsync(descriptor)
+    elif syncfs(descriptor) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def _remove(path: Path) -> None:
@@ -189,4 +200,6 @@ def _open_up(function: Callable[[str], object], path: str, _: object) -> None:
     if function is os.rmdir or function is os.unlink:
         function(path)
     else:
-        shutil.rmtree(path)
+        # Only if it can be entered now: else this would not end.
+        os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
+        shutil.rmtree(path, onerror=_open_up)

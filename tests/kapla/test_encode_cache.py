@@ -70,6 +70,41 @@ def test_a_damaged_file_is_begun_anew(tmp_path: Path, damage: bytes) -> None:
     cache.close()
 
 
+@pytest.mark.parametrize("use", ["recall", "remember", "close"])
+def test_a_file_damaged_in_its_middle_is_begun_anew_by_the_next_run(
+    tmp_path: Path, use: str
+) -> None:
+    path = tmp_path / "c"
+    cache = open_cache(path)
+    keys = [cache.content_key(b"%d" % number) for number in range(500)]
+    cache.remember([(key, known(1, 10)) for key in keys])
+    cache.close()
+    content = path.read_bytes()
+    # The first page, which says that it is a database and what is in it, stays.
+    path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+
+    cache = open_cache(path, max_bytes=1)
+    if use == "recall":
+        assert cache.recall(keys) == [None] * 500
+    elif use == "remember":
+        cache.remember([(keys[0], known(1))])
+    cache.close()
+    assert list(tmp_path.iterdir()) == []
+
+    again = open_cache(path)
+    again.remember([(keys[0], known(1))])
+    assert again.recall(keys[:1]) == [known(1)]
+    again.close()
+
+
+def test_a_file_that_is_only_busy_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "c"
+    cache = open_cache(path)
+    cache._give_up(sqlite3.OperationalError("database is locked"))
+    assert path.exists()
+    assert cache.recall([bytes(32)]) == [None]
+
+
 def test_an_altered_entry_is_not_believed(tmp_path: Path) -> None:
     path = tmp_path / "c"
     cache = open_cache(path)

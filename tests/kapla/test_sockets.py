@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import grp
 import os
 import socket
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -162,6 +164,120 @@ def test_the_longest_path_can_be_bound(directory: Path, bound: contextlib.ExitSt
     path = directory / ("x" * (107 - len(os.fsencode(directory)) - 1))
     bind(path, stack=bound)
     assert can_connect(path)
+
+
+def lock_of(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
+
+
+def test_nothing_but_the_socket_is_left(
+    directory: Path, path: Path, bound: contextlib.ExitStack
+) -> None:
+    listening = bind(path, stack=bound)
+    assert os.listdir(directory) == [path.name]
+    refusal(path)
+    assert os.listdir(directory) == [path.name]
+    listening.remove()
+    assert os.listdir(directory) == []
+
+
+def test_of_two_that_find_a_stale_socket_one_gives_way(
+    path: Path, bound: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    real = sockets_module._make_way
+    messages: list[str] = []
+    waiting = threading.Event()
+    second = threading.Thread(target=lambda: messages.append(refusal(path)))
+    real_flock = fcntl.flock
+
+    def flock(descriptor: int, operation: int) -> None:
+        if threading.current_thread() is second:
+            waiting.set()
+        real_flock(descriptor, operation)
+
+    def make_way(where: Path) -> None:
+        real(where)
+        if threading.current_thread() is not second:
+            # The first has seen the stale socket and is about to bind when the second comes.
+            second.start()
+            waiting.wait()
+            assert messages == []
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(sockets_module, "_make_way", make_way)
+    bind(path, stack=bound)
+    second.join()
+    assert "another daemon is answering" in messages[0]
+    assert can_connect(path)
+    assert not lock_of(path).exists()
+
+
+def test_a_lock_that_was_removed_meanwhile_is_no_lock(
+    path: Path, bound: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = fcntl.flock
+    taken: list[int] = []
+
+    def flock(descriptor: int, operation: int) -> None:
+        taken.append(descriptor)
+        if len(taken) == 1:
+            lock_of(path).unlink()  # whoever held it has let it go
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    bind(path, stack=bound)
+    assert len(taken) == 2
+
+
+def test_the_lock_is_for_the_owner_and_one_left_by_a_crash_does_not_matter(
+    path: Path, bound: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[int] = []
+    real = sockets_module._make_way
+
+    def make_way(where: Path) -> None:
+        modes.append(mode_of(lock_of(where)))
+        real(where)
+
+    monkeypatch.setattr(sockets_module, "_make_way", make_way)
+    bind(path, stack=bound).remove()
+    assert modes == [0o600]
+    lock_of(path).touch(0o600)
+    bind(path, stack=bound)
+    assert can_connect(path)
+    assert not lock_of(path).exists()
+
+
+def test_somebodys_file_of_the_locks_name_is_left_alone(
+    directory: Path, path: Path, bound: contextlib.ExitStack
+) -> None:
+    lock_of(path).write_text("precious")
+    bind(path, stack=bound).remove()
+    assert lock_of(path).read_text() == "precious"
+    lock_of(path).unlink()
+    lock_of(path).symlink_to("nowhere")
+    refusal(path)
+    assert not (directory / "nowhere").exists()
+
+
+def test_the_lock_is_held_while_removing(
+    path: Path, bound: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listening = bind(path, stack=bound)
+    real = sockets_module._identity
+    held: list[bool] = []
+
+    def identity(where: Path) -> tuple[int, int]:
+        if where == path:
+            held.append(lock_of(path).exists())
+        return real(where)
+
+    monkeypatch.setattr(sockets_module, "_identity", identity)
+    listening.remove()
+    assert held == [True]
+    assert not path.exists()
 
 
 # --- who may connect --------------------------------------------------------------------------

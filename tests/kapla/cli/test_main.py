@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
+import sys
+from typing import Any
 
 import pytest
 
@@ -16,7 +19,14 @@ from eris import (
 )
 from eris.errors import ErisError
 from eris_fs.errors import TreeError
-from kapla.cli.common import CommandError, Interrupted, read_capability
+from kapla.cli import stat as stat_module
+from kapla.cli.common import (
+    CommandError,
+    Interrupted,
+    read_capability,
+    standard_input,
+    standard_output,
+)
 from kapla.cli.main import EXIT_CODES, _line, exit_code, exit_code_help
 from kapla.cli.stat import _bytes, _duration, _lines
 from kapla.errors import ConfigError, InvalidUrl
@@ -98,6 +108,15 @@ def test_a_urn_is_read_as_it_stands() -> None:
     assert read_capability(f" {urn}\n") == read_capability(urn)
 
 
+def test_closed_standard_streams_are_an_error_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    monkeypatch.setattr(sys, "stdout", None)
+    for use in (standard_input, standard_output, lambda: read_capability("-")):
+        with pytest.raises(CommandError, match="is closed") as caught:
+            use()
+        assert exit_code(caught.value) == 7
+
+
 # --- stat -------------------------------------------------------------------------------------
 
 
@@ -129,3 +148,66 @@ def test_duration(seconds: float, text: str) -> None:
 def test_a_report_of_another_program_is_an_error_of_its_kind(report: dict[str, object]) -> None:
     with pytest.raises((AttributeError, KeyError, TypeError, ValueError)):
         _lines(report)
+
+
+REPORT: dict[str, Any] = {
+    "blocks": {"1024": 1},
+    "bytes": {"1024": 1024},
+    "database_bytes": 1,
+    "new_blocks": 1,
+    "uptime_s": 1,
+    "requests": {"get": 1},
+    "connections": {"now": 1},
+}
+
+
+def run_stat(monkeypatch: pytest.MonkeyPatch, report: dict[str, Any], *, as_json: bool) -> None:
+    def answer(asking: Any) -> dict[str, Any]:
+        asking.close()
+        return report
+
+    monkeypatch.setattr(stat_module, "run", answer)
+    callback = stat_module.command.callback
+    assert callback is not None
+    callback(as_json=as_json, store_url=None)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_hostile_report_does_not_command_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    report = REPORT | {"requests": {"\x1b]0;owned\x07\x7f\x9b\n": 1}}
+    run_stat(monkeypatch, report, as_json=as_json)
+    shown = capsys.readouterr().out
+    assert "owned" in shown
+    assert all(line.isprintable() for line in shown.split("\n"))
+    if as_json:
+        assert json.loads(shown) == report
+    else:
+        assert shown.count("\n") == len(_lines(REPORT))
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"uptime_s": float("inf")},
+        {"uptime_s": float("nan")},
+        {"uptime_s": "\x1b[2J"},
+        {"database_bytes": 10**400},
+        {"new_blocks": "\x1b[2J"},
+        {"blocks": {"\x1b[2J": 1}},
+        {"requests": {"get": "\x1b[2J"}},
+    ],
+)
+def test_a_report_of_nonsense_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, nonsense: dict[str, Any]
+) -> None:
+    with pytest.raises(CommandError, match="none of a Kapla daemon") as caught:
+        run_stat(monkeypatch, REPORT | nonsense, as_json=False)
+    assert exit_code(caught.value) == 3
+
+
+def test_no_json_that_others_cannot_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CommandError, match="JSON does not know") as caught:
+        run_stat(monkeypatch, REPORT | {"uptime_s": float("inf")}, as_json=True)
+    assert exit_code(caught.value) == 3

@@ -168,3 +168,142 @@ def test_mount_points_are_read_as_the_kernel_writes_them(
         Target(str(tmp_path / "out"), force=True)
     escaped = rb"/with\040space\134and\011more\012"
     assert target_module._unescape(escaped) == b"/with space\\and\tmore\n"
+
+
+# --- removing what was replaced ----------------------------------------------------------------
+
+
+@every_new
+def test_a_tree_that_may_not_be_written_is_replaced(
+    tmp_path: Path, system: None, new: Node
+) -> None:
+    out = tmp_path / "out"
+    lay_out({"a": {"b": {"c": {"file": File(b"old")}}, "file": File(b"old")}}, out)
+    # Not readable, not enterable, not writable: one inside the other.
+    (out / "a" / "b" / "c").chmod(0o500)
+    (out / "a" / "b").chmod(0)
+    (out / "a").chmod(0o400)
+    out.chmod(0o500)
+    place(out, new, force=True)
+    assert read_back(tmp_path) == {"out": new}
+
+
+def test_what_cannot_be_removed_is_told_and_no_failure(
+    tmp_path: Path,
+    system: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def remove(path: Path) -> None:
+        raise OSError(errno.EPERM, "not permitted", str(path))
+
+    monkeypatch.setattr(target_module, "_remove", remove)
+    lay_out(OLD["directory"], tmp_path / "out\x1b")
+    place(tmp_path / "out\x1b", NEW_TREE, force=True)
+    assert read_back(tmp_path / "out\x1b") == NEW_TREE
+    [remains] = [path for path in tmp_path.iterdir() if path.name != "out\x1b"]
+    assert read_back(remains) == OLD["directory"]
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.strip().isprintable()
+    assert remains.name.replace("\x1b", "\\x1b") in said
+
+
+def test_removing_that_fails_does_not_hide_the_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def remove(path: Path) -> None:
+        raise OSError(errno.EPERM, "not permitted", str(path))
+
+    monkeypatch.setattr(target_module, "_remove", remove)
+    with (
+        pytest.raises(ZeroDivisionError),
+        Target(str(tmp_path / "out"), force=False).prepare() as path,
+    ):
+        path.write_bytes(b"new")
+        raise ZeroDivisionError
+
+
+def test_a_directory_that_stays_closed_is_an_error_and_no_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def closed(path: str, *rest: int, **more: int) -> int:
+        if os.path.basename(path) == "closed":
+            raise PermissionError(errno.EACCES, "no", path)
+        return real(path, *rest, **more)
+
+    (tmp_path / "out" / "closed").mkdir(parents=True)
+    monkeypatch.setattr(os, "open", closed)
+    with pytest.raises(PermissionError):
+        target_module._remove(tmp_path / "out")
+
+
+# --- power cuts ---------------------------------------------------------------------------------
+
+
+@every_old
+@every_new
+def test_the_new_is_on_disk_before_the_old_goes(
+    tmp_path: Path, system: None, monkeypatch: pytest.MonkeyPatch, old: Node, new: Node
+) -> None:
+    out = tmp_path / "out"
+    lay_out(old, out)
+    before = out.lstat().st_ino
+    flushed: list[tuple[str, bool]] = []
+
+    def note(name: str) -> None:
+        real = getattr(target_module, name)
+
+        def noting(path: Path, *rest: object) -> None:
+            # Whether the old one still has its name.
+            flushed.append((path.name, out.lstat().st_ino == before))
+            real(path, *rest)
+
+        monkeypatch.setattr(target_module, name, noting)
+
+    note("_sync")
+    note("_remove")
+    place(out, new, force=True)
+    (first, old_stands), (second, replaced), (third, _) = flushed
+    assert first == third
+    assert first.endswith(".kapla")
+    assert old_stands
+    assert (second, replaced) == (tmp_path.name, False)
+
+
+def test_a_file_is_flushed_by_itself_and_a_tree_with_its_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda _: calls.append("fsync"))
+    monkeypatch.setattr(target_module, "_syncfs", lambda _: calls.append("syncfs"))
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "link").symlink_to("file")
+    for name in ("file", "link", "."):
+        target_module._flush(tmp_path / name)
+    assert calls == ["fsync", "syncfs"]
+
+
+def test_a_new_target_is_not_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(target_module, "_sync", None)
+    place(tmp_path / "a", NEW_FILE, force=True)
+    place(tmp_path / "b", NEW_TREE, force=False)
+    assert read_back(tmp_path) == {"a": NEW_FILE, "b": NEW_TREE}
+
+
+def test_a_disk_that_fails_while_flushing_leaves_the_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing:
+        @staticmethod
+        def syncfs(_: int) -> int:
+            ctypes.set_errno(errno.EIO)
+            return -1
+
+    lay_out(OLD["directory"], tmp_path / "out")
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: Failing)
+    with pytest.raises(OSError, match="Input/output error"):
+        place(tmp_path / "out", NEW_TREE, force=True)
+    assert read_back(tmp_path) == {"out": OLD["directory"]}
