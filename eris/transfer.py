@@ -44,8 +44,12 @@ __all__ = [
     "stream_content",
 ]
 
-DEFAULT_WINDOW: Final = 64
-"""Requests in flight. At 32 KiB blocks this is 2 MiB, enough for 100 ms at 160 Mbit/s."""
+DEFAULT_WINDOW: Final = 128
+"""Requests in flight, and at least half as many. At 32 KiB blocks that half is 2 MiB, enough for
+100 ms at 160 Mbit/s."""
+
+# Bytes of puts in flight.
+_PUT_BUFFER: Final = 4 * 1024 * 1024
 
 # How much is read and encrypted in one step: some milliseconds of work, and far more than a thread
 # switch costs.
@@ -104,8 +108,7 @@ async def put_content(
         finally:
             # The step works on the source and the encoder: it must not outlive this call.
             step.cancel()
-            await asyncio.wait([step])
-            _look_at(step)
+            await _settle(step, on_cancel=step.cancel)
         await puts.add(blocks)
         await puts.add(encoder.finish())
     return encoder.read_capability
@@ -274,28 +277,49 @@ async def _in_thread(function: Callable[[_Argument], _Result], argument: _Argume
     try:
         return await asyncio.shield(call)
     except asyncio.CancelledError:
-        await asyncio.wait([call])
+        await _settle(call)
         raise
 
 
-class PutWindow:
-    """Puts in flight; leaving the context waits for all, or withdraws them after an error."""
+async def _settle(
+    future: asyncio.Future[Any], *, on_cancel: Callable[[], object] = lambda: None
+) -> None:
+    """Wait until a future has ended, however often the wait is cancelled."""
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError:
+            on_cancel()
+    _look_at(future)
 
-    def __init__(self, store: BlockWriter, window: int) -> None:
+
+class PutWindow:
+    """Puts in flight; leaving the context waits for all, or withdraws them after an error.
+
+    At most `window` of them, and at most `buffer` bytes.
+    """
+
+    def __init__(self, store: BlockWriter, window: int, buffer: int = _PUT_BUFFER) -> None:
         _check_window(window)
         self._store = store
         self._window = window
+        self._buffer = buffer
         self._in_flight: deque[asyncio.Future[None]] = deque()
+        self._sizes: deque[int] = deque()
+        self._size = 0
 
     async def add(self, blocks: Iterable[EncodedBlock]) -> None:
         """Send blocks, waiting for room; one caller at a time."""
         in_flight, put = self._in_flight, self._store.put
         for reference, block in blocks:
-            if len(in_flight) >= self._window:
+            while len(in_flight) >= self._window or self._size >= self._buffer:
                 await in_flight[0]
                 in_flight.popleft()
+                self._size -= self._sizes.popleft()
             awaitable: Awaitable[None] = put(reference, block)
             in_flight.append(asyncio.ensure_future(awaitable))
+            self._sizes.append(len(block))
+            self._size += len(block)
 
     async def __aenter__(self) -> Self:
         return self

@@ -32,7 +32,7 @@ from eris_fs.model import (
 )
 from eris_fs.restore import Restorer, remove_tree
 from eris_fs.scan import OpenFile, TreeSize, measure_tree, scan_tree
-from eris_fs.tree import Progress, get_tree, load_tree, put_manifest, put_tree
+from eris_fs.tree import Progress, get_tree, load_tree, put_manifest, put_tree, read_tree
 
 __all__ = [
     "MAGIC",
@@ -67,6 +67,7 @@ __all__ = [
     "printable",
     "put_manifest",
     "put_tree",
+    "read_tree",
     "remove_tree",
     "scan_tree",
     "show_path",

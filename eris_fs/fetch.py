@@ -22,11 +22,13 @@ from eris_fs.model import Path, show_path
 
 __all__ = ["DEFAULT_BUFFER", "DEFAULT_WINDOW", "FilePiece", "fetch_files"]
 
-DEFAULT_WINDOW: Final = 256
-"""Requests in flight: files of one 1 KiB block, the most common ones, need many."""
+DEFAULT_WINDOW: Final = 2048
+"""Requests in flight: files of one 1 KiB block, the most common ones, need many. This is 100 ms at
+160 Mbit/s of them."""
 
 DEFAULT_BUFFER: Final = 8 * 1024 * 1024
-"""Bytes that may wait, or be asked for, ahead of their turn: a window full of 32 KiB blocks."""
+"""Bytes that may be asked for at a time, and that may wait ahead of their turn: few requests for
+blocks of 32 KiB reach it."""
 
 
 class FilePiece(NamedTuple):
@@ -139,7 +141,7 @@ class _Fetcher:
 
     def _fill(self) -> None:
         """Ask for more once half the window is free: asking in runs is cheaper than one by one."""
-        if len(self._in_flight) > self._window // 2:
+        if len(self._in_flight) > self._window // 2 or self._asked > self._buffer // 2:
             return
         for file in self._active:
             # A file of one block was asked for whole when it was opened.
@@ -159,10 +161,10 @@ class _Fetcher:
         return not self._active or self._asked + self._waiting < self._buffer
 
     def _ask(self, file: _File) -> None:
-        room = self._window - len(self._in_flight)
-        if file is not self._active[0]:
-            ahead = self._buffer - self._asked - self._waiting
-            room = min(room, -(-ahead // file.block_size))
+        # What waits for its turn must not keep the file whose turn it is from asking.
+        waiting = 0 if file is self._active[0] else self._waiting
+        space = self._buffer - self._asked - waiting
+        room = min(self._window - len(self._in_flight), -(-space // file.block_size))
         block_size = file.decoder.block_size
         for reference in file.decoder.wanted(room) if room > 0 else ():
             awaitable = self._store.get(reference, block_size)

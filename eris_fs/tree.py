@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -29,7 +29,15 @@ from eris_fs.restore import Restorer
 from eris_fs.scan import OpenFile
 from eris_fs.threads import OneBehind, in_thread, settle
 
-__all__ = ["DEFAULT_CONCURRENCY", "Progress", "get_tree", "load_tree", "put_manifest", "put_tree"]
+__all__ = [
+    "DEFAULT_CONCURRENCY",
+    "Progress",
+    "get_tree",
+    "load_tree",
+    "put_manifest",
+    "put_tree",
+    "read_tree",
+]
 
 DEFAULT_CONCURRENCY: Final = 2
 """Batches being encoded at once. The cipher holds Python's lock half of the time: a third thread
@@ -96,7 +104,7 @@ async def put_manifest(
         _in_threads(format_manifest(tree, limits)),
         block_size=block_size,
         convergence_secret=convergence_secret,
-        window=window,
+        window=min(window, _LARGE_WINDOW),
     )
 
 
@@ -112,11 +120,22 @@ async def load_tree(
     Raises: InvalidManifest, also for content that is no tree; BlockNotFound, ContentError,
     StoreError.
     """
+    window = min(window, _LARGE_WINDOW)
+    async with aclosing(stream_content(store, capability, window=window)) as pieces:
+        return await read_tree(pieces, limits=limits)
+
+
+async def read_tree(
+    pieces: AsyncIterable[bytes], *, limits: Limits = DEFAULT_LIMITS
+) -> dict[Path, Entry]:
+    """Read the index of a tree from its bytes, as they come.
+
+    Raises: InvalidManifest; whatever the iteration raises.
+    """
     tree: dict[Path, Entry] = {}
     reader = ManifestReader(limits)
-    async with aclosing(stream_content(store, capability, window=window)) as pieces:
-        async for piece in pieces:
-            tree.update(reader.feed(piece))
+    async for piece in pieces:
+        tree.update(reader.feed(piece))
     await in_thread(reader.finish)
     return tree
 

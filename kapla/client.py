@@ -37,7 +37,8 @@ __all__ = ["RemoteStore", "StoreList", "default_store_urls", "open_store"]
 
 _log = logging.getLogger(__name__)
 
-DEFAULT_WINDOW: Final = 64
+DEFAULT_WINDOW: Final = 4096
+"""Requests in flight at most: a bound for memory. What the link can use is found out."""
 DEFAULT_TIMEOUT_S: Final = 60.0
 _CONNECT_TIMEOUT_S: Final = 10.0
 _TRY_AGAIN_S: Final = 30.0

@@ -177,12 +177,18 @@ class Progress(Protocol):
     def reach(self, files: int, byte_count: int) -> None:
         """So many files and bytes are done in all."""
 
+    def expect(self, byte_count: int) -> None:
+        """So many bytes it will be in all."""
+
 
 class _Silent:
     def advance(self, byte_count: int) -> None:
         pass
 
     def reach(self, files: int, byte_count: int) -> None:
+        pass
+
+    def expect(self, byte_count: int) -> None:
         pass
 
 
@@ -228,6 +234,9 @@ def progress(text: str, total: int | None = None) -> Iterator[Progress]:
 
             def reach(self, files: int, byte_count: int) -> None:
                 bars.update(task, completed=byte_count, description=f"{text}, {files:,} files")
+
+            def expect(self, byte_count: int) -> None:
+                bars.update(task, total=byte_count)
 
         yield Shown()
 

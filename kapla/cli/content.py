@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable
+from contextlib import aclosing
+
 import eris_fs
 from eris.capability import ReadCapability
-from eris.transfer import read_content
+from eris.transfer import read_content, stream_content
 from kapla.cli.common import CommandError, Store
 
-__all__ = ["load_tree", "names_tree", "require_tree"]
+__all__ = ["load_tree", "names_tree", "read_tree", "require_tree"]
 
 _HEAD = 16
 
@@ -22,8 +25,14 @@ async def load_tree(store: Store, capability: ReadCapability) -> eris_fs.Tree:
 
     Raises: CommandError, which names the way out for content that only looks like one.
     """
+    async with aclosing(stream_content(store, capability)) as pieces:
+        return await read_tree(pieces)
+
+
+async def read_tree(pieces: AsyncIterable[bytes]) -> eris_fs.Tree:
+    """The same, from the bytes of the index."""
     try:
-        return await eris_fs.load_tree(store, capability)
+        return await eris_fs.read_tree(pieces)
     except eris_fs.InvalidManifest as error:
         raise CommandError(
             f"this looks like a tree, but {error}; --raw decodes it as a file", 5

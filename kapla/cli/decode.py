@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from contextlib import aclosing
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import click
 
@@ -24,7 +25,7 @@ from kapla.cli.common import (
     store_option,
     urn_argument,
 )
-from kapla.cli.content import load_tree, names_tree
+from kapla.cli.content import read_tree
 from kapla.cli.target import Target
 from kapla.config import parse_size
 
@@ -75,29 +76,90 @@ async def _decode(
     limit: int | None,
     store_url: str | None,
 ) -> None:
-    async with connect(store_url) as store:
-        if not raw and await names_tree(store, capability):
+    async with connect(store_url) as store, _Reading(store, capability) as reading:
+        if not raw and eris_fs.looks_like_tree(await reading.head()):
             if target is None:
                 raise CommandError("this is a tree, which cannot go to standard output", 2)
-            tree = await load_tree(store, capability)
+            tree = await read_tree(reading.pieces(None))
             with target.prepare() as path, progress(f"Decoding {out}") as shown:
                 await eris_fs.get_tree(store, tree, path, max_size=limit, progress=shown.reach)
             return
-        length = await content_length(store, capability)
-        if limit is not None and length > limit:
-            raise CommandError(
-                f"the content has {length:,} bytes, and {limit:,} are free or allowed: see"
-                " --max-size",
-                7,
-            )
-        with progress(f"Decoding {out}", length) as shown:
+        with progress(f"Decoding {out}") as shown:
+            reading.when_length_is_known(shown.expect)
             if target is None:
+                if limit is not None:
+                    # What has gone to standard output cannot be taken back.
+                    await reading.length
                 output = standard_output()
-                await _write(store, capability, output, shown)
+                await _write(reading.pieces(limit), output, shown)
                 output.flush()
                 return
             with target.prepare() as path, _create(path) as file:
-                await _write(store, capability, file, shown)
+                await _write(reading.pieces(limit), file, shown)
+
+
+class _Reading:
+    """A content on its way: its first bytes, its length, all of it.
+
+    Each look at a store costs a round trip for every level of the content. So it is read but once,
+    whatever it turns out to be, and its length is looked for meanwhile.
+    """
+
+    def __init__(self, store: Store, capability: ReadCapability) -> None:
+        self._stream = stream_content(store, capability)
+        self._head: bytes | None = None
+        self.length = asyncio.ensure_future(content_length(store, capability))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.length.cancel()
+        await asyncio.wait([self.length])
+        if not self.length.cancelled():
+            self.length.exception()  # looked at, or asyncio complains that nobody did
+        await self._stream.aclose()
+
+    async def head(self) -> bytes:
+        """The first piece; nothing of an empty content."""
+        if self._head is None:
+            self._head = await anext(self._stream, b"")
+        return self._head
+
+    def when_length_is_known(self, use: Callable[[int], None]) -> None:
+        """Have the length told once it is known, if ever."""
+
+        def tell(length: asyncio.Future[int]) -> None:
+            if not length.cancelled() and length.exception() is None:
+                use(length.result())
+
+        self.length.add_done_callback(tell)
+
+    async def pieces(self, limit: int | None) -> AsyncIterator[bytes]:
+        """All pieces, the first one too; to be read once.
+
+        Raises: CommandError for a content of more than `limit` bytes: as soon as its length is
+        known, and at the latest before more than that have been given out.
+        """
+        byte_count = 0
+        piece = await self.head()
+        while piece:
+            byte_count += len(piece)
+            if self.length.done():
+                # Which ends here, too, if the right edge of the content is missing.
+                _check_size(self.length.result(), limit)
+            if limit is not None and byte_count > limit:
+                _check_size(await self.length, limit)
+            yield piece
+            piece = await anext(self._stream, b"")
+
+
+def _check_size(length: int, limit: int | None) -> None:
+    if limit is not None and length > limit:
+        raise CommandError(
+            f"the content has {length:,} bytes, and {limit:,} are free or allowed: see --max-size",
+            7,
+        )
 
 
 def _create(path: Path) -> BinaryIO:
@@ -105,8 +167,7 @@ def _create(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "wb", buffering=_WRITE_SIZE)
 
 
-async def _write(store: Store, capability: ReadCapability, file: BinaryIO, shown: Progress) -> None:
-    async with aclosing(stream_content(store, capability)) as pieces:
-        async for piece in pieces:
-            file.write(piece)
-            shown.advance(len(piece))
+async def _write(pieces: AsyncIterable[bytes], file: BinaryIO, shown: Progress) -> None:
+    async for piece in pieces:
+        file.write(piece)
+        shown.advance(len(piece))

@@ -24,6 +24,7 @@ from kapla.coap.frame import (
     format_message,
     parse_body,
 )
+from kapla.coap.pace import Pace
 
 __all__ = ["Requester"]
 
@@ -38,10 +39,14 @@ class _Pending(NamedTuple):
     reference: bytes
     size: int
     """The size of the block that is wanted; 0 for other requests."""
+    weight: int
+    """Bytes on the wire: those of the request, and of the block that is wanted."""
 
 
 class Requester(asyncio.Protocol):
     """One connection to a store. `window` requests at most are on the wire; more wait here.
+
+    How many it is depends on their bytes, and on the link: see `Pace`.
 
     `timeout_s`: how long it may stay silent while an answer is owed.
     """
@@ -55,6 +60,10 @@ class Requester(asyncio.Protocol):
         self._connection = Connection()
         self._transport: asyncio.Transport | None = None
         self._tokens = itertools.count()
+        self._pace = Pace()
+        # The request whose round trip is measured, and when it was sent.
+        self._timed = b""
+        self._timed_at = 0.0
         self._pending: dict[bytes, _Pending] = {}
         self._queue: deque[tuple[int, bytes, _Pending]] = deque()
         self._output: list[bytes] = []
@@ -71,8 +80,8 @@ class Requester(asyncio.Protocol):
         if not self.usable:
             future.set_exception(StoreUnavailable(f"the connection to {self._name} is lost"))
             return future
-        pending = _Pending(future, reference, size)
-        if len(self._pending) < self._window and self._writable and not self._queue:
+        pending = _Pending(future, reference, size, size + len(body))
+        if not self._queue and self._may_send():
             self._send(code, body, pending)
         else:
             self._queue.append((code, body, pending))
@@ -100,6 +109,9 @@ class Requester(asyncio.Protocol):
         """Give every answer to whoever waits for it."""
         for frame in self._connection.receive(data):
             self._take(frame)
+        if self._timed and self._timed not in self._pending:
+            self._pace.learn(self._heard - self._timed_at)
+            self._timed = b""
         if self._connection.has_output and self._transport is not None:
             output = self._connection.take_output()
             self._transport.write(output)
@@ -138,12 +150,18 @@ class Requester(asyncio.Protocol):
 
     # requests
 
+    def _may_send(self) -> bool:
+        return len(self._pending) < self._window and self._writable and self._pace.has_room
+
     def _send(self, code: int, body: bytes, pending: _Pending) -> None:
         if not self._pending:
             # Silence counts from when an answer is owed.
             self._heard = self._loop.time()
         token = next(self._tokens).to_bytes(4, "big")
         self._pending[token] = pending
+        self._pace.under_way += pending.weight
+        if not self._timed:
+            self._timed, self._timed_at = token, self._loop.time()
         self._output.append(format_header(code, 4, len(body)))
         self._output.append(token)
         self._output.append(body)
@@ -153,7 +171,7 @@ class Requester(asyncio.Protocol):
             self._loop.call_soon(self._flush)
 
     def _send_queued(self) -> None:
-        while self._queue and self._writable and len(self._pending) < self._window:
+        while self._queue and self._may_send():
             code, body, pending = self._queue.popleft()
             if not pending.future.done():  # cancelled while it waited
                 self._send(code, body, pending)
@@ -174,6 +192,7 @@ class Requester(asyncio.Protocol):
         pending = self._pending.pop(token, None)
         if pending is None:
             return
+        self._pace.under_way -= pending.weight
         # Only an answer counts as a sign of life: anybody can send empty messages for ever.
         self._heard = self._loop.time()
         if pending.future.done():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import random
@@ -37,6 +38,7 @@ from eris import (
     read_content,
     stream_content,
 )
+from eris.transfer import DEFAULT_WINDOW
 from tests.eris.helpers import (
     all_checked,
     encode_node,
@@ -560,6 +562,48 @@ def test_cancellation_leaves_no_thread_in_the_file(nth: int) -> None:
     run_clean(main(), debug=True)
 
 
+@pytest.mark.parametrize("nth", [1, 2, 5])
+def test_cancelling_again_leaves_no_thread_in_the_file_either(nth: int) -> None:
+    async def main() -> None:
+        file = SlowFile(nth)
+        inside_at_end = []
+        task = asyncio.create_task(put_content(MemoryStore(), file.as_source()))
+        task.add_done_callback(lambda _: inside_at_end.append(file.inside))
+        await asyncio.to_thread(file.reached.wait)
+        for _ in range(3):
+            task.cancel()
+            await turn_the_loop()
+        assert not task.done()
+        file.release.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert inside_at_end == [0]
+
+    run_clean(main(), debug=True)
+
+
+def test_a_source_that_holds_out_against_one_cancellation_ends_with_the_next() -> None:
+    async def main() -> None:
+        reached = asyncio.Event()
+
+        async def source() -> AsyncIterator[bytes]:
+            yield make_content(10 * MIB)
+            reached.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            await asyncio.Event().wait()
+
+        task = asyncio.create_task(put_content(MemoryStore(), source()))
+        await reached.wait()
+        while not task.done():
+            task.cancel()
+            await turn_the_loop()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run_clean(main(), debug=True)
+
+
 def test_a_failing_store_leaves_no_thread_in_the_file() -> None:
     async def main() -> None:
         file = SlowFile(2)
@@ -672,7 +716,7 @@ def test_closing_early_withdraws_all_requests(pieces: int) -> None:
         assert CONTENT.startswith(content)
         await turn_the_loop()
         assert store.active == 0
-        assert len(store.gets) < pieces + pieces // 8 + 64 + 10
+        assert len(store.gets) < pieces + pieces // 8 + DEFAULT_WINDOW * 9 // 8 + 10
         async with aclosing(check_content(store, CAPABILITY)) as checks:
             for _ in range(pieces):
                 await anext(checks)

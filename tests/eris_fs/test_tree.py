@@ -25,6 +25,7 @@ from eris import (
     get_content,
     put_content,
 )
+from eris.transfer import DEFAULT_WINDOW as LARGE_WINDOW
 from eris_fs import (
     EmptyDirectory,
     FileChanged,
@@ -42,6 +43,7 @@ from eris_fs import (
     put_manifest,
     put_tree,
 )
+from eris_fs.fetch import DEFAULT_WINDOW as FETCH_WINDOW
 from tests.eris_fs.stores import BackwardStore, HookedStore, SilentStore
 from tests.eris_fs.trees import (
     File,
@@ -122,7 +124,7 @@ def test_round_trip_of_all_kinds(tmp_path: Path, backward: bool) -> None:
     assert read_back(tmp_path / "target") == EXAMPLE
     if backward:
         # The window of the batches, and that of the large file.
-        assert 64 < most <= 256 + 64
+        assert 64 < most <= FETCH_WINDOW + LARGE_WINDOW
 
 
 def test_round_trip_in_the_smallest_window(tmp_path: Path) -> None:

@@ -29,6 +29,9 @@ class Shown:
     def advance(self, byte_count: int) -> None:
         self.bytes += byte_count
 
+    def expect(self, byte_count: int) -> None:
+        raise AssertionError
+
     def reach(self, files: int, byte_count: int) -> None:
         self.bytes = byte_count
 
