@@ -31,13 +31,17 @@ _log = logging.getLogger(__name__)
 # How a GET ends that says it expects 1 KiB.
 _SMALL_HINT: Final = encode_uint(BlockSize.SMALL)
 
-# Requests one peer may have outstanding: twice a client's usual window.
-_MAX_OUTSTANDING: Final = 128
+# Requests one peer may have outstanding, however many peers there are, and those that all share
+# while there are few: a commit for many blocks costs hardly more than one for a few.
+_OUTSTANDING: Final = 128
+_SHARED_OUTSTANDING: Final = 1024
 # Answers not yet taken by the peer, in bytes, before no more are prepared.
 _WRITE_BUFFER: Final = 512 * 1024
-# What they may weigh together, in KiB of memory: 32 blocks of 32 KiB. A GET weighs what its Size1
-# says it will bring, as long as the peer's hints are true.
-_MAX_WEIGHT: Final = 1024
+# What they may weigh together, in KiB of memory: 32 blocks of 32 KiB, or a share of 8 MiB. A GET
+# weighs what its Size1 says it will bring, as long as the peer's hints are true.
+_WEIGHT: Final = 1024
+_SHARED_WEIGHT: Final = 8192
+_PART: Final = 512
 _LARGE_WEIGHT: Final = 32
 # What a request of the aiocoap lane takes besides its bytes, and how much its bytes multiply there.
 _SLOW_WEIGHT: Final = 4
@@ -225,10 +229,15 @@ class PeerConnection(asyncio.Protocol):
         put_tokens: list[bytes] = []
         waiting = self._waiting
         whole = self._connection.takes_whole_blocks
-        room = _MAX_OUTSTANDING - self._outstanding if self._writable else 0
+        peers = max(1, self._access.statistics.connections)
+        most_weight = max(_WEIGHT, _SHARED_WEIGHT // peers)
+        most_outstanding = max(_OUTSTANDING, _SHARED_OUTSTANDING // peers)
+        room = most_outstanding - self._outstanding if self._writable else 0
         get_weight = put_weight = taken = 0
         light = self._hints_are_true
-        while waiting and room > 0 and self._weight + get_weight + put_weight < _MAX_WEIGHT:
+        # In parts that the store can begin with before all is there.
+        most_weight = min(most_weight - self._weight, _PART)
+        while waiting and room > 0 and get_weight + put_weight < most_weight:
             frame = waiting.popleft()
             code, token, buffer, start, stop = frame
             room -= 1

@@ -107,8 +107,9 @@ class Requester(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Give every answer to whoever waits for it."""
+        now = self._loop.time()
         for frame in self._connection.receive(data):
-            self._take(frame)
+            self._take(frame, now)
         if self._timed and self._timed not in self._pending:
             self._pace.learn(self._heard - self._timed_at)
             self._timed = b""
@@ -183,7 +184,7 @@ class Requester(asyncio.Protocol):
             self._transport.write(b"".join(self._output))
         self._output.clear()
 
-    def _take(self, frame: Frame) -> None:
+    def _take(self, frame: Frame, now: float) -> None:
         code, token, buffer, start, stop = frame
         if is_request(code):
             # Some servers ask their clients for blocks; this one has none to give.
@@ -194,10 +195,13 @@ class Requester(asyncio.Protocol):
             return
         self._pace.under_way -= pending.weight
         # Only an answer counts as a sign of life: anybody can send empty messages for ever.
-        self._heard = self._loop.time()
+        self._heard = now
         if pending.future.done():
             return
-        # A block without options in front is what nearly every answer is.
+        # What nearly every answer is: that a block is kept, or a block without options in front.
+        if code == Code.CREATED and start == stop and not pending.size:
+            pending.future.set_result(None)
+            return
         if code == Code.CONTENT and pending.size == stop - start - 1 and buffer[start] == 0xFF:
             pending.future.set_result(buffer[start + 1 : stop])
             return

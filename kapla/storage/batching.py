@@ -1,6 +1,7 @@
 """Group commit and batched reads: the asynchronous front of the synchronous store.
 
-A writer thread commits everything that arrived since its last commit in one transaction, and only
+A hasher thread computes the references of large blocks, whose hash runs beside other threads; a
+writer thread commits everything that arrived since its last commit in one transaction, and only
 then are those PUTs answered; a reader thread answers all waiting GETs with one query. Work arrives
 as lists with a callback, and results come back to the event loop once a round, so that the cost of
 threads and wake-ups is paid by the batch and not by the block.
@@ -16,12 +17,12 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Final, Generic, TypeVar
+from collections.abc import Callable, Sequence, Sized
+from typing import Any, Final, Generic, TypeVar
 
 from eris.crypto import reference_of
 from eris.errors import ErisError, StoreFull, StoreUnavailable
-from eris.model import Reference
+from eris.model import BlockSize, Reference
 from kapla.storage.database import SqliteSettings, open_database, opening
 from kapla.storage.sqlite import PutResult, SqliteReader, SqliteWriter
 
@@ -29,8 +30,12 @@ __all__ = ["BatchedStorage", "FindDone", "GetDone", "PutDone"]
 
 _log = logging.getLogger(__name__)
 
-# A round takes at most this many requests: 16 MiB of the largest blocks.
-_ROUND: Final = 512
+# A round ends when this much has been gathered, or little more: a commit of 2 MiB, or of 512 small
+# blocks; a query for 64 blocks. More would save nothing, and would leave peers waiting for all of
+# it, with nothing under way meanwhile.
+_COMMIT: Final = 2 * 1024 * 1024
+_LEAST_WEIGHT: Final = 4096
+_QUERY: Final = 64
 
 GetDone = Callable[[Sequence[bytes | None] | ErisError], None]
 """Called on the event loop with the blocks asked for, None for each that is not there."""
@@ -41,22 +46,23 @@ PutDone = Callable[[Sequence[ErisError | None] | ErisError | None], None]
 FindDone = Callable[[Sequence[bool] | ErisError], None]
 """Called on the event loop with whether each of the blocks is there."""
 
-_Request = TypeVar("_Request")
+_Requests = TypeVar("_Requests", bound=Sized)
 _Done = Callable[[object], None]
 
 
-class _Worker(Generic[_Request]):
+class _Worker(Generic[_Requests]):
     """A thread that gathers what has arrived, works on it at once, and reports back."""
 
     def __init__(
         self,
         name: str,
-        work: Callable[[list[Sequence[_Request]]], list[object]],
+        round_size: int,
+        work: Callable[[list[_Requests]], list[object]],
         prepare: Callable[[], None],
         finish: Callable[[], None],
     ) -> None:
-        self._queue: queue.SimpleQueue[tuple[Sequence[_Request], _Done] | None]
-        self._queue = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[_Requests, _Done] | None] = queue.SimpleQueue()
+        self._round_size = round_size
         self._work, self._prepare, self._finish = work, prepare, finish
         self._last_failure = ""
         self._loop = asyncio.get_running_loop()
@@ -68,7 +74,7 @@ class _Worker(Generic[_Request]):
         self._thread.start()
         await self._ready
 
-    def submit(self, requests: Sequence[_Request], done: _Done) -> None:
+    def submit(self, requests: _Requests, done: _Done) -> None:
         self._queue.put((requests, done))
 
     async def stop(self) -> None:
@@ -94,12 +100,12 @@ class _Worker(Generic[_Request]):
 
     def _round(self) -> bool:
         item = self._queue.get()
-        batch: list[tuple[Sequence[_Request], _Done]] = []
+        batch: list[tuple[_Requests, _Done]] = []
         count = 0
         while item is not None:
             batch.append(item)
             count += len(item[0])
-            if count >= _ROUND:
+            if count >= self._round_size:
                 break
             try:
                 item = self._queue.get_nowait()
@@ -111,7 +117,7 @@ class _Worker(Generic[_Request]):
             self._loop.call_soon_threadsafe(self._deliver, dones, results)
         return item is not None
 
-    def _results(self, batch: list[Sequence[_Request]]) -> list[object]:
+    def _results(self, batch: list[_Requests]) -> list[object]:
         try:
             return self._work(batch)
         except ErisError as error:
@@ -136,14 +142,58 @@ class _Worker(Generic[_Request]):
                 _log.exception("An answer could not be delivered")
 
 
+class _Puts:
+    """Blocks that want to be kept, and their references once they are known."""
+
+    __slots__ = ("blocks", "references")
+
+    def __init__(self, blocks: Sequence[bytes]) -> None:
+        self.blocks = blocks
+        self.references: list[Reference] = []
+
+    def __len__(self) -> int:
+        """What they weigh in a commit, in bytes."""
+        return sum(max(_LEAST_WEIGHT, len(block)) for block in self.blocks)
+
+    def hash(self) -> None:
+        self.references = list(map(reference_of, self.blocks))
+
+
+class _Hasher:
+    """A thread that computes references ahead of the writer.
+
+    The hash of a large block lets other threads run; that of a small one does not, and would only
+    add a change of threads: the writer computes those.
+    """
+
+    def __init__(self, then: Callable[[_Puts, _Done], None]) -> None:
+        self._queue: queue.SimpleQueue[tuple[_Puts, _Done] | None] = queue.SimpleQueue()
+        self._then = then
+        self._thread = threading.Thread(target=self._run, name="kapla-hasher", daemon=True)
+        self._thread.start()
+
+    def submit(self, puts: _Puts, done: _Done) -> None:
+        self._queue.put((puts, done))
+
+    async def stop(self) -> None:
+        """Hand on everything handed in before, then end the thread."""
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        while item := self._queue.get():
+            item[0].hash()
+            self._then(*item)
+
+
 class BatchedStorage:
-    """The block store of a daemon: used from one event loop, working in two threads."""
+    """The block store of a daemon: used from one event loop, working in four threads."""
 
     def __init__(self, settings: SqliteSettings) -> None:
         self.new_blocks = 0
         """How many blocks were new since the start."""
         self._settings = settings
-        self._started: list[_Worker[bytes] | _Worker[Reference]] = []
+        self._started: list[_Worker[Any] | _Hasher] = []
         self._reader: SqliteReader | None = None
         self._finder: SqliteReader | None = None
         self._writer: SqliteWriter | None = None
@@ -154,19 +204,21 @@ class BatchedStorage:
         Raises: StorageError.
         """
         self._database = await asyncio.to_thread(open_database, self._settings)
-        self._writing: _Worker[bytes] = _Worker(
-            "kapla-writer", self._put_round, self._open_writer, self._close_writer
+        self._writing: _Worker[_Puts] = _Worker(
+            "kapla-writer", _COMMIT, self._put_round, self._open_writer, self._close_writer
         )
-        self._reading: _Worker[Reference] = _Worker(
-            "kapla-reader", self._get_round, self._open_reader, self._close_reader
+        self._reading: _Worker[Sequence[Reference]] = _Worker(
+            "kapla-reader", _QUERY, self._get_round, self._open_reader, self._close_reader
         )
         # Apart from the reader: a question about a thousand blocks must not delay one for a block.
-        self._finding: _Worker[Reference] = _Worker(
-            "kapla-finder", self._find_round, self._open_finder, self._close_finder
+        self._finding: _Worker[Sequence[Reference]] = _Worker(
+            "kapla-finder", _QUERY, self._find_round, self._open_finder, self._close_finder
         )
         for worker in (self._writing, self._reading, self._finding):
             await worker.start()
             self._started.append(worker)
+        self._hashing = _Hasher(self._writing.submit)
+        self._started.append(self._hashing)
 
     async def close(self) -> None:
         """Finish what was handed in, move the WAL into the database, close it."""
@@ -183,7 +235,8 @@ class BatchedStorage:
 
     def put_many(self, blocks: Sequence[bytes], done: PutDone) -> None:
         """Keep blocks, each 1024 or 32768 bytes; their references are computed here."""
-        self._writing.submit(blocks, done)  # type: ignore[arg-type]
+        worker = self._hashing if len(blocks[0]) == BlockSize.LARGE else self._writing
+        worker.submit(_Puts(blocks), done)  # type: ignore[arg-type]
 
     async def totals(self) -> tuple[dict[int, int], int]:
         """How many blocks of each size there are, and the bytes of the database."""
@@ -242,17 +295,19 @@ class BatchedStorage:
         found = self._finder.find_many([reference for part in batch for reference in part])
         return [[reference in found for reference in references] for references in batch]
 
-    def _put_round(self, batch: list[Sequence[bytes]]) -> list[object]:
+    def _put_round(self, batch: list[_Puts]) -> list[object]:
         assert self._writer is not None
-        references = [[reference_of(block) for block in blocks] for blocks in batch]
         together: dict[Reference, bytes] = {}
-        for names, blocks in zip(references, batch, strict=True):
-            together.update(zip(names, blocks, strict=True))
+        for puts in batch:
+            if not puts.references:
+                puts.hash()
+            together.update(zip(puts.references, puts.blocks, strict=True))
         result: PutResult = self._writer.put_many(together)
         self.new_blocks += result.added
         if not result.refused:
             return [None] * len(batch)
         refusal = StoreFull("the store is full: it has reached max-size")
         return [
-            [refusal if name in result.refused else None for name in names] for names in references
+            [refusal if name in result.refused else None for name in puts.references]
+            for puts in batch
         ]

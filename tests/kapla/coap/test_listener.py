@@ -51,22 +51,32 @@ def test_what_arrives_together_is_asked_together() -> None:
     asyncio.run(run())
 
 
-def test_requests_beyond_the_limit_wait_and_reading_stops() -> None:
+# How many others are there, and how many blocks of 32 KiB one may then have under way.
+SHARES = [(0, 256), (1, 128), (3, 64), (7, 32), (1000, 32)]
+
+
+@pytest.mark.parametrize(("others", "most"), SHARES)
+def test_requests_beyond_the_limit_wait_and_reading_stops(others: int, most: int) -> None:
     async def run() -> None:
         storage = MemoryStorage([LARGE], hold=True)
         server = Server(storage)
-        server.feed(GET * 80)
-        # What a GET brings is not known before: 32 times 32 KiB may be under way.
-        for batches in ([32], [32, 32], [32, 32, 16]):
-            assert storage.batches == [("get", count) for count in batches]
-            assert server.transport.reading == (sum(batches) == 80)
+        server.statistics.connections += others
+        count = 2 * most + 8
+        server.feed(GET * count)
+        # What a GET brings is not known before: it counts as 32 KiB.
+        for under_way in (most, 2 * most, count):
+            assert sum(number for _, number in storage.batches) == under_way
+            assert server.transport.reading == (under_way == count)
             storage.deliver()
-        assert len(server.responses()) == 80
+        assert len(server.responses()) == count
+        # In parts, so that the first is worked on before the last is there.
+        assert set(storage.batches) <= {("get", 16), ("get", 8)}
 
     asyncio.run(run())
 
 
-def test_a_hint_that_blocks_are_small_is_believed_once() -> None:
+@pytest.mark.parametrize(("others", "most"), [(0, 1024), (1, 512), (7, 128), (1000, 128)])
+def test_a_hint_that_blocks_are_small_is_believed_once(others: int, most: int) -> None:
     small_get = request_bytes(
         Code.GET, [*BLOCKS_PATH, (15, reference_of(LARGE)), (60, b"\x04\x00")]
     )
@@ -74,10 +84,12 @@ def test_a_hint_that_blocks_are_small_is_believed_once() -> None:
     async def run() -> None:
         storage = MemoryStorage([LARGE], hold=True)
         server = Server(storage)
-        server.feed(small_get * 300)
-        assert storage.batches == [("get", 128)]
+        server.statistics.connections += others
+        server.feed(small_get * (2 * most))
+        assert sum(number for _, number in storage.batches) == most
+        before = len(storage.batches)
         storage.deliver()
-        assert storage.batches == [("get", 128), ("get", 32)]
+        assert sum(number for _, number in storage.batches[before:]) == min(most, most // 4)
 
     asyncio.run(run())
 
@@ -151,11 +163,12 @@ def test_a_peer_that_does_not_read_is_not_read_from() -> None:
         storage = MemoryStorage([LARGE])
         server = Server(storage)
         server.transport.blocked = True
+        server.statistics.connections += 7
         server.feed(GET * 1000)
         await server.settle()
         assert not server.transport.reading
         # What was asked for when the buffer filled up is the most there is.
-        assert len(server.transport.output) < (128 + 16 + 1) * 33_000
+        assert len(server.transport.output) < (32 + 16 + 1) * 33_000
         asked = len(storage.batches)
         await server.settle()
         assert len(storage.batches) == asked
