@@ -1,0 +1,139 @@
+"""What can be wrong with what Guix, Nix, their servers and their files say.
+
+Errors carry the facts as attributes and make their own message. No message holds a private key, a
+read capability or a store URL.
+"""
+
+from __future__ import annotations
+
+from eris.errors import ErisError
+
+__all__ = [
+    "CompressionError",
+    "DaemonError",
+    "DatabaseError",
+    "FetchFailed",
+    "GuixError",
+    "HashMismatch",
+    "InvalidEncoding",
+    "InvalidExpression",
+    "InvalidItems",
+    "InvalidKey",
+    "InvalidNar",
+    "InvalidNarinfo",
+    "InvalidStorePath",
+    "ProtocolError",
+    "PublishError",
+    "SignatureRejected",
+    "UnsupportedItem",
+]
+
+
+class GuixError(ErisError):
+    """Base of all errors raised by `guix_glue`."""
+
+
+class InvalidEncoding(GuixError, ValueError):
+    """The text is no nix-base32, or not of the length that it should have."""
+
+
+class InvalidStorePath(GuixError, ValueError):
+    """The text is no path, base name or hash part of an item in this store."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(f"not a store path: {text[:300]!r}: {reason}")
+        self.text = text
+        self.reason = reason
+
+
+class InvalidNar(GuixError):
+    """The bytes are no nar in canonical form. `offset` is where that shows."""
+
+    def __init__(self, reason: str, offset: int) -> None:
+        super().__init__(f"not a valid nar (at byte {offset}): {reason}")
+        self.reason = reason
+        self.offset = offset
+
+
+class CompressionError(GuixError):
+    """A compressed nar is damaged, cut off, or asks for more memory than it may."""
+
+
+class InvalidNarinfo(GuixError):
+    """The text is no narinfo that may be used. `line` counts from 1."""
+
+    def __init__(self, reason: str, *, line: int | None = None, field: str | None = None) -> None:
+        where = f" (line {line})" if line is not None else ""
+        what = f"{field}: " if field is not None else ""
+        super().__init__(f"not a valid narinfo{where}: {what}{reason}")
+        self.reason = reason
+        self.line = line
+        self.field = field
+
+
+class InvalidExpression(GuixError):
+    """The bytes are no s-expression. `offset` is where that shows."""
+
+    def __init__(self, reason: str, offset: int) -> None:
+        super().__init__(f"not a valid s-expression (at byte {offset}): {reason}")
+        self.reason = reason
+        self.offset = offset
+
+
+class InvalidKey(GuixError, ValueError):
+    """The text is no key of the kind that is wanted. The message does not show it."""
+
+
+class SignatureRejected(GuixError):
+    """A narinfo is not signed, or not by a key that is authorized, or not with this text."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"signature rejected: {reason}")
+        self.reason = reason
+
+
+class DaemonError(GuixError):
+    """The Guix daemon answered a request with an error, or cannot be reached."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+
+
+class DatabaseError(GuixError):
+    """The store's database cannot be read, or is laid out in a way that is not known."""
+
+
+class ProtocolError(GuixError):
+    """The other side says what the protocol does not know."""
+
+
+class InvalidItems(GuixError):
+    """A directory of items, or the table that describes it, cannot be used."""
+
+
+class PublishError(GuixError):
+    """The publisher cannot start: a key file, the cache directory, a socket, a user."""
+
+
+class UnsupportedItem(GuixError):
+    """A store item holds what a nar cannot express, or changed while it was read."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class FetchFailed(GuixError):
+    """One source did not bring an item; another one may."""
+
+
+class HashMismatch(FetchFailed):
+    """What came is not what was signed. Both are SHA-256 of the nar, 32 bytes."""
+
+    def __init__(self, expected: bytes, actual: bytes) -> None:
+        super().__init__(f"the hash of what came is {actual.hex()} and should be {expected.hex()}")
+        self.expected = expected
+        self.actual = actual

@@ -1,0 +1,1 @@
+"""Keys, and what is believed because of them. No module here does I/O."""
