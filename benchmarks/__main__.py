@@ -1,6 +1,7 @@
 """`make bench`: every case, for us and for the peers, in one run.
 
-Prints the table, and writes it with the machine and the versions to benchmarks/results.json.
+Prints the table, and writes it with the machine and the versions to benchmarks/results.json and
+docs/performance.md.
 Arguments name the parts to run; without any, all.
 """
 
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import bare_sqlite, clients, codec, files, growth, link, trees, wire
+from benchmarks.document import write_figures
 from benchmarks.report import Row, format_row, heading
 
 _PARTS: Final[dict[str, tuple[Callable[[int], list[Row]], int]]] = {
@@ -30,6 +32,7 @@ _PARTS: Final[dict[str, tuple[Callable[[int], list[Row]], int]]] = {
     "link": (link.run, 3),
     "growth": (growth.run, 3),
 }
+_DOCUMENT: Final = Path(__file__).parent.parent / "docs" / "performance.md"
 _RESULTS: Final = Path(__file__).with_name("results.json")
 _PACKAGES: Final = ("kapla", "aiocoap", "cryptography", "SQLAlchemy", "blake3")
 
@@ -80,6 +83,7 @@ def main() -> None:
             print(format_row(row), flush=True)
     if not arguments.parts:
         _RESULTS.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+        write_figures(_DOCUMENT, machine, rows)
 
 
 if __name__ == "__main__":

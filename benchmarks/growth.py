@@ -7,7 +7,7 @@ are fetched at random before and after the file is read into the cache, and new 
 many as one cycle of the index takes, so that all its work is in the figure. The client keeps 64
 requests in flight and does nothing else.
 
-The largest store is 10⁶ blocks, or what KAPLA_BENCH_GROWTH says. Bars are for 10⁷, which takes
+The largest store is 10⁷ blocks, or what KAPLA_BENCH_GROWTH says. That many take
 13 GB of disk, as much memory for the page cache, and some five minutes. All files are deleted
 afterwards; where the disk has too little room, the larger stores are left out with a word.
 """
@@ -42,7 +42,7 @@ from kapla.storage.sqlite import SqliteWriter
 
 __all__ = ["DEFAULT_LARGEST", "run"]
 
-DEFAULT_LARGEST: Final = 10**6
+DEFAULT_LARGEST: Final = 10**7
 
 _SMALLEST: Final = 10**4
 _COMPARED_WITH: Final = 10**5

@@ -8,9 +8,19 @@ measurement and is shown as such.
 from __future__ import annotations
 
 import statistics
-from typing import Final, TypedDict
+from typing import Final, Literal, TypedDict
 
-__all__ = ["TOO_WIDE", "Row", "compare", "format_row", "heading", "single", "verdict"]
+__all__ = [
+    "TOO_WIDE",
+    "Row",
+    "compare",
+    "format_number",
+    "format_row",
+    "heading",
+    "mark",
+    "single",
+    "verdict",
+]
 
 TOO_WIDE: Final = 0.5
 """The middle half of a ratio's rounds may spread over this part of the ratio, not more."""
@@ -95,7 +105,10 @@ def _spread(values: list[float]) -> float:
 
 
 def verdict(row: Row) -> str:
-    """What became of the bar: `goal`, `bar`, `NOT REACHED`, `unsure`, or nothing without one."""
+    """What became of the bar: `goal`, `bar`, `NOT REACHED`, `unsure`, or nothing without one.
+
+    Of a goal without a bar: `goal` or `below the goal`.
+    """
     judged = row["ours"] if row["ratio"] is None else row["ratio"]
     if row["ratio"] is not None and row["spread"] > TOO_WIDE * row["ratio"]:
         return "unsure"
@@ -106,7 +119,7 @@ def verdict(row: Row) -> str:
     if reached(row["goal"]):
         return "goal"
     if row["bar"] is None:
-        return ""
+        return "" if row["goal"] is None else "below the goal"
     return "bar" if reached(row["bar"]) else "NOT REACHED"
 
 
@@ -120,16 +133,21 @@ def heading() -> str:
 
 def format_row(row: Row) -> str:
     """One line of a table."""
-    peer = "" if row["peer"] is None else _number(row["peer"])
+    peer = "" if row["peer"] is None else format_number(row["peer"])
     ratio = spread = ""
     if row["ratio"] is not None:
         ratio, spread = f"{row['ratio']:.2f}", f"{row['spread'] / 2:.2f}"
-    sign = "≤" if row["at_most"] else "≥"
-    bar = "" if row["bar"] is None else f"{sign} {row['bar']:g}"
-    goal = "" if row["goal"] is None else f"{sign} {row['goal']:g}"
-    line = f"{row['case']:<46}{_number(row['ours']):>10}{peer:>10} {row['unit']:<9}"
+    bar, goal = mark(row, "bar"), mark(row, "goal")
+    line = f"{row['case']:<46}{format_number(row['ours']):>10}{peer:>10} {row['unit']:<9}"
     return f"{line}{ratio:>7} {spread:<5}{bar:<8}{goal:<8}{verdict(row)} {row['note']}".rstrip()
 
 
-def _number(value: float) -> str:
+def mark(row: Row, name: Literal["bar", "goal"]) -> str:
+    """A bar or a goal with its direction; nothing without one."""
+    value = row[name]
+    return "" if value is None else f"{'≤' if row['at_most'] else '≥'} {value:g}"
+
+
+def format_number(value: float) -> str:
+    """With as many digits as anybody reads."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
