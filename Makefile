@@ -7,7 +7,7 @@ PYTHON := $(VENV)/bin/python
 # two cannot share an environment.
 export KAPLA_PEERS_PYTHON ?= $(CURDIR)/$(PEERS)/bin/python
 
-.PHONY: all venv peers deps demo test tests style types coverage bench bench-peers docs vectors-large clean
+.PHONY: all venv peers deps demo test tests style types coverage bench bench-bytes bench-peers docs vectors-large clean
 
 all: style types tests
 
@@ -50,6 +50,9 @@ coverage: venv deps peers
 
 bench: venv peers
 	$(PYTHON) -m benchmarks
+
+bench-bytes: venv
+	$(PYTHON) -m benchmarks.bytes
 
 bench-peers:
 	@tools/bench_peers.sh

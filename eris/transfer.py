@@ -19,7 +19,7 @@ from collections.abc import (
 )
 from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
-from typing import Any, BinaryIO, Final, NamedTuple, Self, TypeVar, cast
+from typing import Any, BinaryIO, Final, NamedTuple, Self, cast
 
 from eris import node
 from eris.capability import ReadCapability
@@ -37,6 +37,7 @@ from eris.model import (
     choose_block_size,
 )
 from eris.store import BlockReader, BlockWriter
+from eris.threads import in_thread, settle
 
 __all__ = [
     "DEFAULT_WINDOW",
@@ -62,9 +63,6 @@ _PUT_BUFFER: Final = 8 * 1024 * 1024
 # switch costs.
 _STEP: Final = 1024 * 1024
 _AHEAD: Final = 4
-
-_Argument = TypeVar("_Argument")
-_Result = TypeVar("_Result")
 
 Source = Buffer | BinaryIO | AsyncIterable[bytes]
 """What content can be encoded from."""
@@ -268,28 +266,6 @@ def _look_at(future: asyncio.Future[Any]) -> None:
         future.exception()
 
 
-async def _in_thread(function: Callable[[_Argument], _Result], argument: _Argument) -> _Result:
-    """Call a function in a worker thread; a cancellation waits until the thread has left it."""
-    call = asyncio.ensure_future(asyncio.to_thread(function, argument))
-    try:
-        return await asyncio.shield(call)
-    except asyncio.CancelledError:
-        await _settle(call)
-        raise
-
-
-async def _settle(
-    future: asyncio.Future[Any], *, on_cancel: Callable[[], object] = lambda: None
-) -> None:
-    """Wait until a future has ended, however often the wait is cancelled."""
-    while not future.done():
-        try:
-            await asyncio.wait([future])
-        except asyncio.CancelledError:
-            on_cancel()
-    _look_at(future)
-
-
 class PutWindow:
     """Puts in flight; leaving the context waits for all, or withdraws them after an error.
 
@@ -348,7 +324,7 @@ async def _encoding_ahead(
 
     async def encode() -> None:
         try:
-            await steps.put(await _in_thread(encoder.feed, head))
+            await steps.put(await in_thread(encoder.feed, head))
             while not pieces.ended:
                 await steps.put(await pieces.next(encoder))
             await steps.put(None)
@@ -367,7 +343,7 @@ async def _encoding_ahead(
     finally:
         # It works on the source and the encoder: it must not outlive this call.
         encoding.cancel()
-        await _settle(encoding, on_cancel=encoding.cancel)
+        await settle(encoding, on_cancel=encoding.cancel)
 
 
 class _Pieces:
@@ -391,13 +367,13 @@ class _Pieces:
     async def next(self, encoder: Encoder) -> list[EncodedBlock]:
         """Read one step and feed it."""
         if self._file is not None:
-            return await _in_thread(self._read_and_feed, encoder)
+            return await in_thread(self._read_and_feed, encoder)
         piece = await self._read()
-        return await _in_thread(encoder.feed, piece)
+        return await in_thread(encoder.feed, piece)
 
     async def _read(self) -> bytes:
         if self._file is not None:
-            return await _in_thread(self._read_file, self._file)
+            return await in_thread(self._read_file, self._file)
         try:
             return await anext(self._items)
         except StopAsyncIteration:

@@ -1,15 +1,20 @@
-"""File trees as ERIS content: ERIS-FS, version 1.
+"""File trees as ERIS content: ERIS-FS, version 1, and packed trees (`docs/formats.md`).
 
 ```python
 capability = await eris_fs.put_tree(store, "photos")
 tree = await eris_fs.load_tree(store, capability)
 await eris_fs.get_tree(store, tree, "copy")
+
+packed = await eris_fs.put_packed_tree(store, "photos")    # read by the same functions
 ```
 """
 
+from eris_fs.batch import SizeRule
+from eris_fs.contents import read_files
 from eris_fs.errors import (
     FileChanged,
     InvalidManifest,
+    InvalidPack,
     TargetExists,
     TreeError,
     TreeTooLarge,
@@ -22,7 +27,11 @@ from eris_fs.manifest import MAGIC, ManifestReader, format_manifest, looks_like_
 from eris_fs.model import (
     EmptyDirectory,
     Entry,
+    FileEntry,
     Limits,
+    Pack,
+    PackedFile,
+    PackedTree,
     Path,
     RegularFile,
     Symlink,
@@ -30,26 +39,46 @@ from eris_fs.model import (
     printable,
     show_path,
 )
+from eris_fs.packed import (
+    DEFAULT_LEVEL,
+    MAX_LEVEL,
+    choose_by_cost,
+    packs_of,
+    put_packed_tree,
+    read_pack,
+    writer_name,
+)
+from eris_fs.progress import Progress
 from eris_fs.restore import Restorer, remove_tree
 from eris_fs.scan import OpenFile, TreeSize, measure_tree, scan_tree
-from eris_fs.tree import Progress, get_tree, load_tree, put_manifest, put_tree, read_tree
+from eris_fs.survey import Survey, survey_content, survey_tree
+from eris_fs.tree import get_tree, load_tree, put_manifest, put_tree, read_tree
 
 __all__ = [
+    "DEFAULT_LEVEL",
     "MAGIC",
+    "MAX_LEVEL",
     "ContentCache",
     "EmptyDirectory",
     "Entry",
     "FileChanged",
+    "FileEntry",
     "FilePiece",
     "InvalidManifest",
+    "InvalidPack",
     "KnownContents",
     "Limits",
     "ManifestReader",
     "OpenFile",
+    "Pack",
+    "PackedFile",
+    "PackedTree",
     "Path",
     "Progress",
     "RegularFile",
     "Restorer",
+    "SizeRule",
+    "Survey",
     "Symlink",
     "TargetExists",
     "Tree",
@@ -58,17 +87,25 @@ __all__ = [
     "TreeTooLarge",
     "UnsafePath",
     "UnsupportedEntry",
+    "choose_by_cost",
     "fetch_files",
     "format_manifest",
     "get_tree",
     "load_tree",
     "looks_like_tree",
     "measure_tree",
+    "packs_of",
     "printable",
     "put_manifest",
+    "put_packed_tree",
     "put_tree",
+    "read_files",
+    "read_pack",
     "read_tree",
     "remove_tree",
     "scan_tree",
     "show_path",
+    "survey_content",
+    "survey_tree",
+    "writer_name",
 ]

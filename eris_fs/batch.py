@@ -10,17 +10,20 @@ Plain synchronous code, meant for a worker thread.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from eris.capability import ReadCapability
 from eris.encode import Encoder
-from eris.model import BlockSize, ConvergenceSecret, EncodedBlock, Reference, choose_block_size
+from eris.model import BlockSize, ConvergenceSecret, EncodedBlock, Reference
 from eris_fs.model import EmptyDirectory, Entry, Limits, Path, RegularFile, Symlink
 from eris_fs.scan import OpenFile, scan_tree
 
-__all__ = ["SMALL_FILE_LIMIT", "Batch", "BatchReader", "EncodedBatch", "encode_batch"]
+__all__ = ["SMALL_FILE_LIMIT", "Batch", "BatchReader", "EncodedBatch", "SizeRule", "encode_batch"]
+
+SizeRule = Callable[[int], BlockSize]
+"""Which block size content of so many bytes gets."""
 
 SMALL_FILE_LIMIT: Final = 256 * 1024
 """Files up to this many bytes are read whole; some milliseconds of encoding each at most."""
@@ -96,7 +99,7 @@ class BatchReader:
 
 def encode_batch(
     batch: Batch,
-    block_size: BlockSize | None,
+    block_size: SizeRule,
     secret: ConvergenceSecret,
     known: Mapping[int, ReadCapability],
 ) -> EncodedBatch:
@@ -112,7 +115,7 @@ def encode_batch(
         size += len(content)
         capability = known.get(place)
         if capability is None:
-            encoder = Encoder(block_size or choose_block_size(len(content)), secret)
+            encoder = Encoder(block_size(len(content)), secret)
             made = [*encoder.feed(content), *encoder.finish()]
             capability = encoder.read_capability
             blocks.update((block[0], block) for block in made)

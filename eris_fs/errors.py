@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eris.errors import ErisError
+from eris.errors import ContentError, ErisError
 from eris_fs.model import Path, printable, show_path
 
 __all__ = [
     "FileChanged",
     "InvalidManifest",
+    "InvalidPack",
     "TargetExists",
     "TreeError",
     "TreeTooLarge",
@@ -28,12 +29,21 @@ class TreeError(ErisError):
 
 
 class InvalidManifest(TreeError):
-    """The content is not an ERIS-FS index of version 1. `offset` is the byte where that shows."""
+    """The content is not an index of a tree. `offset` is the byte where that shows."""
 
     def __init__(self, reason: str, offset: int) -> None:
         super().__init__(f"not a valid ERIS-FS index (at byte {offset}): {reason}")
         self.reason = reason
         self.offset = offset
+
+
+class InvalidPack(TreeError, ContentError):
+    """What is stored of a pack is not what the index says; `number` counts packs from 0."""
+
+    def __init__(self, number: int, reason: str) -> None:
+        super().__init__(f"pack {number} of the tree is not valid: {reason}")
+        self.number = number
+        self.reason = reason
 
 
 class UnsafePath(TreeError):

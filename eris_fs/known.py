@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from eris.capability import ReadCapability
@@ -20,7 +21,7 @@ from eris_fs.batch import Batch
 from eris_fs.scan import OpenFile
 from eris_fs.threads import in_thread
 
-__all__ = ["ContentCache", "KnownContents"]
+__all__ = ["ContentCache", "Known", "KnownContents"]
 
 _log = logging.getLogger(__name__)
 
@@ -86,21 +87,30 @@ class KnownContents:
         if self._cache is not None and contents:
             await in_thread(self._cache.remember, contents)
 
-    async def _confirmed(self, known: dict[int, Known]) -> dict[int, ReadCapability]:
-        references = {place: list(_split(found[1])) for place, found in known.items()}
+    async def recall(self, contents: Sequence[bytes]) -> tuple[list[bytes], list[Known | None]]:
+        """The keys of contents in memory, and what the cache has of each; nothing without one."""
+        if self._cache is None:
+            return [], []
+        return await in_thread(_recall, self._cache, contents)
+
+    async def confirm(self, wanted: Mapping[int, Sequence[Reference]]) -> set[int]:
+        """Ask the store of which of these it has every block."""
         try:
-            missing = await self._missing({name for names in references.values() for name in names})
+            missing = await self._missing({name for names in wanted.values() for name in names})
         except StoreError as error:
             _log.info("The store does not tell what it has, so all is encoded: %s", error)
             self._cache = None
-            return {}
+            return set()
+        return {place for place, names in wanted.items() if missing.isdisjoint(names)}
+
+    async def _confirmed(self, known: dict[int, Known]) -> dict[int, ReadCapability]:
+        there = await self.confirm(
+            {place: list(_split(found[1])) for place, found in known.items()}
+        )
         capabilities = {}
-        for place, names in references.items():
-            if missing.isdisjoint(names):
-                try:
-                    capabilities[place] = ReadCapability.from_bytes(known[place][0])
-                except InvalidCapability:
-                    continue
+        for place in there:
+            with suppress(InvalidCapability):
+                capabilities[place] = ReadCapability.from_bytes(known[place][0])
         return capabilities
 
     async def _missing(self, names: Iterable[Reference]) -> set[Reference]:
@@ -120,8 +130,14 @@ class KnownContents:
 
 
 def _recall_batch(cache: ContentCache, batch: Batch) -> tuple[list[bytes], Sequence[Known | None]]:
-    keys = [cache.content_key(content) for _, _, content in batch.files]
-    return keys, cache.recall(keys)
+    return _recall(cache, [content for _, _, content in batch.files])
+
+
+def _recall(
+    cache: ContentCache, contents: Sequence[bytes]
+) -> tuple[list[bytes], list[Known | None]]:
+    keys = [cache.content_key(content) for content in contents]
+    return keys, list(cache.recall(keys))
 
 
 def _recall_file(cache: ContentCache, file: OpenFile) -> tuple[bytes, Known | None]:

@@ -24,6 +24,7 @@ from eris_fs.model import (
     EmptyDirectory,
     Entry,
     Limits,
+    PackedFile,
     Path,
     RegularFile,
     Symlink,
@@ -88,6 +89,8 @@ def _format_entry(path: Path, entry: Entry, limits: Limits) -> bytes:
             return dumps((_SYMLINK, target))
         case EmptyDirectory():
             return dumps((_EMPTY_DIRECTORY,))
+        case PackedFile():
+            raise ValueError("a file of a packed tree has no capability of its own")
 
 
 class _Incomplete(Exception):

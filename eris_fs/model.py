@@ -1,5 +1,8 @@
 """What a file tree is, as a value: a flat map from paths to entries.
 
+There are two kinds of trees. In one each file is a content of its own; in the other, a packed tree,
+files are ranges of a stream that is cut into compressed packs.
+
 ERIS-FS lists files, not directories: a directory is there because something is in it, and only an
 empty one has an entry of its own. So a tree is one mapping, in any order, and holds capabilities
 rather than contents. A tree that is itself a file or a symlink has one entry, at the empty path.
@@ -7,16 +10,20 @@ rather than contents. A tree that is itself a file or a symlink has one entry, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from eris.capability import ReadCapability
+from eris.capability import CAPABILITY_SIZE, ReadCapability
 
 __all__ = [
     "DEFAULT_LIMITS",
     "EmptyDirectory",
     "Entry",
+    "FileEntry",
     "Limits",
+    "Pack",
+    "PackedFile",
+    "PackedTree",
     "Path",
     "RegularFile",
     "Symlink",
@@ -26,7 +33,10 @@ __all__ = [
 ]
 
 Path = tuple[str, ...]
-"""The components of a path, from the top of the tree; `()` is the tree itself."""
+"""The components of a path, from the top of the tree; `()` is the tree itself.
+
+In a packed tree bytes that are no UTF-8 stand in them as `surrogateescape` has them.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +44,15 @@ class RegularFile:
     """A file: how to read its content, and whether its owner may execute it."""
 
     capability: ReadCapability
+    executable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PackedFile:
+    """A file of a packed tree: which bytes of the stream it is; an empty one has offset 0."""
+
+    offset: int
+    size: int
     executable: bool = False
 
 
@@ -49,8 +68,46 @@ class EmptyDirectory:
     """A directory with nothing in it."""
 
 
-Entry = RegularFile | Symlink | EmptyDirectory
+FileEntry = RegularFile | PackedFile
+Entry = FileEntry | Symlink | EmptyDirectory
 Tree = Mapping[Path, Entry]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Pack:
+    """A piece of the stream of a packed tree: which bytes it is, and how to read them.
+
+    `capabilities` are those of its pieces in binary, one after the other.
+    """
+
+    offset: int
+    size: int
+    stored_size: int
+    capabilities: bytes
+
+    def __repr__(self) -> str:
+        return f"<Pack of {self.size} bytes at {self.offset}, redacted>"
+
+    def pieces(self) -> Iterator[ReadCapability]:
+        """The contents that together are what is stored of it."""
+        for start in range(0, len(self.capabilities), CAPABILITY_SIZE):
+            yield ReadCapability.from_bytes(self.capabilities[start : start + CAPABILITY_SIZE])
+
+
+class PackedTree(dict[Path, Entry]):
+    """A tree whose files are in packs; its order is that of the index.
+
+    `writer` tells what compressed it, for people.
+    """
+
+    __slots__ = ("packs", "writer")
+
+    def __init__(
+        self, entries: Mapping[Path, Entry], packs: Sequence[Pack], writer: str = ""
+    ) -> None:
+        super().__init__(entries)
+        self.packs = tuple(packs)
+        self.writer = writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +135,17 @@ class Limits:
 
     target_size: int = 4095
     """A symlink's target: PATH_MAX again; Linux makes no longer ones."""
+
+    index_ratio: int = 1024
+    """How many times larger than stored the index of a packed tree may be, if it is over 16 MiB:
+    file names do not reach a tenth of it, zeroes do."""
+
+    pack_ratio: int = 65_536
+    """The same of a pack, which has 16 MiB at most. zstd does not reach this, so that files full of
+    zeroes are let through; a caller who expects none can ask for less."""
+
+    content_size: int = 1 << 44
+    """Bytes of all files of a packed tree, those of equal content counted each time."""
 
 
 DEFAULT_LIMITS = Limits()

@@ -26,18 +26,25 @@ __all__ = [
 ]
 
 _SPECIAL_NAMES: Final = frozenset({"", ".", ".."})
+# How text becomes bytes: strictly, or with those that are no UTF-8 given back.
+_ERRORS: Final = {False: "strict", True: "surrogateescape"}
 # Of a path that is too long, this many components are shown.
 _SHOWN: Final = 8
 
 
-def name_fault(name: str, limits: Limits = DEFAULT_LIMITS) -> str | None:
-    """Say what is wrong with one component of a path; None if it is fine."""
+def name_fault(
+    name: str, limits: Limits = DEFAULT_LIMITS, *, any_bytes: bool = False
+) -> str | None:
+    """Say what is wrong with one component of a path; None if it is fine.
+
+    `any_bytes`: it may also stand for bytes that are no UTF-8.
+    """
     if name in _SPECIAL_NAMES:
         return "an empty component" if not name else f"a component that is {name!r}"
     if "/" in name or "\0" in name:
         return "a component that holds a slash or a NUL"
     try:
-        size = len(name.encode())
+        size = len(name.encode("utf-8", _ERRORS[any_bytes]))
     except UnicodeEncodeError:
         return "a component that is not Unicode"
     if size > limits.name_size:
@@ -45,14 +52,14 @@ def name_fault(name: str, limits: Limits = DEFAULT_LIMITS) -> str | None:
     return None
 
 
-def check_path(path: Path, limits: Limits = DEFAULT_LIMITS) -> None:
+def check_path(path: Path, limits: Limits = DEFAULT_LIMITS, *, any_bytes: bool = False) -> None:
     """Check one path by itself.
 
     Raises: UnsafePath.
     """
     check_path_size(path, limits)
     for name in path:
-        if fault := name_fault(name, limits):
+        if fault := name_fault(name, limits, any_bytes=any_bytes):
             raise UnsafePath(path, fault)
 
 
@@ -66,17 +73,26 @@ def check_path_size(path: Path, limits: Limits = DEFAULT_LIMITS) -> None:
     text = "/".join(path)
     # A letter has four bytes at most, so the common path is settled without encoding it.
     fits = len(text) * 4 <= limits.path_size
-    if not fits and len(text.encode("utf-8", "surrogatepass")) > limits.path_size:
+    if not fits and _size(text) > limits.path_size:
         raise UnsafePath(path[:_SHOWN], f"more than {limits.path_size} bytes")
 
 
-def check_target(path: Path, target: str, limits: Limits = DEFAULT_LIMITS) -> None:
+def _size(text: str) -> int:
+    try:
+        return len(text.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        return len(text.encode("utf-8", "surrogatepass"))
+
+
+def check_target(
+    path: Path, target: str, limits: Limits = DEFAULT_LIMITS, *, any_bytes: bool = False
+) -> None:
     """Check the target of the symlink at `path`: anything that a kernel would store.
 
     Raises: UnsafePath.
     """
     try:
-        size = len(target.encode())
+        size = len(target.encode("utf-8", _ERRORS[any_bytes]))
     except UnicodeEncodeError:
         raise UnsafePath(path, "a symlink target that is not Unicode") from None
     if not target or "\0" in target or size > limits.target_size:

@@ -23,7 +23,18 @@ from typing import Final, NoReturn
 
 from eris_fs.errors import TargetExists, UnsafePath
 from eris_fs.fetch import FilePiece
-from eris_fs.model import DEFAULT_LIMITS, EmptyDirectory, Limits, Path, RegularFile, Symlink, Tree
+from eris_fs.model import (
+    DEFAULT_LIMITS,
+    EmptyDirectory,
+    FileEntry,
+    Limits,
+    PackedFile,
+    PackedTree,
+    Path,
+    RegularFile,
+    Symlink,
+    Tree,
+)
 from eris_fs.paths import check_path, check_target, common_length, order_paths
 
 __all__ = ["Restorer", "remove_tree"]
@@ -60,7 +71,7 @@ class Restorer:
         self._order = order_paths(tree, limits)
         self._check(limits)
         self.files: list[Path] = [
-            path for path in self._order if isinstance(tree[path], RegularFile)
+            path for path in self._order if isinstance(tree[path], RegularFile | PackedFile)
         ]
         self._plan = iter(self._order)
         self._current: int | None = None
@@ -118,11 +129,12 @@ class Restorer:
             os.close(descriptor)
 
     def _check(self, limits: Limits) -> None:
+        any_bytes = isinstance(self._tree, PackedTree)
         for path in self._order:
-            check_path(path, limits)
+            check_path(path, limits, any_bytes=any_bytes)
             entry = self._tree[path]
             if isinstance(entry, Symlink):
-                check_target(path, entry.target, limits)
+                check_target(path, entry.target, limits, any_bytes=any_bytes)
 
     def _advance(self, wanted: Path) -> int:
         """Make the file `wanted` and all directories before it; returns it open."""
@@ -131,11 +143,11 @@ class Restorer:
             raise ValueError("contents are not given in the order of the files")
         return self._directories.make_file(wanted, found.executable)
 
-    def _make_until(self, wanted: Path | None) -> RegularFile | None:
+    def _make_until(self, wanted: Path | None) -> FileEntry | None:
         """Make the directories up to the next file; it is returned if it is the one wanted."""
         for path in self._plan:
             entry = self._tree[path]
-            if isinstance(entry, RegularFile):
+            if isinstance(entry, RegularFile | PackedFile):
                 return entry if path == wanted else None
             if isinstance(entry, EmptyDirectory):
                 self._directories.enter(path)
@@ -179,7 +191,7 @@ class _Directories:
         """Create a symlink."""
         parent, name = self._parent(path)
         try:
-            os.symlink(target.encode(), name, dir_fd=parent)
+            os.symlink(_raw(target), name, dir_fd=parent)
         except OSError as error:
             self._explain(error, path)
 
@@ -193,7 +205,7 @@ class _Directories:
         """Go where an entry belongs; returns that directory and the entry's name there."""
         if not path:
             return self._move((), path), os.fsencode(self._target.name)
-        return self.enter(path[:-1]), path[-1].encode()
+        return self.enter(path[:-1]), _raw(path[-1])
 
     def _move(self, way: Path, path: Path) -> int:
         if way != self._way:
@@ -203,7 +215,7 @@ class _Directories:
             self._way = way[:common]
             for name in way[common:]:
                 # The target's own name is the caller's, and in the system's encoding.
-                raw = name.encode() if self._way else os.fsencode(name)
+                raw = _raw(name) if self._way else os.fsencode(name)
                 self._open.append(self._step(raw, path[: len(self._way)]))
                 self._way = (*self._way, name)
         return self._open[-1]
@@ -242,6 +254,11 @@ def remove_tree(path: str | os.PathLike[str]) -> None:
             raise NotImplementedError("no safe way to remove a directory on this system")
     except FileNotFoundError:
         pass
+
+
+def _raw(name: str) -> bytes:
+    """The bytes of a name or target: a tree's are UTF-8, whatever the system thinks it uses."""
+    return name.encode("utf-8", "surrogateescape")
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

@@ -14,7 +14,6 @@ import errno
 import os
 import stat
 from collections.abc import Generator, Iterator
-from operator import attrgetter
 from types import TracebackType
 from typing import Final, NamedTuple, NoReturn, Self
 
@@ -31,6 +30,9 @@ _DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CL
 _UNREADABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EIO, errno.ENXIO})
 # What opening says when something else is there than a moment ago.
 _MOVED: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR})
+
+# What becomes of names that are no UTF-8: an error, or what stands for their bytes.
+_ERRORS: Final = {False: "strict", True: "surrogateescape"}
 
 _KINDS: Final = (
     (stat.S_ISFIFO, "it is a named pipe"),
@@ -146,34 +148,37 @@ class _Directory(NamedTuple):
 
 
 def scan_tree(
-    root: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS
+    root: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS, *, any_bytes: bool = False
 ) -> Generator[tuple[Path, Found], None, None]:
     """Walk the tree at `root`; gives each file, symlink and empty directory with its path.
 
     A root that is a file or a symlink is the one entry, at `()`; an empty root gives none. The
-    order is always the same. Whoever takes an `OpenFile` closes it; close the generator if it is
-    not exhausted.
+    order is always the same: in each directory that of the names' bytes. `any_bytes` lets names and
+    targets be no UTF-8; they come as `surrogateescape` has them. Whoever takes an `OpenFile` closes
+    it; close the generator if it is not exhausted.
     Raises: UnsupportedEntry, naming a device, socket or pipe, what cannot be read, or a name that
     is not UTF-8; FileChanged; TreeTooLarge; OSError, if there is nothing at `root`.
     """
     base = os.fspath(root)
     mode = os.lstat(base).st_mode
     if stat.S_ISDIR(mode):
-        yield from _walk(base, limits)
+        yield from _walk(base, limits, _ERRORS[any_bytes])
     elif stat.S_ISLNK(mode):
-        yield (), _read_symlink(base, None, base)
+        yield (), _read_symlink(base, None, base, _ERRORS[any_bytes])
     else:
         _check_kind(mode, base)
         yield (), _open_file(base, None, base)
 
 
-def measure_tree(root: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) -> TreeSize:
+def measure_tree(
+    root: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS, *, any_bytes: bool = False
+) -> TreeSize:
     """Count what encoding would read, meeting beforehand most errors that it would meet.
 
     Raises: as `scan_tree`.
     """
     files = size = 0
-    for _, found in scan_tree(root, limits):
+    for _, found in scan_tree(root, limits, any_bytes=any_bytes):
         if isinstance(found, OpenFile):
             found.close()
             files += 1
@@ -181,7 +186,7 @@ def measure_tree(root: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) 
     return TreeSize(files, size)
 
 
-def _walk(base: str, limits: Limits) -> Iterator[tuple[Path, Found]]:
+def _walk(base: str, limits: Limits, errors: str) -> Iterator[tuple[Path, Found]]:
     count = 0
     stack = [_open_directory(base, None, (), base)]
     top = base.rstrip("/")
@@ -194,12 +199,12 @@ def _walk(base: str, limits: Limits) -> Iterator[tuple[Path, Found]]:
                 continue
             entry = entries.pop()
             where = "/".join((top, *path, entry.name))
-            child = _child(path, entry.name, where, limits)
+            child = _child(path, entry.name, where, limits, errors)
             count += 1
             if count > limits.entries:
                 raise TreeTooLarge("files and directories", limits.entries)
             if not entry.is_dir(follow_symlinks=False):
-                yield child, _look_at(entry, parent, where)
+                yield child, _look_at(entry, parent, where, errors)
                 continue
             stack.append(_open_directory(entry.name, parent, child, where))
             if not stack[-1].entries:
@@ -209,11 +214,11 @@ def _walk(base: str, limits: Limits) -> Iterator[tuple[Path, Found]]:
             os.close(directory.descriptor)
 
 
-def _look_at(entry: os.DirEntry[str], parent: int, where: str) -> Found:
+def _look_at(entry: os.DirEntry[str], parent: int, where: str, errors: str) -> Found:
     if entry.is_file(follow_symlinks=False):
         return _open_file(entry.name, parent, where)
     if entry.is_symlink():
-        return _read_symlink(entry.name, parent, where)
+        return _read_symlink(entry.name, parent, where, errors)
     try:
         _check_kind(entry.stat(follow_symlinks=False).st_mode, where)
     except OSError as error:
@@ -228,7 +233,7 @@ def _open_directory(name: str, parent: int | None, path: Path, where: str) -> _D
         _explain(error, where)
     try:
         with os.scandir(descriptor) as found:
-            entries = sorted(found, key=attrgetter("name"), reverse=True)
+            entries = sorted(found, key=_raw_name, reverse=True)
     except BaseException as error:
         os.close(descriptor)
         if isinstance(error, OSError):
@@ -252,7 +257,11 @@ def _open_file(name: str, parent: int | None, where: str) -> OpenFile:
         raise
 
 
-def _read_symlink(name: str, parent: int | None, where: str) -> Symlink:
+def _raw_name(entry: os.DirEntry[str]) -> bytes:
+    return os.fsencode(entry.name)
+
+
+def _read_symlink(name: str, parent: int | None, where: str, errors: str) -> Symlink:
     try:
         target = os.readlink(name, dir_fd=parent)
     except OSError as error:
@@ -261,15 +270,15 @@ def _read_symlink(name: str, parent: int | None, where: str) -> Symlink:
             raise FileChanged(where, "it became another kind of file") from error
         _explain(error, where)
     try:
-        return Symlink(os.fsencode(target).decode())
+        return Symlink(os.fsencode(target).decode("utf-8", errors))
     except UnicodeDecodeError:
         raise UnsupportedEntry(where, "it is a symlink whose target is not UTF-8") from None
 
 
-def _child(path: Path, name: str, where: str, limits: Limits) -> Path:
+def _child(path: Path, name: str, where: str, limits: Limits, errors: str) -> Path:
     """Extend a path by a file name, which the system may know in another encoding than ours."""
     try:
-        child = (*path, os.fsencode(name).decode())
+        child = (*path, os.fsencode(name).decode("utf-8", errors))
         check_path_size(child, limits)
     except UnicodeDecodeError:
         raise UnsupportedEntry(where, "its name is not UTF-8") from None

@@ -1,30 +1,16 @@
-"""Work in threads that is never left behind.
-
-A cancelled `asyncio.to_thread` returns while its function still runs, on files that the caller then
-closes or removes. Here a cancellation takes effect when the function has returned.
-"""
+"""Work in a thread while the event loop goes on, one step behind."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Generic, ParamSpec, TypeVar
+from typing import Generic, ParamSpec
+
+from eris.threads import in_thread, settle
 
 __all__ = ["OneBehind", "in_thread", "settle"]
 
 P = ParamSpec("P")
-T = TypeVar("T")
-
-
-async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a function in a worker thread; returns, or raises, only when it has ended."""
-    task = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await settle(task)
-        raise
 
 
 class OneBehind(Generic[P]):
@@ -53,14 +39,3 @@ class OneBehind(Generic[P]):
         if self._job is not None:
             await settle(self._job)
             self._job = None
-
-
-async def settle(*jobs: asyncio.Future[T]) -> None:
-    """Wait for jobs to end, however often the wait is cancelled: it takes milliseconds."""
-    while not all(job.done() for job in jobs):
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait(jobs)
-    for job in jobs:
-        if not job.cancelled():
-            # Look at the exception, or asyncio complains that nobody did.
-            job.exception()

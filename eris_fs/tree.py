@@ -10,21 +10,39 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterator
 from contextlib import aclosing
 from typing import Any, Final
 
 from eris.capability import ReadCapability
-from eris.model import NULL_CONVERGENCE_SECRET, BlockSize, ConvergenceSecret, Reference
+from eris.model import (
+    NULL_CONVERGENCE_SECRET,
+    BlockSize,
+    ConvergenceSecret,
+    Reference,
+    choose_block_size,
+)
 from eris.store import BlockReader, BlockWriter
 from eris.transfer import DEFAULT_WINDOW as _LARGE_WINDOW
 from eris.transfer import PutWindow, put_content, stream_content
-from eris_fs.batch import Batch, BatchReader, EncodedBatch, encode_batch
+from eris_fs.batch import Batch, BatchReader, EncodedBatch, SizeRule, encode_batch
+from eris_fs.contents import read_files
 from eris_fs.errors import FileChanged, TreeTooLarge
-from eris_fs.fetch import DEFAULT_WINDOW, FilePiece, fetch_files
+from eris_fs.fetch import DEFAULT_WINDOW, FilePiece
 from eris_fs.known import KnownContents
-from eris_fs.manifest import ManifestReader, format_manifest
-from eris_fs.model import DEFAULT_LIMITS, Entry, Limits, Path, RegularFile, Tree
+from eris_fs.manifest import MAGIC, ManifestReader, format_manifest
+from eris_fs.model import (
+    DEFAULT_LIMITS,
+    Entry,
+    Limits,
+    PackedFile,
+    PackedTree,
+    Path,
+    RegularFile,
+    Tree,
+)
+from eris_fs.packed.index import PackedIndexReader, looks_packed
+from eris_fs.progress import Progress
 from eris_fs.restore import Restorer
 from eris_fs.scan import OpenFile
 from eris_fs.threads import OneBehind, in_thread, settle
@@ -50,15 +68,12 @@ _STEP_PIECES: Final = 256
 _LARGEST_KNOWN: Final = 256 * 1024
 """Blocks of a file that is looked up in a cache: the references of more would be over 8 MiB."""
 
-Progress = Callable[[int, int], None]
-"""Told from the event loop how far it got: files done so far, bytes of content so far."""
-
 
 async def put_tree(
     store: BlockWriter,
     root: str | os.PathLike[str],
     *,
-    block_size: BlockSize | None = None,
+    block_size: BlockSize | SizeRule | None = None,
     convergence_secret: ConvergenceSecret = NULL_CONVERGENCE_SECRET,
     limits: Limits = DEFAULT_LIMITS,
     window: int = DEFAULT_WINDOW,
@@ -70,11 +85,13 @@ async def put_tree(
 
     The same tree has the same capability, whoever encodes it. A root that is a file or a symlink
     (which is not followed) is a tree of one entry. `block_size` and secret hold for every file and
-    for the index; without `block_size`, each has what its length asks for. What is `known` is read
+    for the index; without `block_size`, each has what its length asks for by the rule of other
+    programs, or by a rule that is given. What is `known` is read
     but neither encrypted nor sent again.
     Raises: UnsupportedEntry, FileChanged, TreeTooLarge, StoreError; OSError.
     """
-    encoding = _Encoding(store, block_size, convergence_secret, window, progress, known)
+    rule = _rule(block_size)
+    encoding = _Encoding(store, rule, convergence_secret, window, progress, known)
     await encoding.run(BatchReader(root, limits), concurrency)
     return await put_manifest(
         store,
@@ -90,7 +107,7 @@ async def put_manifest(
     store: BlockWriter,
     tree: Tree,
     *,
-    block_size: BlockSize | None = None,
+    block_size: BlockSize | SizeRule | None = None,
     convergence_secret: ConvergenceSecret = NULL_CONVERGENCE_SECRET,
     limits: Limits = DEFAULT_LIMITS,
     window: int = DEFAULT_WINDOW,
@@ -99,9 +116,14 @@ async def put_manifest(
 
     Raises: UnsafePath, TreeTooLarge, StoreError.
     """
+    pieces = format_manifest(tree, limits)
+    if block_size is not None and not isinstance(block_size, BlockSize):
+        # A rule asks for the length, and so for the whole index at once.
+        whole = await in_thread(b"".join, pieces)
+        block_size, pieces = block_size(len(whole)), iter([whole])
     return await put_content(
         store,
-        _in_threads(format_manifest(tree, limits)),
+        _in_threads(pieces),
         block_size=block_size,
         convergence_secret=convergence_secret,
         window=min(window, _LARGE_WINDOW),
@@ -115,8 +137,9 @@ async def load_tree(
     limits: Limits = DEFAULT_LIMITS,
     window: int = DEFAULT_WINDOW,
 ) -> dict[Path, Entry]:
-    """Fetch and read the index of a tree; no file of it.
+    """Fetch and read the index of a tree of either kind; no file of it.
 
+    A packed tree comes as `PackedTree`.
     Raises: InvalidManifest, also for content that is no tree; BlockNotFound, ContentError,
     StoreError.
     """
@@ -128,14 +151,30 @@ async def load_tree(
 async def read_tree(
     pieces: AsyncIterable[bytes], *, limits: Limits = DEFAULT_LIMITS
 ) -> dict[Path, Entry]:
-    """Read the index of a tree from its bytes, as they come.
+    """Read the index of a tree of either kind from its bytes, as they come.
 
     Raises: InvalidManifest; whatever the iteration raises.
     """
     tree: dict[Path, Entry] = {}
-    reader = ManifestReader(limits)
+    head = b""
+    reader: ManifestReader | PackedIndexReader | None = None
     async for piece in pieces:
-        tree.update(reader.feed(piece))
+        if reader is None:
+            # Both kinds begin alike: the byte after that tells.
+            head += piece
+            if len(head) <= len(MAGIC):
+                continue
+            reader = PackedIndexReader(limits) if looks_packed(head) else ManifestReader(limits)
+            piece, head = head, b""
+        if isinstance(reader, PackedIndexReader):
+            reader.feed(piece)
+        else:
+            tree.update(reader.feed(piece))
+    if isinstance(reader, PackedIndexReader):
+        return await in_thread(reader.finish)
+    if reader is None:
+        reader = ManifestReader(limits)
+        reader.feed(head)
     await in_thread(reader.finish)
     return tree
 
@@ -152,16 +191,19 @@ async def get_tree(
 ) -> None:
     """Restore a tree at `target`, where nothing may be; its parent directory must exist.
 
-    `max_size` bounds the bytes of all files together: a few blocks can stand for any amount.
+    `max_size` bounds the bytes of all files together: a few blocks can stand for any amount. A
+    packed tree is measured by it before anything is written.
     After an error, or when cancelled, what was made is left there: see `remove_tree`.
     Raises: TargetExists, UnsafePath, TreeTooLarge; BlockNotFound, ContentError, StoreError;
     OSError.
     """
+    if max_size is not None and isinstance(tree, PackedTree):
+        _check_size(tree, max_size)
     restorer = await in_thread(Restorer, tree, target, limits)
     writer = OneBehind(restorer.write)
     try:
         await in_thread(restorer.begin)
-        files = fetch_files(store, _contents(tree, restorer.files), window=window)
+        files = read_files(store, tree, restorer.files, window=window)
         async with aclosing(files):
             await _write_files(files, writer, max_size, progress)
         await in_thread(restorer.finish)
@@ -170,11 +212,10 @@ async def get_tree(
         restorer.close()
 
 
-def _contents(tree: Tree, files: list[Path]) -> Iterator[tuple[Path, ReadCapability]]:
-    for path in files:
-        entry = tree[path]
-        assert isinstance(entry, RegularFile)
-        yield path, entry.capability
+def _check_size(tree: PackedTree, max_size: int) -> None:
+    """A packed tree tells beforehand what it will be."""
+    if sum(entry.size for entry in tree.values() if isinstance(entry, PackedFile)) > max_size:
+        raise TreeTooLarge("bytes of files", max_size)
 
 
 async def _write_files(
@@ -203,13 +244,20 @@ async def _write_files(
         progress(done, size + pending)
 
 
+def _rule(block_size: BlockSize | SizeRule | None) -> SizeRule:
+    if isinstance(block_size, BlockSize):
+        fixed = block_size
+        return lambda _: fixed
+    return block_size or choose_block_size
+
+
 class _Encoding:
     """One tree on its way into a store."""
 
     def __init__(
         self,
         store: BlockWriter,
-        block_size: BlockSize | None,
+        block_size: SizeRule,
         secret: ConvergenceSecret,
         window: int,
         progress: Progress | None,
@@ -270,7 +318,8 @@ class _Encoding:
         encoded: list[tuple[bytes, tuple[bytes, bytes]]] = []
         with file:
             key = capability = None
-            blocks = file.size // (self._block_size or BlockSize.LARGE)
+            block_size = self._block_size(file.size)
+            blocks = file.size // block_size
             if self._known is not None and blocks <= _LARGEST_KNOWN:
                 key, capability = await self._known.look_up_file(file)
             if capability is None:
@@ -279,7 +328,7 @@ class _Encoding:
                 capability = await put_content(
                     self._store if key is None else noted,
                     self._read(file, hashed),
-                    block_size=self._block_size,
+                    block_size=block_size,
                     convergence_secret=self._secret,
                     window=min(self._window, _LARGE_WINDOW),
                 )

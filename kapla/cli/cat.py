@@ -8,7 +8,6 @@ import click
 
 import eris_fs
 from eris.capability import ReadCapability
-from eris.transfer import stream_content
 from kapla.cli.common import (
     CommandError,
     connect,
@@ -28,7 +27,10 @@ __all__ = ["command"]
 @click.argument("path", metavar="PATH-IN-TREE")
 @store_option
 def command(urn: str, path: str, store_url: str | None) -> None:
-    """Write one file of a tree to standard output. Only the index and its blocks are fetched."""
+    """Write one file of a tree to standard output. Only the index and its blocks are fetched.
+
+    Of a packed tree those of the packs that it is in.
+    """
     run(_cat(read_capability(urn), path, store_url))
 
 
@@ -37,18 +39,18 @@ async def _cat(capability: ReadCapability, path: str, store_url: str | None) -> 
         tree = await require_tree(store, capability)
         file = _find(tree, path)
         output = standard_output()
-        async with aclosing(stream_content(store, file.capability)) as pieces:
+        async with aclosing(eris_fs.read_files(store, tree, [file])) as pieces:
             async for piece in pieces:
-                output.write(piece)
+                output.write(piece.content)
         output.flush()
 
 
-def _find(tree: eris_fs.Tree, text: str) -> eris_fs.RegularFile:
+def _find(tree: eris_fs.Tree, text: str) -> eris_fs.Path:
     path = tuple(part for part in text.split("/") if part not in ("", "."))
     entry = tree.get(path)
     shown = eris_fs.show_path(path)
-    if isinstance(entry, eris_fs.RegularFile):
-        return entry
+    if isinstance(entry, eris_fs.FileEntry):
+        return path
     if isinstance(entry, eris_fs.Symlink):
         raise CommandError(f"{shown} is a symlink to {eris_fs.printable(entry.target)}")
     is_directory = entry is not None or any(known[: len(path)] == path for known in tree)

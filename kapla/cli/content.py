@@ -16,7 +16,7 @@ _HEAD = 16
 
 
 async def names_tree(store: Store, capability: ReadCapability) -> bool:
-    """Whether the content begins as an ERIS-FS index does."""
+    """Whether the content begins as the index of a tree does, of either format."""
     return eris_fs.looks_like_tree(await read_content(store, capability, 0, _HEAD))
 
 

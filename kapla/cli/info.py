@@ -11,7 +11,7 @@ import eris_fs
 from eris.capability import ReadCapability
 from eris.node import block_count
 from eris.transfer import content_length
-from kapla.cli.common import connect, read_capability, run, store_option, urn_argument
+from kapla.cli.common import Store, connect, read_capability, run, store_option, urn_argument
 from kapla.cli.content import load_tree, names_tree
 
 __all__ = ["command"]
@@ -20,13 +20,21 @@ __all__ = ["command"]
 @click.command(name="info")
 @urn_argument
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option(
+    "--against",
+    metavar="OLD-URN",
+    help="Also what is new: the blocks that OLD-URN does not have, which an upgrade would move.",
+)
 @store_option
-def command(urn: str, as_json: bool, store_url: str | None) -> None:
-    """Show block size, level, size, kind and number of blocks of a content.
+def command(urn: str, as_json: bool, against: str | None, store_url: str | None) -> None:
+    """Show block size, level, size, kind and blocks of a content.
 
-    Of a tree: of its index, and how many entries it has. Fetches one block a level, and the index.
+    Of a plain content one block a level is fetched. Of a tree the size, block size and level are
+    those of its index, the blocks those of all of it, each counted once; for this the index and all
+    internal nodes are fetched, and without packs the end of each file.
     """
-    facts = run(_info(read_capability(urn), store_url))
+    old = None if against is None else read_capability(against)
+    facts = run(_info(read_capability(urn), old, store_url))
     if as_json:
         click.echo(json.dumps(facts))
         return
@@ -34,7 +42,9 @@ def command(urn: str, as_json: bool, store_url: str | None) -> None:
         click.echo(f"{name.replace('_', ' ') + ':':<20}{value}")
 
 
-async def _info(capability: ReadCapability, store_url: str | None) -> dict[str, Any]:
+async def _info(
+    capability: ReadCapability, old: ReadCapability | None, store_url: str | None
+) -> dict[str, Any]:
     async with connect(store_url) as store:
         length = await content_length(store, capability)
         facts: dict[str, Any] = {
@@ -42,17 +52,57 @@ async def _info(capability: ReadCapability, store_url: str | None) -> dict[str, 
             "size": length,
             "block_size": int(capability.block_size),
             "level": capability.level,
-            "blocks": block_count(length, capability.block_size),
         }
-        if await names_tree(store, capability):
-            tree = await load_tree(store, capability)
-            files = [entry for entry in tree.values() if isinstance(entry, eris_fs.RegularFile)]
-            facts["kind"] = "tree"
-            facts["files"] = len(files)
-            facts["executables"] = sum(file.executable for file in files)
-            facts["symlinks"] = _count(tree, eris_fs.Symlink)
-            facts["empty_directories"] = _count(tree, eris_fs.EmptyDirectory)
+        tree = await _tree(store, capability)
+        if tree is None:
+            blocks = block_count(length, capability.block_size)
+            facts["blocks"] = blocks
+            facts["raw_bytes"] = length
+            facts["block_bytes"] = blocks * capability.block_size
+        else:
+            facts |= _entries(tree)
+        if tree is not None or old is not None:
+            found = await _survey(store, capability, tree)
+            facts["blocks"] = found.blocks
+            facts["raw_bytes"] = found.raw_bytes
+            facts["block_bytes"] = found.block_bytes
+            if old is not None:
+                before = await _survey(store, old, await _tree(store, old))
+                new = found.without(before)
+                facts["new_blocks"] = new.blocks
+                facts["new_block_bytes"] = new.block_bytes
         return facts
+
+
+async def _tree(store: Store, capability: ReadCapability) -> eris_fs.Tree | None:
+    if not await names_tree(store, capability):
+        return None
+    return await load_tree(store, capability)
+
+
+async def _survey(
+    store: Store, capability: ReadCapability, tree: eris_fs.Tree | None
+) -> eris_fs.Survey:
+    if tree is None:
+        return await eris_fs.survey_content(store, capability)
+    return await eris_fs.survey_tree(store, capability, tree)
+
+
+def _entries(tree: eris_fs.Tree) -> dict[str, Any]:
+    files = [entry for entry in tree.values() if isinstance(entry, eris_fs.FileEntry)]
+    facts: dict[str, Any] = {
+        "kind": "tree",
+        "format": "eris-fs-1",
+        "files": len(files),
+        "executables": sum(file.executable for file in files),
+        "symlinks": _count(tree, eris_fs.Symlink),
+        "empty_directories": _count(tree, eris_fs.EmptyDirectory),
+    }
+    if isinstance(tree, eris_fs.PackedTree):
+        facts["format"] = "kapla-packed-1"
+        facts["packs"] = len(tree.packs)
+        facts["writer"] = tree.writer
+    return facts
 
 
 def _count(tree: eris_fs.Tree, kind: type) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import assert_never
+from typing import Any, assert_never
 
 import click
 
@@ -37,9 +37,9 @@ def command(urn: str, long: bool, as_json: bool, store_url: str | None) -> None:
 
 def _kind(entry: eris_fs.Entry) -> tuple[str, str]:
     match entry:
-        case eris_fs.RegularFile(executable=True):
+        case eris_fs.RegularFile(executable=True) | eris_fs.PackedFile(executable=True):
             return "x", "executable"
-        case eris_fs.RegularFile():
+        case eris_fs.RegularFile() | eris_fs.PackedFile():
             return "-", "file"
         case eris_fs.Symlink():
             return "l", "symlink"
@@ -61,7 +61,9 @@ def _line(path: eris_fs.Path, entry: eris_fs.Entry, long: bool) -> str:
 
 
 def _json_line(path: eris_fs.Path, entry: eris_fs.Entry) -> str:
-    fields = {"path": list(path), "kind": _kind(entry)[1]}
+    fields: dict[str, Any] = {"path": list(path), "kind": _kind(entry)[1]}
+    if isinstance(entry, eris_fs.PackedFile):
+        fields["size"] = entry.size
     if isinstance(entry, eris_fs.Symlink):
         fields["target"] = entry.target
     return json.dumps(fields)

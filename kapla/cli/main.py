@@ -48,9 +48,10 @@ _GROUP: Final = "kapla.commands"
 
 
 def exit_code(error: BaseException) -> int:
-    """The exit code for an error."""
-    if isinstance(error, CommandError) and error.exit_code is not None:
-        return error.exit_code
+    """The exit code for an error: of a class that names one, as other packages' may, that."""
+    code = getattr(error, "exit_code", None)
+    if isinstance(code, int):
+        return code
     for code, _, kinds in EXIT_CODES:
         if isinstance(error, kinds):
             return code

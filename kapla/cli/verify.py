@@ -71,11 +71,45 @@ async def _verify(capability: ReadCapability, as_json: bool, store_url: str | No
             if count.missing or count.bad or not await names_tree(store, capability):
                 return count
             tree = await load_tree(store, capability)
+            if isinstance(tree, eris_fs.PackedTree):
+                await _check_packs(store, tree, count, as_json, shown)
             for path, entry in tree.items():
                 if isinstance(entry, eris_fs.RegularFile):
                     name = eris_fs.show_path(path)
                     await _check(store, entry.capability, name, count, as_json, shown)
     return count
+
+
+async def _check_packs(
+    store: Store, tree: eris_fs.PackedTree, count: _Count, as_json: bool, shown: Progress
+) -> None:
+    """Check the blocks of all packs, and of those that are whole what is in them."""
+    names = _names(tree)
+    for number, pack in enumerate(tree.packs):
+        before = count.missing, count.bad
+        for piece in pack.pieces():
+            await _check(store, piece, names[number], count, as_json, shown)
+        if (count.missing, count.bad) != before:
+            continue
+        try:
+            await eris_fs.read_pack(store, tree, number)
+        except eris_fs.InvalidPack as error:
+            count.bad += 1
+            if as_json:
+                facts = {"bad": None, "path": names[number], "reason": str(error)}
+                click.echo(json.dumps(facts))
+            else:
+                click.echo(f"bad {names[number]}: {error.reason}")
+
+
+def _names(tree: eris_fs.PackedTree) -> list[str]:
+    """What to call packs: their numbers, and the first files in them."""
+    names = [f"pack {number}" for number in range(len(tree.packs))]
+    for path, entry in reversed(tree.items()):
+        if isinstance(entry, eris_fs.PackedFile):
+            for number in eris_fs.packs_of(tree, entry):
+                names[number] = f"pack {number}, with {eris_fs.show_path(path)}"
+    return names
 
 
 async def _check(

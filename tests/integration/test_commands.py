@@ -593,6 +593,8 @@ def test_info_of_a_file(kapla: Kapla) -> None:
         "block_size": 32768,
         "level": 1,
         "blocks": 5,
+        "raw_bytes": 100_000,
+        "block_bytes": 5 * 32768,
     }
     lines = [line.split(":") for line in kapla.out("info", urn).splitlines()]
     assert {name: value.strip() for name, value in lines} == {
@@ -601,6 +603,8 @@ def test_info_of_a_file(kapla: Kapla) -> None:
         "block size": "32768",
         "level": "1",
         "blocks": "5",
+        "raw bytes": "100000",
+        "block bytes": "163840",
     }
 
 

@@ -1,0 +1,214 @@
+"""A tree into a store as packs: the shell that joins reading, compression, codec and store.
+
+One thread reads and gathers, some compress and encrypt, the event loop sends; each works ahead of
+the next by some packs, and that is the memory it takes. Only the list of entries grows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from eris.capability import ReadCapability
+from eris.encode import Encoder
+from eris.model import NULL_CONVERGENCE_SECRET, ConvergenceSecret, EncodedBlock, Reference
+from eris.store import BlockWriter
+from eris.transfer import DEFAULT_WINDOW as _INDEX_WINDOW
+from eris.transfer import PutWindow, put_content
+from eris_fs.fetch import DEFAULT_WINDOW
+from eris_fs.known import Known, KnownContents
+from eris_fs.model import DEFAULT_LIMITS, Limits, Pack
+from eris_fs.packed.cost import PIECE_SIZE, choose_by_cost
+from eris_fs.packed.frame import MAX_LEVEL, compress, library_version
+from eris_fs.packed.index import format_index
+from eris_fs.packed.reading import PackReader, RawPack
+from eris_fs.packed.record import format_record, parse_record
+from eris_fs.progress import Progress
+from eris_fs.threads import in_thread, settle
+
+__all__ = ["DEFAULT_LEVEL", "MAX_LEVEL", "put_packed_tree", "writer_name"]
+
+DEFAULT_LEVEL: Final = 19
+
+# At level 19 each thread takes up to 100 MiB.
+_MOST_THREADS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredPack:
+    """What became of a pack: for the index, for the store, and for a cache."""
+
+    size: int
+    stored_size: int
+    capabilities: bytes
+    files: int
+    blocks: list[EncodedBlock]
+    record: tuple[bytes, Known] | None = None
+
+
+def writer_name(level: int) -> str:
+    """What compresses at this level: what, beside the contents, a tree's URN depends on."""
+    return f"zstd {library_version()} level {level}"
+
+
+async def put_packed_tree(
+    store: BlockWriter,
+    root: str | os.PathLike[str],
+    *,
+    level: int = DEFAULT_LEVEL,
+    convergence_secret: ConvergenceSecret = NULL_CONVERGENCE_SECRET,
+    limits: Limits = DEFAULT_LIMITS,
+    window: int = DEFAULT_WINDOW,
+    concurrency: int | None = None,
+    progress: Progress | None = None,
+    known: KnownContents | None = None,
+) -> ReadCapability:
+    """Encode the tree at `root` into a store, packed; returns its capability when all is kept.
+
+    The same tree has the same capability for the same level and zstd library. Names and targets may
+    be any bytes. A root that is a file or a symlink is a tree of one entry. `concurrency` is how
+    many threads compress; without it, one for each processor. Packs that are `known` are read but
+    neither compressed nor sent again; the cache must be one for `writer_name(level)` alone.
+    Raises: UnsupportedEntry, FileChanged, TreeTooLarge, StoreError; OSError.
+    """
+    if not 1 <= level <= MAX_LEVEL:
+        raise ValueError(f"zstd has no level {level}")
+    encoding = _Encoding(store, level, convergence_secret, window, progress, known)
+    reader = PackReader(root, limits)
+    threads = concurrency or min(os.cpu_count() or 1, _MOST_THREADS)
+    await encoding.run(reader, threads)
+    tree = await in_thread(reader.tree, encoding.packs, writer_name(level))
+    index = await in_thread(format_index, tree, limits, level)
+    return await put_content(
+        store,
+        index,
+        block_size=choose_by_cost(len(index)),
+        convergence_secret=convergence_secret,
+        window=min(window, _INDEX_WINDOW),
+    )
+
+
+class _Encoding:
+    """One tree on its way into a store."""
+
+    def __init__(
+        self,
+        store: BlockWriter,
+        level: int,
+        secret: ConvergenceSecret,
+        window: int,
+        progress: Progress | None,
+        known: KnownContents | None,
+    ) -> None:
+        self.packs: list[Pack] = []
+        self._store = store
+        self._level = level
+        self._secret = secret
+        self._window = window
+        self._progress = progress
+        self._known = known
+        self._position = 0
+        self._files = 0
+
+    async def run(self, reader: PackReader, concurrency: int) -> None:
+        """Encode all packs: read ahead, compress, send, all at once."""
+        under_way: deque[asyncio.Task[list[_StoredPack]]] = deque()
+        reading = asyncio.create_task(in_thread(reader.next))
+        try:
+            async with PutWindow(self._store, self._window) as puts:
+                while packs := await reading:
+                    reading = asyncio.create_task(in_thread(reader.next))
+                    under_way.append(asyncio.create_task(self._encode(packs)))
+                    while len(under_way) > concurrency:
+                        await self._send(under_way, puts)
+                while under_way:
+                    await self._send(under_way, puts)
+        finally:
+            for task in (reading, *under_way):
+                task.cancel()
+            await settle(reading)
+            await settle(*under_way)
+            reader.close()
+
+    async def _encode(self, packs: list[RawPack]) -> list[_StoredPack]:
+        keys: list[bytes] = []
+        found: dict[int, _StoredPack] = {}
+        if self._known is not None:
+            keys, recalled = await self._known.recall([pack.content for pack in packs])
+            found = await self._confirmed(packs, recalled)
+        return await in_thread(_store_packs, packs, keys, found, self._level, self._secret)
+
+    async def _confirmed(
+        self, packs: list[RawPack], recalled: list[Known | None]
+    ) -> dict[int, _StoredPack]:
+        assert self._known is not None
+        found: dict[int, _StoredPack] = {}
+        references: dict[int, list[Reference]] = {}
+        for place, (pack, known) in enumerate(zip(packs, recalled, strict=False)):
+            record = None if known is None else parse_record(known)
+            if record is not None:
+                stored_size, capabilities, references[place] = record
+                size = len(pack.content)
+                found[place] = _StoredPack(size, stored_size, capabilities, pack.files, [])
+        there = await self._known.confirm(references)
+        return {place: pack for place, pack in found.items() if place in there}
+
+    async def _send(
+        self, under_way: deque[asyncio.Task[list[_StoredPack]]], puts: PutWindow
+    ) -> None:
+        """Wait for the oldest packs and send their blocks."""
+        packs = await under_way[0]
+        under_way.popleft()
+        for pack in packs:
+            await puts.add(pack.blocks)
+            self.packs.append(Pack(self._position, pack.size, pack.stored_size, pack.capabilities))
+            self._position += pack.size
+            self._files += pack.files
+        if self._known is not None:
+            await self._known.remember([pack.record for pack in packs if pack.record is not None])
+        if self._progress is not None:
+            self._progress(self._files, self._position)
+
+
+def _store_packs(
+    packs: list[RawPack],
+    keys: list[bytes],
+    known: dict[int, _StoredPack],
+    level: int,
+    secret: ConvergenceSecret,
+) -> list[_StoredPack]:
+    return [
+        known.get(place) or _store_pack(pack, keys[place] if keys else None, level, secret)
+        for place, pack in enumerate(packs)
+    ]
+
+
+def _store_pack(
+    pack: RawPack, key: bytes | None, level: int, secret: ConvergenceSecret
+) -> _StoredPack:
+    """Compress and encode one pack."""
+    stored = compress(pack.content, level)
+    if len(stored) >= len(pack.content):
+        stored = pack.content
+    capabilities = bytearray()
+    blocks: dict[Reference, EncodedBlock] = {}
+    for start in range(0, len(stored), PIECE_SIZE):
+        piece = memoryview(stored)[start : start + PIECE_SIZE]
+        encoder = Encoder(choose_by_cost(len(piece)), secret)
+        for block in (*encoder.feed(piece), *encoder.finish()):
+            blocks[block[0]] = block
+        capabilities += encoder.read_capability.to_bytes()
+    record = None
+    if key is not None:
+        record = key, format_record(len(stored), bytes(capabilities), list(blocks))
+    return _StoredPack(
+        len(pack.content),
+        len(stored),
+        bytes(capabilities),
+        pack.files,
+        list(blocks.values()),
+        record,
+    )

@@ -1,0 +1,86 @@
+"""Which packs to load when, for files wanted in any order, in bounded memory; pure.
+
+Packs that were loaded are kept, those used last for longest, as long as there is room. What is
+loaded again because there was none costs time, and a hostile tree could ask for it without end: so
+how much may be loaded is bounded by how much is wanted.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from eris_fs.errors import TreeTooLarge
+from eris_fs.model import Pack, PackedFile
+
+__all__ = ["Load", "Slice", "plan_loads", "slices_of"]
+
+_MOST_AGAIN: Final = 64
+"""How many times what is wanted may be loaded for it. Small files of equal content in places far
+apart, each in a pack of some hundred KiB, are where honest trees need more than once."""
+
+_ALWAYS: Final = 1 << 30
+"""Bytes that may be loaded whatever is wanted."""
+
+
+class Load(NamedTuple):
+    """Before the next use: drop these packs, and load this one."""
+
+    pack: int
+    drop: tuple[int, ...]
+
+
+class Slice(NamedTuple):
+    """A part of a file: where it is in which pack."""
+
+    pack: int
+    start: int
+    stop: int
+
+
+def slices_of(packs: Sequence[Pack], file: PackedFile) -> Iterator[Slice]:
+    """Tell where a file is, in order; nothing of an empty one."""
+    at, end = file.offset, file.offset + file.size
+    number = bisect_right(packs, at, key=lambda pack: pack.offset) - 1
+    while at < end:
+        pack = packs[number]
+        stop = min(end, pack.offset + pack.size)
+        yield Slice(number, at - pack.offset, stop - pack.offset)
+        at, number = stop, number + 1
+
+
+def plan_loads(
+    packs: Sequence[Pack], files: Iterable[PackedFile], room: int
+) -> Iterator[Load | int]:
+    """Tell for each use of a pack, in order, what to do: load it, or use it as it is there.
+
+    Uses of one pack that follow each other are one. `room` is for the bytes of packs that are kept;
+    the one in use has it in any case.
+    Raises: TreeTooLarge, when far more would be loaded than is wanted.
+    """
+    kept: OrderedDict[int, None] = OrderedDict()
+    size = wanted = loaded = 0
+    last: int | None = None
+    for file in files:
+        wanted += file.size
+        for number, _, _ in slices_of(packs, file):
+            if number == last:
+                continue
+            last = number
+            if number in kept:
+                kept.move_to_end(number)
+                yield number
+                continue
+            dropped = []
+            while kept and size + packs[number].size > room:
+                oldest, _ = kept.popitem(last=False)
+                size -= packs[oldest].size
+                dropped.append(oldest)
+            kept[number] = None
+            size += packs[number].size
+            loaded += packs[number].size
+            if loaded > wanted * _MOST_AGAIN + _ALWAYS:
+                raise TreeTooLarge("bytes to decompress for what is wanted", loaded)
+            yield Load(number, tuple(dropped))
