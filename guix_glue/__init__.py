@@ -1,6 +1,5 @@
-"""Guix substitutes out of ERIS, and into it.
+"""Guix substitutes out of ERIS, and into it: a publisher, and a fetcher that falls back to HTTP.
 
-Will hold the publisher, which adds ERIS URNs to narinfos, and the fetcher, which lets the Guix
-daemon get substitutes from blocks and falls back to HTTP. Nothing is here yet: the package fixes
-the place in the layers, above `eris_fs` and beside `kapla`.
+What it trusts is in `trust/`, what it reads and writes in `formats/`; `local/` is this machine's
+store, `publish/` the server, `fetch/` the substituter, and `cli/` their commands.
 """

@@ -6,6 +6,8 @@ read capability or a store URL.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from eris.errors import ErisError
 
 __all__ = [
@@ -30,7 +32,12 @@ __all__ = [
 
 
 class GuixError(ErisError):
-    """Base of all errors raised by `guix_glue`."""
+    """Base of all errors raised by `guix_glue`.
+
+    `exit_code` is what `kapla` ends with: see its help.
+    """
+
+    exit_code: ClassVar[int] = 5
 
 
 class InvalidEncoding(GuixError, ValueError):
@@ -39,6 +46,8 @@ class InvalidEncoding(GuixError, ValueError):
 
 class InvalidStorePath(GuixError, ValueError):
     """The text is no path, base name or hash part of an item in this store."""
+
+    exit_code = 2
 
     def __init__(self, text: str, reason: str) -> None:
         super().__init__(f"not a store path: {text[:300]!r}: {reason}")
@@ -83,6 +92,8 @@ class InvalidExpression(GuixError):
 class InvalidKey(GuixError, ValueError):
     """The text is no key of the kind that is wanted. The message does not show it."""
 
+    exit_code = 2
+
 
 class SignatureRejected(GuixError):
     """A narinfo is not signed, or not by a key that is authorized, or not with this text."""
@@ -95,6 +106,8 @@ class SignatureRejected(GuixError):
 class DaemonError(GuixError):
     """The Guix daemon answered a request with an error, or cannot be reached."""
 
+    exit_code = 3
+
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.message = message
@@ -104,6 +117,8 @@ class DaemonError(GuixError):
 class DatabaseError(GuixError):
     """The store's database cannot be read, or is laid out in a way that is not known."""
 
+    exit_code = 3
+
 
 class ProtocolError(GuixError):
     """The other side says what the protocol does not know."""
@@ -112,13 +127,19 @@ class ProtocolError(GuixError):
 class InvalidItems(GuixError):
     """A directory of items, or the table that describes it, cannot be used."""
 
+    exit_code = 2
+
 
 class PublishError(GuixError):
     """The publisher cannot start: a key file, the cache directory, a socket, a user."""
 
+    exit_code = 1
+
 
 class UnsupportedItem(GuixError):
     """A store item holds what a nar cannot express, or changed while it was read."""
+
+    exit_code = 7
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
@@ -128,6 +149,8 @@ class UnsupportedItem(GuixError):
 
 class FetchFailed(GuixError):
     """One source did not bring an item; another one may."""
+
+    exit_code = 4
 
 
 class HashMismatch(FetchFailed):

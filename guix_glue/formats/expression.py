@@ -32,20 +32,23 @@ _ESCAPE: Final = re.compile(rb"\\(?:([0-7]{3})|x([0-9A-Fa-f]{2})|(\r\n|\n\r|.))"
 _ESCAPES: Final = {b"b": b"\b", b"t": b"\t", b"v": b"\v", b"n": b"\n", b"f": b"\f", b"r": b"\r"}
 
 
-def parse(text: bytes) -> Expression:
+def parse(text: bytes, *, max_depth: int = MAX_DEPTH, max_atoms: int = MAX_ATOMS) -> Expression:
     """Read one expression, in any layout.
 
-    At most `MAX_DEPTH` lists deep and `MAX_ATOMS` atoms.
+    At most `max_depth` lists deep: signatures have four; and `max_atoms` atoms: an access list of
+    ten thousand keys.
     Raises: InvalidExpression.
     """
-    return _Parser(text).parse()
+    return _Parser(text, max_depth, max_atoms).parse()
 
 
 class _Parser:
     """A stack of open lists, so that depth costs no recursion."""
 
-    def __init__(self, text: bytes) -> None:
+    def __init__(self, text: bytes, max_depth: int, max_atoms: int) -> None:
         self._text = text
+        self._max_depth = max_depth
+        self._max_atoms = max_atoms
         self._at = 0
         self._atoms = 0
 
@@ -57,8 +60,8 @@ class _Parser:
             if letter == b"(":
                 self._at += 1
                 stack.append([])
-                if len(stack) > MAX_DEPTH:
-                    self._fail(f"lists are more than {MAX_DEPTH} deep")
+                if len(stack) > self._max_depth:
+                    self._fail(f"lists are more than {self._max_depth} deep")
                 continue
             if letter == b")":
                 if not stack:
@@ -81,8 +84,8 @@ class _Parser:
 
     def _atom(self) -> bytes:
         self._atoms += 1
-        if self._atoms > MAX_ATOMS:
-            self._fail(f"there are more than {MAX_ATOMS} atoms")
+        if self._atoms > self._max_atoms:
+            self._fail(f"there are more than {self._max_atoms} atoms")
         if found := _COUNTED.match(self._text, self._at):
             start, stop = found.end(), found.end() + int(found[1])
             if stop > len(self._text):

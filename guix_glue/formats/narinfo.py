@@ -12,37 +12,46 @@ a hint, which may come from anybody.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Final
+from typing import Final, NamedTuple
 
 from guix_glue.errors import InvalidEncoding, InvalidNarinfo, InvalidStorePath
 from guix_glue.formats.store_path import check_base_name, check_store_path, format_hash, parse_hash
 from guix_glue.model import StoreItem
 
 __all__ = [
-    "MAX_REFERENCES",
-    "MAX_SIZE",
-    "MAX_URLS",
+    "DEFAULT_NARINFO_LIMITS",
     "NarUrl",
     "Narinfo",
+    "NarinfoLimits",
     "format_narinfo",
     "format_unsigned",
     "parse_narinfo",
 ]
-
-MAX_SIZE: Final = 1024 * 1024
-"""Bytes of a narinfo: several times what an item with thousands of references has."""
-
-MAX_REFERENCES: Final = 10_000
-MAX_URLS: Final = 64
 
 _LARGEST: Final = 1 << 62
 _SIGNATURE: Final = "Signature:"
 _DIGITS: Final = re.compile("[0-9]{1,19}")
 # Nix for an item that nobody knows the deriver of.
 _UNKNOWN_DERIVER: Final = "unknown-deriver"
+
+
+@dataclass(frozen=True, slots=True)
+class NarinfoLimits:
+    """How large a narinfo may be: several times what an item with thousands of references has.
+
+    `size` counts bytes. Real ones have some twenty lines and four URLs.
+    """
+
+    size: int = 1024 * 1024
+    lines: int = 1_000
+    references: int = 100_000
+    urls: int = 64
+
+
+DEFAULT_NARINFO_LIMITS: Final = NarinfoLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,41 +83,74 @@ class Narinfo:
     nix_signatures: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
+class _Field(NamedTuple):
     name: str
     value: str
     line: int
 
+    def error(self, reason: str) -> InvalidNarinfo:
+        return InvalidNarinfo(reason, line=self.line, field=self.name)
 
-def parse_narinfo(data: bytes, *, store_dir: str) -> Narinfo:
+
+class _Fields:
+    """Fields by name. Of a name that may stand once, the first counts."""
+
+    def __init__(self, fields: Iterable[_Field]) -> None:
+        self._fields: dict[str, list[_Field]] = {}
+        for field in fields:
+            self._fields.setdefault(field.name, []).append(field)
+
+    def all(self, name: str) -> list[_Field]:
+        return self._fields.get(name, [])
+
+    def first(self, name: str) -> str | None:
+        found = self.all(name)
+        return found[0].value if found else None
+
+    def need(self, name: str) -> _Field:
+        found = self.all(name)
+        if not found:
+            raise InvalidNarinfo("it is missing", field=name)
+        return found[0]
+
+    def before(self, line: int) -> frozenset[str]:
+        """The names of which a field begins above a line."""
+        return frozenset(name for name, found in self._fields.items() if found[0].line < line)
+
+
+def parse_narinfo(
+    data: bytes, *, store_dir: str, limits: NarinfoLimits = DEFAULT_NARINFO_LIMITS
+) -> Narinfo:
     """Read a narinfo for an item of this store.
 
-    At most `MAX_SIZE` bytes, `MAX_REFERENCES` and `MAX_URLS`. Line ends are LF: with CR LF a
-    signature covers what no reader would take as meant.
+    Line ends are LF: with CR LF a signature covers what no reader would take as meant.
     Raises: InvalidNarinfo.
     """
-    text = _decode(data)
+    text = _decode(data, limits)
     fields = _Fields(_read_fields(text))
     start = text.find(_SIGNATURE)
     signed_text = None if start < 0 else text[:start]
-    signed = _Fields(_read_fields(signed_text)) if signed_text is not None else _Fields([])
+    # The first line that the signature does not cover, at least not as a whole.
+    limit = 0 if signed_text is None else signed_text.count("\n") + 1
+    signed_urn, hint_urn = _read_urns(fields, limit)
     return Narinfo(
-        item=_read_item(fields, store_dir),
-        urls=_read_urls(fields),
+        item=_read_item(fields, store_dir, limits),
+        urls=_read_urls(fields, limits),
         text=text,
         signed_text=signed_text,
         signature=fields.first("Signature"),
-        signed_fields=frozenset(signed.names),
-        signed_urn=signed.first("ERIS"),
-        hint_urn=_hint(fields, signed),
-        nix_signatures=tuple(fields.all("Sig")),
+        signed_fields=fields.before(limit),
+        signed_urn=signed_urn,
+        hint_urn=hint_urn,
+        nix_signatures=tuple(field.value for field in fields.all("Sig")),
     )
 
 
-def _decode(data: bytes) -> str:
-    if len(data) > MAX_SIZE:
-        raise InvalidNarinfo(f"it has more than {MAX_SIZE} bytes")
+def _decode(data: bytes, limits: NarinfoLimits) -> str:
+    if len(data) > limits.size:
+        raise InvalidNarinfo(f"it has more than {limits.size} bytes")
+    if data.count(b"\n") > limits.lines:
+        raise InvalidNarinfo(f"it has more than {limits.lines} lines")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
@@ -133,7 +175,7 @@ def _read_fields(text: str) -> list[_Field]:
                 raise InvalidNarinfo("a continuation continues nothing", line=number)
             last = fields[-1]
             more = line[1:].removeprefix(" ")
-            fields[-1] = _Field(last.name, f"{last.value}\n{more}", last.line)
+            fields[-1] = last._replace(value=f"{last.value}\n{more}")
             continue
         name, colon, value = line.partition(":")
         if not colon:
@@ -142,80 +184,54 @@ def _read_fields(text: str) -> list[_Field]:
     return fields
 
 
-class _Fields:
-    """Fields by name. Of a name that may stand once, the first counts."""
-
-    def __init__(self, fields: list[_Field]) -> None:
-        self._fields: dict[str, list[_Field]] = {}
-        for field in fields:
-            self._fields.setdefault(field.name, []).append(field)
-        self.names = self._fields.keys()
-
-    def first(self, name: str) -> str | None:
-        found = self._fields.get(name)
-        return found[0].value if found else None
-
-    def all(self, name: str) -> list[str]:
-        return [field.value for field in self._fields.get(name, [])]
-
-    def need(self, name: str) -> str:
-        value = self.first(name)
-        if value is None:
-            raise InvalidNarinfo("it is missing", field=name)
-        return value
-
-    def error(self, name: str, reason: str) -> InvalidNarinfo:
-        return InvalidNarinfo(reason, line=self._fields[name][0].line, field=name)
-
-
-def _read_item(fields: _Fields, store_dir: str) -> StoreItem:
-    path = fields.need("StorePath")
+def _read_item(fields: _Fields, store_dir: str, limits: NarinfoLimits) -> StoreItem:
+    path, nar_hash = fields.need("StorePath"), fields.need("NarHash")
     try:
-        check_store_path(path, store_dir)
+        check_store_path(path.value, store_dir)
     except InvalidStorePath as error:
-        raise fields.error("StorePath", error.reason) from None
+        raise path.error(error.reason) from None
     try:
-        nar_hash = parse_hash(fields.need("NarHash"))
+        digest = parse_hash(nar_hash.value)
     except InvalidEncoding as error:
-        raise fields.error("NarHash", str(error)) from None
+        raise nar_hash.error(str(error)) from None
     return StoreItem(
-        path=path,
-        nar_hash=nar_hash,
-        nar_size=_read_size(fields, "NarSize", fields.need("NarSize")),
-        references=_read_references(fields),
+        path=path.value,
+        nar_hash=digest,
+        nar_size=_read_size(fields.need("NarSize")),
+        references=_read_references(fields.need("References"), limits),
         deriver=_read_deriver(fields),
     )
 
 
-def _read_size(fields: _Fields, name: str, value: str) -> int:
-    if not _DIGITS.fullmatch(value) or int(value) > _LARGEST:
-        raise fields.error(name, "it is no size in bytes")
-    return int(value)
+def _read_size(field: _Field) -> int:
+    if not _DIGITS.fullmatch(field.value) or int(field.value) > _LARGEST:
+        raise field.error("it is no size in bytes")
+    return int(field.value)
 
 
-def _read_references(fields: _Fields) -> tuple[str, ...]:
-    names = fields.need("References").split()
-    if len(names) > MAX_REFERENCES:
-        raise fields.error("References", f"there are more than {MAX_REFERENCES}")
+def _read_references(field: _Field, limits: NarinfoLimits) -> tuple[str, ...]:
+    names = field.value.split()
+    if len(names) > limits.references:
+        raise field.error(f"there are more than {limits.references}")
     try:
         for name in names:
             check_base_name(name)
     except InvalidStorePath as error:
-        raise fields.error("References", error.reason) from None
+        raise field.error(error.reason) from None
     return tuple(names)
 
 
 def _read_deriver(fields: _Fields) -> str | None:
-    deriver = fields.first("Deriver")
-    if not deriver or deriver == _UNKNOWN_DERIVER:
+    found = fields.all("Deriver")
+    if not found or found[0].value in ("", _UNKNOWN_DERIVER):
         return None
     try:
-        return check_base_name(deriver)
+        return check_base_name(found[0].value)
     except InvalidStorePath as error:
-        raise fields.error("Deriver", error.reason) from None
+        raise found[0].error(error.reason) from None
 
 
-def _read_urls(fields: _Fields) -> tuple[NarUrl, ...]:
+def _read_urls(fields: _Fields, limits: NarinfoLimits) -> tuple[NarUrl, ...]:
     """The places of the nar: matched by position, as many as the shortest of the lists has.
 
     Compressions may be missing altogether, as in Nix, which then means bzip2; so may the sizes.
@@ -223,29 +239,31 @@ def _read_urls(fields: _Fields) -> tuple[NarUrl, ...]:
     urls, methods = fields.all("URL"), fields.all("Compression")
     sizes, hashes = fields.all("FileSize"), fields.all("FileHash")
     count = min(len(found) for found in (urls, methods or urls, sizes or urls))
-    if count > MAX_URLS:
-        raise fields.error("URL", f"there are more than {MAX_URLS}")
+    if count > limits.urls:
+        raise urls[limits.urls].error(f"there are more than {limits.urls}")
     found = []
     for place in range(count):
-        url = urls[place]
+        url = urls[place].value
         # Nothing that could end a line of a message, a header or a request.
         if not url.isprintable() or not url.isascii() or " " in url:
             continue
         found.append(
             NarUrl(
                 url,
-                methods[place] if methods else "bzip2",
-                _read_size(fields, "FileSize", sizes[place]) if sizes else None,
-                hashes[place] if len(hashes) == len(urls) else None,
+                methods[place].value if methods else "bzip2",
+                _read_size(sizes[place]) if sizes else None,
+                hashes[place].value if len(hashes) == len(urls) else None,
             )
         )
     return tuple(found)
 
 
-def _hint(fields: _Fields, signed: _Fields) -> str | None:
-    """The first URN that nobody signed."""
-    names = fields.all("ERIS")[len(signed.all("ERIS")) :]
-    return names[0] if names else None
+def _read_urns(fields: _Fields, limit: int) -> tuple[str | None, str | None]:
+    """The first URN above the line where what is signed ends, and the first that is not."""
+    found = fields.all("ERIS")
+    signed = [field.value for field in found if field.line < limit]
+    others = [field.value for field in found if field.line >= limit]
+    return (signed[0] if signed else None, others[0] if others else None)
 
 
 def format_unsigned(item: StoreItem, urn: str | None = None) -> str:

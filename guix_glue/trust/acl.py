@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from typing import Self
 
 from guix_glue.errors import InvalidExpression, InvalidKey
-from guix_glue.formats.expression import Expression, find, parse
+from guix_glue.formats.expression import Expression, find, format_advanced, parse
 from guix_glue.trust.keys import PublicKey
 
-__all__ = ["Acl"]
+__all__ = ["EMPTY_ACL", "Acl", "authorize"]
+
+EMPTY_ACL = b"(acl)\n"
+"""The file of an access list that authorizes nobody."""
 
 _IMPORT: Expression = (b"guix", b"import")
 
@@ -29,17 +32,33 @@ class Acl:
 
         Raises: InvalidKey.
         """
-        try:
-            expression = parse(text)
-        except InvalidExpression as error:
-            raise InvalidKey(f"the access list is no s-expression: {error}") from error
-        if not isinstance(expression, tuple) or expression[:1] != (b"acl",):
-            raise InvalidKey("this is no access list")
-        return cls(frozenset(key for entry in expression[1:] for key in _imported(entry)))
+        entries = _entries(text)
+        return cls(frozenset(key for entry in entries for key in _imported(entry)))
 
     def authorizes(self, key: PublicKey) -> bool:
         """Whether what this key signed may be imported."""
         return key.to_expression() in self.keys
+
+
+def authorize(text: bytes, key: PublicKey) -> bytes:
+    """Add a key to an access list, given as the bytes of its file; all else in it stays.
+
+    Raises: InvalidKey.
+    """
+    entries = _entries(text)
+    if not Acl.parse(text).authorizes(key):
+        entries = (*entries, (b"entry", key.to_expression(), (b"tag", _IMPORT)))
+    return format_advanced((b"acl", *entries))
+
+
+def _entries(text: bytes) -> tuple[Expression, ...]:
+    try:
+        expression = parse(text)
+    except InvalidExpression as error:
+        raise InvalidKey(f"the access list is no s-expression: {error}") from error
+    if not isinstance(expression, tuple) or expression[:1] != (b"acl",):
+        raise InvalidKey("this is no access list")
+    return expression[1:]
 
 
 def _imported(entry: Expression) -> list[Expression]:

@@ -12,7 +12,14 @@ from guix_glue.errors import InvalidExpression, InvalidKey
 from guix_glue.formats.expression import Expression, find, format_advanced, parse
 from guix_glue.trust import ecdsa
 
-__all__ = ["PrivateKey", "PublicKey", "parse_private_key", "parse_public_key", "read_public_key"]
+__all__ = [
+    "PrivateKey",
+    "PublicKey",
+    "generate_private_key",
+    "parse_private_key",
+    "parse_public_key",
+    "read_public_key",
+]
 
 _SIZE = 32
 _CURVE = (b"curve", b"Ed25519")
@@ -39,6 +46,23 @@ class PrivateKey:
 
     public: PublicKey
     d: bytes = field(repr=False)
+
+    def to_file(self) -> bytes:
+        """The bytes of `signing-key.sec`. They are the secret."""
+        parameters = (b"ecc", _CURVE, (b"q", self.public.q), (b"d", self.d))
+        return format_advanced((b"private-key", parameters))
+
+
+def generate_private_key(random: bytes) -> PrivateKey:
+    """Make a key out of 32 random bytes, in the form that libgcrypt gives to its own.
+
+    Raises: InvalidKey, for another number of bytes.
+    """
+    if len(random) != _SIZE:
+        raise InvalidKey(f"a key is made of {_SIZE} random bytes")
+    # A multiple of 8 with its top bit at one place, as for all keys of this curve.
+    secret = bytes([random[0] & 0x7F | 0x40, *random[1:-1], random[-1] & 0xF8])
+    return PrivateKey(PublicKey(ecdsa.public_key(secret)), secret)
 
 
 def read_public_key(expression: Expression) -> PublicKey:

@@ -85,6 +85,14 @@ def test_garbage_is_refused_by_one_error(text: bytes) -> None:
     assert parse(format_advanced(expression)) == expression
 
 
+def test_limits_may_be_given() -> None:
+    text = b"(a (b c))"
+    assert parse(text, max_depth=2, max_atoms=3) == (b"a", (b"b", b"c"))
+    for limits in ({"max_depth": 1}, {"max_atoms": 2}):
+        with pytest.raises(InvalidExpression):
+            parse(text, **limits)
+
+
 def test_lists_are_found_by_their_heads() -> None:
     expression = parse(b"(a b (c 1:x) (b) (c y))")
     assert find(expression, b"c") == (b"c", b"x")

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guix_glue.errors import InvalidNarinfo
-from guix_glue.formats import narinfo as narinfo_module
 from guix_glue.formats.narinfo import (
+    DEFAULT_NARINFO_LIMITS,
     Narinfo,
+    NarinfoLimits,
     NarUrl,
     format_narinfo,
     format_unsigned,
@@ -123,8 +124,8 @@ def test_wrong_fields_are_named(old: str, new: str, field: str) -> None:
         b"+ more",
         PLAIN.replace("\n", "\r\n").encode(),
         PLAIN.encode() + b"a: \0\n",
-        PLAIN.encode() + b"a: " + b"x" * narinfo_module.MAX_SIZE,
-        PLAIN.replace(f"References: {APP}", f"References:{f' {APP}' * 10_001}").encode(),
+        PLAIN.encode() + b"a: " + b"x" * DEFAULT_NARINFO_LIMITS.size,
+        PLAIN.encode() + b"+more\n" * DEFAULT_NARINFO_LIMITS.lines,
         PLAIN.encode() + b"URL: a\nCompression: none\nFileSize: 1\n" * 64,
     ],
     ids=range(9),
@@ -132,6 +133,28 @@ def test_wrong_fields_are_named(old: str, new: str, field: str) -> None:
 def test_what_is_no_narinfo(data: bytes) -> None:
     with pytest.raises(InvalidNarinfo):
         parse_narinfo(data, store_dir="/gnu/store")
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [NarinfoLimits(size=10), NarinfoLimits(lines=7), NarinfoLimits(references=0)],
+    ids=repr,
+)
+def test_limits_may_be_given(limits: NarinfoLimits) -> None:
+    with pytest.raises(InvalidNarinfo):
+        parse_narinfo(PLAIN.encode(), store_dir="/gnu/store", limits=limits)
+
+
+def test_many_references() -> None:
+    many = PLAIN.replace(f"References: {APP}", f"References:{f' {APP}' * 20_000}")
+    assert len(parse(many).item.references) == 20_000
+
+
+def test_the_group_with_a_wrong_size_is_named() -> None:
+    more = "URL: b\nCompression: gzip\nFileSize: many\n"
+    with pytest.raises(InvalidNarinfo) as caught:
+        parse(PLAIN + more)
+    assert caught.value.line == len(PLAIN.splitlines()) + 3
 
 
 @pytest.mark.parametrize("url", ["nar/a b", "nar/\x1b[2J", "nar/\u2028", "nar/\u00e4"])
@@ -223,3 +246,18 @@ def test_garbage_is_refused_by_one_error(data: st.DataObject) -> None:
         return
     assert found.item.path.startswith("/gnu/store/")
     assert "\n" not in "".join([*found.item.references, *(url.url for url in found.urls)])
+
+
+@given(st.data())
+def test_altered_bytes_are_refused_by_one_error(data: st.DataObject) -> None:
+    text = bytearray(data.draw(st.sampled_from(REAL)).read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(text)))
+        text[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    try:
+        found = parse_narinfo(bytes(text), store_dir="/gnu/store")
+    except InvalidNarinfo:
+        return
+    assert found.text.encode() == bytes(text)
+    if found.signed_text is not None:
+        assert found.text.startswith(found.signed_text + "Signature:")

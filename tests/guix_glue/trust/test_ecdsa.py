@@ -16,6 +16,7 @@ from guix_glue.trust import ecdsa
 from tests.guix_glue.samples import SAMPLES
 from tests.guix_glue.trust.libgcrypt import Libgcrypt, load
 
+PRIME = 2**255 - 19
 ORDER = 2**252 + 27742317777372353535851937790883648493
 VECTORS = [
     {name: value if name == "message" else bytes.fromhex(value) for name, value in vector.items()}
@@ -55,16 +56,41 @@ def test_recorded_signatures_verify_and_altered_ones_do_not(vector: dict[str, by
     assert not ecdsa.verify(q, digest, r, (ORDER - second).to_bytes(32, "big"))
 
 
-def small_points() -> list[bytes]:
-    """Compressed points outside the prime-order group, and what is no point at all."""
-    return [bytes(32), b"\1" + bytes(31), b"\xff" * 32, b"\2" + bytes(31), bytes(31), b""]
+# A point of order 8, and a good key moved by it: on the curve, outside of the prime-order group.
+TORSION = bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a")
+MOVED = bindings.crypto_core_ed25519_add(VECTORS[0]["q"], TORSION)
+
+NO_KEYS = {
+    "order 4": bytes(32),
+    "neutral": b"\1" + bytes(31),
+    "order 2": (PRIME - 1).to_bytes(32, "little"),
+    "order 8": TORSION,
+    "of another group": MOVED,
+    "not canonical": (PRIME + 1).to_bytes(32, "little"),
+    "beyond the prime": b"\xff" * 32,
+    "not on the curve": b"\2" + bytes(31),
+    "short": VECTORS[0]["q"][:31],
+    "long": VECTORS[0]["q"] + b"\0",
+    "empty": b"",
+}
 
 
-@pytest.mark.parametrize("point", small_points(), ids=range(6))
-def test_keys_that_are_none_verify_nothing(point: bytes) -> None:
+@pytest.mark.parametrize("name", NO_KEYS)
+def test_keys_that_are_none_verify_nothing(name: str) -> None:
     vector = VECTORS[0]
-    if len(point) == 32:
-        assert not ecdsa.verify(point, vector["sha256"], vector["r"], vector["s"])
+    assert not ecdsa.verify(NO_KEYS[name], vector["sha256"], vector["r"], vector["s"])
+
+
+@pytest.mark.parametrize("secret", [1, 12345, ORDER - 1])
+def test_a_key_outside_of_the_group_cannot_sign(secret: int) -> None:
+    # With the torsion cancelled by s such a pair would verify where the group is not checked.
+    q = bindings.crypto_core_ed25519_add(
+        bindings.crypto_scalarmult_ed25519_base_noclamp(secret.to_bytes(32, "little")), TORSION
+    )
+    for number in range(8):
+        digest = sha256(bytes([number])).digest()
+        r, s = ecdsa.sign(secret.to_bytes(32, "big"), digest)
+        assert not ecdsa.verify(q, digest, r, s)
 
 
 @pytest.mark.parametrize("secret", [bytes(32), ORDER.to_bytes(32, "big"), b"\1" * 31, b""])

@@ -1,0 +1,1 @@
+"""The commands for Guix: the only modules here that choose a store."""

@@ -1,0 +1,254 @@
+"""`kapla substitute`: the substituter that the Guix daemon runs, as root.
+
+One process answers the queries of one client, another brings the items of one build, so that it has
+to be there quickly: what only some of them need is loaded when it is needed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, Literal
+
+import click
+
+from guix_glue.errors import GuixError
+from kapla.cli.common import CommandError, run
+
+if TYPE_CHECKING:
+    from guix_glue.fetch.options import DaemonOptions
+    from guix_glue.fetch.servers import Server
+    from guix_glue.fetch.settings import FetchSettings
+    from guix_glue.fetch.traces import Messages
+    from guix_glue.trust.acl import Acl
+    from kapla.cli.common import Store
+
+__all__ = ["command"]
+
+_LONGEST_ACL: Final = 1024 * 1024
+
+Mode = Literal["query", "substitute"]
+
+
+@click.command(name="substitute")
+@click.option("--query", "mode", flag_value="query", help="Answer which items are available.")
+@click.option("--substitute", "mode", flag_value="substitute", help="Bring items.")
+@click.option(
+    "--eris-store-url",
+    "store_urls",
+    metavar="URL",
+    multiple=True,
+    help="A store with blocks; several are tried in order. Default: $ERIS_STORE_URL, else the local"
+    " daemon's socket, if it is there.",
+)
+@click.option(
+    "--substitute-urls",
+    metavar="URLS",
+    help="Substitute servers, separated by spaces, instead of those that the Guix daemon names.",
+)
+@click.option(
+    "--trust-hints",
+    is_flag=True,
+    envvar="KAPLA_TRUST_HINTS",
+    help="Try ERIS URNs that are not signed, too. Whatever comes is compared with the signed hash."
+    " Also: $KAPLA_TRUST_HINTS=1.",
+)
+@click.option(
+    "--eris-timeout",
+    type=click.FloatRange(min=0.1),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Give up a store that brings no block for so long, and use HTTP.",
+)
+@click.option(
+    "--server-timeout",
+    type=click.FloatRange(min=0.1),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Give up a server that answers nothing for so long when asked for narinfos. It has twice"
+    " this for all answers, and as much again for each 200 items.",
+)
+@click.option(
+    "--nar-timeout",
+    type=click.FloatRange(min=0.1),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Give up a server that sends nothing of a nar for so long.",
+)
+@click.option(
+    "--max-unsigned-size",
+    type=click.IntRange(min=1),
+    default=16 * 1024**3,
+    show_default=True,
+    metavar="BYTES",
+    help="The largest nar to take when nobody signed its size.",
+)
+@click.option(
+    "--reply-fd",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    metavar="N",
+    help="The descriptor for replies; 1, standard output, is good for trying by hand.",
+)
+def command(
+    mode: Mode | None,
+    store_urls: tuple[str, ...],
+    substitute_urls: str | None,
+    trust_hints: bool,
+    eris_timeout: float,
+    server_timeout: float,
+    nar_timeout: float,
+    max_unsigned_size: int,
+    reply_fd: int,
+) -> None:
+    """Fetch substitutes for the Guix daemon, out of ERIS blocks where they are, else over HTTP.
+
+    The daemon runs this; it speaks on standard input and descriptor 4.
+    """
+    if mode is None:
+        raise click.UsageError("one of --query and --substitute is needed")
+    from guix_glue.fetch.options import parse_options
+    from guix_glue.fetch.settings import FetchSettings
+
+    options = parse_options(os.environ.get("_NIX_OPTIONS", ""))
+    if substitute_urls is not None:
+        options = replace(options, substitute_urls=tuple(substitute_urls.split()))
+    settings = FetchSettings(
+        eris_stall_s=eris_timeout,
+        nar_stall_s=nar_timeout,
+        max_unsigned_size=max_unsigned_size,
+        trust_hints=trust_hints,
+    )
+    _check_descriptor(reply_fd)
+    run(_run(mode, options, settings, store_urls, server_timeout, reply_fd))
+
+
+async def _run(
+    mode: Mode,
+    options: DaemonOptions,
+    settings: FetchSettings,
+    store_urls: Sequence[str],
+    server_timeout_s: float,
+    reply_fd: int,
+) -> None:
+    from guix_glue.fetch.lookup import Lookup
+    from guix_glue.fetch.pipeline import Timeouts
+    from guix_glue.fetch.session import Policy, Session, run_session
+    from guix_glue.fetch.traces import Messages
+    from guix_glue.local.environment import GuixEnvironment
+
+    messages = Messages(_show, extended=options.extended_trace, columns=options.terminal_columns)
+    where = GuixEnvironment.from_environ(os.environ)
+    if os.environ.get("GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES"):
+        messages.warn("GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES is ignored: signatures are checked")
+    store = _open_store(store_urls, messages)
+    policy = Policy(
+        where.store_dir,
+        _read_acl(f"{where.config_dir}/acl", messages),
+        store is not None,
+        settings.trust_hints,
+    )
+    timeouts = Timeouts(answer_s=server_timeout_s, total_s=2 * server_timeout_s)
+    lookup = Lookup(_servers(options, messages), messages, timeouts)
+    async with AsyncExitStack() as stack:
+        stack.callback(lookup.close)
+        if store is not None:
+            await stack.enter_async_context(store)
+        session: Session
+        if mode == "query":
+            from guix_glue.fetch.query import QuerySession
+
+            session = QuerySession(policy, lookup, messages)
+        else:
+            from guix_glue.fetch.fetcher import Fetcher
+            from guix_glue.fetch.substitution import SubstituteSession
+
+            fetcher = Fetcher(store, messages, settings)
+            stack.push_async_callback(fetcher.close)
+            deduplicate = options.deduplicate
+            session = SubstituteSession(policy, lookup, messages, fetcher, deduplicate=deduplicate)
+        await run_session(session, lambda data: _write_all(reply_fd, data))
+
+
+def _check_descriptor(descriptor: int) -> None:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        raise CommandError(
+            f"descriptor {descriptor}, for replies, is not open: the Guix daemon runs this command;"
+            " to try it by hand, add --reply-fd 1",
+            2,
+        ) from None
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _show(data: bytes) -> None:
+    """Write a message, at once: the daemon passes on what it reads as it comes."""
+    try:
+        os.write(2, data)
+    except OSError:
+        # Nobody reads it. What we are here for is on another descriptor.
+        return
+
+
+def _servers(options: DaemonOptions, messages: Messages) -> list[Server]:
+    from guix_glue.fetch.servers import InvalidServer, parse_server
+
+    servers: dict[Server, None] = {}
+    for number, url in enumerate(options.substitute_urls or (), 1):
+        try:
+            servers[parse_server(url)] = None
+        except InvalidServer as error:
+            messages.warn(f"substitute URL {number} is left out: {error}")
+    return list(servers)
+
+
+def _read_acl(path: str, messages: Messages) -> Acl:
+    """The keys that may vouch for items. No list is an empty list, and none is ever made."""
+    from guix_glue.trust.acl import Acl
+
+    try:
+        with open(path, "rb") as file:
+            return Acl.parse(file.read(_LONGEST_ACL))
+    except FileNotFoundError:
+        messages.warn("no key is authorized, so that there are no substitutes: there is no ACL")
+    except OSError as error:
+        messages.warn(f"no key is authorized: the ACL cannot be read: {error.strerror}")
+    except GuixError as error:
+        messages.warn(f"no key is authorized: the ACL cannot be understood: {error}")
+    return Acl()
+
+
+def _open_store(urls: Sequence[str], messages: Messages) -> Store | None:
+    """The store to ask for blocks; None where there is none, or none that makes sense."""
+    from kapla.client import RemoteStore, StoreList, default_store_urls
+    from kapla.errors import InvalidUrl
+
+    given = " ".join(urls) or os.environ.get("ERIS_STORE_URL", "")
+    stores: list[RemoteStore] = []
+    for number, text in enumerate(given.split(), 1):
+        try:
+            stores += map(RemoteStore, default_store_urls(text))
+        except InvalidUrl as error:
+            messages.warn(f"store {number} is left out: {error}")
+    if not given.strip():
+        stores += (RemoteStore(url) for url in default_store_urls() if _is_there(url.endpoint))
+    if not stores:
+        return None
+    return stores[0] if len(stores) == 1 else StoreList(stores)
+
+
+def _is_there(endpoint: object) -> bool:
+    """Whether there is a socket where a daemon would have it if there were one."""
+    path = getattr(endpoint, "path", None)
+    return path is not None and os.path.exists(path)

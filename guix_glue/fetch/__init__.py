@@ -1,0 +1,1 @@
+"""The substituter: speaks with the Guix daemon, brings items from ERIS blocks, else over HTTP."""

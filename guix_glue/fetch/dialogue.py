@@ -1,0 +1,197 @@
+"""The dialogue with the daemon, as bytes: commands that come, replies that go. No I/O.
+
+A reply is lines, and its end is a line too: whoever could put a line break into a reply could say
+anything in our name. So whatever a narinfo brought is checked once more before it becomes a line.
+A command that cannot be read is a value like the others: who reads on decides what to answer.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from guix_glue.errors import InvalidStorePath, ProtocolError
+from guix_glue.formats import nixbase32
+from guix_glue.formats.store_path import check_store_path
+from guix_glue.model import StoreItem
+
+__all__ = [
+    "MAX_LINE",
+    "NOT_FOUND",
+    "NO_ITEMS",
+    "Command",
+    "CommandReader",
+    "Have",
+    "Info",
+    "Substitute",
+    "Unreadable",
+    "format_available",
+    "format_details",
+    "format_mismatch",
+    "format_success",
+]
+
+MAX_LINE: Final = 16 * 1024 * 1024
+"""Bytes of one command. The daemon asks for all items of a plan in one line; this is 150,000."""
+
+NO_ITEMS: Final = b"\n"
+"""The answer to a query of which nothing is available."""
+
+NOT_FOUND: Final = b"not-found\n"
+"""The answer to a `substitute` that failed."""
+
+_PLAIN: Final = re.compile(r"[!-~]+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Have:
+    """Which of these can be substituted? Only real store paths are left in `paths`."""
+
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """The same with details."""
+
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Substitute:
+    """Bring the item `path` and make it `destination`, an absolute path."""
+
+    path: str
+    destination: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A line that is no command."""
+
+    reason: str
+
+
+Command = Have | Info | Substitute | Unreadable
+
+
+class CommandReader:
+    """Cuts what comes on standard input into commands."""
+
+    def __init__(self, store_dir: str, max_line: int = MAX_LINE) -> None:
+        self._store_dir = store_dir
+        self._max_line = max_line
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._skipping = False
+
+    def feed(self, data: bytes) -> list[Command]:
+        """Take more bytes; returns the commands that are complete now."""
+        *ends, rest = data.split(b"\n")
+        commands = []
+        for end in ends:
+            self._keep(end)
+            commands.append(self._take())
+        self._keep(rest)
+        return commands
+
+    def _keep(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size > self._max_line:
+            self._skipping = True
+            self._pieces.clear()
+        elif piece:
+            self._pieces.append(piece)
+
+    def _take(self) -> Command:
+        line, skipped = b"".join(self._pieces), self._skipping
+        self._pieces.clear()
+        self._size, self._skipping = 0, False
+        if skipped:
+            return Unreadable(f"a command is longer than {self._max_line} bytes")
+        return self._parse(os.fsdecode(line))
+
+    def _parse(self, line: str) -> Command:
+        word, _, rest = line.partition(" ")
+        match word:
+            case "have":
+                return Have(self._paths(rest))
+            case "info":
+                return Info(self._paths(rest))
+            case "substitute":
+                return self._substitute(rest)
+            case _:
+                return Unreadable("unknown command")
+
+    def _paths(self, text: str) -> tuple[str, ...]:
+        """The store paths among the words, each once: of anything else there is no substitute."""
+        return tuple(path for path in dict.fromkeys(text.split(" ")) if self._is_item(path))
+
+    def _is_item(self, path: str) -> bool:
+        try:
+            check_store_path(path, self._store_dir)
+        except InvalidStorePath:
+            return False
+        return True
+
+    def _substitute(self, text: str) -> Command:
+        path, _, destination = text.partition(" ")
+        if not self._is_item(path):
+            return Unreadable("what is to be substituted is no store path")
+        if not destination.startswith("/") or "\0" in destination:
+            return Unreadable("the destination is no absolute path")
+        return Substitute(path, destination)
+
+
+def format_available(paths: Iterable[str]) -> bytes:
+    """The answer to `have`.
+
+    Raises: ProtocolError, for a path that is not plain text.
+    """
+    return "".join(f"{_plain(path)}\n" for path in paths).encode("ascii") + NO_ITEMS
+
+
+def format_details(items: Iterable[tuple[StoreItem, int]]) -> bytes:
+    """The answer to `info`: items, each with the bytes to download (0 if that is unknown).
+
+    Raises: ProtocolError, for a name that is not plain text.
+    """
+    return "".join(_details(item, size) for item, size in items).encode("ascii") + NO_ITEMS
+
+
+def _details(item: StoreItem, download_size: int) -> str:
+    store_dir = item.store_dir
+    return _lines(
+        (
+            item.path,
+            f"{store_dir}/{item.deriver}" if item.deriver else "",
+            str(len(item.references)),
+            *(f"{store_dir}/{name}" for name in item.references),
+            str(download_size),
+            str(item.nar_size),
+        )
+    )
+
+
+def _lines(lines: Sequence[str]) -> str:
+    return "".join(f"{line and _plain(line)}\n" for line in lines)
+
+
+def _plain(text: str) -> str:
+    if not _PLAIN.fullmatch(text):
+        raise ProtocolError("a name holds what cannot be told to the daemon")
+    return text
+
+
+def format_success(nar_hash: bytes, nar_size: int) -> bytes:
+    """The answer to `substitute` when the item is there."""
+    return f"success sha256:{nixbase32.encode(nar_hash)} {nar_size}\n".encode("ascii")
+
+
+def format_mismatch(expected: bytes, actual: bytes) -> bytes:
+    """The answer to `substitute` when what came is not what was signed."""
+    shown = f"{nixbase32.encode(expected)} {nixbase32.encode(actual)}"
+    return f"hash-mismatch sha256 {shown}\n".encode("ascii")

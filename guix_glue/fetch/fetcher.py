@@ -1,0 +1,233 @@
+"""Brings one item: tries its sources one after the other until what came has the signed hash.
+
+A source that fails costs its leftovers, which are removed, and a line to the user; the next one
+begins anew. Only what this module made is ever removed. A store of blocks that cannot be reached is
+left alone for a while, so that not every item of a build waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeVar
+
+from eris.errors import ErisError, StoreUnavailable
+from eris.store import BlockReader
+from eris_fs import Limits, load_tree
+from eris_fs.threads import OneBehind, in_thread
+from guix_glue.errors import FetchFailed, HashMismatch
+from guix_glue.fetch.nar_client import NarClient
+from guix_glue.fetch.narinfos import Vouched
+from guix_glue.fetch.settings import DEFAULT_SETTINGS, FetchSettings
+from guix_glue.fetch.sinks import EventSink, Expected, NarSink
+from guix_glue.fetch.sources import ErisSource, NarSource, Source, sources_of
+from guix_glue.fetch.traces import Messages
+from guix_glue.fetch.watch import Watch, WatchedStore
+from guix_glue.formats.nar import NarEvent, NarLimits
+from guix_glue.local.links import Links
+from guix_glue.local.restore import remove_item
+from guix_glue.local.tree_events import tree_events
+
+__all__ = ["Fetched", "Fetcher"]
+
+_log = logging.getLogger(__name__)
+
+_Batch_contra = TypeVar("_Batch_contra", contravariant=True)
+_Batch = TypeVar("_Batch")
+
+# Handed to the writing thread at a time.
+_STEP: Final = 256 * 1024
+# How long a store that cannot be reached is left alone.
+_AWAY_S: Final = 60.0
+# The least that an entry of a directory takes in a nar.
+_ENTRY_SIZE: Final = 160
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """An item is in place: SHA-256 and bytes of its nar."""
+
+    nar_hash: bytes
+    nar_size: int
+
+
+class Fetcher:
+    """Fetches items, one at a time; close it at the end. `store` is None where there is none."""
+
+    def __init__(
+        self,
+        store: BlockReader | None,
+        messages: Messages,
+        settings: FetchSettings = DEFAULT_SETTINGS,
+    ) -> None:
+        self._store = store
+        self._messages = messages
+        self._settings = settings
+        self._nars = NarClient(settings.connect_s)
+        self._away_until = float("-inf")
+
+    async def close(self) -> None:
+        """Close the connections to servers."""
+        await self._nars.close()
+
+    async def fetch(
+        self, ways: Iterable[Vouched], destination: str, links: Links | None = None
+    ) -> Fetched | HashMismatch | None:
+        """Make the item at `destination`, where nothing may be.
+
+        When no source brings it, returns the first mismatch of hashes, if there was any.
+        """
+        if await in_thread(os.path.lexists, destination):
+            self._messages.error(f"{destination} exists already")
+            return None
+        mismatch: HashMismatch | None = None
+        for way in ways:
+            eris = self._store is not None
+            for source in sources_of(way, eris=eris, trust_hints=self._settings.trust_hints):
+                if isinstance(source, ErisSource) and self._is_away():
+                    continue
+                try:
+                    return await self._attempt(source, way, destination, links)
+                except HashMismatch as error:
+                    mismatch = mismatch or error
+                    self._failed(source, error)
+                except Exception as error:  # of whatever kind: the next source may do
+                    self._failed(source, error)
+        return mismatch
+
+    def _is_away(self) -> bool:
+        return asyncio.get_running_loop().time() < self._away_until
+
+    def _failed(self, source: Source, error: Exception) -> None:
+        _log.debug("A source failed", exc_info=error)
+        if isinstance(source, ErisSource) and isinstance(error, StoreUnavailable | TimeoutError):
+            self._away_until = asyncio.get_running_loop().time() + _AWAY_S
+        self._messages.warn(f"download from '{source.shown}' failed: {_reason(error)}")
+
+    async def _attempt(
+        self, source: Source, way: Vouched, destination: str, links: Links | None
+    ) -> Fetched:
+        """Try one source; leaves nothing behind if it fails.
+
+        Raises: HashMismatch; whatever else can go wrong.
+        """
+        item = way.narinfo.item
+        limit = item.nar_size if way.size_is_signed else self._settings.max_unsigned_size
+        expected = Expected(item.nar_hash, limit)
+        try:
+            if isinstance(source, ErisSource):
+                tree = EventSink(destination, expected, links)
+                await self._fetch_tree(source, tree, expected.limit, item.nar_size, destination)
+                return Fetched(item.nar_hash, tree.size)
+            nar = NarSink(destination, expected, source.compression, links)
+            await self._fetch_nar(source, nar, expected.limit, item.nar_size, destination)
+            return Fetched(item.nar_hash, nar.size)
+        except BaseException:
+            await in_thread(remove_item, destination)
+            raise
+
+    async def _fetch_nar(
+        self, source: NarSource, sink: NarSink, limit: int, nar_size: int, destination: str
+    ) -> None:
+        shown = self._messages.transfer(destination, source.shown, source.file_size)
+        # A compressed nar that is longer than the nar itself stands for nothing.
+        received = _Received(limit + limit // 16 + _STEP)
+        async with Watch(self._settings.nar_stall_s) as watch:
+            batches = received.batches(self._nars.stream(source, nar_size), watch)
+            await _pour(batches, sink, watch, lambda: shown.reach(received.size))
+        shown.succeed(received.size)
+
+    async def _fetch_tree(
+        self, source: ErisSource, sink: EventSink, limit: int, nar_size: int, destination: str
+    ) -> None:
+        shown = self._messages.transfer(destination, source.shown, nar_size)
+        async with Watch(self._settings.eris_stall_s) as watch:
+            batches = self._tree_events(source, limit, watch)
+            await _pour(batches, sink, watch, lambda: shown.reach(sink.size))
+        shown.succeed(sink.size)
+
+    async def _tree_events(
+        self, source: ErisSource, limit: int, watch: Watch
+    ) -> AsyncGenerator[list[NarEvent], None]:
+        assert self._store is not None
+        store = WatchedStore(self._store, watch)
+        # Whoever wrote the index, its tree has no more entries than the nar has room for.
+        entries = min(Limits().entries, limit // _ENTRY_SIZE + 1)
+        tree = await load_tree(store, source.capability, limits=Limits(entries=entries))
+        async with aclosing(tree_events(store, tree, NarLimits(size=limit))) as batches:
+            async for events in batches:
+                yield events
+
+
+class _Sink(Protocol[_Batch_contra]):
+    """Where batches go, in a worker thread."""
+
+    def write(self, batch: _Batch_contra, /) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+async def _pour(
+    batches: AsyncGenerator[_Batch, None],
+    sink: _Sink[_Batch],
+    watch: Watch,
+    progress: Callable[[], None],
+) -> None:
+    """Write what comes while more comes; returns when the item is complete, and closes the sink."""
+    writer = OneBehind(sink.write)
+    try:
+        async with aclosing(batches):
+            async for batch in batches:
+                watch.pause()
+                await writer.start(batch)
+                watch.resume()
+                progress()
+        watch.pause()
+        await writer.wait()
+        await in_thread(sink.finish)
+    finally:
+        await writer.settle()
+        sink.close()
+
+
+class _Received:
+    """Counts what comes, and joins it: a change of threads costs more than small pieces do."""
+
+    def __init__(self, at_most: int) -> None:
+        self.size = 0
+        self._at_most = at_most
+
+    async def batches(
+        self, pieces: AsyncGenerator[bytes, None], watch: Watch
+    ) -> AsyncGenerator[bytes, None]:
+        """Give the pieces, joined.
+
+        Raises: FetchFailed, if they are too many; whatever the iteration raises.
+        """
+        waiting: list[bytes] = []
+        given = 0
+        async with aclosing(pieces):
+            async for piece in pieces:
+                watch.touch()
+                waiting.append(piece)
+                self.size += len(piece)
+                if self.size > self._at_most:
+                    raise FetchFailed(f"more than {self._at_most} bytes come")
+                if self.size - given >= _STEP:
+                    yield b"".join(waiting)
+                    waiting, given = [], self.size
+        yield b"".join(waiting)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "nothing comes any more"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) if isinstance(error, ErisError) else type(error).__name__

@@ -1,0 +1,164 @@
+"""One pipelining HTTP/1.1 connection, seen from the client, without I/O: GET requests, answers.
+
+Requests go out without waiting; answers come in the same order. A server may close at any time, and
+one that speaks HTTP/1.0 does so after its first answer: whatever it has not answered then is left
+in `unanswered`, to be asked again elsewhere. httptools reads the answers; what is ours is the
+queue, the end of a body that only the end of the connection tells, and the limits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import httptools
+
+from guix_glue.errors import ProtocolError
+
+__all__ = ["MAX_BODY", "PipelinedConnection", "Response"]
+
+MAX_BODY: Final = 1024 * 1024
+"""Bytes of one body: a narinfo has one or two thousand, the longest (TeX) some ten thousand."""
+
+_MAX_HEAD: Final = 64 * 1024
+_HEADERS: Final = frozenset({b"cache-control", b"content-length", b"location"})
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer. `headers` holds only what matters here, by names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class PipelinedConnection:
+    """The state of one connection; used up when `open` is no longer true."""
+
+    def __init__(
+        self, host: str, authorization: str | None = None, *, max_body: int = MAX_BODY
+    ) -> None:
+        lines = [f"Host: {host}", "User-Agent: kapla", "Accept: */*"]
+        if authorization is not None:
+            lines.append(f"Authorization: {authorization}")
+        self._head = "".join(f"{line}\r\n" for line in lines).encode("ascii") + b"\r\n"
+        self._max_body = max_body
+        self._asked: deque[str] = deque()
+        self._answers: list[tuple[str, Response]] = []
+        self._parser = httptools.HttpResponseParser(self)
+        self._in_head = False
+        self._in_body = False
+        self._head_size = 0
+        self.open = True
+        """Whether more may be asked and will be answered."""
+        self.failure: ProtocolError | None = None
+        """Why it is no longer open, if the server did not simply close it."""
+        self._reset()
+
+    @property
+    def unanswered(self) -> list[str]:
+        """Paths that were asked for and not answered, in order."""
+        return list(self._asked)
+
+    def request(self, path: str) -> bytes:
+        """Ask for a path (printable ASCII without blanks); returns what is to be sent."""
+        self._asked.append(path)
+        return b"GET " + path.encode("ascii") + b" HTTP/1.1\r\n" + self._head
+
+    def receive(self, data: bytes) -> list[tuple[str, Response]]:
+        """Take bytes; returns the answers that are complete now, with their paths.
+
+        After what is not HTTP, or too much, `failure` tells so and the connection is used up; the
+        request whose answer that was is not among the unanswered, for it would end so again.
+        """
+        if self.open and data:
+            try:
+                self._parser.feed_data(data)
+            except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+                self._fail(error)
+            else:
+                self._check_head(len(data))
+        answers, self._answers = self._answers, []
+        return answers
+
+    def receive_end(self) -> list[tuple[str, Response]]:
+        """The other side has closed: that may be the end of the last body."""
+        if self.open and self._in_body and self._until_end:
+            self.on_message_complete()
+        self.open = False
+        answers, self._answers = self._answers, []
+        return answers
+
+    def _check_head(self, size: int) -> None:
+        """Bound an unfinished header: httptools keeps one of any length."""
+        self._head_size = self._head_size + size if self._in_head else 0
+        if self._head_size > _MAX_HEAD:
+            self._fail(ProtocolError("the head of the server's answer is too long"))
+
+    def _fail(self, error: Exception) -> None:
+        if not self.open:
+            # Bytes behind the last answer of a connection: of no interest.
+            return
+        self.open = False
+        known = next(
+            (one for one in (error, error.__context__) if isinstance(one, ProtocolError)), None
+        )
+        self.failure = known or ProtocolError("the server's answer is no HTTP")
+        if self._asked:
+            self._asked.popleft()
+
+    def _reset(self) -> None:
+        self._headers: dict[str, str] = {}
+        self._body: list[bytes] = []
+        self._size = 0
+        self._chunked = False
+        self._until_end = False
+
+    # What httptools calls. An exception from here reaches `feed_data` as a parser error, of which
+    # it is the context.
+
+    def on_message_begin(self) -> None:
+        """The first byte of an answer."""
+        if not self._asked:
+            raise ProtocolError("the server answers what was not asked")
+        self._reset()
+        self._in_head = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        lower = name.lower()
+        if lower == b"transfer-encoding":
+            self._chunked = True
+        elif lower in _HEADERS:
+            self._headers[lower.decode()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        """The head is there."""
+        self._in_head, self._in_body = False, True
+        status = self._parser.get_status_code()
+        has_body = status >= 200 and status not in (204, 304)
+        self._until_end = has_body and not self._chunked and "content-length" not in self._headers
+        if int(self._headers.get("content-length", "0")) > self._max_body:
+            raise ProtocolError("the server's answer is too long")
+
+    def on_body(self, piece: bytes) -> None:
+        """Some of the body."""
+        self._size += len(piece)
+        if self._size > self._max_body:
+            raise ProtocolError("the server's answer is too long")
+        self._body.append(piece)
+
+    def on_message_complete(self) -> None:
+        """The answer is whole."""
+        status = self._parser.get_status_code()
+        self._in_body = False
+        if status < 200:
+            return
+        self._answers.append(
+            (self._asked.popleft(), Response(status, self._headers, b"".join(self._body)))
+        )
+        if not self._parser.should_keep_alive():
+            self.open = False

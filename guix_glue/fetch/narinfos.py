@@ -1,0 +1,111 @@
+"""Which narinfos an item may be fetched by: those that are authorized, and those that say the same.
+
+An item is fetched only on the word of a narinfo that a key in the ACL signed. A server whose own
+narinfo is not signed, or by a key that nobody authorized, may still bring the bytes, if it names
+the same path, hash, references and size: what it brings is compared with the signed hash. Its ERIS
+URN is then no more than a hint. Pure: bytes in, judgement out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from guix_glue.errors import InvalidNarinfo, SignatureRejected
+from guix_glue.fetch.servers import Server
+from guix_glue.formats.narinfo import Narinfo, parse_narinfo
+from guix_glue.trust.acl import Acl
+from guix_glue.trust.signature import verify_narinfo
+
+__all__ = ["Candidate", "Rejected", "Vouched", "find_vouched", "hash_part_of", "read_candidates"]
+
+Rejected = Callable[[Server, str, str], None]
+"""Is called with a server, a path, and why its narinfo is not used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What one server says of an item."""
+
+    server: Server
+    narinfo: Narinfo
+
+
+@dataclass(frozen=True, slots=True)
+class Vouched:
+    """An authorized narinfo, and all candidates that say the same, in the order of the servers."""
+
+    narinfo: Narinfo
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def size_is_signed(self) -> bool:
+        """Whether the size of the nar is vouched for too; stock Guix does not ask for it."""
+        return "NarSize" in self.narinfo.signed_fields
+
+
+def hash_part_of(path: str) -> str:
+    """The hash part of a store path."""
+    return path.rpartition("/")[2][:32]
+
+
+def read_candidates(
+    paths: Sequence[str],
+    store_dir: str,
+    found: Sequence[tuple[Server, Mapping[str, bytes]]],
+    rejected: Rejected,
+) -> dict[str, tuple[Candidate, ...]]:
+    """Parse what servers answered (by hash part), in their order; a candidate names the very path.
+
+    Paths of which nobody has a narinfo are left out.
+    """
+    result: dict[str, list[Candidate]] = {}
+    for server, texts in found:
+        for path in paths:
+            text = texts.get(hash_part_of(path))
+            if text is None:
+                continue
+            try:
+                narinfo = parse_narinfo(text, store_dir=store_dir)
+            except InvalidNarinfo as error:
+                rejected(server, path, error.reason)
+                continue
+            if narinfo.item.path == path:
+                result.setdefault(path, []).append(Candidate(server, narinfo))
+    return {path: tuple(candidates) for path, candidates in result.items()}
+
+
+def find_vouched(
+    candidates: Sequence[Candidate], acl: Acl, rejected: Rejected
+) -> Iterator[Vouched]:
+    """The ways in which an item may be fetched, best first; signatures are checked one by one.
+
+    The first is what the daemon is told about the item. Others are of use only while they agree
+    with it on the references: a later server may have built the item with another result.
+    """
+    left = list(candidates)
+    first: Narinfo | None = None
+    while left:
+        judged = left[0]
+        left = left[1:]
+        narinfo = judged.narinfo
+        if first is not None and narinfo.item.references != first.item.references:
+            continue
+        try:
+            verify_narinfo(narinfo, acl)
+        except SignatureRejected as error:
+            rejected(judged.server, narinfo.item.path, error.reason)
+            continue
+        first = first or narinfo
+        same = tuple(one for one in candidates if _says_the_same(one.narinfo, narinfo))
+        left = [one for one in left if one not in same]
+        yield Vouched(narinfo, same)
+
+
+def _says_the_same(one: Narinfo, other: Narinfo) -> bool:
+    return (
+        one.item.path == other.item.path
+        and one.item.nar_hash == other.item.nar_hash
+        and one.item.nar_size == other.item.nar_size
+        and one.item.references == other.item.references
+    )

@@ -1,0 +1,58 @@
+"""What the daemon tells the fetcher in its environment: `_NIX_OPTIONS`, lines of `name=value`.
+
+Options that a client sets who is not root arrive as `untrusted-NAME`. Those few that are harmless
+are preferred when they are there: which servers to ask, and how to talk to the user. All others
+count only without the prefix. Nothing here can fail: what makes no sense is passed over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["DaemonOptions", "parse_options"]
+
+_PREFIX: Final = "untrusted-"
+_CHOSEN_BY_ANYBODY: Final = frozenset(
+    {"substitute-urls", "print-extended-build-trace", "terminal-columns"}
+)
+
+# Nobody lists so many, and each costs a connection.
+_MAX_SERVERS: Final = 64
+_COLUMNS: Final = 80
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonOptions:
+    """`substitute_urls` is None where nothing says which servers to ask."""
+
+    substitute_urls: tuple[str, ...] | None = None
+    extended_trace: bool = False
+    deduplicate: bool = False
+    terminal_columns: int = _COLUMNS
+
+
+def parse_options(text: str) -> DaemonOptions:
+    """Read `_NIX_OPTIONS`; of a name that is given twice the last value counts."""
+    values: dict[str, str] = {}
+    for line in text.split("\n"):
+        name, separator, value = line.partition("=")
+        if separator:
+            values[name] = value
+    for name in _CHOSEN_BY_ANYBODY:
+        if _PREFIX + name in values:
+            values[name] = values[_PREFIX + name]
+    urls = values.get("substitute-urls")
+    return DaemonOptions(
+        substitute_urls=None if urls is None else tuple(urls.split())[:_MAX_SERVERS],
+        extended_trace=values.get("print-extended-build-trace") == "1",
+        # Stock Guix deduplicates whatever the value is, "no" included.
+        deduplicate="deduplicate" in values,
+        terminal_columns=_columns(values.get("terminal-columns", "")),
+    )
+
+
+def _columns(text: str) -> int:
+    if text.isascii() and text.isdecimal() and len(text) <= 4 and int(text) >= 20:
+        return int(text)
+    return _COLUMNS

@@ -1,0 +1,162 @@
+"""A substitute server's URL, taken apart once: where to connect, what to ask, what may be shown.
+
+A URL may hold a user name and a password. They go to that very server, as Basic authentication,
+and nowhere else: not to where it redirects, not into any message.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import SplitResult, unquote_to_bytes, urljoin, urlsplit
+
+from guix_glue.errors import GuixError
+
+__all__ = ["InvalidServer", "Origin", "Server", "parse_server", "redirect_target"]
+
+_LONGEST: Final = 4096
+_PORTS: Final = {"http": 80, "https": 443}
+_PLAIN: Final = re.compile(r"[!-~]+", re.ASCII)
+_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
+
+class InvalidServer(GuixError, ValueError):
+    """A URL cannot be used. The message does not hold it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where to connect. `scheme` is http or https."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def netloc(self) -> str:
+        """For a URL and for the header `Host`."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A substitute server, or a directory (`origin` is None) that is laid out like one.
+
+    `url` and `shown` are the URL without user and password and without a slash at its end; `path`
+    is where the server's own names begin, as it stands in the URL (for a directory: decoded).
+    """
+
+    url: str
+    origin: Origin | None
+    path: str
+    authorization: str | None = field(default=None, repr=False)
+
+    @property
+    def shown(self) -> str:
+        """What may be shown of it."""
+        return self.url
+
+    def narinfo_path(self, hash_part: str) -> str:
+        """The path of a narinfo, from the root of its host."""
+        return f"{self.path}/{hash_part}.narinfo"
+
+    def locate(self, url: str) -> str:
+        """The full URL of what a narinfo of this server names.
+
+        Raises: InvalidServer, if it leads to where such a server may not send us.
+        """
+        if _ABSOLUTE.match(url):
+            parts = _split(url)
+            if parts.scheme not in _PORTS or "@" in parts.netloc:
+                raise InvalidServer("the URL of a nar is neither http nor https")
+            _origin(parts)
+            return url
+        if not _PLAIN.fullmatch(url) or "#" in url or len(url) > _LONGEST:
+            raise InvalidServer("the URL of a nar holds what cannot be asked for")
+        if self.origin is None and ".." in url.split("/"):
+            raise InvalidServer("the URL of a nar leads out of its directory")
+        return f"{self.url}/{url.lstrip('/')}"
+
+    def owns(self, url: str) -> bool:
+        """Whether a full URL leads to this very server, which alone learns the password."""
+        return self.origin is not None and self.origin == _origin_of(url)
+
+
+def parse_server(url: str) -> Server:
+    """Take a substitute URL apart: http, https or file.
+
+    Raises: InvalidServer.
+    """
+    parts = _split(url)
+    path = parts.path.rstrip("/")
+    if parts.query or parts.fragment:
+        raise InvalidServer("a substitute URL has neither query nor fragment")
+    if parts.scheme == "file":
+        if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+            raise InvalidServer("file:// takes an absolute path")
+        return Server(f"file://{path}", None, _directory(path))
+    if parts.scheme not in _PORTS:
+        raise InvalidServer("a substitute URL begins with http://, https:// or file://")
+    origin = _origin(parts)
+    return Server(f"{parts.scheme}://{origin.netloc}{path}", origin, path, _basic(parts))
+
+
+def redirect_target(url: str, location: str) -> tuple[Origin, str]:
+    """Where an answer of `url` sends us: host, and path with query.
+
+    Raises: InvalidServer; also for a step from https to http.
+    """
+    target = urljoin(url, location) if len(location) <= _LONGEST else ""
+    parts = _split(target)
+    if parts.scheme not in _PORTS or (url.startswith("https:") and parts.scheme != "https"):
+        raise InvalidServer("the server redirects to what is not asked")
+    query = f"?{parts.query}" if parts.query else ""
+    return _origin(parts), (parts.path or "/") + query
+
+
+def _split(url: str) -> SplitResult:
+    if not 0 < len(url) <= _LONGEST or not _PLAIN.fullmatch(url):
+        raise InvalidServer("a URL is empty, too long, or not printable ASCII without blanks")
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise InvalidServer("a URL makes no sense") from None
+    return parts
+
+
+def _origin(parts: SplitResult) -> Origin:
+    # A name whose parts are empty or overlong cannot be asked of a resolver.
+    host = parts.hostname or ""
+    if not re.fullmatch(r"[a-z0-9._:-]+", host) or not all(
+        0 < len(label) < 64 for label in host.removesuffix(".").split(".")
+    ):
+        raise InvalidServer("a URL names no host")
+    return Origin(parts.scheme, host, parts.port or _PORTS[parts.scheme])
+
+
+def _origin_of(url: str) -> Origin | None:
+    parts = urlsplit(url)
+    return _origin(parts) if parts.scheme in _PORTS else None
+
+
+def _basic(parts: SplitResult) -> str | None:
+    user, found, _ = parts.netloc.rpartition("@")
+    if not found:
+        return None
+    name, _, password = user.partition(":")
+    plain = unquote_to_bytes(name) + b":" + unquote_to_bytes(password)
+    return "Basic " + b64encode(plain).decode("ascii")
+
+
+def _directory(path: str) -> str:
+    try:
+        directory = unquote_to_bytes(path).decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidServer("file:// takes a path in UTF-8") from None
+    if "\0" in directory:
+        raise InvalidServer("file:// takes a path without NUL")
+    return directory

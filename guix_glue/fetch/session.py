@@ -1,0 +1,114 @@
+"""The fetcher as the daemon sees it: commands from standard input, replies on descriptor 4.
+
+A query never ends the program: whatever goes wrong with it, the answer is that nothing is
+available, and the daemon builds. Each `substitute` is answered by exactly one line, also when it
+fails. The daemon ends us with SIGKILL, at any moment; so nothing here needs to be cleaned up but
+what lies at the destination, which the daemon does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from eris_fs.threads import in_thread
+from guix_glue.fetch.dialogue import Command, CommandReader
+from guix_glue.fetch.lookup import Lookup
+from guix_glue.fetch.narinfos import Candidate, read_candidates
+from guix_glue.fetch.servers import Server
+from guix_glue.fetch.traces import Messages
+from guix_glue.trust.acl import Acl
+
+__all__ = ["JUDGED_AT_ONCE", "Policy", "Session", "log_rejected", "run_session"]
+
+_log = logging.getLogger(__name__)
+
+_READ: Final = 64 * 1024
+
+JUDGED_AT_ONCE: Final = 64
+"""Narinfos read or judged in one go in a worker thread: 20 ms, then the loop has its turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is believed, and by what an item can come."""
+
+    store_dir: str
+    acl: Acl
+    eris: bool
+    """Whether there is a store to ask for blocks."""
+    trust_hints: bool
+
+
+class Session(ABC):
+    """What both kinds of session do: find out what servers say of items."""
+
+    def __init__(self, policy: Policy, lookup: Lookup, messages: Messages) -> None:
+        self.policy = policy
+        self.lookup = lookup
+        self.messages = messages
+
+    @abstractmethod
+    async def answer(self, command: Command) -> bytes:
+        """The reply to a command; never an error."""
+
+    async def candidates(self, paths: Sequence[str]) -> dict[str, tuple[Candidate, ...]]:
+        """Ask all servers for narinfos; paths of which nobody has one are left out."""
+        found = await self.lookup.find(paths)
+        result: dict[str, tuple[Candidate, ...]] = {}
+        for start in range(0, len(paths), JUDGED_AT_ONCE):
+            some = paths[start : start + JUDGED_AT_ONCE]
+            store_dir = self.policy.store_dir
+            result |= await in_thread(read_candidates, some, store_dir, found, log_rejected)
+        return result
+
+
+def log_rejected(server: Server, path: str, reason: str) -> None:
+    """Note why a narinfo is not used: one of many servers may well have a bad one."""
+    _log.debug("The narinfo of %s from %s: %s", path, server.shown, reason)
+
+
+async def run_session(
+    session: Session,
+    reply: Callable[[bytes], None],
+    input_descriptor: int = 0,
+) -> None:
+    """Answer commands until there are no more."""
+    reader = CommandReader(session.policy.store_dir)
+    async for data in _read(input_descriptor):
+        for command in reader.feed(data):
+            reply(await session.answer(command))
+
+
+async def _read(descriptor: int) -> AsyncIterator[bytes]:
+    """Read what comes, by a thread that does not keep the program from ending.
+
+    Pipes, files and terminals alike; the thread reads on only when what it read was taken.
+    """
+    loop = asyncio.get_running_loop()
+    pieces: asyncio.Queue[bytes] = asyncio.Queue()
+    taken = threading.Semaphore(1)
+
+    def read() -> None:
+        data = b"-"
+        while data:
+            taken.acquire()
+            try:
+                data = os.read(descriptor, _READ)
+            except OSError:
+                data = b""
+            try:
+                loop.call_soon_threadsafe(pieces.put_nowait, data)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                return
+
+    threading.Thread(target=read, name="commands", daemon=True).start()
+    while data := await pieces.get():
+        taken.release()
+        yield data

@@ -1,0 +1,1 @@
+"""This machine's store: what is in it, reading items, restoring them."""

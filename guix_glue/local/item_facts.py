@@ -1,0 +1,81 @@
+"""From what a daemon or a database says of an item to a `StoreItem`, nothing taken on trust.
+
+Both are on our side, yet what they say is signed and published, so a path of another store or a
+size that is none must not get any further. SQLite has no strict types, hence `object`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from guix_glue.errors import InvalidStorePath, ProtocolError
+from guix_glue.formats.store_path import check_hash_part, check_store_path
+from guix_glue.model import StoreItem
+
+__all__ = ["checked_item", "is_hash_part", "is_store_path", "parse_database_hash"]
+
+_DATABASE_HASH: Final = re.compile(r"sha256:([0-9a-f]{64})", re.ASCII)
+# What SQLite, and with it the daemon, can keep.
+_MAX_SIZE: Final = 2**63 - 1
+
+
+def checked_item(
+    store_dir: str,
+    path: object,
+    *,
+    nar_hash: bytes,
+    nar_size: object,
+    references: Iterable[object],
+    deriver: object,
+) -> StoreItem:
+    """Make a `StoreItem` of full paths, a hash of 32 bytes and a size.
+
+    Raises: ProtocolError, if a path is none of the store at `store_dir`, or the size is none.
+    """
+    _base_name(path, store_dir)
+    if not isinstance(nar_size, int) or not 0 < nar_size <= _MAX_SIZE:
+        raise ProtocolError(f"the nar size of {path} is said to be {nar_size!r}")
+    return StoreItem(
+        path=str(path),
+        nar_hash=nar_hash,
+        nar_size=nar_size,
+        references=tuple(sorted({_base_name(reference, store_dir) for reference in references})),
+        deriver=None if deriver is None else _base_name(deriver, store_dir),
+    )
+
+
+def parse_database_hash(text: object) -> bytes:
+    """`sha256:<64 hex digits>` -> 32 bytes. Raises: ProtocolError."""
+    found = _DATABASE_HASH.fullmatch(text) if isinstance(text, str) else None
+    if found is None:
+        raise ProtocolError(f"the store's database has a hash that is none: {text!r}")
+    return bytes.fromhex(found[1])
+
+
+def is_hash_part(text: str) -> bool:
+    """Whether an item can have this hash part."""
+    try:
+        check_hash_part(text)
+    except InvalidStorePath:
+        return False
+    return True
+
+
+def is_store_path(path: str, store_dir: str) -> bool:
+    """Whether an item of this store can have this path."""
+    try:
+        check_store_path(path, store_dir)
+    except InvalidStorePath:
+        return False
+    return True
+
+
+def _base_name(path: object, store_dir: str) -> str:
+    if not isinstance(path, str):
+        raise ProtocolError(f"a store path is said to be {path!r}")
+    try:
+        return check_store_path(path, store_dir)
+    except InvalidStorePath as error:
+        raise ProtocolError(f"what is said of the store is wrong: {error}") from error

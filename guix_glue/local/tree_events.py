@@ -1,0 +1,215 @@
+"""An ERIS-FS tree to the events of its nar, so that the same sink restores and hashes both.
+
+A nar has its entries in the order of their bytes and names every directory, so the paths of a tree
+are sorted as bytes and the directories that they imply are put in. Contents are read in that same
+order, as one window of requests over all files.
+
+A nar also has the size of a file before its content, which a tree whose files are contents of their
+own does not know. So a file is held back until its last piece; one that turns out to be large has
+its length looked up, while more of it arrives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from eris.store import BlockReader
+from eris.transfer import content_length
+from eris_fs import FilePiece
+from eris_fs import Path as TreePath
+from eris_fs import Symlink as TreeSymlink
+from eris_fs.contents import read_files
+from eris_fs.model import (
+    DEFAULT_LIMITS,
+    EmptyDirectory,
+    Entry,
+    FileEntry,
+    PackedFile,
+    PackedTree,
+    RegularFile,
+    Tree,
+    show_path,
+)
+from eris_fs.paths import check_path, check_target
+from eris_fs.threads import in_thread, settle
+from guix_glue.errors import FetchFailed
+from guix_glue.formats.nar import (
+    DEFAULT_NAR_LIMITS,
+    Data,
+    Directory,
+    File,
+    NarEvent,
+    NarLimits,
+    NarPath,
+    Symlink,
+)
+
+__all__ = ["TreeEntry", "tree_events", "tree_order"]
+
+_BATCH_SIZE: Final = 1024 * 1024
+_BATCH_ENTRIES: Final = 256
+
+_LARGE: Final = 1024 * 1024
+"""A file of more bytes than this has its length looked up: a few requests, one after the other."""
+_MOST_HELD: Final = 16 * 1024 * 1024
+"""Bytes that may wait for their file's length; then reading waits too."""
+
+
+class TreeEntry(NamedTuple):
+    """An entry of a tree, and where it is: in the nar, and in the tree."""
+
+    path: NarPath
+    tree_path: TreePath
+    entry: Entry
+
+
+def tree_order(tree: Tree, limits: NarLimits = DEFAULT_NAR_LIMITS) -> list[TreeEntry]:
+    """Bring the entries of a tree in the order of a nar, and check them.
+
+    Raises: UnsafePath, if a nar cannot have such a path or target; FetchFailed, if one lies under
+    another, or if with the directories that they imply they are more than `limits.entries`.
+    """
+    any_bytes = isinstance(tree, PackedTree)
+    rules = replace(
+        DEFAULT_LIMITS,
+        depth=limits.depth,
+        name_size=limits.name_size,
+        target_size=limits.target_size,
+    )
+    found = []
+    for path, entry in tree.items():
+        check_path(path, rules, any_bytes=any_bytes)
+        if isinstance(entry, TreeSymlink):
+            check_target(path, entry.target, rules, any_bytes=any_bytes)
+        found.append(TreeEntry(tuple(map(_raw, path)), path, entry))
+    # Paths are unique, so the entries themselves are never compared.
+    found.sort()
+    _check_order(found, limits)
+    return found
+
+
+def _check_order(ordered: list[TreeEntry], limits: NarLimits) -> None:
+    """Look at neighbours: whatever lies under an entry follows it immediately."""
+    total = 0
+    before: NarPath | None = None
+    for path, tree_path, _ in ordered:
+        first = _first_new(before, path)
+        if before is not None and first > len(before):
+            raise FetchFailed(f"{show_path(tree_path)} lies under another entry of its tree")
+        # The directories that are new, and the entry itself.
+        total += len(path) + 1 - first
+        if total > limits.entries:
+            raise FetchFailed(f"the tree has more than {limits.entries} entries")
+        before = path
+
+
+async def tree_events(
+    store: BlockReader, tree: Tree, limits: NarLimits = DEFAULT_NAR_LIMITS
+) -> AsyncGenerator[list[NarEvent], None]:
+    """Read a tree from a store as the events of its nar, many at a time.
+
+    Close the iterator (`contextlib.aclosing`) if it is not read to its end.
+    Raises: FetchFailed, UnsafePath; BlockNotFound, ContentError, StoreError.
+    """
+    ordered = await in_thread(tree_order, tree, limits)
+    files = (item.tree_path for item in ordered if isinstance(item.entry, FileEntry))
+    batch: list[NarEvent] = []
+    entries = size = total = 0
+    async with (
+        aclosing(read_files(store, tree, files)) as pieces,
+        aclosing(_events(store, ordered, pieces)) as events,
+    ):
+        async for event in events:
+            batch.append(event)
+            if isinstance(event, Data):
+                size += len(event.content)
+            else:
+                entries += 1
+                total += event.size if isinstance(event, File) else 0
+            if total > limits.size:
+                raise FetchFailed(f"the files of the tree have more than {limits.size} bytes")
+            if size >= _BATCH_SIZE or entries >= _BATCH_ENTRIES:
+                yield batch
+                batch, entries, size = [], 0, 0
+    if batch:
+        yield batch
+
+
+async def _events(
+    store: BlockReader, ordered: list[TreeEntry], pieces: AsyncGenerator[FilePiece, None]
+) -> AsyncGenerator[NarEvent, None]:
+    before: NarPath | None = None
+    for path, _, entry in ordered:
+        for length in range(_first_new(before, path), len(path)):
+            yield Directory(path[:length])
+        before = path
+        match entry:
+            case EmptyDirectory():
+                yield Directory(path)
+            case TreeSymlink(target):
+                yield Symlink(path, _raw(target))
+            case _:
+                async with aclosing(_file_events(store, path, entry, pieces)) as events:
+                    async for event in events:
+                        yield event
+    if before is None:
+        yield Directory(())
+
+
+async def _file_events(
+    store: BlockReader, path: NarPath, entry: FileEntry, pieces: AsyncGenerator[FilePiece, None]
+) -> AsyncGenerator[NarEvent, None]:
+    """One file: its size, as soon as it is known, and its content."""
+    size = entry.size if isinstance(entry, PackedFile) else None
+    lookup: asyncio.Task[int] | None = None
+    held: list[bytes] = []
+    begun = False
+    count = 0
+    try:
+        async for piece in pieces:
+            if piece.content:
+                held.append(piece.content)
+                count += len(piece.content)
+            if size is None and piece.last:
+                size = count
+            elif size is None and count > _LARGE and isinstance(entry, RegularFile):
+                if lookup is None:
+                    lookup = asyncio.create_task(content_length(store, entry.capability))
+                if lookup.done() or count > _MOST_HELD:
+                    size = await lookup
+            if size is not None:
+                if count > size or (piece.last and count < size):
+                    raise FetchFailed(f"{show_path(piece.path)} is not as long as its tree says")
+                if not begun:
+                    begun = True
+                    yield File(path, size, entry.executable)
+                for content in held:
+                    yield Data(content)
+                held.clear()
+            if piece.last:
+                break
+    finally:
+        if lookup is not None:
+            lookup.cancel()
+            await settle(lookup)
+
+
+def _raw(text: str) -> bytes:
+    """The bytes of a name or target: UTF-8, or in a packed tree any."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _first_new(before: NarPath | None, path: NarPath) -> int:
+    """How long the shortest prefix of a path is that does not lead to the one before it."""
+    if before is None:
+        return 0
+    length = 0
+    for left, right in zip(before, path, strict=False):
+        if left != right:
+            break
+        length += 1
+    return length + 1

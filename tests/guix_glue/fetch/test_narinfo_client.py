@@ -1,0 +1,302 @@
+"""Narinfos from servers good and bad, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from guix_glue.errors import FetchFailed
+from guix_glue.fetch.narinfo_client import NarinfoClient
+from guix_glue.fetch.pipeline import DEFAULT_TIMEOUTS, Timeouts
+from guix_glue.fetch.servers import parse_server
+from tests.guix_glue.fetch.fakes import Reply, running_server, scripted_server
+
+PARTS = [f"{number:032d}" for number in range(300)]
+SHORT = Timeouts(connect_s=5.0, answer_s=0.2, total_s=5.0)
+
+
+def text_of(part: str) -> bytes:
+    return f"StorePath: {part}\n".encode()
+
+
+def fetch(
+    url: str, parts: list[str] = PARTS, timeouts: Timeouts = DEFAULT_TIMEOUTS, rounds: int = 1
+) -> dict[str, bytes]:
+    async def run() -> dict[str, bytes]:
+        client = NarinfoClient(parse_server(url), timeouts)
+        try:
+            for _ in range(rounds):
+                found = await client.fetch(parts)
+            return found
+        finally:
+            client.close()
+
+    return asyncio.run(run())
+
+
+EVERY = {part: text_of(part) for part in PARTS}
+
+
+def answer(part: str, version: str = "1.1", more: str = "") -> bytes:
+    text = text_of(part)
+    return f"HTTP/{version} 200 OK\r\nContent-Length: {len(text)}\r\n{more}\r\n".encode() + text
+
+
+def requests_of(connection: socket.socket) -> Callable[[], str]:
+    """Read requests from a connection, one hash part at a time."""
+    waiting = b""
+
+    def read() -> str:
+        nonlocal waiting
+        while b"\r\n\r\n" not in waiting:
+            data = connection.recv(1 << 16)
+            if not data:
+                raise ConnectionError
+            waiting += data
+        request, _, waiting = waiting.partition(b"\r\n\r\n")
+        match = re.match(rb"GET /([0-9]{32})\.narinfo HTTP/1\.1\r\n", request)
+        assert match
+        return match[1].decode()
+
+    return read
+
+
+def test_what_is_there_and_what_is_not() -> None:
+    with running_server() as server:
+        for part in PARTS[::2]:
+            server.files[f"/{part}.narinfo"] = text_of(part)
+        assert fetch(server.url) == {part: text_of(part) for part in PARTS[::2]}
+        assert server.requests == [f"/{part}.narinfo" for part in PARTS]
+
+
+def test_answers_are_remembered_and_so_are_absences() -> None:
+    with running_server() as server:
+        server.files[f"/{PARTS[0]}.narinfo"] = text_of(PARTS[0])
+        assert fetch(server.url, PARTS[:2], rounds=3) == {PARTS[0]: text_of(PARTS[0])}
+        assert len(server.requests) == 2
+
+
+def test_max_age_is_kept_to() -> None:
+    with running_server() as server:
+        old = {"Cache-Control": "public, max-age=0"}
+        server.files[f"/{PARTS[0]}.narinfo"] = Reply(text_of(PARTS[0]), headers=old)
+        fetch(server.url, PARTS[:1], rounds=3)
+        assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("status", [202, 403, 404, 500])
+def test_no_other_status_brings_a_narinfo(status: int) -> None:
+    with running_server() as server:
+        server.files[f"/{PARTS[0]}.narinfo"] = Reply(text_of(PARTS[0]), status)
+        assert fetch(server.url, PARTS[:1], rounds=2) == {}
+        assert len(server.requests) == 1
+
+
+def test_a_path_and_a_password() -> None:
+    with running_server() as server:
+        server.files[f"/a/b/{PARTS[0]}.narinfo"] = text_of(PARTS[0])
+        url = server.url.replace("http://", "http://me:secret@") + "/a/b/"
+        assert fetch(url, PARTS[:1]) == {PARTS[0]: text_of(PARTS[0])}
+        assert server.headers[0]["Authorization"] == "Basic bWU6c2VjcmV0"
+
+
+def test_redirects_are_followed_without_the_password() -> None:
+    with running_server() as server, running_server() as other:
+        for part in PARTS[:5]:
+            server.files[f"/{part}.narinfo"] = Reply(
+                b"there", 302, {"Location": f"{other.url}/x/{part}"}
+            )
+            other.files[f"/x/{part}"] = text_of(part)
+        found = fetch(server.url.replace("http://", "http://me:secret@"), PARTS[:6])
+        assert found == {part: text_of(part) for part in PARTS[:5]}
+        assert all("Authorization" not in headers for headers in other.headers)
+
+
+def test_redirects_in_a_circle_end() -> None:
+    with running_server() as server:
+        here = f"/{PARTS[0]}.narinfo"
+        server.files[here] = Reply(b"", 301, {"Location": here})
+        assert fetch(server.url, PARTS[:1]) == {}
+        assert len(server.requests) < 10
+
+
+def test_a_directory(tmp_path: Path) -> None:
+    (tmp_path / f"{PARTS[0]}.narinfo").write_bytes(text_of(PARTS[0]))
+    (tmp_path / f"{PARTS[1]}.narinfo").mkdir()
+    assert fetch(f"file://{tmp_path}", PARTS[:3]) == {PARTS[0]: text_of(PARTS[0])}
+
+
+def test_one_connection_carries_all() -> None:
+    connections = []
+
+    def script(connection: socket.socket) -> None:
+        connections.append(1)
+        read = requests_of(connection)
+        while True:
+            connection.sendall(answer(read()))
+
+    with scripted_server(script) as url:
+        assert fetch(url) == EVERY
+    assert len(connections) == 1
+
+
+@pytest.mark.parametrize("at_a_time", [1, 7, 250])
+@pytest.mark.parametrize("way", ["closes", "says so", "is of version 1.0"])
+def test_unanswered_requests_are_sent_again(at_a_time: int, way: str) -> None:
+    seen: list[str] = []
+
+    def script(connection: socket.socket) -> None:
+        read = requests_of(connection)
+        for number in range(at_a_time):
+            part = read()
+            seen.append(part)
+            last = number == at_a_time - 1
+            connection.sendall(
+                answer(part, "1.0" if last and way == "is of version 1.0" else "1.1")
+                if not last or way != "says so"
+                else answer(part, more="Connection: close\r\n")
+            )
+
+    with scripted_server(script) as url:
+        assert fetch(url) == EVERY
+    # A server that closes on requests which it has not read takes answers back with them.
+    assert len(seen) <= 2 * len(PARTS)
+
+
+def test_a_body_may_end_with_the_connection() -> None:
+    def script(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + text_of(requests_of(connection)()))
+
+    with scripted_server(script) as url:
+        assert fetch(url, PARTS[:5]) == {part: text_of(part) for part in PARTS[:5]}
+
+
+def test_a_server_that_only_closes_is_given_up() -> None:
+    connections: list[socket.socket] = []
+    with scripted_server(connections.append) as url, pytest.raises(FetchFailed):
+        fetch(url)
+    assert len(connections) <= 3
+
+
+def test_a_server_that_talks_nonsense_is_given_up() -> None:
+    connections = []
+
+    def script(connection: socket.socket) -> None:
+        connections.append(connection)
+        connection.sendall(b"220 mail.example ESMTP\r\n")
+        connection.recv(1)
+
+    with scripted_server(script) as url, pytest.raises(FetchFailed):
+        fetch(url)
+    assert len(connections) <= 3
+
+
+def test_one_answer_that_is_too_long_costs_only_itself() -> None:
+    def script(connection: socket.socket) -> None:
+        read = requests_of(connection)
+        while True:
+            part = read()
+            if part == PARTS[3]:
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n")
+            else:
+                connection.sendall(answer(part))
+
+    with scripted_server(script) as url:
+        assert fetch(url) == {part: text for part, text in EVERY.items() if part != PARTS[3]}
+
+
+def test_a_server_that_stalls_is_given_up_and_what_it_said_is_kept() -> None:
+    def script(connection: socket.socket) -> None:
+        read = requests_of(connection)
+        connection.sendall(answer(read()))
+        connection.sendall(answer(read())[:-3])
+        connection.recv(1 << 20)
+        connection.recv(1 << 20)
+
+    async def run(url: str) -> None:
+        client = NarinfoClient(parse_server(url), SHORT)
+        with pytest.raises(FetchFailed, match="in time"):
+            await client.fetch(PARTS)
+        assert client.known(PARTS) == {PARTS[0]: text_of(PARTS[0])}
+        # Not asked again for a while.
+        assert client.unknown(PARTS) == []
+        assert await client.fetch(PARTS) == {PARTS[0]: text_of(PARTS[0])}
+
+    with scripted_server(script) as url:
+        asyncio.run(run(url))
+
+
+def test_a_server_that_drips_is_given_up() -> None:
+    async def run(url: str) -> None:
+        client = NarinfoClient(parse_server(url), replace(SHORT, answer_s=60.0, total_s=0.1))
+        with pytest.raises(FetchFailed, match="too long"):
+            await client.fetch(PARTS[:3])
+
+    def script(connection: socket.socket) -> None:
+        connection.sendall(answer(requests_of(connection)())[:-3])
+        while connection.recv(1 << 16):
+            pass
+
+    with scripted_server(script) as url:
+        asyncio.run(run(url))
+
+
+def test_a_server_that_is_not_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    with pytest.raises(FetchFailed, match="refused"):
+        fetch(f"http://127.0.0.1:{port}")
+
+
+def test_a_certificate_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(self_signed(tmp_path / "certificate"))
+
+    def script(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secure:
+            read = requests_of(secure)
+            while True:
+                secure.sendall(answer(read()))
+
+    with scripted_server(script) as plain:
+        url = plain.replace("http:", "https:")
+        with pytest.raises(FetchFailed, match="certificate is not valid"):
+            fetch(url, PARTS[:1])
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate"))
+        assert fetch(url, PARTS[:3]) == {part: text_of(part) for part in PARTS[:3]}
+
+
+def self_signed(path: Path) -> Path:
+    """Write a certificate for 127.0.0.1, with its key, into one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, SHA256())
+    )
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(certificate.public_bytes(Encoding.PEM) + secret)
+    return path

@@ -1,0 +1,348 @@
+"""Directories whose entries count as items."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guix_glue.errors import InvalidItems, UnsupportedItem
+from guix_glue.formats.nar import Data, Directory, File, NarReader, Symlink
+from guix_glue.formats.store_path import fixed_output_path
+from guix_glue.local.archive import nar_hash
+from guix_glue.local.item_directory import DirectoryItems
+from guix_glue.local.item_table import parse_item_table
+from guix_glue.model import StoreItem
+from tests.guix_glue.samples import SAMPLES
+
+STORE_DIR = "/gnu/store"
+NOTES = "zyrlmc7z8fi7842vdcy9agbbd13v6zyp-notes.txt"
+NAMED = "7xq3qwahlz7ci18sxrm0qhmzqmafag1f-app-1.2.3"
+DERIVER = "9ph6fa9lwp06gwqg8vdx6avbfi0f8671-app-1.2.3.drv"
+
+
+def run(directory: Path, test: Callable[[DirectoryItems], Awaitable[None]]) -> None:
+    async def with_items() -> None:
+        items = DirectoryItems(str(directory), STORE_DIR)
+        try:
+            await test(items)
+        finally:
+            await items.close()
+
+    asyncio.run(with_items())
+
+
+def path_of(directory: Path, entry: str) -> str:
+    """Where an entry belongs that is not named as an item."""
+    digest, _ = nar_hash(str(directory / entry))
+    return fixed_output_path(STORE_DIR, entry, digest, recursive=True)
+
+
+async def found(items: DirectoryItems, path: str) -> StoreItem:
+    item = await items.find(path[len(STORE_DIR) + 1 :][:32])
+    assert item is not None
+    assert item.path == path
+    return item
+
+
+def table(directory: Path, text: str) -> None:
+    (directory / "items.toml").write_text(text)
+
+
+def unpack(nar: bytes, target: Path) -> None:
+    """Lay out what a nar says; the bits that do not count are as they happen to be."""
+    reader = NarReader()
+    file: Path | None = None
+    for event in reader.feed(nar):
+        match event:
+            case Directory(path):
+                target.joinpath(*map(os.fsdecode, path)).mkdir()
+            case File(path, _, executable):
+                file = target.joinpath(*map(os.fsdecode, path))
+                file.touch(0o755 if executable else 0o644)
+            case Symlink(path, link):
+                target.joinpath(*map(os.fsdecode, path)).symlink_to(os.fsdecode(link))
+            case Data(content):
+                assert file is not None
+                with file.open("ab") as stream:
+                    stream.write(content)
+    reader.finish()
+
+
+def test_the_path_that_guix_gives(tmp_path: Path) -> None:
+    # Guix added this tree to its store by its content alone, so the path is a fact about that.
+    name = "glqalygy586qaay75rzsmjcnj5xh46wp-demo-tree-1.0"
+    packed = (SAMPLES / "nar" / f"{name}.nar.zst").read_bytes()
+    nar = zstandard.ZstdDecompressor().decompressobj().decompress(packed)
+    unpack(nar, tmp_path / "demo-tree-1.0")
+
+    async def test(items: DirectoryItems) -> None:
+        item = await found(items, f"{STORE_DIR}/{name}")
+        assert item.nar_size == len(nar) == 128088
+        assert item.nar_hash == hashlib.sha256(nar).digest()
+        assert (item.references, item.deriver) == ((), None)
+        assert items.location(item) == str(tmp_path / "demo-tree-1.0")
+
+    run(tmp_path, test)
+
+
+def test_an_entry_named_as_an_item(tmp_path: Path) -> None:
+    (tmp_path / NAMED).mkdir()
+    (tmp_path / NAMED / "file").write_text("content")
+
+    async def test(items: DirectoryItems) -> None:
+        item = await found(items, f"{STORE_DIR}/{NAMED}")
+        assert (item.nar_hash, item.nar_size) == nar_hash(str(tmp_path / NAMED))
+        assert items.location(item) == str(tmp_path / NAMED)
+        assert await items.valid(f"{STORE_DIR}/{NAMED}")
+        assert not await items.valid(f"{STORE_DIR}/{NAMED}-2")
+        assert not await items.valid(f"/nix/store/{NAMED}")
+
+    run(tmp_path, test)
+
+
+def test_files_links_and_directories(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "dangling").symlink_to("/nowhere")
+
+    async def test(items: DirectoryItems) -> None:
+        for entry in ("file", "empty", "dangling"):
+            await found(items, path_of(tmp_path, entry))
+
+    run(tmp_path, test)
+
+
+def test_what_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+    table(tmp_path, "")
+
+    async def test(items: DirectoryItems) -> None:
+        for text in ("0" * 32, "", "file", "items.toml", "../" * 8 + "12345678"):
+            assert await items.find(text) is None
+        for path in ("", "/etc/passwd", f"{STORE_DIR}/{'0' * 32}-file", f"{STORE_DIR}/file"):
+            assert not await items.valid(path)
+        with pytest.raises(InvalidItems):
+            items.location(StoreItem(f"{STORE_DIR}/{NAMED}", bytes(32), 120, ()))
+
+    run(tmp_path, test)
+
+
+def test_references_and_derivers(tmp_path: Path) -> None:
+    for name in ("app", "lib", NAMED):
+        (tmp_path / name).write_text(name)
+    table(
+        tmp_path,
+        f"""
+        [app]
+        references = ["lib", "app", "{NAMED}", "{NOTES}", "lib"]
+        deriver = "{DERIVER}"
+        ["{NAMED}"]
+        references = ["app"]
+        """,
+    )
+
+    async def test(items: DirectoryItems) -> None:
+        app, lib = path_of(tmp_path, "app"), path_of(tmp_path, "lib")
+        item = await found(items, app)
+        assert item.references == tuple(sorted([app[11:], lib[11:], NAMED, NOTES]))
+        assert item.deriver == DERIVER
+        assert (await found(items, lib)).references == ()
+        assert (await found(items, f"{STORE_DIR}/{NAMED}")).references == (app[11:],)
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("x", "items.toml"),
+        ("file = 1", "not a table"),
+        ("[file]\nrefs = []", "unknown key 'refs'"),
+        ("[other]\n", "no such entry"),
+        ('["items.toml"]\n', "no such entry"),
+        ("[file]\nreferences = 'file'", "not a list"),
+        ("[file]\nreferences = [1]", "neither an entry nor a base name"),
+        ("[file]\nreferences = ['other']", "neither an entry nor a base name"),
+        (f"[file]\nreferences = ['{STORE_DIR}/{NAMED}']", "neither an entry nor a base name"),
+        ("[file]\nderiver = 'x.drv'", "not the base name of a derivation"),
+        (f"[file]\nderiver = '{NAMED}'", "not the base name of a derivation"),
+        ("[file]\nderiver = 7", "not the base name of a derivation"),
+        ("x = " + "[" * 100_000, "items.toml"),
+    ],
+)
+def test_tables_that_are_wrong(tmp_path: Path, text: str, problem: str) -> None:
+    (tmp_path / "file").write_text("content")
+    table(tmp_path, text)
+    with pytest.raises(InvalidItems, match=problem):
+        DirectoryItems(str(tmp_path), STORE_DIR)
+
+
+def test_a_table_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "items.toml").write_bytes(b"\xff")
+    with pytest.raises(InvalidItems):
+        DirectoryItems(str(tmp_path), STORE_DIR)
+    (tmp_path / "items.toml").unlink()
+    (tmp_path / "items.toml").mkdir()
+    with pytest.raises(InvalidItems, match="cannot read"):
+        DirectoryItems(str(tmp_path), STORE_DIR)
+
+
+@given(st.one_of(st.text(), st.text(alphabet='ab[]"=,.\n {}1', max_size=40)))
+def test_any_table(text: str) -> None:
+    try:
+        facts = parse_item_table(text.encode("utf-8", "surrogatepass"), {"a", "b"})
+    except InvalidItems:
+        return
+    assert facts.keys() <= {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    "name", [".hidden", "a b", "naïve", "x" * 212, "a@b", os.fsdecode(b"\xff")]
+)
+def test_names_that_no_item_can_have(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("content")
+    with pytest.raises(InvalidItems, match="cannot be a store item") as caught:
+        DirectoryItems(str(tmp_path), STORE_DIR)
+    assert repr(name) in str(caught.value)
+
+
+def test_a_hash_part_that_two_have(tmp_path: Path) -> None:
+    (tmp_path / NAMED).write_text("content")
+    (tmp_path / f"{NAMED}-doc").write_text("content")
+    with pytest.raises(InvalidItems, match="same hash part"):
+        DirectoryItems(str(tmp_path), STORE_DIR)
+
+
+def test_no_directory(tmp_path: Path) -> None:
+    with pytest.raises(InvalidItems, match="cannot read"):
+        DirectoryItems(str(tmp_path / "nowhere"), STORE_DIR)
+
+
+def test_what_changes_is_noticed(tmp_path: Path) -> None:
+    async def test(items: DirectoryItems) -> None:
+        (tmp_path / "file").write_text("one")
+        first = path_of(tmp_path, "file")
+        await found(items, first)
+        # Another file in its place.
+        (tmp_path / "new").write_text("two")
+        os.rename(tmp_path / "new", tmp_path / "file")
+        second = path_of(tmp_path, "file")
+        assert await items.find(first[11:43]) is None
+        assert items.location(await found(items, second)) == str(tmp_path / "file")
+        table(tmp_path, f"[file]\nderiver = '{DERIVER}'")
+        assert (await found(items, second)).deriver == DERIVER
+        (tmp_path / "items.toml").unlink()
+        assert (await found(items, second)).deriver is None
+        (tmp_path / NAMED).write_text("named")
+        await found(items, f"{STORE_DIR}/{NAMED}")
+        os.unlink(tmp_path / "file")
+        assert await items.find(second[11:43]) is None
+
+    run(tmp_path, test)
+
+
+def test_a_named_entry_that_changes(tmp_path: Path) -> None:
+    async def test(items: DirectoryItems) -> None:
+        for text in ("one", "another"):
+            (tmp_path / NAMED).write_text(text)
+            item = await found(items, f"{STORE_DIR}/{NAMED}")
+            assert (item.nar_hash, item.nar_size) == nar_hash(str(tmp_path / NAMED))
+
+    run(tmp_path, test)
+
+
+def test_a_reference_that_changes(tmp_path: Path) -> None:
+    (tmp_path / "lib").write_text("one")
+    (tmp_path / NAMED).write_text("app")
+    table(tmp_path, f'["{NAMED}"]\nreferences = ["lib"]')
+
+    async def test(items: DirectoryItems) -> None:
+        for text in ("one", "another"):
+            (tmp_path / "lib").write_text(text)
+            item = await found(items, f"{STORE_DIR}/{NAMED}")
+            assert item.references == (path_of(tmp_path, "lib")[11:],)
+
+    run(tmp_path, test)
+
+
+def test_what_goes_wrong_later_is_said_later(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+
+    async def test(items: DirectoryItems) -> None:
+        path = path_of(tmp_path, "file")
+        await found(items, path)
+        (tmp_path / "a b").write_text("content")
+        with pytest.raises(InvalidItems, match="a b"):
+            await items.find("0" * 32)
+        # What was found before is found still.
+        await found(items, path)
+
+    run(tmp_path, test)
+
+
+@contextmanager
+def socket_at(path: Path) -> Iterator[None]:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        yield
+
+
+def test_entries_that_no_nar_can_hold(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "z").write_text("content")
+
+    async def test(items: DirectoryItems) -> None:
+        with pytest.raises(UnsupportedItem):
+            await items.find(NAMED[:32])
+        # Others are not hindered by one that has no path.
+        for _ in range(2):
+            await found(items, path_of(tmp_path, "z"))
+            assert await items.find("0" * 32) is None
+        os.unlink(tmp_path / "device")
+        (tmp_path / "device").write_text("a file after all")
+        await found(items, path_of(tmp_path, "device"))
+
+    with socket_at(tmp_path / NAMED), socket_at(tmp_path / "device"):
+        run(tmp_path, test)
+    assert len(caplog.records) == 1
+
+
+def test_an_entry_is_hashed_once(tmp_path: Path) -> None:
+    (tmp_path / "tree" / "below").mkdir(parents=True)
+    (tmp_path / "tree" / "below" / "file").write_text("content")
+    path = path_of(tmp_path, "tree")
+
+    async def test(items: DirectoryItems) -> None:
+        many = await asyncio.gather(*(items.find(path[11:43]) for _ in range(30)))
+        assert many == [await found(items, path)] * 30
+        # A change that deep does not show at the top: who read all again would see it.
+        (tmp_path / "tree" / "below" / "file").write_text("another")
+        assert await items.find(path[11:43]) == many[0]
+        os.utime(tmp_path / "tree")
+        assert await items.find(path[11:43]) is None
+        await found(items, path_of(tmp_path, "tree"))
+
+    run(tmp_path, test)
+
+
+def test_a_caller_that_gives_up(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+    path = path_of(tmp_path, "file")
+
+    async def test(items: DirectoryItems) -> None:
+        task = asyncio.ensure_future(items.find(path[11:43]))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        await found(items, path)
+
+    run(tmp_path, test)

@@ -1,0 +1,290 @@
+"""The worker protocol against the captured session, and against nonsense."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guix_glue.errors import ProtocolError
+from guix_glue.local.worker_protocol import (
+    Answer,
+    Event,
+    Failure,
+    LogText,
+    Ready,
+    WorkerClient,
+)
+from guix_glue.local.worker_requests import (
+    ClientOptions,
+    Request,
+    WorkerLimits,
+    ensure_path,
+    is_valid_path,
+    query_all_valid_paths,
+    query_path_from_hash_part,
+    query_path_info,
+    set_options,
+)
+from tests.guix_glue.local.session import (
+    ALL_PATHS,
+    APP,
+    APP_FOUND,
+    APP_INFO,
+    APP_INFO_TURN,
+    APP_IS_VALID,
+    DONE,
+    HANDSHAKE,
+    REQUESTS,
+    TURNS,
+    log_text,
+    string,
+    word,
+)
+
+
+def ready(limits: WorkerLimits | None = None) -> WorkerClient:
+    client = WorkerClient() if limits is None else WorkerClient(limits)
+    for turn in HANDSHAKE:
+        assert client.data_to_send() == turn.sent
+        client.receive(turn.received)
+    assert client.idle
+    return client
+
+
+def answer(request: Request[object], received: bytes, limits: WorkerLimits | None = None) -> object:
+    """What a daemon that says this makes of a request: a value, or a failure."""
+    client = ready(limits)
+    client.request(request)
+    return outcome(client.receive(received))
+
+
+def outcome(events: list[Event]) -> object:
+    last = events[-1]
+    assert isinstance(last, Answer | Failure)
+    return last.value if isinstance(last, Answer) else last
+
+
+EXPECTED = [
+    True,
+    APP_INFO,
+    APP,
+    None,
+    Failure(f"path `/gnu/store/{'0' * 32}-x' is not valid", 1),
+    Failure("invalid hash part", 1),
+    True,
+]
+
+
+def test_the_captured_session() -> None:
+    client = ready()
+    results = []
+    for request, turn in zip(REQUESTS, TURNS[2:], strict=False):
+        client.request(request)
+        assert client.data_to_send() == turn.sent, request.name
+        results.append(outcome(client.receive(turn.received)))
+        assert client.idle
+    assert results[:-1] == EXPECTED
+    paths = results[-1]
+    assert isinstance(paths, tuple)
+    assert len(paths) == 28
+    assert APP in paths
+    assert list(paths) == sorted(paths)
+
+
+def pieces(data: bytes, size: int) -> Iterable[bytes]:
+    return (data[start : start + size] for start in range(0, len(data), size))
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 8, 13])
+def test_in_pieces(size: int) -> None:
+    client = WorkerClient()
+    events: list[Event] = []
+    for turn in HANDSHAKE:
+        client.data_to_send()
+        for piece in pieces(turn.received, size):
+            events += client.receive(piece)
+    for request, turn in zip(REQUESTS, TURNS[2:], strict=False):
+        client.request(request)
+        for piece in pieces(turn.received, size):
+            assert not client.idle
+            events += client.receive(piece)
+    assert events[0] == Ready()
+    values = [outcome([event]) for event in events[1:]]
+    assert values[:-1] == EXPECTED
+
+
+def test_every_split_in_two() -> None:
+    received = log_text(b"one\n") + APP_INFO_TURN.received
+    for middle in range(1, len(received)):
+        client = ready()
+        client.request(query_path_info(APP))
+        first = client.receive(received[:middle])
+        assert first + client.receive(received[middle:]) == [LogText(b"one\n"), Answer(APP_INFO)]
+
+
+def test_the_order_of_the_handshake() -> None:
+    client = WorkerClient()
+    # The version is not told before the daemon has told its own.
+    assert client.data_to_send() == HANDSHAKE[0].sent
+    assert client.receive(HANDSHAKE[0].received[:15]) == []
+    assert client.data_to_send() == b""
+    assert client.receive(HANDSHAKE[0].received[15:]) == []
+    assert client.data_to_send() == HANDSHAKE[1].sent
+    assert not client.idle
+    assert client.receive(HANDSHAKE[1].received) == [Ready()]
+
+
+def test_a_handshake_that_is_refused() -> None:
+    client = WorkerClient()
+    client.receive(HANDSHAKE[0].received)
+    refusal = word(0x63787470) + string(b"go away") + word(1)
+    assert client.receive(refusal) == [Failure("go away", 1)]
+    assert not client.idle
+
+
+@pytest.mark.parametrize("version", [0, 0x120, 0x15F, 0x200, 0x264, 2**64 - 1])
+def test_versions_that_are_not_known(version: int) -> None:
+    with pytest.raises(ProtocolError, match="version"):
+        WorkerClient().receive(HANDSHAKE[0].received[:8] + word(version))
+
+
+@pytest.mark.parametrize("version", [0x160, 0x163, 0x164, 0x1FF])
+def test_versions_of_guix(version: int) -> None:
+    assert WorkerClient().receive(HANDSHAKE[0].received[:8] + word(version)) == []
+
+
+def test_something_else_on_the_socket() -> None:
+    with pytest.raises(ProtocolError, match="no Guix daemon"):
+        WorkerClient().receive(b"HTTP/1.1 400 Bad Request\r\n")
+
+
+def test_ensure_path() -> None:
+    request = ensure_path(APP)
+    assert request.message == word(10) + string(APP.encode())
+    client = ready()
+    client.request(request)
+    events = client.receive(log_text(b"@ substituter-started\n") + log_text(b"") + DONE + word(1))
+    assert events == [LogText(b"@ substituter-started\n"), LogText(b""), Answer(None)]
+    failed = word(0x63787470) + string(b"cannot be created") + word(1)
+    assert answer(request, log_text(b"trying\n") + failed) == Failure("cannot be created", 1)
+    with pytest.raises(ProtocolError):
+        answer(request, DONE + word(0))
+
+
+def test_set_options() -> None:
+    options = ClientOptions(
+        keep_going=True,
+        verbosity=3,
+        settings=(("substitute-urls", "http://a http://b"), ("print-extended-build-trace", "1")),
+    )
+    # keep-failed, keep-going, fallback, verbosity, offload hook, build verbosity, log type, print
+    # build trace, use substitutes, and the number of pairs
+    numbers = [19, 0, 1, 0, 3, 0, 0, 0, 1, 1, 2]
+    texts = [b"substitute-urls", b"http://a http://b", b"print-extended-build-trace", b"1"]
+    request = set_options(options)
+    assert request.message == b"".join(map(word, numbers)) + b"".join(map(string, texts))
+    assert answer(request, DONE) is None
+
+
+def test_one_request_at_a_time() -> None:
+    client = WorkerClient()
+    with pytest.raises(RuntimeError):
+        client.request(is_valid_path(APP))
+    client = ready()
+    client.request(is_valid_path(APP))
+    with pytest.raises(RuntimeError):
+        client.request(is_valid_path(APP))
+
+
+def test_words_that_nobody_asked_for() -> None:
+    with pytest.raises(ProtocolError, match="without being asked"):
+        ready().receive(b"\0")
+    client = ready()
+    client.request(is_valid_path(APP))
+    with pytest.raises(ProtocolError, match="without being asked"):
+        client.receive(APP_IS_VALID.received + b"\0")
+    assert not client.idle
+
+
+HASH = b"ab" * 32
+INFO_END = word(0) + word(7) + word(120)
+
+
+@pytest.mark.parametrize(
+    ("request_", "received"),
+    [
+        (is_valid_path(APP), DONE + word(2)),
+        (is_valid_path(APP), word(12345)),
+        (is_valid_path(APP), word(0x64617461) + word(8)),
+        (is_valid_path(APP), word(0x64617416) + string(b"nar")),
+        (is_valid_path(APP), word(0x6F6C6D67) + word(2**63)),
+        (is_valid_path(APP), word(0x63787470) + word(2**20 + 1)),
+        (is_valid_path(APP), word(0x6F6C6D67) + word(1) + b"a\1\0\0\0\0\0\0"),
+        (query_path_from_hash_part("0" * 32), DONE + word(4097)),
+        (query_path_from_hash_part("0" * 32), DONE + string(b"/gnu/store/\xff")),
+        (query_path_info(APP), DONE + string(b"") + string(HASH[1:])),
+        (query_path_info(APP), DONE + string(b"") + string(b"xy" * 32)),
+        (query_path_info(APP), DONE + string(b"") + string(b"ab " * 21 + b"a")),
+        (query_path_info(APP), DONE + string(b"") + string(b"sha256:" + HASH)),
+        (query_path_info(APP), DONE + string(b"") + string("é".encode() * 32)),
+        (query_path_info(APP), DONE + string(b"") + string(HASH) + word(100_001)),
+        (query_all_valid_paths(), DONE + word(2**64 - 1)),
+    ],
+)
+def test_answers_that_are_none(request_: Request[object], received: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        answer(request_, received)
+
+
+def test_what_may_be_missing() -> None:
+    info = answer(query_path_info(APP), DONE + string(b"") + string(HASH) + INFO_END)
+    assert info == type(APP_INFO)(None, bytes.fromhex(HASH.decode()), (), 7, 120)
+    assert answer(query_all_valid_paths(), DONE + word(0)) == ()
+
+
+def test_limits_are_arguments() -> None:
+    assert answer(query_path_info(APP), APP_INFO_TURN.received, WorkerLimits(references=3))
+    with pytest.raises(ProtocolError):
+        answer(query_path_info(APP), APP_INFO_TURN.received, WorkerLimits(references=2))
+    with pytest.raises(ProtocolError):
+        answer(query_all_valid_paths(), ALL_PATHS.received, WorkerLimits(paths=27))
+    with pytest.raises(ProtocolError):
+        answer(query_path_from_hash_part(APP[11:43]), APP_FOUND.received, WorkerLimits(path=52))
+    with pytest.raises(ProtocolError):
+        answer(is_valid_path(APP), log_text(b"12345"), WorkerLimits(message=4))
+
+
+WORDS = st.one_of(
+    st.sampled_from([0x616C7473, 0x6F6C6D67, 0x63787470, 0x6478696F, 0x164, 0, 1, 2, 64]),
+    st.integers(0, 2**64 - 1),
+).map(word)
+GARBAGE = st.lists(st.one_of(WORDS, st.binary(max_size=40).map(string), st.binary(max_size=9)))
+
+
+@given(GARBAGE, st.sampled_from([None, *REQUESTS]))
+def test_garbage_from_the_daemon(garbage: list[bytes], request_: Request[object] | None) -> None:
+    client = WorkerClient() if request_ is None else ready()
+    if request_ is not None:
+        client.request(request_)
+    try:
+        for data in garbage:
+            client.receive(data)
+    except ProtocolError:
+        assert not client.idle
+
+
+@given(st.data())
+def test_a_changed_byte(data: st.DataObject) -> None:
+    number = data.draw(st.integers(0, len(REQUESTS) - 1))
+    received = bytearray(TURNS[2 + number].received)
+    place = data.draw(st.integers(0, len(received) - 1))
+    received[place] ^= data.draw(st.integers(1, 255))
+    client = ready()
+    client.request(REQUESTS[number])
+    try:
+        client.receive(bytes(received))
+    except ProtocolError:
+        assert not client.idle
