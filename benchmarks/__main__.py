@@ -1,8 +1,8 @@
 """`make bench`: every case, for us and for the peers, in one run.
 
 Prints the table, and writes it with the machine and the versions to benchmarks/results.json and
-docs/performance.md.
-Arguments name the parts to run; without any, all.
+docs/performance.md. Arguments name the parts to run; without any, all. What is not run keeps the
+figures that it has.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import bare_sqlite, clients, codec, files, growth, link, trees, wire
-from benchmarks.document import write_figures
+from benchmarks.document import Part, write_figures
 from benchmarks.report import Row, format_row, heading
 
 _PARTS: Final[dict[str, tuple[Callable[[int], list[Row]], int]]] = {
@@ -72,18 +72,18 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[[], *_PARTS], metavar="PART")
     parser.add_argument("--rounds", type=int, help="instead of each part's own number")
     arguments = parser.parse_args()
-    machine = _machine()
-    print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    rows: dict[str, list[Row]] = {}
+    described = ", ".join(f"{name} {value}" for name, value in _machine().items())
+    print(described)
+    results: dict[str, Part] = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {}
     for name in arguments.parts or _PARTS:
         run, rounds = _PARTS[name]
         print(f"\n{name}\n{heading()}", flush=True)
-        rows[name] = run(arguments.rounds or rounds)
-        for row in rows[name]:
+        rows = run(arguments.rounds or rounds)
+        for row in rows:
             print(format_row(row), flush=True)
-    if not arguments.parts:
-        _RESULTS.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
-        write_figures(_DOCUMENT, machine, rows)
+        results[name] = Part(machine=described, rows=rows)
+        _RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    write_figures(_DOCUMENT, {name: results[name] for name in _PARTS if name in results})
 
 
 if __name__ == "__main__":

@@ -1,22 +1,27 @@
-"""Writes the figures of a whole run into docs/performance.md, between its two marks."""
+"""Writes what the benchmarks found into docs/performance.md, between its two marks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypedDict
 
 from benchmarks.report import Row, format_number, mark, verdict
 
-__all__ = ["write_figures"]
+__all__ = ["Part", "write_figures"]
 
 _BEGIN: Final = "<!-- figures: written by make bench -->\n"
 _END: Final = "<!-- end of figures -->\n"
 
 
-def write_figures(
-    document: Path, machine: Mapping[str, object], rows: Mapping[str, Sequence[Row]]
-) -> None:
+class Part(TypedDict):
+    """What one part of the benchmarks found, and where."""
+
+    machine: str
+    rows: list[Row]
+
+
+def write_figures(document: Path, parts: Mapping[str, Part]) -> None:
     """Replace what stands between the marks.
 
     Raises: ValueError, if the document lacks them.
@@ -25,9 +30,12 @@ def write_figures(
     _, end, tail = rest.partition(_END)
     if not begin or not end:
         raise ValueError(f"{document} has no place for figures")
-    described = ", ".join(f"{name} {value}" for name, value in machine.items())
-    tables = "\n".join("\n".join(_table(name, part)) for name, part in rows.items())
-    document.write_text(f"{head}{begin}\n{described}.\n\n{tables}\n\n{end}{tail}")
+    machines: dict[str, list[str]] = {}
+    for name, part in parts.items():
+        machines.setdefault(part["machine"], []).append(name)
+    where = "\n".join(f"{', '.join(names)}: {machine}.\n" for machine, names in machines.items())
+    tables = "\n".join("\n".join(_table(name, part["rows"])) for name, part in parts.items())
+    document.write_text(f"{head}{begin}\n{where}\n{tables}\n{end}{tail}")
 
 
 def _table(name: str, rows: Sequence[Row]) -> Iterator[str]:

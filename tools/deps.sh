@@ -7,6 +7,8 @@ is_there() {
     case $1 in
         python3-venv) python3 -c 'import ensurepip, venv' ;;
         libcoap3-bin) command -v coap-client-notls ;;
+        nix-bin) command -v nix-store ;;
+        curl) command -v curl ;;
         *) return 1 ;;
     esac >/dev/null 2>&1
 }
@@ -17,7 +19,7 @@ if command -v flock >/dev/null; then
     flock 9
 fi
 
-[ $# -gt 0 ] || set -- python3-venv libcoap3-bin
+[ $# -gt 0 ] || set -- python3-venv libcoap3-bin nix-bin curl
 missing=
 for package; do
     is_there "$package" || missing="$missing $package"

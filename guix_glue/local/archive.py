@@ -109,7 +109,7 @@ class _Walk:
             raise UnsupportedItem(self._show(path), "it is a device, a pipe or a socket")
 
     def _enter(self, name: bytes, parent: int | None, path: NarPath) -> None:
-        if len(path) >= DEFAULT_NAR_LIMITS.depth:
+        if len(path) > DEFAULT_NAR_LIMITS.depth:
             raise UnsupportedItem(self._show(path), "directories are too deep")
         descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
         try:

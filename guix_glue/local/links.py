@@ -106,12 +106,16 @@ def _are_alike(link: os.stat_result, file: os.stat_result) -> bool:
 
 
 def _replace(links: int, link: str, parent: int, name: bytes) -> None:
-    """Put a link in the place of a file, which is there all the while."""
+    """Put a link in the place of a file, which is there all the while.
+
+    Under a name among the links first: what a kill leaves there goes with the links that nobody
+    uses, while in the store it would stay.
+    """
     temporary = b".tmp-link-%d-%s" % (os.getpid(), os.urandom(8).hex().encode())
-    os.link(link, temporary, src_dir_fd=links, dst_dir_fd=parent, follow_symlinks=False)
+    os.link(link, temporary, src_dir_fd=links, dst_dir_fd=links, follow_symlinks=False)
     try:
-        os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+        os.rename(temporary, name, src_dir_fd=links, dst_dir_fd=parent)
     except OSError:
         with suppress(OSError):
-            os.unlink(temporary, dir_fd=parent)
+            os.unlink(temporary, dir_fd=links)
         raise

@@ -1,0 +1,300 @@
+"""`kapla publish`: the substitute server's command line."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+import eris_fs
+from guix_glue.cli.publisher import Settings, serve_items
+from guix_glue.errors import GuixError
+from guix_glue.formats.compression import CompressionChoice, parse_choice
+from guix_glue.local.environment import GuixEnvironment
+from guix_glue.publish.directory import make_cache_directory
+from guix_glue.publish.durations import parse_duration
+from guix_glue.publish.key_files import read_acl, read_guix_keys, read_nix_key
+from guix_glue.publish.listening import activated_sockets, bind_sockets
+from guix_glue.publish.model import PublishOptions
+from guix_glue.publish.narinfos import SigningKeys
+from guix_glue.publish.privileges import drop_privileges, find_user
+from guix_glue.publish.routes import parse_nar_path
+from guix_glue.publish.tree_formats import (
+    DEFAULT_LEVEL,
+    PackedTrees,
+    StandardTrees,
+    TreeFormat,
+)
+from guix_glue.trust.acl import Acl
+from kapla import log
+from kapla.client import default_store_urls
+from kapla.errors import InvalidUrl
+
+__all__ = ["command"]
+
+_log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+_DEFAULT_CACHE: Final = Path("/var/cache/kapla/publish")
+_DEFAULT_COMPRESSION: Final = "gzip:3"
+_NIX_STORE: Final = "/nix/store"
+
+
+def _parsed(
+    parse: Callable[[str], _T],
+) -> Callable[[click.Context, click.Parameter, str | None], _T | None]:
+    """Let a parser of text that raises ValueError be the reader of an option."""
+
+    def read(context: click.Context, parameter: click.Parameter, value: str | None) -> _T | None:
+        try:
+            return None if value is None else parse(value)
+        except (ValueError, GuixError) as error:
+            raise click.BadParameter(str(error), context, parameter) from None
+
+    return read
+
+
+def _parsed_all(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[CompressionChoice, ...]:
+    try:
+        # A choice given twice is one.
+        return tuple(dict.fromkeys(map(parse_choice, values)))
+    except (ValueError, GuixError) as error:
+        raise click.BadParameter(str(error), context, parameter) from None
+
+
+@click.command(name="publish")
+@click.option(
+    "-p",
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="0 takes a free one, which the log names.",
+)
+@click.option("--listen", metavar="HOST", help="Where to listen. Default: all interfaces.")
+@click.option("-u", "--user", metavar="USER", help="Become this user once the keys are read.")
+@click.option(
+    "--public-key", type=click.Path(path_type=Path), help="Default: /etc/guix/signing-key.pub."
+)
+@click.option(
+    "--private-key", type=click.Path(path_type=Path), help="Default: /etc/guix/signing-key.sec."
+)
+@click.option(
+    "--nix-key",
+    type=click.Path(path_type=Path),
+    help="Sign for Nix with this secret key; for Guix only if its keys are given too.",
+)
+@click.option(
+    "-C",
+    "--compression",
+    "compressions",
+    metavar="METHOD[:LEVEL]",
+    multiple=True,
+    default=(_DEFAULT_COMPRESSION,),
+    show_default=True,
+    callback=_parsed_all,
+    help="gzip, lzip, zstd or none; may be given several times. Level 0 is none.",
+)
+@click.option(
+    "-c",
+    "--cache",
+    type=click.Path(path_type=Path),
+    default=_DEFAULT_CACHE,
+    show_default=True,
+    help="Where what was baked is kept, for this server alone.",
+)
+@click.option(
+    "--ttl",
+    metavar="T",
+    callback=_parsed(parse_duration),
+    help="How long clients may keep a narinfo, and what has left the store is kept here: a number"
+    " and s, h, d, w, m or y. m are MONTHS of 30 days; there are no minutes.",
+)
+@click.option(
+    "--negative-ttl",
+    metavar="T",
+    callback=_parsed(parse_duration),
+    help="How long clients may remember that something is not there; as --ttl.",
+)
+@click.option(
+    "--nar-path",
+    metavar="PATH",
+    default="nar",
+    show_default=True,
+    callback=_parsed(parse_nar_path),
+    help="The path below which nars are.",
+)
+@click.option(
+    "--eris",
+    metavar="[STORE-URL]",
+    is_flag=False,
+    flag_value="",
+    help="Put each item into this store, as a tree, and its URN into the narinfo; without a URL"
+    " only the URN is computed. Write --eris=URL, with the equals sign.",
+)
+@click.option(
+    "--eris-format",
+    type=click.Choice(["packed", "standard"]),
+    help="packed, the default: far fewer bytes and blocks, any names; kapla substitute reads it."
+    " standard: ERIS-FS as specified, for any reader of it.",
+)
+@click.option(
+    "--eris-level",
+    type=click.IntRange(1, eris_fs.MAX_LEVEL),
+    help=f"How hard to compress packed trees: 1 is fast, the default is {DEFAULT_LEVEL}.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    help="Items that are baked at once. Default: one for each processor.",
+)
+@click.option(
+    "--upstream",
+    metavar="URL…",
+    multiple=True,
+    help="Be a mirror of these servers, instead of publishing what is here.",
+)
+@click.option(
+    "--acl",
+    type=click.Path(path_type=Path),
+    help="Keys whose signatures a mirror takes. Default: /etc/guix/acl.",
+)
+@click.option(
+    "--items",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Publish the items in this directory, without any Guix; items.toml in it may name their"
+    " references and derivers.",
+)
+@click.option(
+    "--store-dir",
+    metavar="DIR",
+    help="Where items belong. Default: /gnu/store, or /nix/store with --nix-key.",
+)
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    port: int,
+    listen: str | None,
+    user: str | None,
+    public_key: Path | None,
+    private_key: Path | None,
+    nix_key: Path | None,
+    acl: Path | None,
+    **options: Any,
+) -> None:
+    """Publish store items over HTTP, as substitutes, with their ERIS URNs.
+
+    Takes the place of guix publish. Keys are read as root, then --user is who serves. A narinfo
+    lists the plain nar at once; compressed nars and the URN are made in the background and kept in
+    the cache, and then listed too.
+    """
+    environment = GuixEnvironment.from_environ(os.environ)
+    settings = _settings(environment, nix_key is not None, **options)
+    log.configure("debug" if context.find_root().params.get("debug") else "info")
+    become = None if user is None else find_user(user)
+    keys = SigningKeys(socket.gethostname())
+    authorized = Acl()
+    if settings.upstream:
+        authorized = read_acl(acl or Path(environment.config_dir, "acl"))
+    else:
+        keys = _read_keys(environment, public_key, private_key, nix_key)
+    sockets = activated_sockets(os.environ) or bind_sockets(listen, port)
+    owner = None if become is None else (become.pw_uid, become.pw_gid)
+    make_cache_directory(settings.cache, owner)
+    if become is not None:
+        drop_privileges(become)
+    elif os.geteuid() == 0:
+        _log.warning("Running as root; --user names somebody with fewer rights")
+    # Threads that bake take turns with the event loop in less than Python's usual 5 ms.
+    sys.setswitchinterval(0.0005)
+    asyncio.run(serve_items(settings, keys, authorized, sockets))
+
+
+def _settings(
+    environment: GuixEnvironment,
+    for_nix: bool,
+    *,
+    compressions: tuple[CompressionChoice, ...],
+    cache: Path,
+    ttl: int | None,
+    negative_ttl: int | None,
+    nar_path: tuple[str, ...],
+    eris: str | None,
+    eris_format: str | None,
+    eris_level: int | None,
+    workers: int | None,
+    upstream: tuple[str, ...],
+    items: Path | None,
+    store_dir: str | None,
+) -> Settings:
+    servers = tuple(url for urls in upstream for url in urls.split())
+    if servers and items is not None:
+        raise click.UsageError("--upstream and --items exclude each other.")
+    for url in servers:
+        if not url.startswith(("http://", "https://")):
+            raise click.BadParameter(f"{url!r} is no URL of a server", param_hint="--upstream")
+    if eris:
+        try:
+            default_store_urls(eris)
+        except InvalidUrl as error:
+            raise click.BadParameter(str(error), param_hint="--eris") from None
+    store_dir = store_dir or (_NIX_STORE if for_nix else environment.store_dir)
+    if not store_dir.startswith("/") or store_dir.endswith("/"):
+        raise click.BadParameter("an absolute path is expected", param_hint="--store-dir")
+    return Settings(
+        PublishOptions(
+            store_dir,
+            compressions,
+            nar_path=nar_path,
+            ttl_s=ttl,
+            negative_ttl_s=negative_ttl,
+            mass_query=for_nix,
+        ),
+        environment,
+        cache.absolute(),
+        workers or len(os.sched_getaffinity(0)),
+        eris,
+        _tree_format(eris, eris_format, eris_level),
+        items,
+        servers,
+    )
+
+
+def _tree_format(eris: str | None, name: str | None, level: int | None) -> TreeFormat:
+    """What items become; options that would change nothing are refused."""
+    if eris is None and (name or level):
+        raise click.UsageError("--eris-format and --eris-level are for --eris.")
+    if name == "standard":
+        if level is not None:
+            raise click.UsageError("--eris-level is for packed trees.")
+        return StandardTrees()
+    return PackedTrees(level or DEFAULT_LEVEL)
+
+
+def _read_keys(
+    environment: GuixEnvironment,
+    public_key: Path | None,
+    private_key: Path | None,
+    nix_key: Path | None,
+) -> SigningKeys:
+    """The keys to sign with; those of Guix unless only one of Nix is given."""
+    host = socket.gethostname()
+    nix = None if nix_key is None else read_nix_key(nix_key, host)
+    if nix is not None and public_key is None and private_key is None:
+        return nix
+    config = Path(environment.config_dir)
+    guix = read_guix_keys(
+        public_key or config / "signing-key.pub", private_key or config / "signing-key.sec", host
+    )
+    return guix if nix is None else SigningKeys(host, guix.public, guix.guix, nix.nix)

@@ -1,0 +1,131 @@
+"""Puts a publisher together out of its settings: source, cache, store and server."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import eris_fs
+from eris.model import NULL_CONVERGENCE_SECRET
+from eris.store import NullStore
+from guix_glue.local.build_logs import BuildLogs
+from guix_glue.local.environment import GuixEnvironment
+from guix_glue.local.item_directory import DirectoryItems
+from guix_glue.local.items import Items, open_store_items
+from guix_glue.publish.cache import BakedCache
+from guix_glue.publish.directory import CacheDirectory
+from guix_glue.publish.local_source import LocalSource
+from guix_glue.publish.mirror_source import MirrorSource
+from guix_glue.publish.model import ErisTarget, PublishOptions
+from guix_glue.publish.narinfos import NarinfoWriter, SigningKeys
+from guix_glue.publish.service import serve
+from guix_glue.publish.site import Site
+from guix_glue.publish.source import Source
+from guix_glue.publish.tree_formats import TreeFormat
+from guix_glue.publish.upstream import Upstream
+from guix_glue.trust.acl import Acl
+from kapla.cli.common import CommandError
+from kapla.client import default_store_urls, open_store
+from kapla.encode_cache import EncodeCache
+
+__all__ = ["EXIT_USAGE", "Settings", "serve_items"]
+
+EXIT_USAGE: Final = 2
+
+_THREADS_TO_SERVE: Final = 32
+# Reading, two packs being compressed, and a cache that is written to.
+_THREADS_TO_ENCODE: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All options, read and checked; `eris` is None, empty for URNs only, or store URLs."""
+
+    publish: PublishOptions
+    environment: GuixEnvironment
+    cache: Path
+    workers: int
+    eris: str | None = field(repr=False)
+    trees: TreeFormat
+    items: Path | None
+    upstream: tuple[str, ...]
+
+
+async def serve_items(
+    settings: Settings, keys: SigningKeys, authorized: Acl, sockets: list[socket.socket]
+) -> None:
+    """Serve until a signal comes.
+
+    Raises: CommandError, if the sockets cannot be listened at; PublishError.
+    """
+    # Encoding takes threads for seconds: never those that replies wait for.
+    threads = _THREADS_TO_SERVE + settings.workers * _THREADS_TO_ENCODE
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads))
+    async with AsyncExitStack() as stack:
+        directory = CacheDirectory(settings.cache)
+        stack.callback(directory.close)
+        eris = _eris_target(settings, directory, stack)
+        source: Source
+        if settings.upstream:
+            upstream = Upstream(settings.upstream, authorized, settings.publish.store_dir)
+            source = MirrorSource(
+                directory, upstream, settings.publish, eris, workers=settings.workers
+            )
+        else:
+            items = _items(settings)
+            stack.push_async_callback(items.close)
+            source = LocalSource(
+                items,
+                None if settings.items else BuildLogs(settings.environment.log_dir),
+                BakedCache(directory),
+                NarinfoWriter(keys),
+                settings.publish,
+                eris,
+                workers=settings.workers,
+            )
+        stack.push_async_callback(source.close)
+        site = Site(
+            source,
+            settings.publish,
+            public_key=keys.public,
+            eris=eris is not None,
+            mirror=bool(settings.upstream),
+        )
+        try:
+            await serve(site, source, sockets, ttl_s=settings.publish.ttl_s)
+        except OSError as error:
+            raise CommandError(f"cannot listen: {error.strerror}", EXIT_USAGE) from error
+
+
+def _items(settings: Settings) -> Items:
+    store_dir = settings.publish.store_dir
+    if settings.items is not None:
+        return DirectoryItems(str(settings.items), store_dir)
+    if store_dir != settings.environment.store_dir:
+        raise CommandError("--store-dir needs --items: there is no daemon for it", EXIT_USAGE)
+    return open_store_items(settings.environment)
+
+
+def _eris_target(
+    settings: Settings, directory: CacheDirectory, stack: AsyncExitStack
+) -> ErisTarget | None:
+    """The store, with what spares encoding again for it; it need not be there yet."""
+    if settings.eris is None:
+        return None
+    trees = settings.trees
+    if not settings.eris:
+        return ErisTarget(NullStore(), None, trees)
+    store = open_store(default_store_urls(settings.eris))
+    stack.push_async_callback(store.close)
+    cache = EncodeCache(
+        directory.path / "encode.sqlite", secret=NULL_CONVERGENCE_SECRET, variant=trees.variant
+    )
+    stack.callback(cache.close)
+    name = hashlib.sha256(settings.eris.encode()).hexdigest()[:32]
+    return ErisTarget(store, name, trees, lambda: eris_fs.KnownContents(cache, store))

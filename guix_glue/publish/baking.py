@@ -1,0 +1,189 @@
+"""Bakes one item: every compressed nar that is asked for, and its tree in an ERIS store.
+
+The nar is read once, in a worker thread, and fed to all compressors and to the hash; nothing is
+kept unless the hash is the item's. Memory is that of the compressors, however large the item.
+
+The tree is encoded from the same files (`trees`). It is only published for an item whose nar
+was seen to have the right hash, and whoever fetches it compares the hash again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import BinaryIO, Final, TypeVar
+
+from eris_fs.threads import in_thread, settle
+from guix_glue.errors import HashMismatch
+from guix_glue.formats.compression import Compression, CompressionChoice, Compressor, compressor
+from guix_glue.formats.nar import NarWriter
+from guix_glue.local.archive import read_item
+from guix_glue.model import StoreItem
+from guix_glue.publish.cache import BakedCache
+from guix_glue.publish.model import ErisTarget
+from guix_glue.publish.queue import TryLater
+from guix_glue.publish.records import Baked
+from guix_glue.publish.trees import EncodeTree
+
+__all__ = ["Bakery", "baked_choices", "choice_key", "nar_pieces"]
+
+_log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+_PIECE: Final = 256 * 1024
+"""Bytes of nar that are gathered: small files are many events of a few bytes."""
+_NICENESS: Final = 10
+
+# Nars of these gain nothing by compression: as the stock server has it.
+_COMPRESSED: Final = (".gz", ".bz2", ".xz", ".lz", ".lzma", ".zst", ".tgz", ".tbz2", ".txz", ".zip")
+
+
+def choice_key(choice: CompressionChoice) -> str:
+    """How a compression and its level are named in the cache, as `gzip:3`."""
+    return f"{choice.method.value}:{choice.level}"
+
+
+def baked_choices(
+    item: StoreItem, choices: Sequence[CompressionChoice]
+) -> tuple[CompressionChoice, ...]:
+    """Which compressions are made of an item: none of what is compressed already."""
+    if item.name.endswith(_COMPRESSED):
+        return ()
+    return tuple(choice for choice in choices if choice.method is not Compression.NONE)
+
+
+def nar_pieces(location: str) -> Generator[bytes, None, None]:
+    """The nar of the files at `location`, in pieces of some 256 KiB.
+
+    Close the iterator if it is not exhausted.
+    Raises: UnsupportedItem, OSError.
+    """
+    writer = NarWriter()
+    gathered = bytearray()
+    events = read_item(location)
+    try:
+        for event in events:
+            gathered += writer.write(event)
+            if len(gathered) >= _PIECE:
+                yield bytes(gathered)
+                gathered.clear()
+        gathered += writer.finish()
+        yield bytes(gathered)
+    finally:
+        if hasattr(events, "close"):
+            events.close()
+
+
+class Bakery:
+    """Bakes items of this machine's store into a cache, and into an ERIS store. `close()` it."""
+
+    def __init__(
+        self,
+        cache: BakedCache,
+        location: Callable[[StoreItem], str],
+        choices: Sequence[CompressionChoice],
+        eris: ErisTarget | None,
+        *,
+        workers: int,
+    ) -> None:
+        self._cache = cache
+        self._location = location
+        self._choices = tuple(choices)
+        self._encode = None if eris is None else EncodeTree(eris)
+        self._stopping = threading.Event()
+        self._pool = ThreadPoolExecutor(workers, "bake", initializer=_be_nice)
+
+    async def bake(self, item: StoreItem) -> None:
+        """Make what is missing of an item.
+
+        Raises: HashMismatch, if the files are not what the store says; UnsupportedItem; TryLater,
+        if the store failed; OSError.
+        """
+        baked = self._cache.recall(item)
+        missing = [
+            choice
+            for choice in baked_choices(item, self._choices)
+            if baked is None or baked.file(choice_key(choice)) is None
+        ]
+        if baked is None or missing:
+            baked = await self._in_pool(lambda: self._compress(item, missing))
+        if self._encode is not None and (
+            baked.eris is None or not baked.eris.done_for(self._encode.destination)
+        ):
+            result = await self._encode(self._location(item), item.base_name)
+            with contextlib.suppress(LookupError):
+                await in_thread(self._cache.keep_eris, item, result)
+
+    async def close(self) -> None:
+        """Stop what the threads do. Nothing half-made stays."""
+        self._stopping.set()
+        await asyncio.to_thread(self._pool.shutdown)
+
+    def _compress(self, item: StoreItem, missing: Sequence[CompressionChoice]) -> Baked:
+        directory = self._cache.temporary()
+        try:
+            made = {choice_key(choice): directory / f"{n}" for n, choice in enumerate(missing)}
+            with contextlib.ExitStack() as stack:
+                outputs = [
+                    _Output(stack.enter_context(path.open("wb")), compressor(choice))
+                    for path, choice in zip(made.values(), missing, strict=True)
+                ]
+                self._read(item, outputs)
+            return self._cache.keep_files(item, made)
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def _read(self, item: StoreItem, outputs: Sequence[_Output]) -> None:
+        state = hashlib.sha256()
+        with contextlib.closing(nar_pieces(self._location(item))) as pieces:
+            for piece in pieces:
+                if self._stopping.is_set():
+                    raise TryLater
+                state.update(piece)
+                for output in outputs:
+                    output.write(piece)
+        if state.digest() != item.nar_hash:
+            _log.warning("%s is not what the store says it is: not published", item.path)
+            raise HashMismatch(item.nar_hash, state.digest())
+        for output in outputs:
+            output.finish()
+
+    async def _in_pool(self, function: Callable[[], _T]) -> _T:
+        call = asyncio.ensure_future(
+            asyncio.get_running_loop().run_in_executor(self._pool, function)
+        )
+        try:
+            return await asyncio.shield(call)
+        except asyncio.CancelledError:
+            # The thread works on files that are closed or removed when we leave.
+            self._stopping.set()
+            await settle(call)
+            raise
+
+
+class _Output:
+    """A file and what compresses into it."""
+
+    def __init__(self, file: BinaryIO, codec: Compressor) -> None:
+        self._file = file
+        self._codec = codec
+
+    def write(self, piece: bytes) -> None:
+        self._file.write(self._codec.feed(piece))
+
+    def finish(self) -> None:
+        self._file.write(self._codec.finish())
+
+
+def _be_nice() -> None:
+    """Let whoever answers requests go first: on Linux a niceness is a thread's own."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

@@ -1,0 +1,218 @@
+"""What was baked, on disk, in a part of the cache directory (see `directory`).
+
+    items/HASH-PART/record      what is known of an item, with a checksum (`records`)
+    items/HASH-PART/gzip-3.nar  its nar, one file for each compression and level
+
+A record names a file only when that is whole. What is damaged (the sum of the record, the size of a
+file) counts as missing and is baked anew. The time of modification of a record is that of its last
+use, for expiry.
+
+Synchronous. Looking up is a dict, or one small file; the rest is for worker threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import stat
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from guix_glue.model import StoreItem
+from guix_glue.publish.directory import CacheDirectory
+from guix_glue.publish.records import Baked, BakedFile, ErisResult, format_record, parse_record
+
+__all__ = ["BakedCache"]
+
+_log = logging.getLogger(__name__)
+
+_RECORDS_IN_MEMORY: Final = 20_000
+"""About 2 KB each: more than the items of a system and its build tools."""
+_LARGEST_RECORD: Final = 16 * 1024 * 1024
+_USE_NOTED_S: Final = 3600.0
+"""A use is noted once in this time: expiry counts in days."""
+
+
+class BakedCache:
+    """What one server has baked."""
+
+    def __init__(self, directory: CacheDirectory) -> None:
+        self._directory = directory
+        self._items = directory.subdirectory("items")
+        # None: there is no record that can be used.
+        self._known: OrderedDict[str, Baked | None] = OrderedDict()
+        self._noted: dict[str, float] = {}
+        # Look-ups, on the event loop, never wait for a disk that is being written to.
+        self._memory = threading.Lock()
+        self._writing = threading.Lock()
+
+    def temporary(self) -> Path:
+        """A new directory to make things in; whoever asks removes it."""
+        return self._directory.temporary()
+
+    def find(self, hash_part: str) -> Baked | None:
+        """What is known of whichever item has this hash part."""
+        with self._memory:
+            is_known = hash_part in self._known
+            baked = self._known.get(hash_part)
+        if not is_known:
+            baked = self._remember(hash_part, self._read(hash_part), replace_known=False)
+        if baked is not None:
+            self._note_use(hash_part)
+        return baked
+
+    def recall(self, item: StoreItem) -> Baked | None:
+        """What is known of exactly this item: of its path, and of its nar."""
+        baked = self.find(item.hash_part)
+        if baked is None or (baked.item.path, baked.item.nar_hash) != (item.path, item.nar_hash):
+            return None
+        # References and deriver are the store's to say: they do not change what was baked.
+        return baked if baked.item == item else replace(baked, item=item)
+
+    def open_file(self, baked: Baked, choice: str) -> BinaryIO | None:
+        """Open a compressed nar; None, and baked anew later, if it is not what was kept."""
+        wanted = baked.file(choice)
+        if wanted is None:
+            return None
+        path = self._file(baked.item.hash_part, choice)
+        try:
+            file = path.open("rb")
+        except OSError as error:
+            _log.warning("%s cannot be read: %s", path, error.strerror)
+        else:
+            found = os.fstat(file.fileno())
+            if stat.S_ISREG(found.st_mode) and found.st_size == wanted.size:
+                return file
+            file.close()
+            _log.warning("%s is damaged and will be made anew", path)
+        self._drop_file(baked, choice)
+        return None
+
+    def keep_files(self, item: StoreItem, made: Mapping[str, Path]) -> Baked:
+        """Take in compressed nars that lie in a temporary directory, by their choice.
+
+        That an item is in the cache says that its nar has the right hash: see to that before.
+        Raises: OSError.
+        """
+        with self._writing:
+            before = self._current(item)
+            if before is None:
+                self._forget(item.hash_part)
+            (self._items / item.hash_part).mkdir(exist_ok=True)
+            files = {file.choice: file for file in before.files} if before is not None else {}
+            for choice, path in made.items():
+                files[choice] = BakedFile(choice, path.stat().st_size)
+                _sync(path)
+                os.replace(path, self._file(item.hash_part, choice))
+            eris = before.eris if before is not None else None
+            return self._write(Baked(item, tuple(files.values()), eris))
+
+    def keep_eris(self, item: StoreItem, result: ErisResult) -> Baked:
+        """Note what became of an item that is in the cache already, as ERIS content.
+
+        Raises: OSError; LookupError, if the item has gone from the cache meanwhile.
+        """
+        with self._writing:
+            before = self._current(item)
+            if before is None:
+                raise LookupError("what was baked of this item has gone")
+            if before.eris is not None and before.eris.urn == result.urn:
+                stores = dict.fromkeys((*before.eris.stores, *result.stores))
+                result = replace(result, stores=tuple(stores))
+            return self._write(replace(before, item=item, eris=result))
+
+    def hash_parts(self) -> Iterator[tuple[str, float]]:
+        """What is in the cache, each with the time of its last use (seconds of the epoch)."""
+        with os.scandir(self._items) as found:
+            for entry in found:
+                with contextlib.suppress(OSError):
+                    yield entry.name, os.stat(os.path.join(entry.path, "record")).st_mtime
+
+    def forget(self, hash_part: str) -> None:
+        """Remove all that is kept of an item."""
+        with self._writing:
+            self._forget(hash_part)
+
+    def _current(self, item: StoreItem) -> Baked | None:
+        """The record on disk, if it is of this very item."""
+        baked = self._read(item.hash_part)
+        same = baked is not None and (
+            (baked.item.path, baked.item.nar_hash) == (item.path, item.nar_hash)
+        )
+        return baked if same else None
+
+    def _read(self, hash_part: str) -> Baked | None:
+        path = self._items / hash_part / "record"
+        try:
+            with path.open("rb") as file:
+                data = file.read(_LARGEST_RECORD)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            _log.warning("%s cannot be read: %s", path, error.strerror)
+            return None
+        baked = parse_record(data)
+        if baked is None or baked.item.hash_part != hash_part:
+            _log.warning("%s is damaged: the item will be baked anew", path)
+            return None
+        return baked
+
+    def _write(self, baked: Baked) -> Baked:
+        hash_part = baked.item.hash_part
+        path = self._items / hash_part / "record"
+        self._directory.write(path, format_record(baked))
+        self._remember(hash_part, baked)
+        return baked
+
+    def _drop_file(self, baked: Baked, choice: str) -> None:
+        with self._writing, contextlib.suppress(OSError):
+            now = self._current(baked.item)
+            if now is not None:
+                rest = tuple(file for file in now.files if file.choice != choice)
+                self._write(replace(now, files=rest))
+
+    def _remember(
+        self, hash_part: str, baked: Baked | None, *, replace_known: bool = True
+    ) -> Baked | None:
+        with self._memory:
+            if replace_known or hash_part not in self._known:
+                self._known[hash_part] = baked
+            self._known.move_to_end(hash_part)
+            while len(self._known) > _RECORDS_IN_MEMORY:
+                oldest, _ = self._known.popitem(last=False)
+                self._noted.pop(oldest, None)
+        return baked
+
+    def _forget(self, hash_part: str) -> None:
+        with self._memory:
+            self._known.pop(hash_part, None)
+        directory = self._items / hash_part
+        # First what says that there is anything.
+        with contextlib.suppress(OSError):
+            (directory / "record").unlink()
+        shutil.rmtree(directory, ignore_errors=True)
+
+    def _note_use(self, hash_part: str) -> None:
+        now = time.time()
+        if now - self._noted.get(hash_part, 0.0) >= _USE_NOTED_S:
+            self._noted[hash_part] = now
+            with contextlib.suppress(OSError):
+                os.utime(self._items / hash_part / "record")
+
+    def _file(self, hash_part: str, choice: str) -> Path:
+        return self._items / hash_part / f"{choice.replace(':', '-')}.nar"
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

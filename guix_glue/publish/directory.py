@@ -1,0 +1,105 @@
+"""The cache directory: one version of one layout, for one server at a time.
+
+    v1/lock    held by the server that writes here
+    v1/tmp/    what is being made; emptied at every start
+
+Nothing gets its name before it is whole and on disk: a server that is killed at any instant leaves
+only things in `tmp`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from guix_glue.errors import PublishError
+from guix_glue.local.restore import remove_item
+
+__all__ = ["CacheDirectory", "make_cache_directory"]
+
+_VERSION: Final = "v1"
+
+
+def make_cache_directory(path: Path, owner: tuple[int, int] | None = None) -> None:
+    """Make the cache directory if it is missing; `owner` is the user and group who will write.
+
+    Raises: PublishError.
+    """
+    try:
+        if not path.is_dir():
+            path.mkdir(parents=True, mode=0o755)
+            if owner is not None:
+                os.chown(path, *owner)
+    except OSError as error:
+        raise PublishError(
+            f"cannot make the cache directory {path}: {error.strerror}; --cache names another"
+        ) from error
+
+
+class CacheDirectory:
+    """The directory, opened for this process. `close()` it.
+
+    Raises: PublishError, if it cannot be written, or another server uses it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / _VERSION
+        self._temporary = self.path / "tmp"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise _unusable(directory, error) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Items that were being unpacked have directories that cannot be written to.
+            remove_item(str(self._temporary))
+            self._temporary.mkdir()
+        except OSError as error:
+            os.close(self._lock)
+            raise _unusable(directory, error) from error
+
+    def close(self) -> None:
+        """Let other servers use it."""
+        os.close(self._lock)
+
+    def subdirectory(self, name: str) -> Path:
+        """A part of the layout, made when missing.
+
+        Raises: PublishError.
+        """
+        path = self.path / name
+        try:
+            path.mkdir(exist_ok=True)
+        except OSError as error:
+            raise _unusable(self.path.parent, error) from error
+        return path
+
+    def temporary(self) -> Path:
+        """A new directory to make things in; whoever asks removes it.
+
+        Raises: OSError.
+        """
+        return Path(tempfile.mkdtemp(dir=self._temporary))
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Replace a small file, all at once.
+
+        Raises: OSError.
+        """
+        descriptor, temporary = tempfile.mkstemp(dir=self._temporary)
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+
+
+def _unusable(directory: Path, error: OSError) -> PublishError:
+    reason = error.strerror
+    if isinstance(error, BlockingIOError):
+        reason = "another server is using it; give this one a --cache of its own"
+    return PublishError(f"cannot use the cache directory {directory}: {reason}")

@@ -1,0 +1,131 @@
+"""What the parts of the publisher hand to each other: options, requests, replies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import BinaryIO, Final
+
+from eris.store import BlockWriter
+from eris_fs import KnownContents
+from guix_glue.formats.compression import CompressionChoice
+from guix_glue.publish.records import Destination
+from guix_glue.publish.tree_formats import TreeFormat
+
+__all__ = [
+    "NAR_TYPE",
+    "OCTETS_TYPE",
+    "TEXT_TYPE",
+    "UNBAKED_AGE_S",
+    "Body",
+    "ErisTarget",
+    "FileBody",
+    "PublishOptions",
+    "Reply",
+    "Request",
+    "StreamBody",
+]
+
+TEXT_TYPE: Final = "text/plain;charset=utf-8"
+OCTETS_TYPE: Final = "application/octet-stream;charset=ISO-8859-1"
+NAR_TYPE: Final = "application/x-nix-archive;charset=ISO-8859-1"
+
+UNBAKED_AGE_S: Final = 300
+"""How long clients may keep the narinfo of an item that is being baked: as the stock server."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishOptions:
+    """How items are offered. Times in seconds; None leaves Cache-Control out."""
+
+    store_dir: str
+    compressions: tuple[CompressionChoice, ...]
+    nar_path: tuple[str, ...] = ("nar",)
+    """The components of the path below which nars are."""
+    ttl_s: int | None = None
+    negative_ttl_s: int | None = None
+    mass_query: bool = False
+    """What /nix-cache-info says of `WantMassQuery`: that asking for many items at once is fine."""
+
+    @property
+    def unbaked_age_s(self) -> int:
+        """How long a reply is good that baking, or a store that answers again, will change."""
+        return UNBAKED_AGE_S if self.ttl_s is None else min(UNBAKED_AGE_S, self.ttl_s)
+
+
+@dataclass(frozen=True, slots=True)
+class ErisTarget:
+    """Where items go, and as trees of which format.
+
+    `store_id` tells one store from another without telling its URL; None for a store that keeps
+    nothing, when only URNs are wanted. `known` gives what spares encoding again, anew for each
+    item, or None; it must be for this format.
+    """
+
+    store: BlockWriter = field(repr=False)
+    store_id: str | None
+    trees: TreeFormat
+    known: Callable[[], KnownContents | None] = lambda: None
+
+    @property
+    def destination(self) -> Destination:
+        """The same in the words of records."""
+        return Destination(self.trees.name, self.store_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request, as far as it matters: `path` as it was sent, without the query."""
+
+    method: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileBody:
+    """The first `size` bytes of an open file, which whoever sends it closes."""
+
+    file: BinaryIO
+    size: int
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
+@dataclass(frozen=True, slots=True)
+class StreamBody:
+    """Pieces that are made while they are sent, `size` bytes together, by a worker thread.
+
+    `open` starts anew; whoever takes the iterator closes it.
+    """
+
+    open: Callable[[], Generator[bytes, None, None]]
+    size: int
+
+    def close(self) -> None:
+        """Nothing is open yet."""
+
+
+Body = bytes | FileBody | StreamBody
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What is answered. `max_age_s` is for Cache-Control; None leaves it out."""
+
+    status: int
+    content_type: str
+    body: Body
+    max_age_s: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def size(self) -> int:
+        """The bytes of the body: the value of Content-Length."""
+        return len(self.body) if isinstance(self.body, bytes) else self.body.size
+
+    def close(self) -> None:
+        """Let go of a body that is not sent."""
+        if not isinstance(self.body, bytes):
+            self.body.close()

@@ -1,0 +1,60 @@
+"""Writes and signs narinfos. The newest are kept: signing the same text gives the same bytes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from guix_glue.formats.narinfo import NarUrl, format_narinfo, format_unsigned
+from guix_glue.model import StoreItem
+from guix_glue.trust.keys import PrivateKey
+from guix_glue.trust.nix_keys import NixSecretKey
+from guix_glue.trust.signature import sign_text
+
+__all__ = ["NarinfoWriter", "SigningKeys"]
+
+_KEPT: Final = 10_000
+"""Some 1.5 KB each."""
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKeys:
+    """What narinfos are signed with. `public` is the text of the public key, for who asks."""
+
+    host: str
+    public: bytes | None = None
+    guix: PrivateKey | None = field(default=None, repr=False)
+    nix: NixSecretKey | None = field(default=None, repr=False)
+
+
+class NarinfoWriter:
+    """Narinfos of one publisher."""
+
+    def __init__(self, keys: SigningKeys) -> None:
+        self._keys = keys
+        self._kept: OrderedDict[str, tuple[object, bytes]] = OrderedDict()
+
+    def write(self, item: StoreItem, urls: Sequence[NarUrl], urn: str | None) -> bytes:
+        """The narinfo of an item, signed; `urn` stands in the signed part."""
+        facts = (item, tuple(urls), urn)
+        known = self._kept.get(item.hash_part)
+        if known is not None and known[0] == facts:
+            self._kept.move_to_end(item.hash_part)
+            return known[1]
+        text = self._sign(item, urls, urn)
+        self._kept[item.hash_part] = facts, text
+        self._kept.move_to_end(item.hash_part)
+        if len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return text
+
+    def _sign(self, item: StoreItem, urls: Sequence[NarUrl], urn: str | None) -> bytes:
+        unsigned = format_unsigned(item, urn)
+        keys = self._keys
+        signature = None
+        if keys.guix is not None:
+            signature = sign_text(keys.guix, unsigned, keys.host)
+        nix = () if keys.nix is None else (keys.nix.sign(item),)
+        return format_narinfo(unsigned, signature, urls, nix_signatures=nix)

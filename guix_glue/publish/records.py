@@ -1,0 +1,160 @@
+"""What baking an item gave, as a value and as the file that keeps it. Pure.
+
+The file is a line with the SHA-256 of the rest, and the rest is JSON. Who reads it believes it only
+when the sum is right and every field is of its kind: anything else counts as nothing, and the item
+is baked again. An URN is a read capability; it is public in narinfos, and still left out of reprs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from guix_glue.model import StoreItem
+
+__all__ = [
+    "Baked",
+    "BakedFile",
+    "Destination",
+    "ErisResult",
+    "format_checked",
+    "format_record",
+    "pack_eris",
+    "parse_checked",
+    "parse_record",
+    "unpack_eris",
+]
+
+_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class BakedFile:
+    """A compressed nar in the cache: `choice` as `gzip:3`, `size` in bytes."""
+
+    choice: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """What a URN is wanted for: trees of a format, in a store; or in none, for the URN alone."""
+
+    format: str
+    store_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ErisResult:
+    """The URN of an item, and the stores that took its blocks; or why there is no URN.
+
+    `format` is how it became ERIS content: another gives other URNs, and has another name.
+    """
+
+    format: str
+    urn: str | None = field(repr=False)
+    stores: tuple[str, ...] = ()
+    reason: str | None = None
+
+    def urn_in(self, wanted: Destination) -> str | None:
+        """The URN, if it is of this format, and the store has the blocks or none is needed."""
+        there = wanted.store_id is None or wanted.store_id in self.stores
+        return self.urn if self.format == wanted.format and there else None
+
+    def done_for(self, wanted: Destination) -> bool:
+        """Whether there is no more to encode for this format and store."""
+        if self.urn is None:
+            return self.format == wanted.format
+        return self.urn_in(wanted) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Baked:
+    """All that is kept of an item; its nar was found to have the hash that the item says."""
+
+    item: StoreItem
+    files: tuple[BakedFile, ...] = ()
+    eris: ErisResult | None = None
+
+    def file(self, choice: str) -> BakedFile | None:
+        """The nar in this compression."""
+        return next((file for file in self.files if file.choice == choice), None)
+
+
+def format_record(baked: Baked) -> bytes:
+    """Write a record."""
+    item = baked.item
+    return format_checked(
+        {
+            "version": _VERSION,
+            "path": item.path,
+            "nar_hash": item.nar_hash.hex(),
+            "nar_size": item.nar_size,
+            "references": list(item.references),
+            "deriver": item.deriver,
+            "files": {file.choice: file.size for file in baked.files},
+            "eris": pack_eris(baked.eris),
+        }
+    )
+
+
+def parse_record(data: bytes) -> Baked | None:
+    """Read a record; None if it is damaged, or of another version."""
+    value = parse_checked(data)
+    if value is None or value.get("version") != _VERSION:
+        return None
+    try:
+        item = StoreItem(
+            str(value["path"]),
+            bytes.fromhex(value["nar_hash"]),
+            int(value["nar_size"]),
+            tuple(map(str, value["references"])),
+            None if value["deriver"] is None else str(value["deriver"]),
+        )
+        files = tuple(BakedFile(str(name), int(size)) for name, size in value["files"].items())
+        return Baked(item, files, unpack_eris(value["eris"]))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def pack_eris(result: ErisResult | None) -> dict[str, Any] | None:
+    """What became of an item as ERIS content, for a record."""
+    if result is None:
+        return None
+    return {
+        "format": result.format,
+        "urn": result.urn,
+        "stores": list(result.stores),
+        "reason": result.reason,
+    }
+
+
+def unpack_eris(value: Any) -> ErisResult | None:
+    """The same out of a record.
+
+    Raises: KeyError, TypeError, if it is something else.
+    """
+    if value is None:
+        return None
+    stores = tuple(map(str, value["stores"]))
+    return ErisResult(str(value["format"]), value["urn"], stores, value["reason"])
+
+
+def format_checked(value: dict[str, Any]) -> bytes:
+    """Write a JSON object below the SHA-256 of its text."""
+    text = json.dumps(value, ensure_ascii=True).encode()
+    return hashlib.sha256(text).hexdigest().encode() + b"\n" + text
+
+
+def parse_checked(data: bytes) -> dict[str, Any] | None:
+    """Read such an object; None if the text is not the one that was written."""
+    digest, _, text = data.partition(b"\n")
+    if hashlib.sha256(text).hexdigest().encode() != digest:
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,63 @@
+"""The publisher's life: serve, forget what nobody uses, and stop in order when told to."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import sdnotify
+
+from eris.errors import ErisError
+from guix_glue.publish.http_server import HttpServer
+from guix_glue.publish.listening import url_of
+from guix_glue.publish.site import Site
+from guix_glue.publish.source import Source
+
+__all__ = ["serve"]
+
+_log = logging.getLogger(__name__)
+
+_EXPIRY_PERIOD_S: Final = 3600.0
+
+
+async def serve(
+    site: Site, source: Source, sockets: Sequence[socket.socket], *, ttl_s: int | None
+) -> None:
+    """Serve until SIGTERM or SIGINT. With `ttl_s`, what was not used for so long is looked at.
+
+    Raises: OSError, if the sockets cannot be listened on.
+    """
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    server = HttpServer(site)
+    service_manager = sdnotify.SystemdNotifier()
+    expiring = asyncio.create_task(_expire(source, ttl_s)) if ttl_s is not None else None
+    try:
+        await server.start(sockets)
+        for one in sockets:
+            _log.info("Listening on %s", url_of(one))
+        service_manager.notify("READY=1")
+        await stopping.wait()
+        _log.info("Stopping")
+        service_manager.notify("STOPPING=1")
+    finally:
+        if expiring is not None:
+            expiring.cancel()
+            await asyncio.wait([expiring])
+        await server.stop()
+
+
+async def _expire(source: Source, ttl_s: int) -> None:
+    while True:
+        try:
+            await source.expire(time.time() - ttl_s)
+        except (ErisError, OSError) as error:
+            _log.warning("Cannot tell what is not needed any more: %s", error)
+        await asyncio.sleep(min(_EXPIRY_PERIOD_S, max(1.0, ttl_s)))

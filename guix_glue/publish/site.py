@@ -1,0 +1,103 @@
+"""From a request to a reply. No socket: the shell around it sends what comes out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final, assert_never
+
+from eris.errors import ErisError
+from guix_glue.publish.model import TEXT_TYPE, PublishOptions, Reply, Request
+from guix_glue.publish.pages import cache_info, landing_page
+from guix_glue.publish.routes import (
+    BuildLog,
+    CacheInfo,
+    FixedFile,
+    Landing,
+    NarinfoOf,
+    NarOf,
+    Route,
+    SigningKey,
+    parse_path,
+)
+from guix_glue.publish.source import Source
+
+__all__ = ["Site"]
+
+_log = logging.getLogger(__name__)
+
+_HTML_TYPE: Final = "text/html;charset=utf-8"
+_METHODS: Final = ("GET", "HEAD")
+
+
+class Site:
+    """Answers requests out of a source."""
+
+    def __init__(
+        self,
+        source: Source,
+        options: PublishOptions,
+        *,
+        public_key: bytes | None,
+        eris: bool,
+        mirror: bool = False,
+    ) -> None:
+        self._source = source
+        self._options = options
+        self._public_key = public_key
+        self._landing = landing_page(options.store_dir, public_key, eris=eris, mirror=mirror)
+        self._cache_info = cache_info(options.store_dir, mass_query=options.mass_query)
+
+    async def answer(self, request: Request) -> Reply:
+        """The reply to a request, whatever it is. Never raises but for a cancellation."""
+        if request.method not in _METHODS:
+            return _text(405, "Method not allowed", headers=(("Allow", ", ".join(_METHODS)),))
+        route = parse_path(request.path, self._options.nar_path)
+        try:
+            reply = None if route is None else await self._answer(route)
+        except (ErisError, OSError) as error:
+            _log.warning("Cannot answer: %s", error)
+            return _text(503, "The server cannot tell at the moment")
+        except Exception:
+            _log.exception("An answer failed")
+            return _text(500, "Internal error")
+        return self._not_found(request.path, route) if reply is None else reply
+
+    def expect(self, paths: Sequence[str]) -> None:
+        """Requests for these paths have come in, and will be answered one by one."""
+        routes = (parse_path(path, self._options.nar_path) for path in paths)
+        self._source.expect([route.hash_part for route in routes if isinstance(route, NarinfoOf)])
+
+    async def _answer(self, route: Route) -> Reply | None:
+        match route:
+            case NarinfoOf(hash_part):
+                return await self._source.narinfo(hash_part)
+            case NarOf(base_name, method):
+                return await self._source.nar(base_name, method)
+            case FixedFile(name, sha256):
+                return await self._source.fixed_file(name, sha256)
+            case BuildLog(base_name):
+                return await self._source.build_log(base_name)
+            case CacheInfo():
+                return Reply(200, TEXT_TYPE, self._cache_info)
+            case SigningKey():
+                key = self._public_key
+                return None if key is None else Reply(200, TEXT_TYPE, key)
+            case Landing():
+                return Reply(200, _HTML_TYPE, self._landing)
+        assert_never(route)
+
+    def _not_found(self, path: str, route: Route | None) -> Reply:
+        age_s = None
+        if isinstance(route, NarinfoOf):
+            age_s = self._options.negative_ttl_s
+        elif isinstance(route, NarOf):
+            # It may only not be baked yet.
+            age_s = self._options.unbaked_age_s
+        return _text(404, f"Resource not found: {path}", age_s)
+
+
+def _text(
+    status: int, text: str, age_s: int | None = None, headers: tuple[tuple[str, str], ...] = ()
+) -> Reply:
+    return Reply(status, TEXT_TYPE, text.encode("utf-8", "surrogateescape"), age_s, headers)

@@ -1,0 +1,63 @@
+"""Encodes items as trees into an ERIS store, for a publisher and for a mirror alike."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from eris.errors import StoreError
+from eris_fs.errors import TreeTooLarge, UnsupportedEntry
+from guix_glue.publish.model import ErisTarget
+from guix_glue.publish.queue import TryLater
+from guix_glue.publish.records import Destination, ErisResult
+
+__all__ = ["EncodeTree"]
+
+_log = logging.getLogger(__name__)
+
+_STORE_PAUSE_S: Final = 10.0
+"""A store that failed is not asked by the other jobs for so long."""
+
+
+class EncodeTree:
+    """Encodes trees into a store; leaves a store that failed alone for a while."""
+
+    def __init__(self, target: ErisTarget) -> None:
+        self._target = target
+        self._resume_at = 0.0
+
+    @property
+    def destination(self) -> Destination:
+        """What its results are for."""
+        return self._target.destination
+
+    async def __call__(self, root: str, name: str) -> ErisResult:
+        """Encode the tree at `root`; `name` is for the log.
+
+        A tree that its format cannot express gives a result without URN.
+        Raises: TryLater, if the store fails; FileChanged; OSError.
+        """
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._resume_at:
+            raise TryLater(self._resume_at - loop.time())
+        try:
+            capability = await self._target.trees.put(
+                self._target.store, root, self._target.known()
+            )
+        except (UnsupportedEntry, TreeTooLarge) as error:
+            if isinstance(error.__cause__, OSError):
+                # What cannot be read today says nothing about the tree.
+                raise
+            _log.info("%s has no URN: %s", name, error)
+            return ErisResult(self.destination.format, None, reason=str(error))
+        except StoreError as error:
+            # Its message may name the store's URL, which is not for every log.
+            _log.warning("%s has no URN for now: %s", name, type(error).__name__)
+            _log.debug("The store failed", exc_info=True)
+            self._resume_at = loop.time() + _STORE_PAUSE_S
+            raise TryLater from error
+        store_id = self.destination.store_id
+        stores = () if store_id is None else (store_id,)
+        _log.debug("Encoded %s", name)
+        return ErisResult(self.destination.format, capability.to_urn(), stores)

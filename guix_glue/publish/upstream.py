@@ -1,0 +1,144 @@
+"""Other substitute servers, as a mirror asks them: for narinfos that are signed, and for nars.
+
+Whatever they say is checked before it counts: a narinfo by its signature against the ACL, a nar by
+the hash that the narinfo signs. So it does not matter who they are, only what they may cost: time,
+size and redirects are bounded, and one that does not answer is left alone for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+
+from eris.errors import ErisError
+from guix_glue.errors import FetchFailed
+from guix_glue.formats.narinfo import Narinfo, parse_narinfo
+from guix_glue.trust.acl import Acl
+from guix_glue.trust.signature import verify_narinfo
+
+__all__ = ["Upstream", "UpstreamNarinfo"]
+
+_log = logging.getLogger(__name__)
+
+_NARINFO_TIMEOUT_S: Final = 15.0
+_CONNECT_TIMEOUT_S: Final = 5.0
+_STALLED_S: Final = 60.0
+_LONGEST_S: Final = 6 * 3600.0
+"""No server may keep a worker busy for longer, however slowly it sends."""
+_PAUSE_S: Final = 60.0
+_LARGEST_NARINFO: Final = 1024 * 1024
+_REDIRECTS: Final = 5
+_PIECE: Final = 256 * 1024
+_DEFAULT_TTL_S: Final = 36 * 3600
+"""What the stock client takes when a server does not say."""
+_LONGEST_TTL_S: Final = 30 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamNarinfo:
+    """A narinfo that is authorized, and the server it is from; `ttl_s` is how long it is good."""
+
+    server: str
+    narinfo: Narinfo
+    ttl_s: int
+
+
+class Upstream:
+    """Servers in order of preference, by their URLs. `close()` it."""
+
+    def __init__(self, servers: Sequence[str], acl: Acl, store_dir: str) -> None:
+        self._servers = tuple(server.rstrip("/") for server in servers)
+        self._acl = acl
+        self._store_dir = store_dir
+        self._absent_until: dict[str, float] = {}
+        timeout = aiohttp.ClientTimeout(
+            total=_LONGEST_S, sock_connect=_CONNECT_TIMEOUT_S, sock_read=_STALLED_S
+        )
+        # Nars are hashed as they are sent: nothing is to be unpacked on the way.
+        self._session = aiohttp.ClientSession(
+            timeout=timeout,
+            auto_decompress=False,
+            headers={"User-Agent": "Kapla", "Accept-Encoding": "identity"},
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    async def narinfo(self, hash_part: str) -> UpstreamNarinfo | None:
+        """The first narinfo that is authorized; None if all servers say that there is none.
+
+        Raises: FetchFailed, if there is none, but not all servers could be asked.
+        """
+        failed = False
+        loop = asyncio.get_running_loop()
+        for server in self._servers:
+            if loop.time() < self._absent_until.get(server, 0.0):
+                failed = True
+                continue
+            try:
+                found = await self._ask(server, hash_part)
+            except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+                _log.warning("%s cannot be asked: %s", server, error or type(error).__name__)
+                failed = True
+                if not isinstance(error, aiohttp.ClientResponseError):
+                    self._absent_until[server] = loop.time() + _PAUSE_S
+                continue
+            except ErisError as error:
+                _log.info("%s from %s is not taken: %s", hash_part, server, error)
+                continue
+            if found is not None:
+                return found
+        if failed:
+            raise FetchFailed("not all upstream servers can be asked")
+        return None
+
+    async def _ask(self, server: str, hash_part: str) -> UpstreamNarinfo | None:
+        async with (
+            asyncio.timeout(_NARINFO_TIMEOUT_S),
+            self._session.get(f"{server}/{hash_part}.narinfo", max_redirects=_REDIRECTS) as reply,
+        ):
+            if reply.status in (403, 404, 410):
+                return None
+            reply.raise_for_status()
+            text = await _read(reply, _LARGEST_NARINFO)
+        narinfo = parse_narinfo(text, store_dir=self._store_dir)
+        if narinfo.item.hash_part != hash_part:
+            raise FetchFailed("it is the narinfo of another item")
+        verify_narinfo(narinfo, self._acl)
+        return UpstreamNarinfo(server, narinfo, _ttl(reply.headers.get("Cache-Control", "")))
+
+    @asynccontextmanager
+    async def nar(self, url: str) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:
+        """Fetch a nar, as it is sent.
+
+        Raises: FetchFailed.
+        """
+        try:
+            async with self._session.get(url, max_redirects=_REDIRECTS) as reply:
+                if reply.status != 200:
+                    raise FetchFailed(f"{url}: status {reply.status}")
+                yield reply.content.iter_chunked(_PIECE)  # type: ignore[misc]
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise FetchFailed(f"{url}: {error or type(error).__name__}") from error
+
+
+async def _read(reply: aiohttp.ClientResponse, limit: int) -> bytes:
+    text = bytearray()
+    async for piece in reply.content.iter_chunked(_PIECE):
+        text += piece
+        if len(text) > limit:
+            raise FetchFailed(f"a narinfo of more than {limit} bytes")
+    return bytes(text)
+
+
+def _ttl(cache_control: str) -> int:
+    match = re.search(r"\bmax-age=([0-9]{1,12})", cache_control)
+    return min(int(match[1]), _LONGEST_TTL_S) if match else _DEFAULT_TTL_S

@@ -1,0 +1,1 @@
+"""Tests of `guix_glue.publish`."""

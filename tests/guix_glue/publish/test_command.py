@@ -1,0 +1,152 @@
+"""`kapla publish` on the command line: what it refuses, root given up, sockets handed over."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from guix_glue.cli.publish import command
+from tests.guix_glue.publish.support import KEYS, SAMPLES, make_item, publishing
+from tests.integration.daemon import GUARD_S, program
+
+NIX_KEY = SAMPLES / "nix-2.8" / "secret-key"
+
+
+def refused(*arguments: str | Path, env: Mapping[str, str] | None = None) -> str:
+    """What the command says that does not start."""
+    done = subprocess.run(
+        [program("kapla"), "publish", *map(str, arguments)],
+        capture_output=True,
+        env={**os.environ, **(env or {})},
+        timeout=GUARD_S,
+        check=False,
+    )
+    assert done.returncode not in (0, -9), done
+    assert b"Traceback" not in done.stderr, done
+    return " ".join(done.stderr.decode().split())
+
+
+def test_options_that_are_wrong(tmp_path: Path) -> None:
+    for arguments, reason in (
+        (("--ttl", "5"), "is no duration"),
+        (("--negative-ttl", "5min"), "m months of 30 days"),
+        (("--nar-path", "/"), "is no path"),
+        (("-C", "brotli"), "brotli"),
+        (("--upstream", "ftp://x"), "no URL of a server"),
+        (("--upstream", "http://x", "--items", "/"), "exclude each other"),
+        (("--store-dir", "gnu"), "absolute path"),
+        (("--items", tmp_path / "none"), "does not exist"),
+        (("--eris=http://x",), "URL"),
+        (("--eris", "--eris-format", "tar"), "'packed', 'standard'"),
+        (("--eris", "--eris-level", "0"), "--eris-level"),
+        (("--eris", "--eris-format", "standard", "--eris-level", "3"), "is for packed trees"),
+        (("--eris-format", "packed"), "are for --eris"),
+        (("--eris-level", "3"), "are for --eris"),
+    ):
+        given = [*map(str, arguments), "--cache", str(tmp_path / "cache")]
+        done = CliRunner().invoke(command, given)
+        assert done.exit_code == 2, (done.exception, arguments)
+        assert reason in " ".join(done.stderr.split()), arguments
+    assert not (tmp_path / "cache").exists()
+
+
+def test_without_keys_the_option_is_named(tmp_path: Path) -> None:
+    environment = {"GUIX_CONFIGURATION_DIRECTORY": str(tmp_path)}
+    text = refused("--items", tmp_path, "--cache", tmp_path / "cache", env=environment)
+    assert f"{tmp_path}/signing-key.pub (--public-key): No such file" in text
+
+
+def test_months_are_explained() -> None:
+    assert "MONTHS of 30 days" in " ".join(CliRunner().invoke(command, "--help").stdout.split())
+
+
+def test_for_nix(tmp_path: Path) -> None:
+    items = tmp_path / "items"
+    items.mkdir()
+    item = make_item(items, "item")
+    item.write_bytes(b"x")
+    with publishing(tmp_path, "--items", items, "--nix-key", NIX_KEY) as publisher:
+        narinfo = publisher.baked(item, store_dir="/nix/store").narinfo("/nix/store")
+        assert narinfo.signature is None
+        assert len(narinfo.nix_signatures) == 1
+        info = publisher.request("/nix-cache-info").body
+        assert info.startswith(b"StoreDir: /nix/store\nWantMassQuery: 1\n")
+        public = (SAMPLES / "nix-2.8" / "public-key").read_bytes().strip()
+        assert publisher.request("/signing-key.pub").body.strip() == public
+    with publishing(tmp_path, "--items", items, "--nix-key", NIX_KEY, *KEYS) as publisher:
+        narinfo = publisher.narinfo(item).narinfo("/nix/store")
+        assert narinfo.signature is not None
+        assert len(narinfo.nix_signatures) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_root_is_given_up_once_the_keys_are_read(tmp_path: Path) -> None:
+    user = pwd.getpwnam("nobody")
+    # pytest's directories are for their owner only.
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents[:2]:
+        parent.chmod(0o755)
+    items = tmp_path / "items"
+    items.mkdir()
+    item = make_item(items, "item")
+    item.write_bytes(b"x")
+    secret = tmp_path / "secret"
+    secret.write_bytes((SAMPLES / "keys" / "signing-key.sec").read_bytes())
+    secret.chmod(0o400)
+    keys = (*KEYS[:2], "--private-key", secret)
+    with publishing(tmp_path, "--items", items, *keys, "--user", "nobody") as publisher:
+        publisher.baked(item)
+        status = Path(f"/proc/{publisher.pid}/status").read_text()
+        for field, wanted in (("Uid", user.pw_uid), ("Gid", user.pw_gid)):
+            match = re.search(rf"{field}:\s+(.*)", status)
+            assert match
+            assert set(match[1].split()) == {str(wanted)}
+        assert (tmp_path / "cache").stat().st_uid == user.pw_uid
+        assert "Running as root" not in publisher.log
+        assert publisher.stop() == 0
+
+
+def test_sockets_of_the_service_manager(tmp_path: Path) -> None:
+    make_item(tmp_path, "item").write_bytes(b"x")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        # What a service manager does: the socket is descriptor 3, and the variables name us.
+        start = (
+            "import os, sys; os.dup2(int(sys.argv[1]), 3, True); os.environ.update("
+            "LISTEN_PID=str(os.getpid()), LISTEN_FDS='1'); os.execv(sys.argv[2], sys.argv[2:])"
+        )
+        command = [sys.executable, "-c", start, str(listening.fileno()), program("kapla")]
+        options = ["publish", "--items", tmp_path, "--cache", tmp_path / "cache", *KEYS]
+        process = subprocess.Popen(
+            [*command, *map(str, options)],
+            pass_fds=[listening.fileno()],
+            stderr=subprocess.PIPE,
+        )
+        try:
+            # The connection waits until it is accepted.
+            with socket.create_connection(("127.0.0.1", port), GUARD_S) as connection:
+                connection.sendall(b"GET /nix-cache-info HTTP/1.0\r\n\r\n")
+                assert connection.recv(1 << 16).startswith(b"HTTP/1.0 200 OK")
+            process.terminate()
+            assert process.wait(GUARD_S) == 0
+        finally:
+            process.kill()
+            _, stderr = process.communicate()
+        assert f"Listening on http://127.0.0.1:{port}".encode() in stderr
+
+
+def test_two_servers_on_one_cache(tmp_path: Path) -> None:
+    (tmp_path / "items").mkdir()
+    arguments = ("--items", tmp_path / "items", *KEYS)
+    with publishing(tmp_path, *arguments):
+        text = refused(*arguments, "--cache", tmp_path / "cache", "--port", "0")
+        assert "another server is using it" in text

@@ -1,0 +1,101 @@
+"""What was baked, written and read: whatever is not as it was written counts as nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guix_glue.model import StoreItem
+from guix_glue.publish.records import (
+    Baked,
+    BakedFile,
+    Destination,
+    ErisResult,
+    format_checked,
+    format_record,
+    parse_checked,
+    parse_record,
+)
+
+URN = "urn:eris:BIAD77QDJMFAKZYH2DXBUZYAP3MXZ3DJZVFYQ5DFWC6T65WSFCU5S2IT4YZGJ7AC"
+ITEM = StoreItem(
+    "/gnu/store/7xq3qwahlz7ci18sxrm0qhmzqmafag1f-app-1.2.3",
+    bytes(range(32)),
+    120_336,
+    ("7xq3qwahlz7ci18sxrm0qhmzqmafag1f-app-1.2.3",),
+    "9ph6fa9lwp06gwqg8vdx6avbfi0f8671-app-1.2.3.drv",
+)
+FULL = Baked(
+    ITEM, (BakedFile("gzip:3", 100), BakedFile("zstd:19", 90)), ErisResult("a", URN, ("one", "two"))
+)
+
+RECORDS = st.sampled_from(
+    [
+        FULL,
+        Baked(ITEM),
+        Baked(ITEM, (), ErisResult("a", None, reason="its name is not UTF-8")),
+        Baked(StoreItem(ITEM.path, bytes(32), 112, ()), (BakedFile("lzip:9", 1),)),
+    ]
+)
+
+
+@given(RECORDS)
+def test_reading_gives_what_was_written(baked: Baked) -> None:
+    assert parse_record(format_record(baked)) == baked
+
+
+@given(RECORDS, st.data())
+def test_a_damaged_record_counts_as_nothing(baked: Baked, data: st.DataObject) -> None:
+    written = bytearray(format_record(baked))
+    place = data.draw(st.integers(0, len(written) - 1))
+    written[place] ^= 1 << data.draw(st.integers(0, 7))
+    assert parse_record(bytes(written)) is None
+    assert parse_record(bytes(written)[:place]) is None
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_record_or_nothing(data: bytes) -> None:
+    assert parse_record(data) is None
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["version", "path", "nar_hash", "nar_size", "references", "files", "eris"]),
+        st.none() | st.integers() | st.text() | st.lists(st.text()) | st.just(1),
+    )
+)
+def test_a_record_of_another_kind_counts_as_nothing(value: dict[str, object]) -> None:
+    assert parse_checked(format_checked(value)) == value
+    assert parse_record(format_checked(value)) is None
+
+
+@pytest.mark.parametrize("change", [{"version": 2}, {"files": [1]}, {"eris": 3}, {"eris": {}}])
+def test_a_field_of_another_kind_makes_it_nothing(change: dict[str, object]) -> None:
+    value = json.loads(format_record(FULL).partition(b"\n")[2])
+    assert parse_record(format_checked(value)) == FULL
+    assert parse_record(format_checked({**value, **change})) is None
+
+
+@pytest.mark.parametrize("store", ["one", None])
+def test_another_format_of_trees_is_neither_a_urn_nor_done(store: str | None) -> None:
+    for result in (ErisResult("a", URN, ("one",)), ErisResult("a", None, reason="cannot be")):
+        assert result.done_for(Destination("a", store))
+        assert not result.done_for(Destination("b", store))
+        assert result.urn_in(Destination("b", store)) is None
+
+
+def test_a_urn_counts_for_the_stores_that_have_its_blocks() -> None:
+    result = ErisResult("a", URN, ("one",))
+    assert result.urn_in(Destination("a", "one")) == URN
+    assert result.urn_in(Destination("a", None)) == URN
+    assert result.urn_in(Destination("a", "two")) is None
+    assert result.done_for(Destination("a", "one"))
+    assert not result.done_for(Destination("a", "two"))
+    assert ErisResult("a", None, reason="cannot be").done_for(Destination("a", "two"))
+
+
+def test_a_repr_shows_no_urn() -> None:
+    assert URN not in repr(FULL)

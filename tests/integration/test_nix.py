@@ -1,0 +1,137 @@
+"""Real Nix fetches its substitutes from `kapla publish`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from guix_glue.formats.store_path import fixed_output_path
+from guix_glue.local.archive import nar_hash
+from tests.eris_fs.trees import File, Link, Node, lay_out, read_back
+from tests.guix_glue.publish.support import Publisher, publishing
+
+pytestmark = pytest.mark.skipif(shutil.which("nix-store") is None, reason="Nix is not installed")
+
+GREETING: Node = {
+    "bin": {"hello": File(b"#!/bin/sh\necho hello\n", executable=True)},
+    "run": Link("bin/hello"),
+    "empty": {},
+    "\u00e4": File(b"x" * 10_000),
+}
+WORDS: Node = File(b"words\n")
+
+
+def nix(home: Path, *arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run Nix with a store, and a memory of narinfos, of its own."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "NIX_CONFIG": "experimental-features = nix-command flakes\nbuild-users-group =\n"
+        "sandbox = false\nsubstituters =\nsubstitute = true\n",
+    }
+    return subprocess.run(
+        [str(argument) for argument in arguments],
+        env=environment,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+class Published:
+    """Two items, one of which refers to the other, and the key they are signed with."""
+
+    def __init__(self, directory: Path) -> None:
+        self.items = directory / "items"
+        self.items.mkdir()
+        self.paths = {}
+        for name, node in (("greeting", GREETING), ("words", WORDS)):
+            lay_out(node, self.items / name)
+            digest, _ = nar_hash(str(self.items / name))
+            self.paths[name] = fixed_output_path("/nix/store", name, digest, recursive=True)
+        (self.items / "items.toml").write_text('[greeting]\nreferences = ["words"]\n')
+        made = nix(directory, "nix", "key", "generate-secret", "--key-name", "kapla-1")
+        assert made.returncode == 0, made.stderr
+        self.secret = directory / "secret"
+        self.secret.write_text(made.stdout)
+        converted = nix(directory, "nix", "key", "convert-secret-to-public", stdin=made.stdout)
+        self.public = converted.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    return Published(tmp_path_factory.mktemp("nix"))
+
+
+@pytest.fixture(params=["zstd", "gzip", "none"])
+def publisher(
+    published: Published, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Publisher]:
+    arguments = ("--items", published.items, "--nix-key", published.secret, "-C", request.param)
+    with publishing(tmp_path, *arguments, "--eris") as running:
+        yield running
+
+
+def realise(
+    published: Published, publisher: Publisher, home: Path, key: str
+) -> subprocess.CompletedProcess[str]:
+    (home / "home").mkdir(exist_ok=True)
+    return nix(
+        home / "home",
+        "nix-store",
+        "--store",
+        home / "root",
+        "--option",
+        "substituters",
+        publisher.url,
+        "--option",
+        "trusted-public-keys",
+        key,
+        "--realise",
+        published.paths["greeting"],
+    )
+
+
+def test_an_item_and_what_it_refers_to(
+    published: Published, publisher: Publisher, tmp_path: Path
+) -> None:
+    done = realise(published, publisher, tmp_path, published.public)
+    assert done.returncode == 0, done.stderr
+    assert read_back(tmp_path / "root" / published.paths["greeting"][1:]) == GREETING
+    assert read_back(tmp_path / "root" / published.paths["words"][1:]) == WORDS
+
+
+def test_a_key_that_is_not_trusted(
+    published: Published, publisher: Publisher, tmp_path: Path
+) -> None:
+    other = f"{published.public.partition(':')[0]}:{'A' * 43}="
+    done = realise(published, publisher, tmp_path, other)
+    assert done.returncode != 0
+    assert not (tmp_path / "root" / published.paths["greeting"][1:]).exists()
+
+
+def test_copying_asks_by_head_first(
+    published: Published, publisher: Publisher, tmp_path: Path
+) -> None:
+    (tmp_path / "home").mkdir()
+    done = nix(
+        tmp_path / "home",
+        "nix",
+        "copy",
+        "--from",
+        publisher.url,
+        "--to",
+        tmp_path / "root",
+        "--option",
+        "trusted-public-keys",
+        published.public,
+        published.paths["greeting"],
+    )
+    assert done.returncode == 0, done.stderr
+    assert read_back(tmp_path / "root" / published.paths["greeting"][1:]) == GREETING
