@@ -144,6 +144,10 @@ class Limits:
     """The same of a pack, which has 16 MiB at most. zstd does not reach this, so that files full of
     zeroes are let through; a caller who expects none can ask for less."""
 
+    packs: int = 262_144
+    """Packs of a packed tree: 32 GiB of small files, or 2 TiB of large ones. There is also no more
+    than one for each entry and for each 64 KiB in them: more would only cost memory."""
+
     content_size: int = 1 << 44
     """Bytes of all files of a packed tree, those of equal content counted each time."""
 

@@ -8,6 +8,7 @@ from eris.model import BlockSize
 from eris.node import block_count, leaf_count, tree_level
 
 __all__ = [
+    "LEAST_BYTES_A_PACK",
     "MAX_PACK_SIZE",
     "PIECE_SIZE",
     "choose_by_cost",
@@ -21,6 +22,9 @@ PIECE_SIZE: Final = BlockSize.LARGE - 1
 
 MAX_PACK_SIZE: Final = 16 * 1024 * 1024
 """What a decoder must be ready to hold, of each pack that it works on."""
+
+LEAST_BYTES_A_PACK: Final = 64 * 1024
+"""A tree has no more packs than entries and packs of this size in its stream: few are smaller."""
 
 # Blocks of 32 KiB may cost this many times what blocks of 1 KiB would: a ninth more bytes at most
 # for up to thirty times fewer blocks.

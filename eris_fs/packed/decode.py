@@ -25,12 +25,13 @@ from eris_fs.threads import in_thread, settle
 
 __all__ = ["DEFAULT_ROOM", "packs_of", "read_pack", "read_packed_files"]
 
-DEFAULT_ROOM: Final = 64 * 1024 * 1024
+DEFAULT_ROOM: Final = 16 * 1024 * 1024
 """Bytes of packs that are kept in case they are wanted again. Beside it some are on their way."""
 
-# What is decompressed in one call of a thread, and how many calls are ahead of their turn.
+# What is decompressed in one call of a thread, or given out at once, and how many calls are ahead
+# of their turn.
 _STEP: Final = 1024 * 1024
-_STEPS_AHEAD: Final = 2
+_STEPS_AHEAD: Final = 1
 
 
 def _open_pack(number: int, pack: Pack, stored: bytes) -> bytes:
@@ -80,8 +81,10 @@ async def read_packed_files(
                         # After a plan that failed this raises why.
                         kept[number] = await anext(loaded)
                     current = number
-                left -= stop - start
-                yield FilePiece(path, kept[number][start:stop], not left)
+                for at in range(start, stop, _STEP):
+                    end = min(at + _STEP, stop)
+                    left -= end - at
+                    yield FilePiece(path, kept[number][at:end], not left)
 
 
 async def read_pack(

@@ -33,8 +33,8 @@ __all__ = ["DEFAULT_LEVEL", "MAX_LEVEL", "put_packed_tree", "writer_name"]
 
 DEFAULT_LEVEL: Final = 19
 
-# At level 19 each thread takes up to 100 MiB.
-_MOST_THREADS: Final = 8
+# At level 19 each pack in the works takes up to 100 MiB.
+_MOST_PROCESSORS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +70,17 @@ async def put_packed_tree(
 
     The same tree has the same capability for the same level and zstd library. Names and targets may
     be any bytes. A root that is a file or a symlink is a tree of one entry. `concurrency` is how
-    many threads compress; without it, one for each processor. Packs that are `known` are read but
-    neither compressed nor sent again; the cache must be one for `writer_name(level)` alone.
+    many packs are in the works at once, each in a thread; without it, one more than processors.
+    Packs that are `known` are read but neither compressed nor sent again; the cache must be one for
+    `writer_name(level)` alone.
     Raises: UnsupportedEntry, FileChanged, TreeTooLarge, StoreError; OSError.
     """
     if not 1 <= level <= MAX_LEVEL:
         raise ValueError(f"zstd has no level {level}")
     encoding = _Encoding(store, level, convergence_secret, window, progress, known)
     reader = PackReader(root, limits)
-    threads = concurrency or min(os.cpu_count() or 1, _MOST_THREADS)
-    await encoding.run(reader, threads)
+    at_once = concurrency or min(os.cpu_count() or 1, _MOST_PROCESSORS) + 1
+    await encoding.run(reader, at_once)
     tree = await in_thread(reader.tree, encoding.packs, writer_name(level))
     index = await in_thread(format_index, tree, limits, level)
     return await put_content(
@@ -122,7 +123,7 @@ class _Encoding:
                 while packs := await reading:
                     reading = asyncio.create_task(in_thread(reader.next))
                     under_way.append(asyncio.create_task(self._encode(packs)))
-                    while len(under_way) > concurrency:
+                    while len(under_way) >= concurrency:
                         await self._send(under_way, puts)
                 while under_way:
                     await self._send(under_way, puts)

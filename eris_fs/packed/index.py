@@ -34,7 +34,14 @@ from eris_fs.model import (
     RegularFile,
     Symlink,
 )
-from eris_fs.packed.cost import MAX_PACK_SIZE, PIECE_SIZE, lowest_level, piece_count, piece_lengths
+from eris_fs.packed.cost import (
+    LEAST_BYTES_A_PACK,
+    MAX_PACK_SIZE,
+    PIECE_SIZE,
+    lowest_level,
+    piece_count,
+    piece_lengths,
+)
 from eris_fs.packed.frame import InvalidFrame, compress, content_size, decompress
 from eris_fs.paths import check_path, check_target, name_fault, order_paths
 
@@ -70,6 +77,8 @@ def format_index(tree: PackedTree, limits: Limits = DEFAULT_LIMITS, level: int =
     packs do not agree.
     """
     order_paths(tree, limits)
+    if len(tree.packs) > limits.packs:
+        raise TreeTooLarge("packs", limits.packs)
     kinds, numbers = _format_kinds(tree)
     paths, targets = bytearray(), bytearray()
     for path, entry in tree.items():
@@ -244,7 +253,9 @@ class _Parser:
         if self._at != len(self._plain):
             self._fail("something follows its sections")
         writer, sizes, stored_sizes, capabilities, kinds, numbers, paths, targets = sections
-        packs = self._packs(self._column(sizes), self._column(stored_sizes), capabilities)
+        columns = self._column(sizes), self._column(stored_sizes)
+        self._check_pack_count(columns[0], len(kinds))
+        packs = self._packs(*columns, capabilities)
         files = self._files(kinds, self._column(numbers), packs)
         entries = self._entries(kinds, files, self._paths(paths, len(kinds)), targets)
         return PackedTree(entries, packs, self._writer(writer))
@@ -268,6 +279,10 @@ class _Parser:
         if len(data) > _WRITER_SIZE or not writer.isprintable():
             self._fail(f"a writer that is not printable, or of more than {_WRITER_SIZE} bytes")
         return writer
+
+    def _check_pack_count(self, sizes: array[int], entries: int) -> None:
+        if len(sizes) > min(self._limits.packs, entries + sum(sizes) // LEAST_BYTES_A_PACK):
+            self._fail("more packs than its files need, or than are allowed")
 
     def _packs(self, sizes: array[int], stored_sizes: array[int], data: bytes) -> list[Pack]:
         if len(sizes) != len(stored_sizes):

@@ -18,7 +18,7 @@ __all__ = ["DEFAULT_LEVEL", "PackedTrees", "StandardTrees", "TreeFormat"]
 
 DEFAULT_LEVEL: Final = eris_fs.DEFAULT_LEVEL
 
-# Items are baked side by side already; so each has two packs in the works, and no more memory.
+# Items are baked side by side already: more packs in the works would only take more memory.
 _CONCURRENCY: Final = 1
 
 

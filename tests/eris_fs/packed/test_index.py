@@ -168,6 +168,27 @@ def test_hostile_sections(name: str) -> None:
         read(index(**BAD[name]))
 
 
+def test_more_packs_than_files_need() -> None:
+    count = 1000
+    packs = {
+        "sizes": column(*[1] * count),
+        "stored": column(*[1] * count),
+        "capabilities": piece() * count,
+        "kinds": bytes([0]),
+        "numbers": column(count),
+        "paths": b"a\0",
+        "targets": b"",
+    }
+    with pytest.raises(InvalidManifest, match="more packs"):
+        read(index(**packs))
+    # As many as entries is fine, however small.
+    kinds = {"kinds": bytes(count), "numbers": column(*[1] * count)}
+    names = {"paths": b"".join(b"%04d\0" % number for number in range(count))}
+    assert len(read(index(**packs | kinds | names)).packs) == count
+    with pytest.raises(InvalidManifest, match="more packs"):
+        read(index(**packs | kinds | names), Limits(packs=count - 1))
+
+
 def item(*values: object) -> bytes:
     return cbor2.dumps(cbor2.CBORTag(TAG, list(values)))
 
