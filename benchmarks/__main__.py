@@ -1,7 +1,7 @@
 """`make bench`: every case, for us and for the peers, in one run.
 
-Prints the table, and writes it with the machine and the versions to benchmarks/results.json and
-docs/performance.md. Arguments name the parts to run; without any, all. What is not run keeps the
+Prints the table, and writes it with the machine and the versions to benchmarks/results.json,
+docs/performance.md and docs/growth.svg. Arguments name the parts to run; without any, all. What is not run keeps the
 figures that it has.
 """
 
@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from benchmarks import bare_sqlite, clients, codec, files, growth, link, trees, wire
+from benchmarks import bare_sqlite, clients, codec, files, growth, link, plot, trees, wire
 from benchmarks.document import Part, write_figures
 from benchmarks.report import Row, format_row, heading
 
@@ -33,6 +33,7 @@ _PARTS: Final[dict[str, tuple[Callable[[int], list[Row]], int]]] = {
     "growth": (growth.run, 3),
 }
 _DOCUMENT: Final = Path(__file__).parent.parent / "docs" / "performance.md"
+_PLOT: Final = _DOCUMENT.with_name("growth.svg")
 _RESULTS: Final = Path(__file__).with_name("results.json")
 _PACKAGES: Final = ("kapla", "aiocoap", "cryptography", "SQLAlchemy", "blake3")
 
@@ -83,6 +84,8 @@ def main() -> None:
             print(format_row(row), flush=True)
         results[name] = Part(machine=described, rows=rows)
         _RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    if "growth" in results:
+        _PLOT.write_text(plot.draw(results["growth"]["rows"]))
     write_figures(_DOCUMENT, {name: results[name] for name in _PARTS if name in results})
 
 

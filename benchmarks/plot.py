@@ -1,7 +1,7 @@
 """The cost of a block against the size of the store, drawn from the rows of `benchmarks.growth`.
 
 A log-log plot of what GET and PUT take, and of what each PUT writes, as SVG, written by hand: it
-needs nothing but this file. `python -m benchmarks.plot` draws docs/growth.svg from
+needs nothing but this file. `python -m benchmarks.plot` draws docs/growth.svg again from
 benchmarks/results.json.
 """
 
@@ -191,7 +191,7 @@ def main() -> None:
     """Draw from a file of results."""
     here = Path(__file__)
     results = Path(sys.argv[1]) if len(sys.argv) > 1 else here.with_name("results.json")
-    rows: list[Row] = json.loads(results.read_text())["rows"]["growth"]
+    rows: list[Row] = json.loads(results.read_text())["growth"]["rows"]
     (here.parent.parent / "docs" / "growth.svg").write_text(draw(rows))
 
 

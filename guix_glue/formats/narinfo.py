@@ -33,6 +33,21 @@ __all__ = [
 
 _LARGEST: Final = 1 << 62
 _SIGNATURE: Final = "Signature:"
+_ONE_LINE: Final = frozenset(
+    [
+        "StorePath",
+        "NarHash",
+        "NarSize",
+        "ERIS",
+        "Deriver",
+        "Signature",
+        "Sig",
+        "URL",
+        "Compression",
+        "FileSize",
+        "FileHash",
+    ]
+)
 _DIGITS: Final = re.compile("[0-9]{1,19}")
 # Nix for an item that nobody knows the deriver of.
 _UNKNOWN_DERIVER: Final = "unknown-deriver"
@@ -174,6 +189,9 @@ def _read_fields(text: str) -> list[_Field]:
             if not fields:
                 raise InvalidNarinfo("a continuation continues nothing", line=number)
             last = fields[-1]
+            if last.name in _ONE_LINE:
+                # A reader that writes such a value again would write lines of somebody's own.
+                raise InvalidNarinfo("it goes on in another line", line=number, field=last.name)
             more = line[1:].removeprefix(" ")
             fields[-1] = last._replace(value=f"{last.value}\n{more}")
             continue
@@ -290,6 +308,7 @@ def format_narinfo(
     """Write a whole narinfo: what is signed, the value of the signature, and what nobody signs.
 
     `FileSize` is given for all URLs or for none: a reader matches the lists by position.
+    Raises: ValueError, for a value that would be more than one line.
     """
     sized = all(url.file_size is not None for url in urls)
     lines = chain(
@@ -298,7 +317,10 @@ def format_narinfo(
         [f"ERIS: {hint}"] if hint is not None else [],
         *(_format_url(url, sized) for url in urls),
     )
-    return (unsigned + "".join(f"{line}\n" for line in lines)).encode()
+    text = [f"{line}\n" for line in lines]
+    if any(line.count("\n") != 1 for line in text):
+        raise ValueError("a value of the narinfo has a line break")
+    return (unsigned + "".join(text)).encode()
 
 
 def _format_url(url: NarUrl, sized: bool) -> list[str]:

@@ -126,7 +126,7 @@ def _has_x(point: bytes, rest: int) -> bool:
 
 
 def _equation_of(point: bytes) -> tuple[int, int, int]:
-    """For a point, which is y with the parity of x in its top bit: u, v of v x^2 = u, the parity."""
+    """For a point, which is y and the parity of x: u and v of v x^2 = u, and the parity."""
     packed = int.from_bytes(point, "little")
     y, odd = packed & (1 << 255) - 1, packed >> 255
     square = y * y % _PRIME

@@ -157,6 +157,17 @@ def test_the_group_with_a_wrong_size_is_named() -> None:
     assert caught.value.line == len(PLAIN.splitlines()) + 3
 
 
+@pytest.mark.parametrize(
+    "name", ["StorePath", "NarHash", "NarSize", "Signature", "URL", "Compression", "FileSize"]
+)
+def test_a_value_that_would_be_lines_of_its_own(name: str) -> None:
+    [line] = [line for line in PLAIN.splitlines() if line.startswith(f"{name}:")]
+    with pytest.raises(InvalidNarinfo, match="another line"):
+        parse(PLAIN.replace(line, f"{line}\n+ERIS: urn:eris:EVIL"))
+    with pytest.raises(ValueError, match="line break"):
+        format_narinfo(PLAIN[:10], "1;vm\nERIS: urn:eris:EVIL;AAAA", [])
+
+
 @pytest.mark.parametrize("url", ["nar/a b", "nar/\x1b[2J", "nar/\u2028", "nar/\u00e4"])
 def test_urls_that_would_say_more_than_a_url_are_left_out(url: str) -> None:
     more = f"URL: {url}\nCompression: none\nFileSize: 1\n"

@@ -18,8 +18,13 @@ from guix_glue.formats.narinfo import (
     format_unsigned,
     parse_narinfo,
 )
-from guix_glue.trust.acl import Acl
-from guix_glue.trust.keys import parse_private_key, parse_public_key, read_public_key
+from guix_glue.trust.acl import EMPTY_ACL, Acl, authorize
+from guix_glue.trust.keys import (
+    generate_private_key,
+    parse_private_key,
+    parse_public_key,
+    read_public_key,
+)
 from guix_glue.trust.signature import sign_text, verify_narinfo, verify_text
 from tests.guix_glue.samples import SAMPLES
 
@@ -45,6 +50,40 @@ def test_key_files_are_as_guix_writes_them() -> None:
     assert ACL.authorizes(key)
     assert not Acl().authorizes(key)
     assert not Acl.parse((KEYS / "acl-empty").read_bytes()).authorizes(key)
+
+
+def test_the_private_key_file_is_written_again_to_the_byte() -> None:
+    assert PRIVATE.to_file() == (KEYS / "signing-key.sec").read_bytes()
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_keys_are_made_as_libgcrypt_makes_them(random: bytes) -> None:
+    made = generate_private_key(random)
+    assert parse_private_key(made.to_file()) == made
+    scalar = int.from_bytes(made.d, "big")
+    assert scalar % 8 == 0
+    assert scalar.bit_length() == 255
+    acl = Acl.parse(authorize(EMPTY_ACL, made.public))
+    assert verify_text(sign_text(made, "text", "vm"), "text", acl) == made.public
+
+
+@pytest.mark.parametrize("size", [0, 31, 33])
+def test_a_key_is_made_of_32_bytes(size: int) -> None:
+    with pytest.raises(InvalidKey):
+        generate_private_key(bytes(size))
+
+
+def test_keys_are_added_to_an_access_list_once_and_the_others_stay() -> None:
+    acl = (KEYS / "acl").read_bytes()
+    assert (KEYS / "acl-empty").read_bytes() == EMPTY_ACL
+    assert authorize(EMPTY_ACL, PRIVATE.public) == acl
+    assert authorize(acl, PRIVATE.public) == acl
+    other = generate_private_key(bytes(32)).public
+    both = Acl.parse(authorize(acl, other))
+    assert both.authorizes(PRIVATE.public)
+    assert both.authorizes(other)
+    with pytest.raises(InvalidKey):
+        authorize(b"(list)", other)
 
 
 def test_any_layout_is_read() -> None:
@@ -136,13 +175,13 @@ VERDICTS: dict[str, tuple[str | None, str | None, tuple[NarUrl, ...]]] = {
     "eris-dup": (URN, LYING_URN, (PLAIN_NAR,)),
     "eris-as-url": (URN, None, (NarUrl("urn:eris:BIARSURIJ3WY", "none", 105216),)),
     "eris-only-no-url": (URN, None, ()),
-    "eris-url-aligned": (URN, None, ()),
+    "eris-url-aligned": (URN, None, (NarUrl("urn:eris:BIARSURIJ3WY", "eris", 5), PLAIN_NAR)),
     "gzip-then-none": (None, None, (NarUrl("nar/gzip/x", "gzip", 105216),)),
     "minimal-mandatory": (None, None, (PLAIN_NAR,)),
-    "only-unknown-compression": (None, None, ()),
+    "only-unknown-compression": (None, None, (NarUrl("nar/eris/x", "eris"),)),
     "sig-last": (None, None, (PLAIN_NAR,)),
     "unknown-compression": (None, None, (NarUrl("nar/eris/x", "eris", 105216),)),
-    "unknown-compression-aligned": (None, None, ()),
+    "unknown-compression-aligned": (None, None, (NarUrl("nar/eris/x", "eris", 5), PLAIN_NAR)),
 }
 
 
