@@ -2,12 +2,13 @@
 
 VENV := .venv
 PEERS := .venv-peers
+FUZZ := .venv-fuzz
 PYTHON := $(VENV)/bin/python
 # Interop tests run python-eris with this interpreter: its package is named eris, as ours is, so the
 # two cannot share an environment.
 export KAPLA_PEERS_PYTHON ?= $(CURDIR)/$(PEERS)/bin/python
 
-.PHONY: all venv peers deps demo test tests style types coverage bench bench-bytes bench-peers docs vectors-large clean
+.PHONY: all venv peers deps demo test tests style types coverage bench bench-bytes bench-peers docs fuzz vectors-large clean
 
 all: style types tests
 
@@ -60,11 +61,15 @@ bench-peers:
 docs: venv
 	$(PYTHON) tools/check_docs.py
 
+# KAPLA_FUZZ_SECONDS is for each target, 20 if it is not set.
+fuzz:
+	@tools/fuzz.sh $(FUZZ)
+
 vectors-large: venv
 	$(PYTHON) -m pytest -m large
 
 clean:
-	rm -rf $(VENV) $(PEERS) build dist *.egg-info htmlcov .coverage .coverage.*
+	rm -rf $(VENV) $(PEERS) $(FUZZ) build dist *.egg-info htmlcov .coverage .coverage.*
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -109,7 +109,12 @@ def redirect_target(url: str, location: str) -> tuple[Origin, str]:
 
     Raises: InvalidServer; also for a step from https to http.
     """
-    target = urljoin(url, location) if len(location) <= _LONGEST else ""
+    if len(location) > _LONGEST:
+        raise InvalidServer("the server redirects to an overlong URL")
+    try:
+        target = urljoin(url, location)
+    except ValueError:
+        raise InvalidServer("the server redirects to what is no URL") from None
     parts = _split(target)
     if parts.scheme not in _PORTS or (url.startswith("https:") and parts.scheme != "https"):
         raise InvalidServer("the server redirects to what is not asked")

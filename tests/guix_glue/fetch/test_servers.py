@@ -91,7 +91,7 @@ def test_redirects() -> None:
     assert redirect_target("http://h/a/b", "/c?d") == (Origin("http", "h", 80), "/c?d")
     assert redirect_target("http://h/a/b", "c") == (Origin("http", "h", 80), "/a/c")
     assert redirect_target("http://h/a", "https://i") == (Origin("https", "i", 443), "/")
-    for wrong in ("", "http://h/a", "file:///x", "x" * 5000):
+    for wrong in ("", "http://h/a", "file:///x", "//[::1", "//[:g]/", "x" * 5000):
         with pytest.raises(InvalidServer):
             redirect_target("https://h/a" if wrong else "http://", wrong)
 
@@ -105,3 +105,5 @@ def test_any_text_is_taken_or_refused(url: str, other: str) -> None:
             continue
         with suppress(InvalidServer):
             assert server.locate(other).isascii()
+        with suppress(InvalidServer):
+            redirect_target(server.url, other)

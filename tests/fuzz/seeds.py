@@ -1,0 +1,292 @@
+"""What fuzzing begins with: for each target, inputs that it accepts, and some that it does not.
+
+Made from the captured samples, and by our own writers.
+"""
+
+from __future__ import annotations
+
+import ast
+import bz2
+import gzip
+import json
+import lzma
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+
+import zstandard
+
+from eris import BlockSize, Key, ReadCapability, Reference, ReferenceKeyPair, encode
+from eris_fs.manifest import format_manifest
+from eris_fs.model import (
+    EmptyDirectory,
+    Entry,
+    Pack,
+    PackedFile,
+    PackedTree,
+    Path,
+    RegularFile,
+    Symlink,
+)
+from eris_fs.packed.frame import compress
+from eris_fs.packed.index import format_index
+from guix_glue.formats.compression import Compression, CompressionChoice, compressor
+from guix_glue.model import StoreItem
+from guix_glue.publish.records import Baked, BakedFile, ErisResult, format_record
+from kapla.coap.blocks import BLOCKS_PATHS, get_options, put_options
+from kapla.coap.frame import Code, format_frame, format_message
+from tests.fuzz.cutting import BYTE_BY_BYTE, WHOLE
+from tests.fuzz.guix_dialogues import ENTRIES, HASH_PART
+from tests.guix_glue.local.session import captured_turns
+from tests.guix_glue.samples import SAMPLES
+
+__all__ = ["MAX_SIZE", "seeds"]
+
+MAX_SIZE = 16 * 1024
+"""Bytes of an input: small ones are tried more often, and every format has its limits below."""
+
+_SUMMED = b"\1"
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_CAPABILITY = ReadCapability(
+    BlockSize.SMALL, 0, ReferenceKeyPair(Reference(bytes(range(32))), Key(b"k" * 32))
+)
+
+
+def seeds(target: str) -> list[bytes]:
+    """The inputs for a target: each different, none larger than `MAX_SIZE`."""
+    return [seed for seed in dict.fromkeys(_SEEDS[target]()) if len(seed) <= MAX_SIZE]
+
+
+def _files(pattern: str) -> Iterator[bytes]:
+    return (file.read_bytes() for file in sorted(SAMPLES.glob(pattern)) if file.is_file())
+
+
+def _cut(bodies: Iterable[bytes]) -> Iterator[bytes]:
+    """Each whole, byte by byte, and in two other ways."""
+    for body in bodies:
+        yield from (how + body for how in (WHOLE, BYTE_BY_BYTE, b"\2", b"x"))
+
+
+def _narinfos() -> Iterator[bytes]:
+    yield from _files("**/*.narinfo")
+
+
+def _nars() -> Iterator[bytes]:
+    yield from _files("nar/*.nar")
+    yield from (zlib.decompress(data, 31) for data in _files("nar/gac*.nar.gz"))
+
+
+def _expressions() -> Iterator[bytes]:
+    yield from _files("keys/*")
+    yield from _files("signatures/*.sexp")
+    yield b'(1:a(2:bc#0aFF#|Zm9v|"q\\x41\\101\\n\\\n") () ##)'
+
+
+def _nix_keys() -> Iterator[bytes]:
+    yield from _files("nix-2.8/*-key")
+
+
+def _compressed() -> Iterator[bytes]:
+    text = b"hail ERIS " * 40
+    for place, method in enumerate(Compression):
+        for body in _written(method, text):
+            for double in (body, body + body):
+                yield from (bytes([place, 20]) + seed for seed in _cut([double]))
+
+
+def _written(method: Compression, text: bytes) -> Iterator[bytes]:
+    match method:
+        case Compression.XZ:
+            yield lzma.compress(text)
+        case Compression.BZIP2:
+            yield bz2.compress(text)
+        case _:
+            codec = compressor(CompressionChoice(method, 0 if method is Compression.NONE else 3))
+            yield codec.feed(text) + codec.finish()
+    if method is Compression.GZIP:
+        yield gzip.compress(text, mtime=0)
+        # A bomb.
+        yield gzip.compress(bytes(4 << 20), mtime=0)
+    if method is Compression.ZSTD:
+        yield zstandard.compress(bytes(4 << 20))
+        yield b"\x50\x2a\x4d\x18\3\0\0\0abc" + zstandard.compress(b"after what is skipped")
+
+
+def _texts() -> Iterator[bytes]:
+    yield from (b"zstd:19", b"gzip", b"none", b"0", b"lzip:9", b"30d", b"1h", b"12m")
+    yield f"/gnu/store/{HASH_PART}-app-1.2.3".encode()
+    yield HASH_PART.encode()
+    for data in _narinfos():
+        yield from re.findall(rb"sha256:\S+", data)
+
+
+def _commands() -> Iterator[bytes]:
+    for text in _files("transcripts/*.txt"):
+        for piece in re.findall(rb"->child:0 (b'.*')\r?\n", text):
+            yield ast.literal_eval(piece.decode())
+        for options in re.findall(rb"'_NIX_OPTIONS', ('.*')\)", text)[:1]:
+            yield ast.literal_eval(options.decode()).encode()
+
+
+def _answers() -> Iterator[bytes]:
+    body = next(_narinfos())
+    length = b"Content-Length: %d\r\n" % len(body)
+    ok, moved = b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 302 Found\r\nLocation: /x\r\n"
+    whole = ok + length + b"Cache-Control: max-age=9\r\n\r\n" + body
+    missing = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+    chunked = ok + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    yield whole + missing + chunked
+    yield missing + b"HTTP/1.1 100 Continue\r\n\r\n" + moved + length + b"\r\n" + body
+    yield ok + b"Connection: close\r\n\r\n" + body
+    yield b"HTTP/1.0 200 OK\r\n\r\n" + body
+    yield b"HTTP/1.1 204 No Content\r\n\r\n" + b"HTTP/1.1 304 Not Modified\r\n\r\n" + whole
+    yield b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"
+
+
+def _urls() -> Iterator[bytes]:
+    yield from (b"/a/b", b"//h:80/x?y", b"https://example.org/nar/zstd/x", b"../up", b"?q", b"#f")
+    yield from (b"http://u:p%20@[::1]:8080/a", b"file:///srv/mirror%20b", b"nar/gzip/x")
+    yield from (b"/nar/zstd/" + HASH_PART.encode() + b"-app-1.2.3", b"/nix-cache-info")
+    yield b"/file/x/sha256/" + b"0" * 52
+    yield b"/" + HASH_PART.encode() + b".narinfo"
+
+
+def _worker() -> Iterator[bytes]:
+    first, second, *rest = (turn.received for turn in captured_turns())
+    for number in range(5):
+        for how in (WHOLE, b"\2"):
+            for answers in ([turn] for turn in rest):
+                yield bytes([number]) + how + _turns([first + second, *answers])
+            yield bytes([number]) + how + _turns([first + second, *rest])
+
+
+def _turns(parts: Iterable[bytes]) -> bytes:
+    return b"".join(len(part).to_bytes(2, "little") + part for part in parts)
+
+
+def _tables() -> Iterator[bytes]:
+    one, other = sorted(ENTRIES)
+    base_name = f"{HASH_PART}-x"
+    yield f'["{one}"]\nreferences = ["{other}", "{base_name}"]\n'.encode()
+    yield f'["{other}"]\nderiver = "{base_name}.drv"\n["{one}"]\n'.encode()
+    yield f'"{one}" = {{references = [], when = 1979-05-27T07:32:00Z, n = [0x1, 1e9]}}'.encode()
+
+
+def _records() -> Iterator[bytes]:
+    item = StoreItem(f"/gnu/store/{HASH_PART}-app-1.2.3", bytes(32), 120, (f"{HASH_PART}-x",))
+    results = (None, ErisResult("1", _CAPABILITY.to_urn(), ("s",)), ErisResult("1", None, (), "no"))
+    for result in results:
+        record = format_record(Baked(item, (BakedFile("gzip:3", 7),), result))
+        yield b"\0" + record
+        yield _SUMMED + record.partition(b"\n")[2]
+
+
+def _mirror_records() -> Iterator[bytes]:
+    (text,) = _files("narinfo/uncached-gzip/app-1.2.3.narinfo")
+    value = {"version": 1, "server": "http://h", "text": text.decode(), "good_until": 1.5}
+    result: dict[str, object] = {"format": "1", "urn": None, "stores": [], "reason": "no"}
+    for eris in (None, result):
+        yield _SUMMED + json.dumps({**value, "eris": eris}).encode()
+
+
+def _capabilities() -> Iterator[bytes]:
+    for content in (b"", b"x" * 20_000):
+        found, _ = encode(content)
+        yield from (found.to_bytes(), found.to_cbor(), found.to_urn().encode())
+        yield found.to_urn()[9:61].encode()
+
+
+def _nodes() -> Iterator[bytes]:
+    yield from (b"r" * 64 + b"k" * 64, b"content\x80", b"p" * 1024, b"\x80")
+
+
+def _indexes() -> Iterator[bytes]:
+    trees: tuple[dict[Path, Entry], ...] = (
+        {},
+        {(): RegularFile(_CAPABILITY)},
+        {
+            ("bin", "hello"): RegularFile(_CAPABILITY, True),
+            ("bin", "hi"): Symlink("hello"),
+            ("é", "b" * 30): RegularFile(_CAPABILITY),
+            ("empty",): EmptyDirectory(),
+        },
+    )
+    yield from (b"".join(format_manifest(tree)) for tree in trees)
+
+
+def _packed_trees() -> Iterator[bytes]:
+    pack = Pack(0, 40, 30, _CAPABILITY.to_bytes())
+    second = Pack(40, 8, 8, _CAPABILITY.to_bytes())
+    yield format_index(PackedTree({}, []), level=1)
+    yield format_index(PackedTree({(): PackedFile(0, 40)}, [pack]), level=1)
+    entries: dict[Path, Entry] = {
+        ("bin", "a"): PackedFile(0, 16, True),
+        ("bin", "b"): PackedFile(16, 32),
+        ("bin", "c"): PackedFile(16, 32, True),
+        ("bin", "none"): PackedFile(0, 0),
+        ("l",): Symlink("bin/a"),
+        ("s\udcff",): EmptyDirectory(),
+    }
+    yield format_index(PackedTree(entries, [pack, second], "zstd 1.5"), level=1)
+
+
+def _sections() -> Iterator[bytes]:
+    for index in _packed_trees():
+        # The head of the string of bytes is of one byte or of several.
+        yield zstandard.decompress(index[index.index(_ZSTD_MAGIC) :])
+
+
+def _packs() -> Iterator[bytes]:
+    for content in (b"x", b"hail ERIS " * 40, bytes(100_000), bytes(range(256)) * 200):
+        yield len(content).to_bytes(3, "little") + compress(content, 3)
+        yield len(content).to_bytes(3, "little") + content
+
+
+def _messages() -> Iterator[bytes]:
+    csm = format_message(Code.CSM, options=[(2, b"\1\0\0\0"), (4, b"")])
+    query = _CAPABILITY.to_urn()[9:61].encode()
+    for path in BLOCKS_PATHS:
+        for letters in (query, bytes(32)):
+            get = get_options(path[:-1], letters, 1024)
+            yield csm + format_frame(Code.GET, b"t", get) + format_frame(Code.GET, b"", get)
+        put = put_options(path[:-1]) + b"\xff" + b"b" * 1024
+        yield csm + format_frame(Code.PUT, b"12345678", put)
+    fetch = put_options(()) + b"\xff" + bytes(64)
+    yield csm + format_frame(Code.FETCH, b"t", fetch) + format_message(Code.PING, b"p")
+    yield csm + format_message(Code.CONTENT, b"t", [(12, b""), (300, b"x" * 300)], b"block" * 9)
+    yield csm + format_message(Code.RELEASE) + format_message(Code.ABORT, payload=b"why")
+    yield csm + format_message(Code.EMPTY) + format_message(Code.CREATED)
+
+
+def _store_urls() -> Iterator[bytes]:
+    yield from (b"coap+unix:///run/eris.sock", b"coap+unix://%2Frun%2Feris.sock/a/b?get&put")
+    yield from (b"coap+tcp://[::1]:5683/a%20b?mode=0660&group=x", b"coap+tcp://host", b"http://h")
+
+
+_SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
+    "narinfo": _narinfos,
+    "nar": lambda: _cut(_nars()),
+    "expression": _expressions,
+    "keys": lambda: [*_expressions(), *_nix_keys()],
+    "access_list": _expressions,
+    "signature": _expressions,
+    "decompression": _compressed,
+    "guix_texts": _texts,
+    "commands": lambda: _cut(_commands()),
+    "replies": lambda: [b"x-1.drv\nx-1\ny-2", b"\nx", b"a b\nc", b"\xff"],
+    "http_answers": lambda: (b"\4" + answer for answer in _cut(_answers())),
+    "server_urls": _urls,
+    "worker": _worker,
+    "item_table": _tables,
+    "publisher_record": _records,
+    "mirror_record": _mirror_records,
+    "capability": _capabilities,
+    "node": _nodes,
+    "eris_fs_index": lambda: _cut(_indexes()),
+    "packed_index": lambda: _cut(_packed_trees()),
+    "packed_sections": _sections,
+    "pack": _packs,
+    "coap_frames": lambda: _cut(_messages()),
+    "coap_connection": lambda: _cut(_messages()),
+    "store_url": _store_urls,
+}

@@ -1,0 +1,46 @@
+"""The targets by name: functions of any bytes that must return.
+
+Whatever one of them raises is a finding: an error that is not documented, or an AssertionError for
+a promise that did not hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.fuzz import blocks_and_trees, guix_dialogues, guix_formats
+
+__all__ = ["TARGETS", "Target"]
+
+Target = Callable[[bytes], None]
+
+TARGETS: dict[str, Target] = {
+    target.__name__: target
+    for target in (
+        guix_formats.narinfo,
+        guix_formats.nar,
+        guix_formats.expression,
+        guix_formats.keys,
+        guix_formats.access_list,
+        guix_formats.signature,
+        guix_formats.decompression,
+        guix_formats.guix_texts,
+        guix_dialogues.commands,
+        guix_dialogues.replies,
+        guix_dialogues.http_answers,
+        guix_dialogues.server_urls,
+        guix_dialogues.worker,
+        guix_dialogues.item_table,
+        guix_dialogues.publisher_record,
+        guix_dialogues.mirror_record,
+        blocks_and_trees.capability,
+        blocks_and_trees.node,
+        blocks_and_trees.eris_fs_index,
+        blocks_and_trees.packed_index,
+        blocks_and_trees.packed_sections,
+        blocks_and_trees.pack,
+        blocks_and_trees.coap_frames,
+        blocks_and_trees.coap_connection,
+        blocks_and_trees.store_url,
+    )
+}
