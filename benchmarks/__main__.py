@@ -1,8 +1,8 @@
 """`make bench`: every case, for us and for the peers, in one run.
 
 Prints the table, and writes it with the machine and the versions to benchmarks/results.json,
-docs/performance.md and docs/growth.svg. Arguments name the parts to run; without any, all. What is not run keeps the
-figures that it has.
+docs/performance.md and docs/growth.svg. Arguments name the parts to run; without any, all. What is
+not run keeps the figures that it has.
 """
 
 from __future__ import annotations
