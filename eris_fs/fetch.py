@@ -1,17 +1,20 @@
 """The contents of many files, one after the other, out of one window of requests.
 
 The files of a tree are read as if they were one long content: requests go out for the first file,
-then for those after it, as long as the window has room, and answers are taken in the order of the
-requests. So a thousand files of one block each cost no more round trips than one file of a thousand
-blocks, without a task for every file. What arrives for a file whose turn has not come waits; how
-much may wait is bounded, and only the file whose turn it is may always ask.
+then for those after it, as long as the window has room. So a thousand files of one block each cost
+no more round trips than one file of a thousand blocks, without a task for every file.
+
+Each file goes on by itself when its oldest request is answered, and asks for what it then knows of,
+whether its turn has come or not: where some blocks are near and others far, those that are far are
+asked for early. What arrives for a file whose turn has not come waits; how much may wait is
+bounded, and only the file whose turn it is may always ask.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from eris.capability import ReadCapability
@@ -30,6 +33,9 @@ DEFAULT_BUFFER: Final = 8 * 1024 * 1024
 """Bytes that may be asked for at a time, and that may wait ahead of their turn: few requests for
 blocks of 32 KiB reach it."""
 
+# Given out in one piece at most; a block may be more.
+_PIECE: Final = 1024 * 1024
+
 
 class FilePiece(NamedTuple):
     """The next bytes of a file, maybe none, and whether they are its last."""
@@ -40,16 +46,20 @@ class FilePiece(NamedTuple):
 
 
 class _File:
-    """A file being fetched: its decoder, and what arrived before its turn."""
+    """A file being fetched: its decoder, its requests in order, and what waits for its turn."""
 
-    __slots__ = ("block_size", "decoder", "is_leaf", "path", "waiting")
+    __slots__ = ("asked", "block_size", "decoder", "error", "held", "path", "waiting")
 
     def __init__(self, path: Path, capability: ReadCapability, lookahead: int) -> None:
         self.path = path
         self.decoder = Decoder(capability, lookahead=lookahead)
         self.block_size = int(capability.block_size)
-        self.is_leaf = capability.level == 0
+        self.asked: deque[asyncio.Future[bytes]] = deque()
         self.waiting: list[bytes] = []
+        self.held = 0
+        """Bytes that wait."""
+        self.error: BaseException | None = None
+        """Why nothing more will come of this file."""
 
 
 async def fetch_files(
@@ -84,56 +94,60 @@ class _Fetcher:
         buffer: int,
     ) -> None:
         self._store = store
-        self._coming = iter(files)
+        self._coming: Iterator[tuple[Path, ReadCapability]] | None = iter(files)
         self._window = window
         self._buffer = buffer
         # The first of these is the file whose turn it is.
         self._active: deque[_File] = deque()
-        self._in_flight: deque[tuple[_File, asyncio.Future[bytes]]] = deque()
-        # Bytes asked for, and bytes that wait for their turn.
+        # Those that would have asked for more if there had been room; in order, so no set.
+        self._short: dict[_File, None] = {}
+        # Requests not answered, their bytes, and bytes that wait for their turn.
+        self._in_flight = 0
         self._asked = 0
         self._waiting = 0
+        self._wake: asyncio.Future[None] | None = None
+        self._closed = False
 
     async def step(self) -> list[FilePiece]:
-        """Take answers until some content is next in order; none when all is done."""
+        """Wait until some content is next in order; none when all is done."""
         while True:
             self._fill()
-            if not self._in_flight:
+            if not self._active:
                 return []
-            # Awaited where it stands, so that an interruption finds it in the queue.
-            file, future = self._in_flight[0]
-            try:
-                content = file.decoder.receive(await future)
-            except (BlockNotFound, ContentError) as error:
-                error.add_note(f"while reading {show_path(file.path)}")
-                raise
-            self._in_flight.popleft()
-            self._asked -= file.block_size
-            if content:
-                file.waiting.append(content)
-                self._waiting += len(content)
-            if file is self._active[0] and (pieces := self._take_turns()):
+            if pieces := self._take_turns():
                 return pieces
+            first = self._active[0]
+            if first.error is not None:
+                raise first.error
+            if not first.asked:
+                self._ask(first)
+            self._wake = asyncio.get_running_loop().create_future()
+            try:
+                await self._wake
+            finally:
+                self._wake = None
 
     def close(self) -> None:
         """Withdraw what is still asked for."""
-        for _, future in self._in_flight:
-            if not future.cancel() and not future.cancelled():
-                # Already failed: look at the exception, or asyncio complains that nobody did.
-                future.exception()
-        self._in_flight.clear()
+        self._closed = True
+        for file in self._active:
+            self._withdraw(file)
 
     def _take_turns(self) -> list[FilePiece]:
         """Hand out what arrived for the file whose turn it is, and for those that follow."""
         pieces = []
         while self._active:
             file = self._active[0]
-            content = b"".join(file.waiting)
+            done = file.decoder.done and file.error is None
+            step = max(1, _PIECE // file.block_size)
+            while len(file.waiting) > step:
+                pieces.append(FilePiece(file.path, b"".join(file.waiting[:step]), False))
+                del file.waiting[:step]
+            if file.waiting or done:
+                pieces.append(FilePiece(file.path, b"".join(file.waiting), done))
             file.waiting.clear()
-            self._waiting -= len(content)
-            done = file.decoder.done
-            if content or done:
-                pieces.append(FilePiece(file.path, content, done))
+            self._waiting -= file.held
+            file.held = 0
             if not done:
                 break
             self._active.popleft()
@@ -141,32 +155,98 @@ class _Fetcher:
 
     def _fill(self) -> None:
         """Ask for more once half the window is free: asking in runs is cheaper than one by one."""
-        if len(self._in_flight) > self._window // 2 or self._asked > self._buffer // 2:
+        if not self._may_fill():
             return
-        for file in self._active:
-            # A file of one block was asked for whole when it was opened.
-            if not file.is_leaf:
-                self._ask(file)
+        short, self._short = self._short, {}
+        for file in short:
+            self._ask(file)
         # Empty files take no buffer, and so are counted too.
-        while len(self._active) < self._window * 4 and self._may_open():
+        while self._coming and len(self._active) < self._window * 4 and self._may_open():
             coming = next(self._coming, None)
             if coming is None:
+                self._coming = None
                 break
             self._active.append(_File(*coming, self._window))
             self._ask(self._active[-1])
 
+    def _may_fill(self) -> bool:
+        return self._in_flight <= self._window // 2 and self._asked <= self._buffer // 2
+
     def _may_open(self) -> bool:
-        if len(self._in_flight) >= self._window:
+        if self._in_flight >= self._window:
             return False
         return not self._active or self._asked + self._waiting < self._buffer
 
     def _ask(self, file: _File) -> None:
+        if file.error is not None or file.decoder.done:
+            return
+        is_first = file is self._active[0]
         # What waits for its turn must not keep the file whose turn it is from asking.
-        waiting = 0 if file is self._active[0] else self._waiting
-        space = self._buffer - self._asked - waiting
-        room = min(self._window - len(self._in_flight), -(-space // file.block_size))
+        space = self._buffer - self._asked - (file.held if is_first else self._waiting)
+        room = min(self._window - self._in_flight, -(-space // file.block_size))
+        if is_first and not file.asked and not file.held:
+            # Whatever the others have asked for, this one goes on.
+            room = max(room, 1)
+        wanted = file.decoder.wanted(room) if room > 0 else []
+        if len(wanted) >= room:
+            self._short[file] = None
+        if not wanted:
+            return
+        is_new = not file.asked
         block_size = file.decoder.block_size
-        for reference in file.decoder.wanted(room) if room > 0 else ():
-            awaitable = self._store.get(reference, block_size)
-            self._in_flight.append((file, asyncio.ensure_future(awaitable)))
-            self._asked += file.block_size
+        for reference in wanted:
+            file.asked.append(asyncio.ensure_future(self._store.get(reference, block_size)))
+        self._in_flight += len(wanted)
+        self._asked += len(wanted) * file.block_size
+        if is_new:
+            self._watch(file)
+
+    def _watch(self, file: _File) -> None:
+        """Go on with a file when its oldest request is answered."""
+        file.asked[0].add_done_callback(lambda _: self._go_on(file))
+
+    def _go_on(self, file: _File) -> None:
+        """Take the answers that are there, in order, and ask for what they name."""
+        if self._closed:
+            return
+        while file.asked and file.asked[0].done():
+            future = file.asked.popleft()
+            self._in_flight -= 1
+            self._asked -= file.block_size
+            try:
+                content = file.decoder.receive(future.result())
+            except (Exception, asyncio.CancelledError) as error:
+                self._fail(file, error)
+                break
+            if content:
+                file.waiting.append(content)
+                file.held += len(content)
+                self._waiting += len(content)
+        if file.asked:
+            self._watch(file)
+        self._ask(file)
+        self._wake_up(file)
+
+    def _wake_up(self, file: _File) -> None:
+        """Let `step` look again if there is something for it to do."""
+        if self._wake is None or self._wake.done():
+            return
+        if file is self._active[0] or (
+            (self._short or self._coming) and self._may_fill() and self._may_open()
+        ):
+            self._wake.set_result(None)
+
+    def _fail(self, file: _File, error: BaseException) -> None:
+        if isinstance(error, BlockNotFound | ContentError):
+            error.add_note(f"while reading {show_path(file.path)}")
+        file.error = error
+        self._withdraw(file)
+
+    def _withdraw(self, file: _File) -> None:
+        self._in_flight -= len(file.asked)
+        self._asked -= len(file.asked) * file.block_size
+        for future in file.asked:
+            if not future.cancel() and not future.cancelled():
+                # Already failed: look at the exception, or asyncio complains that nobody did.
+                future.exception()
+        file.asked.clear()

@@ -22,6 +22,7 @@ from kapla.coap.blocks import code_of_error, diagnostic
 from kapla.coap.connection import Connection, is_request
 from kapla.coap.frame import Code, Frame, encode_uint, format_message
 from kapla.coap.site import AiocoapLane, Remote
+from kapla.coap.sockets import spread_output
 from kapla.storage.access import BlockAccess
 
 __all__ = ["PeerConnection"]
@@ -86,6 +87,7 @@ class PeerConnection(asyncio.Protocol):
         """Greet the peer with our CSM, and expect its own."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        spread_output(transport)
         transport.set_write_buffer_limits(high=_WRITE_BUFFER)
         transport.write(self._connection.take_output())
         self._greeting = asyncio.get_running_loop().call_later(

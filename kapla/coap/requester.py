@@ -25,6 +25,7 @@ from kapla.coap.frame import (
     parse_body,
 )
 from kapla.coap.pace import Pace
+from kapla.coap.sockets import spread_output
 
 __all__ = ["Requester"]
 
@@ -102,6 +103,7 @@ class Requester(asyncio.Protocol):
         """Greet the store with our CSM."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        spread_output(transport)
         transport.write(self._connection.take_output())
         self._watch = self._loop.call_later(self._timeout_s, self._look)
 

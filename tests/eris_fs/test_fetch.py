@@ -170,3 +170,51 @@ def test_closing_early_withdraws_what_is_asked_for() -> None:
         assert store.in_flight == 0 <= before <= 8
 
     asyncio.run(run())
+
+
+def test_files_behind_a_slow_one_go_on() -> None:
+    async def run() -> None:
+        memory = MemoryStore()
+        slow = await put_content(memory, b"slow")
+        deep = await put_content(memory, content(1, 20_000), block_size=BlockSize.SMALL)
+        assert deep.level == 2
+        blocks_of_deep = len(memory) - 1
+        asked = 0
+        all_asked, answer = asyncio.Event(), asyncio.Event()
+
+        class Slow(MemoryStore):
+            async def get(self, reference: Reference, block_size: BlockSize) -> bytes:
+                nonlocal asked
+                if reference == slow.root.reference:
+                    await answer.wait()
+                else:
+                    asked += 1
+                    if asked == blocks_of_deep:
+                        all_asked.set()
+                return await memory.get(reference, block_size)
+
+        async def read() -> list[bytes]:
+            files: list[tuple[Path, ReadCapability]] = [(("slow",), slow), (("deep",), deep)]
+            return [piece.content async for piece in fetch_files(Slow(), files)]
+
+        reading = asyncio.create_task(read())
+        async with asyncio.timeout(10):
+            await all_asked.wait()
+        assert not reading.done()
+        answer.set()
+        assert b"".join(await reading) == b"slow" + content(1, 20_000)
+
+    asyncio.run(run())
+
+
+def test_a_later_failure_waits_for_its_turn() -> None:
+    async def run() -> None:
+        store = MemoryStore()
+        large = await put_content(store, content(1, 100_000))
+        seen = 0
+        with pytest.raises(BlockNotFound):
+            async for piece in fetch_files(store, [(("a",), large), (("b",), capability(9))]):
+                seen += len(piece.content)
+        assert seen == 100_000
+
+    asyncio.run(run())

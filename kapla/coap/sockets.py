@@ -1,0 +1,31 @@
+"""How TCP is asked to send for us."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import sys
+from contextlib import suppress
+from typing import Final
+
+__all__ = ["spread_output"]
+
+# SO_MAX_PACING_RATE of socket(7), which the module socket does not name.
+_SO_MAX_PACING_RATE: Final = 47
+# In bytes a second, the highest that is a limit: what counts is that there is one.
+_FASTEST: Final = struct.pack("I", 0xFFFFFFFE)
+
+
+def spread_output(transport: asyncio.BaseTransport) -> None:
+    """Let TCP spread what it sends over the round trip, at the rate that it has found by itself.
+
+    Many small requests are answered in bursts. A burst that leaves all at once, after a pause in
+    which the window has stayed open, is more than the queue of a slow router holds; what is lost is
+    its end, and with nothing behind it TCP notices only by time-out. Linux spreads its packets when
+    a socket has a limit of its rate. Elsewhere, and on Unix sockets, nothing happens.
+    """
+    connection = transport.get_extra_info("socket")
+    if sys.platform == "linux" and connection is not None and connection.family != socket.AF_UNIX:
+        with suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, _FASTEST)
