@@ -53,7 +53,7 @@ bench: venv peers
 	$(PYTHON) -m benchmarks
 
 bench-bytes: venv
-	$(PYTHON) -m benchmarks.bytes
+	$(PYTHON) -m benchmarks bytes
 
 bench-peers:
 	@tools/bench_peers.sh

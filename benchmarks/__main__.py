@@ -1,8 +1,9 @@
 """`make bench`: every case, for us and for the peers, in one run.
 
 Prints the table, and writes it with the machine and the versions to benchmarks/results.json,
-docs/performance.md and docs/growth.svg. Arguments name the parts to run; without any, all. What is
-not run keeps the figures that it has.
+docs/performance.md and docs/growth.svg. Arguments name the parts to run; without any, all but
+`bytes`, which downloads packages (`make bench-bytes`). What is not run keeps the figures that it
+has.
 """
 
 from __future__ import annotations
@@ -18,7 +19,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from benchmarks import bare_sqlite, clients, codec, files, growth, link, plot, trees, wire
+from benchmarks import (
+    bare_sqlite,
+    clients,
+    codec,
+    files,
+    growth,
+    link,
+    package_bytes,
+    plot,
+    substitutes,
+    trees,
+    wire,
+)
 from benchmarks.document import Part, write_figures
 from benchmarks.report import Row, format_row, heading
 
@@ -31,7 +44,10 @@ _PARTS: Final[dict[str, tuple[Callable[[int], list[Row]], int]]] = {
     "trees": (trees.run, 3),
     "link": (link.run, 3),
     "growth": (growth.run, 3),
+    "substitutes": (substitutes.run, 5),
+    "bytes": (package_bytes.run, 3),
 }
+_ONLY_WHEN_NAMED: Final = frozenset({"bytes"})
 _DOCUMENT: Final = Path(__file__).parent.parent / "docs" / "performance.md"
 _PLOT: Final = _DOCUMENT.with_name("growth.svg")
 _RESULTS: Final = Path(__file__).with_name("results.json")
@@ -76,7 +92,7 @@ def main() -> None:
     described = ", ".join(f"{name} {value}" for name, value in _machine().items())
     print(described)
     results: dict[str, Part] = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {}
-    for name in arguments.parts or _PARTS:
+    for name in arguments.parts or [name for name in _PARTS if name not in _ONLY_WHEN_NAMED]:
         run, rounds = _PARTS[name]
         print(f"\n{name}\n{heading()}", flush=True)
         rows = run(arguments.rounds or rounds)

@@ -6,13 +6,14 @@ left out with a word. The measure is one solid zstd -19 archive of the same tree
 of substitutes would send it. Bytes are those of all distinct blocks, leaves, internal nodes and
 index: `cold` of the newer release, `upgrade` those that the older one lacks.
 
+At last each newer release is fetched as a substitute over a slow link (`substitutes/packages.py`).
+
 Rates are of whole commands, from their start to their end, on all newer releases as one tree, with
 a daemon of its own each round; nothing is deleted before the end (see `trees.py` for why).
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import io
 import os
@@ -34,7 +35,8 @@ from typing import Final
 import zstandard
 
 import eris_fs
-from benchmarks.report import Row, compare, format_row, heading
+from benchmarks.report import Row, compare
+from benchmarks.substitutes import packages
 from benchmarks.wire import kaplad
 from eris.errors import BlockNotFound
 from eris.model import BlockSize, Reference
@@ -300,23 +302,11 @@ def _rate_rows(pairs: list[_Pair], rounds: int) -> list[Row]:
     ]
 
 
-def run(rounds: int) -> Iterator[Row]:
+def run(rounds: int) -> list[Row]:
     """Measure all cases; bytes once, rates over this many rounds."""
     pairs = list(_pairs(_cache()))
-    yield from _bytes_rows(pairs)
-    if pairs and rounds:
-        yield from _rate_rows(pairs, rounds)
-
-
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(prog="benchmarks.bytes", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="of the rates; 0: bytes only")
-    arguments = parser.parse_args()
-    print(heading(), flush=True)
-    for row in run(arguments.rounds):
-        print(format_row(row), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    rows = list(_bytes_rows(pairs))
+    if not pairs:
+        return rows
+    named = [(pair.name, pair.old, pair.new) for pair in pairs]
+    return [*rows, *_rate_rows(pairs, rounds), *packages.run(named, rounds)]

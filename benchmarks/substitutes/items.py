@@ -99,7 +99,7 @@ def make_item(directory: Path, label: str, files: int, size: int) -> Item:
     author = _Author(label)
     shares = [author.source.lognormvariate(0, 1.3) for _ in range(files)]
     whole = sum(shares)
-    path = item_path(directory, label.replace(" ", "-"))
+    path = item_path(directory, label.replace(" ", "-").replace(",", ""))
     for number, share in enumerate(shares):
         binary = author.source.random() < _BINARY
         length = max(1, round(size * share / whole))

@@ -1,0 +1,72 @@
+"""Real packages over a slow link: packed trees against the best nar that HTTP can send.
+
+Whoever has the release before has its blocks in a daemon of their own.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from benchmarks.report import Row, compare
+from benchmarks.substitutes.bench import Bench, Case
+from benchmarks.substitutes.items import Item, item_path
+from benchmarks.substitutes.programs import Publication
+
+__all__ = ["run"]
+
+_MBIT_S: Final = 10
+_UPGRADE: Final = "upgrade"
+_PACKED: Final = Publication("packed", ("-C", "none", "--eris-format", "packed"), eris=True)
+_NAR: Final = Publication("HTTP zstd:19", ("-C", "zstd:19"), eris=False)
+_BARS: Final = {"cold": (1.4, 1.1), _UPGRADE: (0.5, 0.3)}
+
+
+def run(pairs: Iterable[tuple[str, Path, Path]], rounds: int) -> list[Row]:
+    """Measure pairs of releases: a name, the older tree and the newer one."""
+    with tempfile.TemporaryDirectory(prefix="kb-") as scratch, ExitStack() as stack:
+        bench = Bench(Path(scratch), stack)
+        cases = [
+            Case(
+                _item(bench.items, name, new),
+                (_NAR,),
+                (_PACKED,),
+                {_UPGRADE: _item(bench.items, f"{name}-before", old)},
+            )
+            for name, old, new in pairs
+        ]
+        for case in cases:
+            bench.bake(case)
+        timed = list(bench.far(_MBIT_S, [(case, rounds) for case in cases]))
+    ratios: dict[str, list[float]] = defaultdict(list)
+    for one in timed:
+        of_rounds = [a / b for a, b in zip(one.seconds, one.peer_seconds, strict=True)]
+        ratios[one.way.label.split(", ")[-1]].append(statistics.median(of_rounds))
+    return [*(one.row() for one in timed), *_means(ratios)]
+
+
+def _means(ratios: dict[str, list[float]]) -> Sequence[Row]:
+    return [
+        compare(
+            f"50 ms, {_MBIT_S} Mbit/s: {case} / HTTP zstd:19, geometric mean of {len(found)}",
+            [statistics.geometric_mean(found)],
+            [1.0],
+            "",
+            *_BARS[case],
+            at_most=True,
+        )
+        for case, found in ratios.items()
+    ]
+
+
+def _item(directory: Path, name: str, tree: Path) -> Item:
+    path = item_path(directory, name)
+    shutil.copytree(tree, path, symlinks=True)
+    files = [file for file in path.rglob("*") if file.is_file() and not file.is_symlink()]
+    return Item(name, path, len(files), sum(file.stat().st_size for file in files))
