@@ -115,16 +115,22 @@ class _Encoding:
         self._files = 0
 
     async def run(self, reader: PackReader, concurrency: int) -> None:
-        """Encode all packs: read ahead, compress, send, all at once."""
+        """Encode all packs: read ahead, compress, send, all at once.
+
+        Of packs that are worked on one at a time, none is read ahead either.
+        """
         under_way: deque[asyncio.Task[list[_StoredPack]]] = deque()
         reading = asyncio.create_task(in_thread(reader.next))
         try:
             async with PutWindow(self._store, self._window) as puts:
                 while packs := await reading:
-                    reading = asyncio.create_task(in_thread(reader.next))
                     under_way.append(asyncio.create_task(self._encode(packs)))
+                    if concurrency > 1:
+                        reading = asyncio.create_task(in_thread(reader.next))
                     while len(under_way) >= concurrency:
                         await self._send(under_way, puts)
+                    if concurrency == 1:
+                        reading = asyncio.create_task(in_thread(reader.next))
                 while under_way:
                     await self._send(under_way, puts)
         finally:
@@ -181,10 +187,14 @@ def _store_packs(
     level: int,
     secret: ConvergenceSecret,
 ) -> list[_StoredPack]:
-    return [
-        known.get(place) or _store_pack(pack, keys[place] if keys else None, level, secret)
-        for place, pack in enumerate(packs)
-    ]
+    """Compress and encode packs; takes them out of the list, which others hold, as it goes."""
+    stored: list[_StoredPack] = []
+    packs.reverse()
+    while packs:
+        pack, place = packs.pop(), len(stored)
+        key = keys[place] if keys else None
+        stored.append(known.get(place) or _store_pack(pack, key, level, secret))
+    return stored
 
 
 def _store_pack(

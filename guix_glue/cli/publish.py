@@ -16,8 +16,12 @@ import click
 import eris_fs
 from guix_glue.cli.publisher import Settings, serve_items
 from guix_glue.errors import GuixError
+from guix_glue.fetch.servers import InvalidServer, Server, parse_server
+from guix_glue.fetch.settings import DEFAULT_SETTINGS
 from guix_glue.formats.compression import CompressionChoice, parse_choice
 from guix_glue.local.environment import GuixEnvironment
+from guix_glue.publish.allocator import give_back_what_is_large
+from guix_glue.publish.connections import ConnectionLimits
 from guix_glue.publish.directory import make_cache_directory
 from guix_glue.publish.durations import parse_duration
 from guix_glue.publish.key_files import read_acl, read_guix_keys, read_nix_key
@@ -67,9 +71,30 @@ def _parsed_all(
 ) -> tuple[CompressionChoice, ...]:
     try:
         # A choice given twice is one.
-        return tuple(dict.fromkeys(map(parse_choice, values)))
+        choices = tuple(dict.fromkeys(map(parse_choice, values)))
     except (ValueError, GuixError) as error:
         raise click.BadParameter(str(error), context, parameter) from None
+    methods = [choice.method.value for choice in choices]
+    for method in methods:
+        if methods.count(method) > 1:
+            raise click.BadParameter(
+                f"{method} is given with two levels, but a nar has one URL for each method",
+                context,
+                parameter,
+            )
+    return choices
+
+
+def _parsed_servers(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[Server, ...]:
+    try:
+        servers = tuple(parse_server(url) for urls in values for url in urls.split())
+    except InvalidServer as error:
+        raise click.BadParameter(str(error), context, parameter) from None
+    if any(server.origin is None for server in servers):
+        raise click.BadParameter("a mirror takes http:// and https:// only", context, parameter)
+    return servers
 
 
 @click.command(name="publish")
@@ -159,15 +184,30 @@ def _parsed_all(
     help="Items that are baked at once. Default: one for each processor.",
 )
 @click.option(
+    "--max-connections",
+    type=click.IntRange(min=1),
+    default=ConnectionLimits().connections,
+    show_default=True,
+    help="Clients at once. One more takes the place of whoever has been idle for longest.",
+)
+@click.option(
     "--upstream",
     metavar="URL…",
     multiple=True,
-    help="Be a mirror of these servers, instead of publishing what is here.",
+    callback=_parsed_servers,
+    help="Be a mirror of these servers, instead of publishing what is here. A user and a password"
+    " in a URL go to that server alone.",
 )
 @click.option(
     "--acl",
     type=click.Path(path_type=Path),
     help="Keys whose signatures a mirror takes. Default: /etc/guix/acl.",
+)
+@click.option(
+    "--max-unsigned-size",
+    type=click.IntRange(min=1),
+    metavar="BYTES",
+    help="The largest nar that a mirror fetches when nobody signed its size. Default: 16 GiB.",
 )
 @click.option(
     "--items",
@@ -216,6 +256,7 @@ def command(
         drop_privileges(become)
     elif os.geteuid() == 0:
         _log.warning("Running as root; --user names somebody with fewer rights")
+    give_back_what_is_large()
     # Threads that bake take turns with the event loop in less than Python's usual 5 ms.
     sys.setswitchinterval(0.0005)
     asyncio.run(serve_items(settings, keys, authorized, sockets))
@@ -234,16 +275,16 @@ def _settings(
     eris_format: str | None,
     eris_level: int | None,
     workers: int | None,
-    upstream: tuple[str, ...],
+    max_connections: int,
+    upstream: tuple[Server, ...],
+    max_unsigned_size: int | None,
     items: Path | None,
     store_dir: str | None,
 ) -> Settings:
-    servers = tuple(url for urls in upstream for url in urls.split())
-    if servers and items is not None:
+    if upstream and items is not None:
         raise click.UsageError("--upstream and --items exclude each other.")
-    for url in servers:
-        if not url.startswith(("http://", "https://")):
-            raise click.BadParameter(f"{url!r} is no URL of a server", param_hint="--upstream")
+    if max_unsigned_size is not None and not upstream:
+        raise click.UsageError("--max-unsigned-size is for --upstream.")
     if eris:
         try:
             default_store_urls(eris)
@@ -267,7 +308,9 @@ def _settings(
         eris,
         _tree_format(eris, eris_format, eris_level),
         items,
-        servers,
+        upstream,
+        max_unsigned_size or DEFAULT_SETTINGS.max_unsigned_size,
+        ConnectionLimits(max_connections),
     )
 
 

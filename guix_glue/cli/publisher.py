@@ -14,12 +14,15 @@ from typing import Final
 import eris_fs
 from eris.model import NULL_CONVERGENCE_SECRET
 from eris.store import NullStore
+from guix_glue.fetch.servers import Server
 from guix_glue.local.build_logs import BuildLogs
 from guix_glue.local.environment import GuixEnvironment
 from guix_glue.local.item_directory import DirectoryItems
 from guix_glue.local.items import Items, open_store_items
 from guix_glue.publish.cache import BakedCache
+from guix_glue.publish.connections import ConnectionLimits
 from guix_glue.publish.directory import CacheDirectory
+from guix_glue.publish.http_server import HttpServer
 from guix_glue.publish.local_source import LocalSource
 from guix_glue.publish.mirror_source import MirrorSource
 from guix_glue.publish.model import ErisTarget, PublishOptions
@@ -54,7 +57,9 @@ class Settings:
     eris: str | None = field(repr=False)
     trees: TreeFormat
     items: Path | None
-    upstream: tuple[str, ...]
+    upstream: tuple[Server, ...]
+    max_unsigned_size: int
+    connections: ConnectionLimits
 
 
 async def serve_items(
@@ -75,7 +80,12 @@ async def serve_items(
         if settings.upstream:
             upstream = Upstream(settings.upstream, authorized, settings.publish.store_dir)
             source = MirrorSource(
-                directory, upstream, settings.publish, eris, workers=settings.workers
+                directory,
+                upstream,
+                settings.publish,
+                eris,
+                workers=settings.workers,
+                max_unsigned_size=settings.max_unsigned_size,
             )
         else:
             items = _items(settings)
@@ -98,7 +108,8 @@ async def serve_items(
             mirror=bool(settings.upstream),
         )
         try:
-            await serve(site, source, sockets, ttl_s=settings.publish.ttl_s)
+            server = HttpServer(site, settings.connections)
+            await serve(server, source, sockets, ttl_s=settings.publish.ttl_s)
         except OSError as error:
             raise CommandError(f"cannot listen: {error.strerror}", EXIT_USAGE) from error
 

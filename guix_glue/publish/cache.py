@@ -4,8 +4,9 @@
     items/HASH-PART/gzip-3.nar  its nar, one file for each compression and level
 
 A record names a file only when that is whole. What is damaged (the sum of the record, the size of a
-file) counts as missing and is baked anew. The time of modification of a record is that of its last
-use, for expiry.
+file) counts as missing and is baked anew. A server that is killed in between leaves files that no
+record names; the next one sweeps them away. The time of modification of a record is that of its
+last use, for expiry, which itself is none.
 
 Synchronous. Looking up is a dict, or one small file; the rest is for worker threads.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import shutil
 import stat
@@ -48,7 +50,8 @@ class BakedCache:
         self._items = directory.subdirectory("items")
         # None: there is no record that can be used.
         self._known: OrderedDict[str, Baked | None] = OrderedDict()
-        self._noted: dict[str, float] = {}
+        # Hash part -> when a use was noted on disk, and when it was last used (epoch).
+        self._uses: dict[str, tuple[float, float]] = {}
         # Look-ups, on the event loop, never wait for a disk that is being written to.
         self._memory = threading.Lock()
         self._writing = threading.Lock()
@@ -58,7 +61,7 @@ class BakedCache:
         return self._directory.temporary()
 
     def find(self, hash_part: str) -> Baked | None:
-        """What is known of whichever item has this hash part."""
+        """What is known of whichever item has this hash part. That is a use of it."""
         with self._memory:
             is_known = hash_part in self._known
             baked = self._known.get(hash_part)
@@ -67,6 +70,10 @@ class BakedCache:
         if baked is not None:
             self._note_use(hash_part)
         return baked
+
+    def look_at(self, hash_part: str) -> Baked | None:
+        """The same from disk, without using it. For worker threads."""
+        return self._read(hash_part)
 
     def recall(self, item: StoreItem) -> Baked | None:
         """What is known of exactly this item: of its path, and of its nar."""
@@ -130,15 +137,33 @@ class BakedCache:
 
     def hash_parts(self) -> Iterator[tuple[str, float]]:
         """What is in the cache, each with the time of its last use (seconds of the epoch)."""
-        with os.scandir(self._items) as found:
-            for entry in found:
-                with contextlib.suppress(OSError):
-                    yield entry.name, os.stat(os.path.join(entry.path, "record")).st_mtime
+        for hash_part in os.listdir(self._items):
+            with contextlib.suppress(OSError):
+                yield hash_part, self._last_use(hash_part)
 
-    def forget(self, hash_part: str) -> None:
-        """Remove all that is kept of an item."""
-        with self._writing:
-            self._forget(hash_part)
+    def forget(self, hash_part: str, unused_since: float = math.inf) -> None:
+        """Remove all that is kept of an item, unless it was used since that time."""
+        with self._writing, contextlib.suppress(OSError):
+            if self._last_use(hash_part) < unused_since:
+                self._forget(hash_part)
+
+    def sweep(self) -> None:
+        """Remove files that no record names, and records that are damaged."""
+        for hash_part in os.listdir(self._items):
+            with self._writing, contextlib.suppress(OSError):
+                baked = _parse(hash_part, self._load(hash_part))
+                if baked is None:
+                    self._forget(hash_part)
+                else:
+                    self._remove_others(baked)
+
+    def _remove_others(self, baked: Baked) -> None:
+        hash_part = baked.item.hash_part
+        named = {self._file(hash_part, file.choice).name for file in baked.files} | {"record"}
+        for name in os.listdir(self._items / hash_part):
+            if name not in named:
+                with contextlib.suppress(OSError):
+                    os.unlink(self._items / hash_part / name)
 
     def _current(self, item: StoreItem) -> Baked | None:
         """The record on disk, if it is of this very item."""
@@ -149,20 +174,24 @@ class BakedCache:
         return baked if same else None
 
     def _read(self, hash_part: str) -> Baked | None:
-        path = self._items / hash_part / "record"
         try:
-            with path.open("rb") as file:
-                data = file.read(_LARGEST_RECORD)
-        except FileNotFoundError:
-            return None
+            data = self._load(hash_part)
         except OSError as error:
-            _log.warning("%s cannot be read: %s", path, error.strerror)
+            _log.warning("The record of %s cannot be read: %s", hash_part, error.strerror)
             return None
-        baked = parse_record(data)
-        if baked is None or baked.item.hash_part != hash_part:
-            _log.warning("%s is damaged: the item will be baked anew", path)
-            return None
-        return baked
+        return _parse(hash_part, data)
+
+    def _load(self, hash_part: str) -> bytes:
+        """The text of a record; empty if there is none."""
+        try:
+            with (self._items / hash_part / "record").open("rb") as file:
+                return file.read(_LARGEST_RECORD)
+        except FileNotFoundError:
+            return b""
+
+    def _last_use(self, hash_part: str) -> float:
+        noted = (self._items / hash_part / "record").stat().st_mtime
+        return max(noted, self._uses.get(hash_part, (0.0, 0.0))[1])
 
     def _write(self, baked: Baked) -> Baked:
         hash_part = baked.item.hash_part
@@ -174,7 +203,10 @@ class BakedCache:
     def _drop_file(self, baked: Baked, choice: str) -> None:
         with self._writing, contextlib.suppress(OSError):
             now = self._current(baked.item)
-            if now is not None:
+            if now is None:
+                # It went, or became another, while it was looked up.
+                self._remember(baked.item.hash_part, self._read(baked.item.hash_part))
+            else:
                 rest = tuple(file for file in now.files if file.choice != choice)
                 self._write(replace(now, files=rest))
 
@@ -187,12 +219,13 @@ class BakedCache:
             self._known.move_to_end(hash_part)
             while len(self._known) > _RECORDS_IN_MEMORY:
                 oldest, _ = self._known.popitem(last=False)
-                self._noted.pop(oldest, None)
+                self._uses.pop(oldest, None)
         return baked
 
     def _forget(self, hash_part: str) -> None:
         with self._memory:
             self._known.pop(hash_part, None)
+            self._uses.pop(hash_part, None)
         directory = self._items / hash_part
         # First what says that there is anything.
         with contextlib.suppress(OSError):
@@ -201,13 +234,24 @@ class BakedCache:
 
     def _note_use(self, hash_part: str) -> None:
         now = time.time()
-        if now - self._noted.get(hash_part, 0.0) >= _USE_NOTED_S:
-            self._noted[hash_part] = now
+        noted, _ = self._uses.get(hash_part, (0.0, 0.0))
+        if now - noted >= _USE_NOTED_S:
+            noted = now
             with contextlib.suppress(OSError):
                 os.utime(self._items / hash_part / "record")
+        self._uses[hash_part] = noted, now
 
     def _file(self, hash_part: str, choice: str) -> Path:
         return self._items / hash_part / f"{choice.replace(':', '-')}.nar"
+
+
+def _parse(hash_part: str, data: bytes) -> Baked | None:
+    baked = parse_record(data)
+    if baked is not None and baked.item.hash_part == hash_part:
+        return baked
+    if data:
+        _log.warning("The record of %s is damaged: the item will be baked anew", hash_part)
+    return None
 
 
 def _sync(path: Path) -> None:

@@ -9,9 +9,11 @@ only things in `tmp`.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -23,20 +25,49 @@ __all__ = ["CacheDirectory", "make_cache_directory"]
 _VERSION: Final = "v1"
 
 
-def make_cache_directory(path: Path, owner: tuple[int, int] | None = None) -> None:
-    """Make the cache directory if it is missing; `owner` is the user and group who will write.
+def make_cache_directory(directory: Path, owner: tuple[int, int] | None = None) -> None:
+    """Make the cache directory, as far as it is missing.
 
+    With `owner`, the user and group who will write, only what belongs to the layout becomes theirs.
+    The directory around it may be anybody's, and one that a service manager made stays root's.
     Raises: PublishError.
     """
+    layout = directory / _VERSION
     try:
-        if not path.is_dir():
-            path.mkdir(parents=True, mode=0o755)
+        with _open_to_all():
+            directory.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            layout.mkdir()
             if owner is not None:
-                os.chown(path, *owner)
+                _give(layout, owner)
+        if owner is not None and layout.stat().st_uid != owner[0]:
+            raise PublishError(
+                f"the cache directory {layout} is of another user than --user names: give it to"
+                " them (chown -R), or remove it"
+            )
     except OSError as error:
         raise PublishError(
-            f"cannot make the cache directory {path}: {error.strerror}; --cache names another"
+            f"cannot make the cache directory {directory}: {error.strerror}; --cache names another"
         ) from error
+
+
+@contextlib.contextmanager
+def _open_to_all() -> Iterator[None]:
+    """Let others pass through what is made here: whoever will write is not its owner."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _give(path: Path, owner: tuple[int, int]) -> None:
+    """Change the owner of a new directory, and of nothing that somebody put in its place."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchown(descriptor, *owner)
+    finally:
+        os.close(descriptor)
 
 
 class CacheDirectory:

@@ -4,10 +4,6 @@ Every reply has a Content-Length and, unless the client wants otherwise, leaves 
 a body that turns out to be of another size than promised ends the connection in the middle, so that
 nobody takes it for whole. Files go out by sendfile, nars in pieces that a worker thread makes, one
 at a time, as fast as the client takes them.
-
-Requests of one connection are answered one after the other. Clients send a thousand before they
-read a reply, so what is asked for is shown to the site as it arrives: a source that has to ask
-others can do so for all of them at once.
 """
 
 from __future__ import annotations
@@ -15,15 +11,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 import socket
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 from aiohttp import web
 
 from eris.errors import ErisError
 from eris_fs.threads import in_thread
+from guix_glue.publish.connections import (
+    SERVER_NAME,
+    Connection,
+    ConnectionLimits,
+    Connections,
+)
 from guix_glue.publish.model import FileBody, Reply, Request, StreamBody
 from guix_glue.publish.site import Site
 
@@ -31,51 +32,20 @@ __all__ = ["HttpServer"]
 
 _log = logging.getLogger(__name__)
 
-_KEEPALIVE_S: Final = 120.0
 _STALLED_S: Final = 300.0
 """A client that takes nothing for so long is given up: it keeps files and memory in use."""
 _FILE_STEP: Final = 16 * 1024 * 1024
 _GRACE_S: Final = 5.0
 _BACKLOG: Final = 1024
-_NARINFOS: Final = re.compile(rb"(?:^|\n)GET (/[!-~]{1,300}\.narinfo) HTTP/1")
-
-
-class _Connection(web.RequestHandler):
-    """A connection that shows what comes in to the site before it is its turn."""
-
-    __slots__ = ("_site",)
-
-    def __init__(self, site: Site, server: web.Server) -> None:
-        super().__init__(
-            server,
-            loop=asyncio.get_running_loop(),
-            access_log=None,  # type: ignore[arg-type]
-            keepalive_timeout=_KEEPALIVE_S,
-        )
-        self._site = site
-
-    def data_received(self, data: bytes) -> None:
-        """Look for requests; one that is cut in two is missed, and only answered later."""
-        if asked := _NARINFOS.findall(data):
-            self._site.expect([path.decode("ascii", "replace") for path in asked])
-        super().data_received(data)
-
-
-class _Server(web.Server):
-    def __init__(self, site: Site, handler: Callable[[web.BaseRequest], Any]) -> None:
-        super().__init__(handler)
-        self._site = site
-
-    def __call__(self) -> web.RequestHandler:
-        return _Connection(self._site, self)
 
 
 class HttpServer:
     """A site behind listening sockets."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, limits: ConnectionLimits) -> None:
         self._site = site
-        self._runner = web.ServerRunner(_Server(site, self._handle), shutdown_timeout=_GRACE_S)
+        server = Connections(site, self._handle, limits)
+        self._runner = web.ServerRunner(server, shutdown_timeout=_GRACE_S)
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serve on sockets that are bound.
@@ -91,36 +61,44 @@ class HttpServer:
         await self._runner.cleanup()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        reply = await self._site.answer(Request(request.method, _path(request)))
-        headers = {"Content-Type": reply.content_type, "Server": "Kapla", **dict(reply.headers)}
-        if reply.max_age_s is not None:
-            headers["Cache-Control"] = f"max-age={reply.max_age_s}"
-        if isinstance(reply.body, bytes):
-            return web.Response(status=reply.status, body=reply.body, headers=headers)
-        headers["Content-Length"] = str(reply.size)
-        response = web.StreamResponse(status=reply.status, headers=headers)
-        try:
-            await self._send(request, response, reply)
-        except (ConnectionError, TimeoutError) as error:
-            _log.debug("A reply was not taken: %r", error)
-            _abort(request)
-        except (ErisError, OSError) as error:
-            _log.warning("A reply was broken off: %s", error)
-            _abort(request)
-        finally:
-            reply.close()
-        return response
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        with connection.answering():
+            reply = await self._site.answer(Request(request.method, _path(request)))
+            response = _response(reply)
+            try:
+                await _send(request, response, reply)
+            except (ConnectionError, TimeoutError) as error:
+                _log.debug("A reply was not taken: %r", error)
+                _abort(request)
+            except (ErisError, OSError) as error:
+                _log.warning("A reply was broken off: %s", error)
+                _abort(request)
+            finally:
+                reply.close()
+            return response
 
-    async def _send(
-        self, request: web.BaseRequest, response: web.StreamResponse, reply: Reply
-    ) -> None:
+
+def _response(reply: Reply) -> web.StreamResponse:
+    headers = {"Content-Type": reply.content_type, "Server": SERVER_NAME, **dict(reply.headers)}
+    if reply.max_age_s is not None:
+        headers["Cache-Control"] = f"max-age={reply.max_age_s}"
+    if isinstance(reply.body, bytes):
+        return web.Response(status=reply.status, body=reply.body, headers=headers)
+    headers["Content-Length"] = str(reply.size)
+    return web.StreamResponse(status=reply.status, headers=headers)
+
+
+async def _send(request: web.BaseRequest, response: web.StreamResponse, reply: Reply) -> None:
+    async with asyncio.timeout(_STALLED_S):
         await response.prepare(request)
-        if request.method != "HEAD":
-            match reply.body:
-                case FileBody() as body:
-                    await _send_file(request, body)
-                case StreamBody() as body:
-                    await _send_stream(request, response, body)
+    if request.method != "HEAD":
+        match reply.body:
+            case FileBody() as body:
+                await _send_file(request, body)
+            case StreamBody() as body:
+                await _send_stream(request, response, body)
+    async with asyncio.timeout(_STALLED_S):
         await response.write_eof()
 
 

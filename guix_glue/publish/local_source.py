@@ -125,9 +125,13 @@ class LocalSource:
         for hash_part, used in await in_thread(lambda: list(self._cache.hash_parts())):
             if used >= before:
                 continue
-            baked = self._cache.find(hash_part)
+            baked = await in_thread(self._cache.look_at, hash_part)
             if baked is None or not await self._items.valid(baked.item.path):
-                await in_thread(self._cache.forget, hash_part)
+                await in_thread(self._cache.forget, hash_part, before)
+
+    async def sweep(self) -> None:
+        """Remove nars that are in no record."""
+        await in_thread(self._cache.sweep)
 
     def _reply(
         self, item: StoreItem, urls: Sequence[NarUrl], baked: Baked | None, *, complete: bool

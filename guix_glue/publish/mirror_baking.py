@@ -2,7 +2,8 @@
 
 Trees are made from files, so the nar is unpacked into a temporary directory first, by the
 same code that restores substitutes; only when the whole nar has the signed hash are the files
-encoded. They are removed afterwards, whatever happens.
+encoded. They are removed afterwards, whatever happens. A source is left as soon as it has sent more
+than is signed, or than may be without a signed size.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Final
 
 from eris_fs.threads import in_thread
 from guix_glue.errors import CompressionError, FetchFailed, HashMismatch, InvalidNar
+from guix_glue.fetch.servers import InvalidServer
 from guix_glue.formats.compression import Compression, decompressor
 from guix_glue.formats.nar import NarReader
 from guix_glue.formats.narinfo import Narinfo, NarUrl
@@ -26,31 +28,34 @@ from guix_glue.publish.mirror_cache import MirrorCache, Mirrored
 from guix_glue.publish.trees import EncodeTree
 from guix_glue.publish.upstream import Upstream
 
-__all__ = ["MirrorBakery", "absolute_url"]
+__all__ = ["MirrorBakery"]
 
 _log = logging.getLogger(__name__)
 
 _METHODS: Final = {method.value: method for method in Compression}
 _BOUND: Final = 1024 * 1024
+_SLACK: Final = 256 * 1024
 # When no sizes are known: what packs best first.
 _PREFERRED: Final = ("lzip", "zstd", "xz", "bzip2", "gzip", "none")
-
-
-def absolute_url(server: str, url: str) -> str:
-    """Where a narinfo's URL leads: below the server it is from, unless it says another."""
-    return url if "://" in url else f"{server}/{url}"
 
 
 class MirrorBakery:
     """Bakes what a mirror offers: only URNs, as nars stay where they are."""
 
     def __init__(
-        self, directory: CacheDirectory, cache: MirrorCache, upstream: Upstream, encode: EncodeTree
+        self,
+        directory: CacheDirectory,
+        cache: MirrorCache,
+        upstream: Upstream,
+        encode: EncodeTree,
+        *,
+        max_unsigned_size: int,
     ) -> None:
         self._directory = directory
         self._cache = cache
         self._upstream = upstream
         self._encode = encode
+        self._max_unsigned_size = max_unsigned_size
 
     async def bake(self, hash_part: str) -> None:
         """Compute the URN of an item whose narinfo is in the cache.
@@ -74,16 +79,19 @@ class MirrorBakery:
 
     async def _fetch(self, found: Mirrored, target: Path) -> None:
         failure: Exception = FetchFailed("the narinfo has no nar that can be read")
+        item = found.narinfo.item
+        is_signed = "NarSize" in found.narinfo.signed_fields
+        limit = item.nar_size if is_signed else self._max_unsigned_size
         for url in _in_order(found.narinfo):
-            unpacking = _Unpacking(found.narinfo.item, target, _METHODS[url.compression])
+            unpacking = _Unpacking(item, limit, target, _METHODS[url.compression])
             try:
-                async with self._upstream.nar(absolute_url(found.server, url.url)) as pieces:
+                async with self._upstream.nar(found.server, url.url) as pieces:
                     async for piece in pieces:
                         await in_thread(unpacking.feed, piece)
                 await in_thread(unpacking.finish)
                 return
-            except (FetchFailed, InvalidNar, CompressionError) as error:
-                _log.info("%s of %s: %s", url.compression, found.narinfo.item.base_name, error)
+            except (FetchFailed, InvalidServer, InvalidNar, CompressionError) as error:
+                _log.info("%s of %s: %s", url.compression, item.base_name, error)
                 failure = error
             finally:
                 await in_thread(unpacking.close)
@@ -100,22 +108,29 @@ def _in_order(narinfo: Narinfo) -> Sequence[NarUrl]:
 
 
 class _Unpacking:
-    """A nar on its way to files. For worker threads, one call at a time."""
+    """A nar of at most `limit` bytes on its way to files. For worker threads, a call at a time."""
 
-    def __init__(self, item: StoreItem, target: Path, method: Compression) -> None:
+    def __init__(self, item: StoreItem, limit: int, target: Path, method: Compression) -> None:
         self._item = item
+        self._limit = limit
         self._decompressor = decompressor(method)
         self._reader = NarReader()
         self._restorer = ItemRestorer(str(target))
         self._state = hashlib.sha256()
+        self._received = 0
         self._size = 0
 
     def feed(self, data: bytes) -> None:
         """Take some bytes as they came."""
+        self._received += len(data)
+        # Much more than the nar itself is no compression of it: there are formats that may hold
+        # any number of bytes that stand for nothing.
+        if self._received > self._limit + self._limit // 16 + _SLACK:
+            raise FetchFailed("more was sent than the nar can take")
         for piece in self._decompressor.feed(data, _BOUND):
             self._size += len(piece)
-            if self._size > self._item.nar_size:
-                raise FetchFailed("the nar is larger than the narinfo says")
+            if self._size > self._limit:
+                raise FetchFailed(f"the nar has more than {self._limit} bytes")
             self._state.update(piece)
             self._restorer.write(self._reader.feed(piece))
 

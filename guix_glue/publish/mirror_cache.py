@@ -1,6 +1,7 @@
 """What a mirror keeps of other servers' items, on disk: one file each, with a checksum.
 
-    upstream/HASH-PART     the narinfo as it came, from where, until when it is good; and the URN
+    upstream/HASH-PART     the narinfo as it came, from where (no password), until when it is good;
+                           and the URN
 
 A file that is damaged, or of another version, counts as missing. The narinfo was verified before
 it came here; who can write to the cache directory can make this server say anything anyway.
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from guix_glue.errors import GuixError
+from guix_glue.fetch.servers import Server, parse_server
 from guix_glue.formats.narinfo import Narinfo, parse_narinfo
 from guix_glue.publish.directory import CacheDirectory
 from guix_glue.publish.records import (
@@ -31,7 +33,7 @@ __all__ = ["MirrorCache", "Mirrored"]
 
 _log = logging.getLogger(__name__)
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _KEPT: Final = 5000
 _LARGEST: Final = 4 * 1024 * 1024
 
@@ -40,7 +42,7 @@ _LARGEST: Final = 4 * 1024 * 1024
 class Mirrored:
     """An authorized narinfo of another server, good until a time (seconds of the epoch)."""
 
-    server: str
+    server: Server
     narinfo: Narinfo
     good_until: float
     eris: ErisResult | None = None
@@ -55,6 +57,7 @@ class MirrorCache:
         self._store_dir = store_dir
         self._known: OrderedDict[str, Mirrored] = OrderedDict()
         self._guard = threading.Lock()
+        self._writing = threading.Lock()
 
     def find(self, hash_part: str) -> Mirrored | None:
         """What is kept of an item, good or not any more."""
@@ -74,24 +77,25 @@ class MirrorCache:
         hash_part = mirrored.narinfo.item.hash_part
         value = {
             "version": _VERSION,
-            "server": mirrored.server,
+            "server": mirrored.server.url,
             "text": mirrored.narinfo.text,
             "good_until": mirrored.good_until,
             "eris": pack_eris(mirrored.eris),
         }
-        self._directory.write(self._path / hash_part, format_checked(value))
-        self._remember(hash_part, mirrored)
+        with self._writing:
+            self._directory.write(self._path / hash_part, format_checked(value))
+            self._remember(hash_part, mirrored)
 
     def expire(self, before: float) -> None:
-        """Remove what was good until some time before this."""
+        """Remove what was good until some time before this, and what cannot be read."""
         with os.scandir(self._path) as found:
             for entry in found:
-                mirrored = self._read(entry.name)
-                if mirrored is None or mirrored.good_until < before:
-                    with self._guard:
-                        self._known.pop(entry.name, None)
-                    with contextlib.suppress(OSError):
+                with self._writing, contextlib.suppress(OSError):
+                    mirrored = self._read(entry.name)
+                    if mirrored is None or mirrored.good_until < before:
                         os.unlink(entry.path)
+                        with self._guard:
+                            self._known.pop(entry.name, None)
 
     def _remember(self, hash_part: str, mirrored: Mirrored) -> None:
         with self._guard:
@@ -121,4 +125,5 @@ class MirrorCache:
     def _parse(self, value: dict[str, Any]) -> Mirrored:
         narinfo = parse_narinfo(str(value["text"]).encode(), store_dir=self._store_dir)
         result = unpack_eris(value["eris"])
-        return Mirrored(str(value["server"]), narinfo, float(value["good_until"]), result)
+        server = parse_server(str(value["server"]))
+        return Mirrored(server, narinfo, float(value["good_until"]), result)

@@ -17,11 +17,12 @@ from typing import Final
 
 from eris_fs.threads import in_thread
 from guix_glue.errors import FetchFailed
+from guix_glue.fetch.servers import InvalidServer, Server
 from guix_glue.formats.compression import Compression
 from guix_glue.formats.narinfo import NarUrl, format_narinfo
 from guix_glue.publish.directory import CacheDirectory
 from guix_glue.publish.local_source import NARINFO_TYPE
-from guix_glue.publish.mirror_baking import MirrorBakery, absolute_url
+from guix_glue.publish.mirror_baking import MirrorBakery
 from guix_glue.publish.mirror_cache import MirrorCache, Mirrored
 from guix_glue.publish.model import ErisTarget, PublishOptions, Reply
 from guix_glue.publish.queue import JobQueue
@@ -51,6 +52,7 @@ class MirrorSource:
         eris: ErisTarget | None,
         *,
         workers: int,
+        max_unsigned_size: int,
     ) -> None:
         self._cache = MirrorCache(directory, options.store_dir)
         self._upstream = upstream
@@ -62,7 +64,13 @@ class MirrorSource:
         self._asked_at_once = asyncio.Semaphore(_ASKED_AT_ONCE)
         self.queue: JobQueue[str] | None = None
         if eris is not None:
-            bakery = MirrorBakery(directory, self._cache, upstream, EncodeTree(eris))
+            bakery = MirrorBakery(
+                directory,
+                self._cache,
+                upstream,
+                EncodeTree(eris),
+                max_unsigned_size=max_unsigned_size,
+            )
             self.queue = JobQueue(bakery.bake, workers=workers)
 
     async def close(self) -> None:
@@ -107,6 +115,9 @@ class MirrorSource:
     async def expire(self, before: float) -> None:
         """Forget what was good until some time before this."""
         await in_thread(self._cache.expire, before)
+
+    async def sweep(self) -> None:
+        """Nothing: each entry of this cache is one file, which is whole or not there."""
 
     async def _refreshed(self, hash_part: str, old: Mirrored | None) -> Mirrored | None:
         """Ask the servers; what is kept is better than nothing when they cannot be asked."""
@@ -177,23 +188,36 @@ class MirrorSource:
         narinfo = found.narinfo
         if narinfo.signed_text is None or not narinfo.urls:
             return None
+        urls = _absolute(found.server, narinfo.urls)
         if "URL" in narinfo.signed_fields:
             # Signed and unsigned URLs would be told apart by nobody, and the signed come first.
-            if any("://" not in url.url for url in narinfo.urls):
+            if urls != narinfo.urls:
                 _log.warning("%s: a signed relative URL: not mirrored", narinfo.item.base_name)
                 return None
-            urls: tuple[NarUrl, ...] = ()
-        else:
-            urls = tuple(
-                replace(url, url=absolute_url(found.server, url.url)) for url in narinfo.urls
-            )
+            urls = ()
+        elif not urls:
+            return None
         hint = None
         if self._eris is not None and found.eris is not None and narinfo.signed_urn is None:
             hint = found.eris.urn_in(self._eris.destination)
-        return format_narinfo(
+        text = format_narinfo(
             narinfo.signed_text,
             narinfo.signature,
             urls,
             hint=hint,
             nix_signatures=narinfo.nix_signatures,
         )
+        if "NarSize" not in narinfo.signed_fields:
+            text += f"NarSize: {narinfo.item.nar_size}\n".encode()
+        return text
+
+
+def _absolute(server: Server, urls: Sequence[NarUrl]) -> tuple[NarUrl, ...]:
+    """Where the nars of a server's narinfo are, without what a client could not ask for."""
+    found = []
+    for url in urls:
+        try:
+            found.append(replace(url, url=server.locate(url.url)))
+        except InvalidServer:
+            _log.debug("A URL of a nar is left out")
+    return tuple(found)

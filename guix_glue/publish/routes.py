@@ -13,7 +13,12 @@ from urllib.parse import quote, unquote
 
 from guix_glue.errors import GuixError
 from guix_glue.formats.compression import Compression
-from guix_glue.formats.store_path import check_base_name, check_hash_part, parse_hash
+from guix_glue.formats.store_path import (
+    HASH_PART_LENGTH,
+    check_base_name,
+    check_hash_part,
+    parse_hash,
+)
 
 __all__ = [
     "BuildLog",
@@ -30,6 +35,7 @@ __all__ = [
 ]
 
 _LONGEST: Final = 4096
+_ANY_HASH_PART: Final = "0" * HASH_PART_LENGTH
 _NIXBASE32_SHA256: Final = re.compile(r"[0-9a-z]{52}")
 
 
@@ -123,6 +129,7 @@ def _parse_parts(parts: tuple[str, ...], nar_path: tuple[str, ...]) -> Route | N
         case (name,) if name.endswith(".narinfo"):
             return NarinfoOf(check_hash_part(name.removesuffix(".narinfo")))
         case ("file", name, "sha256", digest) if _NIXBASE32_SHA256.fullmatch(digest):
+            check_base_name(f"{_ANY_HASH_PART}-{name}")
             return FixedFile(name, parse_hash(f"sha256:{digest}"))
         case ("log", name):
             return BuildLog(check_base_name(name))

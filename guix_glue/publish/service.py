@@ -15,7 +15,6 @@ import sdnotify
 from eris.errors import ErisError
 from guix_glue.publish.http_server import HttpServer
 from guix_glue.publish.listening import url_of
-from guix_glue.publish.site import Site
 from guix_glue.publish.source import Source
 
 __all__ = ["serve"]
@@ -26,7 +25,7 @@ _EXPIRY_PERIOD_S: Final = 3600.0
 
 
 async def serve(
-    site: Site, source: Source, sockets: Sequence[socket.socket], *, ttl_s: int | None
+    server: HttpServer, source: Source, sockets: Sequence[socket.socket], *, ttl_s: int | None
 ) -> None:
     """Serve until SIGTERM or SIGINT. With `ttl_s`, what was not used for so long is looked at.
 
@@ -36,9 +35,8 @@ async def serve(
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    server = HttpServer(site)
     service_manager = sdnotify.SystemdNotifier()
-    expiring = asyncio.create_task(_expire(source, ttl_s)) if ttl_s is not None else None
+    tidying = asyncio.create_task(_tidy(source, ttl_s))
     try:
         await server.start(sockets)
         for one in sockets:
@@ -48,14 +46,17 @@ async def serve(
         _log.info("Stopping")
         service_manager.notify("STOPPING=1")
     finally:
-        if expiring is not None:
-            expiring.cancel()
-            await asyncio.wait([expiring])
+        tidying.cancel()
+        await asyncio.wait([tidying])
         await server.stop()
 
 
-async def _expire(source: Source, ttl_s: int) -> None:
-    while True:
+async def _tidy(source: Source, ttl_s: int | None) -> None:
+    try:
+        await source.sweep()
+    except OSError as error:
+        _log.warning("Cannot remove what a killed server left: %s", error)
+    while ttl_s is not None:
         try:
             await source.expire(time.time() - ttl_s)
         except (ErisError, OSError) as error:

@@ -35,5 +35,8 @@ class Source(Protocol):
     async def expire(self, before: float) -> None:
         """Forget what was not used since a time (seconds of the epoch) and has gone."""
 
+    async def sweep(self) -> None:
+        """Remove what a server that was killed has left in the cache."""
+
     async def close(self) -> None:
         """End what is under way."""

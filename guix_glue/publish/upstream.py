@@ -3,6 +3,8 @@
 Whatever they say is checked before it counts: a narinfo by its signature against the ACL, a nar by
 the hash that the narinfo signs. So it does not matter who they are, only what they may cost: time,
 size and redirects are bounded, and one that does not answer is left alone for a while.
+
+A URL may hold a user name and a password: that very server is sent them, and nobody else sees them.
 """
 
 from __future__ import annotations
@@ -11,14 +13,16 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
+import yarl
 
 from eris.errors import ErisError
 from guix_glue.errors import FetchFailed
+from guix_glue.fetch.servers import InvalidServer, Server
 from guix_glue.formats.narinfo import Narinfo, parse_narinfo
 from guix_glue.trust.acl import Acl
 from guix_glue.trust.signature import verify_narinfo
@@ -45,16 +49,16 @@ _LONGEST_TTL_S: Final = 30 * 86_400
 class UpstreamNarinfo:
     """A narinfo that is authorized, and the server it is from; `ttl_s` is how long it is good."""
 
-    server: str
+    server: Server
     narinfo: Narinfo
     ttl_s: int
 
 
 class Upstream:
-    """Servers in order of preference, by their URLs. `close()` it."""
+    """Servers in order of preference. `close()` it."""
 
-    def __init__(self, servers: Sequence[str], acl: Acl, store_dir: str) -> None:
-        self._servers = tuple(server.rstrip("/") for server in servers)
+    def __init__(self, servers: Sequence[Server], acl: Acl, store_dir: str) -> None:
+        self._servers = tuple(servers)
         self._acl = acl
         self._store_dir = store_dir
         self._absent_until: dict[str, float] = {}
@@ -65,6 +69,7 @@ class Upstream:
         self._session = aiohttp.ClientSession(
             timeout=timeout,
             auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "Kapla", "Accept-Encoding": "identity"},
         )
 
@@ -80,19 +85,19 @@ class Upstream:
         failed = False
         loop = asyncio.get_running_loop()
         for server in self._servers:
-            if loop.time() < self._absent_until.get(server, 0.0):
+            if loop.time() < self._absent_until.get(server.url, 0.0):
                 failed = True
                 continue
             try:
                 found = await self._ask(server, hash_part)
             except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-                _log.warning("%s cannot be asked: %s", server, error or type(error).__name__)
+                _log.warning("%s cannot be asked: %s", server.shown, _reason(error))
                 failed = True
                 if not isinstance(error, aiohttp.ClientResponseError):
-                    self._absent_until[server] = loop.time() + _PAUSE_S
+                    self._absent_until[server.url] = loop.time() + _PAUSE_S
                 continue
             except ErisError as error:
-                _log.info("%s from %s is not taken: %s", hash_part, server, error)
+                _log.info("%s from %s is not taken: %s", hash_part, server.shown, error)
                 continue
             if found is not None:
                 return found
@@ -100,10 +105,10 @@ class Upstream:
             raise FetchFailed("not all upstream servers can be asked")
         return None
 
-    async def _ask(self, server: str, hash_part: str) -> UpstreamNarinfo | None:
+    async def _ask(self, server: Server, hash_part: str) -> UpstreamNarinfo | None:
         async with (
             asyncio.timeout(_NARINFO_TIMEOUT_S),
-            self._session.get(f"{server}/{hash_part}.narinfo", max_redirects=_REDIRECTS) as reply,
+            self._get(server, f"{server.url}/{hash_part}.narinfo") as reply,
         ):
             if reply.status in (403, 404, 410):
                 return None
@@ -116,18 +121,40 @@ class Upstream:
         return UpstreamNarinfo(server, narinfo, _ttl(reply.headers.get("Cache-Control", "")))
 
     @asynccontextmanager
-    async def nar(self, url: str) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:
-        """Fetch a nar, as it is sent.
+    async def nar(
+        self, server: Server, url: str
+    ) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:
+        """Fetch a nar, as it is sent; `url` is as in a narinfo of the server.
 
-        Raises: FetchFailed.
+        Raises: FetchFailed, InvalidServer.
         """
         try:
-            async with self._session.get(url, max_redirects=_REDIRECTS) as reply:
+            async with self._get(server, server.locate(url)) as reply:
                 if reply.status != 200:
-                    raise FetchFailed(f"{url}: status {reply.status}")
+                    raise FetchFailed(f"{server.shown}: status {reply.status}")
                 yield reply.content.iter_chunked(_PIECE)  # type: ignore[misc]
+        except InvalidServer:
+            raise
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise FetchFailed(f"{url}: {error or type(error).__name__}") from error
+            raise FetchFailed(f"{server.shown}: {_reason(error)}") from error
+
+    def _get(self, server: Server, url: str) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """Ask for a full URL; aiohttp sends no password on to where another server redirects."""
+        headers = {}
+        for one in self._servers:
+            if one.url == server.url and one.authorization is not None and one.owns(url):
+                headers["Authorization"] = one.authorization
+        return self._session.get(
+            yarl.URL(url, encoded=True), headers=headers, max_redirects=_REDIRECTS
+        )
+
+
+def _reason(error: Exception) -> str:
+    """What may be told of an error: in words of aiohttp's own there may be whole URLs."""
+    if isinstance(error, aiohttp.ClientResponseError) and error.status:
+        return f"status {error.status}"
+    system = getattr(error, "os_error", error)
+    return getattr(system, "strerror", None) or type(error).__name__
 
 
 async def _read(reply: aiohttp.ClientResponse, limit: int) -> bytes:

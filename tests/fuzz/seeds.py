@@ -183,7 +183,7 @@ def _records() -> Iterator[bytes]:
 
 def _mirror_records() -> Iterator[bytes]:
     (text,) = _files("narinfo/uncached-gzip/app-1.2.3.narinfo")
-    value = {"version": 1, "server": "http://h", "text": text.decode(), "good_until": 1.5}
+    value = {"version": 2, "server": "http://h", "text": text.decode(), "good_until": 1.5}
     result: dict[str, object] = {"format": "1", "urn": None, "stores": [], "reason": "no"}
     for eris in (None, result):
         yield _SUMMED + json.dumps({**value, "eris": eris}).encode()

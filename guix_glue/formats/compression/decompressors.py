@@ -1,7 +1,8 @@
 """Compressed bytes in, pieces of bounded size out, however much the input stands for.
 
 All formats allow members (zstd: frames) one after the other, which together are one content. The
-end of a member must be there, and nothing but another one may follow it.
+end of a member must be there, and nothing but another one may follow it, except for the zeros that
+gzip(1) and xz(1) take for padding.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Final, Protocol, assert_never
 
 import zstandard
@@ -61,11 +63,15 @@ def decompressor(method: Compression) -> Decompressor:
         case Compression.NONE:
             return _Plain()
         case Compression.GZIP:
-            return _Members(method, _GzipMember)
+            return _Members(method, _GzipMember, _Padding(1, last=True))
         case Compression.LZIP:
             return _Members(method, lambda: LzipMember(MAX_MEMORY))
         case Compression.XZ:
-            return _Members(method, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MEMORY))
+            return _Members(
+                method,
+                lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MEMORY),
+                _Padding(4, last=False),
+            )
         case Compression.BZIP2:
             return _Members(method, bz2.BZ2Decompressor)
         case Compression.ZSTD:
@@ -97,12 +103,24 @@ class _Member(Protocol):
     def decompress(self, data: bytes, max_length: int) -> bytes: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Padding:
+    """Zeros that may follow a member: a multiple of `unit`; if `last`, no other member after it."""
+
+    unit: int
+    last: bool
+
+
 class _Members:
     """Any number of members, but one."""
 
-    def __init__(self, method: Compression, begin: Callable[[], _Member]) -> None:
+    def __init__(
+        self, method: Compression, begin: Callable[[], _Member], padding: _Padding | None = None
+    ) -> None:
         self._name = method.value
         self._begin = begin
+        self._padding = padding
+        self._zeros = 0
         self._member: _Member | None = None
         self._complete = False
 
@@ -111,14 +129,28 @@ class _Members:
             yield from self._feed(piece, max_output)
 
     def finish(self) -> None:
-        if not self._complete:
+        if not self._complete or (self._padding and self._zeros % self._padding.unit):
             raise CompressionError(f"the {self._name} stream is cut off")
 
     def _feed(self, data: bytes, max_output: int) -> Iterator[bytes]:
+        data = self._skip_zeros(data)
         while data or self._has_more():
-            output, data = self._step(data, max_output)
+            output, rest = self._step(data, max_output)
             if output:
                 yield output
+            data = self._skip_zeros(rest)
+
+    def _skip_zeros(self, data: bytes) -> bytes:
+        """Take the zeros behind a member, if some may be there; returns what follows them."""
+        if self._padding is None or not self._complete:
+            return data
+        rest = data.lstrip(b"\0")
+        self._zeros += len(data) - len(rest)
+        if rest and self._zeros:
+            if self._padding.last or self._zeros % self._padding.unit:
+                raise CompressionError(f"something else follows the {self._name} stream")
+            self._zeros = 0
+        return rest
 
     def _has_more(self) -> bool:
         return self._member is not None and not self._member.needs_input
@@ -167,6 +199,7 @@ class _Zstd:
         self._cutter = BlockCutter(MAX_OUTPUT // MAX_BLOCK_SIZE)
         self._codec = zstandard.ZstdDecompressor(max_window_size=MAX_MEMORY)
         self._frame: zstandard.ZstdDecompressionObj | None = None
+        self._size = 0
 
     def feed(self, data: bytes, max_output: int = MAX_OUTPUT) -> Iterator[bytes]:
         for piece, ends_frame in self._cutter.cut(data):
@@ -182,11 +215,17 @@ class _Zstd:
             output = frame.decompress(piece)
         except _FAILURES as error:
             raise CompressionError(f"the zstd stream is damaged: {error}") from error
-        if frame.eof != ends_frame:
+        self._size += len(output)
+        if frame.eof != ends_frame or (ends_frame and not self._is_whole()):
             raise CompressionError("the zstd stream is damaged: a frame is not as long as it seems")
         if ends_frame:
             self._frame = None
+            self._size = 0
         return output
+
+    def _is_whole(self) -> bool:
+        """Whether a frame that ends held what it says: of some the library does not ask it."""
+        return self._cutter.content_size in (None, self._size)
 
 
 def _cut(data: bytes, size: int) -> Iterator[bytes]:

@@ -56,8 +56,11 @@ class BlockCutter:
     def __init__(self, blocks: int) -> None:
         self.complete = False
         """Whether the stream may end here."""
+        self.content_size: int | None = None
+        """What the newest frame says that it stands for, in bytes, if it says so."""
         self._blocks = blocks
         self._checksum = False
+        self._content_size_size = 0
         self._expect(_Part.MAGIC, _MAGIC_SIZE)
 
     def cut(self, data: bytes) -> Iterator[tuple[bytes, bool]]:
@@ -104,7 +107,10 @@ class BlockCutter:
                 self._begin_header(number)
             case _Part.BLOCK_HEADER:
                 self._begin_block(number)
-            case _Part.FRAME_HEADER | _Part.BLOCK:
+            case _Part.FRAME_HEADER:
+                self._read_content_size()
+                self._expect(_Part.BLOCK_HEADER, _BLOCK_HEADER_SIZE)
+            case _Part.BLOCK:
                 self._expect(_Part.BLOCK_HEADER, _BLOCK_HEADER_SIZE)
             case _Part.LAST_BLOCK if self._checksum:
                 self._expect(_Part.CHECKSUM, _CHECKSUM_SIZE)
@@ -115,6 +121,7 @@ class BlockCutter:
                 assert_never(self._part)
 
     def _begin_frame(self, magic: int) -> None:
+        self.content_size = None
         if magic == _MAGIC:
             self._expect(_Part.DESCRIPTOR, 1)
         elif magic & ~15 == _SKIPPABLE_MAGIC:
@@ -127,9 +134,16 @@ class BlockCutter:
         self._checksum = bool(descriptor & 4)
         # A frame of one segment has no window, but always the size of its content.
         window_size = 0 if single_segment else 1
-        content_size = _CONTENT_SIZES[descriptor >> 6] or (1 if single_segment else 0)
-        size = window_size + _DICTIONARY_ID_SIZES[descriptor & 3] + content_size
+        self._content_size_size = _CONTENT_SIZES[descriptor >> 6] or (1 if single_segment else 0)
+        size = window_size + _DICTIONARY_ID_SIZES[descriptor & 3] + self._content_size_size
         self._expect(_Part.FRAME_HEADER, size)
+
+    def _read_content_size(self) -> None:
+        """The last field of the header; one of two bytes begins where one of one byte ends."""
+        size = self._content_size_size
+        if size:
+            number = int.from_bytes(self._read[-size:], "little")
+            self.content_size = number + 256 if size == 2 else number
 
     def _begin_block(self, header: int) -> None:
         size = 1 if header >> 1 & 3 == _RLE else header >> 3

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import tempfile
+import tracemalloc
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from eris import (
     get_content,
 )
 from eris_fs import PackedFile, PackedTree, Symlink
+from eris_fs.packed.layout import CUT_SIZE
 from tests.eris_fs.packed.stranger import unpack
 from tests.eris_fs.stores import BackwardStore, SilentStore
 from tests.eris_fs.test_known import DictCache, ForgetfulStore
@@ -33,7 +35,7 @@ from tests.eris_fs.trees import Link, Node, descriptors, directories, lay_out, n
 FAST = 1
 
 
-def put(store: MemoryStore, root: Path, **how: object) -> ReadCapability:
+def put(store: MemoryStore | NullStore, root: Path, **how: object) -> ReadCapability:
     return asyncio.run(eris_fs.put_packed_tree(store, root, level=FAST, **how))  # type: ignore[arg-type]
 
 
@@ -216,6 +218,18 @@ def test_one_file_costs_one_pack(tmp_path: Path) -> None:
         assert store.gets < len(store) / 3
 
     asyncio.run(main())
+
+
+def test_one_pack_at_a_time_is_all_that_is_held(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(random.Random(0).randbytes(5 * CUT_SIZE))
+    tracemalloc.start()
+    try:
+        put(NullStore(), tmp_path, concurrency=1)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # What was read, and the frame or the blocks that become of it.
+    assert peak < 2.5 * CUT_SIZE
 
 
 def test_an_upgrade_moves_little(tmp_path: Path) -> None:

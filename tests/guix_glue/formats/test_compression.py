@@ -117,12 +117,52 @@ def test_nothing_is_not_the_compression_of_anything(method: Compression) -> None
         unpack(method, [])
 
 
+# After gzip, zeros are padding, and after xz four of them.
 @pytest.mark.parametrize("method", PACKERS)
-@pytest.mark.parametrize("garbage", [b"\0", b"garbage that goes on for more than a few bytes"])
+@pytest.mark.parametrize("garbage", [b"\0\0\1", b"garbage that goes on for more than a few bytes"])
 @pytest.mark.parametrize("size", [1, MIB])
 def test_nothing_else_follows(method: Compression, garbage: bytes, size: int) -> None:
     with pytest.raises(CompressionError):
         unpack(method, cut(PACKED[method] + garbage, size))
+
+
+@pytest.mark.parametrize("method", [Compression.LZIP, Compression.ZSTD, Compression.BZIP2])
+def test_zeros_that_are_no_padding(method: Compression) -> None:
+    with pytest.raises(CompressionError):
+        unpack(method, [PACKED[method] + bytes(4)])
+
+
+@pytest.mark.parametrize("size", [1, 3, MIB])
+def test_zeros_after_gzip_are_padding(size: int) -> None:
+    packed = PACKED[Compression.GZIP]
+    for zeros in (1, 511, 200_000 if size > 1 else 2):
+        assert unpack(Compression.GZIP, cut(packed + packed + bytes(zeros), size)) == TEXT * 2
+        # gzip(1) takes what follows the padding for garbage, whatever it is.
+        with pytest.raises(CompressionError, match="follows"):
+            unpack(Compression.GZIP, cut(packed + bytes(zeros) + packed, size))
+    with pytest.raises(CompressionError):
+        unpack(Compression.GZIP, cut(bytes(4) + packed, size))
+
+
+@pytest.mark.parametrize("size", [1, 3, MIB])
+def test_xz_streams_are_padded_to_four_bytes(size: int) -> None:
+    packed = PACKED[Compression.XZ]
+    for zeros in (4, 512):
+        padded = packed + bytes(zeros)
+        assert unpack(Compression.XZ, cut(padded + packed + padded, size)) == TEXT * 3
+        for wrong in (1, 2, 3):
+            with pytest.raises(CompressionError, match="cut off"):
+                unpack(Compression.XZ, cut(padded + bytes(wrong), size))
+            with pytest.raises(CompressionError, match="follows"):
+                unpack(Compression.XZ, cut(padded + bytes(wrong) + packed, size))
+    with pytest.raises(CompressionError):
+        unpack(Compression.XZ, cut(bytes(4) + packed, size))
+
+
+@pytest.mark.parametrize("method", [Compression.GZIP, Compression.XZ])
+def test_padding_is_what_other_programs_take_for_padding(method: Compression) -> None:
+    packed = PACKED[method] + bytes(8)
+    assert run((method.value, "-dcq"), packed) == unpack(method, [packed])
 
 
 @pytest.mark.parametrize("method", PACKERS)
@@ -195,6 +235,30 @@ def test_skippable_frames_are_skipped(size: int) -> None:
     assert unpack(Compression.ZSTD, cut(stream, size)) == TEXT
     with pytest.raises(CompressionError, match="cut off"):
         unpack(Compression.ZSTD, cut(stream[:-1], size))
+
+
+@pytest.mark.parametrize("size", [1, 4, 10, MIB])
+@pytest.mark.parametrize("last", [b"", b"\1\0\0"])
+def test_a_frame_holds_as_much_as_it_says(size: int, last: bytes) -> None:
+    # A raw block of five bytes, which is the last or is followed by one that is empty.
+    block = (5 << 3 | (not last)).to_bytes(3, "little") + b"hello" + last
+    for descriptor, window, field in (
+        (0x20, b"", "<B"),
+        (0x60, b"", "<H"),
+        (0x80, b"\x58", "<I"),
+        (0xC0, b"\x58", "<Q"),
+    ):
+        bias = 256 if field == "<H" else 0
+        for said in (0, 4, 5, 6, 200, 100_000_000, 1 << 62):
+            if not 0 <= said - bias < 1 << 8 * struct.calcsize(field):
+                continue
+            head = b"\x28\xb5\x2f\xfd" + bytes([descriptor]) + window
+            frame = head + struct.pack(field, said - bias) + block
+            if said == 5:
+                assert unpack(Compression.ZSTD, cut(frame + frame, size)) == b"hellohello"
+            else:
+                with pytest.raises(CompressionError, match="zstd"):
+                    unpack(Compression.ZSTD, cut(frame, size))
 
 
 def test_a_zstd_window_is_bounded() -> None:

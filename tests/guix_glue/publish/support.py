@@ -84,10 +84,21 @@ class Answer:
 
 
 class Publisher:
-    """`kapla publish` in a process of its own; its cache stays when it is started again."""
+    """`kapla publish` in a process of its own; its cache stays when it is started again.
 
-    def __init__(self, arguments: Sequence[str | Path], env: Mapping[str, str]) -> None:
+    `prefix` is a command that runs it; `debug` makes its log complete.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str | Path],
+        env: Mapping[str, str],
+        *,
+        prefix: Sequence[str] = (),
+        debug: bool = False,
+    ) -> None:
         self.arguments = [str(argument) for argument in arguments]
+        self._command = [*prefix, program("kapla"), *(["--debug"] if debug else []), "publish"]
         self._env = {**os.environ, **env}
         self._changed = threading.Condition()
         self._process: subprocess.Popen[bytes] | None = None
@@ -109,7 +120,7 @@ class Publisher:
         """Start it, and wait until it listens."""
         self.log = ""
         self._process = subprocess.Popen(
-            [program("kapla"), "publish", *self.arguments],
+            [*self._command, *self.arguments],
             env=self._env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -190,11 +201,15 @@ class Publisher:
 
 @contextmanager
 def publishing(
-    tmp_path: Path, *arguments: str | Path, env: Mapping[str, str] | None = None
+    tmp_path: Path,
+    *arguments: str | Path,
+    env: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
+    debug: bool = False,
 ) -> Iterator[Publisher]:
     """A publisher with its cache in a directory, until the end of the context."""
     fixed = ("--listen", "127.0.0.1", "--port", "0", "--cache", tmp_path / "cache")
-    publisher = Publisher([*fixed, *arguments], env or {})
+    publisher = Publisher([*fixed, *arguments], env or {}, prefix=prefix, debug=debug)
     try:
         publisher.start()
         yield publisher

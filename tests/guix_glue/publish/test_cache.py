@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -177,6 +178,71 @@ def test_a_use_is_noted_for_expiry(tmp_path: Path) -> None:
         cache.forget(ITEM.hash_part)
         assert cache.find(ITEM.hash_part) is None
         assert list(cache.hash_parts()) == []
+
+
+def test_what_a_killed_server_left_is_swept_away(tmp_path: Path) -> None:
+    other = replace(ITEM, path=ITEM.path.replace("7xq3", "0000"))
+    with opened(tmp_path) as cache:
+        keep(cache)
+        keep(cache, other)
+    # Killed between the nar and its record: of a new item, and of one that was there.
+    left = record_of(tmp_path).parent.with_name(other.hash_part)
+    (left / "record").unlink()
+    more = record_of(tmp_path).with_name("lzip-9.nar")
+    more.write_bytes(b"not in the record")
+    with opened(tmp_path) as cache:
+        assert cache.find(other.hash_part) is None
+        cache.sweep()
+        assert not left.exists()
+        assert not more.exists()
+        assert {choice: content(cache, choice) for choice in CONTENTS} == CONTENTS
+        # And can be made again.
+        keep(cache, other)
+        assert cache.find(other.hash_part) is not None
+
+
+def test_sweeping_leaves_no_record_that_is_damaged(tmp_path: Path) -> None:
+    with opened(tmp_path) as cache:
+        keep(cache)
+    record_of(tmp_path).write_bytes(b"damaged")
+    with opened(tmp_path) as cache:
+        cache.sweep()
+        assert not record_of(tmp_path).parent.exists()
+
+
+def test_a_use_counts_before_it_is_noted_on_disk(tmp_path: Path) -> None:
+    with opened(tmp_path) as cache:
+        keep(cache)
+        cache.find(ITEM.hash_part)
+        # Not written again by another use within the hour.
+        os.utime(record_of(tmp_path), (1000, 1000))
+        cache.find(ITEM.hash_part)
+        assert record_of(tmp_path).stat().st_mtime == 1000
+        assert dict(cache.hash_parts())[ITEM.hash_part] > time.time() - 60
+        cache.forget(ITEM.hash_part, 2000)
+        assert cache.find(ITEM.hash_part) is not None
+
+
+def test_looking_is_no_use(tmp_path: Path) -> None:
+    with opened(tmp_path) as cache:
+        keep(cache)
+    os.utime(record_of(tmp_path), (1000, 1000))
+    with opened(tmp_path) as cache:
+        assert cache.look_at(ITEM.hash_part) is not None
+        assert dict(cache.hash_parts()) == {ITEM.hash_part: 1000}
+        cache.forget(ITEM.hash_part, 1000)
+        assert cache.look_at(ITEM.hash_part) is not None
+        cache.forget(ITEM.hash_part, 1001)
+        assert cache.look_at(ITEM.hash_part) is None
+
+
+def test_what_goes_while_it_is_looked_up_is_not_offered_for_ever(tmp_path: Path) -> None:
+    with opened(tmp_path) as cache:
+        baked = keep(cache)
+        shutil.rmtree(record_of(tmp_path).parent)
+        assert cache.find(ITEM.hash_part) == baked
+        assert cache.open_file(baked, "gzip:3") is None
+        assert cache.find(ITEM.hash_part) is None
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:

@@ -111,6 +111,9 @@ def test_a_fixed_output_by_its_hash(tmp_path: Path) -> None:
         assert (reply.status, reply.body) == (200, b"fixed output\n")
         assert reply.headers["content-type"] == "application/octet-stream;charset=ISO-8859-1"
         assert publisher.request(f"/file/fixed-hello.txt/{place}", "HEAD").body == b""
+        # Which the directory of items could not say either.
+        for no_name in ("..%2F..%2Fetc", ".hidden", "%FF"):
+            assert publisher.request(f"/file/{no_name}/{place}").status == 404
         missing = publisher.request(f"/file/other-name/{place}")
         assert (missing.status, missing.body) == (
             404,
@@ -261,6 +264,35 @@ def test_the_connection_stays_or_ends_as_asked(
             assert read_reply(connection, buffer) == (200, nar)
         else:
             assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GARBAGE\r\n\r\n",
+        b"GET /\xff<script> HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\nabc",
+        b"GET / HTTP/1.1\r\nHost: x\r\nx: " + b"y" * 10_000 + b"\r\n\r\n",
+    ],
+)
+def test_what_is_no_request(items: Path, tmp_path: Path, sent: bytes) -> None:
+    with publishing(tmp_path, "--items", items, *KEYS) as publisher:
+        with publisher.connect() as connection:
+            connection.sendall(sent)
+            received = connection.recv(1 << 16)
+        head, _, body = received.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.0 400 ")
+        assert body == b"Bad request"
+        assert b"\r\nServer: kapla\r\n" in head + b"\r\n"
+        assert publisher.stop() == 0
+        # Strangers fill no logs.
+        assert "ERROR" not in publisher.log
+        assert "Traceback" not in publisher.log
+
+
+def test_what_serves_is_not_told(publisher: Publisher) -> None:
+    for path in ("/", "/missing", "/nix-cache-info"):
+        assert publisher.request(path).headers["server"] == "kapla"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
