@@ -228,6 +228,17 @@ class StoreList:
         for store in self._stores:
             await store.close()
 
+    async def connect(self) -> None:
+        """Connect to all stores now, all at once, those that can be reached.
+
+        Raises: StoreUnavailable, if none can.
+        """
+        tried = (self._connect(store) for store in self._stores)
+        failures = await asyncio.gather(*tried, return_exceptions=True)
+        if all(failures):
+            assert failures[0] is not None
+            raise failures[0]
+
     def get(self, reference: Reference, block_size: BlockSize) -> Awaitable[bytes]:
         """Fetch a block from the first store that has it.
 

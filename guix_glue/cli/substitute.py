@@ -6,14 +6,17 @@ to be there quickly: what only some of them need is loaded when it is needed.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal
 
 import click
 
+from eris.errors import StoreUnavailable
+from eris.threads import settle
 from guix_glue.errors import GuixError
 from kapla.cli.common import CommandError, run
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _LONGEST_ACL: Final = 1024 * 1024
+_TRUST_HINTS: Final = "KAPLA_TRUST_HINTS"
 
 Mode = Literal["query", "substitute"]
 
@@ -51,7 +55,6 @@ Mode = Literal["query", "substitute"]
 @click.option(
     "--trust-hints",
     is_flag=True,
-    envvar="KAPLA_TRUST_HINTS",
     help="Try ERIS URNs that are not signed, too. Whatever comes is compared with the signed hash."
     " Also: $KAPLA_TRUST_HINTS=1.",
 )
@@ -81,6 +84,15 @@ Mode = Literal["query", "substitute"]
     help="Give up a server that sends nothing of a nar for so long.",
 )
 @click.option(
+    "--min-rate",
+    type=click.IntRange(min=0),
+    default=512,
+    show_default=True,
+    metavar="BYTES",
+    help="Give up a store, or a server that sends a nar, if less comes in a second, on average over"
+    " its time-out. 0: never for that.",
+)
+@click.option(
     "--max-unsigned-size",
     type=click.IntRange(min=1),
     default=16 * 1024**3,
@@ -104,6 +116,7 @@ def command(
     eris_timeout: float,
     server_timeout: float,
     nar_timeout: float,
+    min_rate: int,
     max_unsigned_size: int,
     reply_fd: int,
 ) -> None:
@@ -122,6 +135,7 @@ def command(
     settings = FetchSettings(
         eris_stall_s=eris_timeout,
         nar_stall_s=nar_timeout,
+        min_rate=min_rate,
         max_unsigned_size=max_unsigned_size,
         trust_hints=trust_hints,
     )
@@ -141,18 +155,15 @@ async def _run(
     from guix_glue.fetch.pipeline import Timeouts
     from guix_glue.fetch.session import Policy, Session, run_session
     from guix_glue.fetch.traces import Messages
-    from guix_glue.local.environment import GuixEnvironment
 
     messages = Messages(_show, extended=options.extended_trace, columns=options.terminal_columns)
-    where = GuixEnvironment.from_environ(os.environ)
     if os.environ.get("GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES"):
         messages.warn("GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES is ignored: signatures are checked")
+    settings = replace(settings, trust_hints=settings.trust_hints or _hints_wanted(messages))
     store = _open_store(store_urls, messages)
+    store_dir, acl = _read_places(messages)
     policy = Policy(
-        where.store_dir,
-        _read_acl(f"{where.config_dir}/acl", messages),
-        store is not None,
-        settings.trust_hints,
+        store_dir, acl, store is not None, settings.trust_hints, settings.max_unsigned_size
     )
     timeouts = Timeouts(answer_s=server_timeout_s, total_s=2 * server_timeout_s)
     lookup = Lookup(_servers(options, messages), messages, timeouts)
@@ -169,11 +180,22 @@ async def _run(
             from guix_glue.fetch.fetcher import Fetcher
             from guix_glue.fetch.substitution import SubstituteSession
 
+            if store is not None:
+                greeting = asyncio.create_task(_greet(store))
+                stack.push_async_callback(settle, greeting)
+                stack.callback(greeting.cancel)
             fetcher = Fetcher(store, messages, settings)
             stack.push_async_callback(fetcher.close)
             deduplicate = options.deduplicate
             session = SubstituteSession(policy, lookup, messages, fetcher, deduplicate=deduplicate)
         await run_session(session, lambda data: _write_all(reply_fd, data))
+
+
+async def _greet(store: Store) -> None:
+    """Connect while the first narinfo is fetched: over a long link each takes a while."""
+    # Whoever asks it for a block will be told.
+    with suppress(StoreUnavailable):
+        await store.connect()
 
 
 def _check_descriptor(descriptor: int) -> None:
@@ -211,6 +233,29 @@ def _servers(options: DaemonOptions, messages: Messages) -> list[Server]:
         except InvalidServer as error:
             messages.warn(f"substitute URL {number} is left out: {error}")
     return list(servers)
+
+
+def _hints_wanted(messages: Messages) -> bool:
+    """What the environment says of hints. What makes no sense must not end a query: it is no."""
+    try:
+        return click.BOOL(os.environ.get(_TRUST_HINTS) or "0")
+    except click.BadParameter:
+        messages.warn(f"hints are not followed: {_TRUST_HINTS} is neither 1 nor 0")
+        return False
+
+
+def _read_places(messages: Messages) -> tuple[str, Acl]:
+    """The store's directory, and the keys that may vouch for items."""
+    from guix_glue.local.environment import GuixEnvironment
+    from guix_glue.trust.acl import Acl
+
+    try:
+        where = GuixEnvironment.from_environ(os.environ)
+    except GuixError as error:
+        # It may be about the place of the keys; and elsewhere there may be other ones.
+        messages.warn(f"no key is authorized: {error}")
+        return GuixEnvironment().store_dir, Acl()
+    return where.store_dir, _read_acl(f"{where.config_dir}/acl", messages)
 
 
 def _read_acl(path: str, messages: Messages) -> Acl:

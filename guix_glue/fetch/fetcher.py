@@ -1,8 +1,9 @@
 """Brings one item: tries its sources one after the other until what came has the signed hash.
 
 A source that fails costs its leftovers, which are removed, and a line to the user; the next one
-begins anew. Only what this module made is ever removed. A store of blocks that cannot be reached is
-left alone for a while, so that not every item of a build waits for it.
+begins anew. Only what this module made is ever removed. A store of blocks that cannot be reached,
+or brings next to nothing, is left alone for a while, so that not every item of a build waits for
+it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from guix_glue.fetch.settings import DEFAULT_SETTINGS, FetchSettings
 from guix_glue.fetch.sinks import EventSink, Expected, NarSink
 from guix_glue.fetch.sources import ErisSource, NarSource, Source, sources_of
 from guix_glue.fetch.traces import Messages
-from guix_glue.fetch.watch import Watch, WatchedStore
+from guix_glue.fetch.watch import TooSlow, Watch, WatchedStore
 from guix_glue.formats.nar import NarEvent, NarLimits
 from guix_glue.local.links import Links
 from guix_glue.local.restore import remove_item
@@ -118,17 +119,20 @@ class Fetcher:
         item = way.narinfo.item
         limit = item.nar_size if way.size_is_signed else self._settings.max_unsigned_size
         expected = Expected(item.nar_hash, limit)
+        sink: EventSink | NarSink
+        if isinstance(source, ErisSource):
+            sink = tree = EventSink(destination, expected, links)
+            fetching = self._fetch_tree(source, tree, limit, item.nar_size, destination)
+        else:
+            sink = nar = NarSink(destination, expected, source.compression, links)
+            fetching = self._fetch_nar(source, nar, limit, item.nar_size, destination)
         try:
-            if isinstance(source, ErisSource):
-                tree = EventSink(destination, expected, links)
-                await self._fetch_tree(source, tree, expected.limit, item.nar_size, destination)
-                return Fetched(item.nar_hash, tree.size)
-            nar = NarSink(destination, expected, source.compression, links)
-            await self._fetch_nar(source, nar, expected.limit, item.nar_size, destination)
-            return Fetched(item.nar_hash, nar.size)
+            await fetching
         except BaseException:
-            await in_thread(remove_item, destination)
+            if sink.created:
+                await in_thread(remove_item, destination)
             raise
+        return Fetched(item.nar_hash, sink.size)
 
     async def _fetch_nar(
         self, source: NarSource, sink: NarSink, limit: int, nar_size: int, destination: str
@@ -136,7 +140,7 @@ class Fetcher:
         shown = self._messages.transfer(destination, source.shown, source.file_size)
         # A compressed nar that is longer than the nar itself stands for nothing.
         received = _Received(limit + limit // 16 + _STEP)
-        async with Watch(self._settings.nar_stall_s) as watch:
+        async with Watch(self._settings.nar_stall_s, self._settings.min_rate) as watch:
             batches = received.batches(self._nars.stream(source, nar_size), watch)
             await _pour(batches, sink, watch, lambda: shown.reach(received.size))
         shown.succeed(received.size)
@@ -145,7 +149,7 @@ class Fetcher:
         self, source: ErisSource, sink: EventSink, limit: int, nar_size: int, destination: str
     ) -> None:
         shown = self._messages.transfer(destination, source.shown, nar_size)
-        async with Watch(self._settings.eris_stall_s) as watch:
+        async with Watch(self._settings.eris_stall_s, self._settings.min_rate) as watch:
             batches = self._tree_events(source, limit, watch)
             await _pour(batches, sink, watch, lambda: shown.reach(sink.size))
         shown.succeed(sink.size)
@@ -214,7 +218,7 @@ class _Received:
         given = 0
         async with aclosing(pieces):
             async for piece in pieces:
-                watch.touch()
+                watch.touch(len(piece))
                 waiting.append(piece)
                 self.size += len(piece)
                 if self.size > self._at_most:
@@ -226,6 +230,8 @@ class _Received:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, TooSlow):
+        return str(error)
     if isinstance(error, TimeoutError):
         return "nothing comes any more"
     if isinstance(error, OSError) and error.strerror:

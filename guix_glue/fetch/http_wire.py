@@ -16,13 +16,17 @@ from typing import Final
 import httptools
 
 from guix_glue.errors import ProtocolError
+from guix_glue.formats.narinfo import DEFAULT_NARINFO_LIMITS
 
 __all__ = ["MAX_BODY", "PipelinedConnection", "Response"]
 
-MAX_BODY: Final = 1024 * 1024
-"""Bytes of one body: a narinfo has one or two thousand, the longest (TeX) some ten thousand."""
+MAX_BODY: Final = DEFAULT_NARINFO_LIMITS.size
+"""Bytes of one body: what is longer is no narinfo that would be read."""
 
 _MAX_HEAD: Final = 64 * 1024
+# Of one answer that is not complete, beyond its head, for each byte that its body may have: in
+# chunks of one byte it has six.
+_OVERHEAD: Final = 8
 _HEADERS: Final = frozenset({b"cache-control", b"content-length", b"location"})
 
 
@@ -52,6 +56,7 @@ class PipelinedConnection:
         self._in_head = False
         self._in_body = False
         self._head_size = 0
+        self._unfinished = 0
         self.open = True
         """Whether more may be asked and will be answered."""
         self.failure: ProtocolError | None = None
@@ -80,7 +85,7 @@ class PipelinedConnection:
             except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
                 self._fail(error)
             else:
-                self._check_head(len(data))
+                self._check_size(len(data))
         answers, self._answers = self._answers, []
         return answers
 
@@ -92,11 +97,17 @@ class PipelinedConnection:
         answers, self._answers = self._answers, []
         return answers
 
-    def _check_head(self, size: int) -> None:
-        """Bound an unfinished header: httptools keeps one of any length."""
+    def _check_size(self, size: int) -> None:
+        """Bound an unfinished answer: httptools keeps a header, or one behind chunks, however long.
+
+        Bytes of an answer before may be counted, if they came with its first ones.
+        """
         self._head_size = self._head_size + size if self._in_head else 0
+        self._unfinished = self._unfinished + size if self._in_head or self._in_body else 0
         if self._head_size > _MAX_HEAD:
             self._fail(ProtocolError("the head of the server's answer is too long"))
+        elif self._unfinished > _MAX_HEAD + _OVERHEAD * self._max_body:
+            self._fail(ProtocolError("the server's answer is too long"))
 
     def _fail(self, error: Exception) -> None:
         if not self.open:
@@ -112,8 +123,7 @@ class PipelinedConnection:
 
     def _reset(self) -> None:
         self._headers: dict[str, str] = {}
-        self._body: list[bytes] = []
-        self._size = 0
+        self._body = bytearray()
         self._chunked = False
         self._until_end = False
 
@@ -146,19 +156,18 @@ class PipelinedConnection:
 
     def on_body(self, piece: bytes) -> None:
         """Some of the body."""
-        self._size += len(piece)
-        if self._size > self._max_body:
+        self._body += piece
+        if len(self._body) > self._max_body:
             raise ProtocolError("the server's answer is too long")
-        self._body.append(piece)
 
     def on_message_complete(self) -> None:
         """The answer is whole."""
         status = self._parser.get_status_code()
         self._in_body = False
+        self._unfinished = 0
         if status < 200:
             return
-        self._answers.append(
-            (self._asked.popleft(), Response(status, self._headers, b"".join(self._body)))
-        )
+        response = Response(status, self._headers, bytes(self._body))
+        self._answers.append((self._asked.popleft(), response))
         if not self._parser.should_keep_alive():
             self.open = False

@@ -1,8 +1,9 @@
 """The bytes of a nar, from a server or from a directory that is laid out like one.
 
-aiohttp does the HTTP; it is loaded when the first nar is needed, for a query needs none. Not all
-servers say how long a nar is, and some of these leave the connection open behind it: then the size
-of the nar tells where it ends.
+aiohttp does the HTTP; it is loaded when the first nar is needed, for a query needs none. Redirects
+are followed here, by the same rules as for narinfos: not from https to http, and to another host
+without the password. Not all servers say how long a nar is, and some of these leave the connection
+open behind it: then the size of the nar tells where it ends.
 """
 
 from __future__ import annotations
@@ -14,6 +15,12 @@ from typing import TYPE_CHECKING, Final
 from eris_fs.threads import in_thread
 from guix_glue.errors import FetchFailed
 from guix_glue.fetch.narinfo_client import open_regular
+from guix_glue.fetch.servers import (
+    REDIRECT_CODES,
+    InvalidServer,
+    origin_of,
+    redirect_target,
+)
 from guix_glue.fetch.sources import NarSource
 from guix_glue.formats.compression import Compression
 
@@ -51,13 +58,9 @@ class NarClient:
                 yield piece
             return
         import aiohttp
-        import yarl
 
-        headers = {"Authorization": source.authorization} if source.authorization else None
         try:
-            async with self._opened().get(
-                yarl.URL(source.url, encoded=True), headers=headers, max_redirects=_REDIRECTS
-            ) as response:
+            async with await self._get(source) as response:
                 if response.status != 200:
                     reason = (response.reason or "")[:_LONGEST_REASON]
                     raise FetchFailed(f'{response.status}, "{reason}"')
@@ -70,6 +73,32 @@ class NarClient:
                         return
         except (aiohttp.ClientError, ValueError) as error:
             raise FetchFailed(_reason(error)) from error
+
+    async def _get(self, source: NarSource) -> aiohttp.ClientResponse:
+        """The answer that is no redirect.
+
+        Raises: FetchFailed, ValueError, aiohttp.ClientError.
+        """
+        import yarl
+
+        url, authorization = source.url, source.authorization
+        for _ in range(1 + _REDIRECTS):
+            response = await self._opened().get(
+                yarl.URL(url, encoded=True),
+                headers={"Authorization": authorization} if authorization else None,
+                allow_redirects=False,
+            )
+            if response.status not in REDIRECT_CODES:
+                return response
+            response.close()
+            try:
+                host, path = redirect_target(url, response.headers.get("Location", ""))
+            except InvalidServer as error:
+                raise FetchFailed(str(error)) from None
+            if host != origin_of(url):
+                authorization = None
+            url = f"{host.scheme}://{host.netloc}{path}"
+        raise FetchFailed("the server redirects again and again")
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:

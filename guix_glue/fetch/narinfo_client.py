@@ -2,7 +2,7 @@
 
 A server that fails is not asked again for a minute: the daemon asks for many items one by one, and
 each would wait for it anew. Redirects are followed a few times. Nothing that comes is believed
-here: these are bytes until somebody parses them.
+here: these are bytes until somebody parses them, and there is a limit to those that are kept.
 """
 
 from __future__ import annotations
@@ -21,12 +21,21 @@ from eris_fs.threads import in_thread
 from guix_glue.errors import FetchFailed
 from guix_glue.fetch.http_wire import MAX_BODY, Response
 from guix_glue.fetch.pipeline import DEFAULT_TIMEOUTS, Pipeline, Timeouts
-from guix_glue.fetch.servers import InvalidServer, Origin, Server, redirect_target
+from guix_glue.fetch.servers import (
+    REDIRECT_CODES,
+    InvalidServer,
+    Origin,
+    Server,
+    redirect_target,
+)
 
-__all__ = ["NarinfoClient", "Progress", "open_regular"]
+__all__ = ["LARGEST_ANSWER", "NarinfoClient", "open_regular"]
 
-Progress = Callable[[int, int], None]
-"""Is called with the number of answers so far, and of questions."""
+# What it takes to remember an answer, beside its text.
+_ENTRY: Final = 512
+
+LARGEST_ANSWER: Final = MAX_BODY + _ENTRY
+"""Bytes of memory that one answer takes at most."""
 
 # How long answers hold, in seconds: as the stock client has it.
 _FOUND_S: Final = 36 * 3600.0
@@ -35,10 +44,7 @@ _FAILED_S: Final = 60.0
 _LONGEST_S: Final = 365 * 86400.0
 
 _REDIRECTS: Final = 4
-_REDIRECT_CODES: Final = frozenset({301, 302, 303, 307, 308})
 _MAX_AGE: Final = re.compile(r"(?:^|[,\s])max-age=([0-9]{1,12})(?:$|[,\s])")
-# Answers that are remembered: 150,000 take some hundred megabytes; the daemon asks for far fewer.
-_MOST_KNOWN: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +52,27 @@ class _Known:
     text: bytes | None
     until: float
 
+    @property
+    def size(self) -> int:
+        """Bytes of memory."""
+        return _ENTRY + len(self.text or b"")
+
 
 class NarinfoClient:
-    """Asks one server; close it at the end."""
+    """Asks one server; close it at the end.
 
-    def __init__(self, server: Server, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
+    At most `memory` bytes of answers are kept, those that were wanted last: no more items may be
+    asked for at once than have room in it, of `LARGEST_ANSWER` each.
+    """
+
+    def __init__(
+        self, server: Server, timeouts: Timeouts = DEFAULT_TIMEOUTS, *, memory: int
+    ) -> None:
         self.server = server
         self._timeouts = timeouts
+        self._memory = memory
+        self._kept = 0
+        # In the order in which they were last wanted.
         self._known: dict[str, _Known] = {}
         self._pipelines: dict[Origin, Pipeline] = {}
         self._down_until = 0.0
@@ -64,18 +84,25 @@ class NarinfoClient:
             return []
         return [one for one in hash_parts if one not in self._known or self._known[one].until < now]
 
+    def allowance_s(self, count: int) -> float:
+        """How long the server may take for so many items, together."""
+        return self._timeouts.total_s * (1 + count / 200)
+
     async def fetch(
-        self, hash_parts: Sequence[str], progress: Progress | None = None
+        self, hash_parts: Sequence[str], answered: Callable[[], None], allowed_s: float
     ) -> dict[str, bytes]:
         """Get narinfos by hash part; those that the server does not have are left out.
 
+        Calls `answered` for each answer of a host; takes `allowed_s` at most.
         Raises: FetchFailed, if the server failed; what it had answered is kept for the next time.
         """
         asked = self.unknown(hash_parts)
+        for one in hash_parts:
+            self._want(one)
         if asked:
             try:
-                async with asyncio.timeout(self._timeouts.total_s * (1 + len(asked) / 200)):
-                    await self._ask(asked, progress)
+                async with asyncio.timeout(allowed_s):
+                    await self._ask(asked, answered)
             except (FetchFailed, TimeoutError) as error:
                 self._down_until = asyncio.get_running_loop().time() + _FAILED_S
                 self.close()
@@ -92,37 +119,37 @@ class NarinfoClient:
         for pipeline in self._pipelines.values():
             pipeline.close()
 
-    async def _ask(self, hash_parts: Sequence[str], progress: Progress | None) -> None:
+    async def _ask(self, hash_parts: Sequence[str], answered: Callable[[], None]) -> None:
         if self.server.origin is None:
             directory = self.server.path
             for hash_part in hash_parts:
                 text = await in_thread(_read_narinfo, f"{directory}/{hash_part}.narinfo")
                 self._remember(hash_part, text, 0.0)
         else:
-            await self._ask_host(self.server.origin, hash_parts, progress)
+            await self._ask_host(self.server.origin, hash_parts, answered)
 
     async def _ask_host(
-        self, origin: Origin, hash_parts: Sequence[str], progress: Progress | None
+        self, origin: Origin, hash_parts: Sequence[str], answered: Callable[[], None]
     ) -> None:
         """Ask the server, then those to which it redirects, if it does."""
-        asking = _Asking(len(hash_parts), progress)
+        asking = _Asking(answered)
         asking.add(origin, {self.server.narinfo_path(one): one for one in hash_parts})
         for _ in range(_REDIRECTS):
             for host, paths in asking.take().items():
-                answered = partial(self._answered, asking, host, paths)
-                await self._pipeline(host).ask(paths, answered)
+                take = partial(self._answered, asking, host, paths)
+                await self._pipeline(host).ask(paths, take)
 
     def _answered(
         self, asking: _Asking, host: Origin, paths: dict[str, str], path: str, response: Response
     ) -> None:
-        if response.status in _REDIRECT_CODES:
+        if response.status in REDIRECT_CODES:
             url = f"{host.scheme}://{host.netloc}{path}"
             with suppress(InvalidServer):
                 target = redirect_target(url, response.headers.get("location", ""))
                 asking.add(target[0], {target[1]: paths[path]})
         else:
             self._keep(paths[path], response)
-            asking.count()
+            asking.answered()
 
     def _pipeline(self, origin: Origin) -> Pipeline:
         if origin not in self._pipelines:
@@ -145,20 +172,31 @@ class NarinfoClient:
         self._remember(hash_part, text, float(stated[1]) if stated else usual)
 
     def _remember(self, hash_part: str, text: bytes | None, ttl_s: float) -> None:
-        if len(self._known) >= _MOST_KNOWN:
-            self._known.clear()
         until = asyncio.get_running_loop().time() + min(ttl_s, _LONGEST_S)
-        self._known[hash_part] = _Known(text, until)
+        self._forget(hash_part)
+        self._known[hash_part] = known = _Known(text, until)
+        self._kept += known.size
+        while self._kept > self._memory:
+            self._forget(next(iter(self._known)))
+
+    def _want(self, hash_part: str) -> None:
+        """Forget all others before this one."""
+        known = self._known.pop(hash_part, None)
+        if known is not None:
+            self._known[hash_part] = known
+
+    def _forget(self, hash_part: str) -> None:
+        known = self._known.pop(hash_part, None)
+        if known is not None:
+            self._kept -= known.size
 
 
 class _Asking:
-    """What is still to be asked, host by host, and how far that is."""
+    """What is still to be asked, host by host; `answered` is called for what is not any more."""
 
-    def __init__(self, total: int, progress: Progress | None) -> None:
+    def __init__(self, answered: Callable[[], None]) -> None:
         self._hosts: dict[Origin, dict[str, str]] = {}
-        self._total = total
-        self._done = 0
-        self._progress = progress
+        self.answered = answered
 
     def add(self, host: Origin, paths: dict[str, str]) -> None:
         """Ask a host for paths, each standing for a hash part."""
@@ -169,19 +207,14 @@ class _Asking:
         hosts, self._hosts = self._hosts, {}
         return hosts
 
-    def count(self) -> None:
-        """One more answer is there."""
-        self._done += 1
-        if self._progress is not None:
-            self._progress(self._done, self._total)
-
 
 def _read_narinfo(path: str) -> bytes | None:
     try:
         with open(open_regular(path), "rb") as file:
-            return file.read(MAX_BODY)
+            text = file.read(MAX_BODY + 1)
     except OSError:
         return None
+    return text if len(text) <= MAX_BODY else None
 
 
 def open_regular(path: str) -> int:

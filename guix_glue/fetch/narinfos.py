@@ -9,11 +9,12 @@ URN is then no more than a hint. Pure: bytes in, judgement out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from guix_glue.errors import InvalidNarinfo, SignatureRejected
 from guix_glue.fetch.servers import Server
 from guix_glue.formats.narinfo import Narinfo, parse_narinfo
+from guix_glue.model import StoreItem
 from guix_glue.trust.acl import Acl
 from guix_glue.trust.signature import verify_narinfo
 
@@ -39,6 +40,12 @@ class Vouched:
     candidates: tuple[Candidate, ...]
 
     @property
+    def item(self) -> StoreItem:
+        """What may be told of the item: what is signed, and its size."""
+        item = self.narinfo.item
+        return item if "Deriver" in self.narinfo.signed_fields else replace(item, deriver=None)
+
+    @property
     def size_is_signed(self) -> bool:
         """Whether the size of the nar is vouched for too; stock Guix does not ask for it."""
         return "NarSize" in self.narinfo.signed_fields
@@ -50,29 +57,28 @@ def hash_part_of(path: str) -> str:
 
 
 def read_candidates(
-    paths: Sequence[str],
+    path: str,
     store_dir: str,
     found: Sequence[tuple[Server, Mapping[str, bytes]]],
     rejected: Rejected,
-) -> dict[str, tuple[Candidate, ...]]:
-    """Parse what servers answered (by hash part), in their order; a candidate names the very path.
+) -> list[Candidate]:
+    """Parse what servers answered (by hash part) of a path, in their order.
 
-    Paths of which nobody has a narinfo are left out.
+    A candidate names the very path.
     """
-    result: dict[str, list[Candidate]] = {}
+    result = []
     for server, texts in found:
-        for path in paths:
-            text = texts.get(hash_part_of(path))
-            if text is None:
-                continue
-            try:
-                narinfo = parse_narinfo(text, store_dir=store_dir)
-            except InvalidNarinfo as error:
-                rejected(server, path, error.reason)
-                continue
-            if narinfo.item.path == path:
-                result.setdefault(path, []).append(Candidate(server, narinfo))
-    return {path: tuple(candidates) for path, candidates in result.items()}
+        text = texts.get(hash_part_of(path))
+        if text is None:
+            continue
+        try:
+            narinfo = parse_narinfo(text, store_dir=store_dir)
+        except InvalidNarinfo as error:
+            rejected(server, path, error.reason)
+            continue
+        if narinfo.item.path == path:
+            result.append(Candidate(server, narinfo))
+    return result
 
 
 def find_vouched(

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from typing import assert_never
 
-from eris_fs.threads import in_thread
 from guix_glue.fetch.dialogue import (
     NO_ITEMS,
     Command,
@@ -18,8 +17,9 @@ from guix_glue.fetch.dialogue import (
     format_details,
 )
 from guix_glue.fetch.narinfos import Candidate, Vouched, find_vouched
-from guix_glue.fetch.session import JUDGED_AT_ONCE, Session, log_rejected
+from guix_glue.fetch.session import Session, log_rejected
 from guix_glue.fetch.sources import download_size
+from guix_glue.model import StoreItem
 
 __all__ = ["QuerySession"]
 
@@ -34,10 +34,9 @@ class QuerySession(Session):
         try:
             match command:
                 case Have(paths):
-                    return format_available([path for path, _, _ in await self._available(paths)])
+                    return format_available(await self.judge(paths, self._path))
                 case Info(paths):
-                    available = await self._available(paths)
-                    return format_details([(way.narinfo.item, size) for _, way, size in available])
+                    return format_details(await self.judge(paths, self._details))
                 case Substitute():
                     self.messages.warn("a query expects no substitute command")
                 case Unreadable(reason):
@@ -50,24 +49,20 @@ class QuerySession(Session):
             self.messages.warn(f"the query failed ({type(error).__name__}); nothing is available")
         return NO_ITEMS
 
-    async def _available(self, paths: Sequence[str]) -> list[tuple[str, Vouched, int]]:
-        """What can be fetched: path, how, and the bytes of the download."""
-        candidates = list((await self.candidates(paths)).items())
-        result: list[tuple[str, Vouched, int]] = []
-        for start in range(0, len(candidates), JUDGED_AT_ONCE):
-            result += await in_thread(self._judge, candidates[start : start + JUDGED_AT_ONCE])
-        return result
+    def _path(self, candidates: Sequence[Candidate]) -> str | None:
+        details = self._details(candidates)
+        return details and details[0].path
 
-    def _judge(
-        self, some: Sequence[tuple[str, Sequence[Candidate]]]
-    ) -> list[tuple[str, Vouched, int]]:
+    def _details(self, candidates: Sequence[Candidate]) -> tuple[StoreItem, int] | None:
+        """What the daemon is told of an item, with the bytes of the download."""
         policy = self.policy
-        result = []
-        for path, candidates in some:
-            way = next(find_vouched(candidates, policy.acl, log_rejected), None)
-            if way is None:
-                continue
-            size = download_size(way, eris=policy.eris, trust_hints=policy.trust_hints)
-            if size is not None:
-                result.append((path, way, size))
-        return result
+        ways = find_vouched(candidates, policy.acl, log_rejected)
+        way = next((way for way in ways if self._may_have_its_size(way)), None)
+        if way is None:
+            return None
+        size = download_size(way, eris=policy.eris, trust_hints=policy.trust_hints)
+        return None if size is None else (way.item, size)
+
+    def _may_have_its_size(self, way: Vouched) -> bool:
+        """Whether it would be fetched: a size that nobody signed is believed up to a limit."""
+        return way.size_is_signed or way.item.nar_size <= self.policy.max_unsigned_size

@@ -14,7 +14,18 @@ from urllib.parse import SplitResult, unquote_to_bytes, urljoin, urlsplit
 
 from guix_glue.errors import GuixError
 
-__all__ = ["InvalidServer", "Origin", "Server", "parse_server", "redirect_target"]
+__all__ = [
+    "REDIRECT_CODES",
+    "InvalidServer",
+    "Origin",
+    "Server",
+    "origin_of",
+    "parse_server",
+    "redirect_target",
+]
+
+REDIRECT_CODES: Final = frozenset({301, 302, 303, 307, 308})
+"""The status of an answer that only says where else to ask."""
 
 _LONGEST: Final = 4096
 _PORTS: Final = {"http": 80, "https": 443}
@@ -82,7 +93,7 @@ class Server:
 
     def owns(self, url: str) -> bool:
         """Whether a full URL leads to this very server, which alone learns the password."""
-        return self.origin is not None and self.origin == _origin_of(url)
+        return self.origin is not None and self.origin == origin_of(url)
 
 
 def parse_server(url: str) -> Server:
@@ -117,7 +128,7 @@ def redirect_target(url: str, location: str) -> tuple[Origin, str]:
         raise InvalidServer("the server redirects to what is no URL") from None
     parts = _split(target)
     if parts.scheme not in _PORTS or (url.startswith("https:") and parts.scheme != "https"):
-        raise InvalidServer("the server redirects to what is not asked")
+        raise InvalidServer("the server redirects to what is not asked, as from https to http")
     query = f"?{parts.query}" if parts.query else ""
     return _origin(parts), (parts.path or "/") + query
 
@@ -143,7 +154,11 @@ def _origin(parts: SplitResult) -> Origin:
     return Origin(parts.scheme, host, parts.port or _PORTS[parts.scheme])
 
 
-def _origin_of(url: str) -> Origin | None:
+def origin_of(url: str) -> Origin | None:
+    """Where to connect for a full URL; None if it is neither http nor https.
+
+    Raises: InvalidServer, if it names no host.
+    """
     parts = urlsplit(url)
     return _origin(parts) if parts.scheme in _PORTS else None
 

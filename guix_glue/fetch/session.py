@@ -15,24 +15,25 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from eris_fs.threads import in_thread
 from guix_glue.fetch.dialogue import Command, CommandReader
-from guix_glue.fetch.lookup import Lookup
+from guix_glue.fetch.lookup import Found, Inquiry, Lookup
 from guix_glue.fetch.narinfos import Candidate, read_candidates
 from guix_glue.fetch.servers import Server
 from guix_glue.fetch.traces import Messages
 from guix_glue.trust.acl import Acl
 
-__all__ = ["JUDGED_AT_ONCE", "Policy", "Session", "log_rejected", "run_session"]
+__all__ = ["Policy", "Session", "log_rejected", "run_session"]
+
+_T = TypeVar("_T")
 
 _log = logging.getLogger(__name__)
 
 _READ: Final = 64 * 1024
-
-JUDGED_AT_ONCE: Final = 64
-"""Narinfos read or judged in one go in a worker thread: 20 ms, then the loop has its turn."""
+# Items judged in one go in a worker thread: 40 ms, then the loop has its turn.
+_JUDGED_AT_ONCE: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class Policy:
     eris: bool
     """Whether there is a store to ask for blocks."""
     trust_hints: bool
+    max_unsigned_size: int
+    """Bytes of a nar whose size nobody signed."""
 
 
 class Session(ABC):
@@ -58,14 +61,42 @@ class Session(ABC):
     async def answer(self, command: Command) -> bytes:
         """The reply to a command; never an error."""
 
-    async def candidates(self, paths: Sequence[str]) -> dict[str, tuple[Candidate, ...]]:
-        """Ask all servers for narinfos; paths of which nobody has one are left out."""
-        found = await self.lookup.find(paths)
-        result: dict[str, tuple[Candidate, ...]] = {}
-        for start in range(0, len(paths), JUDGED_AT_ONCE):
-            some = paths[start : start + JUDGED_AT_ONCE]
-            store_dir = self.policy.store_dir
-            result |= await in_thread(read_candidates, some, store_dir, found, log_rejected)
+    async def judge(
+        self, paths: Sequence[str], judge: Callable[[Sequence[Candidate]], _T | None]
+    ) -> list[_T]:
+        """Ask all servers for narinfos; returns what `judge`, in a worker thread, makes of them.
+
+        It is called with the narinfos of one path, if there are any, and these are then let go:
+        read, they take several times the memory of their texts.
+        """
+        result: list[_T] = []
+        inquiry = self.lookup.inquire(paths)
+        for portion in inquiry.portions:
+            result += await self._judge_portion(inquiry, portion, judge)
+        return result
+
+    async def _judge_portion(
+        self,
+        inquiry: Inquiry,
+        portion: Sequence[str],
+        judge: Callable[[Sequence[Candidate]], _T | None],
+    ) -> list[_T]:
+        found = await inquiry.find(portion)
+        result: list[_T] = []
+        for start in range(0, len(portion), _JUDGED_AT_ONCE):
+            some = portion[start : start + _JUDGED_AT_ONCE]
+            result += await in_thread(self._judge_some, some, found, judge)
+        return result
+
+    def _judge_some(
+        self, paths: Sequence[str], found: Found, judge: Callable[[Sequence[Candidate]], _T | None]
+    ) -> list[_T]:
+        result = []
+        for path in paths:
+            candidates = read_candidates(path, self.policy.store_dir, found, log_rejected)
+            judged = judge(candidates) if candidates else None
+            if judged is not None:
+                result.append(judged)
         return result
 
 

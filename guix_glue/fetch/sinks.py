@@ -41,6 +41,11 @@ class _Sink:
         self._hash = hashlib.sha256()
         self._restorer = ItemRestorer(target, links=links)
 
+    @property
+    def created(self) -> bool:
+        """Whether something is at the target that was made here."""
+        return self._restorer.created
+
     def close(self) -> None:
         """Let go of what is open; what was made is left where it is."""
         self._restorer.close()

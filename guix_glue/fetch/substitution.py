@@ -64,13 +64,13 @@ class SubstituteSession(Session):
         return NOT_FOUND
 
     async def _substitute(self, path: str, destination: str) -> bytes:
-        candidates = (await self.candidates([path])).get(path, ())
+        found = await self.judge([path], tuple)
         reasons: list[str] = []
 
         def rejected(server: Server, _: str, reason: str) -> None:
             reasons.append(f"the narinfo of {server.shown}: {reason}")
 
-        ways = find_vouched(candidates, self.policy.acl, rejected)
+        ways = find_vouched(found[0] if found else (), self.policy.acl, rejected)
         links = self._links(destination)
         match await self._fetcher.fetch(ways, destination, links):
             case Fetched(nar_hash, nar_size):

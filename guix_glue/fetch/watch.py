@@ -1,4 +1,10 @@
-"""Ends what makes no progress: a deadline that moves on whenever something happens."""
+"""Ends what makes no progress, or too little: a deadline that moves on whenever something happens.
+
+There are two. Silence ends after `stall_s`. That alone would let somebody who brings a byte now and
+then keep us for ever: so enough must come in each window of the same length, one after the other.
+The first begins with the first that comes. Time in which our own disk keeps us waiting counts for
+neither.
+"""
 
 from __future__ import annotations
 
@@ -10,35 +16,53 @@ from typing import Self
 from eris.model import BlockSize, Reference
 from eris.store import BlockReader
 
-__all__ = ["Watch", "WatchedStore"]
+__all__ = ["TooSlow", "Watch", "WatchedStore"]
+
+
+class TooSlow(TimeoutError):
+    """Something comes, but too little."""
 
 
 class Watch:
-    """An asynchronous context that ends in TimeoutError after `stall_s` without `touch`."""
+    """An asynchronous context that ends in TimeoutError after `stall_s` without `touch`.
 
-    def __init__(self, stall_s: float) -> None:
+    It ends in TooSlow when, on average over that time, less than `min_rate` bytes a second come.
+    """
+
+    def __init__(self, stall_s: float, min_rate: float = 0) -> None:
         self._stall_s = stall_s
+        self._least = min_rate * stall_s
         self._timeout = asyncio.timeout(None)
         self._timer: asyncio.TimerHandle | None = None
         self._last = 0.0
-        self._paused = False
+        self._paused_at: float | None = None
+        self._window_end = float("inf")
+        self._came = 0
+        self._slow = False
 
-    def touch(self) -> None:
-        """Something happened."""
+    def touch(self, size: int) -> None:
+        """So many bytes have come."""
         self._last = asyncio.get_running_loop().time()
+        self._came += size
+        if self._window_end == float("inf"):
+            self._window_end = self._last + self._stall_s
 
     def pause(self) -> None:
         """Until `resume` it is our own disk that keeps us waiting."""
-        self._paused = True
+        self._paused_at = asyncio.get_running_loop().time()
 
     def resume(self) -> None:
         """Go on watching."""
-        self._paused = False
-        self.touch()
+        assert self._paused_at is not None
+        self._last = asyncio.get_running_loop().time()
+        self._window_end += self._last - self._paused_at
+        self._paused_at = None
+        if self._timer is None:
+            self._check()
 
     async def __aenter__(self) -> Self:
         await self._timeout.__aenter__()
-        self.touch()
+        self._last = asyncio.get_running_loop().time()
         self._check()
         return self
 
@@ -50,18 +74,29 @@ class Watch:
     ) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        await self._timeout.__aexit__(kind, error, traceback)
+        try:
+            await self._timeout.__aexit__(kind, error, traceback)
+        except TimeoutError:
+            if self._slow:
+                raise TooSlow("too little comes") from None
+            raise
 
     def _check(self) -> None:
-        """Look at the clock now and when the deadline may be due: touching is to cost nothing."""
+        """Look at the clock now and when a deadline may be due: touching is to cost nothing."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        due = now + self._stall_s if self._paused else self._last + self._stall_s
-        if due <= now:
-            self._timer = None
+        self._timer = None
+        if self._paused_at is not None:
+            # `resume` goes on.
+            return
+        silent_at = self._last + self._stall_s
+        if self._window_end <= now < silent_at:
+            self._slow = self._came < self._least
+            self._came, self._window_end = 0, now + self._stall_s
+        if self._slow or silent_at <= now:
             self._timeout.reschedule(now)
         else:
-            self._timer = loop.call_at(due, self._check)
+            self._timer = loop.call_at(min(silent_at, self._window_end), self._check)
 
 
 class WatchedStore:
@@ -79,4 +114,4 @@ class WatchedStore:
 
     def _came(self, future: asyncio.Future[bytes]) -> None:
         if not future.cancelled() and future.exception() is None:
-            self._watch.touch()
+            self._watch.touch(len(future.result()))

@@ -1,7 +1,9 @@
 """Files of equal content share one inode, by way of the store's `.links` directory.
 
 A link there is named after the hash of a nar that holds nothing but the file, so that the
-executable bit counts. The hash is taken while the file is written, not by reading it again.
+executable bit counts. The hash is taken while the file is written, not by reading it again. It is
+used later, when the whole item has turned out to be what it should: a link stays when the item is
+thrown away.
 
 Deduplication saves space and is never needed: whatever stands in its way (a full disk, a file with
 as many links as the file system allows, another process that links the same file at the same time)
@@ -34,7 +36,7 @@ _HARMLESS: Final = frozenset(
 
 
 class FileHash:
-    """The name that a file has in `.links`, computed while its content goes by."""
+    """What a file is called in `.links`, computed while its content goes by."""
 
     def __init__(self, size: int, executable: bool) -> None:
         writer = NarWriter()
@@ -45,12 +47,12 @@ class FileHash:
         """Take the next bytes."""
         self._state.update(content)
 
-    def name(self) -> str:
-        """The name, once the content is complete."""
+    def digest(self) -> bytes:
+        """The SHA-256 (32 bytes) that is the name, once the content is complete."""
         state = self._state.copy()
         # The content went past the writer, which would only have copied it; this is what follows.
         state.update(bytes(-self._size % 8) + (1).to_bytes(8, "little") + b")".ljust(8, b"\0"))
-        return nixbase32.encode(state.digest())
+        return state.digest()
 
 
 class Links:
@@ -66,10 +68,10 @@ class Links:
         """Begin to hash a file of `size` bytes; None if it is too small to be linked."""
         return FileHash(size, executable) if size >= MIN_SIZE else None
 
-    def deduplicate(self, parent: int, name: bytes, file_hash: FileHash) -> None:
+    def deduplicate(self, parent: int, name: bytes, digest: bytes) -> None:
         """Link a complete file, in its final form, with all files of equal content.
 
-        `parent` is a descriptor of its directory, whose times change.
+        `parent` is a descriptor of its directory, whose times change; `digest` that of `FileHash`.
         Raises: OSError, if the file system fails.
         """
         try:
@@ -77,7 +79,7 @@ class Links:
         except OSError:
             return
         try:
-            _share(links, file_hash.name(), parent, name)
+            _share(links, nixbase32.encode(digest), parent, name)
         except OSError as error:
             if error.errno not in _HARMLESS:
                 raise

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final, NoReturn, assert_never
 
 from eris_fs.restore import remove_tree
@@ -47,19 +48,27 @@ class ItemRestorer:
     restorer = ItemRestorer(target)
     try:
         restorer.write(events)     # in nar order; any number of times
-        restorer.finish()
+        restorer.finish()          # once it is known that they were the right ones
     finally:
         restorer.close()
     ```
 
-    With `links`, files are deduplicated as soon as they are complete.
-    After an error the target is left as it is: see `remove_item`.
+    With `links`, files are deduplicated in the end, by `finish`; until then what it takes for that
+    is kept: some hundred bytes for each file that is large enough.
+    After an error the target is left as it is: see `created` and `remove_item`.
     """
 
     def __init__(self, target: str, *, links: Links | None = None) -> None:
         self._directories = _Directories(target)
         self._links = links
+        # Directories and what is to be linked in them: names, and the digests of `FileHash`.
+        self._large: dict[NarPath, list[tuple[bytes, bytes]]] = {}
         self._file: _OpenFile | None = None
+
+    @property
+    def created(self) -> bool:
+        """Whether something is at the target that this object made."""
+        return self._directories.created
 
     def write(self, events: Iterable[NarEvent]) -> None:
         """Make the next entries, or parts of them.
@@ -89,6 +98,8 @@ class ItemRestorer:
         """
         self._check_complete()
         self._directories.finish()
+        if self._links is not None:
+            self._deduplicate(self._links)
 
     def close(self) -> None:
         """Close whatever is open; again is harmless."""
@@ -99,9 +110,9 @@ class ItemRestorer:
 
     def _begin_file(self, path: NarPath, size: int, executable: bool) -> None:
         self._check_complete()
-        descriptor, place = self._directories.make_file(path)
+        descriptor = self._directories.make_file(path)
         hasher = self._links.start(size, executable) if self._links is not None else None
-        self._file = _OpenFile(descriptor, place, size, executable, hasher)
+        self._file = _OpenFile(descriptor, path, size, executable, hasher)
         if not size:
             self._end_file(self._file)
 
@@ -116,8 +127,15 @@ class ItemRestorer:
     def _end_file(self, file: _OpenFile) -> None:
         self._file = None
         file.close()
-        if self._links is not None and file.hasher is not None:
-            self._links.deduplicate(*file.place, file.hasher)
+        if file.hasher is not None:
+            way = self._directories.way_to(file.path)
+            self._large.setdefault(way[:-1], []).append((way[-1], file.hasher.digest()))
+
+    def _deduplicate(self, links: Links) -> None:
+        for way, files in self._large.items():
+            with self._directories.unsealed(way) as parent:
+                for name, digest in files:
+                    links.deduplicate(parent, name, digest)
 
     def _check_complete(self) -> None:
         if self._file is not None:
@@ -125,20 +143,20 @@ class ItemRestorer:
 
 
 class _OpenFile:
-    """The file that is being written: `place` is its directory's descriptor and its name."""
+    """The file that is being written."""
 
-    __slots__ = ("descriptor", "executable", "hasher", "place", "size", "written")
+    __slots__ = ("descriptor", "executable", "hasher", "path", "size", "written")
 
     def __init__(
         self,
         descriptor: int,
-        place: tuple[int, bytes],
+        path: NarPath,
         size: int,
         executable: bool,
         hasher: FileHash | None,
     ) -> None:
         self.descriptor = descriptor
-        self.place = place
+        self.path = path
         self.size = size
         self.executable = executable
         self.hasher = hasher
@@ -194,20 +212,25 @@ class _Directories:
         self._way: NarPath | None = None
         self._begun = False
         self._open: list[int] = []
+        self.created = False
+        """Whether the target is there, made by us."""
 
-    def make_file(self, path: NarPath) -> tuple[int, tuple[int, bytes]]:
-        """Create a file; returns a descriptor, which the caller closes, and the file's place."""
+    def make_file(self, path: NarPath) -> int:
+        """Create a file; returns a descriptor, which the caller closes."""
         parent, name = self._place(path)
         try:
-            return os.open(name, _CREATE, _FILE_MODE, dir_fd=parent), (parent, name)
+            descriptor = os.open(name, _CREATE, _FILE_MODE, dir_fd=parent)
         except OSError as error:
             self._explain(error, path)
+        self.created = True
+        return descriptor
 
     def make_directory(self, path: NarPath) -> None:
         """Create a directory and enter it."""
         parent, name = self._place(path)
         try:
             os.mkdir(name, _DIRECTORY_MODE, dir_fd=parent)
+            self.created = True
             self._open.append(os.open(name, _ENTER, dir_fd=parent))
         except OSError as error:
             self._explain(error, path)
@@ -220,6 +243,7 @@ class _Directories:
             self._fail(path, "no symlink has its target")
         try:
             os.symlink(target, name, dir_fd=parent)
+            self.created = True
             os.utime(name, ns=_TIMES, dir_fd=parent, follow_symlinks=False)
         except OSError as error:
             self._explain(error, path)
@@ -231,6 +255,29 @@ class _Directories:
         while len(self._open) > 1:
             self._leave()
         self._way = None
+
+    def way_to(self, path: NarPath) -> NarPath:
+        """The components from the target's parent on."""
+        return (self._name, *path)
+
+    @contextmanager
+    def unsealed(self, way: NarPath) -> Iterator[int]:
+        """Open a directory of the finished item once more (`()`: the target's parent) to change it.
+
+        It gets its final form again, unless it is not ours or there is an error.
+        """
+        descriptor = os.dup(self._open[0])
+        try:
+            for name in way:
+                above, descriptor = descriptor, os.open(name, _ENTER, dir_fd=descriptor)
+                os.close(above)
+            if way:
+                os.fchmod(descriptor, _DIRECTORY_MODE)
+            yield descriptor
+            if way:
+                _seal(descriptor, 0o555)
+        finally:
+            os.close(descriptor)
 
     def close(self) -> None:
         """Close all of them as they are; again is harmless."""

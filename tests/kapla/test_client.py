@@ -799,6 +799,24 @@ def test_put_does_not_go_round_a_refusal() -> None:
     run(main)
 
 
+def test_connecting_to_several_stores() -> None:
+    async def main() -> None:
+        async with (
+            fake_server(keep_blocks()) as first,
+            fake_server(keep_blocks([SMALL])) as second,
+        ):
+            near, far = stores_of(first, second)
+            async with StoreList([await unreachable(), near, far]) as store:
+                await store.connect()
+                assert near.connected
+                assert far.connected
+                assert await get(store) == SMALL
+        async with StoreList([await unreachable(), await unreachable()]) as store:
+            assert isinstance(await error_in(store.connect()), StoreUnavailable)
+
+    run(main)
+
+
 def test_put_with_nowhere_to_go() -> None:
     async def main() -> None:
         async with StoreList([await unreachable(), await unreachable()]) as store:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from pathlib import Path
 
-__all__ = ["FakeServer", "Reply", "running_server", "scripted_server"]
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+__all__ = ["FakeServer", "Reply", "running_server", "scripted_server", "self_signed"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +34,7 @@ class Reply:
 class FakeServer:
     """An HTTP server of fixed files; keeps connections, answers pipelined requests in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.files: dict[str, bytes | Reply] = {}
         self.requests: list[str] = []
         self.headers: list[dict[str, str]] = []
@@ -60,6 +69,9 @@ class FakeServer:
                 pass
 
         self._server = Server(("127.0.0.1", 0), Handler)
+        self._scheme = "http" if context is None else "https"
+        if context is not None:
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.01,), daemon=True
         )
@@ -67,7 +79,7 @@ class FakeServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}"
 
     def close(self) -> None:
         self._server.shutdown()
@@ -75,8 +87,9 @@ class FakeServer:
 
 
 @contextmanager
-def running_server() -> Iterator[FakeServer]:
-    server = FakeServer()
+def running_server(context: ssl.SSLContext | None = None) -> Iterator[FakeServer]:
+    """A server of files, with TLS if there is a context."""
+    server = FakeServer(context)
     try:
         yield server
     finally:
@@ -118,3 +131,28 @@ def scripted_server(script: Script) -> Iterator[str]:
         listening.close()
         for connection in connections:
             connection.close()
+
+
+def self_signed(path: Path) -> ssl.SSLContext:
+    """Make a certificate for 127.0.0.1; it is written with its key, and used by the context."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, SHA256())
+    )
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(certificate.public_bytes(Encoding.PEM) + secret)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context

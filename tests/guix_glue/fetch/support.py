@@ -38,6 +38,7 @@ __all__ = [
     "publish",
     "run_program",
     "start_program",
+    "with_unsigned_size",
 ]
 
 SAMPLES: Final = Path(__file__).resolve().parent.parent / "samples"
@@ -105,6 +106,16 @@ def narinfo_of(
     unsigned = format_unsigned(made.item, urn)
     signature = None if key is None else sign_text(key, unsigned, "test")
     return format_narinfo(unsigned, signature, urls, hint=hint)
+
+
+def with_unsigned_size(made: Made) -> bytes:
+    """A narinfo as the sample "minimal-mandatory": with NarSize behind the signature."""
+    text = narinfo_of(made, [plain_url(made)], key=None).decode()
+    lines = text.splitlines(keepends=True)
+    size = next(line for line in lines if line.startswith("NarSize"))
+    signed = "".join(line for line in lines if line.startswith(("Store", "NarHash", "Ref")))
+    rest = "".join(line for line in lines if line.startswith(("URL", "Compression", "FileSize")))
+    return f"{signed}Signature: {sign_text(KEY, signed, 'test')}\n{size}{rest}".encode()
 
 
 def assert_canonical(path: Path, digest: bytes, size: int) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import os
 import socket
+import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
@@ -33,7 +34,6 @@ from guix_glue.formats.store_path import format_hash
 from guix_glue.trust.acl import Acl
 from tests.guix_glue.fetch.fakes import FakeServer, Reply, running_server, scripted_server
 from tests.guix_glue.fetch.support import (
-    KEY,
     SAMPLES,
     Made,
     assert_canonical,
@@ -42,6 +42,7 @@ from tests.guix_glue.fetch.support import (
     narinfo_of,
     plain_url,
     publish,
+    with_unsigned_size,
 )
 
 ACL = Acl.parse((SAMPLES / "keys/acl").read_bytes())
@@ -78,7 +79,9 @@ def substitute(
     async def run() -> bytes:
         messages = Messages(written.extend, extended=extended)
         lookup = Lookup([parse_server(url) for url in urls], messages)
-        policy = Policy(store_dir, ACL, store is not None, settings.trust_hints)
+        policy = Policy(
+            store_dir, ACL, store is not None, settings.trust_hints, settings.max_unsigned_size
+        )
         fetcher = Fetcher(store, messages, settings)
         session = SubstituteSession(policy, lookup, messages, fetcher, deduplicate=deduplicate)
         try:
@@ -153,6 +156,29 @@ def test_a_password_is_for_the_nar_too_but_not_for_others(made: Made, tmp_path: 
         assert all("Authorization" in headers for headers in server.headers)
         assert all("Authorization" not in headers for headers in other.headers)
         assert "secret" not in outcome.messages
+
+
+def test_redirects_of_nars(made: Made, tmp_path: Path) -> None:
+    name = made.item.base_name
+    with running_server() as server:
+        publish(server, made)
+        server.files[f"/nar/{name}"] = Reply(b"", 302, {"Location": "../elsewhere?x=y"})
+        server.files["/elsewhere?x=y"] = made.nar
+        url = server.url.replace("http://", "http://me:secret@")
+        outcome = substitute(made, tmp_path / "item", url)
+        assert_fetched(outcome, made, tmp_path / "item")
+        # It is still the server whose password it is.
+        assert all("Authorization" in headers for headers in server.headers)
+        for target, reason in (
+            (f"/nar/{name}", "again and again"),
+            ("file:///etc/passwd", "what is not asked"),
+            ("http://[", "what is no URL"),
+        ):
+            server.files[f"/nar/{name}"] = Reply(b"", 302, {"Location": target})
+            outcome = substitute(made, tmp_path / "other", server.url)
+            assert_nothing(outcome, tmp_path / "other")
+            assert reason in outcome.messages
+        assert len(nars_asked(server)) < 10
 
 
 def test_the_smallest_nar_is_got_and_else_the_next(made: Made, tmp_path: Path) -> None:
@@ -289,18 +315,9 @@ def test_a_source_without_end_is_cut_off(kind: str, made: Made, tmp_path: Path) 
 
 
 def test_a_size_that_nobody_signed_is_limited(made: Made, tmp_path: Path) -> None:
-    # As the sample "minimal-mandatory" has it: NarSize behind the signature.
-    from guix_glue.trust.signature import sign_text
-
-    text = narinfo_of(made, [plain_url(made)], key=None).decode()
-    lines = text.splitlines(keepends=True)
-    size = next(line for line in lines if line.startswith("NarSize"))
-    signed = "".join(line for line in lines if line.startswith(("Store", "NarHash", "Ref")))
-    rest = "".join(line for line in lines if line.startswith(("URL", "Compression", "FileSize")))
-    text = f"{signed}Signature: {sign_text(KEY, signed, 'test')}\n{size}{rest}"
     with running_server() as server:
         publish(server, made)
-        server.files[f"/{made.item.hash_part}.narinfo"] = text.encode()
+        server.files[f"/{made.item.hash_part}.narinfo"] = with_unsigned_size(made)
         outcome = substitute(made, tmp_path / "item", server.url)
         assert_fetched(outcome, made, tmp_path / "item")
         settings = replace(QUICK, max_unsigned_size=made.item.nar_size - 1)
@@ -321,6 +338,52 @@ def test_a_server_that_stalls(made: Made, tmp_path: Path) -> None:
         outcome = substitute(made, tmp_path / "item", server.url, good.url)
         assert_fetched(outcome, made, tmp_path / "item")
         assert "nothing comes any more" in outcome.messages
+
+
+def test_a_server_that_drips(made: Made, tmp_path: Path) -> None:
+    # Never silent for as long as it would have to be, and never done.
+    def script(connection: socket.socket) -> None:
+        connection.recv(1 << 16)
+        length = f"Content-Length: {len(made.nar)}\r\n\r\n".encode()
+        connection.sendall(b"HTTP/1.1 200 OK\r\n" + length)
+        for place in range(200):
+            connection.sendall(made.nar[place : place + 1])
+            time.sleep(0.02)
+
+    impatient = FetchSettings(nar_stall_s=1.0, min_rate=10_000)
+    with running_server() as server, running_server() as good, scripted_server(script) as url:
+        publish(server, made, NarUrl(f"{url}/nar", "none", None, None))
+        publish(good, made)
+        destination = tmp_path / "item"
+        outcome = substitute(made, destination, server.url, good.url, settings=impatient)
+        assert_fetched(outcome, made, destination)
+        assert "too little comes" in outcome.messages
+
+
+@pytest.mark.parametrize("makes", ["a directory", "a file", "a symlink"])
+def test_what_comes_to_the_destination_meanwhile_is_left_alone(
+    makes: str, made: Made, tmp_path: Path
+) -> None:
+    item, other = tmp_path / "item", tmp_path / "other"
+
+    def script(connection: socket.socket) -> None:
+        connection.recv(1 << 16)
+        match makes:
+            case "a directory":
+                item.mkdir()
+            case "a file":
+                item.touch()
+            case _:
+                item.symlink_to(other)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + made.nar)
+
+    with running_server() as server, scripted_server(script) as url:
+        publish(server, made, NarUrl(f"{url}/nar", "none", None, None))
+        outcome = substitute(made, item, server.url)
+    assert outcome.reply == NOT_FOUND
+    assert "File exists" in outcome.messages
+    assert os.listdir(tmp_path) == ["item"]
+    assert item.is_symlink() or not item.is_dir() or os.listdir(item) == []
 
 
 def test_what_is_at_the_destination_already_is_left_alone(made: Made, tmp_path: Path) -> None:
@@ -370,6 +433,8 @@ class Faulty:
         self._store = store
         self._left = after
         self._fault = fault
+        self._lock = asyncio.Lock()
+        self._dripped = 0
 
     def get(self, reference: Reference, block_size: BlockSize) -> Awaitable[bytes]:
         return self._get(reference, block_size)
@@ -387,6 +452,13 @@ class Faulty:
                 raise StoreUnavailable("gone")
             case "broken":
                 raise RuntimeError("a programming error in the store")
+            case "drips":
+                async with self._lock:
+                    await asyncio.sleep(0.02)
+                self._dripped += 1
+                if self._dripped > 80:
+                    raise BlockNotFound(reference)
+                return await self._store.get(reference, block_size)
             case _:
                 await asyncio.get_running_loop().create_future()
                 raise AssertionError
@@ -452,6 +524,20 @@ def test_whatever_fails_there_are_the_nars(
         assert_fetched(outcome, made, tmp_path / "item")
         assert "failed: " in outcome.messages
         assert len(nars_asked(server)) == 1
+
+
+def test_a_store_that_drips(tmp_path: Path) -> None:
+    make_tree(tmp_path / "tree", big=3_000_000)
+    made = make_item(tmp_path / "tree")
+    store, urn = put_tree(made.root)
+    impatient = FetchSettings(eris_stall_s=1.0, min_rate=10_000_000)
+    with running_server() as server:
+        publish(server, made, urn=urn)
+        faulty = Faulty(store, 0, "drips")
+        destination = tmp_path / "item"
+        outcome = substitute(made, destination, server.url, store=faulty, settings=impatient)
+        assert_fetched(outcome, made, destination)
+        assert "too little comes" in outcome.messages
 
 
 def test_blocks_that_are_no_tree(made: Made, tmp_path: Path) -> None:
@@ -553,3 +639,30 @@ def test_deduplication_below_the_store(blocks: bool, made: Made, tmp_path: Path)
     assert {link.stat().st_ino for link in (store_dir / ".links").iterdir()} == {
         (item / name).stat().st_ino for name in ("twin-a", "big")
     }
+
+
+@pytest.mark.parametrize("blocks", [True, False])
+def test_a_source_that_lies_leaves_nothing_among_the_links(
+    blocks: bool, made: Made, tmp_path: Path
+) -> None:
+    store_dir = tmp_path / "store"
+    (store_dir / ".links").mkdir(parents=True)
+    here = replace(made, item=replace(made.item, path=f"{store_dir}/{made.item.base_name}"))
+    make_tree(tmp_path / "lie")
+    (tmp_path / "lie/twin-a").write_bytes(b"u" * 8192)
+    lie = make_item(tmp_path / "lie")
+    store, urn = put_tree(lie.root)
+    with running_server() as server:
+        publish(server, here, urn=urn if blocks else None)
+        server.files[f"/nar/{made.item.base_name}"] = lie.nar
+        outcome = substitute(
+            here,
+            Path(here.item.path),
+            server.url,
+            store=store,
+            store_dir=str(store_dir),
+            deduplicate=True,
+        )
+        assert_nothing(outcome, Path(here.item.path), make_wrong(made, lie.nar))
+    assert os.listdir(store_dir) == [".links"]
+    assert os.listdir(store_dir / ".links") == []

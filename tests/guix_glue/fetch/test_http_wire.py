@@ -86,6 +86,52 @@ def test_a_head_has_a_limit(endless: bytes) -> None:
     assert wire.failure is not None
 
 
+CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("start", "more"),
+    [
+        (CHUNKS + b"3\r\nabc\r\n0\r\nX: ", b"a" * 1000),
+        (CHUNKS + b"3\r\nabc\r\n0\r\n", b"X: y\r\n" * 100),
+        (CHUNKS + b"3;", b"a" * 1000),
+    ],
+    ids=["a trailer", "trailers", "an extension of a chunk"],
+)
+def test_what_stands_around_a_body_has_a_limit(start: bytes, more: bytes) -> None:
+    wire = PipelinedConnection("h", max_body=1000)
+    wire.request("/0")
+    wire.receive(start)
+    rounds = 0
+    while wire.open and rounds < 1000:
+        assert wire.receive(more) == []
+        rounds += 1
+    assert wire.failure is not None
+
+
+def test_answers_that_are_complete_count_for_no_limit() -> None:
+    wire = PipelinedConnection("h", max_body=100)
+    wire.request("/0")
+    assert wire.receive(FIRST[:-1]) == []
+    seen = 0
+    for _ in range(300):
+        for number in range(10):
+            wire.request(f"/{number}")
+        # Each piece ends in the middle of an answer.
+        seen += len(wire.receive(FIRST[-1:] + FIRST * 9 + FIRST[:-1]))
+    assert (seen, wire.open) == (3000, True)
+
+
+def test_a_body_may_come_in_the_smallest_chunks() -> None:
+    wire = PipelinedConnection("h", max_body=100_000)
+    wire.request("/0")
+    wire.receive(CHUNKS)
+    for _ in range(1000):
+        wire.receive(b"1\r\nx\r\n" * 100)
+    [(_, response)] = wire.receive(b"0\r\n\r\n")
+    assert response.body == b"x" * 100_000
+
+
 def test_what_is_sent() -> None:
     wire = PipelinedConnection("h:81", "Basic abc")
     assert wire.request("/x.narinfo") == (

@@ -5,24 +5,18 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-import ssl
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from guix_glue.errors import FetchFailed
-from guix_glue.fetch.narinfo_client import NarinfoClient
+from guix_glue.fetch.http_wire import MAX_BODY
+from guix_glue.fetch.narinfo_client import LARGEST_ANSWER, NarinfoClient
 from guix_glue.fetch.pipeline import DEFAULT_TIMEOUTS, Timeouts
 from guix_glue.fetch.servers import parse_server
-from tests.guix_glue.fetch.fakes import Reply, running_server, scripted_server
+from tests.guix_glue.fetch.fakes import Reply, running_server, scripted_server, self_signed
 
 PARTS = [f"{number:032d}" for number in range(300)]
 SHORT = Timeouts(connect_s=5.0, answer_s=0.2, total_s=5.0)
@@ -32,14 +26,22 @@ def text_of(part: str) -> bytes:
     return f"StorePath: {part}\n".encode()
 
 
+def client_of(url: str, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> NarinfoClient:
+    return NarinfoClient(parse_server(url), timeouts, memory=300 * LARGEST_ANSWER)
+
+
+async def ask(client: NarinfoClient, parts: list[str]) -> dict[str, bytes]:
+    return await client.fetch(parts, lambda: None, client.allowance_s(len(parts)))
+
+
 def fetch(
     url: str, parts: list[str] = PARTS, timeouts: Timeouts = DEFAULT_TIMEOUTS, rounds: int = 1
 ) -> dict[str, bytes]:
     async def run() -> dict[str, bytes]:
-        client = NarinfoClient(parse_server(url), timeouts)
+        client = client_of(url, timeouts)
         try:
             for _ in range(rounds):
-                found = await client.fetch(parts)
+                found = await ask(client, parts)
             return found
         finally:
             client.close()
@@ -153,6 +155,22 @@ def test_one_connection_carries_all() -> None:
     assert len(connections) == 1
 
 
+def test_what_was_wanted_last_is_kept_as_far_as_there_is_room() -> None:
+    async def run(url: str) -> None:
+        client = NarinfoClient(parse_server(url), memory=3 * LARGEST_ANSWER)
+        for parts in (PARTS[:2], [PARTS[2]], [PARTS[0]], [PARTS[3]]):
+            assert await ask(client, parts) == {part: bytes(MAX_BODY) for part in parts}
+        assert client.unknown(PARTS[:4]) == [PARTS[1]]
+        assert set(client.known(PARTS[:4])) == {PARTS[0], PARTS[2], PARTS[3]}
+        client.close()
+
+    with running_server() as server:
+        for part in PARTS[:4]:
+            server.files[f"/{part}.narinfo"] = bytes(MAX_BODY)
+        asyncio.run(run(server.url))
+        assert len(server.requests) == 4
+
+
 @pytest.mark.parametrize("at_a_time", [1, 7, 250])
 @pytest.mark.parametrize("way", ["closes", "says so", "is of version 1.0"])
 def test_unanswered_requests_are_sent_again(at_a_time: int, way: str) -> None:
@@ -218,6 +236,19 @@ def test_one_answer_that_is_too_long_costs_only_itself() -> None:
         assert fetch(url) == {part: text for part, text in EVERY.items() if part != PARTS[3]}
 
 
+def test_a_narinfo_has_a_limit(tmp_path: Path) -> None:
+    texts = {PARTS[0]: bytes(MAX_BODY), PARTS[1]: bytes(MAX_BODY + 1), PARTS[2]: b"x"}
+    kept = {PARTS[0]: texts[PARTS[0]], PARTS[2]: texts[PARTS[2]]}
+    for part, text in texts.items():
+        (tmp_path / f"{part}.narinfo").write_bytes(text)
+    assert fetch(f"file://{tmp_path}", PARTS[:3]) == kept
+    for with_length in (True, False):
+        with running_server() as server:
+            for part, text in texts.items():
+                server.files[f"/{part}.narinfo"] = Reply(text, with_length=with_length)
+            assert fetch(server.url, PARTS[:3]) == kept
+
+
 def test_a_server_that_stalls_is_given_up_and_what_it_said_is_kept() -> None:
     def script(connection: socket.socket) -> None:
         read = requests_of(connection)
@@ -227,13 +258,13 @@ def test_a_server_that_stalls_is_given_up_and_what_it_said_is_kept() -> None:
         connection.recv(1 << 20)
 
     async def run(url: str) -> None:
-        client = NarinfoClient(parse_server(url), SHORT)
+        client = client_of(url, SHORT)
         with pytest.raises(FetchFailed, match="in time"):
-            await client.fetch(PARTS)
+            await ask(client, PARTS)
         assert client.known(PARTS) == {PARTS[0]: text_of(PARTS[0])}
         # Not asked again for a while.
         assert client.unknown(PARTS) == []
-        assert await client.fetch(PARTS) == {PARTS[0]: text_of(PARTS[0])}
+        assert await ask(client, PARTS) == {PARTS[0]: text_of(PARTS[0])}
 
     with scripted_server(script) as url:
         asyncio.run(run(url))
@@ -241,9 +272,9 @@ def test_a_server_that_stalls_is_given_up_and_what_it_said_is_kept() -> None:
 
 def test_a_server_that_drips_is_given_up() -> None:
     async def run(url: str) -> None:
-        client = NarinfoClient(parse_server(url), replace(SHORT, answer_s=60.0, total_s=0.1))
+        client = client_of(url, replace(SHORT, answer_s=60.0, total_s=0.1))
         with pytest.raises(FetchFailed, match="too long"):
-            await client.fetch(PARTS[:3])
+            await ask(client, PARTS[:3])
 
     def script(connection: socket.socket) -> None:
         connection.sendall(answer(requests_of(connection)())[:-3])
@@ -262,8 +293,7 @@ def test_a_server_that_is_not_there() -> None:
 
 
 def test_a_certificate_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(self_signed(tmp_path / "certificate"))
+    context = self_signed(tmp_path / "certificate")
 
     def script(connection: socket.socket) -> None:
         with context.wrap_socket(connection, server_side=True) as secure:
@@ -277,26 +307,3 @@ def test_a_certificate_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             fetch(url, PARTS[:1])
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate"))
         assert fetch(url, PARTS[:3]) == {part: text_of(part) for part in PARTS[:3]}
-
-
-def self_signed(path: Path) -> Path:
-    """Write a certificate for 127.0.0.1, with its key, into one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
-        )
-        .sign(key, SHA256())
-    )
-    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    path.write_bytes(certificate.public_bytes(Encoding.PEM) + secret)
-    return path

@@ -11,6 +11,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -20,7 +21,13 @@ import eris_fs
 from guix_glue.formats.narinfo import NarUrl
 from guix_glue.formats.store_path import format_hash
 from kapla.client import default_store_urls, open_store
-from tests.guix_glue.fetch.fakes import FakeServer, running_server, scripted_server
+from tests.guix_glue.fetch.fakes import (
+    FakeServer,
+    Reply,
+    running_server,
+    scripted_server,
+    self_signed,
+)
 from tests.guix_glue.fetch.support import (
     Done,
     Made,
@@ -34,6 +41,7 @@ from tests.guix_glue.fetch.support import (
     publish,
     run_program,
     start_program,
+    with_unsigned_size,
 )
 from tests.integration.commands import stalling_store
 from tests.integration.daemon import GUARD_S, Daemon, program, running_daemon
@@ -255,6 +263,111 @@ def test_a_query_is_always_answered(made: Made, config: Path, server: FakeServer
     assert (done.replies, done.code) == (b"\n" * 5 + f"{made.item.path}\n\n".encode(), 0)
     assert "substitute URL 2 is left out" in done.messages
     assert f"{gone}: connection failed: Connection refused" in done.messages
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "warning"),
+    [
+        ("KAPLA_TRUST_HINTS", "perhaps", "hints are not followed"),
+        ("KAPLA_TRUST_HINTS", "", ""),
+        ("NIX_STORE_DIR", "gnu/store", "no key is authorized"),
+        ("GUIX_CONFIGURATION_DIRECTORY", "etc", "no key is authorized"),
+        ("GUIX_STATE_DIRECTORY", "var", "no key is authorized"),
+        ("ERIS_STORE_URL", "nonsense", "store 1 is left out"),
+        ("_NIX_OPTIONS", "\udcff\n=\nsubstitute-urls=\udcff", "substitute URL 1 is left out"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["query", "substitute"])
+def test_nothing_in_the_environment_ends_the_dialogue(
+    mode: str, name: str, value: str, warning: str, made: Made, config: Path, server: FakeServer
+) -> None:
+    publish(server, made)
+    environment = program_environment(config, options_for(server.url)) | {name: value}
+    commands, answer = {
+        "query": (f"have {made.item.path} \n".encode(), b"\n"),
+        "substitute": (command_for(made, config / "item"), b"not-found\n"),
+    }[mode]
+    done = run_program([f"--{mode}"], commands, environment)
+    assert done.code == 0
+    assert warning in done.messages
+    found = name in ("KAPLA_TRUST_HINTS", "ERIS_STORE_URL")
+    assert (done.replies == answer) is not found
+
+
+@pytest.mark.parametrize(("value", "followed"), [("1", True), ("yes", True), ("0", False)])
+def test_hints_may_be_wanted_by_the_environment(
+    value: str,
+    followed: bool,
+    made: Made,
+    daemon: Daemon,
+    config: Path,
+    server: FakeServer,
+    tmp_path: Path,
+) -> None:
+    publish(server, made, hint=put_tree(daemon, made.root))
+    environment = program_environment(config, options_for(server.url))
+    environment |= {"KAPLA_TRUST_HINTS": value, "ERIS_STORE_URL": daemon.url}
+    done = run_program(["--substitute"], command_for(made, tmp_path / "item"), environment)
+    assert done.replies.startswith(b"success ")
+    assert nars_asked(server) is not followed
+
+
+def test_only_a_deriver_that_is_signed_is_told(
+    made: Made, config: Path, server: FakeServer
+) -> None:
+    deriver = f"{made.item.hash_part}-app-1.2.3.drv"
+    with_deriver = replace(made, item=replace(made.item, deriver=deriver))
+    name = f"/{made.item.hash_part}.narinfo"
+    publish(server, with_deriver)
+    signed = server.files[name]
+    publish(server, made)
+    unsigned = server.files[name]
+    assert isinstance(unsigned, bytes)
+    added = unsigned + f"Deriver: {deriver}\n".encode()
+    for text, told in ((signed, f"/gnu/store/{deriver}"), (added, "")):
+        server.files[name] = text
+        environment = program_environment(config, options_for(server.url))
+        done = run_program(["--query"], f"info {made.item.path} \n".encode(), environment)
+        size = made.item.nar_size
+        expected = f"{made.item.path}\n{told}\n0\n{size}\n{size}\n\n"
+        assert done.replies.decode() == expected
+
+
+def test_a_size_that_nobody_signed_is_told_if_it_would_be_fetched(
+    made: Made, config: Path, server: FakeServer
+) -> None:
+    publish(server, made)
+    server.files[f"/{made.item.hash_part}.narinfo"] = with_unsigned_size(made)
+    environment = program_environment(config, options_for(server.url))
+    command = f"have {made.item.path} \n".encode()
+    for most, answer in (
+        (made.item.nar_size, f"{made.item.path}\n\n".encode()),
+        (made.item.nar_size - 1, b"\n"),
+    ):
+        arguments = ["--query", "--max-unsigned-size", str(most)]
+        assert run_program(arguments, command, environment).replies == answer
+
+
+def test_a_redirect_from_https_to_http_is_not_followed(
+    made: Made, config: Path, server: FakeServer, tmp_path: Path
+) -> None:
+    name = f"/nar/{made.item.base_name}"
+    publish(server, made)
+    context = self_signed(config / "certificate")
+    with running_server(context) as secure:
+        publish(secure, made)
+        environment = program_environment(config, options_for(secure.url))
+        environment["SSL_CERT_FILE"] = str(config / "certificate")
+        secure.files[name] = Reply(b"", 302, {"Location": f"{server.url}{name}"})
+        command = command_for(made, tmp_path / "item")
+        done = run_program(["--substitute"], command, environment)
+        assert done.replies == b"not-found\n"
+        assert "redirects to what is not asked" in done.messages
+        assert not server.requests
+        secure.files[name] = Reply(b"", 302, {"Location": f"{secure.url}/x"})
+        secure.files["/x"] = made.nar
+        done = run_program(["--substitute"], command, environment)
+        assert done.replies.startswith(b"success ")
 
 
 def test_an_answer_comes_while_the_daemon_waits(

@@ -137,7 +137,7 @@ def test_what_is_no_narinfo(data: bytes) -> None:
 
 @pytest.mark.parametrize(
     "limits",
-    [NarinfoLimits(size=10), NarinfoLimits(lines=7), NarinfoLimits(references=0)],
+    [NarinfoLimits(size=10), NarinfoLimits(lines=7), NarinfoLimits(urls=0)],
     ids=repr,
 )
 def test_limits_may_be_given(limits: NarinfoLimits) -> None:
@@ -146,8 +146,8 @@ def test_limits_may_be_given(limits: NarinfoLimits) -> None:
 
 
 def test_many_references() -> None:
-    many = PLAIN.replace(f"References: {APP}", f"References:{f' {APP}' * 20_000}")
-    assert len(parse(many).item.references) == 20_000
+    many = PLAIN.replace(f"References: {APP}", f"References:{f' {APP}' * 2_000}")
+    assert len(parse(many).item.references) == 2_000
 
 
 def test_the_group_with_a_wrong_size_is_named() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from guix_glue.formats import nixbase32
-from guix_glue.formats.nar import Data, Directory, File, NarEvent, NarWriter
+from guix_glue.formats.nar import Data, Directory, File, NarEvent, NarWriter, Symlink
 from guix_glue.local.links import Links
 from guix_glue.local.restore import ItemRestorer
 
@@ -68,6 +68,39 @@ def test_the_first_file_becomes_the_link_and_others_become_it(store: Store) -> N
     assert (second / "a").read_bytes() == LARGE
     assert stat.S_IMODE(link.stat().st_mode) == 0o444
     assert [path.stat().st_mtime_ns for path in (link, second, second / "b")] == [10**9] * 3
+
+
+def test_nothing_is_linked_before_the_item_is_known_to_be_right(store: Store) -> None:
+    restorer = ItemRestorer(str(store.directory / "item"), links=Links(str(store.links)))
+    try:
+        restorer.write([Directory(()), File((b"a",), len(LARGE), False), Data(LARGE)])
+        restorer.write([File((b"b",), len(LARGE), False), Data(LARGE)])
+    finally:
+        restorer.close()
+    assert os.listdir(store.links) == []
+
+
+def test_directories_keep_their_form(store: Store) -> None:
+    store.directory.chmod(0o755)
+    first = store.restore_file("first", LARGE)
+    deep = (b"a", b"b", b"c")
+    item = store.restore(
+        "item",
+        Directory(()),
+        *(Directory(deep[:depth]) for depth in (1, 2, 3)),
+        File((*deep, b"x"), len(LARGE), False),
+        Data(LARGE),
+        Symlink((b"a", b"b", b"link"), b"c"),
+        File((b"a", b"y"), len(LARGE), False),
+        Data(LARGE),
+    )
+    for path in (item / "a/b/c/x", item / "a/y"):
+        assert path.samefile(first)
+    for directory in (item, item / "a", item / "a/b", item / "a/b/c"):
+        status = directory.stat()
+        assert (stat.S_IMODE(status.st_mode), status.st_mtime_ns) == (0o555, 10**9)
+    # The directory of all items is not ours.
+    assert stat.S_IMODE(store.directory.stat().st_mode) == 0o755
 
 
 def test_the_executable_bit_counts(store: Store) -> None:

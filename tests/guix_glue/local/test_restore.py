@@ -125,6 +125,23 @@ def test_zeroes_become_holes(tmp_path: Path, step: int, most: int) -> None:
     assert target.stat().st_blocks * 512 < most
 
 
+@pytest.mark.parametrize(
+    "event", [Directory(()), File((), 1, False), Symlink((), b"x")], ids=["1", "2", "3"]
+)
+def test_it_tells_what_it_made(tmp_path: Path, event: NarEvent) -> None:
+    target = tmp_path / "item"
+    for there in (False, True):
+        restorer = ItemRestorer(str(target))
+        assert not restorer.created
+        if there:
+            with pytest.raises(FileExistsError):
+                restorer.write([event])
+        else:
+            restorer.write([event])
+        assert restorer.created is not there
+        restorer.close()
+
+
 def test_a_target_that_is_there_is_left_alone(tmp_path: Path) -> None:
     for name, events in (("one", [Directory(())]), ("two", [Symlink((), b"x")])):
         (tmp_path / name).symlink_to("elsewhere")
