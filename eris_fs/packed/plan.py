@@ -1,12 +1,13 @@
 """Which packs to load when, for files wanted in any order, in bounded memory; pure.
 
-Packs that were loaded are kept, those used last for longest, as long as there is room. What is
-loaded again because there was none costs time, and a hostile tree could ask for it without end: so
-how much may be loaded is bounded by how much is wanted.
+Packs that were loaded and will be used again are kept, those used last for longest, as long as
+there is room. What is loaded again because there was none costs time, and a hostile tree could ask
+for it without end: so how much may be loaded is bounded by how much is wanted.
 """
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +24,10 @@ apart, each in a pack of some hundred KiB, are where honest trees need more than
 
 _ALWAYS: Final = 1 << 30
 """Bytes that may be loaded whatever is wanted."""
+
+_MOST_USES: Final = 4_000_000
+"""Files that share no pack with the one before them, and very large files by their packs: a tree of
+a million files has about as many. Each takes four bytes."""
 
 
 class Load(NamedTuple):
@@ -58,22 +63,23 @@ def plan_loads(
 
     Uses of one pack that follow each other are one. `room` is for the bytes of packs that are kept;
     the one in use has it in any case.
-    Raises: TreeTooLarge, when far more would be loaded than is wanted.
+    Raises: TreeTooLarge, when far more would be loaded than is wanted, or for more uses than a tree
+    of a million files has.
     """
+    uses, wanted = _uses(packs, files)
+    last_use = {number: use for use, number in enumerate(uses)}
     kept: OrderedDict[int, None] = OrderedDict()
-    size = wanted = loaded = 0
-    last: int | None = None
-    for file in files:
-        wanted += file.size
-        for number, _, _ in slices_of(packs, file):
-            if number == last:
-                continue
-            last = number
-            if number in kept:
-                kept.move_to_end(number)
-                yield number
-                continue
-            dropped = []
+    finished: list[int] = []
+    size = loaded = 0
+    for use, number in enumerate(uses):
+        if number in kept:
+            kept.move_to_end(number)
+            yield number
+        else:
+            dropped, finished = finished, []
+            for old in dropped:
+                del kept[old]
+                size -= packs[old].size
             while kept and size + packs[number].size > room:
                 oldest, _ = kept.popitem(last=False)
                 size -= packs[oldest].size
@@ -84,3 +90,19 @@ def plan_loads(
             if loaded > wanted * _MOST_AGAIN + _ALWAYS:
                 raise TreeTooLarge("bytes to decompress for what is wanted", loaded)
             yield Load(number, tuple(dropped))
+        if last_use[number] == use:
+            finished.append(number)
+
+
+def _uses(packs: Sequence[Pack], files: Iterable[PackedFile]) -> tuple[array[int], int]:
+    """The numbers of the packs in the order in which they are used, and the bytes of the files."""
+    uses = array("I")
+    wanted = 0
+    for file in files:
+        wanted += file.size
+        for number, _, _ in slices_of(packs, file):
+            if not uses or uses[-1] != number:
+                uses.append(number)
+        if len(uses) > _MOST_USES:
+            raise TreeTooLarge("uses of its packs", len(uses))
+    return uses, wanted

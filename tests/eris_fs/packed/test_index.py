@@ -419,6 +419,35 @@ def test_the_same_packs_are_not_loaded_without_end() -> None:
     assert sum(isinstance(step, Load) for step in steps) == 2
 
 
+def test_what_is_wanted_again_is_kept_before_what_is_not() -> None:
+    from eris_fs.packed.plan import Load, plan_loads
+
+    packs = [Pack(number * 10, 10, 10, b"") for number in range(6)]
+    # The first pack again at the end, with room for one more only.
+    files = [PackedFile(number * 10, 10) for number in (0, 1, 2, 3, 4, 5, 0)]
+    steps = list(plan_loads(packs, files, 20))
+    assert steps == [
+        Load(0, ()),
+        Load(1, ()),
+        Load(2, (1,)),
+        Load(3, (2,)),
+        Load(4, (3,)),
+        Load(5, (4,)),
+        0,
+    ]
+
+
+def test_uses_of_packs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    from eris_fs.packed import plan
+
+    monkeypatch.setattr(plan, "_MOST_USES", 100)
+    packs = [Pack(number, 1, 1, b"") for number in range(50)]
+    files = [PackedFile(0, 50)] * 3
+    assert sum(1 for _ in plan.plan_loads(packs, files[:2], 100)) == 100
+    with pytest.raises(TreeTooLarge):
+        list(plan.plan_loads(packs, files, 100))
+
+
 def test_a_plan_that_fails_says_so_to_the_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     from eris_fs.packed import plan, read_packed_files
 
