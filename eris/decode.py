@@ -114,6 +114,11 @@ class Decoder:
         """Whether everything was received."""
         return not self._asked and not any(self._known)
 
+    @property
+    def known(self) -> int:
+        """How many references are known and not handed out; what lies under them is not counted."""
+        return sum(map(len, self._known))
+
     def wanted(self, limit: int = 1) -> list[Reference]:
         """Hand out up to `limit` more references.
 

@@ -6,8 +6,9 @@ no more round trips than one file of a thousand blocks, without a task for every
 
 Each file goes on by itself when its oldest request is answered, and asks for what it then knows of,
 whether its turn has come or not: where some blocks are near and others far, those that are far are
-asked for early. What arrives for a file whose turn has not come waits; how much may wait is
-bounded, and only the file whose turn it is may always ask.
+asked for early. What arrives for a file whose turn has not come waits. Files are begun only as far
+as what they will need fits in a buffer, so that those that were begun can be finished: near blocks
+of later files would else fill it, and files in front of them would wait for far ones one by one.
 """
 
 from __future__ import annotations
@@ -30,8 +31,11 @@ DEFAULT_WINDOW: Final = 2048
 160 Mbit/s of them."""
 
 DEFAULT_BUFFER: Final = 8 * 1024 * 1024
-"""Bytes that may be asked for at a time, and that may wait ahead of their turn: few requests for
-blocks of 32 KiB reach it."""
+"""Bytes that may be asked for at a time, or be needed by all files that were begun. What a file
+needs is not known at first, so up to twice as much may wait."""
+
+# Blocks that a file of more than one is taken to need, until its first node tells.
+_GUESS: Final = 4
 
 # Given out in one piece at most; a block may be more.
 _PIECE: Final = 1024 * 1024
@@ -48,7 +52,7 @@ class FilePiece(NamedTuple):
 class _File:
     """A file being fetched: its decoder, its requests in order, and what waits for its turn."""
 
-    __slots__ = ("asked", "block_size", "decoder", "error", "held", "path", "waiting")
+    __slots__ = ("asked", "block_size", "decoder", "error", "held", "need", "path", "waiting")
 
     def __init__(self, path: Path, capability: ReadCapability, lookahead: int) -> None:
         self.path = path
@@ -58,6 +62,8 @@ class _File:
         self.waiting: list[bytes] = []
         self.held = 0
         """Bytes that wait."""
+        self.need = self.block_size * (_GUESS if capability.level else 1)
+        """Bytes that wait, are asked for, or are known to be wanted."""
         self.error: BaseException | None = None
         """Why nothing more will come of this file."""
 
@@ -105,6 +111,7 @@ class _Fetcher:
         self._in_flight = 0
         self._asked = 0
         self._waiting = 0
+        self._needed = 0
         self._wake: asyncio.Future[None] | None = None
         self._closed = False
 
@@ -148,6 +155,7 @@ class _Fetcher:
             file.waiting.clear()
             self._waiting -= file.held
             file.held = 0
+            self._count(file)
             if not done:
                 break
             self._active.popleft()
@@ -166,8 +174,10 @@ class _Fetcher:
             if coming is None:
                 self._coming = None
                 break
-            self._active.append(_File(*coming, self._window))
-            self._ask(self._active[-1])
+            file = _File(*coming, self._window)
+            self._needed += file.need
+            self._active.append(file)
+            self._ask(file)
 
     def _may_fill(self) -> bool:
         return self._in_flight <= self._window // 2 and self._asked <= self._buffer // 2
@@ -175,14 +185,22 @@ class _Fetcher:
     def _may_open(self) -> bool:
         if self._in_flight >= self._window:
             return False
-        return not self._active or self._asked + self._waiting < self._buffer
+        return not self._active or self._needed < self._buffer
+
+    def _count(self, file: _File) -> None:
+        """Correct what a file needs by what is now known of it."""
+        blocks = 0 if file.error else len(file.asked) + file.decoder.known
+        need = file.held + blocks * file.block_size
+        self._needed += need - file.need
+        file.need = need
 
     def _ask(self, file: _File) -> None:
         if file.error is not None or file.decoder.done:
             return
         is_first = file is self._active[0]
         # What waits for its turn must not keep the file whose turn it is from asking.
-        space = self._buffer - self._asked - (file.held if is_first else self._waiting)
+        held = file.held if is_first else max(0, self._waiting - self._buffer)
+        space = self._buffer - self._asked - held
         room = min(self._window - self._in_flight, -(-space // file.block_size))
         if is_first and not file.asked and not file.held:
             # Whatever the others have asked for, this one goes on.
@@ -222,6 +240,7 @@ class _Fetcher:
                 file.waiting.append(content)
                 file.held += len(content)
                 self._waiting += len(content)
+        self._count(file)
         if file.asked:
             self._watch(file)
         self._ask(file)

@@ -207,6 +207,51 @@ def test_files_behind_a_slow_one_go_on() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("near", [0, 3, 30])
+def test_far_files_among_near_ones_share_round_trips(near: int) -> None:
+    """Near blocks are answered at once, and must not fill the buffer in front of far ones."""
+
+    async def run() -> tuple[int, int]:
+        here, there = MemoryStore(), MemoryStore()
+        files: list[tuple[Path, ReadCapability]] = []
+        for number in range(600):
+            store = here if number % (near + 1) else there
+            files.append(((str(number),), await put_content(store, content(number, 16_000))))
+        waiting: list[asyncio.Future[None]] = []
+
+        class HereAndThere(MemoryStore):
+            async def get(self, reference: Reference, block_size: BlockSize) -> bytes:
+                if reference in here:
+                    return await here.get(reference, block_size)
+                waiting.append(asyncio.get_running_loop().create_future())
+                await waiting[-1]
+                return await there.get(reference, block_size)
+
+        async def read() -> int:
+            pieces = fetch_files(HereAndThere(), files, buffer=1024 * 1024)
+            return sum([len(piece.content) async for piece in pieces])
+
+        reading = asyncio.create_task(read())
+        trips = 0
+        while not reading.done():
+            # Until it has asked for all that it asks for without an answer.
+            asked = -1
+            while asked != len(waiting):
+                asked = len(waiting)
+                for _ in range(20):
+                    await asyncio.sleep(0)
+            answered, waiting = waiting, []
+            for future in answered:
+                future.set_result(None)
+            trips += bool(answered)
+        return await reading, trips
+
+    size, trips = asyncio.run(run())
+    assert size == 600 * 16_000
+    # 10 MB through a buffer of 1 MiB: ten times the three levels of a file, and as much again.
+    assert trips <= 60
+
+
 def test_a_later_failure_waits_for_its_turn() -> None:
     async def run() -> None:
         store = MemoryStore()
