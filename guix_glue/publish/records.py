@@ -139,7 +139,10 @@ def unpack_eris(value: Any) -> ErisResult | None:
     if value is None:
         return None
     stores = tuple(map(str, value["stores"]))
-    return ErisResult(str(value["format"]), value["urn"], stores, value["reason"])
+    urn, reason = value["urn"], value["reason"]
+    if not isinstance(urn, str | None) or not isinstance(reason, str | None):
+        raise TypeError("URN and reason of a record are text, or null")
+    return ErisResult(str(value["format"]), urn, stores, reason)
 
 
 def format_checked(value: dict[str, Any]) -> bytes:

@@ -24,6 +24,7 @@ from kapla.coap.blocks import BadRequest, parse_block_query, split_references, u
 from kapla.coap.connection import Connection, is_request
 from kapla.coap.fast_lane import put_payload_start, requested_reference
 from kapla.coap.frame import (
+    Code,
     Frame,
     FrameReader,
     MalformedMessage,
@@ -191,9 +192,10 @@ def _check_message(frame: Frame) -> None:
 
 def _check_request(frame: Frame) -> None:
     """Both lanes have to see the same in a request."""
-    _, _, body, start, stop = frame
-    quick = requested_reference(body, start, stop)
-    block_start = put_payload_start(body, start, stop)
+    code, _, body, start, stop = frame
+    # As the listener does: the shapes hold for their own method.
+    quick = requested_reference(body, start, stop) if code == Code.GET else None
+    block_start = put_payload_start(body, start, stop) if code == Code.PUT else None
     try:
         request = read_request(frame)
     except Rejected:

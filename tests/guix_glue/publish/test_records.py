@@ -56,6 +56,14 @@ def test_a_damaged_record_counts_as_nothing(baked: Baked, data: st.DataObject) -
     assert parse_record(bytes(written)[:place]) is None
 
 
+@pytest.mark.parametrize(("key", "value"), [("urn", 12), ("urn", [URN]), ("reason", 12)])
+def test_a_record_with_a_field_of_another_kind_counts_as_nothing(key: str, value: object) -> None:
+    record = parse_checked(format_record(FULL))
+    assert record is not None
+    record["eris"] |= {key: value}
+    assert parse_record(format_checked(record)) is None
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_record_or_nothing(data: bytes) -> None:
     assert parse_record(data) is None
