@@ -20,10 +20,21 @@ from eris.model import BlockSize, ConvergenceSecret, EncodedBlock, Reference
 from eris_fs.model import EmptyDirectory, Entry, Limits, Path, RegularFile, Symlink
 from eris_fs.scan import OpenFile, scan_tree
 
-__all__ = ["SMALL_FILE_LIMIT", "Batch", "BatchReader", "EncodedBatch", "SizeRule", "encode_batch"]
+__all__ = [
+    "SMALL_FILE_LIMIT",
+    "Batch",
+    "BatchReader",
+    "EncodedBatch",
+    "Known",
+    "SizeRule",
+    "encode_batch",
+]
 
 SizeRule = Callable[[int], BlockSize]
 """Which block size content of so many bytes gets."""
+
+Known = tuple[bytes, bytes]
+"""What a content became: its capability in binary, and its references one after another."""
 
 SMALL_FILE_LIMIT: Final = 256 * 1024
 """Files up to this many bytes are read whole; some milliseconds of encoding each at most."""
@@ -42,6 +53,8 @@ class Batch:
     """Path, executable, content."""
     keys: list[bytes] = field(default_factory=list)
     """What the files' contents are called in a cache; none without one."""
+    recalled: list[Known | None] = field(default_factory=list)
+    """What the cache has of them."""
     large: tuple[Path, OpenFile] | None = None
 
 
@@ -53,7 +66,7 @@ class EncodedBatch:
     blocks: list[EncodedBlock]
     files: int
     size: int
-    encoded: list[tuple[bytes, tuple[bytes, bytes]]] = field(default_factory=list)
+    encoded: list[tuple[bytes, Known]] = field(default_factory=list)
     """For a cache: key, capability and references of each file that was encoded now."""
 
 

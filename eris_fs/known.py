@@ -17,7 +17,7 @@ from eris.capability import ReadCapability
 from eris.errors import InvalidCapability, StoreError
 from eris.model import REFERENCE_SIZE, Reference
 from eris.store import BlockFinder
-from eris_fs.batch import Batch
+from eris_fs.batch import Batch, Known
 from eris_fs.scan import OpenFile
 from eris_fs.threads import in_thread
 
@@ -30,9 +30,6 @@ _ASKED_AT_ONCE: Final = 1024
 
 _QUESTIONS_IN_FLIGHT: Final = 8
 _STEP: Final = 1024 * 1024
-
-Known = tuple[bytes, bytes]
-"""What a content became: its capability in binary, and its references one after another."""
 
 
 class ContentCache(Protocol):
@@ -58,12 +55,15 @@ class KnownContents:
         self._cache: ContentCache | None = cache
         self._store = store
 
-    async def look_up(self, batch: Batch) -> dict[int, ReadCapability]:
-        """Which files of a batch, by place, need not be encoded. Sets the keys of all."""
-        if self._cache is None or not batch.files:
-            return {}
-        batch.keys, recalled = await in_thread(_recall_batch, self._cache, batch)
-        known = {place: found for place, found in enumerate(recalled) if found is not None}
+    def recall_batch(self, batch: Batch) -> None:
+        """Look the files of a batch up in the cache; for the worker thread that read them."""
+        if (cache := self._cache) is not None:
+            contents = [content for _, _, content in batch.files]
+            batch.keys, batch.recalled = _recall(cache, contents)
+
+    async def confirm_batch(self, batch: Batch) -> dict[int, ReadCapability]:
+        """Which files of a batch, by place, need not be encoded: the store has all their blocks."""
+        known = {place: found for place, found in enumerate(batch.recalled) if found is not None}
         return await self._confirmed(known)
 
     async def look_up_file(self, file: OpenFile) -> tuple[bytes | None, ReadCapability | None]:
@@ -127,10 +127,6 @@ class KnownContents:
             for part, answer in zip(asked, answers, strict=True):
                 missing.update(name for name, there in zip(part, answer, strict=True) if not there)
         return missing
-
-
-def _recall_batch(cache: ContentCache, batch: Batch) -> tuple[list[bytes], Sequence[Known | None]]:
-    return _recall(cache, [content for _, _, content in batch.files])
 
 
 def _recall(

@@ -25,7 +25,7 @@ from eris.model import (
 from eris.store import BlockReader, BlockWriter
 from eris.transfer import DEFAULT_WINDOW as _LARGE_WINDOW
 from eris.transfer import PutWindow, put_content, stream_content
-from eris_fs.batch import Batch, BatchReader, EncodedBatch, SizeRule, encode_batch
+from eris_fs.batch import Batch, BatchReader, EncodedBatch, Known, SizeRule, encode_batch
 from eris_fs.contents import read_files
 from eris_fs.errors import FileChanged, TreeTooLarge
 from eris_fs.fetch import DEFAULT_WINDOW, FilePiece
@@ -276,11 +276,11 @@ class _Encoding:
     async def run(self, reader: BatchReader, concurrency: int) -> None:
         """Encode everything that the reader finds: read ahead, encode, send, all at once."""
         under_way: deque[asyncio.Task[EncodedBatch]] = deque()
-        reading = asyncio.create_task(in_thread(reader.next))
+        reading = asyncio.create_task(in_thread(self._next, reader))
         try:
             async with PutWindow(self._store, self._window) as puts:
                 while batch := await reading:
-                    reading = asyncio.create_task(in_thread(reader.next))
+                    reading = asyncio.create_task(in_thread(self._next, reader))
                     under_way.extend(self._begin(batch))
                     while len(under_way) > concurrency:
                         await self._send(under_way, puts)
@@ -293,6 +293,13 @@ class _Encoding:
             await settle(*under_way)
             reader.close()
 
+    def _next(self, reader: BatchReader) -> Batch | None:
+        batch = reader.next()
+        if batch is not None and self._known is not None:
+            # Here, since more threads would only wait for each other: most of it holds the lock.
+            self._known.recall_batch(batch)
+        return batch
+
     def _begin(self, batch: Batch) -> Iterator[asyncio.Task[EncodedBatch]]:
         if batch.files or batch.others:
             yield asyncio.create_task(self._encode(batch))
@@ -300,7 +307,7 @@ class _Encoding:
             yield asyncio.create_task(self._put_large(*batch.large))
 
     async def _encode(self, batch: Batch) -> EncodedBatch:
-        known = await self._known.look_up(batch) if self._known is not None else {}
+        known = await self._known.confirm_batch(batch) if self._known is not None else {}
         return await in_thread(encode_batch, batch, self._block_size, self._secret, known)
 
     async def _send(self, under_way: deque[asyncio.Task[EncodedBatch]], puts: PutWindow) -> None:
@@ -315,7 +322,7 @@ class _Encoding:
 
     async def _put_large(self, path: Path, file: OpenFile) -> EncodedBatch:
         """Encode and send a large file by itself."""
-        encoded: list[tuple[bytes, tuple[bytes, bytes]]] = []
+        encoded: list[tuple[bytes, Known]] = []
         with file:
             key = capability = None
             block_size = self._block_size(file.size)

@@ -39,6 +39,9 @@ _REFERENCE_SIZE: Final = 32
 # An entry costs about this much beside its references.
 _ENTRY_OVERHEAD: Final = 160
 _BATCH: Final = 256
+_KEPT_UP_S: Final = 24 * 3600
+"""How old the time of an entry's last use may be: writing it every time would cost as much as
+looking the entry up."""
 
 
 CachedContent = tuple[bytes, bytes]
@@ -94,9 +97,8 @@ class EncodeCache:
 
     def remember(self, contents: Sequence[tuple[bytes, CachedContent]]) -> None:
         """Note what contents became."""
-        rows = [
-            (key, b"".join(known), self._check(key, known), self._stamp) for key, known in contents
-        ]
+        values = [(key, b"".join(known)) for key, known in contents]
+        rows = [(key, value, _check(key, value), self._stamp) for key, value in values]
         with self._lock:
             if self._connection is None:
                 return
@@ -129,26 +131,23 @@ class EncodeCache:
             return {}
         places = ",".join("?" * len(keys))
         found = self._connection.execute(
-            f"SELECT key, value, checksum FROM contents WHERE key IN ({places})", tuple(keys)
+            f"SELECT key, value, checksum, used FROM contents WHERE key IN ({places})", tuple(keys)
         ).fetchall()
-        with self._connection:
-            self._connection.executemany(
-                "UPDATE contents SET used = ? WHERE key = ? AND used < ?",
-                [(self._stamp, key, self._stamp) for key, _, _ in found],
-            )
-        return {key: (value, checksum) for key, value, checksum in found}
+        if old := [row[0] for row in found if row[3] < self._stamp - _KEPT_UP_S]:
+            with self._connection:
+                self._connection.executemany(
+                    "UPDATE contents SET used = ? WHERE key = ?",
+                    [(self._stamp, key) for key in old],
+                )
+        return {key: (value, checksum) for key, value, checksum, _ in found}
 
     def _checked(self, key: bytes, row: tuple[bytes, bytes] | None) -> CachedContent | None:
         if row is None:
             return None
         value, checksum = row
-        known = value[:_CAPABILITY_SIZE], value[_CAPABILITY_SIZE:]
-        whole = known[1] and len(known[1]) % _REFERENCE_SIZE == 0
-        return known if whole and checksum == self._check(key, known) else None
-
-    def _check(self, key: bytes, known: CachedContent) -> bytes:
-        """The checksum of an entry: under its key, so that it fits no other content."""
-        return blake3(b"".join(known), key=key).digest(_CHECK_SIZE)
+        capability, references = value[:_CAPABILITY_SIZE], value[_CAPABILITY_SIZE:]
+        whole = references and len(references) % _REFERENCE_SIZE == 0
+        return (capability, references) if whole and checksum == _check(key, value) else None
 
     def _shrink(self, connection: sqlite3.Connection) -> None:
         size = f"SUM(LENGTH(value) + {_ENTRY_OVERHEAD})"
@@ -177,6 +176,11 @@ class EncodeCache:
                 # Damaged, and it would be the next time: nothing in it is worth more than that.
                 with contextlib.suppress(OSError):
                     _delete(self._path)
+
+
+def _check(key: bytes, value: bytes) -> bytes:
+    """The checksum of an entry: under its key, so that it fits no other content."""
+    return blake3(value, key=key).digest(_CHECK_SIZE)
 
 
 def _open(path: Path) -> sqlite3.Connection:

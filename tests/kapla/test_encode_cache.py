@@ -132,7 +132,7 @@ def test_it_stays_within_its_size_and_keeps_what_is_used(tmp_path: Path) -> None
     cache.remember([(key, known(number, blocks=100)) for number, key in enumerate(keys)])
     cache.close()
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE contents SET used = used - 1000")
+        connection.execute("UPDATE contents SET used = used - 100000")
     connection.close()
     used = open_cache(path, max_bytes=100_000)
     assert used.recall(keys[:5]) == [known(number, blocks=100) for number in range(5)]
