@@ -6,9 +6,10 @@ no more round trips than one file of a thousand blocks, without a task for every
 
 Each file goes on by itself when its oldest request is answered, and asks for what it then knows of,
 whether its turn has come or not: where some blocks are near and others far, those that are far are
-asked for early. What arrives for a file whose turn has not come waits. Files are begun only as far
-as what they will need fits in a buffer, so that those that were begun can be finished: near blocks
-of later files would else fill it, and files in front of them would wait for far ones one by one.
+asked for early. What arrives for a file whose turn has not come waits. So files are begun only as
+far as what they will need fits in a buffer, and where not all can ask at once, those in front come
+first: blocks of later files would else fill the buffer, or the window, and files in front of them
+would have to go on one by one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator
+from heapq import heappop, heappush
 from typing import Final, NamedTuple
 
 from eris.capability import ReadCapability
@@ -34,8 +36,14 @@ DEFAULT_BUFFER: Final = 8 * 1024 * 1024
 """Bytes that may be asked for at a time, or be needed by all files that were begun. What a file
 needs is not known at first, so up to twice as much may wait."""
 
-# Blocks that a file of more than one is taken to need, until its first node tells.
+# Blocks that a file of two levels is taken to need until its first node tells; one of more levels
+# needs as many times more, but whatever is beyond the buffer is the same.
 _GUESS: Final = 4
+_HIGHEST: Final = 4
+
+# One part in so many of the window, and of the buffer, has to be free before more is asked for:
+# asking in runs is cheaper than one by one.
+_RUN: Final = 8
 
 # Given out in one piece at most; a block may be more.
 _PIECE: Final = 1024 * 1024
@@ -52,9 +60,21 @@ class FilePiece(NamedTuple):
 class _File:
     """A file being fetched: its decoder, its requests in order, and what waits for its turn."""
 
-    __slots__ = ("asked", "block_size", "decoder", "error", "held", "need", "path", "waiting")
+    __slots__ = (
+        "asked",
+        "block_size",
+        "decoder",
+        "error",
+        "held",
+        "is_short",
+        "need",
+        "number",
+        "path",
+        "waiting",
+    )
 
-    def __init__(self, path: Path, capability: ReadCapability, lookahead: int) -> None:
+    def __init__(self, number: int, path: Path, capability: ReadCapability, lookahead: int) -> None:
+        self.number = number
         self.path = path
         self.decoder = Decoder(capability, lookahead=lookahead)
         self.block_size = int(capability.block_size)
@@ -62,8 +82,12 @@ class _File:
         self.waiting: list[bytes] = []
         self.held = 0
         """Bytes that wait."""
-        self.need = self.block_size * (_GUESS if capability.level else 1)
+        above = min(capability.level - 1, _HIGHEST)
+        blocks = _GUESS * capability.block_size.arity**above if capability.level else 1
+        self.need = self.block_size * blocks
         """Bytes that wait, are asked for, or are known to be wanted."""
+        self.is_short = False
+        """Whether it would have asked for more if there had been room."""
         self.error: BaseException | None = None
         """Why nothing more will come of this file."""
 
@@ -105,8 +129,9 @@ class _Fetcher:
         self._buffer = buffer
         # The first of these is the file whose turn it is.
         self._active: deque[_File] = deque()
-        # Those that would have asked for more if there had been room; in order, so no set.
-        self._short: dict[_File, None] = {}
+        self._begun = 0
+        # The files that are short, the first of them on top.
+        self._short: list[tuple[int, _File]] = []
         # Requests not answered, their bytes, and bytes that wait for their turn.
         self._in_flight = 0
         self._asked = 0
@@ -122,6 +147,8 @@ class _Fetcher:
             if not self._active:
                 return []
             if pieces := self._take_turns():
+                # What was taken left room, and it takes a while until all of it is used.
+                self._fill()
                 return pieces
             first = self._active[0]
             if first.error is not None:
@@ -162,25 +189,32 @@ class _Fetcher:
         return pieces
 
     def _fill(self) -> None:
-        """Ask for more once half the window is free: asking in runs is cheaper than one by one."""
+        """Ask for more if there is room: for the files in front, and then for others behind."""
         if not self._may_fill():
             return
-        short, self._short = self._short, {}
-        for file in short:
+        while self._short:
+            _, file = heappop(self._short)
+            file.is_short = False
             self._ask(file)
+            if file.is_short:
+                return
         # Empty files take no buffer, and so are counted too.
         while self._coming and len(self._active) < self._window * 4 and self._may_open():
             coming = next(self._coming, None)
             if coming is None:
                 self._coming = None
                 break
-            file = _File(*coming, self._window)
+            file = _File(self._begun, *coming, self._window)
+            self._begun += 1
             self._needed += file.need
             self._active.append(file)
             self._ask(file)
 
     def _may_fill(self) -> bool:
-        return self._in_flight <= self._window // 2 and self._asked <= self._buffer // 2
+        return (
+            self._in_flight <= self._window - self._window // _RUN
+            and self._asked <= self._buffer - self._buffer // _RUN
+        )
 
     def _may_open(self) -> bool:
         if self._in_flight >= self._window:
@@ -207,7 +241,7 @@ class _Fetcher:
             room = max(room, 1)
         wanted = file.decoder.wanted(room) if room > 0 else []
         if len(wanted) >= room:
-            self._short[file] = None
+            self._note_short(file)
         if not wanted:
             return
         is_new = not file.asked
@@ -218,6 +252,11 @@ class _Fetcher:
         self._asked += len(wanted) * file.block_size
         if is_new:
             self._watch(file)
+
+    def _note_short(self, file: _File) -> None:
+        if not file.is_short:
+            file.is_short = True
+            heappush(self._short, (file.number, file))
 
     def _watch(self, file: _File) -> None:
         """Go on with a file when its oldest request is answered."""
@@ -243,16 +282,13 @@ class _Fetcher:
         self._count(file)
         if file.asked:
             self._watch(file)
-        self._ask(file)
-        self._wake_up(file)
-
-    def _wake_up(self, file: _File) -> None:
-        """Let `step` look again if there is something for it to do."""
-        if self._wake is None or self._wake.done():
-            return
-        if file is self._active[0] or (
-            (self._short or self._coming) and self._may_fill() and self._may_open()
-        ):
+        is_first = file is self._active[0]
+        if is_first or not self._short:
+            self._ask(file)
+        else:
+            self._note_short(file)
+        self._fill()
+        if is_first and self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
     def _fail(self, file: _File, error: BaseException) -> None:

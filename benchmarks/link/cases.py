@@ -46,12 +46,16 @@ _PROGRAMS: Final = Path(sys.executable).parent
 
 
 class _Content(NamedTuple):
-    """Something to be fetched: what it is called, where it is, its bytes, its bar."""
+    """Something to be fetched: what it is called, where it is, its bytes, its bar.
+
+    With options it is encoded in another way than by default.
+    """
 
     label: str
     path: Path
     size: int
     bar: float
+    options: tuple[str, ...] = ()
 
 
 class _Transfer(NamedTuple):
@@ -83,11 +87,11 @@ def _measure(wire: Link, scratch: Path, rounds: int) -> list[Row]:
         stack.enter_context(_kaplad(wire.far, store))
         stack.enter_context(_http_server(wire.far, scratch))
         local = f"coap+unix://{store}/s"
-        urns = {content: _kapla("encode", content.path, url=local) for content in contents}
+        urns = {content: _encoded(content, local) for content in contents}
         for _ in range(rounds):
             for content in contents:
                 found["decode", content.label].append(_decode(wire, content, urns[content]))
-                if shutil.which("curl"):
+                if shutil.which("curl") and not content.options:
                     found["http", content.label].append(_get(wire, content))
     for number in range(rounds):
         for content in contents:
@@ -139,7 +143,11 @@ def _make_contents(scratch: Path) -> Iterator[_Content]:
         path = tree / f"{number % 40}" / f"{number}"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(source.randbytes(source.randint(1, _FILE_LIMIT)))
-    yield _tree(f"{_FILES:,} files", tree)
+    random_files = _tree(f"{_FILES:,} files", tree)
+    yield random_files
+    for options in (("--block-size", "cost"), ("--packed", "--level", "1")):
+        label = f"{random_files.label}, {' '.join(options)}"
+        yield random_files._replace(label=label, options=options)
     library = scratch / "library"
     shutil.copytree(sysconfig.get_path("stdlib"), library, symlinks=True, ignore=_uninteresting)
     yield _tree("the library", library)
@@ -210,6 +218,10 @@ def _kapla(*arguments: str | Path, url: str, side: Side | None = None) -> str:
     return done.stdout.strip()
 
 
+def _encoded(content: _Content, url: str, side: Side | None = None) -> str:
+    return _kapla("encode", *content.options, content.path, url=url, side=side)
+
+
 def _timed(wire: Link, content: _Content, transfer: Callable[[], object]) -> _Transfer:
     before, begin = wire.near.traffic(), time.perf_counter()
     transfer()
@@ -231,9 +243,7 @@ def _encode(wire: Link, content: _Content, store: Path) -> _Transfer:
     """Into a store of its own, which knows none of the blocks."""
     store.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=store) as fresh, _kaplad(wire.far, Path(fresh)) as url:
-        return _timed(
-            wire, content, lambda: _kapla("encode", content.path, url=url, side=wire.near)
-        )
+        return _timed(wire, content, lambda: _encoded(content, url, wire.near))
 
 
 def _get(wire: Link, content: _Content) -> _Transfer:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -207,6 +209,43 @@ def test_files_behind_a_slow_one_go_on() -> None:
     asyncio.run(run())
 
 
+class FarStore:
+    """Has some blocks near, answered at once, and others far, of which a trip brings `rate`."""
+
+    def __init__(self, near: MemoryStore, far: MemoryStore, rate: int = 1_000_000) -> None:
+        self._near, self._far, self._rate = near, far, rate
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.asked = 0
+        self.trips = 0
+
+    async def get(self, reference: Reference, block_size: BlockSize) -> bytes:
+        """Fetch a block."""
+        if reference in self._near:
+            return await self._near.get(reference, block_size)
+        self.asked += 1
+        self._waiting.append(asyncio.get_running_loop().create_future())
+        await self._waiting[-1]
+        return await self._far.get(reference, block_size)
+
+    async def put(self, reference: Reference, block: bytes) -> None:
+        """Keep a block here."""
+        await self._near.put(reference, block)
+
+    async def carry(self, reading: asyncio.Task[Any]) -> None:
+        """Answer, trip by trip, until the task is done."""
+        while not reading.done():
+            # Until it has asked for all that it asks for without an answer.
+            before = -1
+            while before != self.asked:
+                before = self.asked
+                for _ in range(20):
+                    await asyncio.sleep(0)
+            self.trips += bool(self._waiting)
+            for _ in range(min(self._rate, len(self._waiting))):
+                if not (future := self._waiting.popleft()).cancelled():
+                    future.set_result(None)
+
+
 @pytest.mark.parametrize("near", [0, 3, 30])
 def test_far_files_among_near_ones_share_round_trips(near: int) -> None:
     """Near blocks are answered at once, and must not fill the buffer in front of far ones."""
@@ -217,39 +256,72 @@ def test_far_files_among_near_ones_share_round_trips(near: int) -> None:
         for number in range(600):
             store = here if number % (near + 1) else there
             files.append(((str(number),), await put_content(store, content(number, 16_000))))
-        waiting: list[asyncio.Future[None]] = []
-
-        class HereAndThere(MemoryStore):
-            async def get(self, reference: Reference, block_size: BlockSize) -> bytes:
-                if reference in here:
-                    return await here.get(reference, block_size)
-                waiting.append(asyncio.get_running_loop().create_future())
-                await waiting[-1]
-                return await there.get(reference, block_size)
+        both = FarStore(here, there)
 
         async def read() -> int:
-            pieces = fetch_files(HereAndThere(), files, buffer=1024 * 1024)
+            pieces = fetch_files(both, files, buffer=1024 * 1024)
             return sum([len(piece.content) async for piece in pieces])
 
         reading = asyncio.create_task(read())
-        trips = 0
-        while not reading.done():
-            # Until it has asked for all that it asks for without an answer.
-            asked = -1
-            while asked != len(waiting):
-                asked = len(waiting)
-                for _ in range(20):
-                    await asyncio.sleep(0)
-            answered, waiting = waiting, []
-            for future in answered:
-                future.set_result(None)
-            trips += bool(answered)
-        return await reading, trips
+        await both.carry(reading)
+        return await reading, both.trips
 
     size, trips = asyncio.run(run())
     assert size == 600 * 16_000
     # 10 MB through a buffer of 1 MiB: ten times the three levels of a file, and as much again.
     assert trips <= 60
+
+
+def test_files_in_front_ask_first() -> None:
+    """Else later files take the window, and those in front go on one by one."""
+
+    async def run() -> tuple[int, int]:
+        there = MemoryStore()
+        files: list[tuple[Path, ReadCapability]] = []
+        for number in range(200):
+            one = await put_content(there, content(number, 60_000), block_size=BlockSize.SMALL)
+            assert one.level == 2
+            files.append(((str(number),), one))
+        store = FarStore(MemoryStore(), there, rate=50)
+
+        async def read() -> None:
+            async for _ in fetch_files(store, files, window=256, buffer=512 * 1024):
+                pass
+
+        reading = asyncio.create_task(read())
+        await store.carry(reading)
+        await reading
+        return len(there), store.trips
+
+    blocks, trips = asyncio.run(run())
+    # What can come comes, but at the start and at the end.
+    assert trips <= blocks / 50 + 6
+
+
+def test_more_is_asked_for_while_pieces_are_used() -> None:
+    async def run() -> None:
+        there = MemoryStore()
+        files: list[tuple[Path, ReadCapability]] = [
+            ((str(number),), await put_content(there, content(number, 900)))
+            for number in range(200)
+        ]
+        store = FarStore(MemoryStore(), there)
+
+        async def read() -> None:
+            async with aclosing(fetch_files(store, files, window=16)) as pieces:
+                await anext(pieces)
+                # Busy with it now.
+                before = store.asked
+                for _ in range(100):
+                    await asyncio.sleep(0)
+                # More than what was asked for just before.
+                assert store.asked > before + 16
+
+        reading = asyncio.create_task(read())
+        await store.carry(reading)
+        await reading
+
+    asyncio.run(run())
 
 
 def test_a_later_failure_waits_for_its_turn() -> None:
