@@ -215,11 +215,13 @@ class FarStore:
     def __init__(self, near: MemoryStore, far: MemoryStore, rate: int = 1_000_000) -> None:
         self._near, self._far, self._rate = near, far, rate
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._gets = 0
         self.asked = 0
         self.trips = 0
 
     async def get(self, reference: Reference, block_size: BlockSize) -> bytes:
         """Fetch a block."""
+        self._gets += 1
         if reference in self._near:
             return await self._near.get(reference, block_size)
         self.asked += 1
@@ -236,10 +238,11 @@ class FarStore:
         while not reading.done():
             # Until it has asked for all that it asks for without an answer.
             before = -1
-            while before != self.asked:
-                before = self.asked
+            while before != self._gets:
+                before = self._gets
                 for _ in range(20):
                     await asyncio.sleep(0)
+            assert self._waiting or reading.done(), "it waits for nothing"
             self.trips += bool(self._waiting)
             for _ in range(min(self._rate, len(self._waiting))):
                 if not (future := self._waiting.popleft()).cancelled():
@@ -270,6 +273,41 @@ def test_far_files_among_near_ones_share_round_trips(near: int) -> None:
     assert size == 600 * 16_000
     # 10 MB through a buffer of 1 MiB: ten times the three levels of a file, and as much again.
     assert trips <= 60
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([0, 1, 1025, 20_000, 70_000]), st.booleans()), max_size=60),
+    st.sampled_from(BlockSize),
+    st.integers(1, 100),
+    st.sampled_from([1, 30_000, 200_000, 8_000_000]),
+    st.integers(1, 40),
+)
+def test_near_and_far_files_come_whole_and_in_order(
+    sizes: list[tuple[int, bool]], block_size: BlockSize, window: int, buffer: int, rate: int
+) -> None:
+    async def run() -> None:
+        here, there = MemoryStore(), MemoryStore()
+        files: list[tuple[Path, ReadCapability]] = []
+        for number, (size, is_near) in enumerate(sizes):
+            data = content(number, size)
+            one = await put_content(here if is_near else there, data, block_size=block_size)
+            files.append(((str(number),), one))
+        store = FarStore(here, there, rate)
+
+        async def read() -> list[bytes]:
+            found = [b""]
+            async for piece in fetch_files(store, files, window=window, buffer=buffer):
+                found[-1] += piece.content
+                if piece.last:
+                    found.append(b"")
+            return found[:-1]
+
+        reading = asyncio.create_task(read())
+        await store.carry(reading)
+        assert await reading == [content(number, size) for number, (size, _) in enumerate(sizes)]
+
+    asyncio.run(run())
 
 
 def test_files_in_front_ask_first() -> None:
