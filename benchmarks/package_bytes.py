@@ -309,4 +309,6 @@ def run(rounds: int) -> list[Row]:
     if not pairs:
         return rows
     named = [(pair.name, pair.old, pair.new) for pair in pairs]
-    return [*rows, *_rate_rows(pairs, rounds), *packages.run(named, rounds)]
+    # First, for they create many files: see `Fetcher` what deleting some does to that.
+    fetched = packages.run(named, rounds)
+    return [*rows, *_rate_rows(pairs, rounds), *fetched]
