@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.report import Row, format_row, heading, single
+from benchmarks.scratch import kept_directory
 from benchmarks.wire import kaplad
 
 __all__ = ["run"]
@@ -88,32 +89,31 @@ def run(rounds: int) -> list[Row]:
     """Measure all cases over this many rounds, each with a fresh store."""
     rates: dict[str, list[float]] = defaultdict(list)
     memory: dict[str, list[float]] = defaultdict(list)
-    with tempfile.TemporaryDirectory(prefix="kb-") as scratch:
-        here = Path(scratch)
-        _make_file(here / "large")
-        file_count, tree_bytes = _copy_library(here / "tree")
-        for _ in range(rounds):
-            with (
-                tempfile.TemporaryDirectory(prefix="kb-") as store,
-                kaplad(Path(store)) as (url, _, process),
-            ):
-                watch = _MemoryWatch(process)
-                for name, size in (("large", _LARGE), ("tree", tree_bytes)):
-                    out = here / "out"
-                    seconds, peak, urn = _timed(url, "encode", str(here / name))
-                    rates[f"encode {name}"].append(size / seconds / 1e6)
-                    memory[f"encode {name}"].append(peak)
-                    if name == "tree":
-                        rates["encode files"].append(file_count / seconds)
-                    seconds, peak, _ = _timed(url, "decode", urn, str(out))
-                    rates[f"decode {name}"].append(size / seconds / 1e6)
-                    memory[f"decode {name}"].append(peak)
-                    if name == "tree":
-                        rates["decode files"].append(file_count / seconds)
-                        shutil.rmtree(out)
-                    else:
-                        out.unlink()
-                memory["daemon"].append(watch.stop())
+    here = kept_directory()
+    _make_file(here / "large")
+    file_count, tree_bytes = _copy_library(here / "tree")
+    for number in range(rounds):
+        with (
+            tempfile.TemporaryDirectory(prefix="kb-") as store,
+            kaplad(Path(store)) as (url, _, process),
+        ):
+            watch = _MemoryWatch(process)
+            for name, size in (("large", _LARGE), ("tree", tree_bytes)):
+                out = here / f"{name}-{number}"
+                seconds, peak, urn = _timed(url, "encode", str(here / name))
+                rates[f"encode {name}"].append(size / seconds / 1e6)
+                memory[f"encode {name}"].append(peak)
+                if name == "tree":
+                    rates["encode files"].append(file_count / seconds)
+                seconds, peak, _ = _timed(url, "decode", urn, str(out))
+                rates[f"decode {name}"].append(size / seconds / 1e6)
+                memory[f"decode {name}"].append(peak)
+                if name == "tree":
+                    rates["decode files"].append(file_count / seconds)
+                else:
+                    out.unlink()
+            memory["daemon"].append(watch.stop())
+    (here / "large").unlink()
     label = {"large": "a 1 GiB file", "tree": f"a tree of {file_count:,} files"}
     rows = []
     for name, text in label.items():

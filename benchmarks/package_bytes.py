@@ -36,6 +36,7 @@ import zstandard
 
 import eris_fs
 from benchmarks.report import Row, compare
+from benchmarks.scratch import kept_directory
 from benchmarks.substitutes import packages
 from benchmarks.wire import kaplad
 from eris.errors import BlockNotFound
@@ -252,29 +253,29 @@ def _is_file(path: Path) -> bool:
 def _rate_rows(pairs: list[_Pair], rounds: int) -> list[Row]:
     program = str(Path(sys.executable).with_name("kapla"))
     seconds: dict[str, list[float]] = defaultdict(list)
-    with tempfile.TemporaryDirectory(prefix="kb-") as scratch:
-        tree = Path(scratch) / "tree"
-        for pair in pairs:
-            shutil.copytree(pair.new, tree / pair.name, symlinks=True)
-        size = sum(path.stat().st_size for path in tree.rglob("*") if _is_file(path))
-        for number in range(rounds):
-            here = Path(scratch) / str(number)
-            here.mkdir()
-            with kaplad(here) as (url, _, _):
-                archive = f"tar -cf - -C {scratch} tree | zstd -q -3 -o {here}/archive"
-                seconds["tar"].append(_timed(["sh", "-c", archive])[0])
-                encode = [program, "encode", "--no-cache", str(tree)]
-                fast = [*encode, "--packed", "--level", str(_FAST)]
-                took, _ = _timed(fast, url)
-                seconds["encode"].append(took)
-                _, packed = _timed([*encode, "--packed", "--level", "19"], url)
-                _, standard = _timed(encode, url)
-                formats = [("standard", standard), ("packed", packed)]
-                for name, urn in formats if number % 2 else formats[::-1]:
-                    # Warm: what has been read once.
-                    _timed([program, "verify", urn], url)
-                    took, _ = _timed([program, "decode", urn, str(here / name)], url)
-                    seconds[name].append(took)
+    scratch = kept_directory()
+    tree = scratch / "tree"
+    for pair in pairs:
+        shutil.copytree(pair.new, tree / pair.name, symlinks=True)
+    size = sum(path.stat().st_size for path in tree.rglob("*") if _is_file(path))
+    for number in range(rounds):
+        here = scratch / str(number)
+        here.mkdir()
+        with kaplad(here) as (url, _, _):
+            archive = f"tar -cf - -C {scratch} tree | zstd -q -3 -o {here}/archive"
+            seconds["tar"].append(_timed(["sh", "-c", archive])[0])
+            encode = [program, "encode", "--no-cache", str(tree)]
+            fast = [*encode, "--packed", "--level", str(_FAST)]
+            took, _ = _timed(fast, url)
+            seconds["encode"].append(took)
+            _, packed = _timed([*encode, "--packed", "--level", "19"], url)
+            _, standard = _timed(encode, url)
+            formats = [("standard", standard), ("packed", packed)]
+            for name, urn in formats if number % 2 else formats[::-1]:
+                # Warm: what has been read once.
+                _timed([program, "verify", urn], url)
+                took, _ = _timed([program, "decode", urn, str(here / name)], url)
+                seconds[name].append(took)
     note = f"{size / 1e6:.0f} MB, whole commands"
 
     def rates(name: str) -> list[float]:
@@ -309,6 +310,4 @@ def run(rounds: int) -> list[Row]:
     if not pairs:
         return rows
     named = [(pair.name, pair.old, pair.new) for pair in pairs]
-    # First, for they create many files: see `Fetcher` what deleting some does to that.
-    fetched = packages.run(named, rounds)
-    return [*rows, *_rate_rows(pairs, rounds), *fetched]
+    return [*rows, *_rate_rows(pairs, rounds), *packages.run(named, rounds)]

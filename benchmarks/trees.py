@@ -20,7 +20,6 @@ import random
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.report import Row, compare, format_row, heading
+from benchmarks.scratch import kept_directory
 from benchmarks.wire import kaplad
 
 __all__ = ["run"]
@@ -240,16 +240,16 @@ def run(rounds: int) -> list[Row]:
     versions = _versions()
     programs = [*_KINDS, *versions]
     seconds: _Seconds = defaultdict(list)
-    with tempfile.TemporaryDirectory(prefix="kb-") as scratch:
-        tree = Path(scratch) / "tree"
-        paths = _make_tree(tree)
-        size = sum(path.stat().st_size for path in paths)
-        _fingerprint(tree)
-        for number in range(rounds):
-            # Each is first in its turn.
-            turn = number % len(programs)
-            for name in [*programs[turn:], *programs[:turn]]:
-                _measure(name, tree, paths, Path(scratch) / f"{number}-{name}", seconds)
+    scratch = kept_directory()
+    tree = scratch / "tree"
+    paths = _make_tree(tree)
+    size = sum(path.stat().st_size for path in paths)
+    _fingerprint(tree)
+    for number in range(rounds):
+        # Each is first in its turn.
+        turn = number % len(programs)
+        for name in [*programs[turn:], *programs[:turn]]:
+            _measure(name, tree, paths, scratch / f"{number}-{name}", seconds)
     rows: list[Row] = []
     note = f"{size / 1e6:.0f} MB"
     for kind in _KINDS:

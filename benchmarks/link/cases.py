@@ -26,6 +26,7 @@ from typing import Final, NamedTuple
 
 from benchmarks.link.emulator import Link, LinkUnavailable, Side, link
 from benchmarks.report import Row, compare, single
+from benchmarks.scratch import kept_directory
 
 __all__ = ["run"]
 
@@ -70,8 +71,7 @@ def run(rounds: int) -> list[Row]:
     try:
         with ExitStack() as stack:
             wire = stack.enter_context(link(_RTT_MS, _MBIT_S))
-            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="kb-"))
-            return _measure(wire, Path(scratch), rounds)
+            return _measure(wire, kept_directory(), rounds)
     except LinkUnavailable as error:
         print(f"No link could be made: {error}. Its cases are left out.", file=sys.stderr)
         return []
@@ -234,9 +234,8 @@ def _timed(wire: Link, content: _Content, transfer: Callable[[], object]) -> _Tr
 
 def _decode(wire: Link, content: _Content, urn: str) -> _Transfer:
     url = f"coap+tcp://{wire.far.address}:{_COAP_PORT}"
-    with tempfile.TemporaryDirectory(prefix="kb-") as out:
-        target = Path(out, "out")
-        return _timed(wire, content, lambda: _kapla("decode", urn, target, url=url, side=wire.near))
+    target = kept_directory() / "out"
+    return _timed(wire, content, lambda: _kapla("decode", urn, target, url=url, side=wire.near))
 
 
 def _encode(wire: Link, content: _Content, store: Path) -> _Transfer:
@@ -248,9 +247,9 @@ def _encode(wire: Link, content: _Content, store: Path) -> _Transfer:
 
 def _get(wire: Link, content: _Content) -> _Transfer:
     base = f"http://{wire.far.address}:{_OTHER_PORT}"
-    with tempfile.TemporaryDirectory(prefix="kb-") as out:
-        script = f"curl -sSf {base}/{content.path.name} -o {out}/out"
-        if content.path.is_dir():
-            script = f"curl -sSf {base}/{content.path.name}.tar | tar -x -C {out}"
-        command = wire.near.command("sh", "-c", script)
-        return _timed(wire, content, lambda: subprocess.run(command, check=True))
+    out = kept_directory()
+    script = f"curl -sSf {base}/{content.path.name} -o {out}/out"
+    if content.path.is_dir():
+        script = f"curl -sSf {base}/{content.path.name}.tar | tar -x -C {out}"
+    command = wire.near.command("sh", "-c", script)
+    return _timed(wire, content, lambda: subprocess.run(command, check=True))

@@ -6,13 +6,12 @@ before, from which a tenth of the files changed, and the fetcher is told of both
 
 from __future__ import annotations
 
-import tempfile
 from contextlib import ExitStack
 from itertools import chain
-from pathlib import Path
 from typing import Final
 
 from benchmarks.report import Row
+from benchmarks.scratch import kept_directory
 from benchmarks.substitutes import memory, query
 from benchmarks.substitutes.bench import Bench, Case
 from benchmarks.substitutes.items import Item, make_item, make_older
@@ -39,8 +38,8 @@ _LARGE: Final = ("300 MB of 15,000 files", 15_000, 300_000_000)
 def run(rounds: int) -> list[Row]:
     """Measure all cases; the large item and the link with fewer rounds."""
     few = (rounds + 1) // 2
-    with tempfile.TemporaryDirectory(prefix="kb-") as name, ExitStack() as stack:
-        scratch = Path(name)
+    scratch = kept_directory()
+    with ExitStack() as stack:
         bench = Bench(scratch, stack)
         small, middle, large = (make_item(bench.items, *what) for what in (_SMALL, _MIDDLE, _LARGE))
         cases = [_case(small, _PACKED), _case(middle, _PACKED), _case(large, _PACKED_3)]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 import statistics
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.report import Row, compare
+from benchmarks.scratch import kept_directory
 from benchmarks.substitutes.bench import Bench, Case
 from benchmarks.substitutes.items import Item, item_path
 from benchmarks.substitutes.programs import Publication
@@ -30,8 +30,8 @@ _BARS: Final = {"cold": (1.4, 1.1), _UPGRADE: (0.5, 0.3)}
 
 def run(pairs: Iterable[tuple[str, Path, Path]], rounds: int) -> list[Row]:
     """Measure pairs of releases: a name, the older tree and the newer one."""
-    with tempfile.TemporaryDirectory(prefix="kb-") as scratch, ExitStack() as stack:
-        bench = Bench(Path(scratch), stack)
+    with ExitStack() as stack:
+        bench = Bench(kept_directory(), stack)
         cases = [
             Case(
                 _item(bench.items, name, new),

@@ -238,11 +238,7 @@ class Fetch:
 
 
 class Fetcher:
-    """Runs `kapla substitute`; what it brings stays in a directory until all is over.
-
-    ext4 does not give the inodes of deleted files away again for a while, and looks at each of them
-    whenever it creates a file.
-    """
+    """Runs `kapla substitute`; what it brings stays in a directory."""
 
     def __init__(self, place: Place, directory: Path, acl: Path) -> None:
         self._place = place
