@@ -24,6 +24,7 @@ from eris import (
     put_content,
     reference_of,
 )
+from eris.transfer import DEFAULT_WINDOW
 from kapla.client import RemoteStore
 from kapla.urls import parse_store_url
 from tests.integration.daemon import Daemon, running_daemon
@@ -100,7 +101,8 @@ def check_database(path: Path) -> None:
 def test_what_was_acknowledged_is_there(
     block_size: BlockSize, moments: list[int], synchronous: str
 ) -> None:
-    content = random.Random(1).randbytes(8 << 20 if block_size == BlockSize.LARGE else 3 << 20)
+    # More is left at each moment than can be under way: the rest cannot have got through.
+    content = random.Random(1).randbytes((moments[-1] + DEFAULT_WINDOW + 1) * block_size)
     acknowledged: set[Reference] = set()
     with running_daemon(env={"KAPLA_SYNCHRONOUS": synchronous}) as daemon:
         for nth in moments:
