@@ -169,13 +169,17 @@ class _Encoding:
         """Wait for the oldest packs and send their blocks."""
         packs = await under_way[0]
         under_way.popleft()
-        for pack in packs:
+        records = [pack.record for pack in packs if pack.record is not None]
+        # Out of the list as they go: the thread that made it may hold it a little longer.
+        packs.reverse()
+        while packs:
+            pack = packs.pop()
             await puts.add(pack.blocks)
             self.packs.append(Pack(self._position, pack.size, pack.stored_size, pack.capabilities))
             self._position += pack.size
             self._files += pack.files
         if self._known is not None:
-            await self._known.remember([pack.record for pack in packs if pack.record is not None])
+            await self._known.remember(records)
         if self._progress is not None:
             self._progress(self._files, self._position)
 
