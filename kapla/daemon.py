@@ -102,7 +102,10 @@ class Daemon:
                 "refused": statistics.refused,
             },
             "new_blocks": self._storage.new_blocks,
-            "connections": {"now": len(self._peers), "since_start": statistics.connections},
+            "connections": {
+                "now": statistics.open_connections,
+                "since_start": statistics.connections,
+            },
         }
 
     def _connections_by_listener(self) -> int:

@@ -36,14 +36,14 @@ _SMALL_HINT: Final = encode_uint(BlockSize.SMALL)
 # while there are few: a commit for many blocks costs hardly more than one for a few.
 _OUTSTANDING: Final = 128
 _SHARED_OUTSTANDING: Final = 1024
-# Answers not yet taken by the peer, in bytes, before no more are prepared.
-_WRITE_BUFFER: Final = 512 * 1024
 # What they may weigh together, in KiB of memory: 32 blocks of 32 KiB, or a share of 8 MiB. A GET
 # weighs what its Size1 says it will bring, as long as the peer's hints are true.
 _WEIGHT: Final = 1024
 _SHARED_WEIGHT: Final = 8192
 _PART: Final = 512
 _LARGE_WEIGHT: Final = 32
+# Answers not yet taken by the peer, in bytes, before no more are prepared.
+_WRITE_BUFFER: Final = 512 * 1024
 # What a request of the aiocoap lane takes besides its bytes, and how much its bytes multiply there.
 _SLOW_WEIGHT: Final = 4
 _SLOW_FACTOR: Final = 4
@@ -94,6 +94,7 @@ class PeerConnection(asyncio.Protocol):
             _GREETING_TIMEOUT_S, self._check_greeting
         )
         self._access.statistics.connections += 1
+        self._access.statistics.open_connections += 1
         if self._connection.closing is not None:
             self._end()
 
@@ -132,6 +133,7 @@ class PeerConnection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Forget the peer."""
         self._transport = None
+        self._access.statistics.open_connections -= 1
         self._waiting.clear()
         for timer in (self._greeting, self._stall):
             if timer is not None:
@@ -231,7 +233,7 @@ class PeerConnection(asyncio.Protocol):
         put_tokens: list[bytes] = []
         waiting = self._waiting
         whole = self._connection.takes_whole_blocks
-        peers = max(1, self._access.statistics.connections)
+        peers = self._access.statistics.open_connections
         most_weight = max(_WEIGHT, _SHARED_WEIGHT // peers)
         most_outstanding = max(_OUTSTANDING, _SHARED_OUTSTANDING // peers)
         room = most_outstanding - self._outstanding if self._writable else 0

@@ -1,7 +1,7 @@
 """What the peers of one listener may do with the blocks.
 
-The handlers behind every lane: rights are checked here and requests counted here, so that no way in
-can forget either.
+The handlers behind every lane: whether blocks may be read or added is checked here, and those
+requests are counted here, so that no way in can forget either.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ class Rights:
 
 @dataclass(slots=True)
 class Statistics:
-    """What was asked of the daemon since its start."""
+    """What was asked of the daemon since its start, and how many peers it has now."""
 
     get: int = 0
     put: int = 0
     other: int = 0
     refused: int = 0
     connections: int = 0
+    open_connections: int = 0
 
 
 class BlockAccess:

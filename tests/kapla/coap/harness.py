@@ -176,15 +176,24 @@ class Server:
         self.storage = storage or MemoryStorage()
         self.statistics = Statistics()
         self.closed: list[PeerConnection] = []
-        access = BlockAccess(cast(BatchedStorage, self.storage), rights, self.statistics)
-        self.lane = AiocoapLane(access, _report)
-        self.peer = PeerConnection(access, self.lane, self.closed.append)
+        self._access = BlockAccess(cast(BatchedStorage, self.storage), rights, self.statistics)
+        self.lane = AiocoapLane(self._access, _report)
+        self.peer = PeerConnection(self._access, self.lane, self.closed.append)
         self.transport = FakeTransport(self.peer)
         if refused:
             self.peer.refuse()
         self.peer.connection_made(self.transport)
         if csm:
             self.feed(csm)
+
+    def connect_others(self, count: int) -> list[FakeTransport]:
+        """Let other peers connect; they say nothing."""
+        transports = []
+        for _ in range(count):
+            peer = PeerConnection(self._access, self.lane, self.closed.append)
+            transports.append(FakeTransport(peer))
+            peer.connection_made(transports[-1])
+        return transports
 
     def feed(self, data: bytes) -> None:
         """Let bytes arrive, in reads of the size that asyncio uses."""

@@ -60,7 +60,7 @@ def test_requests_beyond_the_limit_wait_and_reading_stops(others: int, most: int
     async def run() -> None:
         storage = MemoryStorage([LARGE], hold=True)
         server = Server(storage)
-        server.statistics.connections += others
+        server.connect_others(others)
         count = 2 * most + 8
         server.feed(GET * count)
         # What a GET brings is not known before: it counts as 32 KiB.
@@ -75,6 +75,20 @@ def test_requests_beyond_the_limit_wait_and_reading_stops(others: int, most: int
     asyncio.run(run())
 
 
+def test_peers_that_have_left_take_no_share() -> None:
+    async def run() -> None:
+        storage = MemoryStorage([LARGE], hold=True)
+        server = Server(storage)
+        for transport in server.connect_others(20):
+            transport.abort()
+        await server.settle()
+        server.feed(GET * 1000)
+        assert sum(number for _, number in storage.batches) == 256
+        assert server.statistics.connections == 21
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(("others", "most"), [(0, 1024), (1, 512), (7, 128), (1000, 128)])
 def test_a_hint_that_blocks_are_small_is_believed_once(others: int, most: int) -> None:
     small_get = request_bytes(
@@ -84,7 +98,7 @@ def test_a_hint_that_blocks_are_small_is_believed_once(others: int, most: int) -
     async def run() -> None:
         storage = MemoryStorage([LARGE], hold=True)
         server = Server(storage)
-        server.statistics.connections += others
+        server.connect_others(others)
         server.feed(small_get * (2 * most))
         assert sum(number for _, number in storage.batches) == most
         before = len(storage.batches)
@@ -163,7 +177,7 @@ def test_a_peer_that_does_not_read_is_not_read_from() -> None:
         storage = MemoryStorage([LARGE])
         server = Server(storage)
         server.transport.blocked = True
-        server.statistics.connections += 7
+        server.connect_others(7)
         server.feed(GET * 1000)
         await server.settle()
         assert not server.transport.reading
