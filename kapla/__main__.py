@@ -12,10 +12,10 @@ from kapla.config import load_config
 from kapla.daemon import run
 from kapla.errors import ConfigError, KaplaError
 
-__all__ = ["main"]
+__all__ = ["command", "main"]
 
-EXIT_FAILED = 1
-EXIT_CONFIG = 2
+_EXIT_FAILED = 1
+_EXIT_CONFIG = 2
 
 
 @click.command(
@@ -33,19 +33,27 @@ EXIT_CONFIG = 2
     help="Where to listen, as coap+unix:///run/eris.sock?get&put or coap+tcp://[::1]:5683?get;"
     " may be given several times, and replaces the defaults.",
 )
-def main(debug: bool, file: str | None, store: str | None, listen: tuple[str, ...]) -> None:
+def command(debug: bool, file: str | None, store: str | None, listen: tuple[str, ...]) -> None:
     """Keep ERIS blocks and serve them over CoAP, in the foreground."""
     log.configure("debug" if debug else "info")
+    config = load_config(file=file, store=store, listen=listen, debug=debug)
+    log.configure(config.log_level)
+    asyncio.run(run(config))
+
+
+def main() -> None:
+    """Run the daemon; ends the process."""
     try:
-        config = load_config(file=file, store=store, listen=listen, debug=debug)
-        log.configure(config.log_level)
-        asyncio.run(run(config))
-    except ConfigError as error:
-        click.echo(f"kaplad: {error}", err=True)
-        sys.exit(EXIT_CONFIG)
+        code = command.main(standalone_mode=False)
+    except click.ClickException as error:
+        click.echo(log.redacted_usage(error), nl=False, err=True)
+        code = error.exit_code
+    except click.Abort:  # interrupted before it served
+        code = _EXIT_FAILED
     except KaplaError as error:
-        click.echo(f"kaplad: {error}", err=True)
-        sys.exit(EXIT_FAILED)
+        click.echo(f"kaplad: {log.redact(str(error))}", err=True)
+        code = _EXIT_CONFIG if isinstance(error, ConfigError) else _EXIT_FAILED
+    sys.exit(code)
 
 
 if __name__ == "__main__":

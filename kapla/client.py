@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 from collections.abc import Awaitable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
@@ -26,11 +27,11 @@ from eris.errors import (
     StoreUnavailable,
 )
 from eris.model import BlockSize, Reference
-from kapla.coap.blocks import block_query, get_options, put_options, unpack_bitmap
+from kapla.coap.blocks import STAT_PATH, block_query, get_options, put_options, unpack_bitmap
 from kapla.coap.frame import Code, OptionNumber, encode_options
 from kapla.coap.requester import Requester
-from kapla.config import default_socket
-from kapla.errors import InvalidUrl
+from kapla.config import SYSTEM_SOCKET, default_socket
+from kapla.errors import CannotConnect, InvalidUrl
 from kapla.urls import StoreUrl, UnixEndpoint, parse_store_url
 
 __all__ = ["RemoteStore", "StoreList", "default_store_urls", "open_store"]
@@ -42,8 +43,7 @@ DEFAULT_WINDOW: Final = 4096
 DEFAULT_TIMEOUT_S: Final = 60.0
 _CONNECT_TIMEOUT_S: Final = 10.0
 _TRY_AGAIN_S: Final = 30.0
-_SYSTEM_SOCKET: Final = "/run/eris.sock"
-_STAT_PATH: Final = ("kapla", "stat")
+_ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
 
 
 class RemoteStore:
@@ -127,7 +127,7 @@ class RemoteStore:
 
         Raises: StoreError.
         """
-        body = encode_options((OptionNumber.URI_PATH, part.encode()) for part in _STAT_PATH)
+        body = encode_options((OptionNumber.URI_PATH, part.encode()) for part in STAT_PATH)
         payload: bytes | None = await self._request(Code.GET, body, b"", 0)
         try:
             report = json.loads(payload or b"")
@@ -190,9 +190,21 @@ class RemoteStore:
         except TimeoutError:
             raise StoreUnavailable(f"no connection to {self.url} in time") from None
         except (OSError, UnicodeError) as error:  # a host name can be impossible to encode
-            reason = getattr(error, "strerror", None) or str(error)
-            raise StoreUnavailable(f"cannot connect to {self.url}: {reason}") from error
+            socket = endpoint.path if isinstance(endpoint, UnixEndpoint) else None
+            number, reason = _reason(error)
+            raise CannotConnect(str(self.url), reason, number=number, socket=socket) from error
         return wire
+
+
+def _reason(error: OSError | UnicodeError) -> tuple[int | None, str]:
+    """Why a connection was not made, without the addresses that asyncio puts in."""
+    number = getattr(error, "errno", None)
+    # Of several addresses asyncio tells all that happened in one text.
+    numbers = {number} if number else {int(one) for one in _ERRNO.findall(str(error))}
+    if not numbers or min(numbers) <= 0:  # a resolver has numbers of its own
+        return None, getattr(error, "strerror", None) or str(error)
+    reasons = sorted(os.strerror(one) for one in numbers)
+    return numbers.pop() if len(numbers) == 1 else None, ", ".join(reasons)
 
 
 def _failed(error: ErisError) -> asyncio.Future[Any]:
@@ -319,18 +331,20 @@ def default_store_urls(text: str | None = None) -> list[StoreUrl]:
     given = text or os.environ.get("ERIS_STORE_URL", "").strip()
     if given:
         urls = []
-        for number, one in enumerate(given.split(), 1):
+        texts = given.split()
+        for number, one in enumerate(texts, 1):
             try:
                 urls.append(parse_store_url(one))
             except InvalidUrl as error:
-                raise InvalidUrl(f"store URL {number}: {error}") from None
+                which = f"store URL {number}" if len(texts) > 1 else "store URL"
+                raise InvalidUrl(f"{which}: {error}") from None
         if not urls:
             raise InvalidUrl("the list of store URLs is empty")
         return urls
     own = default_socket(os.environ)
     # Not `Path.exists`, which raises where the directory may not be searched, as after `su`.
-    use_system = not os.path.exists(own) and os.path.exists(_SYSTEM_SOCKET)
-    path = _SYSTEM_SOCKET if use_system else own
+    use_system = not os.path.exists(own) and os.path.exists(SYSTEM_SOCKET)
+    path = SYSTEM_SOCKET if use_system else own
     return [parse_store_url(f"coap+unix://{quote(os.fsencode(path))}")]
 
 

@@ -19,9 +19,12 @@ import platformdirs
 from kapla.errors import ConfigError, InvalidUrl
 from kapla.urls import StoreUrl, UnixEndpoint, parse_store_url
 
-__all__ = ["Config", "default_socket", "load_config", "parse_size"]
+__all__ = ["SYSTEM_SOCKET", "Config", "default_socket", "load_config", "parse_size"]
 
 Synchronous = Literal["normal", "full"]
+
+SYSTEM_SOCKET: Final = Path("/run/eris.sock")
+"""Where the system's daemon listens."""
 
 _LEVELS: Final = ("debug", "info", "warning", "error")
 _UNITS: Final = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -55,7 +58,7 @@ def is_root() -> bool:
 def default_socket(environment: Mapping[str, str]) -> Path:
     """Where this user's daemon listens."""
     if is_root():
-        return Path("/run/eris.sock")
+        return SYSTEM_SOCKET
     runtime = environment.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
     return Path(runtime) / "eris.sock"
 
@@ -66,12 +69,13 @@ def _default_store() -> Path:
     return Path(platformdirs.user_data_path("kapla")) / "blocks.sqlite"
 
 
-def _default_file(environment: Mapping[str, str]) -> Path | None:
-    candidates = [Path("/etc/kapla/kapla.toml")]
+def _default_file() -> Path | None:
+    # The system's file is not for others' daemons: its store is not theirs.
+    path = Path("/etc/kapla/kapla.toml")
     if not is_root():
-        candidates.insert(0, Path(platformdirs.user_config_path("kapla")) / "kapla.toml")
+        path = Path(platformdirs.user_config_path("kapla")) / "kapla.toml"
     # Not `Path.is_file`, which raises where the directory may not be searched.
-    return next((path for path in candidates if os.path.isfile(path)), None)
+    return path if os.path.isfile(path) else None
 
 
 def parse_size(value: object) -> int:
@@ -167,7 +171,7 @@ def load_config(
 
     Raises: ConfigError, naming the place.
     """
-    path = file or environment.get("KAPLA_CONFIG") or _default_file(environment)
+    path = file or environment.get("KAPLA_CONFIG") or _default_file()
     values: dict[str, object] = {}
     if path is not None:
         _read_file(Path(path), values)

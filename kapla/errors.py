@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["ConfigError", "InvalidUrl", "KaplaError", "ListenError", "StorageError"]
+from pathlib import Path
+
+from eris.errors import StoreUnavailable
+
+__all__ = [
+    "CannotConnect",
+    "ConfigError",
+    "InvalidUrl",
+    "KaplaError",
+    "ListenError",
+    "StorageError",
+]
 
 
 class KaplaError(Exception):
@@ -18,6 +29,20 @@ class InvalidUrl(ConfigError, ValueError):
 
     The URL itself is not repeated: its path may be a capability.
     """
+
+
+class CannotConnect(StoreUnavailable):
+    """Nothing answers where a store should be; `number` is the `errno`, if it is known.
+
+    `socket` is the path of the Unix socket, None for TCP.
+    """
+
+    def __init__(
+        self, where: str, reason: str, *, number: int | None = None, socket: Path | None = None
+    ) -> None:
+        super().__init__(f"cannot connect to {where}: {reason}")
+        self.number = number
+        self.socket = socket
 
 
 class ListenError(KaplaError):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import sys
 from typing import Final
 
-__all__ = ["configure", "redact"]
+import click
+
+__all__ = ["configure", "redact", "redacted_usage"]
 
 _URN: Final = re.compile(r"(urn:eris\w*:)[A-Za-z0-9]+", re.IGNORECASE)
 
@@ -30,6 +33,13 @@ def configure(level: str) -> None:
 def redact(text: str) -> str:
     """Leave out the letters of any ERIS URN: who reads them can read the content."""
     return _URN.sub(r"\1…", text)
+
+
+def redacted_usage(error: click.ClickException) -> str:
+    """What click says of a wrong command line, which it repeats in part."""
+    shown = io.StringIO()
+    error.show(file=shown)
+    return redact(shown.getvalue())
 
 
 class _Redacting(logging.Formatter):

@@ -80,6 +80,11 @@ def bind_unix(url: StoreUrl, *, is_default: bool) -> BoundUnixSocket:
         with _locked(path):
             _make_way(path)
             return BoundUnixSocket(_listen(path, mode, group), path)
+    except FileNotFoundError as error:
+        raise ListenError(
+            f"cannot listen on {path}: there is no directory {path.parent}; name another place with"
+            " --listen"
+        ) from error
     except OSError as error:
         raise ListenError(f"cannot listen on {path}: {error.strerror}") from error
 

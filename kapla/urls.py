@@ -186,5 +186,7 @@ def _parse_flags(query: str) -> Flags:
         elif name == "group" and value:
             group = _decode(value, "the group")
         else:
-            raise InvalidUrl("a flag is none of get, put, stat, mode=0660, group=NAME")
+            # Only its name, and only if it is one: what stands there may be a part of a secret.
+            shown = f"the flag {name}" if re.fullmatch(r"[a-z]{1,10}", name) else "a flag"
+            raise InvalidUrl(f"{shown} is none of get, put, stat, mode=0660, group=NAME")
     return Flags(None if allow is None else frozenset(allow), mode, group)

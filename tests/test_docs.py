@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from kapla.__main__ import main as kaplad
+from kapla.__main__ import command as kaplad
 from kapla.cli.main import EXIT_CODES
 
 CLI = Path(__file__).resolve().parent.parent / "docs" / "cli.md"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from enum import IntEnum
 from types import FrameType
 from typing import Any, BinaryIO, Final, ParamSpec, Protocol, TypeVar, cast
 
@@ -19,6 +21,7 @@ from kapla.client import RemoteStore, StoreList, default_store_urls, open_store
 __all__ = [
     "CommandError",
     "Counted",
+    "ExitCode",
     "Interrupted",
     "Progress",
     "Store",
@@ -44,11 +47,27 @@ _STUCK_S: Final = 1.0
 # A URN has 115 characters; whatever is longer than this is no file with a URN.
 _LONGEST_URN_FILE: Final = 4096
 
+# Of what is being worked on, as progress displays show it.
+_LONGEST_NAME: Final = 20
+
+
+class ExitCode(IntEnum):
+    """How a command ends, 0 being success; `kapla.cli.main` has a sentence for each."""
+
+    FAILED = 1
+    USAGE = 2
+    STORE = 3
+    MISSING = 4
+    DAMAGED = 5
+    REFUSED = 6
+    FILE = 7
+    INTERRUPTED = 130
+
 
 class CommandError(Exception):
-    """A command cannot do what it was asked: one line, and its exit code if not the usual one."""
+    """A command cannot do what it was asked: one line, and its exit code."""
 
-    def __init__(self, message: str, exit_code: int | None = None) -> None:
+    def __init__(self, message: str, exit_code: int = ExitCode.FAILED) -> None:
         super().__init__(message)
         self.exit_code = exit_code
 
@@ -61,12 +80,19 @@ class Interrupted(BaseException):
 
 
 def store_option(command: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Add `--store-url` to a command."""
+    """Add `--store-url` to a command, which gets all that are given in one text, or None."""
+
+    def join(_: click.Context, __: click.Parameter, urls: tuple[str, ...]) -> str | None:
+        return " ".join(urls) or None
+
     return click.option(
         "--store-url",
         metavar="URL",
-        help="The store, as coap+unix:///run/eris.sock or coap+tcp://host. Several, separated by"
-        " spaces, are tried in order. Default: $ERIS_STORE_URL, else the local daemon's socket.",
+        multiple=True,
+        callback=join,
+        help="The store, as coap+unix:///run/eris.sock or coap+tcp://host. Several, given one by"
+        " one or separated by spaces, are tried in order. Default: $ERIS_STORE_URL, else the local"
+        " daemon's socket.",
     )(command)
 
 
@@ -81,7 +107,7 @@ def standard_input() -> BinaryIO:
     Raises: CommandError, if whoever started the program closed it.
     """
     if sys.stdin is None:
-        raise CommandError("standard input is closed", 7)
+        raise CommandError("standard input is closed", ExitCode.FILE)
     return sys.stdin.buffer
 
 
@@ -91,7 +117,7 @@ def standard_output() -> BinaryIO:
     Raises: CommandError, if whoever started the program closed it.
     """
     if sys.stdout is None:
-        raise CommandError("standard output is closed", 7)
+        raise CommandError("standard output is closed", ExitCode.FILE)
     return sys.stdout.buffer
 
 
@@ -99,13 +125,22 @@ def read_capability(urn: str) -> ReadCapability:
     """Read a URN argument: the URN itself, `@FILE` or `-` for a file or standard input holding it.
 
     Arguments can be read by other users in /proc; files need not be.
-    Raises: InvalidCapability, OSError.
+    Raises: InvalidCapability, CommandError, OSError.
     """
+    where = None
     if urn == "-":
+        where = "standard input"
         urn = standard_input().read(_LONGEST_URN_FILE).decode("utf-8", "replace")
     elif urn.startswith("@"):
-        with open(urn[1:], encoding="utf-8", errors="replace") as file:
+        where = urn[1:]
+        with open(where, encoding="utf-8", errors="replace") as file:
             urn = file.read(_LONGEST_URN_FILE)
+    elif not urn.lower().startswith("urn:") and os.path.isfile(urn):
+        raise CommandError(
+            f"this is a file, not a URN; to read one from it: @{urn}", ExitCode.USAGE
+        )
+    if where is not None and not urn.strip():
+        raise CommandError(f"{where} is empty: no URN is in it", ExitCode.USAGE)
     return ReadCapability.from_urn(urn.strip())
 
 
@@ -218,13 +253,13 @@ def progress(text: str, total: int | None = None) -> Iterator[Progress]:
         # A file may be named like markup, or like a command to the terminal.
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        DownloadColumn(binary_units=True),
+        DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
     )
-    text = printable(text)
+    text = _shortened(printable(text))
     with bars:
         task = bars.add_task(text, total=total)
 
@@ -239,6 +274,12 @@ def progress(text: str, total: int | None = None) -> Iterator[Progress]:
                 bars.update(task, total=byte_count)
 
         yield Shown()
+
+
+def _shortened(text: str) -> str:
+    """So that a line of 80 columns has room for bar and figures: the end of a path tells most."""
+    verb, _, name = text.partition(" ")
+    return text if len(name) <= _LONGEST_NAME else f"{verb} …{name[1 - _LONGEST_NAME :]}"
 
 
 class Counted:

@@ -8,7 +8,7 @@ from contextlib import aclosing
 import eris_fs
 from eris.capability import ReadCapability
 from eris.transfer import read_content, stream_content
-from kapla.cli.common import CommandError, Store
+from kapla.cli.common import CommandError, ExitCode, Store
 
 __all__ = ["load_tree", "names_tree", "read_tree", "require_tree"]
 
@@ -35,12 +35,13 @@ async def read_tree(pieces: AsyncIterable[bytes]) -> eris_fs.Tree:
         return await eris_fs.read_tree(pieces)
     except eris_fs.InvalidManifest as error:
         raise CommandError(
-            f"this looks like a tree, but {error}; --raw decodes it as a file", 5
+            f"this looks like a tree, but {error}; --raw decodes it as a file",
+            ExitCode.DAMAGED,
         ) from error
 
 
 async def require_tree(store: Store, capability: ReadCapability) -> eris_fs.Tree:
     """Read the index of what must be a tree."""
     if not await names_tree(store, capability):
-        raise CommandError("this is a file, not a tree", 2)
+        raise CommandError("this is a file, not a tree", ExitCode.USAGE)
     return await load_tree(store, capability)

@@ -15,6 +15,7 @@ from eris.capability import ReadCapability
 from eris.transfer import content_length, stream_content
 from kapla.cli.common import (
     CommandError,
+    ExitCode,
     Progress,
     Store,
     connect,
@@ -79,10 +80,11 @@ async def _decode(
     async with connect(store_url) as store, _Reading(store, capability) as reading:
         if not raw and eris_fs.looks_like_tree(await reading.head()):
             if target is None:
-                raise CommandError("this is a tree, which cannot go to standard output", 2)
+                raise CommandError(
+                    "this is a tree, which cannot go to standard output", ExitCode.USAGE
+                )
             tree = await read_tree(reading.pieces(None))
-            with target.prepare() as path, progress(f"Decoding {out}") as shown:
-                await eris_fs.get_tree(store, tree, path, max_size=limit, progress=shown.reach)
+            await _restore(store, tree, out, target, limit)
             return
         with progress(f"Decoding {out}") as shown:
             reading.when_length_is_known(shown.expect)
@@ -94,8 +96,28 @@ async def _decode(
                 await _write(reading.pieces(limit), output, shown)
                 output.flush()
                 return
+            target.check_for_a_file()
             with target.prepare() as path, _create(path) as file:
                 await _write(reading.pieces(limit), file, shown)
+
+
+async def _restore(
+    store: Store, tree: eris_fs.Tree, out: str, target: Target, limit: int | None
+) -> None:
+    with target.prepare() as path, progress(f"Decoding {out}") as shown:
+        if isinstance(tree, eris_fs.PackedTree):
+            files = (entry for entry in tree.values() if isinstance(entry, eris_fs.PackedFile))
+            shown.expect(sum(file.size for file in files))
+        try:
+            await eris_fs.get_tree(store, tree, path, max_size=limit, progress=shown.reach)
+        except eris_fs.TreeTooLarge as error:
+            if limit is None or error.what != "bytes of files":
+                raise
+            raise CommandError(
+                f"the files of the tree have more than {limit:,} bytes, the most that is free or"
+                " allowed: see --max-size",
+                ExitCode.FILE,
+            ) from error
 
 
 class _Reading:
@@ -158,7 +180,7 @@ def _check_size(length: int, limit: int | None) -> None:
     if limit is not None and length > limit:
         raise CommandError(
             f"the content has {length:,} bytes, and {limit:,} are free or allowed: see --max-size",
-            7,
+            ExitCode.FILE,
         )
 
 

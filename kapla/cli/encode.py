@@ -17,12 +17,14 @@ from eris.store import BlockWriter, NullStore
 from eris.transfer import put_content
 from kapla.cli.common import (
     CommandError,
+    ExitCode,
     Store,
     connect,
     progress,
     run,
     shows_progress,
     standard_input,
+    standard_output,
     store_option,
 )
 from kapla.cli.source import content_of, open_source, size_of
@@ -97,8 +99,13 @@ def command(
         level = eris_fs.DEFAULT_LEVEL if level is None else level
     cached = not (unique or no_store or no_cache)
     how = _How(block_size or "auto", level, secret, cached)
+    if not path:
+        raise click.UsageError("PATH is empty.")
+    # Before the work: of unique content nothing but the URN would lead to it.
+    output = standard_output()
     capability = run(_encode(path, how, no_store, store_url))
-    click.echo(capability.to_urn())
+    output.write(capability.to_urn().encode() + b"\n")
+    output.flush()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +137,9 @@ def _read_secret(name: str) -> ConvergenceSecret:
         data = file.read(33)
     if len(data) != 32:
         found = "more" if len(data) > 32 else str(len(data))
-        raise CommandError(f"{name}: a convergence secret is 32 bytes, the file holds {found}", 2)
+        raise CommandError(
+            f"{name}: a convergence secret is 32 bytes, the file holds {found}", ExitCode.USAGE
+        )
     return ConvergenceSecret(data)
 
 
@@ -165,7 +174,9 @@ async def _encode_file(store: BlockWriter, file: BinaryIO, name: str, how: _How)
     block_size = how.block_size
     if block_size is not None and not isinstance(block_size, BlockSize):
         if size is None:
-            raise CommandError("--block-size cost wants to know how much comes: use a file", 2)
+            raise CommandError(
+                "--block-size cost wants to know how much comes: use a file", ExitCode.USAGE
+            )
         block_size = block_size(size)
     with progress(f"Encoding {name}", size) as shown:
         return await put_content(

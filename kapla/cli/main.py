@@ -6,12 +6,15 @@ is loaded only when it is used.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import grp
 import io
 import logging
 import os
 import sys
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Final
 
 import click
@@ -27,20 +30,33 @@ from eris.errors import (
 )
 from eris_fs.errors import TreeError
 from kapla import __version__, log
-from kapla.cli.common import CommandError, Interrupted
-from kapla.errors import ConfigError
-from kapla.log import redact
+from kapla.cli.common import CommandError, ExitCode, Interrupted
+from kapla.config import SYSTEM_SOCKET, default_socket
+from kapla.errors import CannotConnect, ConfigError
+from kapla.log import redact, redacted_usage
 
 __all__ = ["EXIT_CODES", "exit_code", "main"]
 
 EXIT_CODES: Final[tuple[tuple[int, str, tuple[type[BaseException], ...]], ...]] = (
-    (2, "wrong usage: an option, a URN or a store URL", (InvalidCapability, ConfigError)),
-    (3, "the store cannot be reached or cannot work now", (StoreUnavailable,)),
-    (4, "a block is missing", (BlockNotFound,)),
-    (5, "blocks or content are damaged, or not what they should be", (ContentError,)),
-    (6, "the store refuses: read-only, or full", (StoreRefused,)),
-    (7, "a file cannot be read, written or expressed, or is in the way", (OSError, TreeError)),
-    (130, "interrupted", (Interrupted, KeyboardInterrupt)),
+    (
+        ExitCode.USAGE,
+        "wrong usage: an option, a URN or a store URL",
+        (InvalidCapability, ConfigError),
+    ),
+    (ExitCode.STORE, "the store cannot be reached or cannot work now", (StoreUnavailable,)),
+    (ExitCode.MISSING, "a block is missing", (BlockNotFound,)),
+    (
+        ExitCode.DAMAGED,
+        "blocks or content are damaged, or not what they should be",
+        (ContentError,),
+    ),
+    (ExitCode.REFUSED, "the store refuses: read-only, or at its size limit", (StoreRefused,)),
+    (
+        ExitCode.FILE,
+        "a file cannot be read, written or expressed, or is in the way",
+        (OSError, TreeError),
+    ),
+    (ExitCode.INTERRUPTED, "interrupted", (Interrupted, KeyboardInterrupt)),
 )
 """Exit codes, what they mean, and the errors behind them. 0 is success, 1 any other failure."""
 
@@ -55,17 +71,17 @@ def exit_code(error: BaseException) -> int:
     for code, _, kinds in EXIT_CODES:
         if isinstance(error, kinds):
             return code
-    return 1
+    return ExitCode.FAILED
 
 
 def exit_code_help() -> str:
     """One paragraph for the end of every help text."""
     known = [
         (0, "success"),
-        (1, "another failure"),
+        (ExitCode.FAILED, "another failure"),
         *((code, text) for code, text, _ in EXIT_CODES),
     ]
-    return "Exit codes: " + "; ".join(f"{code} {text}" for code, text in known) + "."
+    return "Exit codes: " + "; ".join(f"{int(code)} {text}" for code, text in known) + "."
 
 
 class _Commands(click.Group):
@@ -124,9 +140,7 @@ def main() -> None:
     except click.exceptions.Exit as ended:
         code = ended.exit_code
     except click.ClickException as error:
-        shown = io.StringIO()
-        error.show(file=shown)
-        click.echo(redact(shown.getvalue()), nl=False, err=True)
+        click.echo(redacted_usage(error), nl=False, err=True)
         code = error.exit_code
     except BrokenPipeError:
         # Whoever read our output has gone.
@@ -166,9 +180,21 @@ def _line(error: BaseException) -> str:
         text = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
         return f"{name}{text}"
     text = str(error) or type(error).__name__
-    if isinstance(error, StoreUnavailable) and "cannot connect" in text:
-        if "Permission denied" in text:
-            text += "; its socket is for its owner and group only"
-        elif "Unix socket" in text:
-            text += "; is a daemon running? Start one with: kaplad"
+    if isinstance(error, CannotConnect) and error.socket is not None:
+        text += "; " + _advice(error.socket, error.number)
     return text
+
+
+def _advice(socket: Path, number: int | None) -> str:
+    """What to do about a Unix socket that cannot be connected to."""
+    if number == errno.EACCES:
+        with contextlib.suppress(OSError, KeyError):
+            return (
+                f"its socket is for its owner and the group {grp.getgrgid(socket.stat().st_gid)[0]}"
+            )
+        return "its socket is for its owner and group only"
+    if number == errno.ENOTDIR:
+        return "a store path behind a socket wants the socket's own slashes as %2F"
+    if number == errno.ENOENT and socket == default_socket(os.environ) != SYSTEM_SOCKET:
+        return f"nor is there {SYSTEM_SOCKET}. Start a daemon with: kaplad"
+    return "is one running? Start a daemon with: kaplad"

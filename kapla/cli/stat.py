@@ -9,7 +9,7 @@ import click
 
 from eris.errors import StoreRefused
 from eris_fs import printable
-from kapla.cli.common import CommandError, connect, run, store_option
+from kapla.cli.common import CommandError, ExitCode, connect, run, store_option
 
 __all__ = ["command"]
 
@@ -26,7 +26,9 @@ def command(as_json: bool, store_url: str | None) -> None:
                 return await store.stat()
             except StoreRefused:
                 # Another program's store: it knows no such path.
-                raise CommandError("this store does not tell what it holds", 6) from None
+                raise CommandError(
+                    "this store does not tell what it holds", ExitCode.REFUSED
+                ) from None
 
     report = run(ask())
     if as_json:
@@ -35,7 +37,9 @@ def command(as_json: bool, store_url: str | None) -> None:
     try:
         lines = _lines(report)
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError):
-        raise CommandError("the store's report is none of a Kapla daemon; see --json", 3) from None
+        raise CommandError(
+            "the store's report is none of a Kapla daemon; see --json", ExitCode.STORE
+        ) from None
     for line in lines:
         click.echo(line)
 
@@ -46,7 +50,9 @@ def _json(report: dict[str, Any]) -> str:
         # Python escapes all that is not printable but DEL, which only a string can hold.
         return json.dumps(report, allow_nan=False).replace("\x7f", "\\u007f")
     except ValueError:
-        raise CommandError("the store's report has numbers that JSON does not know", 3) from None
+        raise CommandError(
+            "the store's report has numbers that JSON does not know", ExitCode.STORE
+        ) from None
 
 
 def _lines(report: dict[str, Any]) -> list[str]:

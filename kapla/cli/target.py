@@ -22,14 +22,13 @@ from typing import Final
 import click
 
 from eris_fs import printable
-from kapla.cli.common import CommandError
+from kapla.cli.common import CommandError, ExitCode
 
 __all__ = ["Target"]
 
 _RENAME_NOREPLACE: Final = 1
 _RENAME_EXCHANGE: Final = 2
 _AT_FDCWD: Final = -100
-_EXIT_FILE: Final = 7
 
 
 class Target:
@@ -39,32 +38,52 @@ class Target:
     """
 
     def __init__(self, out: str, *, force: bool) -> None:
+        if not out:
+            raise CommandError("OUT is empty", ExitCode.USAGE)
         # abspath, not resolve: when OUT is a symlink, the link itself is what is replaced.
         self._path = Path(os.path.abspath(out))
+        self._out = out
         self._force = force
         if not self._path.parent.is_dir():
-            raise CommandError(f"{self._path.parent}: there is no such directory", _EXIT_FILE)
+            raise CommandError(f"{self._path.parent}: there is no such directory", ExitCode.FILE)
         if os.path.lexists(self._path):
-            if not force:
-                raise CommandError(f"{out} exists; --force replaces it", _EXIT_FILE)
             self._check_replaceable(out)
+            if not force:
+                advice = "exists; --force replaces it"
+                if self._is_directory():
+                    advice = "is a directory; --force replaces it by a tree, with all that is in it"
+                raise CommandError(f"{out} {advice}", ExitCode.FILE)
+
+    def check_for_a_file(self) -> None:
+        """See whether a file may stand here: it does not take the place of a directory.
+
+        Raises: CommandError.
+        """
+        if self._is_directory():
+            text = f"{self._out} is a directory, and this is a file: not replaced"
+            raise CommandError(text, ExitCode.FILE)
+        if self._out.endswith("/"):
+            raise CommandError(f"{self._out} names a directory, and this is a file", ExitCode.FILE)
+
+    def _is_directory(self) -> bool:
+        return self._path.is_dir() and not self._path.is_symlink()
 
     def _check_replaceable(self, out: str) -> None:
         mode = self._path.lstat().st_mode
         if stat.S_ISLNK(mode):
             return
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise CommandError(f"{out} is neither file nor directory: not replaced", _EXIT_FILE)
+            raise CommandError(f"{out} is neither file nor directory: not replaced", ExitCode.FILE)
         real = self._path.resolve()
         mounted = [Path("/"), *_mount_points()]
         if real in mounted or os.path.ismount(real):
-            raise CommandError(f"{out} is a mount point: not replaced", _EXIT_FILE)
+            raise CommandError(f"{out} is a mount point: not replaced", ExitCode.FILE)
         # The old directory is removed with all that is in it, which must be its own.
         if any(real in point.parents for point in mounted):
-            raise CommandError(f"{out} holds a mount point: not replaced", _EXIT_FILE)
+            raise CommandError(f"{out} holds a mount point: not replaced", ExitCode.FILE)
         here = Path.cwd()
         if real == here or real in here.parents:
-            raise CommandError(f"{out} holds the working directory: not replaced", _EXIT_FILE)
+            raise CommandError(f"{out} holds the working directory: not replaced", ExitCode.FILE)
 
     def free_bytes(self) -> int:
         """How much the disk has room for, for this user."""
@@ -84,9 +103,12 @@ class Target:
         try:
             yield temporary
             self._commit(temporary)
-        except BaseException:
+        except BaseException as error:
             with contextlib.suppress(OSError):  # the error under way is the one that matters
                 _remove(temporary)
+            if isinstance(error, OSError) and error.filename == str(temporary):
+                # Users know nothing of the other name.
+                error.filename = self._out
             raise
         try:
             _remove(temporary)
@@ -95,6 +117,8 @@ class Target:
             click.echo(printable(text), err=True)
 
     def _commit(self, temporary: Path) -> None:
+        if not temporary.is_dir() or temporary.is_symlink():
+            self.check_for_a_file()
         if self._force and os.path.lexists(self._path):
             self._check_replaceable(str(self._path))
             _flush(temporary)
@@ -108,7 +132,7 @@ class Target:
         if not _rename(temporary, self._path, _RENAME_NOREPLACE):
             # This file system knows plain renames only: looked at once more just before.
             if os.path.lexists(self._path):
-                raise CommandError(f"{self._path} has appeared meanwhile", _EXIT_FILE)
+                raise CommandError(f"{self._path} has appeared meanwhile", ExitCode.FILE)
             os.rename(temporary, self._path)
 
     def _replace_stepwise(self, temporary: Path) -> None:
@@ -158,7 +182,7 @@ def _rename(source: Path, target: Path, flag: int) -> bool:
     if number in (errno.ENOSYS, errno.EINVAL):
         return False
     if number == errno.EEXIST:
-        raise CommandError(f"{target} has appeared meanwhile", _EXIT_FILE)
+        raise CommandError(f"{target} has appeared meanwhile", ExitCode.FILE)
     raise OSError(number, os.strerror(number), str(target))
 
 

@@ -14,6 +14,7 @@ from eris.errors import BlockNotFound
 from eris.transfer import check_content
 from kapla.cli.common import (
     CommandError,
+    ExitCode,
     Progress,
     Store,
     connect,
@@ -26,9 +27,6 @@ from kapla.cli.common import (
 from kapla.cli.content import load_tree, names_tree
 
 __all__ = ["command"]
-
-_EXIT_MISSING = 4
-_EXIT_BAD = 5
 
 
 @dataclass(slots=True)
@@ -57,9 +55,9 @@ def command(urn: str, as_json: bool, store_url: str | None) -> None:
     else:
         click.echo(", ".join(f"{number} {name}" for name, number in summary.items()))
     if count.bad:
-        raise CommandError("some blocks are bad", _EXIT_BAD)
+        raise CommandError("some blocks are bad", ExitCode.DAMAGED)
     if count.missing:
-        raise CommandError("some blocks are missing", _EXIT_MISSING)
+        raise CommandError("some blocks are missing", ExitCode.MISSING)
 
 
 async def _verify(capability: ReadCapability, as_json: bool, store_url: str | None) -> _Count:

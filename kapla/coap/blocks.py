@@ -26,6 +26,7 @@ __all__ = [
     "BLOCK_SIZES",
     "ENDPOINT_STORE_PATH",
     "MAX_FETCHED",
+    "STAT_PATH",
     "BadRequest",
     "block_query",
     "blocks_path",
@@ -45,6 +46,9 @@ ENDPOINT_STORE_PATH: Final = (".well-known", "eris")
 
 BLOCKS_PATHS: Final = ((*ENDPOINT_STORE_PATH, "blocks"), ("blocks",))
 """Where this server answers."""
+
+STAT_PATH: Final = ("kapla", "stat")
+"""Where a local client may ask what the daemon holds: JSON."""
 
 BLOCK_SIZES: Final = frozenset(int(size) for size in BlockSize)
 

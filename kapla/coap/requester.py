@@ -145,7 +145,9 @@ class Requester(asyncio.Protocol):
         """Fail whatever still waits."""
         if self._watch is not None:
             self._watch.cancel()
-        reason = f": {error}" if error else ""
+        reason = ""
+        if error:
+            reason = f": {getattr(error, 'strerror', None) or error}"
         self._lose(f"the connection to {self._name} is lost{reason}")
         self._transport = None
         if not self._closed.done():

@@ -27,6 +27,7 @@ from eris.errors import ErisError
 from kapla.coap.blocks import (
     BLOCK_SIZES,
     BLOCKS_PATHS,
+    STAT_PATH,
     BadRequest,
     code_of_error,
     diagnostic,
@@ -39,12 +40,9 @@ from kapla.coap.frame import Code, Frame, OptionNumber, encode_options, format_f
 from kapla.coap.request import Rejected, Request, read_request
 from kapla.storage.access import BlockAccess
 
-__all__ = ["STAT_PATH", "AiocoapLane", "Remote"]
+__all__ = ["AiocoapLane", "Remote"]
 
 _log = logging.getLogger(__name__)
-
-STAT_PATH: Final = ("kapla", "stat")
-"""Where a local client may ask what the daemon holds: JSON."""
 
 # The largest payload that is put together: one block, or a FETCH of a thousand references.
 _MAX_ASSEMBLED: Final = 32768

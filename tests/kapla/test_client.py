@@ -882,7 +882,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.delenv("ERIS_STORE_URL", raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/nonexistent-runtime")
     monkeypatch.setattr("kapla.config.is_root", lambda: False)
-    monkeypatch.setattr("kapla.client._SYSTEM_SOCKET", str(tmp_path / "system.sock"))
+    monkeypatch.setattr("kapla.client.SYSTEM_SOCKET", tmp_path / "system.sock")
     return tmp_path
 
 

@@ -126,7 +126,7 @@ def test_a_symlink_to_a_stale_socket_is_left_alone(directory: Path, path: Path) 
 
 
 def test_a_missing_directory(directory: Path) -> None:
-    assert "No such file or directory" in refusal(directory / "missing" / "eris.sock")
+    assert "there is no directory" in refusal(directory / "missing" / "eris.sock")
 
 
 def test_a_file_in_place_of_the_directory(directory: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import grp
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,7 +31,7 @@ from kapla.cli.common import (
 )
 from kapla.cli.main import EXIT_CODES, _line, exit_code, exit_code_help
 from kapla.cli.stat import _bytes, _duration, _lines
-from kapla.errors import ConfigError, InvalidUrl
+from kapla.errors import CannotConnect, ConfigError, InvalidUrl
 
 
 def every_kind(base: type[BaseException]) -> set[type[BaseException]]:
@@ -96,9 +98,34 @@ def test_the_line(error: BaseException, line: str) -> None:
     assert _line(error) == line
 
 
-def test_whoever_has_no_daemon_is_told_how_to_start_one() -> None:
-    line = _line(StoreUnavailable("cannot connect to Unix socket /a: No such file"))
-    assert line.endswith("; is a daemon running? Start one with: kaplad")
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOENT, "; is one running? Start a daemon with: kaplad"),
+        (errno.ECONNREFUSED, "; is one running? Start a daemon with: kaplad"),
+        (errno.EACCES, "; its socket is for its owner and group only"),
+        (errno.ENOTDIR, "; a store path behind a socket wants the socket's own slashes as %2F"),
+    ],
+)
+def test_advice_for_those_who_reach_no_daemon(number: int, advice: str) -> None:
+    error = CannotConnect("Unix socket /a", "no", number=number, socket=Path("/nonexistent/a"))
+    assert _line(error) == f"cannot connect to Unix socket /a: no{advice}"
+
+
+def test_the_group_of_a_closed_socket_is_named(tmp_path: Path) -> None:
+    group = grp.getgrgid(tmp_path.stat().st_gid).gr_name
+    error = CannotConnect("Unix socket", "no", number=errno.EACCES, socket=tmp_path)
+    assert _line(error).endswith(f"; its socket is for its owner and the group {group}")
+
+
+def test_a_file_given_for_its_urn_is_pointed_at(tmp_path: Path) -> None:
+    file = tmp_path / "x.urn"
+    file.write_text("")
+    with pytest.raises(CommandError, match="to read one from it: @") as caught:
+        read_capability(str(file))
+    assert caught.value.exit_code == 2
+    with pytest.raises(CommandError, match="is empty"):
+        read_capability(f"@{file}")
 
 
 def test_a_file_that_is_no_urn_is_not_read_to_its_end() -> None:

@@ -24,6 +24,16 @@ OLD: dict[str, Node] = {
 }
 every_old = pytest.mark.parametrize("old", OLD.values(), ids=OLD.keys())
 every_new = pytest.mark.parametrize("new", [NEW_FILE, NEW_TREE], ids=["file", "tree"])
+every_replacement = pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param(old, new, id=f"{name}-{'file' if new is NEW_FILE else 'tree'}")
+        for name, old in OLD.items()
+        for new in (NEW_FILE, NEW_TREE)
+        # A file does not take the place of a directory.
+        if (name, new) != ("directory", NEW_FILE)
+    ],
+)
 
 
 @pytest.fixture(params=["as it is", "without renameat2", "plain renames only"])
@@ -35,7 +45,7 @@ def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(target_module, "_rename", lambda *_: False)
 
 
-def place(out: Path, new: Node, *, force: bool) -> None:
+def place(out: Path | str, new: Node, *, force: bool) -> None:
     with Target(str(out), force=force).prepare() as path:
         lay_out(new, path)
 
@@ -48,8 +58,7 @@ def test_where_nothing_is(tmp_path: Path, system: None, new: Node) -> None:
     assert sorted(os.listdir(tmp_path)) == ["a", "b"]
 
 
-@every_old
-@every_new
+@every_replacement
 def test_replacing(tmp_path: Path, system: None, old: Node, new: Node) -> None:
     lay_out({"kept": File(b"kept")}, tmp_path / "elsewhere")
     lay_out(old, tmp_path / "out")
@@ -57,6 +66,22 @@ def test_replacing(tmp_path: Path, system: None, old: Node, new: Node) -> None:
     assert read_back(tmp_path / "out") == new
     assert read_back(tmp_path / "elsewhere") == {"kept": File(b"kept")}
     assert sorted(os.listdir(tmp_path)) == ["elsewhere", "out"]
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_file_does_not_replace_a_directory(tmp_path: Path, system: None, slash: str) -> None:
+    lay_out(OLD["directory"], tmp_path / "out")
+    with pytest.raises(CommandError, match="is a directory, and this is a file"):
+        place(f"{tmp_path}/out{slash}", NEW_FILE, force=True)
+    assert read_back(tmp_path) == {"out": OLD["directory"]}
+
+
+def test_a_file_is_not_put_where_a_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="names a directory"):
+        place(f"{tmp_path}/out/", NEW_FILE, force=False)
+    assert os.listdir(tmp_path) == []
+    place(f"{tmp_path}/out/", NEW_TREE, force=False)
+    assert read_back(tmp_path) == {"out": NEW_TREE}
 
 
 @every_old
@@ -173,10 +198,7 @@ def test_mount_points_are_read_as_the_kernel_writes_them(
 # --- removing what was replaced ----------------------------------------------------------------
 
 
-@every_new
-def test_a_tree_that_may_not_be_written_is_replaced(
-    tmp_path: Path, system: None, new: Node
-) -> None:
+def test_a_tree_that_may_not_be_written_is_replaced(tmp_path: Path, system: None) -> None:
     out = tmp_path / "out"
     lay_out({"a": {"b": {"c": {"file": File(b"old")}}, "file": File(b"old")}}, out)
     # Not readable, not enterable, not writable: one inside the other.
@@ -184,8 +206,8 @@ def test_a_tree_that_may_not_be_written_is_replaced(
     (out / "a" / "b").chmod(0)
     (out / "a").chmod(0o400)
     out.chmod(0o500)
-    place(out, new, force=True)
-    assert read_back(tmp_path) == {"out": new}
+    place(out, NEW_TREE, force=True)
+    assert read_back(tmp_path) == {"out": NEW_TREE}
 
 
 def test_what_cannot_be_removed_is_told_and_no_failure(
@@ -243,8 +265,7 @@ def test_a_directory_that_stays_closed_is_an_error_and_no_loop(
 # --- power cuts ---------------------------------------------------------------------------------
 
 
-@every_old
-@every_new
+@every_replacement
 def test_the_new_is_on_disk_before_the_old_goes(
     tmp_path: Path, system: None, monkeypatch: pytest.MonkeyPatch, old: Node, new: Node
 ) -> None:
