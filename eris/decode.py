@@ -33,6 +33,11 @@ every block.
 """
 
 
+# Stands for the queues that were not needed so far: a hostile content names 255 levels, and a new
+# deque has room for 64 items. Nothing can be put into it.
+_NOTHING: Final[deque[_Wanted]] = deque(maxlen=0)
+
+
 def check_node(
     plain: bytes,
     reference: bytes,
@@ -95,9 +100,11 @@ class Decoder:
         self._leaf_stop = None if stop is None else -(-stop // size)
         # _runway[k]: pairs of level k known, or coming with nodes already asked for.
         # _targets[k]: below how many of them another node of level k + 1 is asked for.
-        self._known: list[deque[_Wanted]] = [deque() for _ in range(capability.level + 1)]
+        self._known: list[deque[_Wanted]] = [_NOTHING] * (capability.level + 1)
         self._runway = [0] * (capability.level + 1)
-        self._targets = [lookahead // self._arity**k for k in range(capability.level + 1)]
+        self._targets = [lookahead]
+        while len(self._targets) <= capability.level:
+            self._targets.append(self._targets[-1] // self._arity)
         self._asked: deque[_Wanted] = deque()
         # The leaves that a range may cut into.
         self._cut_leaves = {self._first_leaf} if start else set()
@@ -106,7 +113,7 @@ class Decoder:
         # Nothing is wanted of a tree that is too small to reach the range.
         if (stop is None or stop > start) and self._first_leaf < self._arity**capability.level:
             reference, key = capability.root
-            self._known[-1].append((reference, key, capability.level, 0, True))
+            self._known[-1] = deque([(reference, key, capability.level, 0, True)])
             self._runway[-1] = 1
 
     @property
@@ -119,15 +126,16 @@ class Decoder:
         """How many references are known and not handed out; what lies under them is not counted."""
         return sum(map(len, self._known))
 
-    def wanted(self, limit: int = 1) -> list[Reference]:
+    def wanted(self, limit: int = 1, *, leaves_only: bool = False) -> list[Reference]:
         """Hand out up to `limit` more references.
 
-        Empty when all is handed out, or when what comes next is not known before an answer.
+        Empty when all is handed out, or when what comes next is not known before an answer. With
+        `leaves_only` internal nodes are not handed out, whose answers would make more known.
         """
         handed: list[Reference] = []
         known, runway, asked = self._known, self._runway, self._asked
         while len(handed) < limit:
-            level = self._choose_level()
+            level = 0 if leaves_only else self._choose_level()
             queue = known[level]
             if not queue:
                 break
@@ -202,6 +210,8 @@ class Decoder:
             return
         leaves = range(first_leaf + first * span, first_leaf + last * span, span)
         queue = self._known[below]
+        if queue is _NOTHING:
+            queue = self._known[below] = deque()
         found = zip(node.iter_pairs(plain, first, last), leaves, strict=True)
         queue.extend([(reference, key, below, leaf, False) for (reference, key), leaf in found])
         if rightmost and last == pairs:

@@ -22,7 +22,8 @@ from typing import Final, NamedTuple
 
 from eris.capability import ReadCapability
 from eris.decode import Decoder
-from eris.errors import BlockNotFound, ContentError
+from eris.errors import BlockNotFound, ContentError, StoreUnavailable
+from eris.model import BlockSize, Reference
 from eris.store import BlockReader
 from eris_fs.model import Path, show_path
 
@@ -34,7 +35,7 @@ DEFAULT_WINDOW: Final = 2048
 
 DEFAULT_BUFFER: Final = 8 * 1024 * 1024
 """Bytes that may be asked for at a time, or be needed by all files that were begun. What a file
-needs is not known at first, so up to twice as much may wait."""
+needs is not known at first, so up to three times as much may wait."""
 
 # Blocks that a file of two levels is taken to need until its first node tells; one of more levels
 # needs as many times more, but whatever is beyond the buffer is the same.
@@ -66,6 +67,8 @@ class _File:
         "decoder",
         "error",
         "held",
+        "is_new",
+        "is_shallow",
         "is_short",
         "need",
         "number",
@@ -88,7 +91,11 @@ class _File:
         """Bytes that wait, are asked for, or are known to be wanted."""
         self.is_short = False
         """Whether it would have asked for more if there had been room."""
-        self.error: BaseException | None = None
+        self.is_shallow = False
+        """Whether it has internal nodes to ask for when the buffer has room for what they name."""
+        self.is_new = True
+        """Whether it has asked for nothing so far."""
+        self.error: Exception | None = None
         """Why nothing more will come of this file."""
 
 
@@ -102,8 +109,11 @@ async def fetch_files(
     """Decode files piece by piece, each whole before the next, in the order given.
 
     Close the iterator (`contextlib.aclosing`) if it is not read to its end.
-    Raises: BlockNotFound and ContentError, with a note that names the file; StoreError.
+    Raises: BlockNotFound and ContentError, with a note that names the file; StoreError; whatever
+    `files` raises, after the files before it; ValueError for a window or a buffer below 1.
     """
+    if window < 1 or buffer < 1:
+        raise ValueError(f"{window} requests in flight, {buffer} bytes: that moves nothing")
     fetcher = _Fetcher(store, files, window, buffer)
     try:
         while pieces := await fetcher.step():
@@ -125,13 +135,16 @@ class _Fetcher:
     ) -> None:
         self._store = store
         self._coming: Iterator[tuple[Path, ReadCapability]] | None = iter(files)
+        # Why no more files can be had: to be told after those that could.
+        self._failure: Exception | None = None
         self._window = window
         self._buffer = buffer
         # The first of these is the file whose turn it is.
         self._active: deque[_File] = deque()
         self._begun = 0
-        # The files that are short, the first of them on top.
+        # The files that are short, the first of them on top, and those that are shallow.
         self._short: list[tuple[int, _File]] = []
+        self._shallow: list[_File] = []
         # Requests not answered, their bytes, and bytes that wait for their turn.
         self._in_flight = 0
         self._asked = 0
@@ -145,6 +158,8 @@ class _Fetcher:
         while True:
             self._fill()
             if not self._active:
+                if self._failure is not None:
+                    raise self._failure
                 return []
             if pieces := self._take_turns():
                 # What was taken left room, and it takes a while until all of it is used.
@@ -192,6 +207,11 @@ class _Fetcher:
         """Ask for more if there is room: for the files in front, and then for others behind."""
         if not self._may_fill():
             return
+        if self._needed < self._buffer:
+            for file in self._shallow:
+                file.is_shallow = False
+                self._note_short(file)
+            self._shallow.clear()
         while self._short:
             _, file = heappop(self._short)
             file.is_short = False
@@ -199,16 +219,28 @@ class _Fetcher:
             if file.is_short:
                 return
         # Empty files take no buffer, and so are counted too.
-        while self._coming and len(self._active) < self._window * 4 and self._may_open():
-            coming = next(self._coming, None)
-            if coming is None:
-                self._coming = None
+        while len(self._active) < self._window * 4 and self._may_open():
+            begun = self._next_file()
+            if begun is None:
                 break
-            file = _File(self._begun, *coming, self._window)
-            self._begun += 1
-            self._needed += file.need
-            self._active.append(file)
-            self._ask(file)
+            self._active.append(begun)
+            self._ask(begun)
+
+    def _next_file(self) -> _File | None:
+        """Begin the next file, if there is one."""
+        coming = None
+        try:
+            if self._coming is not None:
+                coming = next(self._coming, None)
+        except Exception as error:
+            self._failure = error
+        if coming is None:
+            self._coming = None
+            return None
+        file = _File(self._begun, *coming, self._window)
+        self._begun += 1
+        self._needed += file.need
+        return file
 
     def _may_fill(self) -> bool:
         return (
@@ -239,19 +271,37 @@ class _Fetcher:
         if is_first and not file.asked and not file.held:
             # Whatever the others have asked for, this one goes on.
             room = max(room, 1)
-        wanted = file.decoder.wanted(room) if room > 0 else []
-        if len(wanted) >= room:
+        if room <= 0:
             self._note_short(file)
+            return
+        # An internal node makes more known, and so needed. The root is counted in from the first.
+        leaves_only = self._needed >= self._buffer and not (is_first or file.is_new)
+        wanted = file.decoder.wanted(room, leaves_only=leaves_only)
+        file.is_new = False
+        if len(wanted) == room:
+            self._note_short(file)
+        elif leaves_only and file.decoder.known and not file.is_shallow:
+            file.is_shallow = True
+            self._shallow.append(file)
         if not wanted:
             return
-        is_new = not file.asked
+        is_idle = not file.asked
         block_size = file.decoder.block_size
         for reference in wanted:
-            file.asked.append(asyncio.ensure_future(self._store.get(reference, block_size)))
+            file.asked.append(self._get(reference, block_size))
         self._in_flight += len(wanted)
         self._asked += len(wanted) * file.block_size
-        if is_new:
+        if is_idle:
             self._watch(file)
+
+    def _get(self, reference: Reference, block_size: BlockSize) -> asyncio.Future[bytes]:
+        try:
+            return asyncio.ensure_future(self._store.get(reference, block_size))
+        except Exception as error:
+            # Told in its turn: from here it might reach nobody but the event loop.
+            failed: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+            failed.set_exception(error)
+            return failed
 
     def _note_short(self, file: _File) -> None:
         if not file.is_short:
@@ -264,7 +314,7 @@ class _Fetcher:
 
     def _go_on(self, file: _File) -> None:
         """Take the answers that are there, in order, and ask for what they name."""
-        if self._closed:
+        if self._closed or file.error is not None:
             return
         while file.asked and file.asked[0].done():
             future = file.asked.popleft()
@@ -272,7 +322,10 @@ class _Fetcher:
             self._asked -= file.block_size
             try:
                 content = file.decoder.receive(future.result())
-            except (Exception, asyncio.CancelledError) as error:
+            except asyncio.CancelledError:
+                self._fail(file, StoreUnavailable("the store gave up a request"))
+                break
+            except Exception as error:
                 self._fail(file, error)
                 break
             if content:
@@ -291,11 +344,24 @@ class _Fetcher:
         if is_first and self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
-    def _fail(self, file: _File, error: BaseException) -> None:
+    def _fail(self, file: _File, error: Exception) -> None:
         if isinstance(error, BlockNotFound | ContentError):
             error.add_note(f"while reading {show_path(file.path)}")
         file.error = error
         self._withdraw(file)
+        # Nothing of what stands behind it can ever be given out.
+        self._coming = None
+        while self._active[-1] is not file:
+            self._drop(self._active.pop(), error)
+
+    def _drop(self, file: _File, error: Exception) -> None:
+        """Give up a file that will not have its turn."""
+        file.error = error
+        self._withdraw(file)
+        file.waiting.clear()
+        self._waiting -= file.held
+        file.held = 0
+        self._count(file)
 
     def _withdraw(self, file: _File) -> None:
         self._in_flight -= len(file.asked)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -15,12 +15,16 @@ from hypothesis import strategies as st
 from eris import (
     BlockNotFound,
     BlockSize,
+    Key,
     MemoryStore,
     ReadCapability,
     Reference,
+    ReferenceKeyPair,
+    StoreUnavailable,
     put_content,
     reference_of,
 )
+from eris.crypto import encrypt_node
 from eris_fs import Path, fetch_files
 from tests.eris_fs.stores import BackwardStore
 from tests.eris_fs.trees import bomb, capability
@@ -371,5 +375,156 @@ def test_a_later_failure_waits_for_its_turn() -> None:
             async for piece in fetch_files(store, [(("a",), large), (("b",), capability(9))]):
                 seen += len(piece.content)
         assert seen == 100_000
+
+    asyncio.run(run())
+
+
+# --- hostile files and stores -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("window", [1, 4, 64])
+@pytest.mark.parametrize("count", [0, 1, 100, 1000])
+def test_whatever_names_the_files_may_fail(window: int, count: int) -> None:
+    async def run() -> int:
+        store = MemoryStore()
+        one = await put_content(store, b"one")
+
+        def files() -> Iterator[tuple[Path, ReadCapability]]:
+            for number in range(count):
+                yield (str(number),), one
+            raise ZeroDivisionError
+
+        read = 0
+        with pytest.raises(ZeroDivisionError):
+            async for piece in fetch_files(store, files(), window=window):
+                read += piece.last
+        return read
+
+    assert asyncio.run(run()) == count
+
+
+def test_a_store_that_raises_at_once_is_heard() -> None:
+    class Rude:
+        def get(self, reference: Reference, block_size: BlockSize) -> Awaitable[bytes]:
+            raise StoreUnavailable("no")
+
+    async def run() -> None:
+        one = ReadCapability.from_bytes(bytes([0x0A, 0]) + bytes(64))
+        with pytest.raises(StoreUnavailable):
+            async for _ in fetch_files(Rude(), [((str(n),), one) for n in range(5)]):
+                pass
+
+    asyncio.run(run())
+
+
+def test_a_store_that_cancels_a_request_is_an_error_of_the_store() -> None:
+    class Rude:
+        def get(self, reference: Reference, block_size: BlockSize) -> Awaitable[bytes]:
+            future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+            future.cancel()
+            return future
+
+    async def run() -> None:
+        one = ReadCapability.from_bytes(bytes([0x0A, 0]) + bytes(64))
+        with pytest.raises(StoreUnavailable):
+            async for _ in fetch_files(Rude(), [(("a",), one)]):
+                pass
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("window", "buffer"), [(0, 1), (-1, 1), (1, 0)])
+def test_nothing_under_way_is_refused(window: int, buffer: int) -> None:
+    async def run() -> None:
+        with pytest.raises(ValueError, match="moves nothing"):
+            async for _ in fetch_files(MemoryStore(), [], window=window, buffer=buffer):
+                pass
+
+    asyncio.run(run())
+
+
+def test_nothing_is_begun_behind_a_file_that_failed() -> None:
+    """Each would take memory for 255 levels, and none would have its turn."""
+
+    async def run() -> int:
+        begun = 0
+        first = await put_content(MemoryStore(), b"first")
+
+        def files() -> Iterator[tuple[Path, ReadCapability]]:
+            nonlocal begun
+            yield ("first",), first
+            for number in range(10_000):
+                begun += 1
+                missing = bytes([0x0A, 255]) + number.to_bytes(64)
+                yield (str(number),), ReadCapability.from_bytes(missing)
+
+        answer = asyncio.Event()
+
+        class Slow(MemoryStore):
+            async def get(self, reference: Reference, block_size: BlockSize) -> bytes:
+                if reference == first.root.reference:
+                    await answer.wait()
+                return await super().get(reference, block_size)
+
+        async def read() -> None:
+            async for _ in fetch_files(Slow(), files()):
+                pass
+
+        reading = asyncio.create_task(read())
+        for _ in range(200):
+            await asyncio.sleep(0)
+        assert not reading.done()
+        answer.set()
+        with pytest.raises(BlockNotFound):
+            await reading
+        return begun
+
+    assert asyncio.run(run()) <= 8
+
+
+def test_deep_files_behind_do_not_go_down_together() -> None:
+    """Each level that one goes down makes 512 more blocks known: in turn, not all at once."""
+    size, levels = BlockSize.LARGE, 60
+    reference, key, block = encrypt_node(bytes(size), 0)
+    blocks, second = [block], reference
+    leaf = reference
+    for level in range(1, levels + 1):
+        second = reference
+        pairs = (reference + key) * (size.arity if level < levels else 2)
+        reference, key, block = encrypt_node(pairs.ljust(size, b"\0"), level)
+        blocks.append(block)
+    deep = ReadCapability(size, levels, ReferenceKeyPair(reference, Key(key)))
+
+    async def run() -> None:
+        released, never, gets = asyncio.Event(), asyncio.Event(), 0
+
+        class Colluding(MemoryStore):
+            async def get(self, reference: Reference, block_size: BlockSize) -> bytes:
+                nonlocal gets
+                gets += 1
+                if reference in (second, leaf):
+                    await (released if reference == second else never).wait()
+                return await super().get(reference, block_size)
+
+        files = [((str(number),), deep) for number in range(10_000)]
+
+        async def read() -> None:
+            async for _ in fetch_files(Colluding(blocks), files):
+                pass
+
+        reading = asyncio.create_task(read())
+        for event in (never, released):
+            before = -1
+            while before != gets:
+                before = gets
+                for _ in range(20):
+                    await asyncio.sleep(0)
+            if event is never:
+                released.set()
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        # Roots and second levels of what was begun, and one file down to its leaves.
+        assert gets < 1000
 
     asyncio.run(run())
