@@ -70,6 +70,7 @@ def plan_loads(
     last_use = {number: use for use, number in enumerate(uses)}
     kept: OrderedDict[int, None] = OrderedDict()
     finished: list[int] = []
+    most = wanted * _MOST_AGAIN + _ALWAYS
     size = loaded = 0
     for use, number in enumerate(uses):
         if number in kept:
@@ -87,8 +88,8 @@ def plan_loads(
             kept[number] = None
             size += packs[number].size
             loaded += packs[number].size
-            if loaded > wanted * _MOST_AGAIN + _ALWAYS:
-                raise TreeTooLarge("bytes to decompress for what is wanted", loaded)
+            if loaded > most:
+                raise TreeTooLarge("bytes to decompress for what is wanted", most)
             yield Load(number, tuple(dropped))
         if last_use[number] == use:
             finished.append(number)
@@ -104,5 +105,5 @@ def _uses(packs: Sequence[Pack], files: Iterable[PackedFile]) -> tuple[array[int
             if not uses or uses[-1] != number:
                 uses.append(number)
         if len(uses) > _MOST_USES:
-            raise TreeTooLarge("uses of its packs", len(uses))
+            raise TreeTooLarge("uses of its packs", _MOST_USES)
     return uses, wanted

@@ -410,10 +410,11 @@ def test_the_same_packs_are_not_loaded_without_end() -> None:
     packs = [Pack(0, size, size, b""), Pack(size, size, size, b"")]
     files = [PackedFile(place * size, 1) for place in (0, 1) * 10_000]
     loads = 0
-    with pytest.raises(TreeTooLarge):
+    with pytest.raises(TreeTooLarge) as caught:
         for step in plan_loads(packs, files, size):
             loads += isinstance(step, Load)
     assert loads == 64
+    assert caught.value.limit == 2**30 + 64 * len(files)
     # With room for both each is loaded once.
     steps = list(plan_loads(packs, files, 2 * size))
     assert sum(isinstance(step, Load) for step in steps) == 2
@@ -444,8 +445,9 @@ def test_uses_of_packs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     packs = [Pack(number, 1, 1, b"") for number in range(50)]
     files = [PackedFile(0, 50)] * 3
     assert sum(1 for _ in plan.plan_loads(packs, files[:2], 100)) == 100
-    with pytest.raises(TreeTooLarge):
+    with pytest.raises(TreeTooLarge) as caught:
         list(plan.plan_loads(packs, files, 100))
+    assert caught.value.limit == 100
 
 
 def test_a_plan_that_fails_says_so_to_the_reader(monkeypatch: pytest.MonkeyPatch) -> None:
