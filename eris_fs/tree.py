@@ -282,7 +282,7 @@ class _Encoding:
                 while batch := await reading:
                     reading = asyncio.create_task(in_thread(self._next, reader))
                     under_way.extend(self._begin(batch))
-                    while len(under_way) > concurrency:
+                    while len(under_way) >= concurrency:
                         await self._send(under_way, puts)
                 while under_way:
                     await self._send(under_way, puts)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -138,6 +140,25 @@ def test_round_trip_in_the_smallest_window(tmp_path: Path) -> None:
 
     asyncio.run(run())
     assert read_back(tmp_path / "target") == EXAMPLE
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_no_more_is_encoded_at_once_than_was_asked_for(tmp_path: Path, concurrency: int) -> None:
+    # Batches of six files.
+    lay_out({f"{number:02}": File(bytes(200_000)) for number in range(36)}, tmp_path / "tree")
+    threads: set[int] = set()
+    most = 0
+
+    def rule(_: int) -> BlockSize:
+        nonlocal most
+        threads.add(threading.get_ident())
+        most = max(most, len(threads))
+        time.sleep(0.005)
+        threads.discard(threading.get_ident())
+        return BlockSize.LARGE
+
+    asyncio.run(put_tree(NullStore(), tmp_path / "tree", block_size=rule, concurrency=concurrency))
+    assert most == concurrency
 
 
 def test_a_published_urn(tmp_path: Path) -> None:
