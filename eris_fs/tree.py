@@ -7,11 +7,10 @@ overlap, and memory is what they hold, however large the tree. Only the list of 
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Coroutine, Iterator
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Final
 
 from eris.capability import ReadCapability
@@ -45,7 +44,8 @@ from eris_fs.packed.index import PackedIndexReader, looks_packed
 from eris_fs.progress import Progress
 from eris_fs.restore import Restorer
 from eris_fs.scan import OpenFile
-from eris_fs.threads import OneBehind, in_thread, settle
+from eris_fs.stages import run_stages
+from eris_fs.threads import OneBehind, in_thread
 
 __all__ = [
     "DEFAULT_CONCURRENCY",
@@ -274,23 +274,12 @@ class _Encoding:
         self._size = 0
 
     async def run(self, reader: BatchReader, concurrency: int) -> None:
-        """Encode everything that the reader finds: read ahead, encode, send, all at once."""
-        under_way: deque[asyncio.Task[EncodedBatch]] = deque()
-        reading = asyncio.create_task(in_thread(self._next, reader))
+        """Encode everything that the reader finds."""
         try:
             async with PutWindow(self._store, self._window) as puts:
-                while batch := await reading:
-                    reading = asyncio.create_task(in_thread(self._next, reader))
-                    under_way.extend(self._begin(batch))
-                    while len(under_way) >= concurrency:
-                        await self._send(under_way, puts)
-                while under_way:
-                    await self._send(under_way, puts)
+                read, send = partial(self._next, reader), partial(self._send, puts)
+                await run_stages(read, self._begin, send, concurrency)
         finally:
-            for task in (reading, *under_way):
-                task.cancel()
-            await settle(reading)
-            await settle(*under_way)
             reader.close()
 
     def _next(self, reader: BatchReader) -> Batch | None:
@@ -300,20 +289,17 @@ class _Encoding:
             self._known.recall_batch(batch)
         return batch
 
-    def _begin(self, batch: Batch) -> Iterator[asyncio.Task[EncodedBatch]]:
+    def _begin(self, batch: Batch) -> Iterator[Coroutine[Any, Any, EncodedBatch]]:
         if batch.files or batch.others:
-            yield asyncio.create_task(self._encode(batch))
+            yield self._encode(batch)
         if batch.large is not None:
-            yield asyncio.create_task(self._put_large(*batch.large))
+            yield self._put_large(*batch.large)
 
     async def _encode(self, batch: Batch) -> EncodedBatch:
         known = await self._known.confirm_batch(batch) if self._known is not None else {}
         return await in_thread(encode_batch, batch, self._block_size, self._secret, known)
 
-    async def _send(self, under_way: deque[asyncio.Task[EncodedBatch]], puts: PutWindow) -> None:
-        """Wait for the oldest batch and send its blocks."""
-        batch = await under_way[0]
-        under_way.popleft()
+    async def _send(self, puts: PutWindow, batch: EncodedBatch) -> None:
         await puts.add(batch.blocks)
         if self._known is not None:
             await self._known.remember(batch.encoded)

@@ -6,11 +6,11 @@ the next by some packs, and that is the memory it takes. Only the list of entrie
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections import deque
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from eris.capability import ReadCapability
 from eris.encode import Encoder
@@ -27,7 +27,8 @@ from eris_fs.packed.index import format_index
 from eris_fs.packed.reading import PackReader, RawPack
 from eris_fs.packed.record import format_record, parse_record
 from eris_fs.progress import Progress
-from eris_fs.threads import in_thread, settle
+from eris_fs.stages import run_stages
+from eris_fs.threads import in_thread
 
 __all__ = ["DEFAULT_LEVEL", "MAX_LEVEL", "put_packed_tree", "writer_name"]
 
@@ -115,30 +116,16 @@ class _Encoding:
         self._files = 0
 
     async def run(self, reader: PackReader, concurrency: int) -> None:
-        """Encode all packs: read ahead, compress, send, all at once.
-
-        Of packs that are worked on one at a time, none is read ahead either.
-        """
-        under_way: deque[asyncio.Task[list[_StoredPack]]] = deque()
-        reading = asyncio.create_task(in_thread(reader.next))
+        """Encode all packs."""
         try:
             async with PutWindow(self._store, self._window) as puts:
-                while packs := await reading:
-                    under_way.append(asyncio.create_task(self._encode(packs)))
-                    if concurrency > 1:
-                        reading = asyncio.create_task(in_thread(reader.next))
-                    while len(under_way) >= concurrency:
-                        await self._send(under_way, puts)
-                    if concurrency == 1:
-                        reading = asyncio.create_task(in_thread(reader.next))
-                while under_way:
-                    await self._send(under_way, puts)
+                send = partial(self._send, puts)
+                await run_stages(reader.next, self._begin, send, concurrency)
         finally:
-            for task in (reading, *under_way):
-                task.cancel()
-            await settle(reading)
-            await settle(*under_way)
             reader.close()
+
+    def _begin(self, packs: list[RawPack]) -> Iterator[Coroutine[Any, Any, list[_StoredPack]]]:
+        yield self._encode(packs)
 
     async def _encode(self, packs: list[RawPack]) -> list[_StoredPack]:
         keys: list[bytes] = []
@@ -163,12 +150,7 @@ class _Encoding:
         there = await self._known.confirm(references)
         return {place: pack for place, pack in found.items() if place in there}
 
-    async def _send(
-        self, under_way: deque[asyncio.Task[list[_StoredPack]]], puts: PutWindow
-    ) -> None:
-        """Wait for the oldest packs and send their blocks."""
-        packs = await under_way[0]
-        under_way.popleft()
+    async def _send(self, puts: PutWindow, packs: list[_StoredPack]) -> None:
         records = [pack.record for pack in packs if pack.record is not None]
         # Out of the list as they go: the thread that made it may hold it a little longer.
         packs.reverse()
