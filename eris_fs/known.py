@@ -52,44 +52,48 @@ class KnownContents:
     """A cache, as far as a store bears it out."""
 
     def __init__(self, cache: ContentCache, store: BlockFinder) -> None:
-        self._cache: ContentCache | None = cache
+        self._cache = cache
         self._store = store
+        self._usable = True
+
+    @property
+    def usable(self) -> bool:
+        """Whether looking things up is worth it: not when the store did not tell what it has."""
+        return self._usable
 
     def recall_batch(self, batch: Batch) -> None:
         """Look the files of a batch up in the cache; for the worker thread that read them."""
-        if (cache := self._cache) is not None:
+        if self._usable:
             contents = [content for _, _, content in batch.files]
-            batch.keys, batch.recalled = _recall(cache, contents)
+            batch.keys, batch.recalled = _recall(self._cache, contents)
 
     async def confirm_batch(self, batch: Batch) -> dict[int, ReadCapability]:
         """Which files of a batch, by place, need not be encoded: the store has all their blocks."""
         known = {place: found for place, found in enumerate(batch.recalled) if found is not None}
         return await self._confirmed(known)
 
-    async def look_up_file(self, file: OpenFile) -> tuple[bytes | None, ReadCapability | None]:
+    async def look_up_file(self, file: OpenFile) -> tuple[bytes, ReadCapability | None]:
         """The key of a large file, and its capability if it need not be encoded.
 
         The file is read once, and stands at its beginning afterwards.
         """
-        if self._cache is None:
-            return None, None
         key, recalled = await in_thread(_recall_file, self._cache, file)
         if recalled is None:
             return key, None
         return key, (await self._confirmed({0: recalled})).get(0)
 
     def start_key(self) -> Any:
-        """Begin the key of a content in pieces; None when there is no cache any more."""
-        return None if self._cache is None else self._cache.start_key()
+        """Begin the key of a content in pieces: `update(piece)`, then `digest()`."""
+        return self._cache.start_key()
 
     async def remember(self, contents: Sequence[tuple[bytes, Known]]) -> None:
         """Note what was encoded now."""
-        if self._cache is not None and contents:
+        if self._usable and contents:
             await in_thread(self._cache.remember, contents)
 
     async def recall(self, contents: Sequence[bytes]) -> tuple[list[bytes], list[Known | None]]:
-        """The keys of contents in memory, and what the cache has of each; nothing without one."""
-        if self._cache is None:
+        """The keys of contents in memory, and what the cache has of each; nothing if not usable."""
+        if not self._usable:
             return [], []
         return await in_thread(_recall, self._cache, contents)
 
@@ -99,7 +103,7 @@ class KnownContents:
             missing = await self._missing({name for names in wanted.values() for name in names})
         except StoreError as error:
             _log.info("The store does not tell what it has, so all is encoded: %s", error)
-            self._cache = None
+            self._usable = False
             return set()
         return {place for place, names in wanted.items() if missing.isdisjoint(names)}
 

@@ -8,7 +8,7 @@ overlap, and memory is what they hold, however large the tree. Only the list of 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Coroutine, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Final
@@ -307,38 +307,52 @@ class _Encoding:
         self._count(batch.files, batch.size)
 
     async def _put_large(self, path: Path, file: OpenFile) -> EncodedBatch:
-        """Encode and send a large file by itself."""
+        """Encode and send a large file by itself, unless it is known."""
+        known = self._known
         encoded: list[tuple[bytes, Known]] = []
         with file:
-            key = capability = None
-            block_size = self._block_size(file.size)
-            blocks = file.size // block_size
-            if self._known is not None and blocks <= _LARGEST_KNOWN:
-                key, capability = await self._known.look_up_file(file)
-            if capability is None:
-                noted = _NotingStore(self._store)
-                hashed = None if self._known is None else self._known.start_key()
-                capability = await put_content(
-                    self._store if key is None else noted,
-                    self._read(file, hashed),
-                    block_size=block_size,
-                    convergence_secret=self._secret,
-                    window=min(self._window, _LARGE_WINDOW),
-                )
-                if key is not None and hashed is not None:
-                    # It was read twice; what the cache learns must be of one and the same content.
-                    if hashed.digest() != key:
-                        raise FileChanged(file.path, "its content changed between two readings")
-                    encoded = [(key, (capability.to_bytes(), bytes(noted.references)))]
+            blocks = file.size // self._block_size(file.size)
+            if known is None or not known.usable or blocks > _LARGEST_KNOWN:
+                capability = await self._put_content(self._store, file.size, file.read)
             else:
-                self._count(0, file.size)
+                capability, encoded = await self._put_unless_known(known, file)
             entry = RegularFile(capability, file.executable)
             return EncodedBatch([(path, entry)], [], 1, 0, encoded)
 
-    async def _read(self, file: OpenFile, hashed: Any) -> AsyncIterator[bytes]:
-        while piece := await in_thread(file.read, _STEP):
-            if hashed is not None:
-                hashed.update(piece)
+    async def _put_unless_known(
+        self, known: KnownContents, file: OpenFile
+    ) -> tuple[ReadCapability, list[tuple[bytes, Known]]]:
+        """Look a file up, or else encode it; returns what the cache is to learn beside."""
+        key, recalled = await known.look_up_file(file)
+        if recalled is not None:
+            self._count(0, file.size)
+            return recalled, []
+        noted, state = _NotingStore(self._store), known.start_key()
+
+        def read(limit: int) -> bytes:
+            piece = file.read(limit)
+            state.update(piece)
+            return piece
+
+        capability = await self._put_content(noted, file.size, read)
+        # It was read twice; what the cache learns must be of one and the same content.
+        if state.digest() != key:
+            raise FileChanged(file.path, "its content changed between two readings")
+        return capability, [(key, (capability.to_bytes(), bytes(noted.references)))]
+
+    async def _put_content(
+        self, store: BlockWriter, size: int, read: Callable[[int], bytes]
+    ) -> ReadCapability:
+        return await put_content(
+            store,
+            self._pieces(read),
+            block_size=self._block_size(size),
+            convergence_secret=self._secret,
+            window=min(self._window, _LARGE_WINDOW),
+        )
+
+    async def _pieces(self, read: Callable[[int], bytes]) -> AsyncIterator[bytes]:
+        while piece := await in_thread(read, _STEP):
             self._count(0, len(piece))
             yield piece
 

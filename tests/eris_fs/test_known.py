@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,40 @@ def test_a_file_that_changes_unseen_between_two_readings_is_not_remembered(tree:
         assert hashlib.sha256(large.read_bytes()).digest() not in cache.known
 
     run(main)
+
+
+@pytest.mark.parametrize(("most", "times"), [(91, 2), (90, 0)])
+def test_a_large_file_is_hashed_for_the_cache_alone_and_in_threads(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, most: int, times: int
+) -> None:
+    """Once to look it up, once while it is encoded; not at all if it has too many blocks."""
+    monkeypatch.setattr("eris_fs.tree._LARGEST_KNOWN", most)
+    threads: list[list[int]] = []
+
+    class Watched:
+        def __init__(self) -> None:
+            self.state = hashlib.sha256()
+            self.digest = self.state.digest
+            threads.append([])
+
+        def update(self, piece: bytes) -> None:
+            threads[-1].append(threading.get_ident())
+            self.state.update(piece)
+
+    class Watching(DictCache):
+        def start_key(self) -> Any:
+            return Watched()
+
+    async def main() -> None:
+        store, cache = ForgetfulStore(), Watching()
+        capability, _ = await encode(store, cache, tree)
+        await check(store, capability, tree)
+        content = (tree / "large").read_bytes()
+        assert (cache.content_key(content) in cache.known) == bool(times)
+
+    run(main)
+    assert len(threads) == times and all(threads)
+    assert threading.get_ident() not in {one for each in threads for one in each}
 
 
 def test_without_a_cache_the_store_is_not_asked(tree: Path) -> None:
