@@ -26,7 +26,7 @@ MAX_PACK_SIZE: Final = 16 * 1024 * 1024
 LEAST_BYTES_A_PACK: Final = 64 * 1024
 """A tree has no more packs than entries and packs of this size in its stream: few are smaller."""
 
-# Blocks of 32 KiB may cost this many times what blocks of 1 KiB would: a ninth more bytes at most
+# Blocks of 32 KiB may cost this many times what blocks of 1 KiB would: an eighth more bytes at most
 # for up to thirty times fewer blocks.
 _FACTOR: Final = (9, 8)
 
