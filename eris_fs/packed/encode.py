@@ -34,7 +34,7 @@ __all__ = ["DEFAULT_LEVEL", "MAX_LEVEL", "put_packed_tree", "writer_name"]
 
 DEFAULT_LEVEL: Final = 19
 
-# At level 19 each pack in the works takes up to 100 MiB.
+# At level 19 each thread takes up to 100 MiB.
 _MOST_PROCESSORS: Final = 8
 
 
@@ -71,9 +71,9 @@ async def put_packed_tree(
 
     The same tree has the same capability for the same level and zstd library. Names and targets may
     be any bytes. A root that is a file or a symlink is a tree of one entry. `concurrency` is how
-    many packs are in the works at once, each in a thread; without it, one more than processors.
-    Packs that are `known` are read but neither compressed nor sent again; the cache must be one for
-    `writer_name(level)` alone.
+    many threads compress at once, each a few packs of together 2 MiB or more; without it, one more
+    than processors. Packs that are `known` are read but neither compressed nor sent again; the
+    cache must be one for `writer_name(level)` alone.
     Raises: UnsupportedEntry, FileChanged, TreeTooLarge, StoreError; OSError.
     """
     if not 1 <= level <= MAX_LEVEL:

@@ -5,7 +5,8 @@ file is moved whole. So packs of small files are of medium size, and they end wh
 path says so: contents may change and other files come and go without moving the ends of packs far
 from them. Large files stand alone, unless they are much alike.
 
-The numbers are those that `docs/formats.md` gives; `docs/performance.md` tells how they were found.
+The numbers are those that `docs/formats.md` gives; `docs/decisions/0007-packed-trees.md` tells
+how they were found.
 """
 
 from __future__ import annotations
