@@ -17,9 +17,9 @@ from eris.capability import ReadCapability
 from eris.errors import InvalidCapability, StoreError
 from eris.model import REFERENCE_SIZE, Reference
 from eris.store import BlockFinder
+from eris.threads import in_thread
 from eris_fs.batch import Batch, Known
 from eris_fs.scan import OpenFile
-from eris_fs.threads import in_thread
 
 __all__ = ["ContentCache", "Known", "KnownContents"]
 

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Generic, ParamSpec
 
-from eris.threads import in_thread, settle
+from eris.threads import settle
 
-__all__ = ["OneBehind", "in_thread", "settle"]
+__all__ = ["OneBehind"]
 
 P = ParamSpec("P")
 

@@ -22,6 +22,7 @@ from eris.model import (
     choose_block_size,
 )
 from eris.store import BlockReader, BlockWriter
+from eris.threads import in_thread
 from eris.transfer import DEFAULT_WINDOW as _LARGE_WINDOW
 from eris.transfer import PutWindow, put_content, stream_content
 from eris_fs.batch import Batch, BatchReader, EncodedBatch, Known, SizeRule, encode_batch
@@ -45,7 +46,7 @@ from eris_fs.progress import Progress
 from eris_fs.restore import Restorer
 from eris_fs.scan import OpenFile
 from eris_fs.stages import run_stages
-from eris_fs.threads import OneBehind, in_thread
+from eris_fs.threads import OneBehind
 
 __all__ = [
     "DEFAULT_CONCURRENCY",

@@ -15,13 +15,13 @@ from typing import Final
 
 from eris.capability import ReadCapability
 from eris.store import BlockReader
+from eris.threads import in_thread, settle
 from eris_fs.errors import InvalidPack
 from eris_fs.fetch import DEFAULT_WINDOW, FilePiece, fetch_files
 from eris_fs.model import Pack, PackedFile, PackedTree, Path
 from eris_fs.packed.cost import MAX_PACK_SIZE, piece_lengths
 from eris_fs.packed.frame import InvalidFrame, decompress
 from eris_fs.packed.plan import Load, plan_loads, slices_of
-from eris_fs.threads import in_thread, settle
 
 __all__ = ["DEFAULT_ROOM", "packs_of", "read_pack", "read_packed_files"]
 

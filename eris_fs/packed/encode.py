@@ -16,6 +16,7 @@ from eris.capability import ReadCapability
 from eris.encode import Encoder
 from eris.model import NULL_CONVERGENCE_SECRET, ConvergenceSecret, EncodedBlock, Reference
 from eris.store import BlockWriter
+from eris.threads import in_thread
 from eris.transfer import DEFAULT_WINDOW as _INDEX_WINDOW
 from eris.transfer import PutWindow, put_content
 from eris_fs.fetch import DEFAULT_WINDOW
@@ -28,7 +29,6 @@ from eris_fs.packed.reading import PackReader, RawPack
 from eris_fs.packed.record import format_record, parse_record
 from eris_fs.progress import Progress
 from eris_fs.stages import run_stages
-from eris_fs.threads import in_thread
 
 __all__ = ["DEFAULT_LEVEL", "MAX_LEVEL", "put_packed_tree", "writer_name"]
 

@@ -18,8 +18,9 @@ from typing import Final, Protocol, TypeVar
 
 from eris.errors import ErisError, StoreUnavailable
 from eris.store import BlockReader
+from eris.threads import in_thread
 from eris_fs import Limits, load_tree
-from eris_fs.threads import OneBehind, in_thread
+from eris_fs.threads import OneBehind
 from guix_glue.errors import FetchFailed, HashMismatch
 from guix_glue.fetch.nar_client import NarClient
 from guix_glue.fetch.narinfos import Vouched

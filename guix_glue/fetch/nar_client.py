@@ -12,7 +12,7 @@ import os
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Final
 
-from eris_fs.threads import in_thread
+from eris.threads import in_thread
 from guix_glue.errors import FetchFailed
 from guix_glue.fetch.narinfo_client import open_regular
 from guix_glue.fetch.servers import (

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from eris_fs.threads import in_thread
+from eris.threads import in_thread
 from guix_glue.errors import FetchFailed
 from guix_glue.fetch.http_wire import MAX_BODY, Response
 from guix_glue.fetch.pipeline import DEFAULT_TIMEOUTS, Pipeline, Timeouts

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from eris_fs.threads import in_thread
+from eris.threads import in_thread
 from guix_glue.fetch.dialogue import Command, CommandReader
 from guix_glue.fetch.lookup import Found, Inquiry, Lookup
 from guix_glue.fetch.narinfos import Candidate, read_candidates

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from eris_fs.threads import in_thread, settle
+from eris.threads import in_thread, settle
 from guix_glue.errors import GuixError, InvalidItems, InvalidStorePath
 from guix_glue.formats.store_path import check_base_name, fixed_output_path
 from guix_glue.local.archive import nar_hash

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol, TypeVar
 
-from eris_fs.threads import in_thread
+from eris.threads import in_thread
 from guix_glue.errors import DaemonError, GuixError, ProtocolError
 from guix_glue.local.daemon import GuixDaemon
 from guix_glue.local.environment import GuixEnvironment

@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from eris.store import BlockReader
+from eris.threads import in_thread, settle
 from eris.transfer import content_length
 from eris_fs import FilePiece
 from eris_fs import Path as TreePath
@@ -35,7 +36,6 @@ from eris_fs.model import (
     show_path,
 )
 from eris_fs.paths import check_path, check_target
-from eris_fs.threads import in_thread, settle
 from guix_glue.errors import FetchFailed
 from guix_glue.formats.nar import (
     DEFAULT_NAR_LIMITS,

@@ -20,7 +20,7 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO, Final, TypeVar
 
-from eris_fs.threads import in_thread, settle
+from eris.threads import in_thread, settle
 from guix_glue.errors import HashMismatch
 from guix_glue.formats.compression import Compression, CompressionChoice, Compressor, compressor
 from guix_glue.formats.nar import NarWriter

@@ -18,7 +18,7 @@ from typing import Final
 from aiohttp import web
 
 from eris.errors import ErisError
-from eris_fs.threads import in_thread
+from eris.threads import in_thread
 from guix_glue.publish.connections import (
     SERVER_NAME,
     Connection,

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Sequence
 from typing import Final
 
-from eris_fs.threads import in_thread
+from eris.threads import in_thread
 from guix_glue.formats.compression import Compression, CompressionChoice
 from guix_glue.formats.narinfo import NarUrl
 from guix_glue.formats.store_path import fixed_output_path

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from eris_fs.threads import in_thread
+from eris.threads import in_thread
 from guix_glue.errors import CompressionError, FetchFailed, HashMismatch, InvalidNar
 from guix_glue.fetch.servers import InvalidServer
 from guix_glue.formats.compression import Compression, decompressor

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from eris_fs.threads import in_thread
+from eris.threads import in_thread
 from guix_glue.errors import FetchFailed
 from guix_glue.fetch.servers import InvalidServer, Server
 from guix_glue.formats.compression import Compression
