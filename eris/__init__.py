@@ -19,7 +19,7 @@ content = await eris.get_content(store, capability)
 ```
 """
 
-from eris.capability import ReadCapability, format_block_urn, parse_reference
+from eris.capability import ReadCapability, format_block_urn
 from eris.crypto import reference_of
 from eris.decode import Decoder, decode
 from eris.encode import Encoder, encode
@@ -46,7 +46,7 @@ from eris.model import (
     ReferenceKeyPair,
     choose_block_size,
 )
-from eris.store import BlockFinder, BlockReader, BlockWriter, FallbackStore, MemoryStore, NullStore
+from eris.store import BlockFinder, BlockReader, BlockWriter, MemoryStore, NullStore
 from eris.transfer import (
     check_content,
     content_length,
@@ -69,7 +69,6 @@ __all__ = [
     "EncodedBlock",
     "Encoder",
     "ErisError",
-    "FallbackStore",
     "InvalidCapability",
     "InvalidKey",
     "InvalidNode",
@@ -91,7 +90,6 @@ __all__ = [
     "encode",
     "format_block_urn",
     "get_content",
-    "parse_reference",
     "put_content",
     "read_content",
     "reference_of",

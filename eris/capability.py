@@ -16,19 +16,15 @@ from eris.model import KEY_SIZE, REFERENCE_SIZE, BlockSize, Key, Reference, Refe
 
 __all__ = [
     "CAPABILITY_SIZE",
-    "CBOR_TAG",
     "URN_PREFIX",
     "ReadCapability",
     "format_block_urn",
-    "parse_reference",
 ]
 
 CAPABILITY_SIZE: Final = 2 + REFERENCE_SIZE + KEY_SIZE
-CBOR_TAG: Final = 276
 URN_PREFIX: Final = "urn:eris:"
 _BLOCK_URN_PREFIX: Final = "urn:blake2b:"
 _URN_LETTERS: Final = 106
-_REFERENCE_LETTERS: Final = 52
 # Tag 276 (d9 0114) on a byte string of 66 bytes (58 42), as registered with IANA.
 _CBOR_PREFIX: Final = bytes.fromhex("d901145842")
 _BLOCK_SIZES: Final = {size.code: size for size in BlockSize}
@@ -105,16 +101,6 @@ class ReadCapability:
     def to_cbor(self) -> bytes:
         """Give the CBOR form, 71 bytes."""
         return _CBOR_PREFIX + self.to_bytes()
-
-
-def parse_reference(text: str | bytes) -> Reference:
-    """Read a reference from its 52 Base32 letters.
-
-    Raises: ValueError.
-    """
-    if len(text) != _REFERENCE_LETTERS:
-        raise ValueError(f"a reference has {_REFERENCE_LETTERS} letters, not {len(text)}")
-    return Reference(parse_base32(text))
 
 
 def format_block_urn(reference: Reference) -> str:

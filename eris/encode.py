@@ -47,7 +47,6 @@ class Encoder:
         convergence_secret: ConvergenceSecret = NULL_CONVERGENCE_SECRET,
     ) -> None:
         self.block_size = block_size
-        self.content_length = 0
         self._size = int(block_size)
         self._secret = bytes(convergence_secret)
         self._tail = bytearray()
@@ -75,7 +74,6 @@ class Encoder:
         out: list[EncodedBlock] = []
         tail, size = self._tail, self._size
         view = memoryview(data).cast("B")
-        self.content_length += len(view)
         if tail:
             missing = size - len(tail)
             tail += view[:missing]

@@ -18,10 +18,10 @@ from collections.abc import Awaitable, Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 from eris.crypto import reference_of
-from eris.errors import BlockNotFound, CorruptBlock, StoreError
+from eris.errors import BlockNotFound, CorruptBlock
 from eris.model import BlockSize, Reference
 
-__all__ = ["BlockFinder", "BlockReader", "BlockWriter", "FallbackStore", "MemoryStore", "NullStore"]
+__all__ = ["BlockFinder", "BlockReader", "BlockWriter", "MemoryStore", "NullStore"]
 
 
 @runtime_checkable
@@ -100,29 +100,3 @@ class NullStore:
 
     async def put(self, reference: Reference, block: bytes) -> None:
         """Forget the block."""
-
-
-class FallbackStore:
-    """Several stores as one: each is asked in order until one has the block; none is written to."""
-
-    def __init__(self, stores: Iterable[BlockReader]) -> None:
-        self._stores = tuple(stores)
-        if not self._stores:
-            raise ValueError("no store to ask")
-
-    async def get(self, reference: Reference, block_size: BlockSize) -> bytes:
-        """Fetch a block from the first store that has it.
-
-        A store that is unavailable is passed over too; if none has the block but one could not be
-        asked, its error is raised, since the block may be there.
-        """
-        failure: Exception | None = None
-        for store in self._stores:
-            try:
-                return await store.get(reference, block_size)
-            except BlockNotFound as error:
-                failure = failure or error
-            except (StoreError, CorruptBlock) as error:
-                failure = error
-        assert failure is not None
-        raise failure

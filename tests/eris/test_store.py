@@ -9,21 +9,17 @@ import pytest
 import eris
 from eris import (
     BlockNotFound,
-    BlockReader,
     BlockSize,
     BlockWriter,
     CorruptBlock,
-    ErisError,
-    FallbackStore,
     MemoryStore,
     NullStore,
-    StoreUnavailable,
     reference_of,
 )
 from tests.eris.helpers import make_content
-from tests.fakes import CorruptingStore, FailingStore, RecordingStore
+from tests.fakes import CorruptingStore
 
-SMALL, LARGE = BlockSize.SMALL, BlockSize.LARGE
+SMALL = BlockSize.SMALL
 BLOCK = make_content(1024)
 REFERENCE = reference_of(BLOCK)
 
@@ -60,89 +56,6 @@ def test_null_store_forgets() -> None:
         assert capability == eris.encode(content)[0]
 
     asyncio.run(main())
-
-
-def test_fallback_asks_in_order_until_one_has_it() -> None:
-    async def main() -> None:
-        without, with_it, unasked = (
-            RecordingStore(store) for store in (MemoryStore(), MemoryStore([BLOCK]), MemoryStore())
-        )
-        store = FallbackStore([without, with_it, unasked])
-        assert isinstance(store, BlockReader)
-        assert not isinstance(store, BlockWriter)
-        assert await store.get(REFERENCE, SMALL) == BLOCK
-        assert (without.gets, with_it.gets, unasked.gets) == ([REFERENCE], [REFERENCE], [])
-
-    asyncio.run(main())
-
-
-def unavailable() -> BlockReader:
-    return FailingStore(MemoryStore([BLOCK]), 1, StoreUnavailable("down"))
-
-
-def wrong_size() -> BlockReader:
-    return MemoryStore([BLOCK])
-
-
-@pytest.mark.parametrize("position", [0, 1])
-def test_fallback_passes_over_what_fails(position: int) -> None:
-    async def main() -> None:
-        stores: list[BlockReader] = [MemoryStore([BLOCK])]
-        stores.insert(position, unavailable())
-        assert await FallbackStore(stores).get(REFERENCE, SMALL) == BLOCK
-        large = make_content(32768)
-        confused = FailingStore(MemoryStore(), 1, CorruptBlock(REFERENCE, size=1, expected_size=2))
-        stores = [MemoryStore([large])]
-        stores.insert(position, confused)
-        assert await FallbackStore(stores).get(reference_of(large), LARGE) == large
-
-    asyncio.run(main())
-
-
-def test_fallback_tells_the_failure_that_leaves_hope() -> None:
-    """Not found is said only if every store was asked and said so."""
-
-    async def main() -> None:
-        async def failure(*stores: BlockReader) -> type[ErisError]:
-            with pytest.raises(ErisError) as caught:
-                await FallbackStore(stores).get(REFERENCE, SMALL)
-            return type(caught.value)
-
-        empty = MemoryStore()
-        assert await failure(empty) is BlockNotFound
-        assert await failure(empty, empty) is BlockNotFound
-        assert await failure(unavailable()) is StoreUnavailable
-        assert await failure(empty, unavailable()) is StoreUnavailable
-        assert await failure(unavailable(), empty) is StoreUnavailable
-        with pytest.raises(CorruptBlock):
-            await FallbackStore([MemoryStore(), wrong_size()]).get(REFERENCE, LARGE)
-        with pytest.raises(CorruptBlock):
-            await FallbackStore([wrong_size(), MemoryStore()]).get(REFERENCE, LARGE)
-
-    asyncio.run(main())
-
-
-def test_fallback_does_not_hide_other_errors() -> None:
-    async def main() -> None:
-        store = FallbackStore(
-            [FailingStore(MemoryStore(), 1, OSError("odd")), MemoryStore([BLOCK])]
-        )
-        with pytest.raises(OSError, match="odd"):
-            await store.get(REFERENCE, SMALL)
-
-    asyncio.run(main())
-
-
-def test_fallback_over_no_store_is_refused() -> None:
-    with pytest.raises(ValueError, match="no store"):
-        FallbackStore([])
-
-
-def test_content_spread_over_stores() -> None:
-    content = make_content(200_000)
-    capability, blocks = eris.encode(content, block_size=SMALL)
-    halves = [MemoryStore(list(blocks.values())[half::2]) for half in (0, 1)]
-    assert asyncio.run(eris.get_content(FallbackStore(halves), capability)) == content
 
 
 def test_a_reader_does_not_trust_the_store() -> None:
