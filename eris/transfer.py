@@ -269,14 +269,13 @@ def _look_at(future: asyncio.Future[Any]) -> None:
 class PutWindow:
     """Puts in flight; leaving the context waits for all, or withdraws them after an error.
 
-    At most `window` of them, and at most `buffer` bytes.
+    At most `window` of them, and at most 8 MiB.
     """
 
-    def __init__(self, store: BlockWriter, window: int, buffer: int = _PUT_BUFFER) -> None:
+    def __init__(self, store: BlockWriter, window: int) -> None:
         _check_window(window)
         self._store = store
         self._window = window
-        self._buffer = buffer
         self._in_flight: deque[asyncio.Future[None]] = deque()
         self._sizes: deque[int] = deque()
         self._size = 0
@@ -285,7 +284,7 @@ class PutWindow:
         """Send blocks, waiting for room; one caller at a time."""
         in_flight, put = self._in_flight, self._store.put
         for reference, block in blocks:
-            while len(in_flight) >= self._window or self._size >= self._buffer:
+            while len(in_flight) >= self._window or self._size >= _PUT_BUFFER:
                 await in_flight[0]
                 in_flight.popleft()
                 self._size -= self._sizes.popleft()

@@ -52,33 +52,25 @@ class Survey:
         return Survey(self.raw_bytes, kept)
 
 
-async def survey_content(
-    store: BlockReader, capability: ReadCapability, *, window: int = DEFAULT_WINDOW
-) -> Survey:
+async def survey_content(store: BlockReader, capability: ReadCapability) -> Survey:
     """Survey a plain content.
 
     Raises: BlockNotFound, ContentError, StoreError.
     """
     found = Survey()
-    walk = _Walk(store, found, window)
+    walk = _Walk(store, found)
     lengths = await walk.run([capability], measure=True)
     found.raw_bytes = lengths[capability]
     return found
 
 
-async def survey_tree(
-    store: BlockReader,
-    capability: ReadCapability,
-    tree: Tree,
-    *,
-    window: int = DEFAULT_WINDOW,
-) -> Survey:
+async def survey_tree(store: BlockReader, capability: ReadCapability, tree: Tree) -> Survey:
     """Survey a tree that was loaded, its index included.
 
     Raises: BlockNotFound, ContentError, StoreError.
     """
     found = Survey()
-    walk = _Walk(store, found, window)
+    walk = _Walk(store, found)
     await walk.run([capability], measure=False)
     if isinstance(tree, PackedTree):
         await walk.run((piece for pack in tree.packs for piece in pack.pieces()), measure=False)
@@ -105,10 +97,9 @@ class _Node(NamedTuple):
 class _Walk:
     """Goes through contents from their roots, many requests at a time."""
 
-    def __init__(self, store: BlockReader, found: Survey, window: int) -> None:
+    def __init__(self, store: BlockReader, found: Survey) -> None:
         self._store = store
         self._found = found
-        self._window = window
         # Last in, first out: what is known and not looked at stays small.
         self._pending: list[_Node] = []
         self._in_flight: deque[tuple[_Node, asyncio.Future[bytes]]] = deque()
@@ -148,7 +139,7 @@ class _Walk:
                 self._in_flight.append((found, future))
 
     def _nodes(self, coming: Iterable[ReadCapability]) -> Iterable[_Node]:
-        while len(self._in_flight) < self._window:
+        while len(self._in_flight) < DEFAULT_WINDOW:
             if self._pending:
                 yield self._pending.pop()
                 continue

@@ -87,15 +87,13 @@ async def read_packed_files(
                     yield FilePiece(path, kept[number][at:end], not left)
 
 
-async def read_pack(
-    store: BlockReader, tree: PackedTree, number: int, *, window: int = DEFAULT_WINDOW
-) -> bytes:
+async def read_pack(store: BlockReader, tree: PackedTree, number: int) -> bytes:
     """Read one pack, decompressed.
 
     Raises: InvalidPack; BlockNotFound and ContentError, with a note that names the pack;
     StoreError.
     """
-    async with aclosing(_load(store, tree.packs, iter([number]), window)) as loaded:
+    async with aclosing(_load(store, tree.packs, iter([number]), DEFAULT_WINDOW)) as loaded:
         return await anext(loaded)
 
 
