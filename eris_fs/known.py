@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import Any, Final, Protocol
 
 from eris.capability import ReadCapability
@@ -100,12 +101,12 @@ class KnownContents:
     async def confirm(self, wanted: Mapping[int, Sequence[Reference]]) -> set[int]:
         """Ask the store of which of these it has every block."""
         try:
-            missing = await self._missing({name for names in wanted.values() for name in names})
+            missing = await self._missing(set(chain.from_iterable(wanted.values())))
         except StoreError as error:
             _log.info("The store does not tell what it has, so all is encoded: %s", error)
             self._usable = False
             return set()
-        return {place for place, names in wanted.items() if missing.isdisjoint(names)}
+        return {place for place, asked in wanted.items() if missing.isdisjoint(asked)}
 
     async def _confirmed(self, known: dict[int, Known]) -> dict[int, ReadCapability]:
         there = await self.confirm(
@@ -117,9 +118,9 @@ class KnownContents:
                 capabilities[place] = ReadCapability.from_bytes(known[place][0])
         return capabilities
 
-    async def _missing(self, names: Iterable[Reference]) -> set[Reference]:
+    async def _missing(self, references: Iterable[Reference]) -> set[Reference]:
         """Ask the store, a thousand at a time and some questions ahead."""
-        wanted = list(names)
+        wanted = list(references)
         parts = [
             wanted[start : start + _ASKED_AT_ONCE]
             for start in range(0, len(wanted), _ASKED_AT_ONCE)
@@ -129,7 +130,7 @@ class KnownContents:
             asked = parts[start : start + _QUESTIONS_IN_FLIGHT]
             answers = await asyncio.gather(*(self._store.find(part) for part in asked))
             for part, answer in zip(asked, answers, strict=True):
-                missing.update(name for name, there in zip(part, answer, strict=True) if not there)
+                missing.update(one for one, there in zip(part, answer, strict=True) if not there)
         return missing
 
 

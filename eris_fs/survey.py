@@ -44,12 +44,12 @@ class Survey:
     @property
     def block_bytes(self) -> int:
         """The bytes of them."""
-        return sum(size * len(names) for size, names in self.references.items())
+        return sum(size * len(references) for size, references in self.references.items())
 
     def without(self, other: Survey) -> Survey:
         """The blocks that another one does not have."""
-        kept = {size: names - other.references[size] for size, names in self.references.items()}
-        return Survey(self.raw_bytes, kept)
+        mine, others = self.references, other.references
+        return Survey(self.raw_bytes, {size: mine[size] - others[size] for size in mine})
 
 
 async def survey_content(store: BlockReader, capability: ReadCapability) -> Survey:

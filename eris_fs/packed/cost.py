@@ -12,9 +12,9 @@ __all__ = [
     "MAX_PACK_SIZE",
     "PIECE_SIZE",
     "choose_by_cost",
-    "lowest_level",
     "piece_count",
     "piece_lengths",
+    "root_level",
 ]
 
 PIECE_SIZE: Final = BlockSize.LARGE - 1
@@ -50,6 +50,6 @@ def piece_lengths(stored_size: int) -> list[int]:
     return [PIECE_SIZE] * full + ([rest] if rest else [])
 
 
-def lowest_level(content_length: int, block_size: BlockSize) -> int:
+def root_level(content_length: int, block_size: BlockSize) -> int:
     """The level of the root of a content of this many bytes."""
     return tree_level(leaf_count(content_length, block_size), block_size)

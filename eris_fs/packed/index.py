@@ -38,9 +38,9 @@ from eris_fs.packed.cost import (
     LEAST_BYTES_A_PACK,
     MAX_PACK_SIZE,
     PIECE_SIZE,
-    lowest_level,
     piece_count,
     piece_lengths,
+    root_level,
 )
 from eris_fs.packed.frame import InvalidFrame, compress, content_size, decompress
 from eris_fs.paths import check_path, check_target, name_fault, order_paths
@@ -313,7 +313,7 @@ class _Parser:
             whole = length == PIECE_SIZE
             if whole and piece.block_size is not BlockSize.LARGE:
                 self._fail("a whole piece that has small blocks")
-            if piece.level != lowest_level(length, piece.block_size):
+            if piece.level != root_level(length, piece.block_size):
                 self._fail("a piece whose level does not fit its length")
 
     def _files(self, kinds: bytes, numbers: array[int], packs: list[Pack]) -> list[PackedFile]:

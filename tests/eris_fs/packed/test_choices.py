@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import eris_fs
 from eris import BlockSize, MemoryStore, encode
 from eris.model import Reference
-from eris_fs.packed.cost import PIECE_SIZE, choose_by_cost, lowest_level, piece_lengths
+from eris_fs.packed.cost import PIECE_SIZE, choose_by_cost, piece_lengths, root_level
 from eris_fs.packed.layout import ends_pack, exceeds_pack, sample, similar
 from eris_fs.packed.record import format_record, parse_record
 
@@ -49,7 +49,7 @@ def test_pieces(stored_size: int) -> None:
 @given(st.integers(0, 300_000), st.sampled_from(BlockSize))
 def test_the_level_is_that_of_the_encoder(length: int, size: BlockSize) -> None:
     capability, _ = encode(bytes(length), block_size=size)
-    assert lowest_level(length, size) == capability.level
+    assert root_level(length, size) == capability.level
 
 
 def test_ends_of_packs_depend_on_paths() -> None:
