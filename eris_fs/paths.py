@@ -17,19 +17,27 @@ from eris_fs.errors import TreeTooLarge, UnsafePath
 from eris_fs.model import DEFAULT_LIMITS, Limits, Path
 
 __all__ = [
+    "UTF8_ERRORS",
     "check_path",
     "check_path_size",
     "check_target",
     "common_length",
     "name_fault",
     "order_paths",
+    "raw_text",
 ]
 
+UTF8_ERRORS: Final = {False: "strict", True: "surrogateescape"}
+"""By `any_bytes`: what becomes of bytes that are no UTF-8, an error or what stands for them."""
+
 _SPECIAL_NAMES: Final = frozenset({"", ".", ".."})
-# How text becomes bytes: strictly, or with those that are no UTF-8 given back.
-_ERRORS: Final = {False: "strict", True: "surrogateescape"}
 # Of a path that is too long, this many components are shown.
 _SHOWN: Final = 8
+
+
+def raw_text(text: str) -> bytes:
+    """The bytes of a name or target: UTF-8, or in a packed tree any, whatever the system uses."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def name_fault(
@@ -44,7 +52,7 @@ def name_fault(
     if "/" in name or "\0" in name:
         return "a component that holds a slash or a NUL"
     try:
-        size = len(name.encode("utf-8", _ERRORS[any_bytes]))
+        size = len(name.encode("utf-8", UTF8_ERRORS[any_bytes]))
     except UnicodeEncodeError:
         return "a component that is not Unicode"
     if size > limits.name_size:
@@ -79,7 +87,7 @@ def check_path_size(path: Path, limits: Limits = DEFAULT_LIMITS) -> None:
 
 def _size(text: str) -> int:
     try:
-        return len(text.encode("utf-8", "surrogateescape"))
+        return len(raw_text(text))
     except UnicodeEncodeError:
         return len(text.encode("utf-8", "surrogatepass"))
 
@@ -92,7 +100,7 @@ def check_target(
     Raises: UnsafePath.
     """
     try:
-        size = len(target.encode("utf-8", _ERRORS[any_bytes]))
+        size = len(target.encode("utf-8", UTF8_ERRORS[any_bytes]))
     except UnicodeEncodeError:
         raise UnsafePath(path, "a symlink target that is not Unicode") from None
     if not target or "\0" in target or size > limits.target_size:

@@ -35,7 +35,7 @@ from eris_fs.model import (
     Symlink,
     Tree,
 )
-from eris_fs.paths import check_path, check_target, common_length, order_paths
+from eris_fs.paths import check_path, check_target, common_length, order_paths, raw_text
 
 __all__ = ["Restorer", "remove_tree"]
 
@@ -191,7 +191,7 @@ class _Directories:
         """Create a symlink."""
         parent, name = self._parent(path)
         try:
-            os.symlink(_raw(target), name, dir_fd=parent)
+            os.symlink(raw_text(target), name, dir_fd=parent)
         except OSError as error:
             self._explain(error, path)
 
@@ -205,7 +205,7 @@ class _Directories:
         """Go where an entry belongs; returns that directory and the entry's name there."""
         if not path:
             return self._move((), path), os.fsencode(self._target.name)
-        return self.enter(path[:-1]), _raw(path[-1])
+        return self.enter(path[:-1]), raw_text(path[-1])
 
     def _move(self, way: Path, path: Path) -> int:
         if way != self._way:
@@ -215,7 +215,7 @@ class _Directories:
             self._way = way[:common]
             for name in way[common:]:
                 # The target's own name is the caller's, and in the system's encoding.
-                raw = _raw(name) if self._way else os.fsencode(name)
+                raw = raw_text(name) if self._way else os.fsencode(name)
                 self._open.append(self._step(raw, path[: len(self._way)]))
                 self._way = (*self._way, name)
         return self._open[-1]
@@ -254,11 +254,6 @@ def remove_tree(path: str | os.PathLike[str]) -> None:
             raise NotImplementedError("no safe way to remove a directory on this system")
     except FileNotFoundError:
         pass
-
-
-def _raw(name: str) -> bytes:
-    """The bytes of a name or target: a tree's are UTF-8, whatever the system thinks it uses."""
-    return name.encode("utf-8", "surrogateescape")
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple, NoReturn, Self
 
 from eris_fs.errors import FileChanged, TreeTooLarge, UnsafePath, UnsupportedEntry
 from eris_fs.model import DEFAULT_LIMITS, EmptyDirectory, Limits, Path, Symlink
-from eris_fs.paths import check_path_size
+from eris_fs.paths import UTF8_ERRORS, check_path_size
 
 __all__ = ["Found", "OpenFile", "TreeSize", "measure_tree", "scan_tree"]
 
@@ -30,9 +30,6 @@ _DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CL
 _UNREADABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EIO, errno.ENXIO})
 # What opening says when something else is there than a moment ago.
 _MOVED: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR})
-
-# What becomes of names that are no UTF-8: an error, or what stands for their bytes.
-_ERRORS: Final = {False: "strict", True: "surrogateescape"}
 
 _KINDS: Final = (
     (stat.S_ISFIFO, "it is a named pipe"),
@@ -162,9 +159,9 @@ def scan_tree(
     base = os.fspath(root)
     mode = os.lstat(base).st_mode
     if stat.S_ISDIR(mode):
-        yield from _walk(base, limits, _ERRORS[any_bytes])
+        yield from _walk(base, limits, UTF8_ERRORS[any_bytes])
     elif stat.S_ISLNK(mode):
-        yield (), _read_symlink(base, None, base, _ERRORS[any_bytes])
+        yield (), _read_symlink(base, None, base, UTF8_ERRORS[any_bytes])
     else:
         _check_kind(mode, base)
         yield (), _open_file(base, None, base)

@@ -43,7 +43,7 @@ from eris_fs.packed.cost import (
     root_level,
 )
 from eris_fs.packed.frame import InvalidFrame, compress, content_size, decompress
-from eris_fs.paths import check_path, check_target, name_fault, order_paths
+from eris_fs.paths import check_path, check_target, name_fault, order_paths, raw_text
 
 __all__ = ["HEADER", "PackedIndexReader", "format_index", "looks_packed", "parse_sections"]
 
@@ -83,10 +83,10 @@ def format_index(tree: PackedTree, limits: Limits = DEFAULT_LIMITS, level: int =
     paths, targets = bytearray(), bytearray()
     for path, entry in tree.items():
         check_path(path, limits, any_bytes=True)
-        paths += _raw("/".join(path)) + b"\0"
+        paths += raw_text("/".join(path)) + b"\0"
         if isinstance(entry, Symlink):
             check_target(path, entry.target, limits, any_bytes=True)
-            targets += _raw(entry.target) + b"\0"
+            targets += raw_text(entry.target) + b"\0"
     sections = (
         tree.writer.encode(),
         _format_column([pack.size for pack in tree.packs]),
@@ -141,10 +141,6 @@ def _format_kinds(tree: PackedTree) -> tuple[bytearray, list[int]]:
     if position != sum(pack.size for pack in tree.packs):
         raise ValueError("files and packs are not of the same size")
     return kinds, numbers
-
-
-def _raw(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
 
 
 def _format_column(numbers: Sequence[int]) -> bytes:

@@ -24,6 +24,7 @@ from eris_fs.packed.layout import (
     sample,
     similar,
 )
+from eris_fs.paths import raw_text
 from eris_fs.scan import OpenFile, scan_tree
 
 __all__ = ["PackReader", "RawPack"]
@@ -130,8 +131,7 @@ class PackReader:
         if exceeds_pack(self._small.size, file.size):
             yield from self._end(self._small)
         self._small.add(file, content)
-        raw_path = "/".join(file.path).encode("utf-8", "surrogateescape")
-        if ends_pack(raw_path, file.size, self._small.size):
+        if ends_pack(raw_text("/".join(file.path)), file.size, self._small.size):
             yield from self._end(self._small)
 
     def _add_large(self, file: _File, content: bytes) -> Iterator[RawPack]:
