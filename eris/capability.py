@@ -12,16 +12,14 @@ from typing import Final, Self
 
 from eris.base32 import format_base32, parse_base32
 from eris.errors import InvalidCapability
-from eris.model import KEY_SIZE, REFERENCE_SIZE, BlockSize, Key, Reference, ReferenceKeyPair
+from eris.model import CAPABILITY_SIZE, BlockSize, Key, Reference, ReferenceKeyPair
 
 __all__ = [
-    "CAPABILITY_SIZE",
     "URN_PREFIX",
     "ReadCapability",
     "format_block_urn",
 ]
 
-CAPABILITY_SIZE: Final = 2 + REFERENCE_SIZE + KEY_SIZE
 URN_PREFIX: Final = "urn:eris:"
 _BLOCK_URN_PREFIX: Final = "urn:blake2b:"
 _URN_LETTERS: Final = 106

@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import Final, NamedTuple, NewType, Self
 
 __all__ = [
+    "CAPABILITY_SIZE",
     "KEY_SIZE",
     "NULL_CONVERGENCE_SECRET",
     "PAIR_SIZE",
@@ -29,6 +30,7 @@ __all__ = [
 REFERENCE_SIZE: Final = 32
 KEY_SIZE: Final = 32
 PAIR_SIZE: Final = REFERENCE_SIZE + KEY_SIZE
+CAPABILITY_SIZE: Final = 2 + PAIR_SIZE
 
 SMALL_CONTENT_LIMIT: Final = 16 * 1024
 """Content below this many bytes is encoded with 1 KiB blocks, else with 32 KiB ones.

@@ -16,8 +16,9 @@ from typing import Final, NoReturn
 
 from cbor2 import dumps
 
-from eris.capability import CAPABILITY_SIZE, ReadCapability
+from eris.capability import ReadCapability
 from eris.errors import InvalidCapability
+from eris.model import CAPABILITY_SIZE
 from eris_fs.errors import InvalidManifest, TreeTooLarge, UnsafePath
 from eris_fs.model import (
     DEFAULT_LIMITS,

@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from eris.capability import CAPABILITY_SIZE, ReadCapability
+from eris.capability import ReadCapability
+from eris.model import CAPABILITY_SIZE
 
 __all__ = [
     "DEFAULT_LIMITS",

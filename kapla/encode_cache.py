@@ -25,6 +25,8 @@ from typing import Final
 import platformdirs
 from blake3 import blake3
 
+from eris.model import CAPABILITY_SIZE, REFERENCE_SIZE
+
 __all__ = ["CachedContent", "EncodeCache", "default_cache_path"]
 
 _log = logging.getLogger(__name__)
@@ -34,8 +36,6 @@ DEFAULT_MAX_BYTES: Final = 256 * 1024 * 1024
 
 _CONTEXT: Final = "kapla encode cache, version 1: key of contents"
 _CHECK_SIZE: Final = 16
-_CAPABILITY_SIZE: Final = 66
-_REFERENCE_SIZE: Final = 32
 # An entry costs about this much beside its references.
 _ENTRY_OVERHEAD: Final = 160
 _BATCH: Final = 256
@@ -145,8 +145,8 @@ class EncodeCache:
         if row is None:
             return None
         value, checksum = row
-        capability, references = value[:_CAPABILITY_SIZE], value[_CAPABILITY_SIZE:]
-        whole = references and len(references) % _REFERENCE_SIZE == 0
+        capability, references = value[:CAPABILITY_SIZE], value[CAPABILITY_SIZE:]
+        whole = references and len(references) % REFERENCE_SIZE == 0
         return (capability, references) if whole and checksum == _check(key, value) else None
 
     def _shrink(self, connection: sqlite3.Connection) -> None:

@@ -17,9 +17,8 @@ from typing import Final, NoReturn
 
 from cbor2 import dumps
 
-from eris.capability import CAPABILITY_SIZE
 from eris.errors import InvalidCapability
-from eris.model import BlockSize
+from eris.model import CAPABILITY_SIZE, BlockSize
 from eris_fs.errors import InvalidManifest, TreeTooLarge, UnsafePath
 from eris_fs.manifest import MAGIC
 from eris_fs.model import (

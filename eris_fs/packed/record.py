@@ -10,8 +10,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final
 
-from eris.capability import CAPABILITY_SIZE
-from eris.model import REFERENCE_SIZE, Reference
+from eris.model import CAPABILITY_SIZE, REFERENCE_SIZE, Reference
 from eris_fs.known import Known
 from eris_fs.packed.cost import MAX_PACK_SIZE, piece_count
 

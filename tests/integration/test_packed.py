@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from eris.capability import CAPABILITY_SIZE, ReadCapability
+from eris.capability import ReadCapability
+from eris.model import CAPABILITY_SIZE
 from tests.eris_fs.trees import File, Link, Node, lay_out, read_back
 from tests.integration.commands import Kapla
 from tests.integration.daemon import Daemon, running_daemon
