@@ -4,7 +4,7 @@ A switch of threads costs as much as encoding a small file, so files are read a 
 encoded a batch at a time, each in one call. A batch is bounded in bytes and in files. Files too
 large to be held whole are handed on open, to be streamed.
 
-Plain synchronous code, meant for a worker thread.
+Contents and capabilities stay out of reprs. Plain synchronous code, meant for a worker thread.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ class Batch:
     """Some entries of a tree in the order of the scan; `large`, if any, is the last one."""
 
     others: list[tuple[Path, Symlink | EmptyDirectory]] = field(default_factory=list)
-    files: list[tuple[Path, bool, bytes]] = field(default_factory=list)
+    files: list[tuple[Path, bool, bytes]] = field(default_factory=list, repr=False)
     """Path, executable, content."""
     keys: list[bytes] = field(default_factory=list)
     """What the files' contents are called in a cache; none without one."""
-    recalled: list[Known | None] = field(default_factory=list)
+    recalled: list[Known | None] = field(default_factory=list, repr=False)
     """What the cache has of them."""
     large: tuple[Path, OpenFile] | None = None
 
@@ -63,10 +63,10 @@ class EncodedBatch:
     """The finished entries of a batch, its blocks, how many files and bytes it stands for."""
 
     entries: list[tuple[Path, Entry]]
-    blocks: list[EncodedBlock]
+    blocks: list[EncodedBlock] = field(repr=False)
     files: int
     size: int
-    encoded: list[tuple[bytes, Known]] = field(default_factory=list)
+    encoded: list[tuple[bytes, Known]] = field(default_factory=list, repr=False)
     """For a cache: key, capability and references of each file that was encoded now."""
 
 

@@ -93,6 +93,9 @@ class _Node(NamedTuple):
     first_leaf: int
     rightmost: bool
 
+    def __repr__(self) -> str:
+        return f"<_Node of level {self.level}, redacted>"
+
 
 class _Walk:
     """Goes through contents from their roots, many requests at a time."""

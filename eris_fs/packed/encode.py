@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
@@ -44,10 +44,10 @@ class _StoredPack:
 
     size: int
     stored_size: int
-    capabilities: bytes
+    capabilities: bytes = field(repr=False)
     files: int
-    blocks: list[EncodedBlock]
-    record: tuple[bytes, Known] | None = None
+    blocks: list[EncodedBlock] = field(repr=False)
+    record: tuple[bytes, Known] | None = field(default=None, repr=False)
 
 
 def writer_name(level: int) -> str:

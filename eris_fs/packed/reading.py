@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from blake3 import blake3
 
@@ -47,7 +47,7 @@ class _File:
 class RawPack:
     """The bytes of a pack, and how many files begin in it."""
 
-    content: bytes
+    content: bytes = field(repr=False)
     files: int
 
 
