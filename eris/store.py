@@ -53,7 +53,7 @@ class BlockFinder(Protocol):
     """A store that can say which of many blocks it has, cheaper than by giving them."""
 
     def find(self, references: Sequence[Reference]) -> Awaitable[list[bool]]:
-        """Tell for each reference whether its block is there.
+        """Tell for each reference, however many there are, whether its block is there.
 
         Raises (when awaited): StoreRefused, if this store cannot tell; StoreError.
         """

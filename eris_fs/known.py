@@ -7,7 +7,6 @@ nothing, costs no more than the asking.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -26,10 +25,6 @@ __all__ = ["ContentCache", "Known", "KnownContents"]
 
 _log = logging.getLogger(__name__)
 
-_ASKED_AT_ONCE: Final = 1024
-"""References in one question: what a store must accept."""
-
-_QUESTIONS_IN_FLIGHT: Final = 8
 _STEP: Final = 1024 * 1024
 
 
@@ -100,12 +95,14 @@ class KnownContents:
 
     async def confirm(self, wanted: Mapping[int, Sequence[Reference]]) -> set[int]:
         """Ask the store of which of these it has every block."""
+        references = list(set(chain.from_iterable(wanted.values())))
         try:
-            missing = await self._missing(set(chain.from_iterable(wanted.values())))
+            found = await self._store.find(references) if references else []
         except StoreError as error:
             _log.info("The store does not tell what it has, so all is encoded: %s", error)
             self._usable = False
             return set()
+        missing = {one for one, there in zip(references, found, strict=True) if not there}
         return {place for place, asked in wanted.items() if missing.isdisjoint(asked)}
 
     async def _confirmed(self, known: dict[int, Known]) -> dict[int, ReadCapability]:
@@ -117,21 +114,6 @@ class KnownContents:
             with suppress(InvalidCapability):
                 capabilities[place] = ReadCapability.from_bytes(known[place][0])
         return capabilities
-
-    async def _missing(self, references: Iterable[Reference]) -> set[Reference]:
-        """Ask the store, a thousand at a time and some questions ahead."""
-        wanted = list(references)
-        parts = [
-            wanted[start : start + _ASKED_AT_ONCE]
-            for start in range(0, len(wanted), _ASKED_AT_ONCE)
-        ]
-        missing: set[Reference] = set()
-        for start in range(0, len(parts), _QUESTIONS_IN_FLIGHT):
-            asked = parts[start : start + _QUESTIONS_IN_FLIGHT]
-            answers = await asyncio.gather(*(self._store.find(part) for part in asked))
-            for part, answer in zip(asked, answers, strict=True):
-                missing.update(one for one, there in zip(part, answer, strict=True) if not there)
-        return missing
 
 
 def _recall(

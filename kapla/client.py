@@ -27,7 +27,14 @@ from eris.errors import (
     StoreUnavailable,
 )
 from eris.model import BlockSize, Reference
-from kapla.coap.blocks import STAT_PATH, block_query, get_options, put_options, unpack_bitmap
+from kapla.coap.blocks import (
+    MAX_FETCHED,
+    STAT_PATH,
+    block_query,
+    get_options,
+    put_options,
+    unpack_bitmap,
+)
 from kapla.coap.frame import Code, OptionNumber, encode_options
 from kapla.coap.requester import Requester
 from kapla.config import SYSTEM_SOCKET, default_socket
@@ -40,6 +47,7 @@ _log = logging.getLogger(__name__)
 
 DEFAULT_WINDOW: Final = 4096
 """Requests in flight at most: a bound for memory. What the link can use is found out."""
+_FETCHES_AT_ONCE: Final = 8
 DEFAULT_TIMEOUT_S: Final = 60.0
 _CONNECT_TIMEOUT_S: Final = 10.0
 _TRY_AGAIN_S: Final = 30.0
@@ -112,9 +120,21 @@ class RemoteStore:
         return self._request(Code.PUT, self._put_options + block, reference, 0)
 
     async def find(self, references: Sequence[Reference]) -> list[bool]:
-        """Tell which blocks are there: see `eris.store.BlockFinder`. At most 1024 at a time."""
+        """Tell which blocks are there: see `eris.store.BlockFinder`. Some requests at a time."""
         if not self.url.allows("get"):
             raise StoreRefused("the URL of this store does not allow get")
+        found: list[bool] = []
+        parts = [
+            references[start : start + MAX_FETCHED]
+            for start in range(0, len(references), MAX_FETCHED)
+        ]
+        for first in range(0, len(parts), _FETCHES_AT_ONCE):
+            asked = parts[first : first + _FETCHES_AT_ONCE]
+            for answer in await asyncio.gather(*map(self._find, asked)):
+                found += answer
+        return found
+
+    async def _find(self, references: Sequence[Reference]) -> list[bool]:
         body = self._put_options + b"".join(references)
         answer: bytes | None = await self._request(Code.FETCH, body, b"", 0)
         try:

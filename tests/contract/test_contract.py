@@ -62,6 +62,22 @@ def test_it_tells_which_blocks_it_has(open_store: OpenStore) -> None:
 
 
 @every_store
+@pytest.mark.parametrize("count", [0, 1, 1024, 1025, 10_000])
+def test_it_tells_of_any_number_of_blocks(open_store: OpenStore, count: int) -> None:
+    there, block = make_block(BlockSize.SMALL)
+    source = random.Random(count)
+    references = [Reference(source.randbytes(32)) for _ in range(count)]
+    references[-1:] = [there] * min(1, count)
+
+    async def test(store: BlockWriter) -> None:
+        assert isinstance(store, BlockFinder)
+        await store.put(there, block)
+        assert await store.find(references) == [one == there for one in references]
+
+    run(open_store, test)
+
+
+@every_store
 def test_it_is_a_store(open_store: OpenStore) -> None:
     async def test(store: BlockWriter) -> None:
         assert isinstance(store, BlockReader)
