@@ -29,8 +29,10 @@ async def run_stages(
 
     A job may be work in several parts. With one at once the next is read when that one is sent, so
     that nothing is held beside it; else one is read ahead. Nothing runs any more afterwards.
-    Raises: what any of the three raises.
+    Raises: what any of the three raises; ValueError, if nothing may be worked on.
     """
+    if at_once < 1:
+        raise ValueError(f"with {at_once} jobs at once nothing is done")
     under_way: deque[asyncio.Task[Done]] = deque()
     reading = asyncio.create_task(in_thread(read))
     try:

@@ -161,6 +161,12 @@ def test_no_more_is_encoded_at_once_than_was_asked_for(tmp_path: Path, concurren
     assert most == concurrency
 
 
+def test_with_nothing_at_once_nothing_is_done(tmp_path: Path) -> None:
+    lay_out(EXAMPLE, tmp_path / "tree")
+    with pytest.raises(ValueError, match="0 jobs"):
+        asyncio.run(put_tree(NullStore(), tmp_path / "tree", concurrency=0))
+
+
 def test_a_published_urn(tmp_path: Path) -> None:
     # If this changes, trees that are published already get another name.
     tree: dict[str, Node] = {"a": {"b": File(b"Hail ERIS!\n"), "c": Link("b")}, "d": {}}
