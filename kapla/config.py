@@ -188,9 +188,13 @@ def load_config(
     if default_listen:
         values["listen"] = (_default_listener(environment),)
     values.setdefault("store", _default_store())
-    return replace(
+    config = replace(
         Config(store=Path(), listen=()), default_listen=default_listen, **cast(Any, values)
     )
+    for url in config.listen:
+        if isinstance(url.endpoint, UnixEndpoint) and url.endpoint.path == config.store:
+            raise ConfigError(f"{config.store} cannot be the store and a socket at once")
+    return config
 
 
 def _default_listener(environment: Mapping[str, str]) -> StoreUrl:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
@@ -51,6 +52,7 @@ class Daemon:
         self._servers: list[asyncio.Server] = []
         self._unix_sockets: list[BoundUnixSocket] = []
         self._peers: set[PeerConnection] = set()
+        self._stopping = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -68,6 +70,7 @@ class Daemon:
 
     async def stop(self) -> None:
         """Take no more connections, answer what was asked, empty the WAL, remove the sockets."""
+        self._stopping = True
         for server in self._servers:
             server.close()
         for unix_socket in self._unix_sockets:
@@ -143,6 +146,9 @@ class Daemon:
             if len(here) > self._max_connections:
                 _log.debug("More than %d connections: one refused", self._max_connections)
                 peer.refuse()
+            elif self._stopping:
+                # Taken from the queue of the socket before it was closed.
+                peer.finish()
             return peer
 
         loop = asyncio.get_running_loop()
@@ -175,6 +181,10 @@ def _lock_store(path: Path) -> int:
         descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StorageError(f"cannot open the store {path}: {error.strerror}") from error
+    with contextlib.suppress(OSError):
+        if path.stat().st_nlink > 1:
+            os.close(descriptor)
+            raise StorageError(f"the store {path} has another name, by which it may be in use too")
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

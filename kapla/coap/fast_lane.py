@@ -93,10 +93,10 @@ def put_payload_start(buffer: bytes, start: int, stop: int) -> int | None:
 
 
 def answer_block(token: bytes, block: bytes) -> bytes:
-    """A 2.05 with a block of 1 KiB or 32 KiB; of anything else the database is to blame."""
+    """A 2.05 with a block of 1 KiB or 32 KiB; anything else is damage, and counts as not there."""
     header = _BLOCK_HEADERS.get((len(block), len(token)))
     if header is None:
-        return answer_empty(Code.INTERNAL_SERVER_ERROR, token)
+        return answer_empty(Code.NOT_FOUND, token)
     return b"".join((header, token, _PAYLOAD_MARKER, block))
 
 

@@ -72,8 +72,10 @@ class PeerConnection(asyncio.Protocol):
         self._weight = 0
         self._hints_are_true = True
         self._working = False
+        self._written = 0
         self._stall: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
+        self._lost = False
         self._reading = True
         self._writable = True
         self._ending = False
@@ -89,13 +91,13 @@ class PeerConnection(asyncio.Protocol):
         self._transport = transport
         spread_output(transport)
         transport.set_write_buffer_limits(high=_WRITE_BUFFER)
-        transport.write(self._connection.take_output())
+        self._write([self._connection.take_output()])
         self._greeting = asyncio.get_running_loop().call_later(
             _GREETING_TIMEOUT_S, self._check_greeting
         )
         self._access.statistics.connections += 1
         self._access.statistics.open_connections += 1
-        if self._connection.closing is not None:
+        if self._connection.closing is not None or self._ending:
             self._end()
 
     def data_received(self, data: bytes) -> None:
@@ -121,7 +123,6 @@ class PeerConnection(asyncio.Protocol):
         """
         self._writable = False
         self._set_reading(False)
-        self._watch_for_a_stall()
 
     def resume_writing(self) -> None:
         """Go on."""
@@ -131,9 +132,9 @@ class PeerConnection(asyncio.Protocol):
             self._close_when_idle()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Forget the peer."""
+        """Forget the peer, once nothing is worked on for it."""
         self._transport = None
-        self._access.statistics.open_connections -= 1
+        self._lost = True
         self._waiting.clear()
         for timer in (self._greeting, self._stall):
             if timer is not None:
@@ -144,7 +145,17 @@ class PeerConnection(asyncio.Protocol):
         if closing is not None and closing.aborted:
             # Not at a level that is on by default: strangers would write our log.
             _log.debug("Connection ended: %s", closing.reason)
-        self._on_closed(self)
+        self._leave_when_idle()
+
+    def _leave_when_idle(self) -> None:
+        # Not before: what was handed on takes memory, and whoever comes next has a full allowance.
+        if self._lost and not self._outstanding:
+            self._access.statistics.open_connections -= 1
+            self._on_closed(self)
+
+    def _is_there(self) -> bool:
+        """Whether anybody waits for answers. Also asked by the threads of the store."""
+        return not self._lost
 
     # ending
 
@@ -179,6 +190,7 @@ class PeerConnection(asyncio.Protocol):
             self._waiting.clear()
             if self._transport is not None:
                 self._transport.close()
+                self._watch_for_a_stall()
             return
         self._close_when_idle()
 
@@ -193,22 +205,27 @@ class PeerConnection(asyncio.Protocol):
 
     def _watch_for_a_stall(self) -> None:
         """Drop the peer if it takes nothing of what is kept for it."""
-        if self._stall is None and self._transport is not None:
-            left = self._transport.get_write_buffer_size()
-            if left:
-                self._stall = asyncio.get_running_loop().call_later(
-                    _STALL_TIMEOUT_S, self._check_for_a_stall, left
-                )
+        if self._stall is None and self._transport is not None and self._unsent():
+            self._stall = asyncio.get_running_loop().call_later(
+                _STALL_TIMEOUT_S, self._check_for_a_stall, self._taken()
+            )
 
     def _check_for_a_stall(self, before: int) -> None:
         self._stall = None
-        if self._transport is None:
+        if self._transport is None or not self._unsent():
             return
-        if self._transport.get_write_buffer_size() >= before:
+        if self._taken() == before:
             _log.debug("Connection ended: the peer takes no answers")
             self._transport.abort()
-        elif not self._writable or self._transport.is_closing():
+        else:
             self._watch_for_a_stall()
+
+    def _unsent(self) -> int:
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def _taken(self) -> int:
+        """How many bytes the peer has taken so far."""
+        return self._written - self._unsent()
 
     # requests
 
@@ -237,11 +254,11 @@ class PeerConnection(asyncio.Protocol):
         most_weight = max(_WEIGHT, _SHARED_WEIGHT // peers)
         most_outstanding = max(_OUTSTANDING, _SHARED_OUTSTANDING // peers)
         room = most_outstanding - self._outstanding if self._writable else 0
-        get_weight = put_weight = taken = 0
+        get_weight = put_weight = slow_weight = taken = 0
         light = self._hints_are_true
         # In parts that the store can begin with before all is there.
         most_weight = min(most_weight - self._weight, _PART)
-        while waiting and room > 0 and get_weight + put_weight < most_weight:
+        while waiting and room > 0 and get_weight + put_weight + slow_weight < most_weight:
             frame = waiting.popleft()
             code, token, buffer, start, stop = frame
             room -= 1
@@ -262,19 +279,23 @@ class PeerConnection(asyncio.Protocol):
                     put_weight += (stop - payload) >> 10
                     continue
             if is_request(code):
-                self._take_slow_lane(frame)
+                slow_weight += self._take_slow_lane(frame)
             else:
                 room += 1  # a response to nothing: this end sends no requests
         self._weight += get_weight + put_weight
         if gets:
             self._outstanding += len(gets)
             self._access.get_many(
-                gets, lambda result: self._answer_gets(get_tokens, get_weight, result)
+                gets,
+                lambda result: self._answer_gets(get_tokens, get_weight, result),
+                self._is_there,
             )
         if puts:
             self._outstanding += len(puts)
             self._access.put_many(
-                puts, lambda result: self._answer_puts(put_tokens, put_weight, result)
+                puts,
+                lambda result: self._answer_puts(put_tokens, put_weight, result),
+                self._is_there,
             )
         return taken > 0
 
@@ -322,16 +343,27 @@ class PeerConnection(asyncio.Protocol):
         code, payload = code_of_error(error), diagnostic(error)
         self._answered([format_message(code, token, payload=payload) for token in tokens], weight)
 
-    def _take_slow_lane(self, frame: Frame) -> None:
-        weight = _SLOW_WEIGHT + _SLOW_FACTOR * ((frame[4] - frame[3]) >> 10)
+    def _take_slow_lane(self, frame: Frame) -> int:
+        """Answer a request in a task of its own; returns what it weighs."""
+        code, token, buffer, start, stop = frame
+        weight = _SLOW_WEIGHT + _SLOW_FACTOR * ((stop - start) >> 10)
+        if code == Code.GET:
+            weight += _LARGE_WEIGHT
         self._outstanding += 1
         self._weight += weight
-        task = asyncio.ensure_future(self._answer_slowly(frame, weight))
+        # A copy: all that was read together with it is not to be kept for it.
+        own = (code, token, buffer[start:stop], 0, stop - start)
+        task = asyncio.ensure_future(self._answer_slowly(own, weight))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return weight
 
     async def _answer_slowly(self, frame: Frame, weight: int) -> None:
-        self._answered([await self._lane.answer(frame, self._remote)], weight)
+        answer = b""
+        try:
+            answer = await self._lane.answer(frame, self._remote)
+        finally:
+            self._answered([answer], weight)
 
     def _answered(self, answers: list[bytes], weight: int) -> None:
         self._outstanding -= len(answers)
@@ -341,12 +373,16 @@ class PeerConnection(asyncio.Protocol):
             self._work()
         if self._ending:
             self._close_when_idle()
+        self._leave_when_idle()
 
     def _write(self, pieces: list[bytes]) -> None:
         if self._transport is not None and not self._transport.is_closing():
             # Not writelines(): in Python 3.12.0 to 3.12.8 and 3.13.0 to 3.13.1 it never calls
             # pause_writing (CVE-2024-12254).
-            self._transport.write(b"".join(pieces))
+            data = b"".join(pieces)
+            self._written += len(data)
+            self._transport.write(data)
+            self._watch_for_a_stall()
 
     def _set_reading(self, reading: bool) -> None:
         if reading == self._reading or self._transport is None or self._transport.is_closing():

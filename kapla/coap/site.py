@@ -252,8 +252,8 @@ class _Blocks(_Fragmenting):
             return _message(Code.BAD_REQUEST, str(error).encode())
         except ErisError as error:
             return _message(code_of_error(error), diagnostic(error))
-        if len(block) not in BLOCK_SIZES:  # the database is to blame
-            return _message(Code.INTERNAL_SERVER_ERROR)
+        if len(block) not in BLOCK_SIZES:  # damage, which counts as not there
+            return _message(Code.NOT_FOUND)
         return _message(Code.CONTENT, block)
 
     async def render_fetch(self, request: Any) -> Any:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from eris.errors import BlockNotFound, CorruptBlock, ErisError, StoreRefused
 from eris.model import BlockSize, Reference
-from kapla.storage.batching import BatchedStorage, GetDone, PutDone
+from kapla.storage.batching import BatchedStorage, GetDone, PutDone, Wanted, always
 
 __all__ = ["BlockAccess", "Rights", "Statistics"]
 
@@ -49,23 +49,25 @@ class BlockAccess:
         self.storage = storage
         self.statistics = statistics
 
-    def get_many(self, references: Sequence[Reference], done: GetDone) -> None:
+    def get_many(
+        self, references: Sequence[Reference], done: GetDone, wanted: Wanted = always
+    ) -> None:
         """Fetch blocks of either size; `done` gets them in this order, or one error for all."""
         self.statistics.get += len(references)
         if not self.rights.get:
             self.statistics.refused += len(references)
             done(StoreRefused("this store gives no blocks away"))
             return
-        self.storage.get_many(references, done)
+        self.storage.get_many(references, done, wanted)
 
-    def put_many(self, blocks: Sequence[bytes], done: PutDone) -> None:
+    def put_many(self, blocks: Sequence[bytes], done: PutDone, wanted: Wanted = always) -> None:
         """Keep blocks, each 1024 or 32768 bytes."""
         self.statistics.put += len(blocks)
         if not self.rights.put:
             self.statistics.refused += len(blocks)
             done(StoreRefused("this store is read-only here"))
             return
-        self.storage.put_many(blocks, done)
+        self.storage.put_many(blocks, done, wanted)
 
     async def fetch(self, reference: Reference) -> bytes:
         """Fetch a block of either size.
@@ -82,7 +84,7 @@ class BlockAccess:
             else:
                 answer.set_result(result[0])
 
-        self.get_many([reference], done)
+        self.get_many([reference], done, lambda: not answer.done())
         block = await answer
         if block is None:
             raise BlockNotFound(reference)
@@ -103,7 +105,7 @@ class BlockAccess:
             else:
                 answer.set_result(list(result))
 
-        self.storage.find_many(references, done)
+        self.storage.find_many(references, done, lambda: not answer.done())
         return await answer
 
     async def get(self, reference: Reference, block_size: BlockSize) -> bytes:
@@ -128,5 +130,5 @@ class BlockAccess:
             else:
                 answer.set_result(None)
 
-        self.put_many([block], done)
+        self.put_many([block], done, lambda: not answer.done())
         await answer

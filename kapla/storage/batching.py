@@ -1,18 +1,21 @@
 """Group commit and batched reads: the asynchronous front of the synchronous store.
 
 A hasher thread computes the references of large blocks, whose hash runs beside other threads; a
-writer thread commits everything that arrived since its last commit in one transaction, and only
-then are those PUTs answered; a reader thread answers all waiting GETs with one query. Work arrives
-as lists with a callback, and results come back to the event loop once a round, so that the cost of
-threads and wake-ups is paid by the batch and not by the block.
+writer thread commits what arrived since its last commit in one transaction, and only then are those
+PUTs answered; a reader thread answers waiting GETs some dozens at a time; a finder thread answers
+what is asked by FETCH. Work arrives as lists with a callback, and results come back to the event
+loop once a round, so that the cost of threads and wake-ups is paid by the batch and not by the
+block.
 
 The queues are bounded by those who fill them: a connection hands in no more than it may have
-outstanding.
+outstanding, and keeps its place until all of that is done. What nobody waits for any more is not
+done.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import queue
 import threading
@@ -24,9 +27,9 @@ from eris.crypto import reference_of
 from eris.errors import ErisError, StoreFull, StoreUnavailable
 from eris.model import BlockSize, Reference
 from kapla.storage.database import SqliteSettings, open_database, opening
-from kapla.storage.sqlite import PutResult, SqliteReader, SqliteWriter
+from kapla.storage.sqlite import DamagedStore, PutResult, SqliteReader, SqliteWriter
 
-__all__ = ["BatchedStorage", "FindDone", "GetDone", "PutDone"]
+__all__ = ["BatchedStorage", "FindDone", "GetDone", "PutDone", "Wanted", "always"]
 
 _log = logging.getLogger(__name__)
 
@@ -46,8 +49,21 @@ PutDone = Callable[[Sequence[ErisError | None] | ErisError | None], None]
 FindDone = Callable[[Sequence[bool] | ErisError], None]
 """Called on the event loop with whether each of the blocks is there."""
 
+Wanted = Callable[[], bool]
+"""Tells, from any thread, whether somebody still waits: if not, it is not done."""
+
 _Requests = TypeVar("_Requests", bound=Sized)
 _Done = Callable[[object], None]
+_Item = tuple[_Requests, _Done, Wanted]
+
+
+class _GivenUp(StoreUnavailable):
+    """Nobody waited any more."""
+
+
+def always() -> bool:
+    """Somebody waits until it is done, whatever happens."""
+    return True
 
 
 class _Worker(Generic[_Requests]):
@@ -61,7 +77,7 @@ class _Worker(Generic[_Requests]):
         prepare: Callable[[], None],
         finish: Callable[[], None],
     ) -> None:
-        self._queue: queue.SimpleQueue[tuple[_Requests, _Done] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Item[_Requests] | None] = queue.SimpleQueue()
         self._round_size = round_size
         self._work, self._prepare, self._finish = work, prepare, finish
         self._last_failure = ""
@@ -74,11 +90,11 @@ class _Worker(Generic[_Requests]):
         self._thread.start()
         await self._ready
 
-    def submit(self, requests: _Requests, done: _Done) -> None:
-        self._queue.put((requests, done))
+    def submit(self, requests: _Requests, done: _Done, wanted: Wanted) -> None:
+        self._queue.put((requests, done, wanted))
 
     async def stop(self) -> None:
-        """Finish everything handed in before, then end the thread."""
+        """Finish everything handed in before that is wanted, then end the thread."""
         self._queue.put(None)
         await self._ended
         self._thread.join()
@@ -100,43 +116,68 @@ class _Worker(Generic[_Requests]):
 
     def _round(self) -> bool:
         item = self._queue.get()
-        batch: list[tuple[_Requests, _Done]] = []
+        batch: list[_Requests] = []
+        dones: list[_Done] = []
+        given_up: list[_Done] = []
         count = 0
         while item is not None:
-            batch.append(item)
-            count += len(item[0])
+            requests, done, wanted = item
+            if wanted():
+                batch.append(requests)
+                dones.append(done)
+                count += len(requests)
+            else:
+                given_up.append(done)
+                count += 1
             if count >= self._round_size:
                 break
             try:
                 item = self._queue.get_nowait()
             except queue.Empty:
                 break
-        if batch:
-            results = self._results([requests for requests, _ in batch])
-            dones = [done for _, done in batch]
+        results = self._results(batch) if batch else []
+        if given_up:
+            dones += given_up
+            results += [_GivenUp("nobody waits for this any more")] * len(given_up)
+        if dones:
             self._loop.call_soon_threadsafe(self._deliver, dones, results)
         return item is not None
 
     def _results(self, batch: list[_Requests]) -> list[object]:
         try:
-            return self._work(batch)
+            results = self._work(batch)
+            self._last_failure = ""
+            return results
+        except DamagedStore as error:
+            if len(batch) > 1:
+                # Only those who ask for what is damaged are to suffer from it.
+                return [self._results([requests])[0] for requests in batch]
+            return [self._failure(error)]
         except ErisError as error:
-            if str(error) != self._last_failure:
-                # Once, however many peers go on trying.
-                self._last_failure = str(error)
-                _log.error("The store failed: %s", error)
-            return [error] * len(batch)
+            return [self._failure(error)] * len(batch)
         except Exception as error:
             # Whatever it is, every waiting peer must get an answer and the thread must live.
             _log.exception("The store failed")
             failure = StoreUnavailable(f"the store failed: {type(error).__name__}")
             return [failure] * len(batch)
 
+    def _failure(self, error: ErisError) -> ErisError:
+        if str(error) != self._last_failure:
+            # Once, however many peers go on trying.
+            self._last_failure = str(error)
+            _log.error("The store failed: %s", error)
+        return error
+
     @staticmethod
     def _deliver(dones: list[_Done], results: list[object]) -> None:
         for done, result in zip(dones, results, strict=True):
             try:
-                done(result)
+                try:
+                    done(result)
+                except Exception:
+                    # It waits all the same.
+                    done(StoreUnavailable("the store gave something that cannot be sent"))
+                    raise
             except Exception:
                 # One peer's trouble must not keep the answers of others.
                 _log.exception("An answer could not be delivered")
@@ -166,14 +207,15 @@ class _Hasher:
     add a change of threads: the writer computes those.
     """
 
-    def __init__(self, then: Callable[[_Puts, _Done], None]) -> None:
-        self._queue: queue.SimpleQueue[tuple[_Puts, _Done] | None] = queue.SimpleQueue()
+    def __init__(self, then: Callable[[_Puts, _Done, Wanted], None]) -> None:
+        self._queue: queue.SimpleQueue[_Item[_Puts] | None] = queue.SimpleQueue()
         self._then = then
+        self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="kapla-hasher", daemon=True)
         self._thread.start()
 
-    def submit(self, puts: _Puts, done: _Done) -> None:
-        self._queue.put((puts, done))
+    def submit(self, puts: _Puts, done: _Done, wanted: Wanted) -> None:
+        self._queue.put((puts, done, wanted))
 
     async def stop(self) -> None:
         """Hand on everything handed in before, then end the thread."""
@@ -182,8 +224,17 @@ class _Hasher:
 
     def _run(self) -> None:
         while item := self._queue.get():
-            item[0].hash()
-            self._then(*item)
+            puts, done, wanted = item
+            try:
+                if wanted():
+                    puts.hash()
+            except Exception as error:
+                # The thread must live, and the peer be told.
+                _log.exception("Blocks could not be hashed")
+                failure = StoreUnavailable(f"the store failed: {type(error).__name__}")
+                self._loop.call_soon_threadsafe(done, failure)
+            else:
+                self._then(puts, done, wanted)
 
 
 class BatchedStorage:
@@ -193,6 +244,7 @@ class BatchedStorage:
         self.new_blocks = 0
         """How many blocks were new since the start."""
         self._settings = settings
+        self._damage_told = False
         self._started: list[_Worker[Any] | _Hasher] = []
         self._reader: SqliteReader | None = None
         self._finder: SqliteReader | None = None
@@ -225,18 +277,22 @@ class BatchedStorage:
         while self._started:
             await self._started.pop().stop()
 
-    def get_many(self, references: Sequence[Reference], done: GetDone) -> None:
-        """Fetch blocks of either size."""
-        self._reading.submit(references, done)  # type: ignore[arg-type]
+    def get_many(
+        self, references: Sequence[Reference], done: GetDone, wanted: Wanted = always
+    ) -> None:
+        """Fetch blocks of either size; what is damaged beyond reading counts as not there."""
+        self._reading.submit(references, done, wanted)  # type: ignore[arg-type]
 
-    def find_many(self, references: Sequence[Reference], done: FindDone) -> None:
+    def find_many(
+        self, references: Sequence[Reference], done: FindDone, wanted: Wanted = always
+    ) -> None:
         """Tell which blocks are there."""
-        self._finding.submit(references, done)  # type: ignore[arg-type]
+        self._finding.submit(references, done, wanted)  # type: ignore[arg-type]
 
-    def put_many(self, blocks: Sequence[bytes], done: PutDone) -> None:
+    def put_many(self, blocks: Sequence[bytes], done: PutDone, wanted: Wanted = always) -> None:
         """Keep blocks, each 1024 or 32768 bytes; their references are computed here."""
         worker = self._hashing if len(blocks[0]) == BlockSize.LARGE else self._writing
-        worker.submit(_Puts(blocks), done)  # type: ignore[arg-type]
+        worker.submit(_Puts(blocks), done, wanted)  # type: ignore[arg-type]
 
     async def totals(self) -> tuple[dict[int, int], int]:
         """How many blocks of each size there are, and the bytes of the database."""
@@ -287,8 +343,27 @@ class BatchedStorage:
             wanted = batch[0]
         else:
             wanted = [reference for references in batch for reference in references]
-        found = self._reader.get_many(wanted)
+        try:
+            found = self._reader.get_many(wanted)
+        except DamagedStore as error:
+            self._tell_damage(error)
+            found = self._get_readable(wanted)
         return [list(map(found.get, references)) for references in batch]
+
+    def _get_readable(self, wanted: Sequence[Reference]) -> dict[Reference, bytes]:
+        """Fetch one by one, leaving out what cannot be read."""
+        assert self._reader is not None
+        found = {}
+        for reference in wanted:
+            with contextlib.suppress(DamagedStore):
+                found.update(self._reader.get_many([reference]))
+        return found
+
+    def _tell_damage(self, error: DamagedStore) -> None:
+        if not self._damage_told:
+            # Once: peers may ask for it again and again.
+            self._damage_told = True
+            _log.error("Some blocks cannot be read and count as not there: %s", error)
 
     def _find_round(self, batch: list[Sequence[Reference]]) -> list[object]:
         assert self._finder is not None

@@ -6,7 +6,7 @@ in two generations in memory: the young one grows; when it is full it becomes th
 into the index on disk in the order of the prefixes, some with each commit, so that many insertions
 share a page. What the log still holds is read again when the store is opened.
 
-Used by two threads without a lock: the writer changes it, the reader looks. The reader asks the
+Used by three threads without a lock: the writer changes it, reader and finder look. They ask the
 young generation, then the old one, then the index on disk. A place moves in the same direction, and
 leaves one only after it stands in the next (on disk: after the commit), so it is never missed.
 """
@@ -16,6 +16,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from typing import Final
+
+from kapla.errors import StorageError
 
 __all__ = ["GENERATION", "RecentPlaces", "pack_prefixes", "unpack_prefixes"]
 
@@ -39,7 +41,12 @@ def pack_prefixes(prefixes: Sequence[int]) -> bytes:
 
 
 def unpack_prefixes(entry: bytes) -> tuple[int, ...]:
-    """Read one entry of the log."""
+    """Read one entry of the log.
+
+    Raises: StorageError, if it is none.
+    """
+    if not isinstance(entry, bytes) or len(entry) % 8:
+        raise StorageError("the log of recent blocks is damaged")
     return struct.unpack(f">{len(entry) // 8}q", entry)
 
 
@@ -117,16 +124,18 @@ class RecentPlaces:
             self._moved = 0
 
     def _begin_moving(self) -> None:
-        # In this order: at every moment each place is in one of the two.
-        self._old = self._young
-        self._old_until = self._young_until
-        self._young = {}
+        # All that can fail comes first: a generation that is old and not moving would be forgotten.
         moving: list[tuple[int, int]] = []
-        for prefix, ids in self._old.items():
+        for prefix, ids in self._young.items():
             if isinstance(ids, tuple):
                 moving += [(prefix, block_id) for block_id in ids]
             else:
                 moving.append((prefix, ids))
         moving.sort()
+        young: _Places = {}
+        # In this order: at every moment each place is in one of the two.
+        self._old = self._young
+        self._old_until = self._young_until
+        self._young = young
         self._moving = moving
         self._moved = 0

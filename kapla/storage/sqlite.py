@@ -1,11 +1,12 @@
 """The SQLite store: synchronous statements, in batches, each session used by one thread.
 
 The hot statements are written by SQLAlchemy, compiled once, and run on SQLite's own connection. One
-session writes, another reads, and WAL lets them.
+session writes, others read, and WAL lets them.
 """
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert as insert_or_ignore
 
+from eris.crypto import reference_of
 from eris.errors import StoreUnavailable
 from eris.model import BlockSize, Reference
 from kapla.storage import schema
@@ -31,10 +33,16 @@ from kapla.storage.database import Database, make_engine
 from kapla.storage.recent import pack_prefixes
 from kapla.storage.schema import prefix_of
 
-__all__ = ["PutResult", "SqliteReader", "SqliteWriter"]
+__all__ = ["DamagedStore", "PutResult", "SqliteReader", "SqliteWriter"]
+
+_log = logging.getLogger(__name__)
 
 # Statements for so many values at once; larger batches take several.
 _IN_SIZES: Final = (1, 4, 16, 64, 256)
+
+
+class DamagedStore(StoreUnavailable):
+    """A part of the file cannot be read; others may."""
 
 
 class PutResult(NamedTuple):
@@ -72,7 +80,13 @@ class _Statements:
         self.name_by_prefix = among(names.select_from(at_place), places.c.prefix)
         self.block_by_id = among(whole, blocks.c.id)
         self.block_by_prefix = among(whole.select_from(at_place), places.c.prefix)
+        kept = select(blocks.c.reference, blocks.c.block, blocks.c.id)
+        self.kept_by_id = among(kept, blocks.c.id)
+        self.kept_by_prefix = among(kept.select_from(at_place), places.c.prefix)
         self.insert_block = compiled(insert(blocks))
+        self.replace_block = compiled(
+            update(blocks).where(blocks.c.id == bindparam("at")).values(block=bindparam("whole"))
+        )
         self.log = compiled(insert(recent))
         self.insert_place = compiled(insert_or_ignore(places).on_conflict_do_nothing())
         self.forget_log = compiled(delete(recent).where(recent.c.first_id <= bindparam("last")))
@@ -143,6 +157,16 @@ class _Session:
         return rows
 
 
+def _is_damage(error: sqlite3.Error) -> bool:
+    # The low byte is the kind; what is above tells more of it.
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT
+
+
+def _unreadable(error: sqlite3.Error) -> StoreUnavailable:
+    kind = DamagedStore if _is_damage(error) else StoreUnavailable
+    return kind(f"the database cannot be read: {error}")
+
+
 def _identity(path: Path) -> tuple[int, int] | None:
     """What tells a file from another that takes its name; None if there is none."""
     try:
@@ -166,7 +190,7 @@ class SqliteReader(_Session):
                 self._look_up(references, statements.block_by_id, statements.block_by_prefix)
             )
         except sqlite3.Error as error:
-            raise StoreUnavailable(f"the database cannot be read: {error}") from error
+            raise _unreadable(error) from error
 
     def find_many(self, references: Sequence[Reference]) -> set[Reference]:
         """Tell which of these blocks are there.
@@ -177,7 +201,7 @@ class SqliteReader(_Session):
         try:
             rows = self._look_up(references, statements.name_by_id, statements.name_by_prefix)
         except sqlite3.Error as error:
-            raise StoreUnavailable(f"the database cannot be read: {error}") from error
+            raise _unreadable(error) from error
         return {Reference(row[0]) for row in rows}.intersection(references)
 
 
@@ -193,6 +217,8 @@ class SqliteWriter(_Session):
                 if size not in known:
                     connection.execute(insert(totals).values(block_size=int(size), blocks=0))
         self._identity = _identity(self._settings.path)
+        self._wal_identity: tuple[int, int] | None = None
+        self._is_sound = True
         (last_id,) = self._connection.execute(self._statements.last_id).fetchone()
         self._next_id = (last_id or 0) + 1
 
@@ -203,9 +229,13 @@ class SqliteWriter(_Session):
         Raises: StoreUnavailable, on a full disk or a failing one.
         """
         connection = self._connection
-        if _identity(self._settings.path) != self._identity:
+        if not self._is_sound:
+            raise StoreUnavailable("the index of new blocks is incomplete: restart the daemon")
+        path = self._settings.path
+        wal = _identity(path.with_name(path.name + "-wal"))
+        if _identity(path) != self._identity or wal != (self._wal_identity or wal):
             # What is written now would be gone with the last process that has the file open.
-            raise StoreUnavailable("the store's file was removed or replaced")
+            raise StoreUnavailable("the store's file or its WAL was removed or replaced")
         try:
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -218,13 +248,19 @@ class SqliteWriter(_Session):
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
                 raise StoreUnavailable("the disk is full") from error
+            if _is_damage(error):
+                raise DamagedStore(f"the database cannot be read: {error}") from error
             raise StoreUnavailable(f"the database cannot be written: {error}") from error
         if prefixes:
             first_id = self._next_id
             # First of all: whatever fails below, a committed id is not used again.
             self._next_id += len(prefixes)
+            self._wal_identity = self._wal_identity or _identity(path.with_name(path.name + "-wal"))
+            # Unless this ends well, what is logged must not be taken for moved: see `forget_log`.
+            self._is_sound = False
             self._recent.add(first_id, prefixes)
             self._recent.confirm(moved)
+            self._is_sound = True
         return PutResult(len(prefixes), refused)
 
     def _insert(
@@ -232,8 +268,11 @@ class SqliteWriter(_Session):
     ) -> tuple[list[int], frozenset[Reference], list[tuple[int, int]]]:
         """Returns the prefixes of the new blocks, what was refused, and the places that move."""
         statements = self._statements
-        rows = self._look_up(list(blocks), statements.name_by_id, statements.name_by_prefix)
+        rows = self._look_up(list(blocks), statements.kept_by_id, statements.kept_by_prefix)
         known = {row[0] for row in rows}
+        for reference, block, block_id in rows:
+            if blocks.get(reference, block) != block:
+                self._heal(block_id, reference, blocks[reference])
         new = [item for item in blocks.items() if item[0] not in known]
         refused = self._over_quota(new)
         if refused:
@@ -257,6 +296,12 @@ class SqliteWriter(_Session):
         if done is not None:
             connection.execute(statements.forget_log, (done,))
         return prefixes, refused, moved
+
+    def _heal(self, block_id: int, reference: Reference, block: bytes) -> None:
+        """Put a good block in the place of one that was damaged on the disk."""
+        if reference_of(block) == reference:
+            self._connection.execute(self._statements.replace_block, (block, block_id))
+            _log.warning("A stored block was damaged, and is replaced by a good one that came")
 
     def _over_quota(self, coming: list[tuple[Reference, bytes]]) -> frozenset[Reference]:
         """Which of the new blocks would take the file beyond its largest size."""

@@ -314,9 +314,10 @@ def test_peers_that_do_not_read_cost_little_and_stop_nobody(kind: str, data: byt
         connect = daemon.connect if kind == "unix" else daemon.connect_tcp
         for _ in range(4):
             assert flood(silent.enter_context(connect()), data, peer) < 32 * MIB
-        # As the configuration promises: a few MiB for each.
+        # A few MiB for each, twice where answers are put together, and what the heap keeps: but not
+        # the thousand times more that was asked for.
         grown = daemon.anonymous_bytes() - before
-        assert grown < 4 * 8 * MIB + 16 * MIB, f"{grown / MIB:.0f} MiB"
+        assert grown < 4 * 8 * MIB + 48 * MIB, f"{grown / MIB:.0f} MiB"
 
 
 def test_sixty_four_connections_at_once(connect: Connect) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
 from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
@@ -14,7 +15,7 @@ from kapla.coap.frame import Code, FrameReader, Message, Option, format_message,
 from kapla.coap.listener import PeerConnection
 from kapla.coap.site import AiocoapLane, Remote
 from kapla.storage.access import BlockAccess, Rights, Statistics
-from kapla.storage.batching import BatchedStorage, FindDone, GetDone, PutDone
+from kapla.storage.batching import BatchedStorage, FindDone, GetDone, PutDone, Wanted, always
 
 __all__ = [
     "ALL_RIGHTS",
@@ -24,6 +25,7 @@ __all__ = [
     "SMALL",
     "SMALL_CSM",
     "FakeTransport",
+    "ImpatientLoop",
     "MemoryStorage",
     "Server",
     "ask_slow_lane",
@@ -53,21 +55,29 @@ class MemoryStorage:
         self.hold = hold
         self.held: list[Callable[[], None]] = []
         self.batches: list[tuple[str, int]] = []
+        self.wanted: list[Wanted] = []
 
-    def get_many(self, references: Sequence[Reference], done: GetDone) -> None:
+    def get_many(
+        self, references: Sequence[Reference], done: GetDone, wanted: Wanted = always
+    ) -> None:
         self.batches.append(("get", len(references)))
+        self.wanted.append(wanted)
         self._later(
             lambda: done(self.failure or [self.blocks.get(reference) for reference in references])
         )
 
-    def find_many(self, references: Sequence[Reference], done: FindDone) -> None:
+    def find_many(
+        self, references: Sequence[Reference], done: FindDone, wanted: Wanted = always
+    ) -> None:
         self.batches.append(("find", len(references)))
+        self.wanted.append(wanted)
         self._later(
             lambda: done(self.failure or [reference in self.blocks for reference in references])
         )
 
-    def put_many(self, blocks: Sequence[bytes], done: PutDone) -> None:
+    def put_many(self, blocks: Sequence[bytes], done: PutDone, wanted: Wanted = always) -> None:
         self.batches.append(("put", len(blocks)))
+        self.wanted.append(wanted)
 
         def keep() -> None:
             if self.failure is None:
@@ -87,6 +97,30 @@ class MemoryStorage:
             self.held.append(action)
         else:
             asyncio.get_running_loop().call_soon(action)
+
+
+class ImpatientLoop(asyncio.SelectorEventLoop):
+    """Where there is nothing to do, time passes at once."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        super().__init__(_Impatient(self))
+
+    def time(self) -> float:
+        return self._now
+
+    def pass_time(self, seconds: float) -> None:
+        self._now += seconds
+
+
+class _Impatient(selectors.DefaultSelector):
+    def __init__(self, loop: ImpatientLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self._loop.pass_time(timeout or 0.0)
+        return super().select(0 if timeout else timeout)
 
 
 class FakeTransport(asyncio.Transport):
@@ -130,6 +164,10 @@ class FakeTransport(asyncio.Transport):
         if self._closing:
             self._lose()
 
+    def take(self, count: int) -> None:
+        """The peer has taken so many bytes, and leaves the rest."""
+        self._unsent = max(0, self._unsent - count)
+
     def is_closing(self) -> bool:
         return self._closing
 
@@ -172,6 +210,7 @@ class Server:
         csm: bytes = EMPTY_CSM,
         *,
         refused: bool = False,
+        stopped: bool = False,
     ) -> None:
         self.storage = storage or MemoryStorage()
         self.statistics = Statistics()
@@ -182,6 +221,8 @@ class Server:
         self.transport = FakeTransport(self.peer)
         if refused:
             self.peer.refuse()
+        if stopped:
+            self.peer.finish()
         self.peer.connection_made(self.transport)
         if csm:
             self.feed(csm)

@@ -125,12 +125,12 @@ def test_the_fast_answers_are_what_the_formatter_writes(token: bytes) -> None:
     assert fast_lane.answer_empty(Code.CREATED, token) == format_message(Code.CREATED, token)
 
 
-def test_a_stored_block_of_impossible_size_is_an_error_of_ours() -> None:
+def test_a_stored_block_of_impossible_size_is_not_there() -> None:
     storage = MemoryStorage()
     storage.blocks[SMALL_REFERENCE] = b"damaged"
     query = [*BLOCKS_PATH, (15, SMALL_REFERENCE)]
     response = ask(request_bytes(Code.GET, query), storage=storage)
-    assert response == Message(Code.INTERNAL_SERVER_ERROR, b"t", (), b"")
+    assert response == Message(Code.NOT_FOUND, b"t", (), b"")
 
 
 # --- the same answer from both ----------------------------------------------------------------

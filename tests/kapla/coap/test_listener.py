@@ -18,6 +18,7 @@ from tests.kapla.coap.harness import (
     EMPTY_CSM,
     LARGE,
     SMALL,
+    ImpatientLoop,
     MemoryStorage,
     Server,
     request_bytes,
@@ -280,12 +281,79 @@ def test_an_abort_ends_everything() -> None:
         server = Server(storage)
         server.feed((GET + SLOW_GET) * 300 + ABORT)
         await server.settle()
-        assert server.closed == [server.peer]
+        assert server.transport.lost
         assert server.responses() == []
+        # What is worked on for it takes memory: so long it keeps its place.
+        assert server.closed == []
+        assert server.statistics.open_connections == 1
         storage.deliver()  # answers that come too late go nowhere
         await server.settle()
+        assert server.closed == [server.peer]
+        assert server.statistics.open_connections == 0
+        assert server.responses() == []
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("request_", [GET, SLOW_GET, PUT], ids=["get", "slow get", "put"])
+def test_what_nobody_waits_for_is_not_wanted(request_: bytes) -> None:
+    async def run() -> None:
+        storage = MemoryStorage([LARGE], hold=True)
+        server = Server(storage)
+        server.feed(request_)
+        await server.settle()
+        assert [wanted() for wanted in storage.wanted] == [True]
+        server.transport.abort()
+        await server.settle()
+        assert [wanted() for wanted in storage.wanted] == [False]
+
+    asyncio.run(run())
+
+
+def test_a_stop_between_accepting_and_serving() -> None:
+    async def run() -> None:
+        server = Server(stopped=True, csm=b"")
+        await server.settle()
+        assert codes(server) == [Code.RELEASE]
+        assert server.closed == [server.peer]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("requests", [2, 128])
+def test_a_peer_that_takes_its_answers_slowly_is_served(requests: int) -> None:
+    """However full its buffer is each time somebody looks."""
+
+    async def run() -> None:
+        server = Server(MemoryStorage([LARGE]))
+        server.transport.blocked = True
+        server.feed(GET * requests)
+        for _ in range(60):
+            await asyncio.sleep(10)
+            server.transport.take(33_000)
+            server.feed(GET)
+            assert not server.transport.lost
+        await asyncio.sleep(100)
+        assert server.transport.lost
+
+    with asyncio.Runner(loop_factory=ImpatientLoop) as runner:
+        runner.run(run())
+
+
+def test_an_aborted_peer_that_takes_nothing_is_dropped() -> None:
+    async def run() -> None:
+        server = Server(MemoryStorage([LARGE]))
+        server.transport.blocked = True
+        server.feed(GET)
+        await server.settle()
+        server.feed(b"\xff" * 100)
+        await server.settle()
+        assert not server.transport.lost
+        await asyncio.sleep(100)
+        assert server.closed == [server.peer]
+
+    with asyncio.Runner(loop_factory=ImpatientLoop) as runner:
+        runner.run(run())
 
 
 @pytest.mark.parametrize(

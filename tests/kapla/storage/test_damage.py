@@ -1,0 +1,164 @@
+"""What disks, want of memory and careless hands do to a store, and what they leave alone."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from eris import BlockSize, Reference, StoreUnavailable
+from kapla.errors import StorageError
+from kapla.storage import batching as batching_module
+from kapla.storage import recent as recent_module
+from kapla.storage.recent import GENERATION
+from tests.kapla.storage.databases import (
+    batched,
+    get_many,
+    make_blocks,
+    opened,
+    put_many,
+    settings_for,
+)
+
+
+def overwrite(path: Path, reference: Reference, content: bytes) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        done = connection.execute(
+            "UPDATE blocks SET block = ? WHERE reference = ?", (content, reference)
+        )
+        assert done.rowcount == 1
+
+
+@pytest.mark.parametrize("size", BlockSize, ids=lambda size: size.label)
+@pytest.mark.parametrize("length", [0, 7, 1024, 32768])
+def test_a_damaged_block_is_healed_by_a_good_one(
+    tmp_path: Path, size: BlockSize, length: int
+) -> None:
+    blocks = make_blocks(3, size)
+    [damaged, *_] = blocks
+    with opened(settings_for(tmp_path)) as store:
+        store.writer.put_many(blocks)
+    overwrite(tmp_path / "blocks.sqlite", damaged, bytes(length))
+    with opened(settings_for(tmp_path)) as store:
+        # What has not this hash is no better.
+        store.writer.put_many({damaged: bytes([1]) * size})
+        assert store.reader.get_many([damaged]) == {damaged: bytes(length)}
+        assert store.writer.put_many(blocks) == (0, frozenset())
+        assert store.reader.get_many(list(blocks)) == blocks
+        assert sum(store.reader.totals().values()) == 3
+
+
+def break_overflow(path: Path, block: bytes) -> None:
+    """Let the chain of pages that a large block is on lead nowhere."""
+    with closing(sqlite3.connect(path)) as connection:
+        (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+    with path.open("r+b") as file:
+        at = file.read().index(block[5000:5100])
+        file.seek(at - at % page_size)
+        file.write(b"\xff\xff\xff\xf0")
+
+
+def test_a_damaged_page_spoils_nothing_else(tmp_path: Path) -> None:
+    blocks, new = make_blocks(50, BlockSize.LARGE), make_blocks(50, BlockSize.LARGE, seed=1)
+    [damaged, *others] = blocks
+    settings = settings_for(tmp_path)
+
+    async def fill() -> None:
+        async with batched(settings) as storage:
+            assert await put_many(storage, list(blocks.values())) is None
+
+    async def main() -> None:
+        async with batched(settings) as storage:
+            answers = await asyncio.gather(
+                get_many(storage, list(blocks)),
+                *[get_many(storage, [reference]) for reference in blocks],
+            )
+            expected = [None, *[blocks[reference] for reference in others]]
+            assert answers == [expected, *[[block] for block in expected]]
+            kept = await asyncio.gather(
+                put_many(storage, [blocks[damaged]]),
+                *[put_many(storage, [block]) for block in new.values()],
+            )
+            assert isinstance(kept[0], StoreUnavailable)
+            assert kept[1:] == [None] * 50
+            assert await get_many(storage, list(new)) == list(new.values())
+
+    asyncio.run(fill())
+    break_overflow(settings.path, blocks[damaged])
+    asyncio.run(main())
+
+
+def test_no_memory_for_the_next_generation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was acknowledged is found, then and later."""
+    parts = [make_blocks(5000, seed=seed) for seed in range(GENERATION // 5000 * 3)]
+    with opened(settings_for(tmp_path)) as store:
+        failed = 0
+        for part in parts:
+            if not failed:
+                # Only the change of generations asks what kind of place it has.
+                monkeypatch.setattr(recent_module, "isinstance", no_memory, raising=False)
+            try:
+                store.writer.put_many(part)
+            except MemoryError:
+                failed += 1
+                monkeypatch.delattr(recent_module, "isinstance")
+                store.writer.put_many(part)
+        assert failed == 1
+        for part in parts:
+            assert store.reader.get_many(list(part)) == part
+    with opened(settings_for(tmp_path)) as store:
+        for part in parts:
+            assert store.reader.get_many(list(part)) == part
+
+
+def no_memory(*_: object) -> bool:
+    raise MemoryError
+
+
+def test_a_hasher_without_memory_lives_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [block, *_] = make_blocks(1, BlockSize.LARGE).values()
+
+    async def main() -> None:
+        async with batched(settings_for(tmp_path)) as storage:
+            with monkeypatch.context() as without_memory:
+                without_memory.setattr(batching_module, "reference_of", no_memory)
+                assert isinstance(await put_many(storage, [block]), StoreUnavailable)
+            assert await put_many(storage, [block]) is None
+
+    asyncio.run(main())
+
+
+def test_what_nobody_waits_for_is_not_done(tmp_path: Path) -> None:
+    blocks = make_blocks(10, BlockSize.LARGE)
+
+    async def main() -> None:
+        async with batched(settings_for(tmp_path)) as storage:
+            answers: asyncio.Queue[object] = asyncio.Queue()
+            storage.put_many(list(blocks.values()), answers.put_nowait, lambda: False)
+            storage.get_many(list(blocks), answers.put_nowait, lambda: False)
+            storage.find_many(list(blocks), answers.put_nowait, lambda: False)
+            for _ in range(3):
+                assert isinstance(await answers.get(), StoreUnavailable)
+            assert await get_many(storage, list(blocks)) == [None] * 10
+
+    asyncio.run(main())
+
+
+def test_without_its_wal_the_store_takes_nothing(tmp_path: Path) -> None:
+    with opened(settings_for(tmp_path)) as store:
+        store.writer.put_many(make_blocks(1))
+        (tmp_path / "blocks.sqlite-wal").unlink()
+        with pytest.raises(StoreUnavailable, match="removed or replaced"):
+            store.writer.put_many(make_blocks(2, seed=1))
+
+
+def test_a_damaged_log_is_named(tmp_path: Path) -> None:
+    with opened(settings_for(tmp_path)) as store:
+        store.writer.put_many(make_blocks(3))
+    with closing(sqlite3.connect(tmp_path / "blocks.sqlite")) as connection, connection:
+        connection.execute("UPDATE recent SET prefixes = ?", (b"1234567",))
+    with pytest.raises(StorageError, match="log of recent blocks"), opened(settings_for(tmp_path)):
+        pass
