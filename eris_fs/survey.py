@@ -105,6 +105,9 @@ class _Walk:
         self._found = found
         # Last in, first out: what is known and not looked at stays small.
         self._pending: list[_Node] = []
+        # The inner nodes that are under way or done: a few blocks can name each other as often as
+        # they like, and only at the right edge does it matter where one stands.
+        self._seen: set[tuple[Reference, bytes, int]] = set()
         self._in_flight: deque[tuple[_Node, asyncio.Future[bytes]]] = deque()
 
     async def run(
@@ -157,7 +160,13 @@ class _Walk:
         is_root = level == content.level
         pairs = check_node(plain, reference, key, level, is_root=is_root, rightmost=rightmost)
         below = content.block_size.arity ** (level - 1)
-        for place, pair in enumerate(node.iter_pairs(plain, 0, pairs)):
-            last = rightmost and place == pairs - 1
-            first = first_leaf + place * below
-            self._pending.append(_Node(content, pair[0], pair[1], level - 1, first, last))
+        leaves = self._found.references[content.block_size]
+        for place, (reference, key) in enumerate(node.iter_pairs(plain, 0, pairs)):
+            if rightmost and place == pairs - 1:
+                first = first_leaf + place * below
+                self._pending.append(_Node(content, reference, key, level - 1, first, True))
+            elif level == 1:
+                leaves.add(reference)
+            elif (reference, key, level) not in self._seen:
+                self._seen.add((reference, key, level))
+                self._pending.append(_Node(content, reference, key, level - 1, 0, False))

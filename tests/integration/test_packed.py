@@ -126,7 +126,7 @@ def test_blocks_by_cost(kapla: Kapla, tmp_path: Path) -> None:
 
 
 def test_a_size_limit(kapla: Kapla, tree: str, tmp_path: Path) -> None:
-    assert "1000000 bytes" in kapla.error("decode", "--max-size=1000000", tree, "copy", code=7)
+    assert "1,000,000 bytes" in kapla.error("decode", "--max-size=1000000", tree, "copy", code=7)
     assert not (tmp_path / "copy").exists()
 
 
