@@ -97,27 +97,29 @@ async def _decode(
                 output.flush()
                 return
             target.check_for_a_file()
-            with target.prepare() as path, _create(path) as file:
-                await _write(reading.pieces(limit), file, shown)
+            async with target.prepare() as path:
+                with _create(path) as file:
+                    await _write(reading.pieces(limit), file, shown)
 
 
 async def _restore(
     store: Store, tree: eris_fs.Tree, out: str, target: Target, limit: int | None
 ) -> None:
-    with target.prepare() as path, progress(f"Decoding {out}") as shown:
-        if isinstance(tree, eris_fs.PackedTree):
-            files = (entry for entry in tree.values() if isinstance(entry, eris_fs.PackedFile))
-            shown.expect(sum(file.size for file in files))
-        try:
-            await eris_fs.get_tree(store, tree, path, max_size=limit, progress=shown.reach)
-        except eris_fs.TreeTooLarge as error:
-            if limit is None or error.what != "bytes of files":
-                raise
-            raise CommandError(
-                f"the files of the tree have more than {limit:,} bytes, the most that is free or"
-                " allowed: see --max-size",
-                ExitCode.FILE,
-            ) from error
+    async with target.prepare() as path:
+        with progress(f"Decoding {out}") as shown:
+            if isinstance(tree, eris_fs.PackedTree):
+                files = (entry for entry in tree.values() if isinstance(entry, eris_fs.PackedFile))
+                shown.expect(sum(file.size for file in files))
+            try:
+                await eris_fs.get_tree(store, tree, path, max_size=limit, progress=shown.reach)
+            except eris_fs.TreeTooLarge as error:
+                if limit is None or error.what != "bytes of files":
+                    raise
+                raise CommandError(
+                    f"the files of the tree have more than {limit:,} bytes, which is all that"
+                    " is free or allowed: see --max-size",
+                    ExitCode.FILE,
+                ) from error
 
 
 class _Reading:

@@ -6,6 +6,7 @@ verified. An interrupted decode leaves neither half a target nor the temporary o
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import errno
@@ -14,13 +15,14 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 import click
 
+from eris.threads import settle
 from eris_fs import printable
 from kapla.cli.common import CommandError, ExitCode
 
@@ -90,28 +92,28 @@ class Target:
         found = os.statvfs(self._path.parent)
         return found.f_bavail * found.f_frsize
 
-    @contextmanager
-    def prepare(self) -> Iterator[Path]:
+    @asynccontextmanager
+    async def prepare(self) -> AsyncIterator[Path]:
         """Give a free name beside the target; what stands there at the end becomes the target.
 
         After an error it is removed. What was replaced is removed too; where that fails, the target
-        is in place all the same, and the user is told.
+        is in place all the same, and the user is told. Whoever interrupts either comes too late.
         """
         # Cut so that it stays below 255 bytes, at four a letter.
         name = f".{self._path.name[:50]}.{secrets.token_hex(4)}.kapla"
         temporary = self._path.with_name(name)
         try:
             yield temporary
-            self._commit(temporary)
+            await _to_the_end(self._commit, temporary)
         except BaseException as error:
             with contextlib.suppress(OSError):  # the error under way is the one that matters
-                _remove(temporary)
+                await _to_the_end(_remove, temporary)
             if isinstance(error, OSError) and error.filename == str(temporary):
                 # Users know nothing of the other name.
                 error.filename = self._out
             raise
         try:
-            _remove(temporary)
+            await _to_the_end(_remove, temporary)
         except OSError as error:
             text = f"kapla: what was replaced is left at {temporary}: {error.strerror}"
             click.echo(printable(text), err=True)
@@ -149,6 +151,13 @@ class Target:
             raise
         # To the name from where what was replaced is removed.
         os.rename(old, temporary)
+
+
+async def _to_the_end(function: Callable[[Path], None], path: Path) -> None:
+    """Work in a thread: the event loop must be free to see that it is not stuck."""
+    call = asyncio.ensure_future(asyncio.to_thread(function, path))
+    await settle(call)
+    call.result()
 
 
 def _mount_points() -> list[Path]:

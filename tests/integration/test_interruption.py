@@ -270,7 +270,7 @@ def test_output_to_a_full_disk(kapla: Kapla, home: Path, large: str, arguments: 
 def test_without_any_output(kapla: Kapla, home: Path) -> None:
     (home / "file").write_bytes(b"x")
     done = run_shell(kapla, 'exec "$0" encode --no-store file >&-')
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, done.stderr) == (7, b"kapla: standard output is closed\n")
 
 
 # --- terminals --------------------------------------------------------------------------------

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import errno
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,8 +50,25 @@ def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(target_module, "_rename", lambda *_: False)
 
 
+@contextmanager
+def prepared(out: str, *, force: bool) -> Iterator[Path]:
+    """What a command has around its work."""
+    preparing = Target(out, force=force).prepare()
+
+    async def leave(*error: Any) -> bool | None:
+        return await preparing.__aexit__(*error)
+
+    async def enter() -> Path:
+        return await preparing.__aenter__()
+
+    with asyncio.Runner() as runner, ExitStack() as stack:
+        path = runner.run(enter())
+        stack.push(lambda *error: runner.run(leave(*error)))
+        yield path
+
+
 def place(out: Path | str, new: Node, *, force: bool) -> None:
-    with Target(str(out), force=force).prepare() as path:
+    with prepared(str(out), force=force) as path:
         lay_out(new, path)
 
 
@@ -97,7 +119,7 @@ def test_what_appears_meanwhile_is_kept(tmp_path: Path, system: None, new: Node)
     out = tmp_path / "out"
     with (
         pytest.raises(CommandError, match="appeared meanwhile") as caught,
-        Target(str(out), force=False).prepare() as path,
+        prepared(str(out), force=False) as path,
     ):
         lay_out(new, path)
         out.write_bytes(b"somebody else's")
@@ -110,7 +132,7 @@ def test_what_appears_meanwhile_is_looked_at_before_it_is_replaced(tmp_path: Pat
     out = tmp_path / "out"
     with (
         pytest.raises(CommandError, match="neither file nor directory"),
-        Target(str(out), force=True).prepare() as path,
+        prepared(str(out), force=True) as path,
     ):
         path.write_bytes(b"new")
         os.mkfifo(out)
@@ -126,7 +148,7 @@ def test_after_an_error_all_is_as_before(
     lay_out(old, tmp_path / "out")
     with (
         pytest.raises(ZeroDivisionError),
-        Target(str(tmp_path / "out"), force=True).prepare() as path,
+        prepared(str(tmp_path / "out"), force=True) as path,
     ):
         lay_out(new, path)
         raise ZeroDivisionError
@@ -160,7 +182,7 @@ def test_the_temporary_name_is_never_too_long(tmp_path: Path, name: str) -> None
         with pytest.raises(CommandError):
             Target(os.path.join(tmp_path, name), force=False)
         return
-    with Target(str(tmp_path / name), force=False).prepare() as path:
+    with prepared(str(tmp_path / name), force=False) as path:
         assert len(os.fsencode(path.name)) <= 255
         assert path.name.startswith(".")
         assert path.parent == tmp_path
@@ -231,6 +253,42 @@ def test_what_cannot_be_removed_is_told_and_no_failure(
     assert remains.name.replace("\x1b", "\\x1b") in said
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_interruption_while_something_is_removed_comes_too_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    begun, go = threading.Event(), threading.Event()
+    remove = target_module._remove
+
+    def slowly(path: Path) -> None:
+        begun.set()
+        assert go.wait(60)
+        remove(path)
+
+    async def replace() -> None:
+        async with Target(str(tmp_path / "out"), force=True).prepare() as path:
+            lay_out(NEW_TREE, path)
+            if fails:
+                raise ZeroDivisionError
+
+    async def main() -> None:
+        replacing = asyncio.create_task(replace())
+        await asyncio.to_thread(begun.wait, 60)
+        replacing.cancel()
+        await asyncio.sleep(0)
+        go.set()
+        await replacing
+
+    monkeypatch.setattr(target_module, "_remove", slowly)
+    lay_out(OLD["directory"], tmp_path / "out")
+    if fails:
+        with pytest.raises(ZeroDivisionError):
+            asyncio.run(main())
+    else:
+        asyncio.run(main())
+    assert read_back(tmp_path) == {"out": OLD["directory"] if fails else NEW_TREE}
+
+
 def test_removing_that_fails_does_not_hide_the_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,7 +298,7 @@ def test_removing_that_fails_does_not_hide_the_error(
     monkeypatch.setattr(target_module, "_remove", remove)
     with (
         pytest.raises(ZeroDivisionError),
-        Target(str(tmp_path / "out"), force=False).prepare() as path,
+        prepared(str(tmp_path / "out"), force=False) as path,
     ):
         path.write_bytes(b"new")
         raise ZeroDivisionError
