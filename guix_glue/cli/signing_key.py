@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import secrets
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 import click
 
+from guix_glue.errors import InvalidKey
 from guix_glue.local.environment import GuixEnvironment
+from guix_glue.local.files import create_file, read_file, replace_file
 from guix_glue.trust.acl import EMPTY_ACL, authorize
-from guix_glue.trust.keys import generate_private_key, parse_public_key
+from guix_glue.trust.keys import (
+    PrivateKey,
+    generate_private_key,
+    parse_private_key,
+    parse_public_key,
+)
 from kapla.cli.common import CommandError
 
 __all__ = ["command"]
@@ -32,16 +37,19 @@ def command() -> None:
 def generate(directory: Path) -> None:
     """Make a key pair in DIRECTORY: signing-key.sec, to be kept secret, and signing-key.pub.
 
-    Never replaces a key.
+    Never replaces a key. Where only the secret one is, the other is made of it.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    key = generate_private_key(secrets.token_bytes(32))
-    for name in (_PRIVATE, _PUBLIC):
-        if (directory / name).exists():
-            raise CommandError(f"{directory / name} is there already", 7)
-    _create(directory / _PRIVATE, key.to_file(), 0o400)
-    _create(directory / _PUBLIC, key.public.to_file(), 0o444)
-    click.echo(directory / _PUBLIC)
+    private, public = directory / _PRIVATE, directory / _PUBLIC
+    if public.exists():
+        raise _in_the_way(public)
+    # The public one comes last: until it is there, all can be begun again.
+    key = _read(private) if private.exists() else _create(private)
+    try:
+        create_file(public, key.public.to_file(), 0o444)
+    except FileExistsError:
+        raise _in_the_way(public) from None
+    click.echo(public)
 
 
 @command.command(name="authorize")
@@ -61,26 +69,24 @@ def authorize_key(key: Path, acl: Path | None) -> None:
             before = file.read(_LONGEST_ACL)
     except FileNotFoundError:
         before = EMPTY_ACL
-    _replace(path, authorize(before, public))
+    replace_file(path, authorize(before, public), 0o600)
 
 
-def _create(path: Path, content: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        os.fchmod(file.fileno(), mode)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file for its owner only, at once or not at all."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+def _create(path: Path) -> PrivateKey:
+    key = generate_private_key(secrets.token_bytes(32))
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(name)
-        raise
+        create_file(path, key.to_file(), 0o400)
+    except FileExistsError:
+        raise _in_the_way(path) from None
+    return key
+
+
+def _read(path: Path) -> PrivateKey:
+    try:
+        return parse_private_key(read_file(path, _LONGEST_KEY))
+    except InvalidKey as error:
+        raise CommandError(f"{path} is there already, and no key: {error}", 7) from None
+
+
+def _in_the_way(path: Path) -> CommandError:
+    return CommandError(f"{path} is there already", 7)

@@ -1,0 +1,64 @@
+"""Small files: read up to a limit, and written at once or not at all.
+
+A file that is written gets its name when its content is on disk, so that nobody ever reads half of
+it; an error leaves what was there before, and nothing else.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+__all__ = ["create_file", "read_file", "replace_file"]
+
+
+def read_file(path: str | Path, limit: int) -> bytes:
+    """Read a file of at most `limit` bytes.
+
+    Raises: OSError, with EFBIG for a larger one.
+    """
+    with open(path, "rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return content
+
+
+def create_file(path: Path, content: bytes, mode: int) -> None:
+    """Write a file where nothing may be.
+
+    Raises: FileExistsError; OSError.
+    """
+    with _written(path.parent, path.name, content, mode) as temporary:
+        # Renaming would replace what somebody else has made meanwhile.
+        os.link(temporary, path)
+
+
+def replace_file(path: Path, content: bytes, mode: int, *, through: Path | None = None) -> None:
+    """Write a file, in the place of what is there.
+
+    `through` is a directory of the same file system to write it in; the file's own, if None.
+    Raises: OSError.
+    """
+    with _written(through or path.parent, path.name, content, mode) as temporary:
+        os.replace(temporary, path)
+
+
+@contextmanager
+def _written(directory: Path, name: str, content: bytes, mode: int) -> Iterator[Path]:
+    """The content on disk under another name, which is gone afterwards."""
+    temporary = directory / f".{name}.{os.urandom(8).hex()}"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            os.fchmod(descriptor, mode)
+            file.flush()
+            os.fsync(descriptor)
+        yield temporary
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
