@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from guix_glue.errors import PublishError
+from guix_glue.local.files import replace_file
 from guix_glue.local.restore import remove_item
 
 __all__ = ["CacheDirectory", "make_cache_directory"]
@@ -121,12 +122,7 @@ class CacheDirectory:
 
         Raises: OSError.
         """
-        descriptor, temporary = tempfile.mkstemp(dir=self._temporary)
-        with open(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        replace_file(path, data, 0o600, through=self._temporary)
 
 
 def _unusable(directory: Path, error: OSError) -> PublishError:

@@ -156,6 +156,17 @@ def test_what_was_half_made_is_removed_at_the_start(tmp_path: Path) -> None:
         assert list((tmp_path / "v1" / "tmp").iterdir()) == []
 
 
+def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    directory = CacheDirectory(tmp_path)
+    try:
+        in_the_way = directory.subdirectory("name")
+        with pytest.raises(OSError, match="name"):
+            directory.write(in_the_way, b"content")
+        assert list((tmp_path / "v1" / "tmp").iterdir()) == []
+    finally:
+        directory.close()
+
+
 def test_one_server_at_a_time(tmp_path: Path) -> None:
     with (
         opened(tmp_path),
