@@ -11,7 +11,7 @@ import click
 from guix_glue.errors import InvalidKey
 from guix_glue.local.environment import GuixEnvironment
 from guix_glue.local.files import create_file, read_file, replace_file
-from guix_glue.trust.acl import EMPTY_ACL, authorize
+from guix_glue.trust.acl import EMPTY_ACL, LARGEST_ACL, authorize
 from guix_glue.trust.keys import (
     PrivateKey,
     generate_private_key,
@@ -24,7 +24,6 @@ __all__ = ["command"]
 
 _PRIVATE, _PUBLIC = "signing-key.sec", "signing-key.pub"
 _LONGEST_KEY = 4096
-_LONGEST_ACL = 1024 * 1024
 
 
 @click.group(name="signing-key")
@@ -62,11 +61,9 @@ def generate(directory: Path) -> None:
 def authorize_key(key: Path, acl: Path | None) -> None:
     """Accept what is signed with KEY, a public key: add it to the access list of this machine."""
     path = acl or Path(GuixEnvironment.from_environ(os.environ).config_dir) / "acl"
-    with key.open("rb") as file:
-        public = parse_public_key(file.read(_LONGEST_KEY))
+    public = parse_public_key(read_file(key, _LONGEST_KEY))
     try:
-        with path.open("rb") as file:
-            before = file.read(_LONGEST_ACL)
+        before = read_file(path, LARGEST_ACL)
     except FileNotFoundError:
         before = EMPTY_ACL
     replace_file(path, authorize(before, public), 0o600)

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_LONGEST_ACL: Final = 1024 * 1024
 _TRUST_HINTS: Final = "KAPLA_TRUST_HINTS"
 
 Mode = Literal["query", "substitute"]
@@ -260,11 +259,11 @@ def _read_places(messages: Messages) -> tuple[str, Acl]:
 
 def _read_acl(path: str, messages: Messages) -> Acl:
     """The keys that may vouch for items. No list is an empty list, and none is ever made."""
-    from guix_glue.trust.acl import Acl
+    from guix_glue.local.files import read_file
+    from guix_glue.trust.acl import LARGEST_ACL, Acl
 
     try:
-        with open(path, "rb") as file:
-            return Acl.parse(file.read(_LONGEST_ACL))
+        return Acl.parse(read_file(path, LARGEST_ACL))
     except FileNotFoundError:
         messages.warn("no key is authorized, so that there are no substitutes: there is no ACL")
     except OSError as error:

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Final
 
 from guix_glue.errors import InvalidKey, PublishError
+from guix_glue.local.files import read_file
 from guix_glue.publish.narinfos import SigningKeys
-from guix_glue.trust.acl import Acl
+from guix_glue.trust.acl import LARGEST_ACL, Acl
 from guix_glue.trust.keys import parse_private_key, parse_public_key
 from guix_glue.trust.nix_keys import NixSecretKey
 
 __all__ = ["read_acl", "read_guix_keys", "read_nix_key"]
 
 _LARGEST: Final = 64 * 1024
-_LARGEST_ACL: Final = 4 * 1024 * 1024
 
 
 def read_guix_keys(public: Path, private: Path, host: str) -> SigningKeys:
@@ -57,7 +57,7 @@ def read_acl(path: Path) -> Acl:
     Raises: PublishError.
     """
     try:
-        text = _read(path, "list of authorized keys", "--acl", _LARGEST_ACL)
+        text = _read(path, "list of authorized keys", "--acl", LARGEST_ACL)
     except PublishError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return Acl()
@@ -70,11 +70,7 @@ def read_acl(path: Path) -> Acl:
 
 def _read(path: Path, what: str, option: str, limit: int = _LARGEST) -> bytes:
     try:
-        with open(path, "rb") as file:
-            text = file.read(limit + 1)
+        return read_file(path, limit)
     except OSError as error:
         reason = error.strerror or os.strerror(error.errno or 0)
         raise PublishError(f"cannot read the {what} {path} ({option}): {reason}") from error
-    if len(text) > limit:
-        raise PublishError(f"{path} ({option}) is too large for a {what}")
-    return text

@@ -6,16 +6,19 @@ A file that is missing counts as an empty list; that, and where it is, is the ca
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 from guix_glue.errors import InvalidExpression, InvalidKey
 from guix_glue.formats.expression import Expression, find, format_advanced, parse
 from guix_glue.trust.keys import PublicKey
 
-__all__ = ["EMPTY_ACL", "Acl", "authorize"]
+__all__ = ["EMPTY_ACL", "LARGEST_ACL", "Acl", "authorize"]
 
 EMPTY_ACL = b"(acl)\n"
 """The file of an access list that authorizes nobody."""
+
+LARGEST_ACL: Final = 4 * 1024 * 1024
+"""Bytes of its file: room for more than ten thousand keys."""
 
 _IMPORT: Expression = (b"guix", b"import")
 

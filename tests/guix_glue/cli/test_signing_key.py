@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from guix_glue.trust.acl import Acl
+from guix_glue.trust.acl import EMPTY_ACL, LARGEST_ACL, Acl
 from guix_glue.trust.keys import parse_private_key, parse_public_key
 from tests.integration.commands import Kapla
 
@@ -76,3 +76,13 @@ def test_a_full_disk_leaves_the_access_list_as_it_was(kapla: Kapla) -> None:
     full.error("signing-key", "authorize", "--acl", acl, other, code=7)
     assert acl.read_bytes() == before
     assert [name for name in names(kapla.home) if "acl" in name] == ["acl"]
+
+
+def test_an_access_list_that_is_too_large_is_left_alone(kapla: Kapla) -> None:
+    kapla("signing-key", "generate", kapla.home)
+    key, acl = kapla.home / "signing-key.pub", kapla.home / "acl"
+    before = EMPTY_ACL.ljust(LARGEST_ACL + 1, b"\n")
+    acl.write_bytes(before)
+    error = kapla.error("signing-key", "authorize", "--acl", acl, key, code=7)
+    assert "File too large" in error
+    assert acl.read_bytes() == before

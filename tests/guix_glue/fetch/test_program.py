@@ -20,6 +20,7 @@ import pytest
 import eris_fs
 from guix_glue.formats.narinfo import NarUrl
 from guix_glue.formats.store_path import format_hash
+from guix_glue.trust.acl import LARGEST_ACL
 from kapla.client import default_store_urls, open_store
 from tests.guix_glue.fetch.fakes import (
     FakeServer,
@@ -29,6 +30,7 @@ from tests.guix_glue.fetch.fakes import (
     self_signed,
 )
 from tests.guix_glue.fetch.support import (
+    SAMPLES,
     Done,
     Made,
     assert_canonical,
@@ -406,6 +408,19 @@ def test_an_acl_that_is_damaged(acl: bytes, made: Made, server: FakeServer) -> N
         done = run_program(["--query"], f"have {made.item.path} \n".encode(), environment)
     assert (done.replies, done.code) == (b"\n", 0)
     assert "no key is authorized" in done.messages
+
+
+@pytest.mark.parametrize(("size", "counts"), [(LARGEST_ACL, True), (LARGEST_ACL + 1, False)])
+def test_an_acl_counts_whole_or_not_at_all(
+    size: int, made: Made, server: FakeServer, *, counts: bool
+) -> None:
+    publish(server, made)
+    acl = (SAMPLES / "keys" / "acl").read_bytes()
+    with configuration(acl.rjust(size, b"\n")) as config:
+        environment = program_environment(config, options_for(server.url))
+        done = run_program(["--query"], f"have {made.item.path} \n".encode(), environment)
+    assert (made.item.path.encode() in done.replies) == counts
+    assert ("the ACL cannot be read: File too large" not in done.messages) == counts
 
 
 def test_by_hand(made: Made, config: Path, server: FakeServer) -> None:

@@ -12,6 +12,7 @@ from guix_glue.errors import PublishError
 from guix_glue.publish.key_files import read_acl, read_guix_keys, read_nix_key
 from guix_glue.publish.listening import activated_sockets, bind_sockets, url_of
 from guix_glue.publish.privileges import find_user
+from guix_glue.trust.acl import LARGEST_ACL
 from tests.guix_glue.publish.support import SAMPLES
 
 KEYS = SAMPLES / "keys"
@@ -91,6 +92,15 @@ def test_a_key_that_is_none(tmp_path: Path) -> None:
         read_nix_key(wrong, "host")
     with pytest.raises(PublishError, match="--acl"):
         read_acl(wrong)
+
+
+def test_an_acl_that_is_too_large(tmp_path: Path) -> None:
+    acl = tmp_path / "acl"
+    acl.write_bytes((KEYS / "acl").read_bytes().rjust(LARGEST_ACL, b"\n"))
+    assert read_acl(acl).keys
+    acl.write_bytes(acl.read_bytes() + b"\n")
+    with pytest.raises(PublishError, match=r"--acl.*File too large"):
+        read_acl(acl)
 
 
 def test_keys_of_two_pairs(tmp_path: Path) -> None:
