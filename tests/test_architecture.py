@@ -98,12 +98,12 @@ RULES = (
     Rule(
         "guix_glue is handed a store; only its command line chooses one",
         where=("guix_glue/*",),
-        but=("guix_glue/*cli*",),
+        but=("guix_glue/cli/*",),
         forbid=("kapla",),
     ),
     Rule(
         "the command line of guix_glue uses the client, not the inside of the daemon",
-        where=("guix_glue/*cli*",),
+        where=("guix_glue/cli/*",),
         forbid=("kapla",),
         allow=(
             "kapla.cli",
@@ -114,6 +114,32 @@ RULES = (
             "kapla.log",
             "kapla.urls",
         ),
+    ),
+    Rule(
+        "nothing of guix_glue stands on its command line",
+        where=("guix_glue/*",),
+        but=("guix_glue/cli/*",),
+        forbid=("guix_glue.cli",),
+    ),
+    Rule(
+        "what the fetcher shares with the publisher is below both",
+        where=("guix_glue/fetch/*",),
+        forbid=("guix_glue.publish",),
+    ),
+    Rule(
+        "what the publisher shares with the fetcher is below both",
+        where=("guix_glue/publish/*",),
+        forbid=("guix_glue.fetch",),
+    ),
+    Rule(
+        "what the fetcher and the publisher share knows neither",
+        where=(
+            "guix_glue/formats/*",
+            "guix_glue/local/*",
+            "guix_glue/servers/*",
+            "guix_glue/trust/*",
+        ),
+        forbid=("guix_glue.fetch", "guix_glue.publish"),
     ),
     Rule(
         "aiocoap is loosely typed and stays in kapla/coap",
@@ -263,8 +289,13 @@ def test_a_violation_names_file_line_and_rule(tmp_path: Path) -> None:
         ("kapla/coap/site.py", "from sqlalchemy import Table"),
         ("kapla/coap/frame.py", "import asyncio"),
         ("kapla/coap/connection.py", "import socket"),
-        ("guix_glue/publish.py", "from kapla.client import Client"),
-        ("guix_glue/cli.py", "from kapla.daemon import Daemon"),
+        ("guix_glue/publish/site.py", "from kapla.client import Client"),
+        ("guix_glue/fetch/nar_client.py", "from kapla.client import Client"),
+        ("guix_glue/fetch/nar_client.py", "from guix_glue.publish import model"),
+        ("guix_glue/publish/upstream.py", "from guix_glue.fetch.watch import Watch"),
+        ("guix_glue/servers/url.py", "from guix_glue.fetch import options"),
+        ("guix_glue/local/items.py", "from guix_glue.cli import wrapper"),
+        ("guix_glue/cli/publish.py", "from kapla.daemon import Daemon"),
         ("kapla/log.py", "from tests import fakes"),
     ],
 )
@@ -286,7 +317,8 @@ def test_a_wrong_import_is_found(tmp_path: Path, path: str, source: str) -> None
         ("kapla/coap/site.py", "import aiocoap\nimport asyncio"),
         ("kapla/storage/sqlite.py", "import sqlite3\nimport sqlalchemy"),
         ("guix_glue/local/store_db.py", "import sqlite3\nimport eris_fs"),
-        ("guix_glue/cli.py", "from kapla import client, errors\nimport kapla.cli.main"),
+        ("guix_glue/cli/publish.py", "from kapla import client, errors\nimport kapla.cli.main"),
+        ("guix_glue/cli/publish.py", "import guix_glue.publish.site, guix_glue.cli.publisher"),
     ],
 )
 def test_a_right_import_is_let_through(tmp_path: Path, path: str, source: str) -> None:

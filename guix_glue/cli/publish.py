@@ -16,8 +16,6 @@ import click
 import eris_fs
 from guix_glue.cli.publisher import Settings, serve_items
 from guix_glue.errors import GuixError
-from guix_glue.fetch.servers import InvalidServer, Server, parse_server
-from guix_glue.fetch.settings import DEFAULT_SETTINGS
 from guix_glue.formats.compression import CompressionChoice, parse_choice
 from guix_glue.local.environment import GuixEnvironment
 from guix_glue.publish.allocator import give_back_what_is_large
@@ -36,6 +34,8 @@ from guix_glue.publish.tree_formats import (
     StandardTrees,
     TreeFormat,
 )
+from guix_glue.servers.limits import MAX_UNSIGNED_SIZE
+from guix_glue.servers.url import InvalidServer, Server, parse_server
 from guix_glue.trust.acl import Acl
 from kapla import log
 from kapla.client import default_store_urls
@@ -309,7 +309,7 @@ def _settings(
         _tree_format(eris, eris_format, eris_level),
         items,
         upstream,
-        max_unsigned_size or DEFAULT_SETTINGS.max_unsigned_size,
+        max_unsigned_size or MAX_UNSIGNED_SIZE,
         ConnectionLimits(max_connections),
     )
 

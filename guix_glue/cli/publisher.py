@@ -14,7 +14,6 @@ from typing import Final
 import eris_fs
 from eris.model import NULL_CONVERGENCE_SECRET
 from eris.store import NullStore
-from guix_glue.fetch.servers import Server
 from guix_glue.local.build_logs import BuildLogs
 from guix_glue.local.environment import GuixEnvironment
 from guix_glue.local.item_directory import DirectoryItems
@@ -32,6 +31,7 @@ from guix_glue.publish.site import Site
 from guix_glue.publish.source import Source
 from guix_glue.publish.tree_formats import TreeFormat
 from guix_glue.publish.upstream import Upstream
+from guix_glue.servers.url import Server
 from guix_glue.trust.acl import Acl
 from kapla.cli.common import CommandError
 from kapla.client import default_store_urls, open_store

@@ -22,9 +22,9 @@ from kapla.cli.common import CommandError, run
 
 if TYPE_CHECKING:
     from guix_glue.fetch.options import DaemonOptions
-    from guix_glue.fetch.servers import Server
     from guix_glue.fetch.settings import FetchSettings
     from guix_glue.fetch.traces import Messages
+    from guix_glue.servers.url import Server
     from guix_glue.trust.acl import Acl
     from kapla.cli.common import Store
 
@@ -223,7 +223,7 @@ def _show(data: bytes) -> None:
 
 
 def _servers(options: DaemonOptions, messages: Messages) -> list[Server]:
-    from guix_glue.fetch.servers import InvalidServer, parse_server
+    from guix_glue.servers.url import InvalidServer, parse_server
 
     servers: dict[Server, None] = {}
     for number, url in enumerate(options.substitute_urls or (), 1):

@@ -15,8 +15,8 @@ from guix_glue.errors import FetchFailed
 from guix_glue.fetch.narinfo_client import LARGEST_ANSWER, NarinfoClient
 from guix_glue.fetch.narinfos import hash_part_of
 from guix_glue.fetch.pipeline import DEFAULT_TIMEOUTS, Timeouts
-from guix_glue.fetch.servers import Server
 from guix_glue.fetch.traces import Messages
+from guix_glue.servers.url import Server
 
 __all__ = ["DEFAULT_MEMORY", "Found", "Inquiry", "Lookup"]
 

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Final
 
 from eris.threads import in_thread
 from guix_glue.errors import FetchFailed
-from guix_glue.fetch.narinfo_client import open_regular
-from guix_glue.fetch.servers import (
+from guix_glue.fetch.sources import NarSource
+from guix_glue.formats.compression import Compression
+from guix_glue.local.files import open_regular
+from guix_glue.servers.url import (
     REDIRECT_CODES,
     InvalidServer,
     origin_of,
     redirect_target,
 )
-from guix_glue.fetch.sources import NarSource
-from guix_glue.formats.compression import Compression
 
 if TYPE_CHECKING:
     import aiohttp

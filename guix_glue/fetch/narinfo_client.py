@@ -8,9 +8,7 @@ here: these are bytes until somebody parses them, and there is a limit to those 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import stat
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,7 +19,8 @@ from eris.threads import in_thread
 from guix_glue.errors import FetchFailed
 from guix_glue.fetch.http_wire import MAX_BODY, Response
 from guix_glue.fetch.pipeline import DEFAULT_TIMEOUTS, Pipeline, Timeouts
-from guix_glue.fetch.servers import (
+from guix_glue.local.files import open_regular
+from guix_glue.servers.url import (
     REDIRECT_CODES,
     InvalidServer,
     Origin,
@@ -29,7 +28,7 @@ from guix_glue.fetch.servers import (
     redirect_target,
 )
 
-__all__ = ["LARGEST_ANSWER", "NarinfoClient", "open_regular"]
+__all__ = ["LARGEST_ANSWER", "NarinfoClient"]
 
 # What it takes to remember an answer, beside its text.
 _ENTRY: Final = 512
@@ -215,19 +214,3 @@ def _read_narinfo(path: str) -> bytes | None:
     except OSError:
         return None
     return text if len(text) <= MAX_BODY else None
-
-
-def open_regular(path: str) -> int:
-    """Open a file to read, if it is a regular one; returns the descriptor.
-
-    Anybody may name a directory as substitute server, and root reads it: merely to open a device
-    or a named pipe can do something, so they are not even opened.
-    Raises: OSError.
-    """
-    handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise IsADirectoryError(f"not a regular file: {path}")
-        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        os.close(handle)

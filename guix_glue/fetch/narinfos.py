@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from guix_glue.errors import InvalidNarinfo, SignatureRejected
-from guix_glue.fetch.servers import Server
 from guix_glue.formats.narinfo import Narinfo, parse_narinfo
 from guix_glue.model import StoreItem
+from guix_glue.servers.url import Server
 from guix_glue.trust.acl import Acl
 from guix_glue.trust.signature import verify_narinfo
 

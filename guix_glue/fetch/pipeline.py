@@ -18,7 +18,8 @@ from typing import Final
 
 from guix_glue.errors import FetchFailed
 from guix_glue.fetch.http_wire import PipelinedConnection, Response
-from guix_glue.fetch.servers import Origin
+from guix_glue.servers.limits import CONNECT_TIMEOUT_S
+from guix_glue.servers.url import Origin
 
 __all__ = ["DEFAULT_TIMEOUTS", "Pipeline", "Timeouts"]
 
@@ -34,8 +35,7 @@ _FRUITLESS: Final = 3
 class Timeouts:
     """How long a server may take, in seconds."""
 
-    connect_s: float = 5.0
-    """Until there is a connection: what the stock client grants."""
+    connect_s: float = CONNECT_TIMEOUT_S
     answer_s: float = 10.0
     """From one whole answer to the next."""
     total_s: float = 20.0

@@ -21,8 +21,8 @@ from eris.threads import in_thread
 from guix_glue.fetch.dialogue import Command, CommandReader
 from guix_glue.fetch.lookup import Found, Inquiry, Lookup
 from guix_glue.fetch.narinfos import Candidate, read_candidates
-from guix_glue.fetch.servers import Server
 from guix_glue.fetch.traces import Messages
+from guix_glue.servers.url import Server
 from guix_glue.trust.acl import Acl
 
 __all__ = ["Policy", "Session", "log_rejected", "run_session"]

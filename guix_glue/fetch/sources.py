@@ -15,9 +15,9 @@ from typing import Final
 from eris.capability import ReadCapability
 from eris.errors import InvalidCapability
 from guix_glue.fetch.narinfos import Candidate, Vouched
-from guix_glue.fetch.servers import InvalidServer, Server
 from guix_glue.formats.compression import Compression
 from guix_glue.formats.narinfo import NarUrl
+from guix_glue.servers.url import InvalidServer, Server
 
 __all__ = ["ErisSource", "NarSource", "Source", "download_size", "sources_of"]
 

@@ -20,10 +20,10 @@ from guix_glue.fetch.dialogue import (
 from guix_glue.fetch.fetcher import Fetched, Fetcher
 from guix_glue.fetch.lookup import Lookup
 from guix_glue.fetch.narinfos import find_vouched
-from guix_glue.fetch.servers import Server
 from guix_glue.fetch.session import Policy, Session
 from guix_glue.fetch.traces import Messages
 from guix_glue.local.links import Links
+from guix_glue.servers.url import Server
 
 __all__ = ["SubstituteSession"]
 

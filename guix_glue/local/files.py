@@ -1,4 +1,4 @@
-"""Small files: read up to a limit, and written at once or not at all.
+"""Files of this machine: opened if they are files, written at once or not at all.
 
 A file that is written gets its name when its content is on disk, so that nobody ever reads half of
 it; an error leaves what was there before, and nothing else.
@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["create_file", "read_file", "replace_file"]
+__all__ = ["create_file", "open_regular", "read_file", "replace_file"]
 
 
 def read_file(path: str | Path, limit: int) -> bytes:
-    """Read a file of at most `limit` bytes.
+    """Read a small file, of at most `limit` bytes.
 
     Raises: OSError, with EFBIG for a larger one.
     """
@@ -25,6 +26,22 @@ def read_file(path: str | Path, limit: int) -> bytes:
     if len(content) > limit:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
     return content
+
+
+def open_regular(path: str) -> int:
+    """Open a file to read, if it is a regular one; returns the descriptor.
+
+    Anybody may name a directory as substitute server, and root reads it: merely to open a device
+    or a named pipe can do something, so they are not even opened.
+    Raises: OSError.
+    """
+    handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise IsADirectoryError(f"not a regular file: {path}")
+        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(handle)
 
 
 def create_file(path: Path, content: bytes, mode: int) -> None:

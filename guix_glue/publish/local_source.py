@@ -23,6 +23,7 @@ from guix_glue.publish.baking import Bakery, baked_choices, choice_key, nar_piec
 from guix_glue.publish.cache import BakedCache
 from guix_glue.publish.model import (
     NAR_TYPE,
+    NARINFO_TYPE,
     OCTETS_TYPE,
     TEXT_TYPE,
     ErisTarget,
@@ -36,9 +37,7 @@ from guix_glue.publish.queue import JobQueue
 from guix_glue.publish.records import Baked
 from guix_glue.publish.routes import nar_url
 
-__all__ = ["NARINFO_TYPE", "LocalSource"]
-
-NARINFO_TYPE: Final = "application/x-nix-narinfo;charset=utf-8"
+__all__ = ["LocalSource"]
 
 _FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 

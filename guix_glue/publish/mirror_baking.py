@@ -17,7 +17,6 @@ from typing import Final
 
 from eris.threads import in_thread
 from guix_glue.errors import CompressionError, FetchFailed, HashMismatch, InvalidNar
-from guix_glue.fetch.servers import InvalidServer
 from guix_glue.formats.compression import Compression, decompressor
 from guix_glue.formats.nar import NarReader
 from guix_glue.formats.narinfo import Narinfo, NarUrl
@@ -27,6 +26,7 @@ from guix_glue.publish.directory import CacheDirectory
 from guix_glue.publish.mirror_cache import MirrorCache, Mirrored
 from guix_glue.publish.trees import EncodeTree
 from guix_glue.publish.upstream import Upstream
+from guix_glue.servers.url import InvalidServer
 
 __all__ = ["MirrorBakery"]
 

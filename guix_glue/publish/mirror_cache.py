@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from guix_glue.errors import GuixError
-from guix_glue.fetch.servers import Server, parse_server
 from guix_glue.formats.narinfo import Narinfo, parse_narinfo
 from guix_glue.publish.directory import CacheDirectory
 from guix_glue.publish.records import (
@@ -28,6 +27,7 @@ from guix_glue.publish.records import (
     parse_checked,
     unpack_eris,
 )
+from guix_glue.servers.url import Server, parse_server
 
 __all__ = ["MirrorCache", "Mirrored"]
 

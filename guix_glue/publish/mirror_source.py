@@ -17,17 +17,16 @@ from typing import Final
 
 from eris.threads import in_thread
 from guix_glue.errors import FetchFailed
-from guix_glue.fetch.servers import InvalidServer, Server
 from guix_glue.formats.compression import Compression
 from guix_glue.formats.narinfo import NarUrl, format_narinfo
 from guix_glue.publish.directory import CacheDirectory
-from guix_glue.publish.local_source import NARINFO_TYPE
 from guix_glue.publish.mirror_baking import MirrorBakery
 from guix_glue.publish.mirror_cache import MirrorCache, Mirrored
-from guix_glue.publish.model import ErisTarget, PublishOptions, Reply
+from guix_glue.publish.model import NARINFO_TYPE, ErisTarget, PublishOptions, Reply
 from guix_glue.publish.queue import JobQueue
 from guix_glue.publish.trees import EncodeTree
 from guix_glue.publish.upstream import Upstream
+from guix_glue.servers.url import InvalidServer, Server
 
 __all__ = ["MirrorSource"]
 

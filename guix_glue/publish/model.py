@@ -13,6 +13,7 @@ from guix_glue.publish.records import Destination
 from guix_glue.publish.tree_formats import TreeFormat
 
 __all__ = [
+    "NARINFO_TYPE",
     "NAR_TYPE",
     "OCTETS_TYPE",
     "TEXT_TYPE",
@@ -28,6 +29,7 @@ __all__ = [
 
 TEXT_TYPE: Final = "text/plain;charset=utf-8"
 OCTETS_TYPE: Final = "application/octet-stream;charset=ISO-8859-1"
+NARINFO_TYPE: Final = "application/x-nix-narinfo;charset=utf-8"
 NAR_TYPE: Final = "application/x-nix-archive;charset=ISO-8859-1"
 
 UNBAKED_AGE_S: Final = 300

@@ -22,8 +22,9 @@ import yarl
 
 from eris.errors import ErisError
 from guix_glue.errors import FetchFailed
-from guix_glue.fetch.servers import InvalidServer, Server
 from guix_glue.formats.narinfo import Narinfo, parse_narinfo
+from guix_glue.servers.limits import CONNECT_TIMEOUT_S, NAR_STALL_S
+from guix_glue.servers.url import InvalidServer, Server
 from guix_glue.trust.acl import Acl
 from guix_glue.trust.signature import verify_narinfo
 
@@ -32,8 +33,6 @@ __all__ = ["Upstream", "UpstreamNarinfo"]
 _log = logging.getLogger(__name__)
 
 _NARINFO_TIMEOUT_S: Final = 15.0
-_CONNECT_TIMEOUT_S: Final = 5.0
-_STALLED_S: Final = 60.0
 _LONGEST_S: Final = 6 * 3600.0
 """No server may keep a worker busy for longer, however slowly it sends."""
 _PAUSE_S: Final = 60.0
@@ -63,7 +62,7 @@ class Upstream:
         self._store_dir = store_dir
         self._absent_until: dict[str, float] = {}
         timeout = aiohttp.ClientTimeout(
-            total=_LONGEST_S, sock_connect=_CONNECT_TIMEOUT_S, sock_read=_STALLED_S
+            total=_LONGEST_S, sock_connect=CONNECT_TIMEOUT_S, sock_read=NAR_STALL_S
         )
         # Nars are hashed as they are sent: nothing is to be unpacked on the way.
         self._session = aiohttp.ClientSession(

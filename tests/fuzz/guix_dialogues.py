@@ -19,7 +19,6 @@ from guix_glue.fetch.dialogue import (
 )
 from guix_glue.fetch.http_wire import PipelinedConnection
 from guix_glue.fetch.options import parse_options
-from guix_glue.fetch.servers import InvalidServer, parse_server, redirect_target
 from guix_glue.local.item_facts import checked_item
 from guix_glue.local.item_table import parse_item_table
 from guix_glue.local.worker_protocol import Answer, Failure, LogText, WorkerClient
@@ -38,6 +37,7 @@ from guix_glue.publish.directory import CacheDirectory
 from guix_glue.publish.mirror_cache import MirrorCache
 from guix_glue.publish.records import format_record, parse_record
 from guix_glue.publish.routes import parse_path
+from guix_glue.servers.url import InvalidServer, parse_server, redirect_target
 from tests.fuzz.cutting import as_text, cut, turns
 
 __all__ = [

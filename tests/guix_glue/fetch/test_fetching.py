@@ -23,7 +23,6 @@ from eris.transfer import put_content
 from guix_glue.fetch.dialogue import Substitute
 from guix_glue.fetch.fetcher import Fetcher
 from guix_glue.fetch.lookup import Lookup
-from guix_glue.fetch.servers import parse_server
 from guix_glue.fetch.session import Policy
 from guix_glue.fetch.settings import FetchSettings
 from guix_glue.fetch.substitution import SubstituteSession
@@ -31,6 +30,7 @@ from guix_glue.fetch.traces import Messages
 from guix_glue.formats.compression import compressor, parse_choice
 from guix_glue.formats.narinfo import NarUrl
 from guix_glue.formats.store_path import format_hash
+from guix_glue.servers.url import parse_server
 from guix_glue.trust.acl import Acl
 from tests.guix_glue.fetch.fakes import FakeServer, Reply, running_server, scripted_server
 from tests.guix_glue.fetch.support import (

@@ -16,11 +16,11 @@ from guix_glue.fetch.lookup import Lookup
 from guix_glue.fetch.narinfo_client import LARGEST_ANSWER
 from guix_glue.fetch.pipeline import DEFAULT_TIMEOUTS, Timeouts
 from guix_glue.fetch.query import QuerySession
-from guix_glue.fetch.servers import parse_server
 from guix_glue.fetch.session import Policy
 from guix_glue.fetch.traces import Messages
 from guix_glue.formats.narinfo import NarUrl, format_narinfo, format_unsigned
 from guix_glue.model import StoreItem
+from guix_glue.servers.url import parse_server
 from guix_glue.trust.acl import Acl
 from guix_glue.trust.signature import sign_text
 from tests.guix_glue.fetch.fakes import FakeServer, running_server, scripted_server

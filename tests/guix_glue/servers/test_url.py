@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guix_glue.fetch.servers import InvalidServer, Origin, parse_server, redirect_target
+from guix_glue.servers.url import InvalidServer, Origin, parse_server, redirect_target
 
 
 def test_a_plain_server() -> None:

@@ -1,0 +1,1 @@
+"""Substitute servers, as the fetcher and a mirror of the publisher ask them."""
