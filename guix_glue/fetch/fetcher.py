@@ -21,18 +21,19 @@ from eris.store import BlockReader
 from eris.threads import in_thread
 from eris_fs import Limits, load_tree
 from eris_fs.threads import OneBehind
-from guix_glue.errors import FetchFailed, HashMismatch
+from guix_glue.errors import HashMismatch
 from guix_glue.fetch.nar_client import NarClient
 from guix_glue.fetch.narinfos import Vouched
 from guix_glue.fetch.settings import DEFAULT_SETTINGS, FetchSettings
-from guix_glue.fetch.sinks import EventSink, Expected, NarSink
-from guix_glue.fetch.sources import ErisSource, NarSource, Source, sources_of
+from guix_glue.fetch.sources import ErisSource, Source, sources_of
 from guix_glue.fetch.traces import Messages
 from guix_glue.fetch.watch import TooSlow, Watch, WatchedStore
 from guix_glue.formats.nar import NarEvent, NarLimits
 from guix_glue.local.links import Links
 from guix_glue.local.restore import remove_item
+from guix_glue.local.sinks import EventSink, Expected, NarSink
 from guix_glue.local.tree_events import tree_events
+from guix_glue.servers.nars import NarSource
 
 __all__ = ["Fetched", "Fetcher"]
 
@@ -126,7 +127,7 @@ class Fetcher:
             fetching = self._fetch_tree(source, tree, limit, item.nar_size, destination)
         else:
             sink = nar = NarSink(destination, expected, source.compression, links)
-            fetching = self._fetch_nar(source, nar, limit, item.nar_size, destination)
+            fetching = self._fetch_nar(source, nar, item.nar_size, destination)
         try:
             await fetching
         except BaseException:
@@ -136,11 +137,10 @@ class Fetcher:
         return Fetched(item.nar_hash, sink.size)
 
     async def _fetch_nar(
-        self, source: NarSource, sink: NarSink, limit: int, nar_size: int, destination: str
+        self, source: NarSource, sink: NarSink, nar_size: int, destination: str
     ) -> None:
         shown = self._messages.transfer(destination, source.shown, source.file_size)
-        # A compressed nar that is longer than the nar itself stands for nothing.
-        received = _Received(limit + limit // 16 + _STEP)
+        received = _Received()
         async with Watch(self._settings.nar_stall_s, self._settings.min_rate) as watch:
             batches = received.batches(self._nars.stream(source, nar_size), watch)
             await _pour(batches, sink, watch, lambda: shown.reach(received.size))
@@ -204,17 +204,13 @@ async def _pour(
 class _Received:
     """Counts what comes, and joins it: a change of threads costs more than small pieces do."""
 
-    def __init__(self, at_most: int) -> None:
+    def __init__(self) -> None:
         self.size = 0
-        self._at_most = at_most
 
     async def batches(
         self, pieces: AsyncGenerator[bytes, None], watch: Watch
     ) -> AsyncGenerator[bytes, None]:
-        """Give the pieces, joined.
-
-        Raises: FetchFailed, if they are too many; whatever the iteration raises.
-        """
+        """Give the pieces, joined. Raises: whatever the iteration raises."""
         waiting: list[bytes] = []
         given = 0
         async with aclosing(pieces):
@@ -222,8 +218,6 @@ class _Received:
                 watch.touch(len(piece))
                 waiting.append(piece)
                 self.size += len(piece)
-                if self.size > self._at_most:
-                    raise FetchFailed(f"more than {self._at_most} bytes come")
                 if self.size - given >= _STEP:
                     yield b"".join(waiting)
                     waiting, given = [], self.size

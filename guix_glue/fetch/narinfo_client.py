@@ -8,7 +8,6 @@ here: these are bytes until somebody parses them, and there is a limit to those 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from guix_glue.errors import FetchFailed
 from guix_glue.fetch.http_wire import MAX_BODY, Response
 from guix_glue.fetch.pipeline import DEFAULT_TIMEOUTS, Pipeline, Timeouts
 from guix_glue.local.files import open_regular
+from guix_glue.servers.limits import ABSENCE_AGE_S, NARINFO_AGE_S, max_age_s
 from guix_glue.servers.url import (
     REDIRECT_CODES,
     InvalidServer,
@@ -36,14 +36,11 @@ _ENTRY: Final = 512
 LARGEST_ANSWER: Final = MAX_BODY + _ENTRY
 """Bytes of memory that one answer takes at most."""
 
-# How long answers hold, in seconds: as the stock client has it.
-_FOUND_S: Final = 36 * 3600.0
-_MISSING_S: Final = 120.0
-_FAILED_S: Final = 60.0
-_LONGEST_S: Final = 365 * 86400.0
+# How long a failure holds, and anything at most, in seconds.
+_FAILED_S: Final = 60
+_LONGEST_S: Final = 365 * 86400
 
 _REDIRECTS: Final = 4
-_MAX_AGE: Final = re.compile(r"(?:^|[,\s])max-age=([0-9]{1,12})(?:$|[,\s])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,16 +156,16 @@ class NarinfoClient:
         return self._pipelines[origin]
 
     def _keep(self, hash_part: str, response: Response) -> None:
-        stated = _MAX_AGE.search(response.headers.get("cache-control", ""))
+        stated = max_age_s(response.headers.get("cache-control", ""))
         text: bytes | None
         match response.status:
             case 200:
-                text, usual = response.body, _FOUND_S
+                text, usual = response.body, NARINFO_AGE_S
             case 404 | 202:
-                text, usual = None, _MISSING_S
+                text, usual = None, ABSENCE_AGE_S
             case _:
                 text, usual, stated = None, _FAILED_S, None
-        self._remember(hash_part, text, float(stated[1]) if stated else usual)
+        self._remember(hash_part, text, usual if stated is None else stated)
 
     def _remember(self, hash_part: str, text: bytes | None, ttl_s: float) -> None:
         until = asyncio.get_running_loop().time() + min(ttl_s, _LONGEST_S)

@@ -9,27 +9,15 @@ so that the order is a matter of cost only.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from eris.capability import ReadCapability
 from eris.errors import InvalidCapability
-from guix_glue.fetch.narinfos import Candidate, Vouched
-from guix_glue.formats.compression import Compression
-from guix_glue.formats.narinfo import NarUrl
-from guix_glue.servers.url import InvalidServer, Server
+from guix_glue.fetch.narinfos import Vouched
+from guix_glue.servers.nars import NarSource, nar_sources
 
-__all__ = ["ErisSource", "NarSource", "Source", "download_size", "sources_of"]
-
-# Without sizes: what compresses best first, as the stock client has it.
-_RANK: Final = {
-    Compression.LZIP: 0,
-    Compression.XZ: 1,
-    Compression.BZIP2: 1,
-    Compression.ZSTD: 1,
-    Compression.GZIP: 2,
-    Compression.NONE: 3,
-}
+__all__ = ["ErisSource", "Source", "download_size", "sources_of"]
 
 # Each hint may cost a time-out, and one server can name only one.
 _MAX_HINTS: Final = 3
@@ -49,22 +37,6 @@ class ErisSource:
         return self.capability.to_urn()[:_URN_START] + "..."
 
 
-@dataclass(frozen=True, slots=True)
-class NarSource:
-    """A nar. `url` is whole, without user and password; `path` set for a file of this machine."""
-
-    url: str
-    compression: Compression
-    file_size: int | None
-    path: str | None = None
-    authorization: str | None = field(default=None, repr=False)
-
-    @property
-    def shown(self) -> str:
-        """Its URL."""
-        return self.url
-
-
 Source = ErisSource | NarSource
 
 
@@ -73,20 +45,24 @@ def sources_of(vouched: Vouched, *, eris: bool, trust_hints: bool) -> Iterator[S
     if eris:
         yield from _eris_sources(vouched, trust_hints)
     seen: set[str] = set()
-    for candidate in vouched.candidates:
-        for source in _nar_sources(candidate):
-            if source.url not in seen:
-                seen.add(source.url)
-                yield source
+    for source in _nars(vouched):
+        if source.url not in seen:
+            seen.add(source.url)
+            yield source
 
 
 def download_size(vouched: Vouched, *, eris: bool, trust_hints: bool) -> int | None:
     """What the daemon is told of the download: its bytes, 0 if nobody knows; None if none."""
-    nars = [one for candidate in vouched.candidates for one in _nar_sources(candidate)]
-    if nars:
-        return nars[0].file_size or 0
+    nar = next(_nars(vouched), None)
+    if nar is not None:
+        return nar.file_size or 0
     blocks = eris and next(_eris_sources(vouched, trust_hints), None) is not None
     return 0 if blocks else None
+
+
+def _nars(vouched: Vouched) -> Iterator[NarSource]:
+    for candidate in vouched.candidates:
+        yield from nar_sources(candidate.server, candidate.narinfo.urls)
 
 
 def _eris_sources(vouched: Vouched, trust_hints: bool) -> Iterator[ErisSource]:
@@ -109,28 +85,3 @@ def _capability(urn: str | None) -> ReadCapability | None:
         return ReadCapability.from_urn(urn) if urn else None
     except InvalidCapability:
         return None
-
-
-def _nar_sources(candidate: Candidate) -> list[NarSource]:
-    """The nars that one server offers and that we can read, best first."""
-    tried = (_nar_source(candidate.server, one) for one in candidate.narinfo.urls)
-    found = [source for source in tried if source is not None]
-    if all(source.file_size is not None for source in found):
-        return sorted(found, key=lambda source: source.file_size or 0)
-    return sorted(found, key=lambda source: _RANK[source.compression])
-
-
-def _nar_source(server: Server, nar: NarUrl) -> NarSource | None:
-    try:
-        compression = Compression(nar.compression)
-        url = server.locate(nar.url)
-    except (ValueError, InvalidServer):
-        return None
-    local = server.origin is None and url.startswith("file:")
-    return NarSource(
-        url,
-        compression,
-        nar.file_size,
-        path=f"{server.path}/{nar.url.lstrip('/')}" if local else None,
-        authorization=server.authorization if not local and server.owns(url) else None,
-    )

@@ -8,35 +8,23 @@ than is signed, or than may be without a signed size.
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 from eris.threads import in_thread
-from guix_glue.errors import CompressionError, FetchFailed, HashMismatch, InvalidNar
-from guix_glue.formats.compression import Compression, decompressor
-from guix_glue.formats.nar import NarReader
-from guix_glue.formats.narinfo import Narinfo, NarUrl
-from guix_glue.local.restore import ItemRestorer, remove_item
-from guix_glue.model import StoreItem
+from guix_glue.errors import CompressionError, FetchFailed, InvalidNar
+from guix_glue.local.restore import remove_item
+from guix_glue.local.sinks import Expected, NarSink
 from guix_glue.publish.directory import CacheDirectory
 from guix_glue.publish.mirror_cache import MirrorCache, Mirrored
 from guix_glue.publish.trees import EncodeTree
 from guix_glue.publish.upstream import Upstream
-from guix_glue.servers.url import InvalidServer
 
 __all__ = ["MirrorBakery"]
 
 _log = logging.getLogger(__name__)
-
-_METHODS: Final = {method.value: method for method in Compression}
-_BOUND: Final = 1024 * 1024
-_SLACK: Final = 256 * 1024
-# When no sizes are known: what packs best first.
-_PREFERRED: Final = ("lzip", "zstd", "xz", "bzip2", "gzip", "none")
 
 
 class MirrorBakery:
@@ -81,67 +69,20 @@ class MirrorBakery:
         failure: Exception = FetchFailed("the narinfo has no nar that can be read")
         item = found.narinfo.item
         is_signed = "NarSize" in found.narinfo.signed_fields
-        limit = item.nar_size if is_signed else self._max_unsigned_size
-        for url in _in_order(found.narinfo):
-            unpacking = _Unpacking(item, limit, target, _METHODS[url.compression])
+        expected = Expected(item.nar_hash, item.nar_size if is_signed else self._max_unsigned_size)
+        for source in self._upstream.nar_sources(found.server, found.narinfo):
+            sink = NarSink(str(target), expected, source.compression)
             try:
-                async with self._upstream.nar(found.server, url.url) as pieces:
+                async with aclosing(self._upstream.nar(source, item.nar_size)) as pieces:
                     async for piece in pieces:
-                        await in_thread(unpacking.feed, piece)
-                await in_thread(unpacking.finish)
+                        await in_thread(sink.write, piece)
+                await in_thread(sink.finish)
                 return
-            except (FetchFailed, InvalidServer, InvalidNar, CompressionError) as error:
-                _log.info("%s of %s: %s", url.compression, item.base_name, error)
+            except (FetchFailed, InvalidNar, CompressionError) as error:
+                server = found.server.shown
+                _log.info("The nar of %s that %s names: %s", item.base_name, server, error)
                 failure = error
             finally:
-                await in_thread(unpacking.close)
+                await in_thread(sink.close)
             await in_thread(remove_item, str(target))
         raise failure
-
-
-def _in_order(narinfo: Narinfo) -> Sequence[NarUrl]:
-    """The nars that can be read, the smallest first."""
-    known = [url for url in narinfo.urls if url.compression in _METHODS]
-    if all(url.file_size is not None for url in known):
-        return sorted(known, key=lambda url: url.file_size or 0)
-    return sorted(known, key=lambda url: _PREFERRED.index(url.compression))
-
-
-class _Unpacking:
-    """A nar of at most `limit` bytes on its way to files. For worker threads, a call at a time."""
-
-    def __init__(self, item: StoreItem, limit: int, target: Path, method: Compression) -> None:
-        self._item = item
-        self._limit = limit
-        self._decompressor = decompressor(method)
-        self._reader = NarReader()
-        self._restorer = ItemRestorer(str(target))
-        self._state = hashlib.sha256()
-        self._received = 0
-        self._size = 0
-
-    def feed(self, data: bytes) -> None:
-        """Take some bytes as they came."""
-        self._received += len(data)
-        # Much more than the nar itself is no compression of it: there are formats that may hold
-        # any number of bytes that stand for nothing.
-        if self._received > self._limit + self._limit // 16 + _SLACK:
-            raise FetchFailed("more was sent than the nar can take")
-        for piece in self._decompressor.feed(data, _BOUND):
-            self._size += len(piece)
-            if self._size > self._limit:
-                raise FetchFailed(f"the nar has more than {self._limit} bytes")
-            self._state.update(piece)
-            self._restorer.write(self._reader.feed(piece))
-
-    def finish(self) -> None:
-        """Check that it was all, and what it should be."""
-        self._decompressor.finish()
-        self._reader.finish()
-        if self._state.digest() != self._item.nar_hash:
-            raise HashMismatch(self._item.nar_hash, self._state.digest())
-        self._restorer.finish()
-
-    def close(self) -> None:
-        """Close what is open."""
-        self._restorer.close()

@@ -26,14 +26,13 @@ from guix_glue.publish.model import NARINFO_TYPE, ErisTarget, PublishOptions, Re
 from guix_glue.publish.queue import JobQueue
 from guix_glue.publish.trees import EncodeTree
 from guix_glue.publish.upstream import Upstream
+from guix_glue.servers.limits import ABSENCE_AGE_S
 from guix_glue.servers.url import InvalidServer, Server
 
 __all__ = ["MirrorSource"]
 
 _log = logging.getLogger(__name__)
 
-_DEFAULT_NEGATIVE_S: Final = 120
-"""How long the stock client remembers that there is nothing, when a server does not say."""
 _NOTHING_KEPT: Final = 50_000
 _ASKED_AT_ONCE: Final = 32
 _EXPECTED: Final = 4000
@@ -160,7 +159,7 @@ class MirrorSource:
 
     def _note_nothing(self, hash_part: str) -> None:
         ttl_s = self._options.negative_ttl_s
-        until = _DEFAULT_NEGATIVE_S if ttl_s is None else ttl_s
+        until = ABSENCE_AGE_S if ttl_s is None else ttl_s
         self._nothing[hash_part] = asyncio.get_running_loop().time() + until
         self._nothing.move_to_end(hash_part)
         if len(self._nothing) > _NOTHING_KEPT:

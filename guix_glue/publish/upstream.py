@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
-import yarl
 
 from eris.errors import ErisError
 from guix_glue.errors import FetchFailed
-from guix_glue.formats.narinfo import Narinfo, parse_narinfo
-from guix_glue.servers.limits import CONNECT_TIMEOUT_S, NAR_STALL_S
+from guix_glue.formats.narinfo import DEFAULT_NARINFO_LIMITS, Narinfo, parse_narinfo
+from guix_glue.servers.http import get, nar_pieces, open_session, reason_of
+from guix_glue.servers.limits import NAR_STALL_S, NARINFO_AGE_S, max_age_s
+from guix_glue.servers.nars import NarSource, nar_sources
 from guix_glue.servers.url import InvalidServer, Server
 from guix_glue.trust.acl import Acl
 from guix_glue.trust.signature import verify_narinfo
@@ -36,11 +35,6 @@ _NARINFO_TIMEOUT_S: Final = 15.0
 _LONGEST_S: Final = 6 * 3600.0
 """No server may keep a worker busy for longer, however slowly it sends."""
 _PAUSE_S: Final = 60.0
-_LARGEST_NARINFO: Final = 1024 * 1024
-_REDIRECTS: Final = 5
-_PIECE: Final = 256 * 1024
-_DEFAULT_TTL_S: Final = 36 * 3600
-"""What the stock client takes when a server does not say."""
 _LONGEST_TTL_S: Final = 30 * 86_400
 
 
@@ -61,16 +55,7 @@ class Upstream:
         self._acl = acl
         self._store_dir = store_dir
         self._absent_until: dict[str, float] = {}
-        timeout = aiohttp.ClientTimeout(
-            total=_LONGEST_S, sock_connect=CONNECT_TIMEOUT_S, sock_read=NAR_STALL_S
-        )
-        # Nars are hashed as they are sent: nothing is to be unpacked on the way.
-        self._session = aiohttp.ClientSession(
-            timeout=timeout,
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": "Kapla", "Accept-Encoding": "identity"},
-        )
+        self._session = open_session(silence_s=NAR_STALL_S, total_s=_LONGEST_S)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -89,14 +74,18 @@ class Upstream:
                 continue
             try:
                 found = await self._ask(server, hash_part)
-            except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-                _log.warning("%s cannot be asked: %s", server.shown, _reason(error))
+            except InvalidServer as error:
+                _log.warning("%s cannot be asked for %s: %s", server.shown, hash_part, error)
                 failed = True
-                if not isinstance(error, aiohttp.ClientResponseError):
-                    self._absent_until[server.url] = loop.time() + _PAUSE_S
                 continue
             except ErisError as error:
                 _log.info("%s from %s is not taken: %s", hash_part, server.shown, error)
+                continue
+            except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+                _log.warning("%s cannot be asked: %s", server.shown, reason_of(error))
+                failed = True
+                if not isinstance(error, aiohttp.ClientResponseError):
+                    self._absent_until[server.url] = loop.time() + _PAUSE_S
                 continue
             if found is not None:
                 return found
@@ -105,60 +94,38 @@ class Upstream:
         return None
 
     async def _ask(self, server: Server, hash_part: str) -> UpstreamNarinfo | None:
+        url = f"{server.url}/{hash_part}.narinfo"
         async with (
             asyncio.timeout(_NARINFO_TIMEOUT_S),
-            self._get(server, f"{server.url}/{hash_part}.narinfo") as reply,
+            await get(self._session, url, server.authorization) as reply,
         ):
             if reply.status in (403, 404, 410):
                 return None
             reply.raise_for_status()
-            text = await _read(reply, _LARGEST_NARINFO)
+            text = await _read(reply, DEFAULT_NARINFO_LIMITS.size)
         narinfo = parse_narinfo(text, store_dir=self._store_dir)
         if narinfo.item.hash_part != hash_part:
             raise FetchFailed("it is the narinfo of another item")
         verify_narinfo(narinfo, self._acl)
         return UpstreamNarinfo(server, narinfo, _ttl(reply.headers.get("Cache-Control", "")))
 
-    @asynccontextmanager
-    async def nar(
-        self, server: Server, url: str
-    ) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:
-        """Fetch a nar, as it is sent; `url` is as in a narinfo of the server.
+    def nar_sources(self, server: Server, narinfo: Narinfo) -> list[NarSource]:
+        """Where the nars are that a narinfo of the server names, in the order to try them."""
+        # What was kept of it knows no password.
+        known = next((one for one in self._servers if one.url == server.url), server)
+        return nar_sources(known, narinfo.urls)
 
-        Raises: FetchFailed, InvalidServer.
+    def nar(self, source: NarSource, nar_size: int) -> AsyncGenerator[bytes, None]:
+        """Fetch a nar, as it is sent; one that is sent without its length ends with its size.
+
+        Raises, when iterated: FetchFailed.
         """
-        try:
-            async with self._get(server, server.locate(url)) as reply:
-                if reply.status != 200:
-                    raise FetchFailed(f"{server.shown}: status {reply.status}")
-                yield reply.content.iter_chunked(_PIECE)  # type: ignore[misc]
-        except InvalidServer:
-            raise
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise FetchFailed(f"{server.shown}: {_reason(error)}") from error
-
-    def _get(self, server: Server, url: str) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """Ask for a full URL; aiohttp sends no password on to where another server redirects."""
-        headers = {}
-        for one in self._servers:
-            if one.url == server.url and one.authorization is not None and one.owns(url):
-                headers["Authorization"] = one.authorization
-        return self._session.get(
-            yarl.URL(url, encoded=True), headers=headers, max_redirects=_REDIRECTS
-        )
-
-
-def _reason(error: Exception) -> str:
-    """What may be told of an error: in words of aiohttp's own there may be whole URLs."""
-    if isinstance(error, aiohttp.ClientResponseError) and error.status:
-        return f"status {error.status}"
-    system = getattr(error, "os_error", error)
-    return getattr(system, "strerror", None) or type(error).__name__
+        return nar_pieces(self._session, source, nar_size)
 
 
 async def _read(reply: aiohttp.ClientResponse, limit: int) -> bytes:
     text = bytearray()
-    async for piece in reply.content.iter_chunked(_PIECE):
+    async for piece in reply.content.iter_any():
         text += piece
         if len(text) > limit:
             raise FetchFailed(f"a narinfo of more than {limit} bytes")
@@ -166,5 +133,5 @@ async def _read(reply: aiohttp.ClientResponse, limit: int) -> bytes:
 
 
 def _ttl(cache_control: str) -> int:
-    match = re.search(r"\bmax-age=([0-9]{1,12})", cache_control)
-    return min(int(match[1]), _LONGEST_TTL_S) if match else _DEFAULT_TTL_S
+    stated = max_age_s(cache_control)
+    return NARINFO_AGE_S if stated is None else min(stated, _LONGEST_TTL_S)

@@ -13,7 +13,13 @@ import pytest
 from guix_glue.formats.narinfo import NarUrl, format_unsigned
 from guix_glue.publish.records import format_checked, parse_checked
 from guix_glue.trust.signature import sign_text, verify_narinfo
-from tests.guix_glue.fetch.fakes import FakeServer, Reply, running_server, scripted_server
+from tests.guix_glue.fetch.fakes import (
+    FakeServer,
+    Reply,
+    running_server,
+    scripted_server,
+    self_signed,
+)
 from tests.guix_glue.fetch.support import KEY, Made, make_item, narinfo_of, plain_url
 from tests.guix_glue.publish.support import ACL, SAMPLES, Publisher, publishing, wait_until
 from tests.integration.daemon import GUARD_S
@@ -186,6 +192,54 @@ def test_signed_urls_stay_as_they_are_or_are_not_mirrored(
             assert status == 404 or answer.body == text
 
 
+# --- redirects ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["narinfo", "nar"])
+def test_no_redirect_leads_from_https_to_http(made: Made, tmp_path: Path, what: str) -> None:
+    path = narinfo_path(made) if what == "narinfo" else f"/nar/{made.item.base_name}"
+    certificate = tmp_path / "certificate"
+    with running_server(self_signed(certificate)) as server, running_server() as other:
+        server.files[narinfo_path(made)] = narinfo_of(made, (plain_url(made),))
+        server.files[path] = Reply(status=302, headers={"Location": f"{other.url}{path}"})
+        other.files[narinfo_path(made)] = narinfo_of(made, (plain_url(made),))
+        other.files[f"/nar/{made.item.base_name}"] = made.nar
+        arguments = (*TRUST, "--upstream", server.url, "--eris")
+        environment = {"SSL_CERT_FILE": str(certificate)}
+        with publishing(tmp_path, *arguments, env=environment) as mirror:
+            status = 503 if what == "narinfo" else 200
+            assert mirror.request(narinfo_path(made)).status == status
+            mirror.wait_for_log("cannot be asked" if what == "narinfo" else "Not baked")
+            mirror.wait_for_log("from https to http")
+        assert path in server.requests
+        assert other.requests == []
+
+
+def test_redirects_in_a_circle_end(made: Made, tmp_path: Path) -> None:
+    with running_server() as server:
+        path = narinfo_path(made)
+        server.files[path] = Reply(status=301, headers={"Location": path})
+        with publishing(tmp_path, *TRUST, "--upstream", server.url) as mirror:
+            assert mirror.request(path).status == 503
+            mirror.wait_for_log("again and again")
+            # One item that cannot be had says nothing about the others.
+            server.files[path] = narinfo_of(made, (plain_url(made),))
+            assert mirror.request(path).status == 200
+        assert len(server.requests) < 10
+
+
+# --- times --------------------------------------------------------------------------------------
+
+
+def test_a_narinfo_is_good_for_as_long_as_its_server_says(made: Made, tmp_path: Path) -> None:
+    with running_server() as server:
+        headers = {"Cache-Control": "x-max-age=5, max-age=7200"}
+        body = narinfo_of(made, (plain_url(made),))
+        server.files[narinfo_path(made)] = Reply(body, headers=headers)
+        with publishing(tmp_path, *TRUST, "--upstream", server.url) as mirror:
+            assert 5 < (mirror.request(narinfo_path(made)).max_age or 0) <= 7200
+
+
 # --- sizes --------------------------------------------------------------------------------------
 
 
@@ -242,6 +296,20 @@ def test_a_nar_without_an_end_is_cut_off(
             assert list((tmp_path / "cache" / "v1" / "tmp").iterdir()) == []
     # What the buffers of two sockets hold besides is some MiB.
     assert sent < limit + 32 * 1024 * 1024
+
+
+def test_a_nar_whose_end_nobody_tells(made: Made, tmp_path: Path) -> None:
+    # No length, and the connection stays open.
+    def script(connection: socket.socket) -> None:
+        connection.recv(1 << 16)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + made.nar)
+        connection.recv(1 << 16)
+
+    with running_server() as server, scripted_server(script) as url:
+        nar = NarUrl(f"{url}/nar", "none", None, None)
+        server.files[narinfo_path(made)] = narinfo_of(made, (nar,))
+        with publishing(tmp_path, *TRUST, "--upstream", server.url, "--eris") as mirror:
+            wait_for_hint(mirror, made)
 
 
 def test_an_unsigned_size_within_the_limit_is_taken(made: Made, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ __all__ = ["EventSink", "Expected", "NarSink"]
 
 # Decompressed at a time.
 _STEP = 1024 * 1024
+# What a compressed nar may be longer than a nar that cannot be compressed.
+_SLACK = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class NarSink(_Sink):
         self, target: str, expected: Expected, compression: Compression, links: Links | None = None
     ) -> None:
         super().__init__(target, expected, links)
-        self._plain = compression is Compression.NONE
+        self._received = 0
         self._decompressor = decompressor(compression)
         self._reader = NarReader(NarLimits(size=expected.limit))
 
@@ -86,6 +88,11 @@ class NarSink(_Sink):
 
         Raises: CompressionError, InvalidNar, FetchFailed, OSError.
         """
+        self._received += len(data)
+        # Much more than the nar itself is no compression of it: there are formats that may hold
+        # any number of bytes that stand for nothing.
+        if self._received > self._expected.limit + self._expected.limit // 16 + _SLACK:
+            raise FetchFailed(f"more comes than a nar of {self._expected.limit} bytes can take")
         for nar in self._decompressor.feed(data, _STEP):
             self._count(nar)
             self._restorer.write(self._reader.feed(nar))
