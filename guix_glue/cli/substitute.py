@@ -18,11 +18,11 @@ import click
 from eris.errors import StoreUnavailable
 from eris.threads import settle
 from guix_glue.errors import GuixError
+from guix_glue.fetch.settings import DEFAULT_SETTINGS, DEFAULT_TIMEOUTS, FetchSettings, Timeouts
 from kapla.cli.common import CommandError, run
 
 if TYPE_CHECKING:
     from guix_glue.fetch.options import DaemonOptions
-    from guix_glue.fetch.settings import FetchSettings
     from guix_glue.fetch.traces import Messages
     from guix_glue.servers.url import Server
     from guix_glue.trust.acl import Acl
@@ -60,7 +60,7 @@ Mode = Literal["query", "substitute"]
 @click.option(
     "--eris-timeout",
     type=click.FloatRange(min=0.1),
-    default=30.0,
+    default=DEFAULT_SETTINGS.eris_stall_s,
     show_default=True,
     metavar="SECONDS",
     help="Give up a store that brings no block for so long, and use HTTP.",
@@ -68,7 +68,7 @@ Mode = Literal["query", "substitute"]
 @click.option(
     "--server-timeout",
     type=click.FloatRange(min=0.1),
-    default=10.0,
+    default=DEFAULT_TIMEOUTS.answer_s,
     show_default=True,
     metavar="SECONDS",
     help="Give up a server that answers nothing for so long when asked for narinfos. It has twice"
@@ -77,7 +77,7 @@ Mode = Literal["query", "substitute"]
 @click.option(
     "--nar-timeout",
     type=click.FloatRange(min=0.1),
-    default=60.0,
+    default=DEFAULT_SETTINGS.nar_stall_s,
     show_default=True,
     metavar="SECONDS",
     help="Give up a server that sends nothing of a nar for so long.",
@@ -85,7 +85,7 @@ Mode = Literal["query", "substitute"]
 @click.option(
     "--min-rate",
     type=click.IntRange(min=0),
-    default=512,
+    default=DEFAULT_SETTINGS.min_rate,
     show_default=True,
     metavar="BYTES",
     help="Give up a store, or a server that sends a nar, if less comes in a second, on average over"
@@ -94,7 +94,7 @@ Mode = Literal["query", "substitute"]
 @click.option(
     "--max-unsigned-size",
     type=click.IntRange(min=1),
-    default=16 * 1024**3,
+    default=DEFAULT_SETTINGS.max_unsigned_size,
     show_default=True,
     metavar="BYTES",
     help="The largest nar to take when nobody signed its size.",
@@ -126,7 +126,6 @@ def command(
     if mode is None:
         raise click.UsageError("one of --query and --substitute is needed")
     from guix_glue.fetch.options import parse_options
-    from guix_glue.fetch.settings import FetchSettings
 
     options = parse_options(os.environ.get("_NIX_OPTIONS", ""))
     if substitute_urls is not None:
@@ -151,7 +150,6 @@ async def _run(
     reply_fd: int,
 ) -> None:
     from guix_glue.fetch.lookup import Lookup
-    from guix_glue.fetch.pipeline import Timeouts
     from guix_glue.fetch.session import Policy, Session, run_session
     from guix_glue.fetch.traces import Messages
 
@@ -161,9 +159,7 @@ async def _run(
     settings = replace(settings, trust_hints=settings.trust_hints or _hints_wanted(messages))
     store = _open_store(store_urls, messages)
     store_dir, acl = _read_places(messages)
-    policy = Policy(
-        store_dir, acl, store is not None, settings.trust_hints, settings.max_unsigned_size
-    )
+    policy = Policy(store_dir, acl, store is not None, settings)
     timeouts = Timeouts(answer_s=server_timeout_s, total_s=2 * server_timeout_s)
     lookup = Lookup(_servers(options, messages), messages, timeouts)
     async with AsyncExitStack() as stack:

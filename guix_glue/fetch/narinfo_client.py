@@ -17,7 +17,8 @@ from typing import Final
 from eris.threads import in_thread
 from guix_glue.errors import FetchFailed
 from guix_glue.fetch.http_wire import MAX_BODY, Response
-from guix_glue.fetch.pipeline import DEFAULT_TIMEOUTS, Pipeline, Timeouts
+from guix_glue.fetch.pipeline import Pipeline
+from guix_glue.fetch.settings import DEFAULT_TIMEOUTS, Timeouts
 from guix_glue.local.files import open_regular
 from guix_glue.servers.limits import ABSENCE_AGE_S, NARINFO_AGE_S, max_age_s
 from guix_glue.servers.url import (

@@ -13,15 +13,14 @@ import os
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from guix_glue.errors import FetchFailed
 from guix_glue.fetch.http_wire import PipelinedConnection, Response
-from guix_glue.servers.limits import CONNECT_TIMEOUT_S
+from guix_glue.fetch.settings import DEFAULT_TIMEOUTS, Timeouts
 from guix_glue.servers.url import Origin
 
-__all__ = ["DEFAULT_TIMEOUTS", "Pipeline", "Timeouts"]
+__all__ = ["Pipeline"]
 
 _WINDOW: Final = 256
 """Requests in flight: 100 ms at 2,500 narinfos a second. The stock client has up to 1,000."""
@@ -30,19 +29,6 @@ _READ: Final = 256 * 1024
 # Connections in a row without one answer. The first may be one that the server closed while idle.
 _FRUITLESS: Final = 3
 
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """How long a server may take, in seconds."""
-
-    connect_s: float = CONNECT_TIMEOUT_S
-    answer_s: float = 10.0
-    """From one whole answer to the next."""
-    total_s: float = 20.0
-    """For all answers to one command together, and as much again for each 200 items."""
-
-
-DEFAULT_TIMEOUTS: Final = Timeouts()
 
 Answered = Callable[[str, Response], None]
 """Is called with each path and its answer."""

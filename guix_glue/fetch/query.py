@@ -60,9 +60,9 @@ class QuerySession(Session):
         way = next((way for way in ways if self._may_have_its_size(way)), None)
         if way is None:
             return None
-        size = download_size(way, eris=policy.eris, trust_hints=policy.trust_hints)
+        size = download_size(way, eris=policy.eris, trust_hints=policy.settings.trust_hints)
         return None if size is None else (way.item, size)
 
     def _may_have_its_size(self, way: Vouched) -> bool:
         """Whether it would be fetched: a size that nobody signed is believed up to a limit."""
-        return way.size_is_signed or way.item.nar_size <= self.policy.max_unsigned_size
+        return way.size_is_signed or way.item.nar_size <= self.policy.settings.max_unsigned_size

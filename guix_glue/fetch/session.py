@@ -21,6 +21,7 @@ from eris.threads import in_thread
 from guix_glue.fetch.dialogue import Command, CommandReader
 from guix_glue.fetch.lookup import Found, Inquiry, Lookup
 from guix_glue.fetch.narinfos import Candidate, read_candidates
+from guix_glue.fetch.settings import FetchSettings
 from guix_glue.fetch.traces import Messages
 from guix_glue.servers.url import Server
 from guix_glue.trust.acl import Acl
@@ -44,9 +45,7 @@ class Policy:
     acl: Acl
     eris: bool
     """Whether there is a store to ask for blocks."""
-    trust_hints: bool
-    max_unsigned_size: int
-    """Bytes of a nar whose size nobody signed."""
+    settings: FetchSettings
 
 
 class Session(ABC):

@@ -1,4 +1,4 @@
-"""What a fetcher can be told."""
+"""What a fetcher can be told. The command line shows these defaults: importing them is cheap."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 from guix_glue.servers.limits import CONNECT_TIMEOUT_S, MAX_UNSIGNED_SIZE, NAR_STALL_S
 
-__all__ = ["DEFAULT_SETTINGS", "FetchSettings"]
+__all__ = ["DEFAULT_SETTINGS", "DEFAULT_TIMEOUTS", "FetchSettings", "Timeouts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +28,17 @@ class FetchSettings:
 
 
 DEFAULT_SETTINGS: Final = FetchSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long a server may take, in seconds."""
+
+    connect_s: float = CONNECT_TIMEOUT_S
+    answer_s: float = 10.0
+    """From one whole answer to the next."""
+    total_s: float = 20.0
+    """For all answers to one command together, and as much again for each 200 items."""
+
+
+DEFAULT_TIMEOUTS: Final = Timeouts()

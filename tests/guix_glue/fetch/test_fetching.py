@@ -79,9 +79,7 @@ def substitute(
     async def run() -> bytes:
         messages = Messages(written.extend, extended=extended)
         lookup = Lookup([parse_server(url) for url in urls], messages)
-        policy = Policy(
-            store_dir, ACL, store is not None, settings.trust_hints, settings.max_unsigned_size
-        )
+        policy = Policy(store_dir, ACL, store is not None, settings)
         fetcher = Fetcher(store, messages, settings)
         session = SubstituteSession(policy, lookup, messages, fetcher, deduplicate=deduplicate)
         try:

@@ -14,9 +14,9 @@ from guix_glue.fetch.dialogue import Have, Info
 from guix_glue.fetch.http_wire import MAX_BODY
 from guix_glue.fetch.lookup import Lookup
 from guix_glue.fetch.narinfo_client import LARGEST_ANSWER
-from guix_glue.fetch.pipeline import DEFAULT_TIMEOUTS, Timeouts
 from guix_glue.fetch.query import QuerySession
 from guix_glue.fetch.session import Policy
+from guix_glue.fetch.settings import DEFAULT_SETTINGS, DEFAULT_TIMEOUTS, Timeouts
 from guix_glue.fetch.traces import Messages
 from guix_glue.formats.narinfo import NarUrl, format_narinfo, format_unsigned
 from guix_glue.model import StoreItem
@@ -107,7 +107,7 @@ def test_what_does_not_fit_is_asked_for_again() -> None:
 def test_a_query_in_portions_is_one_answer() -> None:
     async def ask(asker: Asker) -> tuple[bytes, bytes]:
         acl = Acl.parse((SAMPLES / "keys/acl").read_bytes())
-        policy = Policy(STORE, acl, eris=False, trust_hints=False, max_unsigned_size=1)
+        policy = Policy(STORE, acl, eris=False, settings=DEFAULT_SETTINGS)
         session = QuerySession(policy, asker.lookup, asker.messages)
         return await session.answer(Have(tuple(PATHS))), await session.answer(Info(tuple(PATHS)))
 

@@ -14,7 +14,7 @@ import pytest
 from guix_glue.errors import FetchFailed
 from guix_glue.fetch.http_wire import MAX_BODY
 from guix_glue.fetch.narinfo_client import LARGEST_ANSWER, NarinfoClient
-from guix_glue.fetch.pipeline import DEFAULT_TIMEOUTS, Timeouts
+from guix_glue.fetch.settings import DEFAULT_TIMEOUTS, Timeouts
 from guix_glue.servers.url import parse_server
 from tests.guix_glue.fetch.fakes import Reply, running_server, scripted_server, self_signed
 
