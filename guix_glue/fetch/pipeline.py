@@ -43,12 +43,11 @@ class Pipeline:
         authorization: str | None = None,
         *,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
-        window: int = _WINDOW,
     ) -> None:
         self._origin = origin
         self._authorization = authorization
         self._timeouts = timeouts
-        self._window = self._most = window
+        self._window = _WINDOW
         self._tls: ssl.SSLContext | None = None
         self._wire: PipelinedConnection | None = None
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
@@ -108,7 +107,7 @@ class Pipeline:
                 count += len(answers)
                 under_way -= len(answers)
                 if count > self._window:
-                    self._window = min(2 * self._window, self._most)
+                    self._window = min(2 * self._window, _WINDOW)
                 deadline = loop.time() + self._timeouts.answer_s
         waiting.extendleft(reversed(wire.unanswered))
         return count

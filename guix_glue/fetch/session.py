@@ -104,14 +104,10 @@ def log_rejected(server: Server, path: str, reason: str) -> None:
     _log.debug("The narinfo of %s from %s: %s", path, server.shown, reason)
 
 
-async def run_session(
-    session: Session,
-    reply: Callable[[bytes], None],
-    input_descriptor: int = 0,
-) -> None:
-    """Answer commands until there are no more."""
+async def run_session(session: Session, reply: Callable[[bytes], None]) -> None:
+    """Answer commands on standard input until there are no more."""
     reader = CommandReader(session.policy.store_dir)
-    async for data in _read(input_descriptor):
+    async for data in _read(0):
         for command in reader.feed(data):
             reply(await session.answer(command))
 

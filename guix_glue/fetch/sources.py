@@ -29,7 +29,6 @@ class ErisSource:
     """An ERIS-FS tree."""
 
     capability: ReadCapability
-    signed: bool
 
     @property
     def shown(self) -> str:
@@ -68,7 +67,7 @@ def _nars(vouched: Vouched) -> Iterator[NarSource]:
 def _eris_sources(vouched: Vouched, trust_hints: bool) -> Iterator[ErisSource]:
     signed = _capability(vouched.narinfo.signed_urn)
     if signed is not None:
-        yield ErisSource(signed, signed=True)
+        yield ErisSource(signed)
         return
     if not trust_hints:
         return
@@ -77,7 +76,7 @@ def _eris_sources(vouched: Vouched, trust_hints: bool) -> Iterator[ErisSource]:
     hints = {urn: None for one in narinfos for urn in (one.hint_urn, one.signed_urn) if urn}
     capabilities = [capability for urn in hints if (capability := _capability(urn)) is not None]
     for capability in capabilities[:_MAX_HINTS]:
-        yield ErisSource(capability, signed=False)
+        yield ErisSource(capability)
 
 
 def _capability(urn: str | None) -> ReadCapability | None:

@@ -5,13 +5,12 @@ A connection that was idle may have been closed by a daemon that was started ane
 all of which may be repeated, is made once more on a new one. Whatever leaves it unclear where the
 dialogue stands (an error of the protocol, a timeout, a cancellation) closes the connection.
 
-The timeouts are for silence: a daemon that builds and tells about it may take as long as it likes.
+The timeouts are for silence: a daemon that is busy, and says so, may take as long as it likes.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self, TypeVar, assert_never, cast
@@ -23,86 +22,47 @@ from guix_glue.local.daemon_address import (
     UnixAddress,
     parse_daemon_address,
 )
-from guix_glue.local.worker_protocol import Answer, Failure, LogText, Ready, WorkerClient
-from guix_glue.local.worker_requests import (
-    DEFAULT_WORKER_LIMITS,
-    ClientOptions,
-    Request,
-    WorkerLimits,
-    ensure_path,
-    set_options,
-)
+from guix_glue.local.worker_protocol import Answer, Failure, Ready, WorkerClient
+from guix_glue.local.worker_requests import Request
 
-__all__ = ["GuixDaemon", "LineSplitter", "LogLine"]
+__all__ = ["GuixDaemon"]
 
 T = TypeVar("T")
-LogLine = Callable[[str], None]
-"""Is handed each line that the daemon says, without its end."""
 
 CONNECT_TIMEOUT_S: Final = 10.0
 SILENCE_TIMEOUT_S: Final = 60.0
-# The daemon itself gives up on a substituter that was silent for an hour.
-ENSURE_SILENCE_TIMEOUT_S: Final = 3700.0
 
 _READ_SIZE: Final = 64 * 1024
-# Longer lines are handed out in pieces: nobody reads them, and they have to be kept meanwhile.
-_MAX_LINE: Final = 64 * 1024
 
 
 class GuixDaemon:
     """A client of the daemon at `address` (see `parse_daemon_address`). Close it, or use `with`.
 
-    `options` are set on each connection that is made. Raises, when made: DaemonError, if the
-    address cannot be used.
+    Raises, when made: DaemonError, if the address cannot be used.
     """
 
-    def __init__(
-        self,
-        address: str,
-        *,
-        options: ClientOptions | None = None,
-        connect_timeout_s: float = CONNECT_TIMEOUT_S,
-        silence_timeout_s: float = SILENCE_TIMEOUT_S,
-        limits: WorkerLimits = DEFAULT_WORKER_LIMITS,
-    ) -> None:
+    def __init__(self, address: str, *, silence_timeout_s: float = SILENCE_TIMEOUT_S) -> None:
         self.address = parse_daemon_address(address)
-        self._options = options
-        self._connect_timeout_s = connect_timeout_s
         self._silence_timeout_s = silence_timeout_s
-        self._limits = limits
         self._lock = asyncio.Lock()
         self._connection: _Connection | None = None
 
-    async def call(
-        self,
-        request: Request[T],
-        *,
-        log: LogLine | None = None,
-        silence_timeout_s: float | None = None,
-    ) -> T:
-        """Make a request; gives its result. `log` gets what the daemon says meanwhile.
+    async def call(self, request: Request[T]) -> T:
+        """Make a request; gives its result.
 
         Raises: DaemonError, with a status if the daemon refused or failed, without one if it
         cannot be reached or went away; ProtocolError.
         """
-        silence_s = self._silence_timeout_s if silence_timeout_s is None else silence_timeout_s
         async with self._lock:
             if self._connection is not None and not self._connection.lost:
                 try:
-                    return await self._call(self._connection, request, log, silence_s)
+                    return await self._call(self._connection, request)
                 except _ConnectionLost as error:
                     if error.answer_begun:
                         raise
             self._drop()
             self._connection = connection = await self._connect()
-            return await self._call(connection, request, log, silence_s)
-
-    async def ensure_path(self, path: str, *, log: LogLine | None = None) -> None:
-        """Have the store item at the full path made valid, substituted if need be.
-
-        Raises: as `call`; a DaemonError with a status when no source has it.
-        """
-        await self.call(ensure_path(path), log=log, silence_timeout_s=ENSURE_SILENCE_TIMEOUT_S)
+            return await self._call(connection, request)
 
     async def close(self) -> None:
         """Close the connection, if there is one; the next request would make another."""
@@ -122,13 +82,11 @@ class GuixDaemon:
     ) -> None:
         await self.close()
 
-    async def _call(
-        self, connection: _Connection, request: Request[T], log: LogLine | None, silence_s: float
-    ) -> T:
+    async def _call(self, connection: _Connection, request: Request[T]) -> T:
         """Make the request on this connection, which is dropped unless all went by the rules."""
         try:
             connection.client.request(request)
-            result = await connection.converse(log, silence_s)
+            result = await connection.converse(self._silence_timeout_s)
         except BaseException:
             self._drop()
             raise
@@ -145,59 +103,27 @@ class GuixDaemon:
 
     async def _connect(self) -> _Connection:
         try:
-            async with asyncio.timeout(self._connect_timeout_s):
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 reader, writer = await _open(self.address)
         except TimeoutError as error:
             raise _unreachable(self.address, "no answer") from error
         # A name that cannot be looked up may be a UnicodeError.
         except (OSError, UnicodeError) as error:
             raise _unreachable(self.address, getattr(error, "strerror", None) or error) from error
-        connection = _Connection(self.address, reader, writer, WorkerClient(self._limits))
+        connection = _Connection(self.address, reader, writer, WorkerClient())
         try:
-            await self._greet(connection)
+            greeting = await connection.converse(CONNECT_TIMEOUT_S)
+            if isinstance(greeting, Failure):
+                raise DaemonError(greeting.message, greeting.status)
         except BaseException:
             connection.abort()
             raise
         return connection
 
-    async def _greet(self, connection: _Connection) -> None:
-        result = await connection.converse(None, self._connect_timeout_s)
-        if isinstance(result, Ready) and self._options is not None:
-            connection.client.request(set_options(self._options))
-            result = await connection.converse(None, self._connect_timeout_s)
-        if isinstance(result, Failure):
-            raise DaemonError(result.message, result.status)
-
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.abort()
-
-
-class LineSplitter:
-    """Puts text that comes in pieces together to lines, as a `LogLine` wants them."""
-
-    def __init__(self, log: LogLine) -> None:
-        self._log = log
-        self._rest = b""
-
-    def feed(self, data: bytes) -> None:
-        """Take some text; hand on the lines that it completes."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            self._hand_on(line)
-        while len(self._rest) > _MAX_LINE:
-            self._hand_on(self._rest[:_MAX_LINE])
-            self._rest = self._rest[_MAX_LINE:]
-
-    def finish(self) -> None:
-        """Hand on what is left without an end of line."""
-        if self._rest:
-            self._hand_on(self._rest)
-            self._rest = b""
-
-    def _hand_on(self, line: bytes) -> None:
-        self._log(line.decode("utf-8", "replace"))
 
 
 class _ConnectionLost(DaemonError):
@@ -228,12 +154,11 @@ class _Connection:
         """Whether the daemon is known to have closed it."""
         return self._reader.at_eof() or self._writer.is_closing()
 
-    async def converse(self, log: LogLine | None, silence_s: float) -> Ready | Answer | Failure:
+    async def converse(self, silence_s: float) -> Ready | Answer | Failure:
         """Send what is to be sent and read on to the end of what was begun.
 
         Raises: DaemonError; ProtocolError.
         """
-        lines = LineSplitter(log or _ignore)
         begun = False
         try:
             while True:
@@ -241,18 +166,15 @@ class _Connection:
                 if not data:
                     raise _ConnectionLost(self._address, begun)
                 begun = True
-                for event in self.client.receive(data):
-                    if not isinstance(event, LogText):
-                        return event
-                    lines.feed(event.data)
+                event = self.client.receive(data)
+                if event is not None:
+                    return event
         except TimeoutError as error:
             raise DaemonError(
                 f"the Guix daemon at {self._address} said nothing for {silence_s:.0f} s"
             ) from error
         except OSError as error:
             raise _ConnectionLost(self._address, begun) from error
-        finally:
-            lines.finish()
 
     async def _send_and_read(self, silence_s: float) -> bytes:
         async with asyncio.timeout(silence_s):
@@ -286,7 +208,3 @@ async def _open(address: DaemonAddress) -> tuple[asyncio.StreamReader, asyncio.S
 
 def _unreachable(address: DaemonAddress, reason: object) -> DaemonError:
     return DaemonError(f"cannot reach the Guix daemon at {address}: {reason}")
-
-
-def _ignore(_line: str) -> None:
-    """For whoever does not want the log."""

@@ -23,7 +23,7 @@ from guix_glue.local.worker_requests import (
     word_bytes,
 )
 
-__all__ = ["Answer", "Event", "Failure", "LogText", "Ready", "WorkerClient"]
+__all__ = ["Answer", "Event", "Failure", "Ready", "WorkerClient"]
 
 _CLIENT_MAGIC: Final = 0x6E697863
 _SERVER_MAGIC: Final = 0x6478696F
@@ -45,13 +45,6 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
-class LogText:
-    """Text for the user, which may end in the middle of a line."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Answer:
     """The result of the request, of the type that the request names."""
 
@@ -66,7 +59,7 @@ class Failure:
     status: int
 
 
-Event = Ready | LogText | Answer | Failure
+Event = Ready | Answer | Failure
 
 
 class WorkerClient:
@@ -80,16 +73,11 @@ class WorkerClient:
         self._limits = limits
         self._buffer = bytearray()
         self._output = bytearray(word_bytes(_CLIENT_MAGIC))
-        self._events: list[Event] = []
+        self._event: Event | None = None
         self._idle = False
         self._reading: Reading[None] | None = None
         self._wanted = 0
         self._begin(self._handshake())
-
-    @property
-    def idle(self) -> bool:
-        """Whether a request may be made now."""
-        return self._idle
 
     def data_to_send(self) -> bytes:
         """Take what is to be sent to the daemon now; may be empty."""
@@ -100,7 +88,7 @@ class WorkerClient:
     def request(self, request: Request[object]) -> None:
         """Begin a request; its bytes are in `data_to_send()` then.
 
-        Raises: RuntimeError, if the client is not idle.
+        Raises: RuntimeError, before the handshake or another request is over.
         """
         if not self._idle:
             raise RuntimeError("the connection is not ready for a request")
@@ -108,8 +96,8 @@ class WorkerClient:
         self._output += request.message
         self._begin(self._exchange(request))
 
-    def receive(self, data: bytes) -> list[Event]:
-        """Take bytes of the daemon, in any pieces; gives what they complete.
+    def receive(self, data: bytes) -> Event | None:
+        """Take bytes of the daemon, in any pieces; gives what they complete, if they do.
 
         Raises: ProtocolError. The connection is of no use then.
         """
@@ -121,8 +109,8 @@ class WorkerClient:
         if self._reading is None and self._buffer:
             self._idle = False
             raise ProtocolError("the Guix daemon speaks without being asked")
-        events, self._events = self._events, []
-        return events
+        event, self._event = self._event, None
+        return event
 
     def _begin(self, reading: Reading[None]) -> None:
         self._reading = reading
@@ -149,15 +137,15 @@ class WorkerClient:
         failure = yield from self._messages()
         if failure is None:
             self._idle = True
-        self._events.append(failure or Ready())
+        self._event = failure or Ready()
 
     def _exchange(self, request: Request[object]) -> Reading[None]:
         failure = yield from self._messages()
         if failure is not None:
-            self._events.append(failure)
+            self._event = failure
         else:
             value = yield from request.result(self._limits)
-            self._events.append(Answer(value))
+            self._event = Answer(value)
         self._idle = True
 
     def _messages(self) -> Reading[Failure | None]:
@@ -165,8 +153,8 @@ class WorkerClient:
         limit = self._limits.message
         while (word := (yield from read_word())) != _DONE:
             if word == _LOG_TEXT:
-                text = yield from read_string(limit)
-                self._events.append(LogText(text))
+                # For the users of programs that build.
+                yield from read_string(limit)
             elif word == _ERROR:
                 message = yield from read_string(limit)
                 status = yield from read_word()

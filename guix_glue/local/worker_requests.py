@@ -1,4 +1,4 @@
-"""The requests of the worker protocol: the bytes of each, and how its result is read.
+"""The requests that we make of a Guix daemon: the bytes of each, and how its result is read.
 
 Reading is written as generators that ask for so many bytes and are handed exactly these, so that
 it does not matter in which pieces the bytes come. Every length that the daemon claims is compared
@@ -18,19 +18,15 @@ from guix_glue.errors import ProtocolError
 
 __all__ = [
     "DEFAULT_WORKER_LIMITS",
-    "ClientOptions",
     "PathInfo",
     "Reading",
     "Request",
     "WorkerLimits",
-    "ensure_path",
     "is_valid_path",
-    "query_all_valid_paths",
     "query_path_from_hash_part",
     "query_path_info",
     "read_string",
     "read_word",
-    "set_options",
     "word_bytes",
 ]
 
@@ -50,8 +46,6 @@ class WorkerLimits:
     """Bytes of one piece of log text or of an error, which may quote the end of a build log."""
     references: int = 100_000
     """References of one item: the largest profiles have some thousands."""
-    paths: int = 10_000_000
-    """Items in a store: several times those of the largest build farms."""
 
 
 DEFAULT_WORKER_LIMITS: Final = WorkerLimits()
@@ -59,7 +53,7 @@ DEFAULT_WORKER_LIMITS: Final = WorkerLimits()
 
 @dataclass(frozen=True, slots=True)
 class PathInfo:
-    """What QueryPathInfo says: full paths; the SHA-256 of the nar, 32 bytes; seconds; bytes.
+    """What QueryPathInfo says: full paths; the SHA-256 of the nar, 32 bytes; bytes.
 
     Only the form on the wire was checked: whether the paths are of the store is not.
     """
@@ -67,80 +61,30 @@ class PathInfo:
     deriver: str | None
     nar_hash: bytes
     references: tuple[str, ...]
-    registration_time: int
     nar_size: int
 
 
 @dataclass(frozen=True, slots=True)
-class ClientOptions:
-    """What SetOptions says, for the connection that it is sent on.
-
-    `settings` are names and values, as `substitute-urls` or `print-extended-build-trace`.
-    """
-
-    keep_failed: bool = False
-    keep_going: bool = False
-    fallback: bool = False
-    verbosity: int = 0
-    use_offload_hook: bool = False
-    build_verbosity: int = 0
-    log_type: int = 0
-    print_build_trace: bool = True
-    use_substitutes: bool = True
-    settings: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Request(Generic[T_co]):
-    """A request: its name for messages, its bytes, and how its result is read."""
+    """A request: its bytes, and how its result is read."""
 
-    name: str
     message: bytes
     result: Callable[[WorkerLimits], Reading[T_co]]
 
 
 def is_valid_path(path: str) -> Request[bool]:
     """Whether the store has the item at the full path `path`."""
-    return Request("IsValidPath", _message(1, path), _read_flag)
-
-
-def ensure_path(path: str) -> Request[None]:
-    """Have the daemon make the item valid, by a substitute if need be."""
-    return Request("EnsurePath", _message(10, path), _read_acknowledgement)
-
-
-def query_all_valid_paths() -> Request[tuple[str, ...]]:
-    """The full paths of all items."""
-    return Request("QueryAllValidPaths", _message(23), _read_all_paths)
+    return Request(_message(1, path), _read_flag)
 
 
 def query_path_info(path: str) -> Request[PathInfo]:
     """What is known of the item at the full path; the daemon fails if it is not valid."""
-    return Request("QueryPathInfo", _message(26, path), _read_path_info)
+    return Request(_message(26, path), _read_path_info)
 
 
 def query_path_from_hash_part(hash_part: str) -> Request[str | None]:
     """The full path of the item with these 32 characters, if there is one."""
-    return Request("QueryPathFromHashPart", _message(29, hash_part), _read_found_path)
-
-
-def set_options(options: ClientOptions) -> Request[None]:
-    """Set what holds for all further requests on this connection."""
-    numbers = (
-        options.keep_failed,
-        options.keep_going,
-        options.fallback,
-        options.verbosity,
-        options.use_offload_hook,
-        options.build_verbosity,
-        options.log_type,
-        options.print_build_trace,
-        options.use_substitutes,
-        len(options.settings),
-    )
-    words = b"".join(word_bytes(number) for number in (19, *numbers))
-    pairs = b"".join(_string_bytes(text) for pair in options.settings for text in pair)
-    return Request("SetOptions", words + pairs, _read_nothing)
+    return Request(_message(29, hash_part), _read_found_path)
 
 
 def _message(operation: int, *texts: str) -> bytes:
@@ -184,19 +128,16 @@ def _read_path(limits: WorkerLimits) -> Reading[str]:
         raise ProtocolError(f"the Guix daemon names a path that is no UTF-8: {data!r}") from None
 
 
-def _read_paths(count_limit: int, limits: WorkerLimits) -> Reading[tuple[str, ...]]:
+def _read_references(limits: WorkerLimits) -> Reading[tuple[str, ...]]:
     count = yield from read_word()
-    if count > count_limit:
-        raise ProtocolError(f"the Guix daemon lists {count} paths; {count_limit} are allowed")
+    if count > limits.references:
+        allowed = limits.references
+        raise ProtocolError(f"the Guix daemon lists {count} references; {allowed} are allowed")
     paths = []
     for _ in range(count):
         path = yield from _read_path(limits)
         paths.append(path)
     return tuple(paths)
-
-
-def _read_nothing(_limits: WorkerLimits) -> Reading[None]:
-    yield from ()
 
 
 def _read_flag(_limits: WorkerLimits) -> Reading[bool]:
@@ -206,16 +147,6 @@ def _read_flag(_limits: WorkerLimits) -> Reading[bool]:
     return word == 1
 
 
-def _read_acknowledgement(_limits: WorkerLimits) -> Reading[None]:
-    word = yield from read_word()
-    if word != 1:
-        raise ProtocolError(f"the Guix daemon says that all is well with {word}")
-
-
-def _read_all_paths(limits: WorkerLimits) -> Reading[tuple[str, ...]]:
-    return (yield from _read_paths(limits.paths, limits))
-
-
 def _read_found_path(limits: WorkerLimits) -> Reading[str | None]:
     return (yield from _read_path(limits)) or None
 
@@ -223,10 +154,10 @@ def _read_found_path(limits: WorkerLimits) -> Reading[str | None]:
 def _read_path_info(limits: WorkerLimits) -> Reading[PathInfo]:
     deriver = yield from _read_path(limits)
     nar_hash = _parse_hash((yield from read_string(64)))
-    references = yield from _read_paths(limits.references, limits)
-    registration_time = yield from read_word()
+    references = yield from _read_references(limits)
+    yield from read_word()  # when it was registered
     nar_size = yield from read_word()
-    return PathInfo(deriver or None, nar_hash, references, registration_time, nar_size)
+    return PathInfo(deriver or None, nar_hash, references, nar_size)
 
 
 def _parse_hash(text: bytes) -> bytes:

@@ -21,14 +21,12 @@ from guix_glue.fetch.http_wire import PipelinedConnection
 from guix_glue.fetch.options import parse_options
 from guix_glue.local.item_facts import checked_item
 from guix_glue.local.item_table import parse_item_table
-from guix_glue.local.worker_protocol import Answer, Failure, LogText, WorkerClient
+from guix_glue.local.worker_protocol import Answer, Event, Failure, WorkerClient
 from guix_glue.local.worker_requests import (
     PathInfo,
     Request,
     WorkerLimits,
-    ensure_path,
     is_valid_path,
-    query_all_valid_paths,
     query_path_from_hash_part,
     query_path_info,
 )
@@ -59,13 +57,11 @@ PATH = f"{STORE}/{HASH_PART}-app-1.2.3"
 ENTRIES = frozenset({"app-1.2.3", "depends-0.9"})
 
 _MAX_BODY = 4096
-_WORKER_LIMITS = WorkerLimits(message=8192, references=64, paths=64)
+_WORKER_LIMITS = WorkerLimits(message=8192, references=64)
 _REQUESTS: tuple[Request[object], ...] = (
     is_valid_path(PATH),
     query_path_info(PATH),
     query_path_from_hash_part(HASH_PART),
-    query_all_valid_paths(),
-    ensure_path(PATH),
 )
 
 
@@ -137,15 +133,15 @@ def worker(data: bytes) -> None:
         for turn in turns(data[2:]):
             _, pieces = cut(data[1:2] + turn)
             for piece in pieces:
-                for event in client.receive(piece):
-                    _check_event(event)
-            if client.idle:
+                _check_event(client.receive(piece))
+            # It may not be its turn.
+            with suppress(RuntimeError):
                 client.request(_REQUESTS[number % len(_REQUESTS)])
                 number += 1
             client.data_to_send()
 
 
-def _check_event(event: object) -> None:
+def _check_event(event: Event | None) -> None:
     match event:
         case Answer(PathInfo() as info):
             checked_item(
@@ -156,8 +152,6 @@ def _check_event(event: object) -> None:
                 references=info.references,
                 deriver=info.deriver,
             )
-        case LogText(text):
-            assert len(text) <= _WORKER_LIMITS.message
         case Failure(message):
             assert len(message) <= _WORKER_LIMITS.message
 

@@ -8,15 +8,12 @@ from pathlib import Path
 import pytest
 
 from guix_glue.errors import DaemonError, ProtocolError
-from guix_glue.local.daemon import GuixDaemon, LineSplitter
+from guix_glue.local.daemon import GuixDaemon
 from guix_glue.local.daemon_address import TcpAddress, UnixAddress, parse_daemon_address
 from guix_glue.local.worker_requests import (
-    ClientOptions,
-    ensure_path,
     is_valid_path,
     query_path_from_hash_part,
     query_path_info,
-    set_options,
 )
 from tests.guix_glue.local.session import (
     APP,
@@ -70,58 +67,33 @@ def test_requests_wait_for_each_other(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-OPTIONS = ClientOptions(settings=(("substitute-urls", "http://127.0.0.1:1"),))
-OPTIONS_TURN = Turn(set_options(OPTIONS).message, DONE)
-
-
-def test_ensure_path_hands_out_the_log_by_lines(tmp_path: Path) -> None:
-    received = (
-        log_text(b"@ substituter-started a\n@ download-")
-        + log_text(b"started b\n\n")
-        + log_text("naïve".encode()[:3])
-        + log_text("naïve".encode()[3:])
-        + DONE
-        + word(1)
-    )
-    turn = Turn(ensure_path(APP).message, received)
-    lines: list[str] = []
+def test_what_the_daemon_says_before_its_answer(tmp_path: Path) -> None:
+    said = log_text(b"waiting for the big garbage collector lock...\n") + log_text(b"")
+    refused = word(0x63787470) + string(b"not for you") + word(1)
+    turns = [
+        Turn(APP_IS_VALID.sent, said + APP_IS_VALID.received),
+        Turn(APP_IS_VALID.sent, said + refused),
+        APP_IS_VALID,
+    ]
 
     async def run() -> None:
-        async with (
-            fake_daemon(tmp_path, [OPTIONS_TURN, turn]) as server,
-            GuixDaemon(server.address, options=OPTIONS) as daemon,
-        ):
-            await daemon.ensure_path(APP, log=lines.append)
-
-    asyncio.run(run())
-    assert lines == ["@ substituter-started a", "@ download-started b", "", "naïve"]
-
-
-def test_ensure_path_that_fails(tmp_path: Path) -> None:
-    failure = word(0x63787470) + string(b"path does not exist and cannot be created") + word(1)
-    turn = Turn(ensure_path(APP).message, log_text(b"last words") + failure)
-    lines: list[str] = []
-
-    async def run() -> None:
-        async with fake_daemon(tmp_path, [turn, APP_IS_VALID]) as server:
+        async with fake_daemon(tmp_path, turns) as server:
             async with GuixDaemon(server.address) as daemon:
-                with pytest.raises(DaemonError, match="cannot be created") as caught:
-                    await daemon.ensure_path(APP, log=lines.append)
+                assert await daemon.call(is_valid_path(APP))
+                with pytest.raises(DaemonError, match="not for you") as caught:
+                    await daemon.call(is_valid_path(APP))
                 assert caught.value.status == 1
                 # The connection is as good as before.
                 assert await daemon.call(is_valid_path(APP))
             assert server.accepted == 1
 
     asyncio.run(run())
-    assert lines == ["last words"]
 
 
-def test_options_are_set_on_each_connection(tmp_path: Path) -> None:
+def test_a_daemon_that_was_started_anew(tmp_path: Path) -> None:
     async def run() -> None:
-        turns = [OPTIONS_TURN, APP_IS_VALID]
-        async with fake_daemon(tmp_path, turns, turns) as server:
-            async with GuixDaemon(server.address, options=OPTIONS) as daemon:
-                # The daemon ends the connection after each: it was started anew.
+        async with fake_daemon(tmp_path, [APP_IS_VALID], [APP_IS_VALID]) as server:
+            async with GuixDaemon(server.address) as daemon:
                 assert await daemon.call(is_valid_path(APP))
                 assert await daemon.call(is_valid_path(APP))
             assert server.accepted == 2
@@ -172,20 +144,6 @@ def test_a_request_that_the_daemon_took_to_its_end(tmp_path: Path) -> None:
             # A daemon that was started anew may know better.
             assert await daemon.call(is_valid_path(APP))
             assert server.accepted == 2
-
-    asyncio.run(run())
-
-
-def test_options_that_are_refused(tmp_path: Path) -> None:
-    refused = Turn(OPTIONS_TURN.sent, word(0x63787470) + string(b"not for you") + word(1))
-
-    async def run() -> None:
-        async with (
-            fake_daemon(tmp_path, [refused]) as server,
-            GuixDaemon(server.address, options=OPTIONS) as daemon,
-        ):
-            with pytest.raises(DaemonError, match="not for you"):
-                await daemon.call(is_valid_path(APP))
 
     asyncio.run(run())
 
@@ -275,19 +233,6 @@ def test_a_bad_hash_part_is_the_daemons_to_refuse(tmp_path: Path) -> None:
                 await daemon.call(query_path_from_hash_part("7xq3"))
 
     asyncio.run(run())
-
-
-def test_long_lines_come_in_pieces() -> None:
-    lines: list[str] = []
-    splitter = LineSplitter(lines.append)
-    for _ in range(20):
-        splitter.feed(b"x" * 10_000)
-    assert max(map(len, lines)) == 65536
-    splitter.feed(b"\ny")
-    splitter.finish()
-    splitter.finish()
-    assert "".join(lines) == "x" * 200_000 + "y"
-    assert lines[-1] == "y"
 
 
 @pytest.mark.parametrize(
