@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final, NamedTuple
 
@@ -84,17 +84,17 @@ class Narinfo:
     """A narinfo as read; nothing in it is verified.
 
     `text` is all of it, `signed_text` what the signature covers and `signature` the value of its
-    line, both None if there is no such line.
+    line, both None if there is no such line. A repr shows no URN, which is a read capability.
     """
 
     item: StoreItem
     urls: tuple[NarUrl, ...]
-    text: str
-    signed_text: str | None
+    text: str = field(repr=False)
+    signed_text: str | None = field(repr=False)
     signature: str | None
     signed_fields: frozenset[str]
-    signed_urn: str | None = None
-    hint_urn: str | None = None
+    signed_urn: str | None = field(default=None, repr=False)
+    hint_urn: str | None = field(default=None, repr=False)
     nix_signatures: tuple[str, ...] = ()
 
 
@@ -112,8 +112,8 @@ class _Fields:
 
     def __init__(self, fields: Iterable[_Field]) -> None:
         self._fields: dict[str, list[_Field]] = {}
-        for field in fields:
-            self._fields.setdefault(field.name, []).append(field)
+        for one in fields:
+            self._fields.setdefault(one.name, []).append(one)
 
     def all(self, name: str) -> list[_Field]:
         return self._fields.get(name, [])

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guix_glue.errors import InvalidNarinfo
+from guix_glue.fetch.narinfos import Candidate, Vouched
 from guix_glue.formats.narinfo import (
     DEFAULT_NARINFO_LIMITS,
     Narinfo,
@@ -19,6 +20,8 @@ from guix_glue.formats.narinfo import (
     parse_narinfo,
 )
 from guix_glue.model import StoreItem
+from guix_glue.publish.mirror_cache import Mirrored
+from guix_glue.servers.url import parse_server
 from tests.guix_glue.samples import SAMPLES
 
 REAL = sorted(
@@ -206,6 +209,17 @@ def test_only_what_precedes_the_signature_is_signed(
 ) -> None:
     found = parse(text)
     assert (found.signed_urn, found.hint_urn) == (signed, hint)
+
+
+def test_a_repr_shows_no_urn() -> None:
+    signed = PLAIN.replace("References", "ERIS: urn:eris:ABC\nReferences")
+    found = parse(f"{signed}ERIS: urn:eris:X")
+    assert (found.signed_urn, found.hint_urn) == ("urn:eris:ABC", "urn:eris:X")
+    server = parse_server("http://example.org")
+    candidate = Candidate(server, found)
+    for one in (found, candidate, Vouched(found, (candidate,)), Mirrored(server, found, 0.0)):
+        assert APP in repr(one)
+        assert "urn:eris" not in repr(one)
 
 
 # --- writing ------------------------------------------------------------------------------------
