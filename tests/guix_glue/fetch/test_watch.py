@@ -3,37 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import selectors
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 
 from guix_glue.fetch.watch import TooSlow, Watch
-
-
-class Clock(selectors.DefaultSelector):
-    """Waits for nothing: when the loop would wait, the time is then."""
-
-    now = 0.0
-
-    def select(self, timeout: float | None = None) -> Any:
-        found = super().select(0)
-        if not found and timeout:
-            self.now += timeout
-        return found
-
-
-def run(coroutine: Callable[[], Awaitable[None]]) -> float:
-    """Run to the end; returns how long it would have taken, in seconds."""
-    clock = Clock()
-    loop = asyncio.SelectorEventLoop(clock)
-    loop.time = lambda: clock.now  # type: ignore[method-assign]
-    try:
-        loop.run_until_complete(asyncio.wait_for(coroutine(), 100_000))
-    finally:
-        loop.close()
-    return clock.now
+from tests.guix_glue.clocks import run_without_waiting as run
 
 
 async def drip(watch: Watch, size: int, every_s: float, times: int) -> None:

@@ -1,0 +1,86 @@
+"""Loops whose time does not pass by itself, so that no test depends on how busy the machine is."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from tests.integration.daemon import GUARD_S
+
+__all__ = ["Clock", "run_on_clock", "run_without_waiting"]
+
+T = TypeVar("T")
+
+
+class _Impatient(selectors.DefaultSelector):
+    """Waits for nothing: when the loop would wait, the time is then."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> Any:
+        found = super().select(0)
+        if not found and timeout:
+            self.now += timeout
+        return found
+
+
+def run_without_waiting(coroutine: Callable[[], Awaitable[None]]) -> float:
+    """Run to the end; returns how long it would have taken, in seconds.
+
+    For what talks to nobody, or over Unix sockets to itself: these have no way to be under way.
+    """
+    clock = _Impatient()
+    loop = asyncio.SelectorEventLoop(clock)
+    loop.time = lambda: clock.now  # type: ignore[method-assign]
+    try:
+        loop.run_until_complete(asyncio.wait_for(coroutine(), 100_000))
+    finally:
+        loop.close()
+    return clock.now
+
+
+class Clock(asyncio.SelectorEventLoop):
+    """A loop whose clock goes as all clocks do, and can be put forward."""
+
+    _skipped = 0.0
+
+    def time(self) -> float:
+        return super().time() + self._skipped
+
+    def skip(self, seconds: float) -> None:
+        """Let this time have passed; by any thread."""
+
+        def forward() -> None:
+            self._skipped += seconds
+
+        self.call_soon_threadsafe(forward)
+
+    async def skip_until(self, done: Coroutine[Any, Any, T], step_s: float) -> T:
+        """Let time pass, a step whenever nothing else happens, until something is done."""
+        task = asyncio.ensure_future(done)
+        while not task.done():
+            self.skip(step_s)
+            # What was sent before comes first, most of the time: it need not.
+            await asyncio.wait([task], timeout=step_s + 0.005)
+        return task.result()
+
+
+def run_on_clock(main: Callable[[Clock], Coroutine[Any, Any, T]]) -> T:
+    """Run to the end; what hangs is ended, by a clock that nobody puts forward."""
+    with asyncio.Runner(loop_factory=Clock) as runner:
+        clock = runner.get_loop()
+        assert isinstance(clock, Clock)
+
+        async def guarded() -> T:
+            task = asyncio.ensure_future(main(clock))
+            guard = threading.Timer(GUARD_S, clock.call_soon_threadsafe, (task.cancel,))
+            guard.start()
+            try:
+                return await task
+            finally:
+                guard.cancel()
+
+        return runner.run(guarded())
