@@ -6,6 +6,7 @@ import asyncio
 import selectors
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from tests.integration.daemon import GUARD_S
@@ -13,6 +14,9 @@ from tests.integration.daemon import GUARD_S
 __all__ = ["Clock", "run_on_clock", "run_without_waiting"]
 
 T = TypeVar("T")
+
+# More than it takes from a socket through aiohttp to whoever waits for bytes.
+_TURNS = 50
 
 
 class _Impatient(selectors.DefaultSelector):
@@ -56,7 +60,20 @@ class Clock(asyncio.SelectorEventLoop):
         def forward() -> None:
             self._skipped += seconds
 
-        self.call_soon_threadsafe(forward)
+        self._soon(forward)
+
+    def settle(self) -> None:
+        """Let the loop see to all that it was sent; by another thread."""
+        for _ in range(_TURNS):
+            turn = threading.Event()
+            self._soon(turn.set)
+            if not turn.wait(GUARD_S):
+                return
+
+    def _soon(self, callback: Callable[[], None]) -> None:
+        # The test may be over.
+        with suppress(RuntimeError):
+            self.call_soon_threadsafe(callback)
 
     async def skip_until(self, done: Coroutine[Any, Any, T], step_s: float) -> T:
         """Let time pass, a step whenever nothing else happens, until something is done."""

@@ -6,11 +6,11 @@ import asyncio
 import gzip
 import os
 import socket
-import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
@@ -24,7 +24,7 @@ from guix_glue.fetch.dialogue import Substitute
 from guix_glue.fetch.fetcher import Fetcher
 from guix_glue.fetch.lookup import Lookup
 from guix_glue.fetch.session import Policy
-from guix_glue.fetch.settings import FetchSettings
+from guix_glue.fetch.settings import DEFAULT_SETTINGS, FetchSettings
 from guix_glue.fetch.substitution import SubstituteSession
 from guix_glue.fetch.traces import Messages
 from guix_glue.formats.compression import compressor, parse_choice
@@ -32,6 +32,7 @@ from guix_glue.formats.narinfo import NarUrl
 from guix_glue.formats.store_path import format_hash
 from guix_glue.servers.url import parse_server
 from guix_glue.trust.acl import Acl
+from tests.guix_glue.clocks import Clock, run_on_clock
 from tests.guix_glue.fetch.fakes import FakeServer, Reply, running_server, scripted_server
 from tests.guix_glue.fetch.support import (
     SAMPLES,
@@ -47,7 +48,6 @@ from tests.guix_glue.fetch.support import (
 
 ACL = Acl.parse((SAMPLES / "keys/acl").read_bytes())
 NOT_FOUND = b"not-found\n"
-QUICK = FetchSettings(eris_stall_s=0.3, nar_stall_s=0.3)
 
 
 @pytest.fixture(scope="module")
@@ -68,15 +68,17 @@ def substitute(
     destination: Path,
     *urls: str,
     store: BlockReader | None = None,
-    settings: FetchSettings = QUICK,
+    settings: FetchSettings = DEFAULT_SETTINGS,
     store_dir: str = "/gnu/store",
     deduplicate: bool = False,
     extended: bool = True,
+    started: Callable[[Clock], None] = lambda _: None,
 ) -> Outcome:
-    """Let a session answer one command."""
+    """Let a session answer one command; `started` is told of the clock that it has."""
     written = bytearray()
 
-    async def run() -> bytes:
+    async def run(clock: Clock) -> bytes:
+        started(clock)
         messages = Messages(written.extend, extended=extended)
         lookup = Lookup([parse_server(url) for url in urls], messages)
         policy = Policy(store_dir, ACL, store is not None, settings)
@@ -88,7 +90,7 @@ def substitute(
             lookup.close()
             await fetcher.close()
 
-    return Outcome(asyncio.run(run()), written.decode())
+    return Outcome(run_on_clock(run), written.decode())
 
 
 def success(made: Made) -> bytes:
@@ -318,43 +320,53 @@ def test_a_size_that_nobody_signed_is_limited(made: Made, tmp_path: Path) -> Non
         server.files[f"/{made.item.hash_part}.narinfo"] = with_unsigned_size(made)
         outcome = substitute(made, tmp_path / "item", server.url)
         assert_fetched(outcome, made, tmp_path / "item")
-        settings = replace(QUICK, max_unsigned_size=made.item.nar_size - 1)
+        settings = replace(DEFAULT_SETTINGS, max_unsigned_size=made.item.nar_size - 1)
         outcome = substitute(made, tmp_path / "other", server.url, settings=settings)
         assert_nothing(outcome, tmp_path / "other")
 
 
 def test_a_server_that_stalls(made: Made, tmp_path: Path) -> None:
+    clocks = SimpleQueue[Clock]()
+
     def script(connection: socket.socket) -> None:
         connection.recv(1 << 16)
         length = f"Content-Length: {len(made.nar)}\r\n\r\n".encode()
         connection.sendall(b"HTTP/1.1 200 OK\r\n" + length + made.nar[:1000])
+        clock = clocks.get()
+        clock.settle()
+        clock.skip(DEFAULT_SETTINGS.nar_stall_s)
         connection.recv(1 << 16)
 
     with running_server() as server, running_server() as good, scripted_server(script) as url:
         publish(server, made, NarUrl(f"{url}/nar", "none", None, None))
         publish(good, made)
-        outcome = substitute(made, tmp_path / "item", server.url, good.url)
-        assert_fetched(outcome, made, tmp_path / "item")
+        item = tmp_path / "item"
+        outcome = substitute(made, item, server.url, good.url, started=clocks.put)
+        assert_fetched(outcome, made, item)
         assert "nothing comes any more" in outcome.messages
 
 
 def test_a_server_that_drips(made: Made, tmp_path: Path) -> None:
     # Never silent for as long as it would have to be, and never done.
+    clocks = SimpleQueue[Clock]()
+
     def script(connection: socket.socket) -> None:
         connection.recv(1 << 16)
         length = f"Content-Length: {len(made.nar)}\r\n\r\n".encode()
         connection.sendall(b"HTTP/1.1 200 OK\r\n" + length)
-        for place in range(200):
+        clock = clocks.get()
+        for place in range(7):
             connection.sendall(made.nar[place : place + 1])
-            time.sleep(0.02)
+            clock.settle()
+            clock.skip(DEFAULT_SETTINGS.nar_stall_s / 6)
+        connection.recv(1 << 16)
 
-    impatient = FetchSettings(nar_stall_s=1.0, min_rate=10_000)
     with running_server() as server, running_server() as good, scripted_server(script) as url:
         publish(server, made, NarUrl(f"{url}/nar", "none", None, None))
         publish(good, made)
-        destination = tmp_path / "item"
-        outcome = substitute(made, destination, server.url, good.url, settings=impatient)
-        assert_fetched(outcome, made, destination)
+        item = tmp_path / "item"
+        outcome = substitute(made, item, server.url, good.url, started=clocks.put)
+        assert_fetched(outcome, made, item)
         assert "too little comes" in outcome.messages
 
 
@@ -452,14 +464,22 @@ class Faulty:
                 raise RuntimeError("a programming error in the store")
             case "drips":
                 async with self._lock:
-                    await asyncio.sleep(0.02)
+                    _clock().skip(1.0)
+                    await asyncio.sleep(0.5)
                 self._dripped += 1
                 if self._dripped > 80:
                     raise BlockNotFound(reference)
                 return await self._store.get(reference, block_size)
             case _:
+                _clock().skip(DEFAULT_SETTINGS.eris_stall_s)
                 await asyncio.get_running_loop().create_future()
                 raise AssertionError
+
+
+def _clock() -> Clock:
+    clock = asyncio.get_running_loop()
+    assert isinstance(clock, Clock)
+    return clock
 
 
 def test_an_item_out_of_blocks(made: Made, tmp_path: Path) -> None:
@@ -528,7 +548,7 @@ def test_a_store_that_drips(tmp_path: Path) -> None:
     make_tree(tmp_path / "tree", big=3_000_000)
     made = make_item(tmp_path / "tree")
     store, urn = put_tree(made.root)
-    impatient = FetchSettings(eris_stall_s=1.0, min_rate=10_000_000)
+    impatient = FetchSettings(min_rate=10_000_000)
     with running_server() as server:
         publish(server, made, urn=urn)
         faulty = Faulty(store, 0, "drips")
@@ -558,7 +578,7 @@ def test_a_hint_that_lies_is_found_out(big: int, made: Made, tmp_path: Path) -> 
     store, urn = lying_tree(tmp_path, big)
     with running_server() as server:
         publish(server, made, hint=urn)
-        trusting = replace(QUICK, trust_hints=True)
+        trusting = replace(DEFAULT_SETTINGS, trust_hints=True)
         outcome = substitute(made, tmp_path / "item", server.url, store=store, settings=trusting)
         assert_fetched(outcome, made, tmp_path / "item")
         assert "failed: " in outcome.messages
@@ -568,7 +588,7 @@ def test_a_hint_that_tells_the_truth(made: Made, tmp_path: Path) -> None:
     store, urn = put_tree(made.root)
     with running_server() as server:
         publish(server, made, hint=urn)
-        trusting = replace(QUICK, trust_hints=True)
+        trusting = replace(DEFAULT_SETTINGS, trust_hints=True)
         outcome = substitute(made, tmp_path / "item", server.url, store=store, settings=trusting)
         assert_fetched(outcome, made, tmp_path / "item")
         assert not nars_asked(server)
@@ -593,7 +613,7 @@ def test_a_signed_urn_wins_over_hints(made: Made, tmp_path: Path) -> None:
             made, [plain_url(made)], urn=lie, key=None
         )
         publish(server, made, urn=urn)
-        trusting = replace(QUICK, trust_hints=True)
+        trusting = replace(DEFAULT_SETTINGS, trust_hints=True)
         outcome = substitute(
             made, tmp_path / "item", liar.url, server.url, store=store, settings=trusting
         )
