@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from guix_glue.formats.store_path import hash_part_of
+
 __all__ = ["StoreItem"]
 
 
@@ -35,7 +37,7 @@ class StoreItem:
     @property
     def hash_part(self) -> str:
         """The 32 characters by which servers and the daemon look it up."""
-        return self.base_name[:32]
+        return hash_part_of(self.path)
 
     @property
     def name(self) -> str:

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from guix_glue.errors import InvalidStorePath, ProtocolError
+from guix_glue.errors import ProtocolError
 from guix_glue.formats import nixbase32
-from guix_glue.formats.store_path import check_store_path
+from guix_glue.formats.store_path import is_store_path
 from guix_glue.model import StoreItem
 
 __all__ = [
@@ -128,18 +128,12 @@ class CommandReader:
 
     def _paths(self, text: str) -> tuple[str, ...]:
         """The store paths among the words, each once: of anything else there is no substitute."""
-        return tuple(path for path in dict.fromkeys(text.split(" ")) if self._is_item(path))
-
-    def _is_item(self, path: str) -> bool:
-        try:
-            check_store_path(path, self._store_dir)
-        except InvalidStorePath:
-            return False
-        return True
+        words = dict.fromkeys(text.split(" "))
+        return tuple(word for word in words if is_store_path(word, self._store_dir))
 
     def _substitute(self, text: str) -> Command:
         path, _, destination = text.partition(" ")
-        if not self._is_item(path):
+        if not is_store_path(path, self._store_dir):
             return Unreadable("what is to be substituted is no store path")
         if not destination.startswith("/") or "\0" in destination:
             return Unreadable("the destination is no absolute path")

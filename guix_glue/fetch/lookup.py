@@ -13,9 +13,9 @@ from typing import Final
 
 from guix_glue.errors import FetchFailed
 from guix_glue.fetch.narinfo_client import LARGEST_ANSWER, NarinfoClient
-from guix_glue.fetch.narinfos import hash_part_of
 from guix_glue.fetch.settings import DEFAULT_TIMEOUTS, Timeouts
 from guix_glue.fetch.traces import Messages
+from guix_glue.formats.store_path import hash_part_of
 from guix_glue.servers.url import Server
 
 __all__ = ["DEFAULT_MEMORY", "Found", "Inquiry", "Lookup"]

@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 
 from guix_glue.errors import InvalidNarinfo, SignatureRejected
 from guix_glue.formats.narinfo import Narinfo, parse_narinfo
+from guix_glue.formats.store_path import hash_part_of
 from guix_glue.model import StoreItem
 from guix_glue.servers.url import Server
 from guix_glue.trust.acl import Acl
 from guix_glue.trust.signature import verify_narinfo
 
-__all__ = ["Candidate", "Rejected", "Vouched", "find_vouched", "hash_part_of", "read_candidates"]
+__all__ = ["Candidate", "Rejected", "Vouched", "find_vouched", "read_candidates"]
 
 Rejected = Callable[[Server, str, str], None]
 """Is called with a server, a path, and why its narinfo is not used."""
@@ -49,11 +50,6 @@ class Vouched:
     def size_is_signed(self) -> bool:
         """Whether the size of the nar is vouched for too; stock Guix does not ask for it."""
         return "NarSize" in self.narinfo.signed_fields
-
-
-def hash_part_of(path: str) -> str:
-    """The hash part of a store path."""
-    return path.rpartition("/")[2][:32]
 
 
 def read_candidates(

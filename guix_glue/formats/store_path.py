@@ -20,6 +20,9 @@ __all__ = [
     "check_store_path",
     "fixed_output_path",
     "format_hash",
+    "hash_part_of",
+    "is_hash_part",
+    "is_store_path",
     "parse_hash",
 ]
 
@@ -66,6 +69,29 @@ def check_store_path(path: str, store_dir: str) -> str:
     if not slash or directory != store_dir:
         raise InvalidStorePath(path, f"it is not in {store_dir}")
     return check_base_name(name)
+
+
+def is_hash_part(text: str) -> bool:
+    """Whether an item can have this hash part."""
+    try:
+        check_hash_part(text)
+    except InvalidStorePath:
+        return False
+    return True
+
+
+def is_store_path(path: str, store_dir: str) -> bool:
+    """Whether an item of this store can have this path."""
+    try:
+        check_store_path(path, store_dir)
+    except InvalidStorePath:
+        return False
+    return True
+
+
+def hash_part_of(path: str) -> str:
+    """The hash part of a store path or of a base name, which are not checked."""
+    return path.rpartition("/")[2][:HASH_PART_LENGTH]
 
 
 def parse_hash(text: str) -> bytes:

@@ -19,9 +19,14 @@ from typing import Final, NamedTuple
 
 from eris.threads import in_thread, settle
 from guix_glue.errors import GuixError, InvalidItems, InvalidStorePath
-from guix_glue.formats.store_path import check_base_name, fixed_output_path
+from guix_glue.formats.store_path import (
+    check_base_name,
+    fixed_output_path,
+    hash_part_of,
+    is_hash_part,
+    is_store_path,
+)
 from guix_glue.local.archive import nar_hash
-from guix_glue.local.item_facts import is_hash_part, is_store_path
 from guix_glue.local.item_table import NOTHING_SAID, EntryFacts, parse_item_table
 from guix_glue.model import StoreItem
 
@@ -114,7 +119,7 @@ class DirectoryItems:
         """See `Items`. Raises: as `find`."""
         if not is_store_path(path, self.store_dir):
             return False
-        item = await self.find(path[len(self.store_dir) + 1 :][:32])
+        item = await self.find(hash_part_of(path))
         return item is not None and item.path == path
 
     async def close(self) -> None:
@@ -215,8 +220,10 @@ def _list(directory: str) -> _Listing:
     by_hash_part: dict[str, str] = {}
     for entry in sorted(entries):
         _check_name(entry)
-        if _is_base_name(entry) and by_hash_part.setdefault(entry[:32], entry) != entry:
-            raise InvalidItems(f"{by_hash_part[entry[:32]]} and {entry} have the same hash part")
+        if _is_base_name(entry):
+            first = by_hash_part.setdefault(hash_part_of(entry), entry)
+            if first != entry:
+                raise InvalidItems(f"{first} and {entry} have the same hash part")
     return _Listing(
         directory=stamps.get("."),
         table=stamps.get(_TABLE),

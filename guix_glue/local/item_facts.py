@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from guix_glue.errors import InvalidStorePath, ProtocolError
-from guix_glue.formats.store_path import check_hash_part, check_store_path
+from guix_glue.formats.store_path import check_store_path
 from guix_glue.model import StoreItem
 
-__all__ = ["checked_item", "is_hash_part", "is_store_path", "parse_database_hash"]
+__all__ = ["checked_item", "parse_database_hash"]
 
 _DATABASE_HASH: Final = re.compile(r"sha256:([0-9a-f]{64})", re.ASCII)
 # What SQLite, and with it the daemon, can keep.
@@ -52,24 +52,6 @@ def parse_database_hash(text: object) -> bytes:
     if found is None:
         raise ProtocolError(f"the store's database has a hash that is none: {text!r}")
     return bytes.fromhex(found[1])
-
-
-def is_hash_part(text: str) -> bool:
-    """Whether an item can have this hash part."""
-    try:
-        check_hash_part(text)
-    except InvalidStorePath:
-        return False
-    return True
-
-
-def is_store_path(path: str, store_dir: str) -> bool:
-    """Whether an item of this store can have this path."""
-    try:
-        check_store_path(path, store_dir)
-    except InvalidStorePath:
-        return False
-    return True
 
 
 def _base_name(path: object, store_dir: str) -> str:

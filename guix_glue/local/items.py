@@ -15,9 +15,10 @@ from typing import Final, Protocol, TypeVar
 
 from eris.threads import in_thread
 from guix_glue.errors import DaemonError, GuixError, ProtocolError
+from guix_glue.formats.store_path import is_hash_part, is_store_path
 from guix_glue.local.daemon import GuixDaemon
 from guix_glue.local.environment import GuixEnvironment
-from guix_glue.local.item_facts import checked_item, is_hash_part, is_store_path
+from guix_glue.local.item_facts import checked_item
 from guix_glue.local.store_db import StoreDatabase
 from guix_glue.local.worker_requests import (
     is_valid_path,

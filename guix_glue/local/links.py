@@ -22,6 +22,7 @@ from typing import Final
 
 from guix_glue.formats import nixbase32
 from guix_glue.formats.nar import File, NarWriter
+from guix_glue.formats.nar.layout import CLOSE
 
 __all__ = ["MIN_SIZE", "FileHash", "Links"]
 
@@ -51,7 +52,7 @@ class FileHash:
         """The SHA-256 (32 bytes) that is the name, once the content is complete."""
         state = self._state.copy()
         # The content went past the writer, which would only have copied it; this is what follows.
-        state.update(bytes(-self._size % 8) + (1).to_bytes(8, "little") + b")".ljust(8, b"\0"))
+        state.update(bytes(-self._size % 8) + CLOSE)
         return state.digest()
 
 

@@ -23,6 +23,7 @@ from typing import Final, NoReturn, assert_never
 from eris_fs.restore import remove_tree
 from guix_glue.errors import FetchFailed
 from guix_glue.formats.nar import Data, Directory, File, NarEvent, NarPath, Symlink
+from guix_glue.formats.nar.layout import is_name
 from guix_glue.local.links import FileHash, Links
 
 __all__ = ["ItemRestorer", "remove_item"]
@@ -204,7 +205,7 @@ class _Directories:
 
     def __init__(self, target: str) -> None:
         parent, name = os.path.split(os.fsencode(target))
-        if _is_unsafe(name):
+        if not is_name(name):
             raise ValueError(f"not the name of an item: {target!r}")
         self._target = target
         self._parent = parent or b"."
@@ -290,7 +291,7 @@ class _Directories:
         if not path:
             return self._begin(), self._name
         name = path[-1]
-        if _is_unsafe(name):
+        if not is_name(name):
             self._fail(path, "its name is none that may be restored")
         parent = path[:-1]
         if parent != self._way:
@@ -326,10 +327,6 @@ class _Directories:
 
     def _fail(self, path: NarPath, reason: str) -> NoReturn:
         raise FetchFailed(f"{b'/'.join(path)[:300]!r} cannot be restored: {reason}")
-
-
-def _is_unsafe(name: bytes) -> bool:
-    return name in (b"", b".", b"..") or b"/" in name or b"\0" in name
 
 
 def _seal(descriptor: int, mode: int) -> None:

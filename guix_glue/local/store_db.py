@@ -23,12 +23,8 @@ from typing import Final, TypeVar
 from urllib.parse import quote
 
 from guix_glue.errors import DatabaseError, ProtocolError
-from guix_glue.local.item_facts import (
-    checked_item,
-    is_hash_part,
-    is_store_path,
-    parse_database_hash,
-)
+from guix_glue.formats.store_path import is_hash_part, is_store_path
+from guix_glue.local.item_facts import checked_item, parse_database_hash
 from guix_glue.model import StoreItem
 
 __all__ = ["StoreDatabase"]

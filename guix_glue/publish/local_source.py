@@ -15,7 +15,7 @@ from typing import Final
 from eris.threads import in_thread
 from guix_glue.formats.compression import Compression, CompressionChoice
 from guix_glue.formats.narinfo import NarUrl
-from guix_glue.formats.store_path import fixed_output_path
+from guix_glue.formats.store_path import fixed_output_path, hash_part_of
 from guix_glue.local.build_logs import BuildLogs
 from guix_glue.local.items import Items
 from guix_glue.model import StoreItem
@@ -89,7 +89,7 @@ class LocalSource:
 
     async def nar(self, base_name: str, method: Compression) -> Reply | None:
         """A plain nar, made as it is sent; or a compressed one, from the cache."""
-        hash_part = base_name[:32]
+        hash_part = hash_part_of(base_name)
         if method is not Compression.NONE:
             return await in_thread(self._baked_nar, hash_part, base_name, method)
         item = await self._items.find(hash_part)
@@ -104,7 +104,7 @@ class LocalSource:
     async def fixed_file(self, name: str, sha256: bytes) -> Reply | None:
         """The content of a fixed-output item that is one regular file."""
         path = fixed_output_path(self._items.store_dir, name, sha256)
-        item = await self._items.find(path.rpartition("/")[2][:32])
+        item = await self._items.find(hash_part_of(path))
         if item is None or item.path != path:
             return None
         body = await in_thread(_open_regular, self._items.location(item))
@@ -114,7 +114,7 @@ class LocalSource:
         """The log of an item's build; a compressed one is sent as it is."""
         if self._logs is None:
             return None
-        item = await self._items.find(base_name[:32])
+        item = await self._items.find(hash_part_of(base_name))
         if item is None or item.base_name != base_name:
             return None
         return await in_thread(_open_log, self._logs, item)
