@@ -164,8 +164,7 @@ async def _file_events(
     store: BlockReader, path: NarPath, entry: FileEntry, pieces: AsyncGenerator[FilePiece, None]
 ) -> AsyncGenerator[NarEvent, None]:
     """One file: its size, as soon as it is known, and its content."""
-    size = entry.size if isinstance(entry, PackedFile) else None
-    lookup: asyncio.Task[int] | None = None
+    length = _Length(store, entry)
     held: list[bytes] = []
     begun = False
     count = 0
@@ -174,13 +173,7 @@ async def _file_events(
             if piece.content:
                 held.append(piece.content)
                 count += len(piece.content)
-            if size is None and piece.last:
-                size = count
-            elif size is None and count > _LARGE and isinstance(entry, RegularFile):
-                if lookup is None:
-                    lookup = asyncio.create_task(content_length(store, entry.capability))
-                if lookup.done() or count > _MOST_HELD:
-                    size = await lookup
+            size = await length.after(count, last=piece.last)
             if size is not None:
                 if count > size or (piece.last and count < size):
                     raise FetchFailed(f"{show_path(piece.path)} is not as long as its tree says")
@@ -191,11 +184,40 @@ async def _file_events(
                     yield Data(content)
                 held.clear()
             if piece.last:
-                break
+                return
     finally:
-        if lookup is not None:
-            lookup.cancel()
-            await settle(lookup)
+        await length.close()
+
+
+class _Length:
+    """How long a file is: as its tree says, or as long as what came, or looked up meanwhile."""
+
+    def __init__(self, store: BlockReader, entry: FileEntry) -> None:
+        self._store = store
+        self._entry = entry
+        self._known = entry.size if isinstance(entry, PackedFile) else None
+        self._lookup: asyncio.Task[int] | None = None
+
+    async def after(self, count: int, *, last: bool) -> int | None:
+        """The length, if it is known when so many bytes have come, the last one or not."""
+        if self._known is None:
+            if last:
+                self._known = count
+            elif count > _LARGE:
+                self._known = await self._look_up(wait=count > _MOST_HELD)
+        return self._known
+
+    async def close(self) -> None:
+        """End looking it up."""
+        if self._lookup is not None:
+            self._lookup.cancel()
+            await settle(self._lookup)
+
+    async def _look_up(self, *, wait: bool) -> int | None:
+        if self._lookup is None:
+            assert isinstance(self._entry, RegularFile), "a packed file has its size"
+            self._lookup = asyncio.create_task(content_length(self._store, self._entry.capability))
+        return await self._lookup if wait or self._lookup.done() else None
 
 
 def _raw(text: str) -> bytes:
