@@ -38,7 +38,7 @@ from kapla.coap.blocks import (
 from kapla.coap.frame import Code, OptionNumber, encode_options
 from kapla.coap.requester import Requester
 from kapla.config import SYSTEM_SOCKET, default_socket
-from kapla.errors import CannotConnect, InvalidUrl
+from kapla.errors import CannotConnect, InvalidUrl, StoreSilent
 from kapla.urls import StoreUrl, UnixEndpoint, parse_store_url
 
 __all__ = ["RemoteStore", "StoreList", "default_store_urls", "open_store"]
@@ -51,6 +51,7 @@ _FETCHES_AT_ONCE: Final = 8
 DEFAULT_TIMEOUT_S: Final = 60.0
 _CONNECT_TIMEOUT_S: Final = 10.0
 _TRY_AGAIN_S: Final = 30.0
+_TRY_AGAIN_AT_LAST_S: Final = 1800.0
 _ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
 
 
@@ -240,9 +241,10 @@ class StoreList:
         if not stores:
             raise ValueError("no store")
         self._stores = tuple(stores)
-        # Not asked again before this time of the event loop: a host that swallows what is sent
-        # to it would cost a time-out for every block.
+        # Not asked again before this time of the event loop, and how long that was: a host that
+        # swallows what is sent to it would cost a time-out for every block.
         self._absent_until: dict[RemoteStore, float] = {}
+        self._pauses: dict[RemoteStore, float] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -289,12 +291,15 @@ class StoreList:
                 # Whoever decodes checks too, but can no longer ask the next store.
                 if reference_of(block) != reference:
                     raise CorruptBlock(reference)
+                self._pauses.pop(store, None)
                 return block
             except BlockNotFound as error:
                 failure = failure or error
             except (StoreError, CorruptBlock) as error:
                 _log.debug("Block %s from %s: %s", short(reference), store.url, error)
                 failure = error
+                if isinstance(error, StoreSilent):
+                    self._set_aside(store)
         raise failure or StoreRefused("no store in the list allows get")
 
     async def put(self, reference: Reference, block: bytes) -> None:
@@ -330,16 +335,24 @@ class StoreList:
 
         Raises: StoreUnavailable.
         """
-        if store.connected:
-            return
         now = asyncio.get_running_loop().time()
         if now < self._absent_until.get(store, 0.0):
-            raise StoreUnavailable(f"cannot connect to {store.url}, tried a moment ago")
+            raise StoreUnavailable(f"{store.url} did not answer a moment ago")
+        if store.connected:
+            return
         try:
             await store.connect()
         except StoreUnavailable:
-            self._absent_until[store] = asyncio.get_running_loop().time() + _TRY_AGAIN_S
+            self._set_aside(store)
             raise
+
+    def _set_aside(self, store: RemoteStore) -> None:
+        """Leave a store alone for a while, and longer each time: each try may cost a time-out."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._absent_until.get(store, 0.0):
+            pause = min(2 * self._pauses.get(store, _TRY_AGAIN_S / 2), _TRY_AGAIN_AT_LAST_S)
+            self._pauses[store] = pause
+            self._absent_until[store] = now + pause
 
 
 def default_store_urls(text: str | None = None) -> list[StoreUrl]:

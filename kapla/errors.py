@@ -13,6 +13,7 @@ __all__ = [
     "KaplaError",
     "ListenError",
     "StorageError",
+    "StoreSilent",
 ]
 
 
@@ -43,6 +44,10 @@ class CannotConnect(StoreUnavailable):
         super().__init__(f"cannot connect to {where}: {reason}")
         self.number = number
         self.socket = socket
+
+
+class StoreSilent(StoreUnavailable):
+    """A store took requests and did not answer in time."""
 
 
 class ListenError(KaplaError):

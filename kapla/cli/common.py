@@ -47,6 +47,8 @@ _STUCK_S: Final = 1.0
 # A URN has 115 characters; whatever is longer than this is no file with a URN.
 _LONGEST_URN_FILE: Final = 4096
 
+_MOST_SHOWN: Final = 2**64
+
 # Of what is being worked on, as progress displays show it.
 _LONGEST_NAME: Final = 20
 
@@ -271,7 +273,9 @@ def progress(text: str, total: int | None = None) -> Iterator[Progress]:
                 bars.update(task, completed=byte_count, description=f"{text}, {files:,} files")
 
             def expect(self, byte_count: int) -> None:
-                bars.update(task, total=byte_count)
+                # A hostile URN can stand for more than a float holds.
+                if byte_count <= _MOST_SHOWN:
+                    bars.update(task, total=byte_count)
 
         yield Shown()
 

@@ -180,8 +180,9 @@ class _Reading:
 
 def _check_size(length: int, limit: int | None) -> None:
     if limit is not None and length > limit:
+        shown = f"{length:,}" if length < 2**64 else "more than 2^64"
         raise CommandError(
-            f"the content has {length:,} bytes, and {limit:,} are free or allowed: see --max-size",
+            f"the content has {shown} bytes, and {limit:,} are free or allowed: see --max-size",
             ExitCode.FILE,
         )
 

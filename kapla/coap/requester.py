@@ -26,6 +26,7 @@ from kapla.coap.frame import (
 )
 from kapla.coap.pace import Pace
 from kapla.coap.sockets import spread_output
+from kapla.errors import StoreSilent
 
 __all__ = ["Requester"]
 
@@ -225,8 +226,8 @@ class Requester(asyncio.Protocol):
         if not self._pending and self._transport is not None:
             self._transport.close()
 
-    def _lose(self, reason: str) -> None:
-        self._fail(StoreUnavailable(reason))
+    def _lose(self, reason: str, kind: type[StoreUnavailable] = StoreUnavailable) -> None:
+        self._fail(kind(reason))
         if self._transport is not None and not self._transport.is_closing():
             self._hang_up(self._transport)
 
@@ -244,14 +245,14 @@ class Requester(asyncio.Protocol):
         self._queue.clear()
         for pending in waiting:
             if not pending.future.done():
-                pending.future.set_exception(StoreUnavailable(str(error)))
+                pending.future.set_exception(type(error)(str(error)))
 
     def _look(self) -> None:
         """Whether the store has been silent too long while an answer is owed."""
         owed = self._pending or self._queue
         silent_s = self._loop.time() - self._heard if owed else 0.0
         if silent_s >= self._timeout_s:
-            self._lose(f"{self._name} did not answer for {silent_s:.0f} s")
+            self._lose(f"{self._name} did not answer for {silent_s:.0f} s", StoreSilent)
         else:
             self._watch = self._loop.call_later(self._timeout_s - silent_s, self._look)
 

@@ -747,6 +747,19 @@ def test_a_store_with_a_wrong_block_is_passed_over() -> None:
     run(main)
 
 
+def test_a_store_that_says_nothing_is_waited_for_once() -> None:
+    async def main() -> None:
+        async with fake_server(silent) as first, fake_server(keep_blocks([SMALL])) as second:
+            mute = RemoteStore(first.url, timeout_s=0.05)
+            async with StoreList([mute, RemoteStore(second.url)]) as store:
+                for _ in range(5):
+                    assert await asyncio.gather(get(store), get(store)) == [SMALL, SMALL]
+            assert len(first.requests) == 2
+            assert len(second.requests) == 10
+
+    run(main)
+
+
 @pytest.mark.parametrize(
     ("codes", "kind"),
     [
