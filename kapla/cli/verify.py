@@ -53,7 +53,8 @@ def command(urn: str, as_json: bool, store_url: str | None) -> None:
     if as_json:
         click.echo(json.dumps(summary))
     else:
-        click.echo(", ".join(f"{number} {name}" for name, number in summary.items()))
+        blocks = "1 block" if count.blocks == 1 else f"{count.blocks} blocks"
+        click.echo(f"{blocks}, {count.missing} missing, {count.bad} bad")
     if count.bad:
         raise CommandError("some blocks are bad", ExitCode.DAMAGED)
     if count.missing:
