@@ -18,7 +18,7 @@ from guix_glue.trust.keys import (
     parse_private_key,
     parse_public_key,
 )
-from kapla.cli.common import CommandError
+from kapla.cli.common import CommandError, ExitCode
 
 __all__ = ["command"]
 
@@ -61,12 +61,16 @@ def generate(directory: Path) -> None:
 def authorize_key(key: Path, acl: Path | None) -> None:
     """Accept what is signed with KEY, a public key: add it to the access list of this machine."""
     path = acl or Path(GuixEnvironment.from_environ(os.environ).config_dir) / "acl"
-    public = parse_public_key(read_file(key, _LONGEST_KEY))
+    try:
+        public = parse_public_key(read_file(key, _LONGEST_KEY))
+    except InvalidKey as error:
+        raise CommandError(f"{key}: {error}", ExitCode.FILE) from None
     try:
         before = read_file(path, LARGEST_ACL)
     except FileNotFoundError:
         before = EMPTY_ACL
     replace_file(path, authorize(before, public), 0o600)
+    click.echo(f"{path} authorizes {key}")
 
 
 def _create(path: Path) -> PrivateKey:
@@ -82,8 +86,8 @@ def _read(path: Path) -> PrivateKey:
     try:
         return parse_private_key(read_file(path, _LONGEST_KEY))
     except InvalidKey as error:
-        raise CommandError(f"{path} is there already, and no key: {error}", 7) from None
+        raise CommandError(f"{path} is there already, and no key: {error}", ExitCode.FILE) from None
 
 
 def _in_the_way(path: Path) -> CommandError:
-    return CommandError(f"{path} is there already", 7)
+    return CommandError(f"{path} is there already", ExitCode.FILE)

@@ -261,11 +261,11 @@ def _read_acl(path: str, messages: Messages) -> Acl:
     try:
         return Acl.parse(read_file(path, LARGEST_ACL))
     except FileNotFoundError:
-        messages.warn("no key is authorized, so that there are no substitutes: there is no ACL")
+        messages.warn(f"no key is authorized, so that there are no substitutes: there is no {path}")
     except OSError as error:
-        messages.warn(f"no key is authorized: the ACL cannot be read: {error.strerror}")
+        messages.warn(f"no key is authorized: {path} cannot be read: {error.strerror}")
     except GuixError as error:
-        messages.warn(f"no key is authorized: the ACL cannot be understood: {error}")
+        messages.warn(f"no key is authorized: {path} cannot be understood: {error}")
     return Acl()
 
 

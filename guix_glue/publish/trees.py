@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Final
 
-from eris.errors import StoreError
+from eris.errors import StoreError, StoreRefused
 from eris_fs.errors import TreeTooLarge, UnsupportedEntry
 from guix_glue.publish.model import ErisTarget
 from guix_glue.publish.queue import TryLater
@@ -53,7 +53,12 @@ class EncodeTree:
             return ErisResult(self.destination.format, None, reason=str(error))
         except StoreError as error:
             # Its message may name the store's URL, which is not for every log.
-            _log.warning("%s has no URN for now: %s", name, type(error).__name__)
+            _log.warning(
+                "%s has no URN for now: the store %s; again in %.0f s or later",
+                name,
+                "refuses" if isinstance(error, StoreRefused) else "cannot be reached or fails",
+                _STORE_PAUSE_S,
+            )
             _log.debug("The store failed", exc_info=True)
             self._resume_at = loop.time() + _STORE_PAUSE_S
             raise TryLater from error

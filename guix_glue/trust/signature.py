@@ -69,7 +69,9 @@ def verify_text(value: str, text: str, acl: Acl) -> PublicKey:
     data = find(signature, b"data") or ()
     digest = sha256(text.encode()).digest()
     if find(data, b"hash") != (b"hash", b"sha256", digest):
-        raise SignatureRejected("it is for another text")
+        raise SignatureRejected(
+            "it was made for another text: something was altered, or it belongs elsewhere"
+        )
     values = find(find(signature, b"sig-val") or (), b"ecdsa") or ()
     if not ecdsa.verify(key.q, digest, _number(values, b"r"), _number(values, b"s")):
         raise SignatureRejected("it is not by the key that it names")

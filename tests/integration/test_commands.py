@@ -627,7 +627,7 @@ def test_info_of_a_tree(kapla: Kapla, tree: str) -> None:
 
 
 def test_verify(kapla: Kapla, hello: str, tree: str) -> None:
-    assert kapla.out("verify", hello) == "1 blocks, 0 missing, 0 bad"
+    assert kapla.out("verify", hello) == "1 block, 0 missing, 0 bad"
     summary = json.loads(kapla.out("verify", "--json", tree))
     assert summary["missing"] == summary["bad"] == 0
     assert summary["blocks"] > 5
