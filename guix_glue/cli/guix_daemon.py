@@ -22,7 +22,11 @@ from kapla.urls import parse_store_url
 __all__ = ["command", "make_environment"]
 
 
-@click.command(name="guix-daemon", context_settings={"ignore_unknown_options": True})
+@click.command(
+    name="guix-daemon",
+    short_help="Start guix-daemon, with substitutes from blocks.",
+    context_settings={"ignore_unknown_options": True},
+)
 @click.option(
     "--eris-store-url",
     "store_urls",

@@ -97,7 +97,7 @@ def _parsed_servers(
     return servers
 
 
-@click.command(name="publish")
+@click.command(name="publish", short_help="Publish store items as substitutes, with URNs.")
 @click.option(
     "-p",
     "--port",

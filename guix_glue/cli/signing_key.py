@@ -26,7 +26,7 @@ _PRIVATE, _PUBLIC = "signing-key.sec", "signing-key.pub"
 _LONGEST_KEY = 4096
 
 
-@click.group(name="signing-key")
+@click.group(name="signing-key", short_help="Make signing keys, and authorize them.")
 def command() -> None:
     """Make and authorize signing keys, as guix archive does."""
 

@@ -13,7 +13,7 @@ from guix_glue.local.environment import GuixEnvironment
 __all__ = ["command"]
 
 
-@click.command(name="store-path")
+@click.command(name="store-path", short_help="Tell the store path of a file or a tree.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(exists=True))
 @click.option("--store-dir", metavar="DIR", help="Default: /gnu/store.")
 def command(files: tuple[str, ...], store_dir: str | None) -> None:

@@ -35,7 +35,7 @@ _TRUST_HINTS: Final = "KAPLA_TRUST_HINTS"
 Mode = Literal["query", "substitute"]
 
 
-@click.command(name="substitute")
+@click.command(name="substitute", short_help="Fetch substitutes, for the Guix daemon.")
 @click.option("--query", "mode", flag_value="query", help="Answer which items are available.")
 @click.option("--substitute", "mode", flag_value="substitute", help="Bring items.")
 @click.option(

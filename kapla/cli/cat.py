@@ -22,14 +22,15 @@ from kapla.cli.content import require_tree
 __all__ = ["command"]
 
 
-@click.command(name="cat")
+@click.command(name="cat", short_help="Write one file of a tree to standard output.")
 @urn_argument
 @click.argument("path", metavar="PATH-IN-TREE")
 @store_option
 def command(urn: str, path: str, store_url: str | None) -> None:
-    """Write one file of a tree to standard output. Only the index and its blocks are fetched.
+    """Write one file of a tree to standard output.
 
-    Of a packed tree those of the packs that it is in.
+    Only the index and the file's own blocks are fetched; of a packed tree, the packs that the file
+    is in.
     """
     run(_cat(read_capability(urn), path, store_url))
 

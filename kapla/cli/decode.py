@@ -36,7 +36,7 @@ __all__ = ["command"]
 _WRITE_SIZE = 1024 * 1024
 
 
-@click.command(name="decode")
+@click.command(name="decode", short_help="Decode the file or tree of a URN.")
 @urn_argument
 @click.argument("out", metavar="OUT|-")
 @click.option("--force", is_flag=True, help="Replace OUT if it exists, at once and only when done.")

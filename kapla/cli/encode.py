@@ -35,18 +35,19 @@ __all__ = ["command"]
 _BLOCK_SIZES = ("auto", "1KiB", "32KiB", "cost")
 
 
-@click.command(name="encode")
+@click.command(name="encode", short_help="Encode a file or a tree; print its URN.")
 @click.argument("path", metavar="PATH|-")
 @click.option(
     "--block-size",
     type=click.Choice(_BLOCK_SIZES, case_sensitive=False),
+    metavar="|".join(_BLOCK_SIZES),
     help="auto: 1 KiB for content below 16 KiB, else 32 KiB. cost: 32 KiB where it takes little"
     " more than 1 KiB. Of a tree: for every file and the index. Default: auto, with --packed cost.",
 )
 @click.option(
     "--packed",
     is_flag=True,
-    help="Encode a packed tree: far fewer bytes and blocks, but only kapla reads it.",
+    help="Encode a packed tree: compressed, so fewer bytes and blocks; only kapla reads it.",
 )
 @click.option(
     "--level",

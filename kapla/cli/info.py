@@ -17,7 +17,7 @@ from kapla.cli.content import load_tree, names_tree
 __all__ = ["command"]
 
 
-@click.command(name="info")
+@click.command(name="info", short_help="Show kind, size and blocks of a content.")
 @urn_argument
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option(
@@ -30,8 +30,8 @@ def command(urn: str, as_json: bool, against: str | None, store_url: str | None)
     """Show block size, level, size, kind and blocks of a content.
 
     Of a plain content one block a level is fetched. Of a tree the size, block size and level are
-    those of its index, the blocks those of all of it, each counted once; for this the index and all
-    internal nodes are fetched, and without packs the end of each file.
+    those of its index, the blocks those of all of it, each counted once. For this the index and all
+    internal nodes are fetched, and of a tree that is not packed the last block of each file.
     """
     old = None if against is None else read_capability(against)
     facts = run(_info(read_capability(urn), old, store_url))

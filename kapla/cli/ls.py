@@ -14,7 +14,7 @@ from kapla.cli.content import require_tree
 __all__ = ["command"]
 
 
-@click.command(name="ls")
+@click.command(name="ls", short_help="List what is in a tree.")
 @urn_argument
 @click.option("-l", "long", is_flag=True, help="Kind (-, x executable, l symlink, d) and target.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each entry.")

@@ -13,6 +13,7 @@ import io
 import logging
 import os
 import sys
+from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Final
@@ -61,6 +62,7 @@ EXIT_CODES: Final[tuple[tuple[int, str, tuple[type[BaseException], ...]], ...]] 
 """Exit codes, what they mean, and the errors behind them. 0 is success, 1 any other failure."""
 
 _GROUP: Final = "kapla.commands"
+_SECTIONS: Final = {"kapla": "Commands", "guix_glue": "With Guix and Nix"}
 
 
 def exit_code(error: BaseException) -> int:
@@ -90,6 +92,32 @@ class _Commands(click.Group):
     def list_commands(self, context: click.Context) -> list[str]:
         """All names, in alphabetical order."""
         return sorted(entry_points(group=_GROUP).names)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """List our own commands first, then those that other packages add."""
+        rows: dict[str, list[tuple[str, str]]] = {}
+        for entry in sorted(entry_points(group=_GROUP), key=lambda entry: entry.name):
+            command = self.get_command(context, entry.name)
+            if command is not None:
+                package = entry.module.partition(".")[0]
+                rows.setdefault(package, []).append((entry.name, command.get_short_help_str(60)))
+        for package in sorted(rows, key=lambda package: package != __package__.partition(".")[0]):
+            with formatter.section(_SECTIONS.get(package, f"Commands of {package}")):
+                formatter.write_dl(rows[package])
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is named, or say what may have been meant."""
+        try:
+            return super().resolve_command(context, args)
+        except click.UsageError:
+            near = get_close_matches(args[0], self.list_commands(context), 1)
+            if not near:
+                raise
+            raise click.UsageError(
+                f"No such command {args[0]!r}. Did you mean {near[0]!r}?", context
+            ) from None
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """Load one command."""

@@ -14,7 +14,7 @@ from kapla.cli.common import CommandError, ExitCode, connect, run, store_option
 __all__ = ["command"]
 
 
-@click.command(name="stat")
+@click.command(name="stat", short_help="Show what the daemon holds.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @store_option
 def command(as_json: bool, store_url: str | None) -> None:

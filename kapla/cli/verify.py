@@ -36,7 +36,7 @@ class _Count:
     bad: int = 0
 
 
-@click.command(name="verify")
+@click.command(name="verify", short_help="Check that every block is there and sound.")
 @urn_argument
 @click.option(
     "--json", "as_json", is_flag=True, help="One JSON object for each finding and at end."

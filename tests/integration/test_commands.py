@@ -860,3 +860,15 @@ def test_broken_commands_keep_their_trouble_to_themselves(home: Path, plugins: P
     assert "this package is broken" in kapla.error("broken", code=1)
     assert "cannot be loaded" in kapla.error("gone", code=1)
     assert "is not a click command" in kapla.error("nonsense", code=1)
+
+
+def test_a_misspelt_command_is_told_what_it_may_have_been(kapla: Kapla) -> None:
+    assert b"Did you mean 'stat'?" in kapla("stats", code=2).stderr
+    assert b"Did you mean" not in kapla("xyzzy", code=2).stderr
+
+
+def test_the_list_of_commands_is_told_in_whole_words(kapla: Kapla) -> None:
+    shown = kapla.out("--help")
+    ours, guix = shown.index("\nCommands:\n"), shown.index("\nWith Guix and Nix:\n")
+    assert ours < shown.index("\n  encode ") < guix < shown.index("\n  substitute ")
+    assert "[OPTIONS] COMMAND [ARGS]..." in shown and shown.count("...") == 1
