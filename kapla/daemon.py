@@ -140,15 +140,16 @@ class Daemon:
 
         def connect() -> PeerConnection:
             peer = PeerConnection(access, lane, forget)
+            if self._stopping:
+                # It was accepted, but asyncio drops it now that its listener is closed.
+                peer.finish()
+                return peer
             here.add(peer)
             self._peers.add(peer)
             self._idle.clear()
             if len(here) > self._max_connections:
                 _log.debug("More than %d connections: one refused", self._max_connections)
                 peer.refuse()
-            elif self._stopping:
-                # Taken from the queue of the socket before it was closed.
-                peer.finish()
             return peer
 
         loop = asyncio.get_running_loop()

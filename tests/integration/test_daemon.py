@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -286,6 +286,20 @@ def test_an_idle_client_does_not_delay_the_stop() -> None:
         assert "did not end in time" not in daemon.log
         assert [message.code for message in peer.rest()] == [Code.RELEASE]
         assert [message.code for message in silent.rest()] == [Code.RELEASE]
+
+
+def test_clients_that_come_with_the_signal_do_not_delay_the_stop() -> None:
+    with running_daemon() as daemon, ExitStack() as stack:
+        # While it stands still, both wait for it together.
+        os.kill(daemon.pid, signal.SIGSTOP)
+        for _ in range(50):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.connect(str(daemon.socket))
+        os.kill(daemon.pid, signal.SIGTERM)
+        os.kill(daemon.pid, signal.SIGCONT)
+        assert daemon.wait() == 0
+        assert "did not end in time" not in daemon.log
+        assert "Traceback" not in daemon.log
 
 
 def test_a_client_that_takes_no_answers_is_cut_off_in_the_end() -> None:
