@@ -75,7 +75,6 @@ class PeerConnection(asyncio.Protocol):
         self._written = 0
         self._stall: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
-        self._lost = False
         self._reading = True
         self._writable = True
         self._ending = False
@@ -134,7 +133,6 @@ class PeerConnection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Forget the peer, once nothing is worked on for it."""
         self._transport = None
-        self._lost = True
         self._waiting.clear()
         for timer in (self._greeting, self._stall):
             if timer is not None:
@@ -149,13 +147,13 @@ class PeerConnection(asyncio.Protocol):
 
     def _leave_when_idle(self) -> None:
         # Not before: what was handed on takes memory, and whoever comes next has a full allowance.
-        if self._lost and not self._outstanding:
+        if not self._is_there() and not self._outstanding:
             self._access.statistics.open_connections -= 1
             self._on_closed(self)
 
     def _is_there(self) -> bool:
         """Whether anybody waits for answers. Also asked by the threads of the store."""
-        return not self._lost
+        return self._transport is not None
 
     # ending
 
@@ -205,18 +203,18 @@ class PeerConnection(asyncio.Protocol):
 
     def _watch_for_a_stall(self) -> None:
         """Drop the peer if it takes nothing of what is kept for it."""
-        if self._stall is None and self._transport is not None and self._unsent():
+        if self._stall is None and self._unsent():
             self._stall = asyncio.get_running_loop().call_later(
                 _STALL_TIMEOUT_S, self._check_for_a_stall, self._taken()
             )
 
     def _check_for_a_stall(self, before: int) -> None:
         self._stall = None
-        if self._transport is None or not self._unsent():
+        if not self._unsent():
             return
         if self._taken() == before:
             _log.debug("Connection ended: the peer takes no answers")
-            self._transport.abort()
+            self.abort()
         else:
             self._watch_for_a_stall()
 

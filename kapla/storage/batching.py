@@ -57,10 +57,6 @@ _Done = Callable[[object], None]
 _Item = tuple[_Requests, _Done, Wanted]
 
 
-class _GivenUp(StoreUnavailable):
-    """Nobody waited any more."""
-
-
 def always() -> bool:
     """Somebody waits until it is done, whatever happens."""
     return True
@@ -138,7 +134,7 @@ class _Worker(Generic[_Requests]):
         results = self._results(batch) if batch else []
         if given_up:
             dones += given_up
-            results += [_GivenUp("nobody waits for this any more")] * len(given_up)
+            results += [StoreUnavailable("nobody waits for this any more")] * len(given_up)
         if dones:
             self._loop.call_soon_threadsafe(self._deliver, dones, results)
         return item is not None
@@ -148,25 +144,20 @@ class _Worker(Generic[_Requests]):
             results = self._work(batch)
             self._last_failure = ""
             return results
-        except DamagedStore as error:
-            if len(batch) > 1:
+        except ErisError as error:
+            if isinstance(error, DamagedStore) and len(batch) > 1:
                 # Only those who ask for what is damaged are to suffer from it.
                 return [self._results([requests])[0] for requests in batch]
-            return [self._failure(error)]
-        except ErisError as error:
-            return [self._failure(error)] * len(batch)
+            if str(error) != self._last_failure:
+                # Once, however many peers go on trying.
+                self._last_failure = str(error)
+                _log.error("The store failed: %s", error)
+            return [error] * len(batch)
         except Exception as error:
             # Whatever it is, every waiting peer must get an answer and the thread must live.
             _log.exception("The store failed")
             failure = StoreUnavailable(f"the store failed: {type(error).__name__}")
             return [failure] * len(batch)
-
-    def _failure(self, error: ErisError) -> ErisError:
-        if str(error) != self._last_failure:
-            # Once, however many peers go on trying.
-            self._last_failure = str(error)
-            _log.error("The store failed: %s", error)
-        return error
 
     @staticmethod
     def _deliver(dones: list[_Done], results: list[object]) -> None:
@@ -210,7 +201,6 @@ class _Hasher:
     def __init__(self, then: Callable[[_Puts, _Done, Wanted], None]) -> None:
         self._queue: queue.SimpleQueue[_Item[_Puts] | None] = queue.SimpleQueue()
         self._then = then
-        self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="kapla-hasher", daemon=True)
         self._thread.start()
 
@@ -228,13 +218,10 @@ class _Hasher:
             try:
                 if wanted():
                     puts.hash()
-            except Exception as error:
-                # The thread must live, and the peer be told.
-                _log.exception("Blocks could not be hashed")
-                failure = StoreUnavailable(f"the store failed: {type(error).__name__}")
-                self._loop.call_soon_threadsafe(done, failure)
-            else:
-                self._then(puts, done, wanted)
+            except Exception:
+                # The thread must live. The writer hashes what is not hashed, and tells what fails.
+                _log.exception("Blocks could not be hashed ahead")
+            self._then(puts, done, wanted)
 
 
 class BatchedStorage:

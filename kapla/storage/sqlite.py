@@ -216,7 +216,10 @@ class SqliteWriter(_Session):
             for size in BlockSize:
                 if size not in known:
                     connection.execute(insert(totals).values(block_size=int(size), blocks=0))
-        self._identity = _identity(self._settings.path)
+        path = self._settings.path
+        self._wal = path.with_name(path.name + "-wal")
+        self._identity = _identity(path)
+        # Known after the first commit.
         self._wal_identity: tuple[int, int] | None = None
         self._is_sound = True
         (last_id,) = self._connection.execute(self._statements.last_id).fetchone()
@@ -231,9 +234,9 @@ class SqliteWriter(_Session):
         connection = self._connection
         if not self._is_sound:
             raise StoreUnavailable("the index of new blocks is incomplete: restart the daemon")
-        path = self._settings.path
-        wal = _identity(path.with_name(path.name + "-wal"))
-        if _identity(path) != self._identity or wal != (self._wal_identity or wal):
+        wal = _identity(self._wal)
+        is_wal_ours = self._wal_identity in (None, wal)
+        if not is_wal_ours or _identity(self._settings.path) != self._identity:
             # What is written now would be gone with the last process that has the file open.
             raise StoreUnavailable("the store's file or its WAL was removed or replaced")
         try:
@@ -249,13 +252,13 @@ class SqliteWriter(_Session):
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
                 raise StoreUnavailable("the disk is full") from error
             if _is_damage(error):
-                raise DamagedStore(f"the database cannot be read: {error}") from error
+                raise _unreadable(error) from error
             raise StoreUnavailable(f"the database cannot be written: {error}") from error
         if prefixes:
             first_id = self._next_id
             # First of all: whatever fails below, a committed id is not used again.
             self._next_id += len(prefixes)
-            self._wal_identity = self._wal_identity or _identity(path.with_name(path.name + "-wal"))
+            self._wal_identity = self._wal_identity or _identity(self._wal)
             # Unless this ends well, what is logged must not be taken for moved: see `forget_log`.
             self._is_sound = False
             self._recent.add(first_id, prefixes)
