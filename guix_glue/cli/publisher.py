@@ -33,13 +33,12 @@ from guix_glue.publish.tree_formats import TreeFormat
 from guix_glue.publish.upstream import Upstream
 from guix_glue.servers.url import Server
 from guix_glue.trust.acl import Acl
-from kapla.cli.common import CommandError
+from kapla.cli.common import CommandError, ExitCode
 from kapla.client import default_store_urls, open_store
 from kapla.encode_cache import EncodeCache
 
-__all__ = ["EXIT_USAGE", "Settings", "serve_items"]
+__all__ = ["Settings", "serve_items"]
 
-EXIT_USAGE: Final = 2
 
 _THREADS_TO_SERVE: Final = 32
 # Reading, two packs being compressed, and a cache that is written to.
@@ -111,7 +110,7 @@ async def serve_items(
             server = HttpServer(site, settings.connections)
             await serve(server, source, sockets, ttl_s=settings.publish.ttl_s)
         except OSError as error:
-            raise CommandError(f"cannot listen: {error.strerror}", EXIT_USAGE) from error
+            raise CommandError(f"cannot listen: {error.strerror}", ExitCode.USAGE) from error
 
 
 def _items(settings: Settings) -> Items:
@@ -119,7 +118,7 @@ def _items(settings: Settings) -> Items:
     if settings.items is not None:
         return DirectoryItems(str(settings.items), store_dir)
     if store_dir != settings.environment.store_dir:
-        raise CommandError("--store-dir needs --items: there is no daemon for it", EXIT_USAGE)
+        raise CommandError("--store-dir needs --items: there is no daemon for it", ExitCode.USAGE)
     return open_store_items(settings.environment)
 
 

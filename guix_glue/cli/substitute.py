@@ -19,7 +19,7 @@ from eris.errors import StoreUnavailable
 from eris.threads import settle
 from guix_glue.errors import GuixError
 from guix_glue.fetch.settings import DEFAULT_SETTINGS, DEFAULT_TIMEOUTS, FetchSettings, Timeouts
-from kapla.cli.common import CommandError, run
+from kapla.cli.common import CommandError, ExitCode, run
 
 if TYPE_CHECKING:
     from guix_glue.fetch.options import DaemonOptions
@@ -200,7 +200,7 @@ def _check_descriptor(descriptor: int) -> None:
         raise CommandError(
             f"descriptor {descriptor}, for replies, is not open: the Guix daemon runs this command;"
             " to try it by hand, add --reply-fd 1",
-            2,
+            ExitCode.USAGE,
         ) from None
 
 

@@ -35,7 +35,7 @@ from eris_fs.model import (
     Tree,
     show_path,
 )
-from eris_fs.paths import check_path, check_target
+from eris_fs.paths import check_path, check_target, raw_text
 from guix_glue.errors import FetchFailed
 from guix_glue.formats.nar import (
     DEFAULT_NAR_LIMITS,
@@ -85,7 +85,7 @@ def tree_order(tree: Tree, limits: NarLimits = DEFAULT_NAR_LIMITS) -> list[TreeE
         check_path(path, rules, any_bytes=any_bytes)
         if isinstance(entry, TreeSymlink):
             check_target(path, entry.target, rules, any_bytes=any_bytes)
-        found.append(TreeEntry(tuple(map(_raw, path)), path, entry))
+        found.append(TreeEntry(tuple(map(raw_text, path)), path, entry))
     # Paths are unique, so the entries themselves are never compared.
     found.sort()
     _check_order(found, limits)
@@ -151,7 +151,7 @@ async def _events(
             case EmptyDirectory():
                 yield Directory(path)
             case TreeSymlink(target):
-                yield Symlink(path, _raw(target))
+                yield Symlink(path, raw_text(target))
             case _:
                 async with aclosing(_file_events(store, path, entry, pieces)) as events:
                     async for event in events:
@@ -218,11 +218,6 @@ class _Length:
             assert isinstance(self._entry, RegularFile), "a packed file has its size"
             self._lookup = asyncio.create_task(content_length(self._store, self._entry.capability))
         return await self._lookup if wait or self._lookup.done() else None
-
-
-def _raw(text: str) -> bytes:
-    """The bytes of a name or target: UTF-8, or in a packed tree any."""
-    return text.encode("utf-8", "surrogateescape")
 
 
 def _first_new(before: NarPath | None, path: NarPath) -> int:

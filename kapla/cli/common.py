@@ -19,6 +19,7 @@ from eris_fs import printable
 from kapla.client import RemoteStore, StoreList, default_store_urls, open_store
 
 __all__ = [
+    "LARGEST_SHOWN",
     "CommandError",
     "Counted",
     "ExitCode",
@@ -47,7 +48,8 @@ _STUCK_S: Final = 1.0
 # A URN has 115 characters; whatever is longer than this is no file with a URN.
 _LONGEST_URN_FILE: Final = 4096
 
-_MOST_SHOWN: Final = 2**64
+LARGEST_SHOWN: Final = 2**64
+"""A hostile URN can stand for more bytes than a float holds, or a line."""
 
 # Of what is being worked on, as progress displays show it.
 _LONGEST_NAME: Final = 20
@@ -273,8 +275,7 @@ def progress(text: str, total: int | None = None) -> Iterator[Progress]:
                 bars.update(task, completed=byte_count, description=f"{text}, {files:,} files")
 
             def expect(self, byte_count: int) -> None:
-                # A hostile URN can stand for more than a float holds.
-                if byte_count <= _MOST_SHOWN:
+                if byte_count < LARGEST_SHOWN:
                     bars.update(task, total=byte_count)
 
         yield Shown()

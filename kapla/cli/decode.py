@@ -14,6 +14,7 @@ import eris_fs
 from eris.capability import ReadCapability
 from eris.transfer import content_length, stream_content
 from kapla.cli.common import (
+    LARGEST_SHOWN,
     CommandError,
     ExitCode,
     Progress,
@@ -180,7 +181,7 @@ class _Reading:
 
 def _check_size(length: int, limit: int | None) -> None:
     if limit is not None and length > limit:
-        shown = f"{length:,}" if length < 2**64 else "more than 2^64"
+        shown = f"{length:,}" if length < LARGEST_SHOWN else "more than 2^64"
         raise CommandError(
             f"the content has {shown} bytes, and {limit:,} are free or allowed: see --max-size",
             ExitCode.FILE,
