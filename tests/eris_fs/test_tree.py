@@ -148,11 +148,16 @@ def test_no_more_is_encoded_at_once_than_was_asked_for(tmp_path: Path, concurren
     lay_out({f"{number:02}": File(bytes(200_000)) for number in range(36)}, tmp_path / "tree")
     threads: set[int] = set()
     most = 0
+    met = threading.Condition()
 
     def rule(_: int) -> BlockSize:
         nonlocal most
-        threads.add(threading.get_ident())
-        most = max(most, len(threads))
+        with met:
+            threads.add(threading.get_ident())
+            most = max(most, len(threads))
+            met.notify_all()
+            assert met.wait_for(lambda: most >= concurrency, 60)
+        # Time for one too many to come in: there is no event for who does not.
         time.sleep(0.005)
         threads.discard(threading.get_ident())
         return BlockSize.LARGE

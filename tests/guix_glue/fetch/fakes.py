@@ -18,7 +18,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-__all__ = ["FakeServer", "Reply", "running_server", "scripted_server", "self_signed"]
+__all__ = [
+    "FakeServer",
+    "Reply",
+    "nar_without_an_end",
+    "running_server",
+    "scripted_server",
+    "self_signed",
+]
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,17 @@ def running_server(context: ssl.SSLContext | None = None) -> Iterator[FakeServer
 
 
 Script = Callable[[socket.socket], None]
+
+
+def nar_without_an_end(nar: bytes) -> Script:
+    """A nar as `guix publish` without cache sends it: no length, and the connection stays open."""
+
+    def script(connection: socket.socket) -> None:
+        connection.recv(1 << 16)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + nar)
+        connection.recv(1 << 16)
+
+    return script
 
 
 @contextmanager

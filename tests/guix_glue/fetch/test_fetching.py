@@ -32,8 +32,14 @@ from guix_glue.formats.narinfo import NarUrl
 from guix_glue.formats.store_path import format_hash
 from guix_glue.servers.url import parse_server
 from guix_glue.trust.acl import Acl
-from tests.guix_glue.clocks import Clock, run_on_clock
-from tests.guix_glue.fetch.fakes import FakeServer, Reply, running_server, scripted_server
+from tests.clocks import Clock, run_on_clock
+from tests.guix_glue.fetch.fakes import (
+    FakeServer,
+    Reply,
+    nar_without_an_end,
+    running_server,
+    scripted_server,
+)
 from tests.guix_glue.fetch.support import (
     SAMPLES,
     Made,
@@ -132,12 +138,7 @@ def test_each_compression(method: str, with_length: bool, made: Made, tmp_path: 
 
 
 def test_a_nar_whose_end_nobody_tells(made: Made, tmp_path: Path) -> None:
-    # As `guix publish` without cache does it: no length, and the connection stays open.
-    def script(connection: socket.socket) -> None:
-        connection.recv(1 << 16)
-        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + made.nar)
-        connection.recv(1 << 16)
-
+    script = nar_without_an_end(made.nar)
     with running_server() as server, scripted_server(script) as url:
         publish(server, made, NarUrl(f"{url}/nar", "none", None, None))
         outcome = substitute(made, tmp_path / "item", server.url)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from guix_glue.fetch.watch import TooSlow, Watch
-from tests.guix_glue.clocks import run_without_waiting as run
+from tests.clocks import run_without_waiting as run
 
 
 async def drip(watch: Watch, size: int, every_s: float, times: int) -> None:

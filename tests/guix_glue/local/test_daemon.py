@@ -15,7 +15,7 @@ from guix_glue.local.worker_requests import (
     query_path_from_hash_part,
     query_path_info,
 )
-from tests.guix_glue.clocks import run_without_waiting
+from tests.clocks import run_without_waiting
 from tests.guix_glue.local.session import (
     APP,
     APP_INFO,

@@ -11,7 +11,7 @@ from guix_glue.publish.http_server import HttpServer
 from guix_glue.publish.listening import bind_sockets
 from guix_glue.publish.model import PublishOptions, Reply
 from guix_glue.publish.site import Site
-from tests.guix_glue.clocks import Clock, run_on_clock
+from tests.clocks import Clock, run_on_clock
 from tests.guix_glue.publish.fakes import HASH, Echo
 
 REQUEST = b"GET /nix-cache-info HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -16,6 +16,7 @@ from guix_glue.trust.signature import sign_text, verify_narinfo
 from tests.guix_glue.fetch.fakes import (
     FakeServer,
     Reply,
+    nar_without_an_end,
     running_server,
     scripted_server,
     self_signed,
@@ -299,12 +300,7 @@ def test_a_nar_without_an_end_is_cut_off(
 
 
 def test_a_nar_whose_end_nobody_tells(made: Made, tmp_path: Path) -> None:
-    # No length, and the connection stays open.
-    def script(connection: socket.socket) -> None:
-        connection.recv(1 << 16)
-        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + made.nar)
-        connection.recv(1 << 16)
-
+    script = nar_without_an_end(made.nar)
     with running_server() as server, scripted_server(script) as url:
         nar = NarUrl(f"{url}/nar", "none", None, None)
         server.files[narinfo_path(made)] = narinfo_of(made, (nar,))

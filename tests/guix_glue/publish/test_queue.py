@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from guix_glue.errors import UnsupportedItem
 from guix_glue.publish.queue import JobQueue, TryLater
-from tests.guix_glue.clocks import run_without_waiting
+from tests.clocks import run_without_waiting
 
 
 @asynccontextmanager

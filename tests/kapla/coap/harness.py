@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import selectors
 from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
@@ -25,7 +24,6 @@ __all__ = [
     "SMALL",
     "SMALL_CSM",
     "FakeTransport",
-    "ImpatientLoop",
     "MemoryStorage",
     "Server",
     "ask_slow_lane",
@@ -97,30 +95,6 @@ class MemoryStorage:
             self.held.append(action)
         else:
             asyncio.get_running_loop().call_soon(action)
-
-
-class ImpatientLoop(asyncio.SelectorEventLoop):
-    """Where there is nothing to do, time passes at once."""
-
-    def __init__(self) -> None:
-        self._now = 0.0
-        super().__init__(_Impatient(self))
-
-    def time(self) -> float:
-        return self._now
-
-    def pass_time(self, seconds: float) -> None:
-        self._now += seconds
-
-
-class _Impatient(selectors.DefaultSelector):
-    def __init__(self, loop: ImpatientLoop) -> None:
-        super().__init__()
-        self._loop = loop
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self._loop.pass_time(timeout or 0.0)
-        return super().select(0 if timeout else timeout)
 
 
 class FakeTransport(asyncio.Transport):

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from eris import reference_of
 from kapla.coap.frame import Code, format_message
 from kapla.storage.access import Rights
+from tests.clocks import run_without_waiting
 from tests.kapla.coap.harness import (
     ALL_RIGHTS,
     BLOCKS_PATH,
     EMPTY_CSM,
     LARGE,
     SMALL,
-    ImpatientLoop,
     MemoryStorage,
     Server,
     request_bytes,
@@ -336,8 +336,7 @@ def test_a_peer_that_takes_its_answers_slowly_is_served(requests: int) -> None:
         await asyncio.sleep(100)
         assert server.transport.lost
 
-    with asyncio.Runner(loop_factory=ImpatientLoop) as runner:
-        runner.run(run())
+    run_without_waiting(run)
 
 
 def test_an_aborted_peer_that_takes_nothing_is_dropped() -> None:
@@ -352,8 +351,7 @@ def test_an_aborted_peer_that_takes_nothing_is_dropped() -> None:
         await asyncio.sleep(100)
         assert server.closed == [server.peer]
 
-    with asyncio.Runner(loop_factory=ImpatientLoop) as runner:
-        runner.run(run())
+    run_without_waiting(run)
 
 
 @pytest.mark.parametrize(
