@@ -8,7 +8,7 @@ PYTHON := $(VENV)/bin/python
 # two cannot share an environment.
 export KAPLA_PEERS_PYTHON ?= $(CURDIR)/$(PEERS)/bin/python
 
-.PHONY: all venv peers deps demo test tests style types coverage bench bench-bytes bench-peers docs fuzz vectors-large clean
+.PHONY: all venv peers deps demo test tests style types coverage bench bench-bytes bench-peers campaign docs fuzz vectors-large clean
 
 all: style types tests
 
@@ -60,6 +60,10 @@ bench-peers:
 
 docs: venv
 	$(PYTHON) tools/check_docs.py
+
+# Rounds of random examples until KAPLA_CAMPAIGN_SECONDS, 600 if it is not set, are over.
+campaign: venv
+	@tools/campaign.sh $(PYTHON) $${KAPLA_CAMPAIGN_SECONDS:-600}
 
 # KAPLA_FUZZ_SECONDS is for each target, 20 if it is not set.
 fuzz:
