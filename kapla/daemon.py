@@ -17,8 +17,9 @@ from typing import Final
 
 import sdnotify
 
-from kapla.coap.listener import PeerConnection
+from kapla.coap.peers import Peers
 from kapla.coap.site import AiocoapLane
+from kapla.coap.turns import Turns
 from kapla.config import Config
 from kapla.errors import StorageError
 from kapla.sockets import BoundUnixSocket, bind_tcp, bind_unix, rights_of
@@ -51,10 +52,10 @@ class Daemon:
         self._lock: int | None = None
         self._servers: list[asyncio.Server] = []
         self._unix_sockets: list[BoundUnixSocket] = []
-        self._peers: set[PeerConnection] = set()
-        self._stopping = False
+        self._peers: list[Peers] = []
+        self._turns = Turns()
+        # Looked at when it stops only, and set while that goes on.
         self._idle = asyncio.Event()
-        self._idle.set()
 
     async def start(self) -> None:
         """Open the store, then the listeners.
@@ -70,20 +71,20 @@ class Daemon:
 
     async def stop(self) -> None:
         """Take no more connections, answer what was asked, empty the WAL, remove the sockets."""
-        self._stopping = True
         for server in self._servers:
             server.close()
         for unix_socket in self._unix_sockets:
             unix_socket.remove()
-        for peer in list(self._peers):
-            peer.finish()
+        for peers in self._peers:
+            peers.finish()
+        self._check_idle()
         try:
             async with asyncio.timeout(_GRACE_S):
                 await self._idle.wait()
         except TimeoutError:
-            _log.warning("%d connections did not end in time", len(self._peers))
-            for peer in list(self._peers):
-                peer.abort()
+            _log.warning("%d connections did not end in time", self._count_peers())
+            for peers in self._peers:
+                peers.abort()
         await self._storage.close()
         if self._lock is not None:
             os.close(self._lock)
@@ -131,44 +132,27 @@ class Daemon:
         access = BlockAccess(self._storage, rights_of(url), self._statistics)
         lane = AiocoapLane(access, self.report)
 
-        # Counted by listener: strangers on TCP must not lock out the programs on this machine.
-        here: set[PeerConnection] = set()
-
-        def forget(peer: PeerConnection) -> None:
-            here.discard(peer)
-            self._forget(peer)
-
-        def connect() -> PeerConnection:
-            peer = PeerConnection(access, lane, forget)
-            if self._stopping:
-                # It was accepted, but asyncio drops it now that its listener is closed.
-                peer.finish()
-                return peer
-            here.add(peer)
-            self._peers.add(peer)
-            self._idle.clear()
-            if len(here) > self._max_connections:
-                _log.debug("More than %d connections: one refused", self._max_connections)
-                peer.refuse()
-            return peer
-
+        peers = Peers(access, lane, self._turns.line(), self._max_connections, self._check_idle)
+        self._peers.append(peers)
         loop = asyncio.get_running_loop()
         sockets: list[socket.socket]
         if isinstance(url.endpoint, UnixEndpoint):
             bound = bind_unix(url, is_default=self._config.default_listen)
             self._unix_sockets.append(bound)
-            self._servers.append(await loop.create_unix_server(connect, sock=bound.socket))
+            self._servers.append(await loop.create_unix_server(peers.connect, sock=bound.socket))
             _log.info("Listening on %s", url)
             return
         sockets = bind_tcp(url)
         for one in sockets:
-            self._servers.append(await loop.create_server(connect, sock=one))
+            self._servers.append(await loop.create_server(peers.connect, sock=one))
             host, port = one.getsockname()[:2]
             _log.info("Listening on %s", TcpEndpoint(host, port))
 
-    def _forget(self, peer: PeerConnection) -> None:
-        self._peers.discard(peer)
-        if not self._peers:
+    def _count_peers(self) -> int:
+        return sum(map(len, self._peers))
+
+    def _check_idle(self) -> None:
+        if not self._count_peers():
             self._idle.set()
 
 

@@ -38,7 +38,7 @@ from kapla.coap.blocks import (
 from kapla.coap.connection import Connection
 from kapla.coap.frame import Code, Frame, OptionNumber, encode_options, format_frame, format_message
 from kapla.coap.request import Rejected, Request, read_request
-from kapla.storage.access import BlockAccess
+from kapla.storage.access import BlockAccess, Wanted, always
 
 __all__ = ["AiocoapLane", "Remote"]
 
@@ -66,8 +66,9 @@ class Remote:
     authenticated_claims: tuple[str, ...] = ()
     maximum_block_size_exp = _FRAGMENT_EXPONENT
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, is_there: Wanted = always) -> None:
         self._connection = connection
+        self.is_there = is_there
         self.assemblies: dict[object, bytearray] = {}
 
     @property
@@ -247,7 +248,9 @@ class _Blocks(_Fragmenting):
         try:
             if len(queries) != 1:
                 raise BadRequest(f"{len(queries)} queries instead of one reference")
-            block = await self._access.fetch(parse_block_query(queries[0].encode()))
+            block = await self._access.fetch(
+                parse_block_query(queries[0].encode()), request.remote.is_there
+            )
         except BadRequest as error:
             return _message(Code.BAD_REQUEST, str(error).encode())
         except ErisError as error:
@@ -259,7 +262,8 @@ class _Blocks(_Fragmenting):
     async def render_fetch(self, request: Any) -> Any:
         """Tell which of many blocks are there."""
         try:
-            present = await self._access.find(split_references(request.payload))
+            references = split_references(request.payload)
+            present = await self._access.find(references, request.remote.is_there)
         except BadRequest as error:
             return _message(Code.BAD_REQUEST, str(error).encode())
         except ErisError as error:
@@ -273,7 +277,7 @@ class _Blocks(_Fragmenting):
             text = f"{len(block)} bytes: a block has 1024 or 32768"
             return _message(Code.BAD_REQUEST, text.encode())
         try:
-            await self._access.put(reference_of(block), block)
+            await self._access.put(reference_of(block), block, request.remote.is_there)
         except ErisError as error:
             return _message(code_of_error(error), diagnostic(error))
         return _message(Code.CREATED)

@@ -14,7 +14,7 @@ from eris.errors import BlockNotFound, CorruptBlock, ErisError, StoreRefused
 from eris.model import BlockSize, Reference
 from kapla.storage.batching import BatchedStorage, GetDone, PutDone, Wanted, always
 
-__all__ = ["BlockAccess", "Rights", "Statistics"]
+__all__ = ["BlockAccess", "GetDone", "PutDone", "Rights", "Statistics", "Wanted", "always"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class BlockAccess:
             return
         self.storage.put_many(blocks, done, wanted)
 
-    async def fetch(self, reference: Reference) -> bytes:
+    async def fetch(self, reference: Reference, wanted: Wanted = always) -> bytes:
         """Fetch a block of either size.
 
         Raises: BlockNotFound, StoreError.
@@ -84,13 +84,13 @@ class BlockAccess:
             else:
                 answer.set_result(result[0])
 
-        self.get_many([reference], done, lambda: not answer.done())
+        self.get_many([reference], done, lambda: not answer.done() and wanted())
         block = await answer
         if block is None:
             raise BlockNotFound(reference)
         return block
 
-    async def find(self, references: Sequence[Reference]) -> list[bool]:
+    async def find(self, references: Sequence[Reference], wanted: Wanted = always) -> list[bool]:
         """Tell which blocks are there: see `eris.store.BlockFinder`."""
         if not self.rights.get:
             self.statistics.refused += 1
@@ -105,7 +105,7 @@ class BlockAccess:
             else:
                 answer.set_result(list(result))
 
-        self.storage.find_many(references, done, lambda: not answer.done())
+        self.storage.find_many(references, done, lambda: not answer.done() and wanted())
         return await answer
 
     async def get(self, reference: Reference, block_size: BlockSize) -> bytes:
@@ -115,7 +115,7 @@ class BlockAccess:
             raise CorruptBlock(reference, size=len(block), expected_size=int(block_size))
         return block
 
-    async def put(self, reference: Reference, block: bytes) -> None:
+    async def put(self, reference: Reference, block: bytes, wanted: Wanted = always) -> None:
         """Keep a block: see `eris.store.BlockWriter`. The reference is computed anew."""
         if len(block) not in (BlockSize.SMALL, BlockSize.LARGE):
             raise CorruptBlock(reference, size=len(block), expected_size=int(BlockSize.SMALL))
@@ -130,5 +130,5 @@ class BlockAccess:
             else:
                 answer.set_result(None)
 
-        self.put_many([block], done, lambda: not answer.done())
+        self.put_many([block], done, lambda: not answer.done() and wanted())
         await answer

@@ -12,7 +12,9 @@ from eris.model import Reference
 from kapla.coap.connection import Connection
 from kapla.coap.frame import Code, FrameReader, Message, Option, format_message, parse_body
 from kapla.coap.listener import PeerConnection
+from kapla.coap.peers import Peers
 from kapla.coap.site import AiocoapLane, Remote
+from kapla.coap.turns import Turns
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage, FindDone, GetDone, PutDone, Wanted, always
 
@@ -174,6 +176,21 @@ async def _report() -> dict[str, object]:
     return {"blocks": {}}
 
 
+class _Peers(Peers):
+    """Remembers who has left, and may greet with a refusal or a stop."""
+
+    def __init__(self, server: Server, *, refused: bool, stopped: bool) -> None:
+        most = 0 if refused else 1 << 20
+        super().__init__(server._access, server.lane, server._line, most, lambda: None)
+        self._closed = server.closed
+        if stopped:
+            self.finish()
+
+    def closed(self, peer: PeerConnection) -> None:
+        self._closed.append(peer)
+        super().closed(peer)
+
+
 class Server:
     """One connection to a server in memory."""
 
@@ -191,24 +208,23 @@ class Server:
         self.closed: list[PeerConnection] = []
         self._access = BlockAccess(cast(BatchedStorage, self.storage), rights, self.statistics)
         self.lane = AiocoapLane(self._access, _report)
-        self.peer = PeerConnection(self._access, self.lane, self.closed.append)
-        self.transport = FakeTransport(self.peer)
-        if refused:
-            self.peer.refuse()
-        if stopped:
-            self.peer.finish()
-        self.peer.connection_made(self.transport)
+        self.turns = Turns()
+        self._line = self.turns.line()
+        self._peers = _Peers(self, refused=refused, stopped=stopped)
+        self.peer, self.transport = self.connect()
         if csm:
             self.feed(csm)
 
+    def connect(self) -> tuple[PeerConnection, FakeTransport]:
+        """Let a peer connect."""
+        peer = PeerConnection(self._access, self.lane, self._line, self._peers)
+        transport = FakeTransport(peer)
+        peer.connection_made(transport)
+        return peer, transport
+
     def connect_others(self, count: int) -> list[FakeTransport]:
         """Let other peers connect; they say nothing."""
-        transports = []
-        for _ in range(count):
-            peer = PeerConnection(self._access, self.lane, self.closed.append)
-            transports.append(FakeTransport(peer))
-            peer.connection_made(transports[-1])
-        return transports
+        return [self.connect()[1] for _ in range(count)]
 
     def feed(self, data: bytes) -> None:
         """Let bytes arrive, in reads of the size that asyncio uses."""

@@ -372,8 +372,8 @@ def test_garbage_instead_of_a_csm(garbage: bytes) -> None:
 def test_a_peer_that_says_nothing_is_dismissed() -> None:
     async def run() -> None:
         silent, polite = Server(csm=b""), Server()
-        silent.peer._check_greeting()
-        polite.peer._check_greeting()
+        silent.peer._miss_greeting()
+        polite.peer._miss_greeting()
         await silent.settle()
         assert codes(silent) == [Code.ABORT]
         assert silent.closed == [silent.peer]

@@ -1,0 +1,81 @@
+"""The connections of one listener: how many there may be, and which there are.
+
+A connection is entered when it is made and leaves when it is over, by the same two calls, whatever
+happens between: what was accepted and never made is in no list.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from kapla.coap.listener import PeerConnection
+from kapla.coap.site import AiocoapLane
+from kapla.coap.turns import Line
+from kapla.storage.access import BlockAccess
+
+__all__ = ["Peers"]
+
+_log = logging.getLogger(__name__)
+
+
+class Peers:
+    """Makes the connections of one listener, `most` at a time, and knows them until they end.
+
+    Counted by listener: strangers on TCP must not lock out the programs on this machine.
+    `on_idle` is called when the last one has ended.
+    """
+
+    def __init__(
+        self,
+        access: BlockAccess,
+        lane: AiocoapLane,
+        line: Line,
+        most: int,
+        on_idle: Callable[[], None],
+    ) -> None:
+        self._access = access
+        self._lane = lane
+        self._line = line
+        self._most = most
+        self._on_idle = on_idle
+        self._stopping = False
+        self._open: set[PeerConnection] = set()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def connect(self) -> PeerConnection:
+        """The server's end of a connection that was accepted."""
+        return PeerConnection(self._access, self._lane, self._line, self)
+
+    def opened(self, peer: PeerConnection) -> None:
+        """A connection is made."""
+        self._open.add(peer)
+        self._access.statistics.connections += 1
+        self._access.statistics.open_connections += 1
+        if self._stopping:
+            # It was accepted, but asyncio drops it now that its listener is closed.
+            peer.finish()
+        elif len(self._open) > self._most:
+            _log.debug("More than %d connections: one refused", self._most)
+            peer.refuse()
+
+    def closed(self, peer: PeerConnection) -> None:
+        """A connection has ended, and nothing is worked on for it."""
+        if peer in self._open:
+            self._open.remove(peer)
+            self._access.statistics.open_connections -= 1
+            if not self._open:
+                self._on_idle()
+
+    def finish(self) -> None:
+        """Take no more requests; answer those that were asked, then close."""
+        self._stopping = True
+        for peer in list(self._open):
+            peer.finish()
+
+    def abort(self) -> None:
+        """Close all at once."""
+        for peer in list(self._open):
+            peer.abort()

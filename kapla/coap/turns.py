@@ -1,0 +1,259 @@
+"""Whose turn it is: the event loop's time, shared among listeners and among connections.
+
+All requests are read, sorted and answered by one event loop, and what a request costs there has
+little to do with its length. So time is what is shared. It is measured, and who took some while
+others are there too waits before it goes on:
+
+* a listener as long again, with all its connections. Those that have something waiting go on in
+  turn. So strangers on TCP, however many they are, leave half of the time to the programs of this
+  machine;
+* a connection three times as long, for its requests in the slow lane. What the fast lane takes is
+  small beside what the store does for it.
+
+While nobody else is there, nobody waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final
+
+__all__ = ["Line", "Turn", "Turns"]
+
+# How long somebody counts as being there after having been served.
+_PRESENT_S: Final = 0.1
+# What may be taken at once before anybody waits. The event loop's timers are no finer.
+_SLICE_S: Final = 0.001
+# Not worth a timer.
+_MOMENT_S: Final = 1e-6
+# How long a listener pauses, in terms of what it took; and a connection, in terms of what it took
+# in the slow lane: the store's threads want the interpreter too, and get it last.
+_PAUSE: Final = 1
+_SLOW_PAUSE: Final = 3
+# The longest that anybody goes on while nobody else is there: somebody may be about to come.
+_LONGEST_S: Final = 0.004
+
+
+class Turns:
+    """Shares the time of the running event loop.
+
+    `clock`: seconds, as exact as can be.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.clock = clock
+        self._lines: list[Line] = []
+        self._plan: asyncio.TimerHandle | None = None
+        self._planned_at = 0.0
+        # The two that were served last, so that everybody can see whether another was.
+        self._last: tuple[Turn | None, float] = (None, 0.0)
+        self._before: tuple[Turn | None, float] = (None, 0.0)
+
+    def line(self) -> Line:
+        """A place for the connections of one more listener."""
+        line = Line(self)
+        self._lines.append(line)
+        return line
+
+    def note(self, turn: Turn, now: float) -> None:
+        """Somebody was served."""
+        if self._last[0] is not turn:
+            self._before = self._last
+        self._last = (turn, now)
+
+    def forget(self, turn: Turn) -> None:
+        """Somebody has gone."""
+        if self._before[0] is turn:
+            self._before = (None, 0.0)
+        if self._last[0] is turn:
+            self._last, self._before = self._before, (None, 0.0)
+
+    def is_anybody_beside(self, turn: Turn, now: float) -> bool:
+        """Whether another connection was served a moment ago."""
+        who, when = self._before if self._last[0] is turn else self._last
+        return who is not None and now - when < _PRESENT_S
+
+    def is_any_line_beside(self, line: Line, now: float) -> bool:
+        """Whether another listener's connections were served a moment ago."""
+        for other in self._lines:
+            if other is not line and now - other.served_at < _PRESENT_S:
+                return True
+        return False
+
+    def plan(self) -> None:
+        """See to it that those who wait go on when they may."""
+        soonest = min((line.free_at for line in self._lines if line.waiting), default=None)
+        if soonest is None or (self._plan is not None and self._planned_at <= soonest):
+            return
+        if self._plan is not None:
+            self._plan.cancel()
+        self._planned_at = soonest
+        pause = max(0.0, soonest - self.clock())
+        self._plan = asyncio.get_running_loop().call_later(pause, self._go_on)
+
+    def _go_on(self) -> None:
+        self._plan = None
+        for line in self._lines:
+            line.go_on()
+        # Whoever was first is last the next time.
+        self._lines.append(self._lines.pop(0))
+        self.plan()
+
+
+class Line:
+    """The connections of one listener."""
+
+    def __init__(self, turns: Turns) -> None:
+        self.turns = turns
+        self.served_at = float("-inf")
+        self.free_at = float("-inf")
+        """When it has waited long enough for what it took."""
+        self.waiting: deque[Turn] = deque()
+
+    def is_free(self) -> bool:
+        """Whether its connections may go on."""
+        return self.free_at < self.turns.clock() + _MOMENT_S
+
+    def took(self, seconds: float, now: float) -> None:
+        """Some of the loop's time went into its connections."""
+        self.served_at = now
+        if self.turns.is_any_line_beside(self, now):
+            # What was not taken before is saved up, but not for long.
+            begin = now - seconds
+            self.free_at = max(self.free_at, begin - _SLICE_S) + (1 + _PAUSE) * seconds
+
+    def go_on(self) -> None:
+        """Serve those that wait, for a slice of time, each once at most."""
+        clock = self.turns.clock
+        end = clock() + _SLICE_S
+        for _ in range(len(self.waiting)):
+            if clock() > end or not self.is_free():
+                return
+            self.waiting.popleft().go_on()
+
+
+class Turn:
+    """One connection's part in it. As a context it measures what is done for the connection.
+
+    `serve` is called when the connection may go on after having waited. `slowly` is a context too,
+    inside the other or not, for what is done in the slow lane.
+    """
+
+    def __init__(self, line: Line, serve: Callable[[], None]) -> None:
+        self.slowly = _Slowly(self)
+        self.clock = line.turns.clock
+        self._line = line
+        self._turns = line.turns
+        self._serve = serve
+        self._is_in_line = False
+        self._pause: asyncio.TimerHandle | None = None
+        self._depth = 0
+        self._begin = 0.0
+        # When it has waited long enough for what it took in the slow lane.
+        self._slow_until = float("-inf")
+
+    def __enter__(self) -> None:
+        if not self._depth:
+            self._begin = self.clock()
+        self._depth += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._depth -= 1
+        if not self._depth:
+            now = self.clock()
+            self._turns.note(self, now)
+            self._line.took(now - self._begin, now)
+
+    def may_go_on(self) -> bool:
+        """Whether requests may be taken now. If not, the turn comes by itself."""
+        if self._is_in_line:
+            return False
+        if self._line.is_free():
+            return True
+        self._stand_in_line()
+        return False
+
+    def may_go_slowly(self) -> bool:
+        """Whether a request may be taken into the slow lane. If not, the turn comes by itself."""
+        now = self.clock()
+        pause = self._slow_until - _SLICE_S - now
+        if pause < _MOMENT_S:
+            return True
+        if not self._turns.is_anybody_beside(self, now):
+            if now - self._begin < _LONGEST_S:
+                return True
+            pause = 0
+        if self._pause is None:
+            self._pause = asyncio.get_running_loop().call_later(pause, self._paused)
+        return False
+
+    def leave(self) -> None:
+        """The connection has gone."""
+        if self._pause is not None:
+            self._pause.cancel()
+        if self._is_in_line:
+            self._is_in_line = False
+            self._line.waiting.remove(self)
+        self._turns.forget(self)
+
+    def go_on(self) -> None:
+        """Take the turn."""
+        self._is_in_line = False
+        self._serve()
+
+    def took_slowly(self, seconds: float, now: float) -> None:
+        """Some time went into its requests in the slow lane."""
+        begin = now - seconds
+        # However much it was while nobody else was there: that is not held against it.
+        until = min(max(self._slow_until, begin - _SLICE_S), begin + _SLICE_S)
+        self._slow_until = until + (1 + _SLOW_PAUSE) * seconds
+
+    def took_elsewhere(self, seconds: float) -> None:
+        """A request in the slow lane takes some time of other threads."""
+        self._slow_until += (1 + _SLOW_PAUSE) * seconds
+
+    def _stand_in_line(self) -> None:
+        self._is_in_line = True
+        self._line.waiting.append(self)
+        self._turns.plan()
+
+    def _paused(self) -> None:
+        self._pause = None
+        if self.may_go_on():
+            self._serve()
+
+
+class _Slowly:
+    """The context of what is done in the slow lane."""
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+        self._depth = 0
+        self._begin = 0.0
+
+    def __enter__(self) -> None:
+        if not self._depth:
+            self._begin = self._turn.clock()
+        self._depth += 1
+        self._turn.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._turn.__exit__(kind, error, traceback)
+        self._depth -= 1
+        if not self._depth:
+            now = self._turn.clock()
+            self._turn.took_slowly(now - self._begin, now)
