@@ -196,14 +196,14 @@ def run(rounds: int, wanted: tuple[str, ...] = ()) -> list[Row]:
                         beside.append(_rate(client))
                 name = f"GETs beside 200 x {kind}, {where}"
                 rows.append(compare(name, beside, alone, "blocks/s", _BAR))
-                print(format_row(rows[-1]), flush=True)
     return rows
 
 
 def main() -> None:
     """Print the table."""
     print(heading())
-    run(int(sys.argv[1]) if len(sys.argv) > 1 else 3, tuple(sys.argv[2:]))
+    for row in run(int(sys.argv[1]) if len(sys.argv) > 1 else 3, tuple(sys.argv[2:])):
+        print(format_row(row))
 
 
 if __name__ == "__main__":

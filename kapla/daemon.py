@@ -22,7 +22,7 @@ from kapla.coap.site import AiocoapLane
 from kapla.coap.turns import Turns
 from kapla.config import Config
 from kapla.errors import StorageError
-from kapla.sockets import BoundUnixSocket, bind_tcp, bind_unix, rights_of
+from kapla.sockets import BACKLOG, BoundUnixSocket, bind_tcp, bind_unix, rights_of
 from kapla.storage.access import BlockAccess, Statistics
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.database import SqliteSettings
@@ -139,12 +139,14 @@ class Daemon:
         if isinstance(url.endpoint, UnixEndpoint):
             bound = bind_unix(url, is_default=self._config.default_listen)
             self._unix_sockets.append(bound)
-            self._servers.append(await loop.create_unix_server(peers.connect, sock=bound.socket))
+            self._servers.append(
+                await loop.create_unix_server(peers.connect, sock=bound.socket, backlog=BACKLOG)
+            )
             _log.info("Listening on %s", url)
             return
         sockets = bind_tcp(url)
         for one in sockets:
-            self._servers.append(await loop.create_server(peers.connect, sock=one))
+            self._servers.append(await loop.create_server(peers.connect, sock=one, backlog=BACKLOG))
             host, port = one.getsockname()[:2]
             _log.info("Listening on %s", TcpEndpoint(host, port))
 
@@ -189,6 +191,9 @@ async def run(config: Config) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    # A closed terminal, logrotate, a habit. Nothing here is read anew, and to end at once would be
+    # neither clean nor seen as a failure.
+    loop.add_signal_handler(signal.SIGHUP, _log.info, "Settings are not read anew: restart kaplad")
     # The writer and reader threads take turns with the event loop in far less than the 5 ms that
     # Python lets a thread keep the interpreter by default.
     sys.setswitchinterval(0.0005)

@@ -24,11 +24,13 @@ from kapla.errors import ListenError
 from kapla.storage.access import Rights
 from kapla.urls import StoreUrl, TcpEndpoint, UnixEndpoint
 
-__all__ = ["BoundUnixSocket", "bind_tcp", "bind_unix", "rights_of"]
+__all__ = ["BACKLOG", "BoundUnixSocket", "bind_tcp", "bind_unix", "rights_of"]
 
 _log = logging.getLogger(__name__)
 
-_BACKLOG: Final = 128
+BACKLOG: Final = 128
+"""Connections that wait to be accepted, and how many are accepted at once."""
+
 _KEEPALIVE_S: Final = 300
 _ROOT_GROUP: Final = "kapla"
 
@@ -96,7 +98,7 @@ def _listen(path: Path, mode: int, group: int | None) -> socket.socket:
         os.chmod(path, mode)
         if group is not None:
             os.chown(path, -1, group)
-        listening.listen(_BACKLOG)
+        listening.listen(BACKLOG)
     except OSError as error:
         listening.close()
         if error.errno != errno.EADDRINUSE:
@@ -154,7 +156,7 @@ def _permissions(url: StoreUrl, *, is_default: bool) -> tuple[int, int | None]:
     except KeyError:
         if url.flags.group is not None:
             raise ListenError(f"there is no group {name!r} for {url}") from None
-    level = logging.WARNING if is_default else logging.DEBUG
+    level = logging.WARNING if is_default else logging.INFO
     _log.log(level, "There is no group %s: only root can reach %s", name, url)
     return mode, None
 
@@ -210,7 +212,7 @@ def bind_tcp(url: StoreUrl) -> list[socket.socket]:
             if family == socket.AF_INET6:
                 one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             one.bind(address)
-            one.listen(_BACKLOG)
+            one.listen(BACKLOG)
     except OSError as error:
         for one in listening:
             one.close()
