@@ -1,14 +1,16 @@
-"""What one busy connection leaves to another: GETs beside 200 requests of any one kind.
+"""What busy neighbours leave to a connection: GETs beside 200 requests of any one kind.
 
 One client fetches blocks of 1 KiB, 64 at a time, over the Unix socket: alone, then beside another
 process that always has 200 requests of one kind under way on a single connection, over the same
-socket or over TCP. Both spans belong to one round; the figure is the second rate over the first.
+socket or over TCP, or 16 on each of 200 connections over TCP. Both spans belong to one round; the
+figure is the second rate over the first.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import random
+import selectors
 import socket
 import sys
 import tempfile
@@ -30,8 +32,13 @@ __all__ = ["run"]
 _SECONDS: Final = 1.0
 _WINDOW: Final = 64
 _UNDER_WAY: Final = 200
+_CROWD: Final = 200
+_UNDER_WAY_IN_A_CROWD: Final = 16
+_OF_A_CROWD: Final = ("GET of unknown blocks", "nothing", "60 options", ".well-known/core")
 _PRESENT: Final = 1024
 _BAR: Final = 0.3
+# A neighbour may be kept waiting, and looks now and then whether it is to end.
+_PATIENCE_S: Final = 0.2
 _FIRST_SIGNAL: Final = 0xE0
 _CSM: Final = bytes.fromhex("50e12310000020")
 _BLOCKS: Final[list[Option]] = [(11, b".well-known"), (11, b"eris"), (11, b"blocks")]
@@ -97,7 +104,7 @@ class _Client:
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         self._socket.connect(address)
-        self._socket.settimeout(0.2)
+        self._socket.settimeout(_PATIENCE_S)
         self._socket.sendall(_CSM)
         self._reader = FrameReader(1 << 20)
         self._make = make
@@ -106,15 +113,27 @@ class _Client:
 
     def go_on(self) -> int:
         """Ask as much as there is room for, take what comes; returns how many were answered."""
+        self.ask()
+        return self.take()
+
+    def ask(self) -> None:
+        """Ask as much as there is room for."""
         numbers = range(self._number, self._number + self._room)
         self._number += self._room
         self._send(b"".join(format_frame(*self._frame(number)) for number in numbers))
         self._room = 0
+
+    def fileno(self) -> int:
+        """For selectors: what to wait for."""
+        return self._socket.fileno()
+
+    def take(self) -> int:
+        """Take what comes; returns how many were answered, each of which makes room for another."""
         try:
             data = self._socket.recv(1 << 18)
         except TimeoutError:
             return 0
-        self._room = sum(frame[0] < _FIRST_SIGNAL for frame in self._reader.feed(data))
+        self._room += sum(frame[0] < _FIRST_SIGNAL for frame in self._reader.feed(data))
         return self._room
 
     def _frame(self, number: int) -> tuple[int, bytes, bytes]:
@@ -124,31 +143,37 @@ class _Client:
     def _send(self, data: bytes) -> None:
         self._socket.settimeout(None)
         self._socket.sendall(data)
-        self._socket.settimeout(0.2)
+        self._socket.settimeout(_PATIENCE_S)
 
 
-def _be_busy(pipe: Connection, address: _Address, kind: str) -> None:
-    """In a process of its own: keep asking until told to end; sends back how many were answered."""
-    client = _Client(address, _kinds()[kind], _UNDER_WAY)
-    answered = client.go_on()
-    pipe.send(0)
-    while not pipe.poll():
-        answered += client.go_on()
-    pipe.send(answered)
+def _be_busy(pipe: Connection, address: _Address, kind: str, crowd: int) -> None:
+    """In a process of its own: keep asking until told to end."""
+    window = _UNDER_WAY if crowd == 1 else _UNDER_WAY_IN_A_CROWD
+    clients = [_Client(address, _kinds()[kind], window) for _ in range(crowd)]
+    with selectors.DefaultSelector() as selector:
+        for client in clients:
+            client.ask()
+            selector.register(client, selectors.EVENT_READ)
+        pipe.send(None)
+        while not pipe.poll():
+            for key, _ in selector.select(_PATIENCE_S):
+                client = key.fileobj
+                assert isinstance(client, _Client)
+                client.take()
+                client.ask()
 
 
 @contextmanager
-def _neighbour(address: _Address, kind: str) -> Iterator[None]:
+def _neighbours(address: _Address, kind: str, crowd: int) -> Iterator[None]:
     here, there = multiprocessing.get_context("spawn").Pipe()
     process = multiprocessing.get_context("spawn").Process(
-        target=_be_busy, args=(there, address, kind), daemon=True
+        target=_be_busy, args=(there, address, kind, crowd), daemon=True
     )
     process.start()
     try:
         here.recv()
         yield
         here.send(None)
-        here.recv()
     finally:
         process.kill()
         process.join()
@@ -176,6 +201,17 @@ def _fill(address: _Address) -> None:
             answered += client.go_on()
 
 
+def _compare(
+    name: str, client: _Client, rounds: int, address: _Address, kind: str, crowd: int
+) -> Row:
+    alone, beside = [], []
+    for _ in range(rounds):
+        alone.append(_rate(client))
+        with _neighbours(address, kind, crowd):
+            beside.append(_rate(client))
+    return compare(name, beside, alone, "blocks/s", _BAR)
+
+
 def run(rounds: int, wanted: tuple[str, ...] = ()) -> list[Row]:
     """Measure every kind over this many rounds."""
     rows = []
@@ -189,13 +225,11 @@ def run(rounds: int, wanted: tuple[str, ...] = ()) -> list[Row]:
         client = _Client(local, _get(BlockSize.SMALL, 0, _PRESENT), _WINDOW)
         for kind in wanted or _kinds():
             for where, address in addresses.items():
-                alone, beside = [], []
-                for _ in range(rounds):
-                    alone.append(_rate(client))
-                    with _neighbour(address, kind):
-                        beside.append(_rate(client))
                 name = f"GETs beside 200 x {kind}, {where}"
-                rows.append(compare(name, beside, alone, "blocks/s", _BAR))
+                rows.append(_compare(name, client, rounds, address, kind, 1))
+            if kind in _OF_A_CROWD:
+                name = f"GETs beside {_CROWD} peers, {kind}"
+                rows.append(_compare(name, client, rounds, addresses["TCP"], kind, _CROWD))
     return rows
 
 
