@@ -53,27 +53,26 @@ class StoreFiles:
     def __init__(self, path: Path) -> None:
         """Learn which files this process has open: after SQLite has opened both."""
         # As SQLite does: the WAL lies beside the file itself, not beside a symlink to it.
-        real = os.path.realpath(path)
-        self._names = (real, real + "-wal")
-        self._identities = tuple(_opened(name) or _named(name) for name in self._names)
+        self._path = os.path.realpath(path)
+        self._wal_path = self._path + "-wal"
+        self._file = _only(_opened(self._path) or _named(self._path))
+        self._wal = _only(_opened(self._wal_path) or _named(self._wal_path))
         self.wal_bytes = 0
         """The size of the WAL when it was last looked at."""
 
     def are_ours(self) -> bool:
         """Whether both still stand at their paths, and nothing else in their place."""
-        return all(
-            len(known) == 1 and self._found(name) in known
-            for name, known in zip(self._names, self._identities, strict=True)
-        )
-
-    def _found(self, name: str) -> _Identity | None:
         try:
-            found = os.stat(name)
+            file, wal = os.stat(self._path), os.stat(self._wal_path)
         except OSError:
-            return None
-        # The WAL is the last of the two.
-        self.wal_bytes = found.st_size
-        return found.st_dev, found.st_ino
+            return False
+        self.wal_bytes = wal.st_size
+        return (file.st_dev, file.st_ino) == self._file and (wal.st_dev, wal.st_ino) == self._wal
+
+
+def _only(identities: frozenset[_Identity]) -> _Identity | None:
+    """One file; none if it was replaced while it was opened, and nobody knows which is ours."""
+    return next(iter(identities)) if len(identities) == 1 else None
 
 
 def _opened(name: str) -> frozenset[_Identity]:

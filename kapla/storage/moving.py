@@ -5,9 +5,11 @@ A PUT is committed and answered before; what fails here refuses nobody's block.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Final
 
 from kapla.storage.damage import transaction
@@ -17,6 +19,8 @@ from kapla.storage.state import SqliteSettings
 from kapla.storage.statements import statements
 
 __all__ = ["Mover", "work_down"]
+
+_log = logging.getLogger(__name__)
 
 # How many generations the log may have when a store is opened, and how many are left of a longer
 # one. In memory there are two, and a little.
@@ -89,6 +93,7 @@ def work_down(connection: sqlite3.Connection, generation: int) -> None:
     left = (logged or 0) // 8
     if left <= _MOST_LOGGED * generation:
         return
+    _log.info("The log of new blocks is long: %d places move into the index first", left)
     while left > generation:
         run, until = _next_run(connection, _RUN * generation)
         with transaction(connection):
@@ -108,7 +113,8 @@ def _next_run(connection: sqlite3.Connection, count: int) -> tuple[list[tuple[in
         until = first_id + len(prefixes) - 1
         if len(run) >= count:
             break
-    run.sort()
+    # By the prefix alone: comparing pairs would take three times as long.
+    run.sort(key=itemgetter(0))
     return run, until
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from heapq import merge
 from itertools import islice
+from operator import itemgetter
 from typing import Any, Final
 
 from eris.model import BlockSize
@@ -84,7 +85,7 @@ class Rebuild:
     def end_run(self) -> None:
         """Have what is read in the index before more is read. Raises: sqlite3.Error."""
         if self._sorted is None:
-            self._parts.append(sorted(self._part))
+            self._parts.append(sorted(self._part, key=itemgetter(0)))
             self._part = []
             self._sorted = merge(*self._parts)
         while self._sorted is not None:
@@ -118,7 +119,7 @@ class Rebuild:
                 self._part.append((prefix_of(reference), block_id))
                 self._counted[length] += 1
         if self._is_all_read or len(self._part) >= _PART:
-            self._part.sort()
+            self._part.sort(key=itemgetter(0))
             self._parts.append(self._part)
             self._part = []
 

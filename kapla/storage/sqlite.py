@@ -89,14 +89,16 @@ class SqliteWriter(Session):
         Raises: StoreUnavailable, on a full disk or a failing one.
         """
         self._check_files()
+        before = self._connection.total_changes
         try:
             result = self._put(blocks)
         except sqlite3.Error as error:
             if not is_damage(error):
                 raise _unwritable(error) from error
             result = self._put_in_spite(blocks)
-        # Again: what a removed WAL holds is not kept.
-        self._check_files()
+        if self._connection.total_changes != before:
+            # Again: what a removed WAL holds is not kept.
+            self._check_files()
         while self._database.recent.due() > _MOST_DUE * self._database.recent.slice:
             # Whoever does not look after the chores has them done here.
             if self.keeper.chore(is_idle=False) != 0.0:

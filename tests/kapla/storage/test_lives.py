@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -50,9 +50,15 @@ def test_an_open_that_is_cancelled_leaves_nothing_behind(
             pause()
             return open_database(settings)
 
+        def slowly(step: Callable[[], None]) -> Callable[[], None]:
+            def slow() -> None:
+                pause()
+                step()
+
+            return slow
+
         for name in ("_open_writer", "_open_reader", "_open_finder"):
-            slow = getattr(storage, name)
-            monkeypatch.setattr(storage, name, lambda slow=slow: (pause(), slow()))
+            monkeypatch.setattr(storage, name, slowly(getattr(storage, name)))
         monkeypatch.setattr(batching_module, "open_database", slow_open)
         opening = asyncio.ensure_future(storage.open())
         await asyncio.to_thread(entered.wait, 30)
