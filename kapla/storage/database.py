@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from kapla.errors import StorageError
 from kapla.storage import schema
+from kapla.storage.damage import drop_table, is_damage, transaction
 from kapla.storage.engine import connect, make_engine
 from kapla.storage.files import check_kind
 from kapla.storage.loading import load
@@ -50,6 +51,7 @@ def open_database(settings: SqliteSettings) -> Database:
         engine = make_engine(settings)
         try:
             _create_file(engine)
+            _mend_version(settings)
             _make_tables(engine, database)
             _use_wal(engine)
         finally:
@@ -105,6 +107,24 @@ def _create_file(engine: Engine) -> None:
             cursor.execute("PRAGMA journal_mode = WAL")
     finally:
         connection.close()
+
+
+def _mend_version(settings: SqliteSettings) -> None:
+    """If the page of the version cannot be read: it follows from the tables there are."""
+    with closing(connect(settings)) as connection:
+        try:
+            connection.execute("SELECT version FROM kapla_schema").fetchall()
+            return
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                return  # there is none, which is told of later
+        rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        names = {name for (name,) in rows}
+        drop_table(connection, "kapla_schema")
+        with transaction(connection):
+            connection.execute("CREATE TABLE kapla_schema (version INTEGER NOT NULL)")
+            version = 2 if b"upkeep" in names else 1
+            connection.execute("INSERT INTO kapla_schema VALUES (?)", (version,))
 
 
 def _make_tables(engine: Engine, database: Database) -> None:

@@ -80,7 +80,7 @@ def totals(sessions: Sessions) -> dict[int, int]:
     return sessions.reader.totals()
 
 
-@pytest.mark.parametrize("table", ["places", "recent", "totals", "upkeep"])
+@pytest.mark.parametrize("table", ["places", "recent", "totals", "upkeep", "kapla_schema"])
 def test_what_follows_from_the_blocks_is_made_anew(store: Store, table: str) -> None:
     pages = store.pages[table]
     for page in [*pages[:2], *pages[-1:]]:
