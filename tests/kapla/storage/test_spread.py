@@ -83,7 +83,7 @@ def totals(sessions: Sessions) -> dict[int, int]:
 @pytest.mark.parametrize("table", ["places", "recent", "totals", "upkeep", "kapla_schema"])
 def test_what_follows_from_the_blocks_is_made_anew(store: Store, table: str) -> None:
     pages = store.pages[table]
-    for page in [*pages[:2], *pages[-1:]]:
+    for page in {pages[0], pages[-1]}:
         store.zero(page)
         new = make_blocks(300, seed=page)
         with opened(store.settings) as sessions:
@@ -100,7 +100,7 @@ def test_what_follows_from_the_blocks_is_made_anew(store: Store, table: str) -> 
 def test_a_page_of_blocks_costs_only_what_is_on_it(store: Store) -> None:
     pages = store.pages["blocks"]
     leaves = [page for page in pages if store.image[(page - 1) * PAGE] == 13]
-    for page in [leaves[0], leaves[len(leaves) // 2], leaves[-1], pages[-1]]:
+    for page in [leaves[0], leaves[len(leaves) // 2], leaves[-1]]:
         store.zero(page)
         with opened(store.settings) as sessions:
             finish(sessions)
@@ -130,7 +130,7 @@ def flipped(image: bytes, seed: int) -> bytes:
 
 @pytest.mark.parametrize("part", range(2))
 def test_flipped_bits(store: Store, part: int) -> None:
-    for seed in range(part * 7, part * 7 + 7):
+    for seed in range(part * 4, part * 4 + 4):
         store.spoil(flipped(store.image, seed))
         with opened(store.settings) as sessions:
             finish(sessions)
