@@ -33,10 +33,23 @@ _EXIT_CONFIG = 2
     help="Where to listen, as coap+unix:///run/eris.sock?get&put or coap+tcp://[::1]:5683?get;"
     " may be given several times, and replaces the defaults.",
 )
-def command(debug: bool, file: str | None, store: str | None, listen: tuple[str, ...]) -> None:
+@click.option(
+    "--rebuild-index",
+    is_flag=True,
+    help="Make the index and the totals anew from the blocks, while they are served.",
+)
+def command(
+    debug: bool,
+    file: str | None,
+    store: str | None,
+    listen: tuple[str, ...],
+    rebuild_index: bool,
+) -> None:
     """Keep ERIS blocks and serve them over CoAP, in the foreground."""
     log.configure("debug" if debug else "info")
-    config = load_config(file=file, store=store, listen=listen, debug=debug)
+    config = load_config(
+        file=file, store=store, listen=listen, debug=debug, rebuild_index=rebuild_index
+    )
     log.configure(config.log_level)
     asyncio.run(run(config))
 

@@ -48,6 +48,8 @@ class Config:
     max_connections: int = 512
     """Connections at a time: each may cost a few MiB when its peer is slow."""
     log_level: str = "info"
+    rebuild_index: bool = False
+    """Make the index and the totals anew from the blocks: a flag only, for one start."""
 
 
 def is_root() -> bool:
@@ -165,6 +167,7 @@ def load_config(
     store: str | None = None,
     listen: tuple[str, ...] = (),
     debug: bool = False,
+    rebuild_index: bool = False,
     environment: Mapping[str, str] = os.environ,
 ) -> Config:
     """Put all settings together; the arguments are the flags.
@@ -189,7 +192,10 @@ def load_config(
         values["listen"] = (_default_listener(environment),)
     values.setdefault("store", _default_store())
     config = replace(
-        Config(store=Path(), listen=()), default_listen=default_listen, **cast(Any, values)
+        Config(store=Path(), listen=()),
+        default_listen=default_listen,
+        rebuild_index=rebuild_index,
+        **cast(Any, values),
     )
     for url in config.listen:
         if isinstance(url.endpoint, UnixEndpoint) and url.endpoint.path == config.store:

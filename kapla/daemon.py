@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import logging
 import os
@@ -26,6 +25,7 @@ from kapla.sockets import BACKLOG, BoundUnixSocket, bind_tcp, bind_unix, rights_
 from kapla.storage.access import BlockAccess, Statistics
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.database import SqliteSettings
+from kapla.storage.files import check_kind
 from kapla.urls import StoreUrl, TcpEndpoint, UnixEndpoint
 
 __all__ = ["Daemon", "run"]
@@ -44,7 +44,12 @@ class Daemon:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._storage = BatchedStorage(
-            SqliteSettings(config.store, synchronous=config.synchronous, max_size=config.max_size)
+            SqliteSettings(
+                config.store,
+                synchronous=config.synchronous,
+                max_size=config.max_size,
+                rebuild_index=config.rebuild_index,
+            )
         )
         self._statistics = Statistics()
         self._started = time.monotonic()
@@ -106,6 +111,7 @@ class Daemon:
                 "refused": statistics.refused,
             },
             "new_blocks": self._storage.new_blocks,
+            "full_blocks": self._storage.full_blocks,
             "connections": {
                 "now": statistics.open_connections,
                 "since_start": statistics.connections,
@@ -162,16 +168,13 @@ def _lock_store(path: Path) -> int:
     """Hold the store for this process: two daemons would count quotas past each other."""
     # Beside the file itself: a symlink must not lead a second daemon past the lock.
     path = Path(os.path.realpath(path))
+    check_kind(path)
     lock_path = path.with_name(path.name + ".lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StorageError(f"cannot open the store {path}: {error.strerror}") from error
-    with contextlib.suppress(OSError):
-        if path.stat().st_nlink > 1:
-            os.close(descriptor)
-            raise StorageError(f"the store {path} has another name, by which it may be in use too")
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -38,7 +38,11 @@ _CONTEXT: Final = "kapla encode cache, version 1: key of contents"
 _CHECK_SIZE: Final = 16
 # An entry costs about this much beside its references.
 _ENTRY_OVERHEAD: Final = 160
+_WAL_LIMIT: Final = 8 * 1024 * 1024
 _BATCH: Final = 256
+# How often the whole is looked at while as much comes as there may be; how many go at a time.
+_CHECKS: Final = 8
+_DROPPED: Final = 10_000
 _KEPT_UP_S: Final = 24 * 3600
 """How old the time of an entry's last use may be: writing it every time would cost as much as
 looking the entry up."""
@@ -71,6 +75,8 @@ class EncodeCache:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._stamp = int(time.time())
+        # What came since it was last looked at how much there is: see `remember`.
+        self._added = 0
         try:
             self._connection = _open(path)
         except (OSError, sqlite3.Error) as error:
@@ -109,6 +115,11 @@ class EncodeCache:
                         " VALUES (?, ?, ?, ?)",
                         rows,
                     )
+                    self._added += sum(len(value) + _ENTRY_OVERHEAD for _, value in values)
+                    if self._added > self._max_bytes // _CHECKS:
+                        # Not only at the end: a server runs for months, and others are killed.
+                        self._shrink(self._connection)
+                        self._added = 0
             except sqlite3.Error as error:
                 self._give_up(error)
 
@@ -156,13 +167,15 @@ class EncodeCache:
             return
         # Down to three quarters, so that not every run has to do it.
         excess = total - self._max_bytes * 3 // 4
-        for row_id, length in connection.execute(
-            f"SELECT rowid, LENGTH(value) + {_ENTRY_OVERHEAD} FROM contents ORDER BY used, rowid"
-        ).fetchall():
-            if excess <= 0:
-                break
-            connection.execute("DELETE FROM contents WHERE rowid = ?", (row_id,))
-            excess -= length
+        oldest = (
+            f"SELECT rowid, LENGTH(value) + {_ENTRY_OVERHEAD} FROM contents"
+            f" ORDER BY used, rowid LIMIT {_DROPPED}"
+        )
+        while excess > 0 and (rows := connection.execute(oldest).fetchall()):
+            for row_id, length in rows:
+                if excess > 0:
+                    connection.execute("DELETE FROM contents WHERE rowid = ?", (row_id,))
+                    excess -= length
 
     def _give_up(self, error: sqlite3.Error) -> None:
         _log.info("The encode cache is off: %s", error)
@@ -207,6 +220,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         # Losing the newest entries in a power cut costs some time, no more.
         connection.execute("PRAGMA synchronous = OFF")
+        connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
         connection.execute(
             "CREATE TABLE IF NOT EXISTS contents (key BLOB NOT NULL UNIQUE, value BLOB NOT NULL,"
             " checksum BLOB NOT NULL, used INTEGER NOT NULL)"

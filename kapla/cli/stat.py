@@ -64,6 +64,9 @@ def _lines(report: dict[str, Any]) -> list[str]:
     of = f" of {_bytes(limit)}" if limit else ""
     lines.append(f"{'database:':<20}{_bytes(report['database_bytes']):>12}{of}")
     lines.append(f"{'new blocks:':<20}{report['new_blocks']:>12,}  since the start")
+    # Older daemons do not tell.
+    if "full_blocks" in report:
+        lines.append(f"{'refused as full:':<20}{report['full_blocks']:>12,}  blocks")
     lines.append(f"{'uptime:':<20}{_duration(report['uptime_s']):>12}")
     for name, count in report["requests"].items():
         lines.append(f"{printable(name) + ' requests:':<20}{count:>12,}")

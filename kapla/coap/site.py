@@ -116,6 +116,8 @@ class AiocoapLane:
             response = await self._render(request, remote)
         except aiocoap.error.RenderableError as error:
             response = error.to_message()
+        except ErisError as error:
+            return format_message(code_of_error(error), token, payload=diagnostic(error))
         except Exception:
             # One request must not take the connection, let alone the daemon, with it.
             _log.exception("A request failed")

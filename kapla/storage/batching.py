@@ -3,9 +3,7 @@
 A hasher thread computes the references of large blocks, whose hash runs beside other threads; a
 writer thread commits what arrived since its last commit in one transaction, and only then are those
 PUTs answered; a reader thread answers waiting GETs some dozens at a time; a finder thread answers
-what is asked by FETCH. Work arrives as lists with a callback, and results come back to the event
-loop once a round, so that the cost of threads and wake-ups is paid by the batch and not by the
-block.
+what is asked by FETCH, and how large the store is. `kapla.storage.worker` has the threads.
 
 The queues are bounded by those who fill them: a connection hands in no more than it may have
 outstanding, and keeps its place until all of that is done. What nobody waits for any more is not
@@ -15,19 +13,19 @@ done.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence, Sized
-from typing import Any, Final, Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from eris.crypto import reference_of
 from eris.errors import ErisError, StoreFull, StoreUnavailable
 from eris.model import BlockSize, Reference
-from kapla.storage.database import SqliteSettings, open_database, opening
-from kapla.storage.sqlite import DamagedStore, PutResult, SqliteReader, SqliteWriter
+from kapla.storage.database import Database, SqliteSettings, open_database, opening
+from kapla.storage.sqlite import PartlyDamaged, PutResult, SqliteReader, SqliteWriter
+from kapla.storage.worker import Done, Wanted, Worker, always
 
 __all__ = ["BatchedStorage", "FindDone", "GetDone", "PutDone", "Wanted", "always"]
 
@@ -48,130 +46,6 @@ PutDone = Callable[[Sequence[ErisError | None] | ErisError | None], None]
 
 FindDone = Callable[[Sequence[bool] | ErisError], None]
 """Called on the event loop with whether each of the blocks is there."""
-
-Wanted = Callable[[], bool]
-"""Tells, from any thread, whether somebody still waits: if not, it is not done."""
-
-_Requests = TypeVar("_Requests", bound=Sized)
-_Done = Callable[[object], None]
-_Item = tuple[_Requests, _Done, Wanted]
-
-
-def always() -> bool:
-    """Somebody waits until it is done, whatever happens."""
-    return True
-
-
-class _Worker(Generic[_Requests]):
-    """A thread that gathers what has arrived, works on it at once, and reports back."""
-
-    def __init__(
-        self,
-        name: str,
-        round_size: int,
-        work: Callable[[list[_Requests]], list[object]],
-        prepare: Callable[[], None],
-        finish: Callable[[], None],
-    ) -> None:
-        self._queue: queue.SimpleQueue[_Item[_Requests] | None] = queue.SimpleQueue()
-        self._round_size = round_size
-        self._work, self._prepare, self._finish = work, prepare, finish
-        self._last_failure = ""
-        self._loop = asyncio.get_running_loop()
-        self._ready: asyncio.Future[None] = self._loop.create_future()
-        self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-
-    async def start(self) -> None:
-        self._thread.start()
-        await self._ready
-
-    def submit(self, requests: _Requests, done: _Done, wanted: Wanted) -> None:
-        self._queue.put((requests, done, wanted))
-
-    async def stop(self) -> None:
-        """Finish everything handed in before that is wanted, then end the thread."""
-        self._queue.put(None)
-        await self._ended
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            self._prepare()
-        except BaseException as error:
-            self._loop.call_soon_threadsafe(self._ready.set_exception, error)
-            return
-        self._loop.call_soon_threadsafe(self._ready.set_result, None)
-        try:
-            while self._round():
-                pass
-            self._finish()
-        finally:
-            # Whoever waits for the end must not wait for ever.
-            self._loop.call_soon_threadsafe(self._ended.set_result, None)
-
-    def _round(self) -> bool:
-        item = self._queue.get()
-        batch: list[_Requests] = []
-        dones: list[_Done] = []
-        given_up: list[_Done] = []
-        count = 0
-        while item is not None:
-            requests, done, wanted = item
-            if wanted():
-                batch.append(requests)
-                dones.append(done)
-                count += len(requests)
-            else:
-                given_up.append(done)
-                count += 1
-            if count >= self._round_size:
-                break
-            try:
-                item = self._queue.get_nowait()
-            except queue.Empty:
-                break
-        results = self._results(batch) if batch else []
-        if given_up:
-            dones += given_up
-            results += [StoreUnavailable("nobody waits for this any more")] * len(given_up)
-        if dones:
-            self._loop.call_soon_threadsafe(self._deliver, dones, results)
-        return item is not None
-
-    def _results(self, batch: list[_Requests]) -> list[object]:
-        try:
-            results = self._work(batch)
-            self._last_failure = ""
-            return results
-        except ErisError as error:
-            if isinstance(error, DamagedStore) and len(batch) > 1:
-                # Only those who ask for what is damaged are to suffer from it.
-                return [self._results([requests])[0] for requests in batch]
-            if str(error) != self._last_failure:
-                # Once, however many peers go on trying.
-                self._last_failure = str(error)
-                _log.error("The store failed: %s", error)
-            return [error] * len(batch)
-        except Exception as error:
-            # Whatever it is, every waiting peer must get an answer and the thread must live.
-            _log.exception("The store failed")
-            failure = StoreUnavailable(f"the store failed: {type(error).__name__}")
-            return [failure] * len(batch)
-
-    @staticmethod
-    def _deliver(dones: list[_Done], results: list[object]) -> None:
-        for done, result in zip(dones, results, strict=True):
-            try:
-                try:
-                    done(result)
-                except Exception:
-                    # It waits all the same.
-                    done(StoreUnavailable("the store gave something that cannot be sent"))
-                    raise
-            except Exception:
-                # One peer's trouble must not keep the answers of others.
-                _log.exception("An answer could not be delivered")
 
 
 class _Puts:
@@ -198,17 +72,23 @@ class _Hasher:
     add a change of threads: the writer computes those.
     """
 
-    def __init__(self, then: Callable[[_Puts, _Done, Wanted], None]) -> None:
-        self._queue: queue.SimpleQueue[_Item[_Puts] | None] = queue.SimpleQueue()
+    def __init__(self, then: Callable[[_Puts, Done, Wanted], None]) -> None:
+        self._queue: queue.SimpleQueue[tuple[_Puts, Done, Wanted] | None] = queue.SimpleQueue()
         self._then = then
+        self._is_stopped = False
         self._thread = threading.Thread(target=self._run, name="kapla-hasher", daemon=True)
         self._thread.start()
 
-    def submit(self, puts: _Puts, done: _Done, wanted: Wanted) -> None:
-        self._queue.put((puts, done, wanted))
+    def submit(self, puts: _Puts, done: Done, wanted: Wanted) -> None:
+        if self._is_stopped:
+            # The writer refuses it.
+            self._then(puts, done, wanted)
+        else:
+            self._queue.put((puts, done, wanted))
 
     async def stop(self) -> None:
         """Hand on everything handed in before, then end the thread."""
+        self._is_stopped = True
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
@@ -224,45 +104,61 @@ class _Hasher:
             self._then(puts, done, wanted)
 
 
+# Beside references, the finder takes this: the bytes of the database are asked for.
+_SIZE: Final[tuple[Reference, ...]] = (Reference(b"database_bytes"),)
+
+
 class BatchedStorage:
     """The block store of a daemon: used from one event loop, working in four threads."""
 
     def __init__(self, settings: SqliteSettings) -> None:
         self.new_blocks = 0
         """How many blocks were new since the start."""
+        self.full_blocks = 0
+        """How many were refused since the start, as the store is full."""
         self._settings = settings
-        self._damage_told = False
-        self._started: list[_Worker[Any] | _Hasher] = []
+        self._started: list[Worker[Any] | _Hasher] = []
+        self._database: Database
         self._reader: SqliteReader | None = None
         self._finder: SqliteReader | None = None
         self._writer: SqliteWriter | None = None
+        self._is_full_told = False
+        self._size: asyncio.Future[int] | None = None
 
     async def open(self) -> None:
-        """Open the database and start the threads.
+        """Open the database and start the threads; `close` also after this failed.
 
         Raises: StorageError.
         """
-        self._database = await asyncio.to_thread(open_database, self._settings)
-        self._writing: _Worker[_Puts] = _Worker(
-            "kapla-writer", _COMMIT, self._put_round, self._open_writer, self._close_writer
+        self._database = await _to_its_end(lambda: open_database(self._settings))
+        self._writing: Worker[_Puts] = Worker(
+            "kapla-writer",
+            _COMMIT,
+            self._put_round,
+            self._open_writer,
+            self._close_writer,
+            self._keep,
         )
-        self._reading: _Worker[Sequence[Reference]] = _Worker(
+        self._reading: Worker[Sequence[Reference]] = Worker(
             "kapla-reader", _QUERY, self._get_round, self._open_reader, self._close_reader
         )
         # Apart from the reader: a question about a thousand blocks must not delay one for a block.
-        self._finding: _Worker[Sequence[Reference]] = _Worker(
+        self._finding: Worker[Sequence[Reference]] = Worker(
             "kapla-finder", _QUERY, self._find_round, self._open_finder, self._close_finder
         )
         for worker in (self._writing, self._reading, self._finding):
-            await worker.start()
+            # Before it starts: it must be stopped whatever becomes of that.
             self._started.append(worker)
+            await worker.start()
         self._hashing = _Hasher(self._writing.submit)
         self._started.append(self._hashing)
 
     async def close(self) -> None:
         """Finish what was handed in, move the WAL into the database, close it."""
         while self._started:
-            await self._started.pop().stop()
+            # Off the list only when it has ended: a close that is cancelled can be repeated.
+            await self._started[-1].stop()
+            self._started.pop()
 
     def get_many(
         self, references: Sequence[Reference], done: GetDone, wanted: Wanted = always
@@ -282,16 +178,29 @@ class BatchedStorage:
         worker.submit(_Puts(blocks), done, wanted)  # type: ignore[arg-type]
 
     async def totals(self) -> tuple[dict[int, int], int]:
-        """How many blocks of each size there are, and the bytes of the database."""
+        """How many blocks of each size there are, and the bytes of the database.
 
-        def ask() -> tuple[dict[int, int], int]:
-            reader = SqliteReader(self._database)
-            try:
-                return reader.totals(), reader.database_bytes()
-            finally:
-                reader.close()
+        All who ask at the same time share one look at the file.
+        Raises: StoreUnavailable, while the blocks are counted anew.
+        """
+        if self._size is None:
+            self._size = asyncio.get_running_loop().create_future()
+            self._finding.submit(_SIZE, self._set_size, always)
+        size = await asyncio.shield(self._size)
+        if self._database.totals is None:
+            raise StoreUnavailable("the totals were damaged, and the blocks are counted anew")
+        return dict(self._database.totals), size
 
-        return await asyncio.to_thread(ask)
+    def _set_size(self, result: object) -> None:
+        size, self._size = self._size, None
+        assert size is not None
+        if isinstance(result, ErisError):
+            size.set_exception(result)
+            # Whoever asked may have gone.
+            size.exception()
+        else:
+            assert isinstance(result, int)
+            size.set_result(result)
 
     def _open_reader(self) -> None:
         with opening(self._settings.path):
@@ -312,6 +221,8 @@ class BatchedStorage:
     def _open_writer(self) -> None:
         with opening(self._settings.path):
             self._writer = SqliteWriter(self._database)
+        # What it found to be done goes on without a request.
+        self._writing.poke()
 
     def _close_writer(self) -> None:
         assert self._writer is not None
@@ -324,38 +235,34 @@ class BatchedStorage:
             _log.warning("The WAL could not be emptied: %s", error)
         self._writer.close()
 
+    def _keep(self, is_idle: bool) -> float | None:
+        assert self._writer is not None
+        return self._writer.keeper.chore(is_idle=is_idle)
+
     def _get_round(self, batch: list[Sequence[Reference]]) -> list[object]:
         assert self._reader is not None
         if len(batch) == 1:
             wanted = batch[0]
         else:
             wanted = [reference for references in batch for reference in references]
-        try:
-            found = self._reader.get_many(wanted)
-        except DamagedStore as error:
-            self._tell_damage(error)
-            found = self._get_readable(wanted)
+        found = self._reader.get_many(wanted)
+        self._see_to_damage()
         return [list(map(found.get, references)) for references in batch]
-
-    def _get_readable(self, wanted: Sequence[Reference]) -> dict[Reference, bytes]:
-        """Fetch one by one, leaving out what cannot be read."""
-        assert self._reader is not None
-        found = {}
-        for reference in wanted:
-            with contextlib.suppress(DamagedStore):
-                found.update(self._reader.get_many([reference]))
-        return found
-
-    def _tell_damage(self, error: DamagedStore) -> None:
-        if not self._damage_told:
-            # Once: peers may ask for it again and again.
-            self._damage_told = True
-            _log.error("Some blocks cannot be read and count as not there: %s", error)
 
     def _find_round(self, batch: list[Sequence[Reference]]) -> list[object]:
         assert self._finder is not None
-        found = self._finder.find_many([reference for part in batch for reference in part])
-        return [[reference in found for reference in references] for references in batch]
+        asked = [name for part in batch if part is not _SIZE for name in part]
+        found = self._finder.find_many(asked)
+        self._see_to_damage()
+        return [
+            self._finder.database_bytes() if part is _SIZE else [name in found for name in part]
+            for part in batch
+        ]
+
+    def _see_to_damage(self) -> None:
+        """The writer mends; it may be waiting for work."""
+        if self._database.is_rebuild_wanted:
+            self._writing.poke()
 
     def _put_round(self, batch: list[_Puts]) -> list[object]:
         assert self._writer is not None
@@ -364,12 +271,37 @@ class BatchedStorage:
             if not puts.references:
                 puts.hash()
             together.update(zip(puts.references, puts.blocks, strict=True))
-        result: PutResult = self._writer.put_many(together)
+        errors: dict[Reference, StoreUnavailable | StoreFull] = {}
+        try:
+            result: PutResult = self._writer.put_many(together)
+        except PartlyDamaged as error:
+            result = error.result
+            errors |= error.failed
+            self._writing.complain(error)
         self.new_blocks += result.added
-        if not result.refused:
+        if result.refused:
+            self._tell_full(len(result.refused))
+            refusal = StoreFull("the store is full: it has reached max-size")
+            errors |= dict.fromkeys(result.refused, refusal)
+        elif result.added:
+            self._is_full_told = False
+        if not errors:
             return [None] * len(batch)
-        refusal = StoreFull("the store is full: it has reached max-size")
-        return [
-            [refusal if name in result.refused else None for name in puts.references]
-            for puts in batch
-        ]
+        return [[errors.get(name) for name in puts.references] for puts in batch]
+
+    def _tell_full(self, refused: int) -> None:
+        self.full_blocks += refused
+        if not self._is_full_told:
+            # Once, until there was room again: peers go on trying.
+            self._is_full_told = True
+            _log.warning("The store is full: new blocks are refused, as it has reached max-size")
+
+
+async def _to_its_end(work: Callable[[], Database]) -> Database:
+    """Run in a thread; if cancelled, still wait until it is done: it has the store open."""
+    running = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise

@@ -1,7 +1,7 @@
 """Opening a SQLite store: the file, its settings, its schema.
 
-SQLAlchemy describes the tables, makes them, and opens connections; each connection belongs to the
-thread that opened it.
+SQLAlchemy describes the tables and makes them; each connection belongs to the thread that opened
+it.
 """
 
 from __future__ import annotations
@@ -9,47 +9,27 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, select
+from sqlalchemy import Engine, inspect
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.pool import NullPool
 
 from kapla.errors import StorageError
 from kapla.storage import schema
-from kapla.storage.recent import RecentPlaces, unpack_prefixes
+from kapla.storage.damage import drop_table, is_damage, transaction
+from kapla.storage.engine import connect, make_engine
+from kapla.storage.files import check_kind
+from kapla.storage.loading import load
+from kapla.storage.recent import RecentPlaces
+from kapla.storage.state import Database, SqliteSettings
 
-__all__ = ["Database", "SqliteSettings", "make_engine", "open_database", "opening"]
+__all__ = ["Database", "SqliteSettings", "open_database", "opening"]
 
 _PAGE_SIZE: Final = 16384
-_BUSY_TIMEOUT_S: Final = 10
-
-
-@dataclass(frozen=True, slots=True)
-class SqliteSettings:
-    """How a store file is opened.
-
-    `synchronous`: with "normal" an acknowledged block survives a killed process, with "full" also a
-    power cut, at the price of an fsync for each commit. `max_size`: bytes the file may grow to, or
-    None.
-    """
-
-    path: Path
-    synchronous: Literal["normal", "full"] = "normal"
-    max_size: int | None = None
-    cache_bytes: int = 16 * 1024 * 1024
-    mmap_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Database:
-    """An open store: what its reader and its writer share."""
-
-    settings: SqliteSettings
-    recent: RecentPlaces
+# As they stand in the header of the file, where there is no room for the largest.
+_PAGE_SIZES: Final = {1: 65536, **{1 << power: 1 << power for power in range(9, 16)}}
 
 
 def open_database(settings: SqliteSettings) -> Database:
@@ -58,6 +38,7 @@ def open_database(settings: SqliteSettings) -> Database:
     Raises: StorageError.
     """
     path = settings.path
+    check_kind(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Blocks are ciphertext, but which ones somebody keeps is nobody else's business.
@@ -65,18 +46,19 @@ def open_database(settings: SqliteSettings) -> Database:
     except OSError as error:
         raise StorageError(f"cannot open the store {path}: {error.strerror}") from error
     with opening(path):
+        _check_length(path)
+        database = Database(settings, RecentPlaces(settings.generation))
         engine = make_engine(settings)
         try:
             _create_file(engine)
-            with engine.begin() as connection:
-                if inspect(connection).get_table_names():
-                    schema.upgrade(connection)
-                else:
-                    schema.create(connection)
-            _check_settings(engine)
-            return Database(settings, _load_recent(engine))
+            _mend_version(settings)
+            _make_tables(engine, database)
+            _use_wal(engine)
         finally:
             engine.dispose()
+        with closing(connect(settings)) as connection:
+            load(connection, database)
+        return database
 
 
 @contextmanager
@@ -94,6 +76,24 @@ def opening(path: Path) -> Iterator[None]:
         raise StorageError(f"cannot use the store {path}: {reason}") from error
 
 
+def _check_length(path: Path) -> None:
+    """SQLite calls a file that was cut short malformed, as it does with anything else."""
+    if path.with_name(path.name + "-wal").exists():
+        return  # the rest may be in there
+    with path.open("rb") as file:
+        header = file.read(100)
+    if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
+        return
+    page_size = int.from_bytes(header[16:18], "big")
+    pages = int.from_bytes(header[28:32], "big")
+    is_counted = header[24:28] == header[92:96]  # by who wrote to it last
+    if page_size not in _PAGE_SIZES or not is_counted:
+        return
+    found, expected = path.stat().st_size, _PAGE_SIZES[page_size] * pages
+    if found < expected:
+        raise StorageError(f"the file was cut short: it has {found} bytes instead of {expected}")
+
+
 def _create_file(engine: Engine) -> None:
     """Give an empty file the settings that must stand before the first table is made."""
     connection = engine.raw_connection()
@@ -109,47 +109,44 @@ def _create_file(engine: Engine) -> None:
         connection.close()
 
 
-def _check_settings(engine: Engine) -> None:
-    with engine.connect() as connection:
-        auto_vacuum = connection.exec_driver_sql("PRAGMA auto_vacuum").scalar_one()
-        journal_mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
-        page_size = connection.exec_driver_sql("PRAGMA page_size").scalar_one()
-    if (page_size, auto_vacuum, journal_mode) != (_PAGE_SIZE, 2, "wal"):
-        raise StorageError(
-            f"page_size {page_size}, auto_vacuum {auto_vacuum}, journal_mode {journal_mode}"
-            f" instead of {_PAGE_SIZE}, 2, wal"
-        )
+def _mend_version(settings: SqliteSettings) -> None:
+    """If the page of the version cannot be read: it follows from the tables there are."""
+    with closing(connect(settings)) as connection:
+        try:
+            connection.execute("SELECT version FROM kapla_schema").fetchall()
+            return
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                return  # there is none, which is told of later
+        rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        names = {name for (name,) in rows}
+        drop_table(connection, "kapla_schema")
+        with transaction(connection):
+            connection.execute("CREATE TABLE kapla_schema (version INTEGER NOT NULL)")
+            version = 2 if b"upkeep" in names else 1
+            connection.execute("INSERT INTO kapla_schema VALUES (?)", (version,))
 
 
-def _load_recent(engine: Engine) -> RecentPlaces:
-    """Read the log of places that may not be in the index on disk."""
-    places = RecentPlaces()
-    log = schema.recent
-    with engine.connect() as connection:
-        for first_id, prefixes in connection.execute(select(log).order_by(log.c.first_id)):
-            places.add(first_id, unpack_prefixes(prefixes))
-    return places
+def _make_tables(engine: Engine, database: Database) -> None:
+    with engine.begin() as connection:
+        tables = inspect(connection).get_table_names()
+        if not tables:
+            schema.create(connection)
+            return
+        schema.upgrade(connection)
+        for name in schema.make_missing(connection):
+            # Killed while it was made anew.
+            database.want_rebuild(f"table {name}", "it is missing")
 
 
-def make_engine(settings: SqliteSettings) -> Engine:
-    """Connections with the settings that are not kept in the file."""
-    engine = create_engine(
-        # Not from text, which would be parsed: a path may hold a question mark or a percent sign.
-        URL.create("sqlite", database=str(settings.path)),
-        poolclass=NullPool,
-        connect_args={"isolation_level": None, "timeout": _BUSY_TIMEOUT_S},
-    )
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: sqlite3.Connection, _record: object) -> None:
-        connection.execute(f"PRAGMA synchronous = {settings.synchronous}")
-        connection.execute(f"PRAGMA cache_size = {-(settings.cache_bytes // 1024)}")
-        connection.execute(f"PRAGMA mmap_size = {settings.mmap_bytes}")
-        connection.execute("PRAGMA temp_store = MEMORY")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        # The driver's own transaction handling is off (isolation_level None).
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
+def _use_wal(engine: Engine) -> None:
+    """A copy that SQLite made is not in this mode; pages of any size will do."""
+    connection = engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode = WAL")
+        [(mode,)] = cursor.fetchall()
+    finally:
+        connection.close()
+    if mode != "wal":
+        raise StorageError(f"the file system allows no WAL (journal_mode {mode})")

@@ -8,6 +8,10 @@ reference itself decides; there is one writer, which looks before it inserts. Ne
 
 `totals` is kept up to date with every commit: counting millions of rows takes seconds, and the
 quota and `kapla stat` ask often.
+
+`upkeep` holds what `kapla.storage.notes` names: how far moving and rebuilding have come. All tables
+but `blocks` follow from it, and are made anew where they are damaged (`kapla.storage.rebuild`); the
+index that is being replaced is `damaged_places` meanwhile.
 """
 
 from __future__ import annotations
@@ -23,25 +27,30 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Table,
+    delete,
     insert,
     inspect,
     select,
 )
 
+from eris.model import BlockSize
 from kapla.errors import StorageError
 
 __all__ = [
     "SCHEMA_VERSION",
     "blocks",
     "create",
+    "damaged_places",
+    "make_missing",
     "places",
     "prefix_of",
     "recent",
     "totals",
     "upgrade",
+    "upkeep",
 ]
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 metadata = MetaData()
 
@@ -81,10 +90,40 @@ totals = Table(
     Column("blocks", BigInteger, nullable=False),
 )
 
+upkeep = Table(
+    "upkeep",
+    metadata,
+    Column("note", Integer, primary_key=True, autoincrement=False),
+    Column("value", BigInteger, nullable=False),
+)
+
+# Not made with the others: it is `places` under another name.
+damaged_places = Table(
+    "damaged_places",
+    MetaData(),
+    Column("prefix", BigInteger, primary_key=True, autoincrement=False),
+    Column("block_id", BigInteger, primary_key=True, autoincrement=False),
+)
+
 _version = Table("kapla_schema", metadata, Column("version", Integer, nullable=False))
 
+
+def _add_upkeep(connection: Connection) -> None:
+    upkeep.create(connection, checkfirst=True)
+    if connection.execute(select(blocks.c.id).limit(1)).first() is None:
+        # Such a store got its totals with the first session that could write.
+        connection.execute(delete(totals))
+        _begin_totals(connection)
+
+
+def _begin_totals(connection: Connection) -> None:
+    connection.execute(
+        insert(totals), [{"block_size": int(size), "blocks": 0} for size in BlockSize]
+    )
+
+
 # From version N (the key) to N + 1.
-_MIGRATIONS: Final[dict[int, Callable[[Connection], None]]] = {}
+_MIGRATIONS: Final[dict[int, Callable[[Connection], None]]] = {1: _add_upkeep}
 
 
 def prefix_of(reference: bytes) -> int:
@@ -95,7 +134,8 @@ def prefix_of(reference: bytes) -> int:
 def create(connection: Connection) -> None:
     """Make the tables of the newest version in an empty database."""
     metadata.create_all(connection)
-    connection.execute(insert(_version).values(version=SCHEMA_VERSION))
+    _begin_totals(connection)
+    _set_version(connection, SCHEMA_VERSION)
 
 
 def upgrade(connection: Connection) -> None:
@@ -113,7 +153,22 @@ def upgrade(connection: Connection) -> None:
             f"the store has schema version {version}, this program knows up to {SCHEMA_VERSION}:"
             " a newer Kapla wrote it"
         )
-    while version < SCHEMA_VERSION:
-        _MIGRATIONS[version](connection)
-        version += 1
-        connection.execute(_version.update().values(version=version))
+    if version < SCHEMA_VERSION:
+        while version < SCHEMA_VERSION:
+            _MIGRATIONS[version](connection)
+            version += 1
+        _set_version(connection, version)
+
+
+def make_missing(connection: Connection) -> list[str]:
+    """Make the tables that follow from `blocks` and are not there; returns their names."""
+    present = set(inspect(connection).get_table_names())
+    missing = [table for table in (places, recent, totals, upkeep) if table.name not in present]
+    for table in missing:
+        table.create(connection)
+    return [table.name for table in missing]
+
+
+def _set_version(connection: Connection, version: int) -> None:
+    connection.execute(delete(_version))
+    connection.execute(insert(_version).values(version=version))

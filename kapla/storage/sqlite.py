@@ -1,7 +1,7 @@
-"""The SQLite store: synchronous statements, in batches, each session used by one thread.
+"""Writing blocks: one session, in one thread, with synchronous statements in batches.
 
-The hot statements are written by SQLAlchemy, compiled once, and run on SQLite's own connection. One
-session writes, others read, and WAL lets them.
+What comes together is kept in one transaction. Where damage is in the way, what follows from the
+blocks is made anew first (`kapla.storage.keeper`), and then each block is tried alone.
 """
 
 from __future__ import annotations
@@ -9,40 +9,25 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Final, NamedTuple
-
-from sqlalchemy import (
-    ColumnElement,
-    Dialect,
-    Select,
-    bindparam,
-    delete,
-    func,
-    insert,
-    select,
-    update,
-)
-from sqlalchemy.dialects.sqlite import insert as insert_or_ignore
+from typing import Final, NamedTuple
 
 from eris.crypto import reference_of
 from eris.errors import StoreUnavailable
 from eris.model import BlockSize, Reference
-from kapla.storage import schema
-from kapla.storage.database import Database, make_engine
+from kapla.storage.damage import DamagedStore, is_damage, transaction, unreadable
+from kapla.storage.files import StoreFiles
+from kapla.storage.keeper import Keeper
+from kapla.storage.rebuild import LOWEST_ID
 from kapla.storage.recent import pack_prefixes
 from kapla.storage.schema import prefix_of
+from kapla.storage.session import Found, Session, SqliteReader
+from kapla.storage.state import Database
 
-__all__ = ["DamagedStore", "PutResult", "SqliteReader", "SqliteWriter"]
+__all__ = ["DamagedStore", "PartlyDamaged", "PutResult", "SqliteReader", "SqliteWriter"]
 
 _log = logging.getLogger(__name__)
 
-# Statements for so many values at once; larger batches take several.
-_IN_SIZES: Final = (1, 4, 16, 64, 256)
-
-
-class DamagedStore(StoreUnavailable):
-    """A part of the file cannot be read; others may."""
+_MOST_DUE: Final = 16
 
 
 class PutResult(NamedTuple):
@@ -52,265 +37,214 @@ class PutResult(NamedTuple):
     refused: frozenset[Reference]
 
 
-class _Statements:
-    """The hot statements, compiled once for a dialect."""
+class PartlyDamaged(DamagedStore):
+    """Damage is in the way of some blocks; the others are kept, or refused for want of room."""
 
-    def __init__(self, dialect: Dialect) -> None:
-        blocks, places, recent, totals = (
-            schema.blocks,
-            schema.places,
-            schema.recent,
-            schema.totals,
-        )
-        at_place = blocks.join(places, blocks.c.id == places.c.block_id)
-
-        def compiled(statement: Any) -> str:
-            return str(statement.compile(dialect=dialect))
-
-        def among(statement: Select[Any], column: ColumnElement[int]) -> dict[int, str]:
-            found = {}
-            for count in _IN_SIZES:
-                values: list[ColumnElement[int]] = [bindparam(f"p{i}") for i in range(count)]
-                found[count] = compiled(statement.where(column.in_(values)))
-            return found
-
-        names = select(blocks.c.reference)
-        whole = select(blocks.c.reference, blocks.c.block)
-        self.name_by_id = among(names, blocks.c.id)
-        self.name_by_prefix = among(names.select_from(at_place), places.c.prefix)
-        self.block_by_id = among(whole, blocks.c.id)
-        self.block_by_prefix = among(whole.select_from(at_place), places.c.prefix)
-        kept = select(blocks.c.reference, blocks.c.block, blocks.c.id)
-        self.kept_by_id = among(kept, blocks.c.id)
-        self.kept_by_prefix = among(kept.select_from(at_place), places.c.prefix)
-        self.insert_block = compiled(insert(blocks))
-        self.replace_block = compiled(
-            update(blocks).where(blocks.c.id == bindparam("at")).values(block=bindparam("whole"))
-        )
-        self.log = compiled(insert(recent))
-        self.insert_place = compiled(insert_or_ignore(places).on_conflict_do_nothing())
-        self.forget_log = compiled(delete(recent).where(recent.c.first_id <= bindparam("last")))
-        self.count = compiled(
-            update(totals)
-            .where(totals.c.block_size == bindparam("size"))
-            .values(blocks=totals.c.blocks + bindparam("added"))
-        )
-        self.totals = compiled(select(totals.c.block_size, totals.c.blocks))
-        self.last_id = compiled(select(func.max(blocks.c.id)))
+    def __init__(self, result: PutResult, failed: dict[Reference, StoreUnavailable]) -> None:
+        super().__init__(str(next(iter(failed.values()))))
+        self.result = result
+        self.failed = failed
 
 
-class _Session:
-    """One connection, for one thread."""
+class _Coming(NamedTuple):
+    """The new blocks of a transaction, in order, and the places that led to what they replace."""
 
-    def __init__(self, database: Database) -> None:
-        self._engine = make_engine(database.settings)
-        self._settings = database.settings
-        self._recent = database.recent
-        self._pool_connection = self._engine.raw_connection()
-        connection = self._pool_connection.driver_connection
-        assert isinstance(connection, sqlite3.Connection)
-        self._connection = connection
-        self._statements = _Statements(self._engine.dialect)
+    blocks: list[tuple[Reference, bytes]]
+    refused: frozenset[Reference]
+    bad_places: list[tuple[int, int]]
 
-    def totals(self) -> dict[int, int]:
-        """How many blocks of each size there are."""
-        return dict(self._connection.execute(self._statements.totals).fetchall())
-
-    def database_bytes(self) -> int:
-        """The size of the file, without the pages that are free to be used again."""
-        page, count, free = (
-            self._connection.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("page_size", "page_count", "freelist_count")
-        )
-        return int(page * (count - free))
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._pool_connection.close()
-        self._engine.dispose()
-
-    def _look_up(
-        self, references: Sequence[Reference], by_id: dict[int, str], by_prefix: dict[int, str]
-    ) -> list[tuple[Any, ...]]:
-        """Rows of blocks whose prefix is that of one of `references`: nearly always just those."""
-        ids, elsewhere = self._recent.find(map(prefix_of, references))
-        rows = self._among(by_id, ids)
-        if ids:
-            # What is recent may share its prefix with what is wanted, and not be it.
-            found = {row[0] for row in rows}
-            elsewhere = [prefix_of(name) for name in references if name not in found]
-        if elsewhere:
-            rows += self._among(by_prefix, elsewhere)
-        return rows
-
-    def _among(self, statements: dict[int, str], values: Sequence[int]) -> list[tuple[Any, ...]]:
-        """Run a statement over any number of values, in a few fixed sizes."""
-        rows: list[tuple[Any, ...]] = []
-        execute = self._connection.execute
-        largest = _IN_SIZES[-1]
-        for start in range(0, len(values), largest):
-            part = values[start : start + largest]
-            size = next(size for size in _IN_SIZES if size >= len(part))
-            # Filled up with repetitions, which find nothing new: IN is a set.
-            part = [*part, *([part[-1]] * (size - len(part)))]
-            rows += execute(statements[size], part).fetchall()
-        return rows
+    def replaces(self, reference: Reference) -> bool:
+        """Whether a new block takes the place of a damaged one, which was counted already."""
+        return prefix_of(reference) in {prefix for prefix, _ in self.bad_places}
 
 
-def _is_damage(error: sqlite3.Error) -> bool:
-    # The low byte is the kind; what is above tells more of it.
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT
-
-
-def _unreadable(error: sqlite3.Error) -> StoreUnavailable:
-    kind = DamagedStore if _is_damage(error) else StoreUnavailable
-    return kind(f"the database cannot be read: {error}")
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """What tells a file from another that takes its name; None if there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-class SqliteReader(_Session):
-    """Reads blocks."""
-
-    def get_many(self, references: Sequence[Reference]) -> dict[Reference, bytes]:
-        """Fetch the blocks that are there, by reference.
-
-        Raises: StoreUnavailable.
-        """
-        statements = self._statements
-        try:
-            return dict(
-                self._look_up(references, statements.block_by_id, statements.block_by_prefix)
-            )
-        except sqlite3.Error as error:
-            raise _unreadable(error) from error
-
-    def find_many(self, references: Sequence[Reference]) -> set[Reference]:
-        """Tell which of these blocks are there.
-
-        Raises: StoreUnavailable.
-        """
-        statements = self._statements
-        try:
-            rows = self._look_up(references, statements.name_by_id, statements.name_by_prefix)
-        except sqlite3.Error as error:
-            raise _unreadable(error) from error
-        return {Reference(row[0]) for row in rows}.intersection(references)
-
-
-class SqliteWriter(_Session):
+class SqliteWriter(Session):
     """Writes blocks."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        totals = schema.totals
-        with self._engine.begin() as connection:
-            known = set(connection.execute(select(totals.c.block_size)).scalars())
-            for size in BlockSize:
-                if size not in known:
-                    connection.execute(insert(totals).values(block_size=int(size), blocks=0))
-        path = self._settings.path
-        self._wal = path.with_name(path.name + "-wal")
-        self._identity = _identity(path)
-        # Known after the first commit.
-        self._wal_identity: tuple[int, int] | None = None
-        self._is_sound = True
-        (last_id,) = self._connection.execute(self._statements.last_id).fetchone()
-        self._next_id = (last_id or 0) + 1
+        try:
+            self._highest_id = self._find_highest_id()
+            self._next_id = self._highest_id + 1
+            self._is_turned = False
+            # The WAL is there once something was read. No block was taken yet.
+            self._files = StoreFiles(database.settings.path)
+            self.keeper = Keeper(
+                self._connection,
+                database,
+                self._files,
+                lambda: max(self._highest_id, self._next_id - 1),
+            )
+            self.keeper.start()
+            if self._is_end_damaged:
+                self._turn_if_possible()
+        except BaseException:
+            self._connection.close()
+            raise
 
     def put_many(self, blocks: dict[Reference, bytes]) -> PutResult:
-        """Keep blocks in one transaction.
+        """Keep blocks, in one transaction if nothing is damaged.
 
-        After an error none of the new ones is kept.
+        After an error none of the new ones is kept, but for `PartlyDamaged`.
         Raises: StoreUnavailable, on a full disk or a failing one.
         """
-        connection = self._connection
-        if not self._is_sound:
-            raise StoreUnavailable("the index of new blocks is incomplete: restart the daemon")
-        wal = _identity(self._wal)
-        is_wal_ours = self._wal_identity in (None, wal)
-        if not is_wal_ours or _identity(self._settings.path) != self._identity:
-            # What is written now would be gone with the last process that has the file open.
-            raise StoreUnavailable("the store's file or its WAL was removed or replaced")
+        self._check_files()
+        before = self._connection.total_changes
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                prefixes, refused, moved = self._insert(blocks)
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
+            result = self._put(blocks)
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-                raise StoreUnavailable("the disk is full") from error
-            if _is_damage(error):
-                raise _unreadable(error) from error
-            raise StoreUnavailable(f"the database cannot be written: {error}") from error
-        if prefixes:
-            first_id = self._next_id
-            # First of all: whatever fails below, a committed id is not used again.
-            self._next_id += len(prefixes)
-            self._wal_identity = self._wal_identity or _identity(self._wal)
-            # Unless this ends well, what is logged must not be taken for moved: see `forget_log`.
-            self._is_sound = False
-            self._recent.add(first_id, prefixes)
-            self._recent.confirm(moved)
-            self._is_sound = True
-        return PutResult(len(prefixes), refused)
+            if not is_damage(error):
+                raise _unwritable(error) from error
+            result = self._put_in_spite(blocks)
+        if self._connection.total_changes != before:
+            # Again: what a removed WAL holds is not kept.
+            self._check_files()
+        while self._database.recent.due() > _MOST_DUE * self._database.recent.slice:
+            # Whoever does not look after the chores has them done here.
+            if self.keeper.chore(is_idle=False) != 0.0:
+                break
+        return result
 
-    def _insert(
-        self, blocks: dict[Reference, bytes]
-    ) -> tuple[list[int], frozenset[Reference], list[tuple[int, int]]]:
-        """Returns the prefixes of the new blocks, what was refused, and the places that move."""
-        statements = self._statements
-        rows = self._look_up(list(blocks), statements.kept_by_id, statements.kept_by_prefix)
-        known = {row[0] for row in rows}
-        for reference, block, block_id in rows:
-            if blocks.get(reference, block) != block:
-                self._heal(block_id, reference, blocks[reference])
+    def checkpoint(self) -> None:
+        """Move everything from the WAL into the database file and empty it."""
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _check_files(self) -> None:
+        if self._files.are_ours():
+            return
+        # What was acknowledged before is saved, if only the WAL is gone.
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
+        except sqlite3.Error as error:
+            _log.warning("The WAL that was removed could not be saved: %s", error)
+        raise StoreUnavailable("the store's file or its WAL was removed or replaced")
+
+    def _put_in_spite(self, blocks: dict[Reference, bytes]) -> PutResult:
+        """Keep what can be kept of these, where something is damaged."""
+        try:
+            self.keeper.mend()
+            return self._put(blocks, self._find_kept(blocks))
+        except sqlite3.Error as error:
+            self._check_is_damage(error)
+        self._turn_if_possible()
+        return self._put_one_by_one(blocks)
+
+    def _put_one_by_one(self, blocks: dict[Reference, bytes]) -> PutResult:
+        added, refused, failed = 0, frozenset[Reference](), dict[Reference, StoreUnavailable]()
+        for item in blocks.items():
+            try:
+                block = dict([item])
+                result = self._put(block, self._find_kept(block))
+            except sqlite3.Error as error:
+                self._check_is_damage(error)
+                failed[item[0]] = unreadable(error)
+            else:
+                added, refused = added + result.added, refused | result.refused
+        if failed:
+            raise PartlyDamaged(PutResult(added, refused), failed)
+        return PutResult(added, refused)
+
+    @staticmethod
+    def _check_is_damage(error: sqlite3.Error) -> None:
+        if not is_damage(error):
+            raise _unwritable(error) from error
+
+    def _put(self, blocks: dict[Reference, bytes], found: Found | None = None) -> PutResult:
+        """Keep blocks in one transaction; `found`: which of them there are, if that is known.
+
+        Raises: sqlite3.Error; then nothing is kept.
+        """
+        first_id = self._next_id
+        prefixes: list[int] = []
+        try:
+            with transaction(self._connection):
+                coming = self._select(blocks, found or self._find_kept(blocks))
+                prefixes = [prefix_of(reference) for reference, _ in coming.blocks]
+                counts = self._insert(coming, prefixes)
+                if prefixes:
+                    # Before the commit, after which nothing may fail any more: without their rows
+                    # the places lead to nothing.
+                    self._next_id += len(prefixes)
+                    self._database.recent.add(first_id, prefixes)
+        except BaseException:
+            self._next_id = first_id
+            self._database.recent.withdraw(first_id, prefixes)
+            raise
+        totals = self._database.totals
+        if totals is not None:
+            for size, added in counts.items():
+                totals[size] += added
+        if coming.bad_places:
+            self._forget_places(coming.bad_places)
+        return PutResult(sum(counts.values()), coming.refused)
+
+    def _find_kept(self, blocks: dict[Reference, bytes]) -> Found:
+        texts = self._statements
+        return self._find(list(blocks), texts.kept_by_id, texts.kept_by_prefix)
+
+    def _select(self, blocks: dict[Reference, bytes], found: Found) -> _Coming:
+        """Tell what is new of these, and heal what is damaged of the others."""
+        known = set()
+        bad_places = found.bad_places
+        for reference, block, block_id in found.rows:
+            good = blocks.get(reference)
+            if good is None or block == good or self._heal(block_id, reference, good):
+                known.add(reference)
+            elif reference_of(good) == reference:
+                bad_places.append((prefix_of(reference), block_id))
+            else:
+                known.add(reference)
         new = [item for item in blocks.items() if item[0] not in known]
         refused = self._over_quota(new)
         if refused:
             new = [item for item in new if item[0] not in refused]
-        if not new:
-            return [], refused, []
-        connection, first_id = self._connection, self._next_id
-        prefixes = [prefix_of(reference) for reference, _ in new]
-        connection.executemany(
-            statements.insert_block,
-            [(block_id, *item) for block_id, item in enumerate(new, first_id)],
-        )
-        connection.execute(statements.log, (first_id, pack_prefixes(prefixes)))
-        for size in BlockSize:
-            added = sum(len(block) == size for _, block in new)
-            if added:
-                connection.execute(statements.count, (added, int(size)))
-        moved = self._recent.next_to_move(len(new))
-        connection.executemany(statements.insert_place, moved)
-        done = self._recent.done_after(moved)
-        if done is not None:
-            connection.execute(statements.forget_log, (done,))
-        return prefixes, refused, moved
+        replaced = {prefix_of(reference) for reference, _ in new} if bad_places else set()
+        return _Coming(new, refused, [place for place in bad_places if place[0] in replaced])
 
-    def _heal(self, block_id: int, reference: Reference, block: bytes) -> None:
-        """Put a good block in the place of one that was damaged on the disk."""
-        if reference_of(block) == reference:
+    def _insert(self, coming: _Coming, prefixes: Sequence[int]) -> dict[int, int]:
+        """Returns how many there are more of each size."""
+        if not prefixes:
+            return {}
+        connection, texts, first_id = self._connection, self._statements, self._next_id
+        connection.executemany(
+            texts.insert_block,
+            [(block_id, *item) for block_id, item in enumerate(coming.blocks, first_id)],
+        )
+        connection.execute(texts.log, (first_id, pack_prefixes(prefixes)))
+        counts = _count(coming)
+        for size, added in counts.items():
+            connection.execute(texts.count, (added, size))
+        return counts
+
+    def _heal(self, block_id: int, reference: Reference, block: bytes) -> bool:
+        """Put a good block in the place of one that was damaged on the disk, if that can be."""
+        if reference_of(block) != reference:
+            return False
+        try:
             self._connection.execute(self._statements.replace_block, (block, block_id))
-            _log.warning("A stored block was damaged, and is replaced by a good one that came")
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
+            return False
+        _log.warning("A stored block was damaged, and is replaced by a good one that came")
+        return True
+
+    def _forget_places(self, places: list[tuple[int, int]]) -> None:
+        """Look no more for what cannot be read, now that a good block is there."""
+        for prefix, block_id in places:
+            self._database.recent.discard(prefix, block_id)
+        try:
+            with transaction(self._connection):
+                self._connection.executemany(self._statements.delete_place, places)
+        except sqlite3.Error as error:
+            _log.debug("Places of damaged blocks remain: %s", error)
 
     def _over_quota(self, coming: list[tuple[Reference, bytes]]) -> frozenset[Reference]:
         """Which of the new blocks would take the file beyond its largest size."""
-        if self._settings.max_size is None:
+        max_size = self._database.settings.max_size
+        if max_size is None:
             return frozenset()
-        room = self._settings.max_size - self.database_bytes()
+        room = max_size - self.database_bytes()
         refused = set()
         for reference, block in coming:
             room -= len(block)
@@ -318,6 +252,54 @@ class SqliteWriter(_Session):
                 refused.add(reference)
         return frozenset(refused)
 
-    def checkpoint(self) -> None:
-        """Move everything from the WAL into the database file and empty it."""
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    def _find_highest_id(self) -> int:
+        self._is_end_damaged = False
+        try:
+            (last_id,) = self._connection.execute(self._statements.last_id).fetchone()
+            return max(last_id or 0, 0)
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
+            self._is_end_damaged = True
+        # Ids are dense, and a page holds so many blocks at the most.
+        page, count = (
+            self._connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_size", "page_count")
+        )
+        return int(count * (page // BlockSize.SMALL))
+
+    def _turn_if_possible(self) -> None:
+        if self._is_turned:
+            return
+        try:
+            self._turn()
+        except sqlite3.Error as error:
+            self._check_is_damage(error)
+
+    def _turn(self) -> None:
+        """Go on adding at the other end, as the page where the newest blocks are is damaged.
+
+        Ids go on from the lowest there can be. The log must be empty then: its order is theirs.
+        Raises: sqlite3.Error.
+        """
+        self.keeper.empty_log()
+        texts = self._statements
+        (last_id,) = self._connection.execute(texts.last_id_below, (0,)).fetchone()
+        self._highest_id = max(self._highest_id, self._next_id - 1)
+        self._next_id = (LOWEST_ID if last_id is None else last_id) + 1
+        self._is_turned = True
+        _log.warning("The store's last page cannot be written: blocks are added before the first")
+
+
+def _count(coming: _Coming) -> dict[int, int]:
+    blocks = coming.blocks
+    if coming.bad_places:
+        blocks = [item for item in blocks if not coming.replaces(item[0])]
+    counts = {int(size): sum(len(block) == size for _, block in blocks) for size in BlockSize}
+    return {size: count for size, count in counts.items() if count}
+
+
+def _unwritable(error: sqlite3.Error) -> StoreUnavailable:
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        return StoreUnavailable("the disk is full")
+    return StoreUnavailable(f"the database cannot be written: {error}")

@@ -643,6 +643,7 @@ def test_stat(kapla: Kapla, hello: str) -> None:
         "uptime_s",
         "requests",
         "new_blocks",
+        "full_blocks",
         "connections",
     }
     assert report["blocks"].keys() == report["bytes"].keys() == {"1024", "32768"}

@@ -144,6 +144,21 @@ def test_it_stays_within_its_size_and_keeps_what_is_used(tmp_path: Path) -> None
     after.close()
 
 
+def test_it_stays_within_its_size_while_it_is_open(tmp_path: Path) -> None:
+    """A server never closes it, and a command may be killed."""
+    path = tmp_path / "c"
+    cache = open_cache(path, max_bytes=100_000)
+    for number in range(300):
+        key = cache.content_key(number.to_bytes(2, "big"))
+        cache.remember([(key, known(number % 256, blocks=100))])
+        assert cache.recall([key]) == [known(number % 256, blocks=100)]
+    with sqlite3.connect(path) as connection:
+        (size,) = connection.execute("SELECT SUM(LENGTH(value)) FROM contents").fetchone()
+    connection.close()
+    assert 50_000 < size < 120_000
+    cache.close()
+
+
 def test_a_place_that_cannot_be_had_switches_it_off(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     for path in (tmp_path / "file" / "c", tmp_path):

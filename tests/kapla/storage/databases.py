@@ -12,6 +12,7 @@ from typing import NamedTuple
 from eris import BlockSize, ErisError, Reference, reference_of
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.database import SqliteSettings, open_database
+from kapla.storage.recent import GENERATION
 from kapla.storage.sqlite import SqliteReader, SqliteWriter
 
 __all__ = [
@@ -33,9 +34,20 @@ class Sessions(NamedTuple):
     reader: SqliteReader
 
 
-def settings_for(directory: Path, *, max_size: int | None = None) -> SqliteSettings:
+def settings_for(
+    directory: Path,
+    *,
+    max_size: int | None = None,
+    generation: int = GENERATION,
+    rebuild_index: bool = False,
+) -> SqliteSettings:
     """A store named `blocks.sqlite` in a directory."""
-    return SqliteSettings(directory / "blocks.sqlite", max_size=max_size)
+    return SqliteSettings(
+        directory / "blocks.sqlite",
+        max_size=max_size,
+        generation=generation,
+        rebuild_index=rebuild_index,
+    )
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from eris import BlockSize, Reference, StoreUnavailable
-from kapla.errors import StorageError
 from kapla.storage import batching as batching_module
 from kapla.storage import recent as recent_module
 from kapla.storage.recent import GENERATION
@@ -45,7 +44,8 @@ def test_a_damaged_block_is_healed_by_a_good_one(
     with opened(settings_for(tmp_path)) as store:
         # What has not this hash is no better.
         store.writer.put_many({damaged: bytes([1]) * size})
-        assert store.reader.get_many([damaged]) == {damaged: bytes(length)}
+        found = {damaged: bytes(length)} if length in list(BlockSize) else {}
+        assert store.reader.get_many([damaged]) == found
         assert store.writer.put_many(blocks) == (0, frozenset())
         assert store.reader.get_many(list(blocks)) == blocks
         assert sum(store.reader.totals().values()) == 3
@@ -82,9 +82,11 @@ def test_a_damaged_page_spoils_nothing_else(tmp_path: Path) -> None:
                 put_many(storage, [blocks[damaged]]),
                 *[put_many(storage, [block]) for block in new.values()],
             )
-            assert isinstance(kept[0], StoreUnavailable)
-            assert kept[1:] == [None] * 50
+            assert kept == [None] * 51
             assert await get_many(storage, list(new)) == list(new.values())
+            # The good one that came is kept beside the damaged one.
+            assert await get_many(storage, list(blocks)) == list(blocks.values())
+            assert (await storage.totals())[0] == {1024: 0, 32768: 100}
 
     asyncio.run(fill())
     break_overflow(settings.path, blocks[damaged])
@@ -98,13 +100,13 @@ def test_no_memory_for_the_next_generation(tmp_path: Path, monkeypatch: pytest.M
         failed = 0
         for part in parts:
             if not failed:
-                # Only the change of generations asks what kind of place it has.
-                monkeypatch.setattr(recent_module, "isinstance", no_memory, raising=False)
+                # Only the change of generations sorts.
+                monkeypatch.setattr(recent_module, "sorted", no_memory, raising=False)
             try:
                 store.writer.put_many(part)
             except MemoryError:
                 failed += 1
-                monkeypatch.delattr(recent_module, "isinstance")
+                monkeypatch.delattr(recent_module, "sorted")
                 store.writer.put_many(part)
         assert failed == 1
         for part in parts:
@@ -153,12 +155,3 @@ def test_without_its_wal_the_store_takes_nothing(tmp_path: Path) -> None:
         (tmp_path / "blocks.sqlite-wal").unlink()
         with pytest.raises(StoreUnavailable, match="removed or replaced"):
             store.writer.put_many(make_blocks(2, seed=1))
-
-
-def test_a_damaged_log_is_named(tmp_path: Path) -> None:
-    with opened(settings_for(tmp_path)) as store:
-        store.writer.put_many(make_blocks(3))
-    with closing(sqlite3.connect(tmp_path / "blocks.sqlite")) as connection, connection:
-        connection.execute("UPDATE recent SET prefixes = ?", (b"1234567",))
-    with pytest.raises(StorageError, match="log of recent blocks"), opened(settings_for(tmp_path)):
-        pass

@@ -149,13 +149,24 @@ def test_what_is_no_database_is_refused_and_left_alone(tmp_path: Path, content: 
     assert settings.path.read_bytes() == content
 
 
-def test_a_database_with_other_settings_is_refused(tmp_path: Path) -> None:
-    settings = settings_for(tmp_path)
-    open_database(settings)
-    execute(settings.path, "PRAGMA journal_mode = DELETE", "PRAGMA page_size = 4096", "VACUUM")
-    message = refusal(settings)
-    assert "page_size 4096" in message
-    assert "16384" in message
+@pytest.mark.parametrize("page_size", [512, 4096, 65536])
+@pytest.mark.parametrize("auto_vacuum", ["NONE", "FULL"])
+def test_a_database_with_other_settings_is_used(
+    tmp_path: Path, page_size: int, auto_vacuum: str
+) -> None:
+    """As another program may leave it that made a copy."""
+    settings, blocks = settings_for(tmp_path), make_blocks(20)
+    with opened(settings) as store:
+        store.writer.put_many(blocks)
+    execute(settings.path, "PRAGMA journal_mode = DELETE")
+    with closing(sqlite3.connect(settings.path)) as connection:
+        connection.execute(f"PRAGMA page_size = {page_size}")
+        connection.execute(f"PRAGMA auto_vacuum = {auto_vacuum}")
+        connection.execute("VACUUM")
+    with opened(settings) as store:
+        assert store.reader.get_many(list(blocks)) == blocks
+        assert store.writer.put_many(make_blocks(20, seed=1)).added == 20
+        assert execute(settings.path, "PRAGMA journal_mode") == [("wal",)]
 
 
 def test_a_damaged_database_is_refused(tmp_path: Path) -> None:

@@ -12,9 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eris import BlockSize, Reference, StoreUnavailable
-from kapla.storage import database as database_module
 from kapla.storage.database import open_database
-from kapla.storage.recent import RecentPlaces
 from kapla.storage.sqlite import SqliteReader, SqliteWriter
 from tests.kapla.storage.databases import forge, make_blocks, opened, settings_for
 
@@ -104,15 +102,14 @@ def test_references_that_begin_alike_are_told_apart(tmp_path: Path, prefix: int)
 
 
 def test_references_that_begin_alike_in_every_part_of_the_index(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     """A small index in memory: some of each family has moved to disk, some has not."""
-    monkeypatch.setattr(database_module, "RecentPlaces", lambda: RecentPlaces(50))
     families = [dict(forge(prefix, number) for number in range(30)) for prefix in range(20)]
     everything = {name: block for family in families for name, block in family.items()}
     order = list(everything)
     random.Random(3).shuffle(order)
-    settings = settings_for(tmp_path)
+    settings = settings_for(tmp_path, generation=50)
     kept: dict[Reference, bytes] = {}
     for _ in range(3):
         with opened(settings) as store:
@@ -142,12 +139,10 @@ steps = st.lists(
 )
 def test_any_sequence_agrees_with_a_dict(
     tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
     steps: list[tuple[str, list[tuple[int, int]]]],
     generation: int,
 ) -> None:
-    monkeypatch.setattr(database_module, "RecentPlaces", lambda: RecentPlaces(generation))
-    store_settings = settings_for(tmp_path_factory.mktemp("store"))
+    store_settings = settings_for(tmp_path_factory.mktemp("store"), generation=generation)
     kept: dict[Reference, bytes] = {}
     database = open_database(store_settings)
     writer, reader = SqliteWriter(database), SqliteReader(database)

@@ -1,0 +1,102 @@
+"""What cannot be read of a file: how it is known, and how a table is begun anew in spite of it.
+
+A page that is damaged can neither be read nor given back. So a table that has one cannot even be
+dropped; it is taken out of the list of tables then, and its pages stay unused until somebody runs
+VACUUM. Only tables whose rows follow from `blocks` are treated so.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from eris.errors import StoreUnavailable
+from kapla.storage.statements import statements
+
+__all__ = [
+    "DamagedStore",
+    "drop_table",
+    "is_bad_disk",
+    "is_damage",
+    "renew_table",
+    "transaction",
+    "unreadable",
+]
+
+# TOOBIG: a length that was damaged.
+_DAMAGE: Final = frozenset(
+    {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH}
+)
+
+
+class DamagedStore(StoreUnavailable):
+    """A part of the file cannot be read; others may."""
+
+
+def _kind(error: sqlite3.Error) -> int:
+    # The low byte is the kind; what is above tells more of it.
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def is_bad_disk(error: sqlite3.Error) -> bool:
+    """Whether the system could not read or write: this page, or the whole disk."""
+    return _kind(error) == sqlite3.SQLITE_IOERR
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether it is the file's content that is wrong, in this place."""
+    return _kind(error) in _DAMAGE
+
+
+def unreadable(error: sqlite3.Error) -> StoreUnavailable:
+    """The error of the port for one of the database."""
+    kind = DamagedStore if is_damage(error) else StoreUnavailable
+    return kind(f"the database cannot be read: {error}")
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All of what is done in here, or nothing."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def drop_table(connection: sqlite3.Connection, name: str) -> None:
+    """Drop a table, or forget it where damage forbids that; nothing if there is none."""
+    try:
+        with transaction(connection):
+            connection.execute(f"DROP TABLE IF EXISTS {name}")
+    except sqlite3.Error as error:
+        if not (is_damage(error) or is_bad_disk(error)):
+            raise
+        _forget_table(connection, name)
+
+
+def renew_table(connection: sqlite3.Connection, name: str) -> None:
+    """Put an empty table in the place of one that is damaged.
+
+    If the daemon is killed between the two, the table is missing: opening makes it.
+    """
+    drop_table(connection, name)
+    connection.execute(statements().create[name])
+
+
+def _forget_table(connection: sqlite3.Connection, name: str) -> None:
+    """Take a table out of the schema and leave its pages where they are."""
+    connection.execute("PRAGMA writable_schema = ON")
+    try:
+        with transaction(connection):
+            connection.execute("DELETE FROM sqlite_master WHERE tbl_name = ?", (name,))
+            (version,) = connection.execute("PRAGMA schema_version").fetchone()
+            # So that every connection reads the schema again.
+            connection.execute(f"PRAGMA schema_version = {version + 1}")
+    finally:
+        connection.execute("PRAGMA writable_schema = RESET")

@@ -1,0 +1,63 @@
+"""Connections to a store file, with the settings that are not kept in it."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.pool import NullPool
+
+from kapla.storage.state import SqliteSettings
+
+__all__ = ["BUSY_TIMEOUT_S", "WAL_LIMIT", "connect", "make_engine"]
+
+BUSY_TIMEOUT_S: Final = 10
+
+WAL_LIMIT: Final = 32 * 1024 * 1024
+"""What a long reader made the WAL grow beyond is given back as soon as it can be. Twice what it
+usually has."""
+
+
+def make_engine(settings: SqliteSettings) -> Engine:
+    """Connections as SQLAlchemy has them: for the schema."""
+    engine = create_engine(
+        # Not from text, which would be parsed: a path may hold a question mark or a percent sign.
+        URL.create("sqlite", database=str(settings.path)),
+        poolclass=NullPool,
+        connect_args={"isolation_level": None, "timeout": BUSY_TIMEOUT_S},
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _record: object) -> None:
+        _configure(connection, settings)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # The driver's own transaction handling is off (isolation_level None).
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def connect(settings: SqliteSettings) -> sqlite3.Connection:
+    """SQLite's own connection: for the hot statements, in this thread."""
+    connection = sqlite3.connect(
+        settings.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, cached_statements=256
+    )
+    try:
+        _configure(connection, settings)
+        # One damaged bit makes TEXT of a BLOB: its bytes are still what they were.
+        connection.text_factory = bytes
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _configure(connection: sqlite3.Connection, settings: SqliteSettings) -> None:
+    connection.execute(f"PRAGMA synchronous = {settings.synchronous}")
+    connection.execute(f"PRAGMA cache_size = {-(settings.cache_bytes // 1024)}")
+    connection.execute(f"PRAGMA mmap_size = {settings.mmap_bytes}")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT}")

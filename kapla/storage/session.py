@@ -1,0 +1,207 @@
+"""One connection to the store, for one thread; finding blocks, and reading them.
+
+What is asked together is looked up with a few queries. If something in there cannot be read, each
+block is looked up alone: what cannot be read counts as not there, and spoils nothing else.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from eris.model import BlockSize, Reference
+from kapla.storage.damage import is_bad_disk, is_damage, unreadable
+from kapla.storage.engine import connect
+from kapla.storage.schema import prefix_of
+from kapla.storage.state import Database
+from kapla.storage.statements import IN_SIZES, statements
+
+__all__ = ["Found", "Session", "SqliteReader"]
+
+_BLOCK_SIZES: Final = frozenset(map(int, BlockSize))
+
+
+class Found(NamedTuple):
+    """Rows of blocks, and the (prefix, id) pairs that lead to a row that cannot be read."""
+
+    rows: list[tuple[Any, ...]]
+    bad_places: list[tuple[int, int]]
+
+
+class Session:
+    """One connection, for one thread."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection = connect(database.settings)
+        self._statements = statements()
+
+    def totals(self) -> dict[int, int]:
+        """How many blocks of each size there are, as it stands in the file.
+
+        Raises: StoreUnavailable.
+        """
+        try:
+            return dict(self._connection.execute(self._statements.totals).fetchall())
+        except sqlite3.Error as error:
+            raise unreadable(error) from error
+
+    def database_bytes(self) -> int:
+        """The size of the file, without the pages that are free to be used again."""
+        page, count, free = (
+            self._connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_size", "page_count", "freelist_count")
+        )
+        return int(page * (count - free))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _find(
+        self, references: Sequence[Reference], by_id: dict[int, str], by_prefix: dict[int, str]
+    ) -> Found:
+        """Rows of blocks whose prefix is that of one of `references`: nearly always just those.
+
+        Raises: sqlite3.Error, when nothing can be read now.
+        """
+        before = self._database.rebuilds
+        try:
+            rows = self._look_up(references, by_id, by_prefix)
+        except sqlite3.Error as error:
+            # While SQLite writes it takes pages beyond the end for new ones: such a transaction is
+            # spoiled, and must be begun anew with what was found before it.
+            if self._connection.in_transaction or not (is_damage(error) or is_bad_disk(error)):
+                raise
+            return self._one_by_one(references, by_id[1])
+        if before % 2 or before != self._database.rebuilds:
+            known = {row[0] for row in rows}
+            missing = [name for name in references if name not in known]
+            rest = self._one_by_one(missing, by_id[1])
+            return Found(rows + rest.rows, rest.bad_places)
+        return Found(rows, [])
+
+    def _look_up(
+        self, references: Sequence[Reference], by_id: dict[int, str], by_prefix: dict[int, str]
+    ) -> list[tuple[Any, ...]]:
+        ids, elsewhere = self._database.recent.find(map(prefix_of, references))
+        rows = self._among(by_id, ids)
+        if ids:
+            # What is recent may share its prefix with what is wanted, and not be it.
+            found = {row[0] for row in rows}
+            elsewhere = [prefix_of(name) for name in references if name not in found]
+        if elsewhere:
+            rows += self._among(by_prefix, elsewhere)
+        return rows
+
+    def _among(self, statements: dict[int, str], values: Sequence[int]) -> list[tuple[Any, ...]]:
+        """Run a statement over any number of values, in a few fixed sizes."""
+        rows: list[tuple[Any, ...]] = []
+        execute = self._connection.execute
+        largest = IN_SIZES[-1]
+        for start in range(0, len(values), largest):
+            part = values[start : start + largest]
+            size = next(size for size in IN_SIZES if size >= len(part))
+            # Filled up with repetitions, which find nothing new: IN is a set.
+            part = [*part, *([part[-1]] * (size - len(part)))]
+            rows += execute(statements[size], part).fetchall()
+        return rows
+
+    def _one_by_one(self, references: Sequence[Reference], by_id: str) -> Found:
+        """As `_look_up`, leaving out what cannot be read."""
+        found = Found([], [])
+        bad_disk: sqlite3.Error | None = None
+        for reference in references:
+            prefix = prefix_of(reference)
+            for block_id in self._ids_of(prefix):
+                try:
+                    row = self._connection.execute(by_id, (block_id,)).fetchone()
+                except sqlite3.Error as error:
+                    if is_bad_disk(error):
+                        bad_disk = error
+                    elif not is_damage(error):
+                        raise
+                    self._database.tell_damage(error)
+                    found.bad_places.append((prefix, block_id))
+                    continue
+                if row is not None and row[0] == reference:
+                    found.rows.append(row)
+        if bad_disk is not None and not found.rows:
+            # Most likely it is the whole disk that is gone.
+            raise bad_disk
+        return found
+
+    def _ids_of(self, prefix: int) -> list[int]:
+        """The ids under a prefix, wherever they can be read."""
+        ids, _ = self._database.recent.find([prefix])
+        texts = self._statements
+        try:
+            ids += self._ids_by(texts.ids_at, prefix)
+        except sqlite3.Error as error:
+            if is_damage(error):
+                self._database.want_rebuild("index", error)
+            elif not is_bad_disk(error):
+                raise
+        if self._database.rebuilds:
+            ids += self._ids_in_damaged(prefix)
+        return list(dict.fromkeys(ids))
+
+    def _ids_in_damaged(self, prefix: int) -> list[int]:
+        try:
+            return self._ids_by(self._statements.damaged_ids_at, prefix)
+        except sqlite3.Error:
+            # Damaged here, or gone since all is in the new index.
+            try:
+                return self._ids_by(self._statements.ids_at, prefix)
+            except sqlite3.Error:
+                return []
+
+    def _ids_by(self, statement: str, prefix: int) -> list[int]:
+        rows = self._connection.execute(statement, (prefix,)).fetchall()
+        return [block_id for (block_id,) in rows if isinstance(block_id, int)]
+
+
+class SqliteReader(Session):
+    """Reads blocks."""
+
+    def get_many(self, references: Sequence[Reference]) -> dict[Reference, bytes]:
+        """Fetch the blocks that are there, by reference.
+
+        Raises: StoreUnavailable.
+        """
+        texts = self._statements
+        try:
+            found = self._find(references, texts.block_by_id, texts.block_by_prefix)
+        except sqlite3.Error as error:
+            raise unreadable(error) from error
+        blocks: dict[Reference, bytes] = dict(found.rows)
+        return blocks if _are_blocks(blocks) else _sound(found)
+
+    def find_many(self, references: Sequence[Reference]) -> set[Reference]:
+        """Tell which of these blocks are there.
+
+        Raises: StoreUnavailable.
+        """
+        texts = self._statements
+        try:
+            found = self._find(references, texts.name_by_id, texts.name_by_prefix)
+        except sqlite3.Error as error:
+            raise unreadable(error) from error
+        return {row[0] for row in found.rows}.intersection(references)
+
+
+def _sound(found: Found) -> dict[Reference, bytes]:
+    """Only what can be a block: several rows may have one name, and one of them be damaged."""
+    return dict(row for row in found.rows if _is_block(row[1]))
+
+
+def _is_block(value: object) -> bool:
+    return isinstance(value, bytes) and len(value) in _BLOCK_SIZES
+
+
+def _are_blocks(blocks: dict[Reference, bytes]) -> bool:
+    try:
+        return set(map(len, blocks.values())) <= _BLOCK_SIZES
+    except TypeError:  # damage made a number of it
+        return False

@@ -1,0 +1,68 @@
+"""What the sessions of one open store share: its settings, the newest places, and how it fares."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from kapla.storage.recent import GENERATION, RecentPlaces
+
+__all__ = ["Database", "SqliteSettings"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteSettings:
+    """How a store file is opened.
+
+    `synchronous`: with "normal" an acknowledged block survives a killed process, with "full" also a
+    power cut, at the price of an fsync for each commit. `max_size`: bytes the file may grow to, or
+    None. `rebuild_index`: make the index and the totals anew, whether or not they look damaged.
+    """
+
+    path: Path
+    synchronous: Literal["normal", "full"] = "normal"
+    max_size: int | None = None
+    cache_bytes: int = 16 * 1024 * 1024
+    mmap_bytes: int = 0
+    generation: int = GENERATION
+    rebuild_index: bool = False
+
+
+@dataclass(slots=True)
+class Database:
+    """An open store: what its readers and its writer share.
+
+    The writer changes it, but for what is found damaged.
+    """
+
+    settings: SqliteSettings
+    recent: RecentPlaces
+    totals: dict[int, int] | None = None
+    """Blocks of each size that are there; None while they are counted anew."""
+    is_rebuild_wanted: bool = False
+    """Something that follows from the blocks is damaged."""
+    rebuilds: int = 0
+    """Goes up by one when rebuilding begins and when it ends: odd while it is under way."""
+    _is_damage_told: bool = field(default=False)
+
+    @property
+    def is_rebuilding(self) -> bool:
+        """Whether a new index is being filled: what it lacks may be in the damaged one."""
+        return self.rebuilds % 2 == 1
+
+    def tell_damage(self, error: sqlite3.Error) -> None:
+        """Some block cannot be read: said once, as peers may ask for it again and again."""
+        if not self._is_damage_told:
+            self._is_damage_told = True
+            _log.error("Some blocks cannot be read and count as not there: %s", error)
+
+    def want_rebuild(self, what: str, error: object) -> None:
+        """Something that follows from the blocks cannot be used."""
+        if not self.is_rebuild_wanted:
+            self.is_rebuild_wanted = True
+            _log.warning("The store's %s is damaged, and made anew: %s", what, error)
