@@ -153,14 +153,12 @@ def _be_busy(pipe: Connection, address: _Address, kind: str, crowd: int) -> None
     with selectors.DefaultSelector() as selector:
         for client in clients:
             client.ask()
-            selector.register(client, selectors.EVENT_READ)
+            selector.register(client, selectors.EVENT_READ, client)
         pipe.send(None)
         while not pipe.poll():
             for key, _ in selector.select(_PATIENCE_S):
-                client = key.fileobj
-                assert isinstance(client, _Client)
-                client.take()
-                client.ask()
+                key.data.take()
+                key.data.ask()
 
 
 @contextmanager

@@ -58,7 +58,7 @@ class BlockAccess:
             self.statistics.refused += len(references)
             done(StoreRefused("this store gives no blocks away"))
             return
-        self.storage.get_many(references, done, wanted)
+        self.storage.get_many(references, done, wanted, self)
 
     def put_many(self, blocks: Sequence[bytes], done: PutDone, wanted: Wanted = always) -> None:
         """Keep blocks, each 1024 or 32768 bytes."""
@@ -67,7 +67,7 @@ class BlockAccess:
             self.statistics.refused += len(blocks)
             done(StoreRefused("this store is read-only here"))
             return
-        self.storage.put_many(blocks, done, wanted)
+        self.storage.put_many(blocks, done, wanted, self)
 
     async def fetch(self, reference: Reference, wanted: Wanted = always) -> bytes:
         """Fetch a block of either size.
@@ -105,7 +105,7 @@ class BlockAccess:
             else:
                 answer.set_result(list(result))
 
-        self.storage.find_many(references, done, lambda: not answer.done() and wanted())
+        self.storage.find_many(references, done, lambda: not answer.done() and wanted(), self)
         return await answer
 
     async def get(self, reference: Reference, block_size: BlockSize) -> bytes:

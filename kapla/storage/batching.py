@@ -51,15 +51,16 @@ FindDone = Callable[[Sequence[bool] | ErisError], None]
 class _Puts:
     """Blocks that want to be kept, and their references once they are known."""
 
-    __slots__ = ("blocks", "references")
+    __slots__ = ("_weight", "blocks", "references")
 
     def __init__(self, blocks: Sequence[bytes]) -> None:
         self.blocks = blocks
         self.references: list[Reference] = []
+        self._weight = sum(max(_LEAST_WEIGHT, len(block)) for block in blocks)
 
     def __len__(self) -> int:
         """What they weigh in a commit, in bytes."""
-        return sum(max(_LEAST_WEIGHT, len(block)) for block in self.blocks)
+        return self._weight
 
     def hash(self) -> None:
         self.references = list(map(reference_of, self.blocks))
@@ -72,19 +73,20 @@ class _Hasher:
     add a change of threads: the writer computes those.
     """
 
-    def __init__(self, then: Callable[[_Puts, Done, Wanted], None]) -> None:
-        self._queue: queue.SimpleQueue[tuple[_Puts, Done, Wanted] | None] = queue.SimpleQueue()
+    def __init__(self, then: Callable[[_Puts, Done, Wanted, object], None]) -> None:
+        self._queue: queue.SimpleQueue[tuple[_Puts, Done, Wanted, object] | None]
+        self._queue = queue.SimpleQueue()
         self._then = then
         self._is_stopped = False
         self._thread = threading.Thread(target=self._run, name="kapla-hasher", daemon=True)
         self._thread.start()
 
-    def submit(self, puts: _Puts, done: Done, wanted: Wanted) -> None:
+    def submit(self, puts: _Puts, done: Done, wanted: Wanted, group: object = None) -> None:
         if self._is_stopped:
             # The writer refuses it.
-            self._then(puts, done, wanted)
+            self._then(puts, done, wanted, group)
         else:
-            self._queue.put((puts, done, wanted))
+            self._queue.put((puts, done, wanted, group))
 
     async def stop(self) -> None:
         """Hand on everything handed in before, then end the thread."""
@@ -94,14 +96,14 @@ class _Hasher:
 
     def _run(self) -> None:
         while item := self._queue.get():
-            puts, done, wanted = item
+            puts, done, wanted, group = item
             try:
                 if wanted():
                     puts.hash()
             except Exception:
                 # The thread must live. The writer hashes what is not hashed, and tells what fails.
                 _log.exception("Blocks could not be hashed ahead")
-            self._then(puts, done, wanted)
+            self._then(puts, done, wanted, group)
 
 
 # Beside references, the finder takes this: the bytes of the database are asked for.
@@ -161,21 +163,38 @@ class BatchedStorage:
             self._started.pop()
 
     def get_many(
-        self, references: Sequence[Reference], done: GetDone, wanted: Wanted = always
+        self,
+        references: Sequence[Reference],
+        done: GetDone,
+        wanted: Wanted = always,
+        group: object = None,
     ) -> None:
-        """Fetch blocks of either size; what is damaged beyond reading counts as not there."""
-        self._reading.submit(references, done, wanted)  # type: ignore[arg-type]
+        """Fetch blocks of either size; what is damaged beyond reading counts as not there.
+
+        `group`: of those who ask, as a listener; here as below groups are served in turn.
+        """
+        self._reading.submit(references, done, wanted, group)  # type: ignore[arg-type]
 
     def find_many(
-        self, references: Sequence[Reference], done: FindDone, wanted: Wanted = always
+        self,
+        references: Sequence[Reference],
+        done: FindDone,
+        wanted: Wanted = always,
+        group: object = None,
     ) -> None:
         """Tell which blocks are there."""
-        self._finding.submit(references, done, wanted)  # type: ignore[arg-type]
+        self._finding.submit(references, done, wanted, group)  # type: ignore[arg-type]
 
-    def put_many(self, blocks: Sequence[bytes], done: PutDone, wanted: Wanted = always) -> None:
+    def put_many(
+        self,
+        blocks: Sequence[bytes],
+        done: PutDone,
+        wanted: Wanted = always,
+        group: object = None,
+    ) -> None:
         """Keep blocks, each 1024 or 32768 bytes; their references are computed here."""
         worker = self._hashing if len(blocks[0]) == BlockSize.LARGE else self._writing
-        worker.submit(_Puts(blocks), done, wanted)  # type: ignore[arg-type]
+        worker.submit(_Puts(blocks), done, wanted, group)  # type: ignore[arg-type]
 
     async def totals(self) -> tuple[dict[int, int], int]:
         """How many blocks of each size there are, and the bytes of the database.

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence, Sized
 from typing import Final, Generic, TypeVar
 
 from eris.errors import ErisError, StoreUnavailable
+from kapla.storage.backlog import Backlog
 from kapla.storage.complaints import Complaints
 
 __all__ = ["Done", "Wanted", "Worker", "always"]
@@ -55,7 +56,8 @@ class Worker(Generic[Requests]):
         finish: Callable[[], None],
         chore: Chore | None = None,
     ) -> None:
-        self._queue: queue.SimpleQueue[_Item[Requests] | str] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[_Item[Requests], object] | str] = queue.SimpleQueue()
+        self._backlog: Backlog[_Item[Requests]] = Backlog()
         self._round_size = round_size
         self._work, self._prepare, self._finish = work, prepare, finish
         self._chore = chore
@@ -66,6 +68,8 @@ class Worker(Generic[Requests]):
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._failed_in_part = False
         self._is_stopped = False
+        # The thread's own: it has come upon the end of what was handed in.
+        self._is_ending = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     async def start(self) -> None:
@@ -74,12 +78,14 @@ class Worker(Generic[Requests]):
         # Not the future itself: it must outlive a caller who is cancelled.
         await asyncio.shield(self._ready)
 
-    def submit(self, requests: Requests, done: Done, wanted: Wanted) -> None:
-        """Hand in work. After `stop` it is refused."""
+    def submit(
+        self, requests: Requests, done: Done, wanted: Wanted, group: object = None
+    ) -> None:
+        """Hand in work; that of different groups is done in turn. After `stop` it is refused."""
         if self._is_stopped:
             self._tell(_deliver, [done], [StoreUnavailable("the store is closed")])
             return
-        self._queue.put((requests, done, wanted))
+        self._queue.put(((requests, done, wanted), group))
 
     def poke(self) -> None:
         """Have the chore looked after, from any thread, though nothing is asked."""
@@ -117,17 +123,35 @@ class Worker(Generic[Requests]):
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(call, *arguments)
 
-    def _next(self) -> _Item[Requests] | str:
-        """What comes next; the chore is looked after meanwhile."""
-        while True:
+    def _next(self) -> _Item[Requests] | None:
+        """What comes next, None at the end; the chore is looked after meanwhile."""
+        self._take_in()
+        while not self._backlog:
+            if self._is_ending:
+                return None
             try:
-                item = self._queue.get(timeout=self._pause)
+                arrived = self._queue.get(timeout=self._pause)
             except queue.Empty:
                 self._do_chore(is_idle=True)
                 continue
-            if item is not _POKE:
-                return item
-            self._do_chore(is_idle=False)
+            if arrived is _POKE:
+                self._do_chore(is_idle=False)
+            self._put_by(arrived)
+            self._take_in()
+        return self._backlog.take()
+
+    def _take_in(self) -> None:
+        """Put by whatever has arrived."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._put_by(self._queue.get_nowait())
+
+    def _put_by(self, arrived: tuple[_Item[Requests], object] | str) -> None:
+        if isinstance(arrived, str):
+            self._is_ending |= arrived is _STOP
+        else:
+            item, group = arrived
+            self._backlog.add(group, item, len(item[0]))
 
     def _do_chore(self, *, is_idle: bool) -> None:
         if self._chore is None:
@@ -145,7 +169,7 @@ class Worker(Generic[Requests]):
         dones: list[Done] = []
         given_up: list[Done] = []
         count = 0
-        while not isinstance(item, str):
+        while item is not None:
             requests, done, wanted = item
             if wanted():
                 batch.append(requests)
@@ -156,10 +180,8 @@ class Worker(Generic[Requests]):
                 count += 1
             if count >= self._round_size:
                 break
-            try:
-                item = self._queue.get_nowait()
-            except queue.Empty:
-                break
+            self._take_in()
+            item = self._backlog.take() if self._backlog else None
         results = self._results(batch) if batch else []
         if given_up:
             dones += given_up
@@ -167,7 +189,7 @@ class Worker(Generic[Requests]):
         if dones:
             self._tell(_deliver, dones, results)
         self._do_chore(is_idle=False)
-        return item is not _STOP
+        return bool(self._backlog) or not self._is_ending
 
     def complain(self, error: ErisError) -> None:
         """Tell of what failed in part, once; for the work itself."""

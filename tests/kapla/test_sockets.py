@@ -345,7 +345,7 @@ def test_without_the_group_kapla_root_is_told_who_is_left_out(
     caplog.set_level("DEBUG")
     bind(path, stack=bound, is_default=is_default)
     [record] = caplog.records
-    assert record.levelname == ("WARNING" if is_default else "DEBUG")
+    assert record.levelname == ("WARNING" if is_default else "INFO")
     assert "no group no-such-group" in record.getMessage()
     # Nobody of another group gets in by the mode alone.
     assert path.stat().st_gid in {os.getegid(), path.parent.stat().st_gid}

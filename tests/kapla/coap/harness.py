@@ -58,7 +58,11 @@ class MemoryStorage:
         self.wanted: list[Wanted] = []
 
     def get_many(
-        self, references: Sequence[Reference], done: GetDone, wanted: Wanted = always
+        self,
+        references: Sequence[Reference],
+        done: GetDone,
+        wanted: Wanted = always,
+        group: object = None,
     ) -> None:
         self.batches.append(("get", len(references)))
         self.wanted.append(wanted)
@@ -67,7 +71,11 @@ class MemoryStorage:
         )
 
     def find_many(
-        self, references: Sequence[Reference], done: FindDone, wanted: Wanted = always
+        self,
+        references: Sequence[Reference],
+        done: FindDone,
+        wanted: Wanted = always,
+        group: object = None,
     ) -> None:
         self.batches.append(("find", len(references)))
         self.wanted.append(wanted)
@@ -75,7 +83,13 @@ class MemoryStorage:
             lambda: done(self.failure or [reference in self.blocks for reference in references])
         )
 
-    def put_many(self, blocks: Sequence[bytes], done: PutDone, wanted: Wanted = always) -> None:
+    def put_many(
+        self,
+        blocks: Sequence[bytes],
+        done: PutDone,
+        wanted: Wanted = always,
+        group: object = None,
+    ) -> None:
         self.batches.append(("put", len(blocks)))
         self.wanted.append(wanted)
 
