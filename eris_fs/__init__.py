@@ -49,7 +49,8 @@ from eris_fs.packed import (
     writer_name,
 )
 from eris_fs.progress import Progress
-from eris_fs.restore import Restorer, remove_tree
+from eris_fs.remove import remove_at, remove_tree
+from eris_fs.restore import Restorer
 from eris_fs.scan import OpenFile, TreeSize, measure_tree, scan_tree
 from eris_fs.survey import Survey, survey_content, survey_tree
 from eris_fs.tree import get_tree, load_tree, put_manifest, put_tree, read_tree
@@ -102,6 +103,7 @@ __all__ = [
     "read_files",
     "read_pack",
     "read_tree",
+    "remove_at",
     "remove_tree",
     "scan_tree",
     "show_path",

@@ -15,8 +15,6 @@ Plain synchronous code, meant for a worker thread.
 from __future__ import annotations
 
 import os
-import shutil
-import stat
 from collections.abc import Iterable
 from pathlib import Path as SystemPath
 from typing import Final, NoReturn
@@ -37,7 +35,7 @@ from eris_fs.model import (
 )
 from eris_fs.paths import check_path, check_target, common_length, order_paths, raw_text
 
-__all__ = ["Restorer", "remove_tree"]
+__all__ = ["Restorer"]
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ENTER: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
@@ -237,23 +235,6 @@ class _Directories:
                 raise TargetExists(where) from error
             raise UnsafePath(path, "the file system takes its name for another entry's") from error
         raise OSError(error.errno, os.strerror(error.errno or 0), where) from error
-
-
-def remove_tree(path: str | os.PathLike[str]) -> None:
-    """Remove what is at `path`: a file, a symlink itself, or a directory with all that is in it.
-
-    Follows no symlink, also when somebody puts one in the way meanwhile. Nothing there is fine.
-    Raises: OSError.
-    """
-    try:
-        if not stat.S_ISDIR(os.lstat(path).st_mode):
-            os.unlink(path)
-        elif shutil.rmtree.avoids_symlink_attacks:
-            shutil.rmtree(path)
-        else:
-            raise NotImplementedError("no safe way to remove a directory on this system")
-    except FileNotFoundError:
-        pass
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

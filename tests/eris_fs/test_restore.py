@@ -21,7 +21,6 @@ from eris_fs import (
     Tree,
     TreeTooLarge,
     UnsafePath,
-    remove_tree,
 )
 from tests.eris_fs.trees import File, Link, Node, capability, descriptors, lay_out, read_back
 
@@ -257,20 +256,3 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError) as caught:
             restorer.write([FilePiece(("d", "b"), b"", last=True)])
     assert caught.value.filename == str(tmp_path / "out" / "d" / "b")
-
-
-@pytest.mark.parametrize(
-    "node", [File(b"x"), Link("kept"), Link("nowhere"), {}, {"a": {"b": Link("../../kept")}}]
-)
-def test_removing(tmp_path: Path, node: Node) -> None:
-    lay_out({"inside": File(b"")}, tmp_path / "kept")
-    lay_out(node, tmp_path / "gone")
-    remove_tree(tmp_path / "gone")
-    remove_tree(tmp_path / "gone")
-    assert read_back(tmp_path) == {"kept": {"inside": File(b"")}}
-
-
-def test_removing_the_deepest_tree(tmp_path: Path) -> None:
-    restore({("a",) * 256: FILE}, tmp_path / "out")
-    remove_tree(tmp_path / "out")
-    assert read_back(tmp_path) == {}
