@@ -52,6 +52,7 @@ from eris_fs.progress import Progress
 from eris_fs.remove import remove_at, remove_tree
 from eris_fs.restore import Restorer
 from eris_fs.scan import OpenFile, TreeSize, measure_tree, scan_tree
+from eris_fs.stamp import Stamp, settled_status
 from eris_fs.survey import Survey, survey_content, survey_tree
 from eris_fs.tree import get_tree, load_tree, put_manifest, put_tree, read_tree
 
@@ -79,6 +80,7 @@ __all__ = [
     "RegularFile",
     "Restorer",
     "SizeRule",
+    "Stamp",
     "Survey",
     "Symlink",
     "TargetExists",
@@ -106,6 +108,7 @@ __all__ = [
     "remove_at",
     "remove_tree",
     "scan_tree",
+    "settled_status",
     "show_path",
     "survey_content",
     "survey_tree",

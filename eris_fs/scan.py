@@ -2,7 +2,7 @@
 
 One directory after the other, in order of names, each held open while its entries are visited and
 everything looked up relative to it, so that nothing moved or replaced meanwhile leads elsewhere.
-Symlinks are never followed. Files come out open, their size and time noted; whoever reads one has
+Symlinks are never followed. Files come out open, their size and times noted; whoever reads one has
 it compare these again at the end, so that a file that changed under the reader is noticed.
 
 Plain synchronous code, meant for a worker thread.
@@ -20,6 +20,7 @@ from typing import Final, NamedTuple, NoReturn, Self
 from eris_fs.errors import FileChanged, TreeTooLarge, UnsafePath, UnsupportedEntry
 from eris_fs.model import DEFAULT_LIMITS, EmptyDirectory, Limits, Path, Symlink
 from eris_fs.paths import UTF8_ERRORS, check_path_size
+from eris_fs.stamp import Stamp, settled_status
 
 __all__ = ["Found", "OpenFile", "TreeSize", "measure_tree", "scan_tree"]
 
@@ -45,11 +46,11 @@ class OpenFile:
     `executable` is the owner's x bit, `size` is in bytes, `path` is for messages.
     """
 
-    __slots__ = ("_descriptor", "_mtime_ns", "_read", "executable", "path", "size")
+    __slots__ = ("_descriptor", "_read", "_stamp", "executable", "path", "size")
 
     def __init__(self, descriptor: int, path: str, found: os.stat_result) -> None:
         self._descriptor = descriptor
-        self._mtime_ns = found.st_mtime_ns
+        self._stamp = Stamp.of(found)
         self._read = 0
         self.path = path
         self.size = found.st_size
@@ -99,13 +100,11 @@ class OpenFile:
         self._read = 0
 
     def _verify(self) -> None:
-        now = os.fstat(self._descriptor)
-        if now.st_size != self.size:
-            raise FileChanged(self.path, f"it had {self.size} bytes and has {now.st_size}")
-        if self._read != self.size:
-            raise FileChanged(self.path, f"only {self._read} of {self.size} bytes were there")
-        if now.st_mtime_ns != self._mtime_ns:
-            raise FileChanged(self.path, "its time of modification is another")
+        change = self._stamp.change(Stamp.of(os.fstat(self._descriptor)))
+        if change is None and self._read != self.size:
+            change = f"only {self._read} of {self.size} bytes were there"
+        if change is not None:
+            raise FileChanged(self.path, change)
 
     def close(self) -> None:
         """Close it; again is harmless."""
@@ -245,7 +244,7 @@ def _open_file(name: str, parent: int | None, where: str) -> OpenFile:
     except OSError as error:
         _explain(error, where)
     try:
-        found = os.fstat(descriptor)
+        found = settled_status(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise FileChanged(where, "it became another kind of file")
         return OpenFile(descriptor, where, found)

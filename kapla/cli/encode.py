@@ -160,13 +160,12 @@ async def _encode(path: str, how: _How, no_store: bool, store_url: str | None) -
                 known = eris_fs.KnownContents(cache, store)
             return await _encode_tree(store, path, how, known)
         with open_source(path) as file:
-            before = os.fstat(file.fileno())
+            before = eris_fs.settled_status(file.fileno())
             capability = await _encode_file(store, file, path, how)
-            after = os.fstat(file.fileno())
-            if stat.S_ISREG(before.st_mode) and (
-                (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
-            ):
-                raise eris_fs.FileChanged(path, "it has another size or time of modification")
+            if stat.S_ISREG(before.st_mode):
+                now = eris_fs.Stamp.of(os.fstat(file.fileno()))
+                if change := eris_fs.Stamp.of(before).change(now):
+                    raise eris_fs.FileChanged(path, change)
             return capability
 
 
