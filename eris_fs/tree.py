@@ -8,7 +8,15 @@ overlap, and memory is what they hold, however large the tree. Only the list of 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+)
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Final
@@ -122,13 +130,14 @@ async def put_manifest(
         # A rule asks for the length, and so for the whole index at once.
         whole = await in_thread(b"".join, pieces)
         block_size, pieces = block_size(len(whole)), iter([whole])
-    return await put_content(
-        store,
-        _in_threads(pieces),
-        block_size=block_size,
-        convergence_secret=convergence_secret,
-        window=min(window, _LARGE_WINDOW),
-    )
+    async with aclosing(_in_threads(pieces)) as in_order:
+        return await put_content(
+            store,
+            in_order,
+            block_size=block_size,
+            convergence_secret=convergence_secret,
+            window=min(window, _LARGE_WINDOW),
+        )
 
 
 async def load_tree(
@@ -344,15 +353,16 @@ class _Encoding:
     async def _put_content(
         self, store: BlockWriter, size: int, read: Callable[[int], bytes]
     ) -> ReadCapability:
-        return await put_content(
-            store,
-            self._pieces(read),
-            block_size=self._block_size(size),
-            convergence_secret=self._secret,
-            window=min(self._window, _LARGE_WINDOW),
-        )
+        async with aclosing(self._pieces(read)) as pieces:
+            return await put_content(
+                store,
+                pieces,
+                block_size=self._block_size(size),
+                convergence_secret=self._secret,
+                window=min(self._window, _LARGE_WINDOW),
+            )
 
-    async def _pieces(self, read: Callable[[int], bytes]) -> AsyncIterator[bytes]:
+    async def _pieces(self, read: Callable[[int], bytes]) -> AsyncGenerator[bytes, None]:
         while piece := await in_thread(read, _STEP):
             self._count(0, len(piece))
             yield piece
@@ -379,7 +389,7 @@ class _NotingStore:
         return self._store.put(reference, block)
 
 
-async def _in_threads(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+async def _in_threads(pieces: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
     """Make pieces in a worker thread: sorting a million paths takes seconds."""
     while piece := await in_thread(next, pieces, b""):
         yield piece

@@ -6,7 +6,6 @@ verified. An interrupted decode leaves neither half a target nor the temporary o
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ctypes
 import errno
@@ -21,7 +20,7 @@ from typing import Final
 
 import click
 
-from eris.threads import settle
+from eris.threads import settle, start_in_thread
 from eris_fs import printable, remove_at
 from kapla.cli.common import CommandError, ExitCode
 
@@ -180,8 +179,8 @@ class Target:
 
 async def _to_the_end(function: Callable[[int, str], None], parent: int, name: str) -> None:
     """Work in a thread: the event loop must be free to see that it is not stuck."""
-    call = asyncio.ensure_future(asyncio.to_thread(function, parent, name))
-    await settle(call)
+    call = start_in_thread(function, parent, name)
+    await settle(call, too_late=True)
     call.result()
 
 
