@@ -36,6 +36,7 @@ from eris.transfer import PutWindow, put_content, stream_content
 from eris_fs.batch import Batch, BatchReader, EncodedBatch, Known, SizeRule, encode_batch
 from eris_fs.contents import read_files
 from eris_fs.errors import FileChanged, TreeTooLarge
+from eris_fs.exclude import Exclude
 from eris_fs.fetch import DEFAULT_WINDOW, FilePiece
 from eris_fs.known import KnownContents
 from eris_fs.manifest import MAGIC, ManifestReader, format_manifest
@@ -89,6 +90,7 @@ async def put_tree(
     concurrency: int = DEFAULT_CONCURRENCY,
     progress: Progress | None = None,
     known: KnownContents | None = None,
+    exclude: Exclude | None = None,
 ) -> ReadCapability:
     """Encode the tree at `root` into a store; returns its capability when all blocks are kept.
 
@@ -96,12 +98,12 @@ async def put_tree(
     (which is not followed) is a tree of one entry. `block_size` and secret hold for every file and
     for the index; without `block_size`, each has what its length asks for by the rule of other
     programs, or by a rule that is given. What is `known` is read
-    but neither encrypted nor sent again.
+    but neither encrypted nor sent again. What `exclude` says is left out: see `scan_tree`.
     Raises: UnsupportedEntry, FileChanged, TreeTooLarge, StoreError; OSError.
     """
     rule = _rule(block_size)
     encoding = _Encoding(store, rule, convergence_secret, window, progress, known)
-    await encoding.run(BatchReader(root, limits), concurrency)
+    await encoding.run(BatchReader(root, limits, exclude), concurrency)
     return await put_manifest(
         store,
         encoding.tree,
