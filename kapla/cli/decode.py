@@ -59,6 +59,9 @@ def command(
     it is complete and verified.
     """
     capability = read_capability(urn)
+    if out == "-":
+        # Before the work, which would be for nothing.
+        standard_output()
     target = None if out == "-" else Target(out, force=force)
     limit = None
     if max_size is not None:

@@ -114,7 +114,8 @@ class Target:
                 await _to_the_end(remove_at, parent, name)
             except OSError as error:
                 text = f"kapla: what was replaced is left at {temporary}: {error.strerror}"
-                click.echo(printable(text), err=True)
+                with contextlib.suppress(OSError):  # standard error may be full: it is done
+                    click.echo(printable(text), err=True)
         finally:
             os.close(parent)
 
@@ -128,7 +129,7 @@ class Target:
     def _commit(self, parent: int, name: str) -> None:
         if not _is_directory(parent, name):
             self.check_for_a_file()
-        if self._force and os.path.lexists(self._path):
+        if self._force and _is_there(parent, self._path.name):
             self._check_replaceable(str(self._path))
             _flush(parent, name)
             # The old one is then at the temporary name, from where it is removed.
@@ -140,7 +141,7 @@ class Target:
             return
         if not self._rename(parent, name, _RENAME_NOREPLACE):
             # This file system knows plain renames only: looked at once more just before.
-            if os.path.lexists(self._path):
+            if _is_there(parent, self._path.name):
                 raise self._appeared()
             _rename_plainly(parent, name, self._path.name)
 
@@ -219,6 +220,10 @@ def _rename(parent: int, source: str, target: str, flag: int) -> bool:
 
 def _rename_plainly(parent: int, source: str, target: str) -> None:
     os.rename(source, target, src_dir_fd=parent, dst_dir_fd=parent)
+
+
+def _is_there(parent: int, name: str) -> bool:
+    return _has_kind(parent, name, lambda _: True)
 
 
 def _is_directory(parent: int, name: str) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import errno
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -287,6 +289,39 @@ def test_an_interruption_while_something_is_removed_comes_too_late(
     else:
         asyncio.run(main())
     assert read_back(tmp_path) == {"out": OLD["directory"] if fails else NEW_TREE}
+
+
+def test_what_cannot_even_be_told_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(target_module, "remove_at", fail)
+    lay_out(OLD["directory"], tmp_path / "out")
+    with open("/dev/full", "w") as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", full)
+        place(tmp_path / "out", NEW_TREE, force=True)
+        patch.undo()
+        with contextlib.suppress(OSError):
+            full.close()
+    assert read_back(tmp_path / "out") == NEW_TREE
+
+
+def test_the_directory_around_out_may_get_another_name_meanwhile(
+    tmp_path: Path, system: None
+) -> None:
+    """What was begun in it ends in it, and nowhere else."""
+    lay_out({"out": OLD["directory"]}, tmp_path / "here")
+    with prepared(str(tmp_path / "here" / "out"), force=True) as path:
+        lay_out(NEW_TREE, path)
+        (tmp_path / "here").rename(tmp_path / "there")
+        (tmp_path / "here").mkdir()
+        (tmp_path / "here" / "out").write_bytes(b"somebody else's")
+    assert read_back(tmp_path) == {
+        "here": {"out": File(b"somebody else's")},
+        "there": {"out": NEW_TREE},
+    }
 
 
 def test_removing_that_fails_does_not_hide_the_error(
