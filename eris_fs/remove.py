@@ -38,6 +38,10 @@ _MOST_OPEN: Final = 64
 _MOST_AGAIN: Final = 100
 """How often, in all, a directory is gone through once more because it was not empty after all."""
 
+_MOST_AT_ONCE: Final = 1_000_000
+"""Entries of a directory in one go, of which there are then more: some file systems show what is
+added last, and so without end. As many directories are moved up at most."""
+
 
 def remove_tree(path: str | os.PathLike[str]) -> None:
     """Remove what is at `path`: see `remove_at`. The directory that holds it is believed.
@@ -75,7 +79,7 @@ def remove_at(parent: int, name: str) -> None:
 class _Level:
     """A directory that is being emptied: where it is, and what is still to be seen of it."""
 
-    __slots__ = ("again", "descriptor", "entries", "moved_here", "name")
+    __slots__ = ("again", "descriptor", "entries", "moved_here", "name", "seen")
 
     def __init__(self, name: str, descriptor: int) -> None:
         self.name = name
@@ -83,12 +87,16 @@ class _Level:
         self.again: list[str] = []
         """Directories in it that are to be gone through once more."""
         self.moved_here = False
+        self.seen = 0
         self.entries: Iterator[os.DirEntry[str]] = iter(())
 
     def next(self) -> str | None:
-        """A name that is in it; None at the end."""
+        """A name that is in it; None at the end, or after very many."""
         if self.again:
             return self.again.pop()
+        self.seen += 1
+        if self.seen > _MOST_AT_ONCE:
+            return None
         entry = next(self.entries, None)
         return None if entry is None else entry.name
 
@@ -103,6 +111,7 @@ class _Removal:
         # Of the parent, in which only this one name is ours.
         self._pending: list[str] = []
         self._again = 0
+        self._moved_up = 0
 
     def run(self, name: str) -> None:
         self._pending.append(name)
@@ -166,7 +175,7 @@ class _Removal:
 
     def _try_again(self, name: str, *, counts: bool = True) -> None:
         self._again += counts
-        if self._again > _MOST_AGAIN:
+        if self._again > _MOST_AGAIN or self._moved_up > _MOST_AT_ONCE:
             raise OSError(errno.ENOTEMPTY, "something goes on adding to it", name)
         (self._open[-1].again if self._open else self._pending).append(name)
 
@@ -185,6 +194,7 @@ class _Removal:
             self._try_again(name)
         else:
             top.moved_here = True
+            self._moved_up += 1
         return True
 
     def _open_directory(self, name: str) -> int | None:

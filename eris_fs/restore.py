@@ -104,11 +104,11 @@ class Restorer:
         Raises: as `write`.
         """
         self._make_until(None)
-        self._directories.close()
         # All is there; what was created must now be found, and is never created on the way.
         directories = _Directories(self._target, create=False)
         try:
-            directories.open()
+            directories.open_beside(self._directories)
+            self._directories.close()
             for path in self._order:
                 entry = self._tree[path]
                 if isinstance(entry, Symlink):
@@ -171,6 +171,10 @@ class _Directories:
         if self._target.name in ("", ".", ".."):
             raise TargetExists(str(self._target))
         self._open.append(os.open(self._target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+
+    def open_beside(self, other: _Directories) -> None:
+        """Begin in the very directory that another one began in, wherever its path leads now."""
+        self._open.append(os.dup(other._open[0]))
 
     def enter(self, path: Path) -> int:
         """Go to a directory of the tree; returns its descriptor, good until the next move."""

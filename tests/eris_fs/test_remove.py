@@ -13,10 +13,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from eris_fs import remove as remove_module
 from eris_fs import remove_at, remove_tree
 from tests.eris_fs.trees import File, Link, Node, descriptors, lay_out, read_back
 from tests.integration.users import as_a_user
@@ -236,6 +238,42 @@ def test_what_is_added_meanwhile_goes_too_but_not_without_end(
                 remove_tree(tmp_path / "old")
     assert (tmp_path / "old").exists() is not goes
     assert added < 1000
+
+
+@pytest.mark.parametrize("added", [25, 10_000], ids=["some", "without end"])
+def test_a_directory_that_grows_while_it_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, added: int
+) -> None:
+    """As file systems may show what is added last of all."""
+    old = tmp_path / "old"
+    lay_out({"d": {"f": File(b"")}}, old)
+    monkeypatch.setattr(remove_module, "_MOST_AT_ONCE", 10)
+    names = iter(range(added))
+
+    class Growing:
+        def __init__(self, descriptor: int) -> None:
+            self._names = os.listdir(descriptor)
+            self._descriptor = descriptor
+
+        def __iter__(self) -> Growing:
+            return self
+
+        def __next__(self) -> Any:
+            # There is always one more, and it is there already.
+            if (number := next(names, None)) is not None:
+                self._names.append(f"n{number}")
+                os.close(os.open(self._names[-1], os.O_CREAT, dir_fd=self._descriptor))
+            if not self._names:
+                raise StopIteration
+            return SimpleNamespace(name=self._names.pop(0))
+
+    monkeypatch.setattr(os, "scandir", Growing)
+    if added < 1000:
+        remove_tree(old)
+        assert not old.exists()
+    else:
+        with pytest.raises(OSError, match="goes on adding"):
+            remove_tree(old)
 
 
 # --- unusual trees ------------------------------------------------------------------------------

@@ -248,6 +248,19 @@ def test_a_directory_replaced_by_a_symlink_is_not_followed(tmp_path: Path, repla
     assert read_back(tmp_path / "outside") == {"d": {}}
 
 
+def test_the_directory_around_gets_another_name_meanwhile(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    with restoring({("a",): Symlink("x"), ("b",): FILE}, tmp_path / "here" / "out") as restorer:
+        restorer.write([FilePiece(("b",), b"", last=True)])
+        (tmp_path / "here").rename(tmp_path / "there")
+        lay_out({"out": {}}, tmp_path / "here")
+        restorer.finish()
+    assert read_back(tmp_path) == {
+        "here": {"out": {}},
+        "there": {"out": {"a": Link("x"), "b": File(b"")}},
+    }
+
+
 def test_errors_name_the_file(tmp_path: Path) -> None:
     with restoring({("d", "a"): FILE, ("d", "b"): FILE}, tmp_path / "out") as restorer:
         restorer.write([FilePiece(("d", "a"), b"", last=True)])
