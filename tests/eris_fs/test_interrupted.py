@@ -13,6 +13,7 @@ import pytest
 
 from eris import BlockWriter, MemoryStore, ReadCapability
 from eris_fs import (
+    KnownContents,
     fetch_files,
     get_tree,
     load_tree,
@@ -21,7 +22,7 @@ from eris_fs import (
     remove_tree,
     survey_tree,
 )
-from tests.eris_fs.stores import BackwardStore
+from tests.eris_fs.stores import BackwardStore, NothingKnown
 from tests.eris_fs.trees import File, Link, Node, lay_out
 from tests.interrupting import ODD_ERRORS, FailingAt, Odd, at_every_wait, check_run
 
@@ -36,7 +37,16 @@ PUTS: dict[str, Any] = {
     "tree": lambda store, root: put_tree(store, root, window=8),
     "packed": lambda store, root: put_packed_tree(store, root, level=1, window=8),
 }
-every_put = pytest.mark.parametrize("put", PUTS.values(), ids=PUTS)
+NOTHING = NothingKnown()
+CACHED: dict[str, Any] = {
+    "cached tree": lambda store, root: put_tree(
+        store, root, window=8, known=KnownContents(NOTHING, NOTHING)
+    ),
+    "cached packed": lambda store, root: put_packed_tree(
+        store, root, level=1, window=8, known=KnownContents(NOTHING, NOTHING)
+    ),
+}
+every_put = pytest.mark.parametrize("put", [*PUTS.values(), *CACHED.values()], ids=[*PUTS, *CACHED])
 twice = pytest.mark.parametrize("again", [0, 100], ids=["once", "again and again"])
 odd = pytest.mark.parametrize("error", ODD_ERRORS)
 when = pytest.mark.parametrize("at_once", [True, False], ids=["at once", "awaited"])

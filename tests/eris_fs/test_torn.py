@@ -7,45 +7,19 @@ import os
 import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from eris import BlockWriter, MemoryStore
 from eris_fs import FileChanged, KnownContents, put_packed_tree, put_tree
-from tests.eris_fs.stores import HookedStore
+from tests.eris_fs.stores import HookedStore, NothingKnown
 
 # More than both read ahead of what they send.
 _SIZE = 12 << 20
 
 
-class _NothingKnown:
-    """A cache that knows nothing, and a store that is asked in vain."""
-
-    def content_key(self, content: bytes) -> bytes:
-        return bytes(32)
-
-    def start_key(self) -> Any:
-        return self
-
-    def update(self, piece: bytes) -> None:
-        pass
-
-    def digest(self) -> bytes:
-        return bytes(32)
-
-    def recall(self, keys: Any) -> list[None]:
-        return [None for _ in keys]
-
-    def remember(self, contents: Any) -> None:
-        pass
-
-    async def find(self, references: Any) -> list[bool]:
-        return [False for _ in references]
-
-
 async def _with_cache(store: BlockWriter, root: Path) -> object:
-    nothing = _NothingKnown()
+    nothing = NothingKnown()
     return await put_tree(store, root, known=KnownContents(nothing, nothing))
 
 
