@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -144,6 +145,9 @@ def test_given_patterns_mean_what_they_mean_to_git(root: Path, text: str) -> Non
 @example(["a**", "!**a"])
 def test_any_pattern_means_what_it_means_to_git(root: Path, lines: list[str]) -> None:
     text = "\n".join(lines)
+    # Git compares the letters before the first star by themselves, and then takes `a**/b` for a
+    # name a and `**/b`; by its manual that is `a*/b`.
+    assume(re.search(r"[^/\n!]\*\*/", text) is None)
     try:
         found = kept(root, text)
     except InvalidPattern:
