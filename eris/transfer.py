@@ -12,16 +12,15 @@ from collections import deque
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
-    AsyncIterator,
     Awaitable,
-    Callable,
     Iterable,
 )
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from types import TracebackType
-from typing import Any, BinaryIO, Final, NamedTuple, Self, cast
+from typing import BinaryIO, Final, NamedTuple, Self, cast
 
 from eris import node
+from eris.ahead import run_ahead
 from eris.capability import ReadCapability
 from eris.crypto import Buffer, open_block
 from eris.decode import Decoder, check_node
@@ -37,7 +36,7 @@ from eris.model import (
     choose_block_size,
 )
 from eris.store import BlockReader, BlockWriter
-from eris.threads import in_thread, settle
+from eris.threads import in_thread, withdraw
 
 __all__ = [
     "DEFAULT_WINDOW",
@@ -102,8 +101,11 @@ async def put_content(
     pieces = _Pieces(source)
     head = await pieces.read_head()
     encoder = Encoder(block_size or choose_block_size(len(head)), convergence_secret)
-    async with PutWindow(store, window) as puts, _encoding_ahead(encoder, pieces, head) as steps:
-        while (blocks := await steps()) is not None:
+    # A store answers by the commit: so there is always something to send when it has answered, and
+    # something to encode while it has not.
+    steps = _encoded(encoder, pieces, head)
+    async with PutWindow(store, window) as puts, run_ahead(steps, _AHEAD) as next_step:
+        while (blocks := await next_step()) is not None:
             await puts.add(blocks)
         await puts.add(encoder.finish())
     return encoder.read_capability
@@ -171,7 +173,7 @@ async def stream_content(
         total = await _count_blocks(store, capability)
         raise BlockNotFound(error.reference, position=received + 1, total=total) from error
     finally:
-        _withdraw(in_flight)
+        withdraw(in_flight)
 
 
 async def check_content(
@@ -206,7 +208,7 @@ async def check_content(
             in_flight.popleft()
             yield CheckedBlock(reference, failure)
     finally:
-        _withdraw(in_flight)
+        withdraw(in_flight)
 
 
 async def content_length(store: BlockReader, capability: ReadCapability) -> int:
@@ -254,18 +256,6 @@ def _fill(
     return wanted
 
 
-def _withdraw(futures: Iterable[asyncio.Future[Any]]) -> None:
-    for future in futures:
-        if not future.cancel():
-            _look_at(future)
-
-
-def _look_at(future: asyncio.Future[Any]) -> None:
-    """Look at how a future ended, or asyncio complains that nobody saw its exception."""
-    if not future.cancelled():
-        future.exception()
-
-
 class PutWindow:
     """Puts in flight; leaving the context waits for all, or withdraws them after an error.
 
@@ -307,42 +297,16 @@ class PutWindow:
                 await self._in_flight[0]
                 self._in_flight.popleft()
         finally:
-            _withdraw(self._in_flight)
+            withdraw(self._in_flight)
 
 
-@asynccontextmanager
-async def _encoding_ahead(
+async def _encoded(
     encoder: Encoder, pieces: _Pieces, head: bytes
-) -> AsyncIterator[Callable[[], Awaitable[list[EncodedBlock] | None]]]:
-    """Encode up to `_AHEAD` steps ahead of whoever takes them; gives what takes the next.
-
-    A store answers by the commit: so there is always something to send when it has answered, and
-    something to encode while it has not.
-    """
-    steps: asyncio.Queue[list[EncodedBlock] | Exception | None] = asyncio.Queue(_AHEAD)
-
-    async def encode() -> None:
-        try:
-            await steps.put(await in_thread(encoder.feed, head))
-            while not pieces.ended:
-                await steps.put(await pieces.next(encoder))
-            await steps.put(None)
-        except Exception as error:
-            await steps.put(error)
-
-    async def take() -> list[EncodedBlock] | None:
-        step = await steps.get()
-        if isinstance(step, Exception):
-            raise step
-        return step
-
-    encoding = asyncio.ensure_future(encode())
-    try:
-        yield take
-    finally:
-        # It works on the source and the encoder: it must not outlive this call.
-        encoding.cancel()
-        await settle(encoding, on_cancel=encoding.cancel)
+) -> AsyncGenerator[list[EncodedBlock], None]:
+    """Encode step by step, all but what `Encoder.finish` gives."""
+    yield await in_thread(encoder.feed, head)
+    while not pieces.ended:
+        yield await pieces.next(encoder)
 
 
 class _Pieces:

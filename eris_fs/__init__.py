@@ -15,11 +15,20 @@ from eris_fs.errors import (
     FileChanged,
     InvalidManifest,
     InvalidPack,
+    NotUtf8,
     TargetExists,
     TreeError,
     TreeTooLarge,
     UnsafePath,
     UnsupportedEntry,
+)
+from eris_fs.exclude import (
+    Exclude,
+    InvalidPattern,
+    Pattern,
+    Patterns,
+    parse_pattern,
+    parse_patterns,
 )
 from eris_fs.fetch import FilePiece, fetch_files
 from eris_fs.known import ContentCache, KnownContents
@@ -49,8 +58,10 @@ from eris_fs.packed import (
     writer_name,
 )
 from eris_fs.progress import Progress
-from eris_fs.restore import Restorer, remove_tree
+from eris_fs.remove import remove_at, remove_tree
+from eris_fs.restore import Restorer
 from eris_fs.scan import OpenFile, TreeSize, measure_tree, scan_tree
+from eris_fs.stamp import Stamp, settled_status
 from eris_fs.survey import Survey, survey_content, survey_tree
 from eris_fs.tree import get_tree, load_tree, put_manifest, put_tree, read_tree
 
@@ -61,23 +72,29 @@ __all__ = [
     "ContentCache",
     "EmptyDirectory",
     "Entry",
+    "Exclude",
     "FileChanged",
     "FileEntry",
     "FilePiece",
     "InvalidManifest",
     "InvalidPack",
+    "InvalidPattern",
     "KnownContents",
     "Limits",
     "ManifestReader",
+    "NotUtf8",
     "OpenFile",
     "Pack",
     "PackedFile",
     "PackedTree",
     "Path",
+    "Pattern",
+    "Patterns",
     "Progress",
     "RegularFile",
     "Restorer",
     "SizeRule",
+    "Stamp",
     "Survey",
     "Symlink",
     "TargetExists",
@@ -95,6 +112,8 @@ __all__ = [
     "looks_like_tree",
     "measure_tree",
     "packs_of",
+    "parse_pattern",
+    "parse_patterns",
     "printable",
     "put_manifest",
     "put_packed_tree",
@@ -102,8 +121,10 @@ __all__ = [
     "read_files",
     "read_pack",
     "read_tree",
+    "remove_at",
     "remove_tree",
     "scan_tree",
+    "settled_status",
     "show_path",
     "survey_content",
     "survey_tree",

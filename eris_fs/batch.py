@@ -17,6 +17,7 @@ from typing import Final
 from eris.capability import ReadCapability
 from eris.encode import Encoder
 from eris.model import BlockSize, ConvergenceSecret, EncodedBlock, Reference
+from eris_fs.exclude import Exclude
 from eris_fs.model import EmptyDirectory, Entry, Limits, Path, RegularFile, Symlink
 from eris_fs.scan import OpenFile, scan_tree
 
@@ -76,8 +77,10 @@ class BatchReader:
     It owns the large files it hands out, and closes what is left of them.
     """
 
-    def __init__(self, root: str | os.PathLike[str], limits: Limits) -> None:
-        self._found = scan_tree(root, limits)
+    def __init__(
+        self, root: str | os.PathLike[str], limits: Limits, exclude: Exclude | None = None
+    ) -> None:
+        self._found = scan_tree(root, limits, exclude=exclude)
         self._large: list[OpenFile] = []
 
     def next(self) -> Batch | None:

@@ -16,6 +16,7 @@ __all__ = [
     "FileChanged",
     "InvalidManifest",
     "InvalidPack",
+    "NotUtf8",
     "TargetExists",
     "TreeError",
     "TreeTooLarge",
@@ -62,6 +63,10 @@ class UnsupportedEntry(TreeError):
         super().__init__(f"cannot encode {printable(path)}: {reason}")
         self.path = path
         self.reason = reason
+
+
+class NotUtf8(UnsupportedEntry):
+    """A name or a symlink's target is not UTF-8: only a packed tree can hold it."""
 
 
 class FileChanged(TreeError):

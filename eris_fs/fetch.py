@@ -25,6 +25,7 @@ from eris.decode import Decoder
 from eris.errors import BlockNotFound, ContentError, StoreUnavailable
 from eris.model import BlockSize, Reference
 from eris.store import BlockReader
+from eris.threads import withdraw
 from eris_fs.model import Path, show_path
 
 __all__ = ["DEFAULT_BUFFER", "DEFAULT_WINDOW", "FilePiece", "fetch_files"]
@@ -95,7 +96,7 @@ class _File:
         """Whether it has internal nodes to ask for when the buffer has room for what they name."""
         self.is_new = True
         """Whether it has asked for nothing so far."""
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         """Why nothing more will come of this file."""
 
 
@@ -136,7 +137,7 @@ class _Fetcher:
         self._store = store
         self._coming: Iterator[tuple[Path, ReadCapability]] | None = iter(files)
         # Why no more files can be had: to be told after those that could.
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         self._window = window
         self._buffer = buffer
         # The first of these is the file whose turn it is.
@@ -232,7 +233,7 @@ class _Fetcher:
         try:
             if self._coming is not None:
                 coming = next(self._coming, None)
-        except Exception as error:
+        except BaseException as error:
             self._failure = error
         if coming is None:
             self._coming = None
@@ -297,11 +298,9 @@ class _Fetcher:
     def _get(self, reference: Reference, block_size: BlockSize) -> asyncio.Future[bytes]:
         try:
             return asyncio.ensure_future(self._store.get(reference, block_size))
-        except Exception as error:
+        except BaseException as error:
             # Told in its turn: from here it might reach nobody but the event loop.
-            failed: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-            failed.set_exception(error)
-            return failed
+            return asyncio.ensure_future(_failing(error))
 
     def _note_short(self, file: _File) -> None:
         if not file.is_short:
@@ -316,22 +315,7 @@ class _Fetcher:
         """Take the answers that are there, in order, and ask for what they name."""
         if self._closed or file.error is not None:
             return
-        while file.asked and file.asked[0].done():
-            future = file.asked.popleft()
-            self._in_flight -= 1
-            self._asked -= file.block_size
-            try:
-                content = file.decoder.receive(future.result())
-            except asyncio.CancelledError:
-                self._fail(file, StoreUnavailable("the store gave up a request"))
-                break
-            except Exception as error:
-                self._fail(file, error)
-                break
-            if content:
-                file.waiting.append(content)
-                file.held += len(content)
-                self._waiting += len(content)
+        self._take_answers(file)
         self._count(file)
         if file.asked:
             self._watch(file)
@@ -344,7 +328,26 @@ class _Fetcher:
         if is_first and self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
-    def _fail(self, file: _File, error: Exception) -> None:
+    def _take_answers(self, file: _File) -> None:
+        while file.asked and file.asked[0].done():
+            future = file.asked.popleft()
+            self._in_flight -= 1
+            self._asked -= file.block_size
+            try:
+                content = file.decoder.receive(future.result())
+            except asyncio.CancelledError:
+                self._fail(file, StoreUnavailable("the store gave up a request"))
+                break
+            except BaseException as error:
+                # Of whatever kind: the event loop would tell nobody who waits.
+                self._fail(file, error)
+                break
+            if content:
+                file.waiting.append(content)
+                file.held += len(content)
+                self._waiting += len(content)
+
+    def _fail(self, file: _File, error: BaseException) -> None:
         if isinstance(error, BlockNotFound | ContentError):
             error.add_note(f"while reading {show_path(file.path)}")
         file.error = error
@@ -354,7 +357,7 @@ class _Fetcher:
         while self._active[-1] is not file:
             self._drop(self._active.pop(), error)
 
-    def _drop(self, file: _File, error: Exception) -> None:
+    def _drop(self, file: _File, error: BaseException) -> None:
         """Give up a file that will not have its turn."""
         file.error = error
         self._withdraw(file)
@@ -366,8 +369,9 @@ class _Fetcher:
     def _withdraw(self, file: _File) -> None:
         self._in_flight -= len(file.asked)
         self._asked -= len(file.asked) * file.block_size
-        for future in file.asked:
-            if not future.cancel() and not future.cancelled():
-                # Already failed: look at the exception, or asyncio complains that nobody did.
-                future.exception()
+        withdraw(file.asked)
         file.asked.clear()
+
+
+async def _failing(error: BaseException) -> bytes:
+    raise error

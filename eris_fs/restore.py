@@ -15,8 +15,6 @@ Plain synchronous code, meant for a worker thread.
 from __future__ import annotations
 
 import os
-import shutil
-import stat
 from collections.abc import Iterable
 from pathlib import Path as SystemPath
 from typing import Final, NoReturn
@@ -37,7 +35,7 @@ from eris_fs.model import (
 )
 from eris_fs.paths import check_path, check_target, common_length, order_paths, raw_text
 
-__all__ = ["Restorer", "remove_tree"]
+__all__ = ["Restorer"]
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ENTER: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
@@ -106,11 +104,11 @@ class Restorer:
         Raises: as `write`.
         """
         self._make_until(None)
-        self._directories.close()
         # All is there; what was created must now be found, and is never created on the way.
         directories = _Directories(self._target, create=False)
         try:
-            directories.open()
+            directories.open_beside(self._directories)
+            self._directories.close()
             for path in self._order:
                 entry = self._tree[path]
                 if isinstance(entry, Symlink):
@@ -173,6 +171,10 @@ class _Directories:
         if self._target.name in ("", ".", ".."):
             raise TargetExists(str(self._target))
         self._open.append(os.open(self._target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+
+    def open_beside(self, other: _Directories) -> None:
+        """Begin in the very directory that another one began in, wherever its path leads now."""
+        self._open.append(os.dup(other._open[0]))
 
     def enter(self, path: Path) -> int:
         """Go to a directory of the tree; returns its descriptor, good until the next move."""
@@ -237,23 +239,6 @@ class _Directories:
                 raise TargetExists(where) from error
             raise UnsafePath(path, "the file system takes its name for another entry's") from error
         raise OSError(error.errno, os.strerror(error.errno or 0), where) from error
-
-
-def remove_tree(path: str | os.PathLike[str]) -> None:
-    """Remove what is at `path`: a file, a symlink itself, or a directory with all that is in it.
-
-    Follows no symlink, also when somebody puts one in the way meanwhile. Nothing there is fine.
-    Raises: OSError.
-    """
-    try:
-        if not stat.S_ISDIR(os.lstat(path).st_mode):
-            os.unlink(path)
-        elif shutil.rmtree.avoids_symlink_attacks:
-            shutil.rmtree(path)
-        else:
-            raise NotImplementedError("no safe way to remove a directory on this system")
-    except FileNotFoundError:
-        pass
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

@@ -2,7 +2,7 @@
 
 One directory after the other, in order of names, each held open while its entries are visited and
 everything looked up relative to it, so that nothing moved or replaced meanwhile leads elsewhere.
-Symlinks are never followed. Files come out open, their size and time noted; whoever reads one has
+Symlinks are never followed. Files come out open, their size and times noted; whoever reads one has
 it compare these again at the end, so that a file that changed under the reader is noticed.
 
 Plain synchronous code, meant for a worker thread.
@@ -13,13 +13,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from types import TracebackType
 from typing import Final, NamedTuple, NoReturn, Self
 
-from eris_fs.errors import FileChanged, TreeTooLarge, UnsafePath, UnsupportedEntry
+from eris_fs.errors import FileChanged, NotUtf8, TreeTooLarge, UnsafePath, UnsupportedEntry
+from eris_fs.exclude import Exclude
 from eris_fs.model import DEFAULT_LIMITS, EmptyDirectory, Limits, Path, Symlink
 from eris_fs.paths import UTF8_ERRORS, check_path_size
+from eris_fs.stamp import Stamp, settled_status
 
 __all__ = ["Found", "OpenFile", "TreeSize", "measure_tree", "scan_tree"]
 
@@ -45,11 +47,11 @@ class OpenFile:
     `executable` is the owner's x bit, `size` is in bytes, `path` is for messages.
     """
 
-    __slots__ = ("_descriptor", "_mtime_ns", "_read", "executable", "path", "size")
+    __slots__ = ("_descriptor", "_read", "_stamp", "executable", "path", "size")
 
     def __init__(self, descriptor: int, path: str, found: os.stat_result) -> None:
         self._descriptor = descriptor
-        self._mtime_ns = found.st_mtime_ns
+        self._stamp = Stamp.of(found)
         self._read = 0
         self.path = path
         self.size = found.st_size
@@ -99,13 +101,11 @@ class OpenFile:
         self._read = 0
 
     def _verify(self) -> None:
-        now = os.fstat(self._descriptor)
-        if now.st_size != self.size:
-            raise FileChanged(self.path, f"it had {self.size} bytes and has {now.st_size}")
-        if self._read != self.size:
-            raise FileChanged(self.path, f"only {self._read} of {self.size} bytes were there")
-        if now.st_mtime_ns != self._mtime_ns:
-            raise FileChanged(self.path, "its time of modification is another")
+        change = self._stamp.change(Stamp.of(os.fstat(self._descriptor)))
+        if change is None and self._read != self.size:
+            change = f"only {self._read} of {self.size} bytes were there"
+        if change is not None:
+            raise FileChanged(self.path, change)
 
     def close(self) -> None:
         """Close it; again is harmless."""
@@ -145,21 +145,27 @@ class _Directory(NamedTuple):
 
 
 def scan_tree(
-    root: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS, *, any_bytes: bool = False
+    root: str | os.PathLike[str],
+    limits: Limits = DEFAULT_LIMITS,
+    *,
+    any_bytes: bool = False,
+    exclude: Exclude | None = None,
 ) -> Generator[tuple[Path, Found], None, None]:
     """Walk the tree at `root`; gives each file, symlink and empty directory with its path.
 
     A root that is a file or a symlink is the one entry, at `()`; an empty root gives none. The
     order is always the same: in each directory that of the names' bytes. `any_bytes` lets names and
-    targets be no UTF-8; they come as `surrogateescape` has them. Whoever takes an `OpenFile` closes
-    it; close the generator if it is not exhausted.
-    Raises: UnsupportedEntry, naming a device, socket or pipe, what cannot be read, or a name that
-    is not UTF-8; FileChanged; TreeTooLarge; OSError, if there is nothing at `root`.
+    targets be no UTF-8; they come as `surrogateescape` has them. Entries below the root that
+    `exclude` names are left out as if they were not there: neither opened, entered nor counted,
+    whatever they are. Whoever takes an `OpenFile` closes it; close the generator if it is not
+    exhausted.
+    Raises: UnsupportedEntry, naming a device, socket or pipe or what cannot be read, and NotUtf8;
+    FileChanged; TreeTooLarge; OSError, if there is nothing at `root`.
     """
     base = os.fspath(root)
     mode = os.lstat(base).st_mode
     if stat.S_ISDIR(mode):
-        yield from _walk(base, limits, UTF8_ERRORS[any_bytes])
+        yield from _walk(base, limits, UTF8_ERRORS[any_bytes], exclude)
     elif stat.S_ISLNK(mode):
         yield (), _read_symlink(base, None, base, UTF8_ERRORS[any_bytes])
     else:
@@ -168,14 +174,18 @@ def scan_tree(
 
 
 def measure_tree(
-    root: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS, *, any_bytes: bool = False
+    root: str | os.PathLike[str],
+    limits: Limits = DEFAULT_LIMITS,
+    *,
+    any_bytes: bool = False,
+    exclude: Exclude | None = None,
 ) -> TreeSize:
     """Count what encoding would read, meeting beforehand most errors that it would meet.
 
     Raises: as `scan_tree`.
     """
     files = size = 0
-    for _, found in scan_tree(root, limits, any_bytes=any_bytes):
+    for _, found in scan_tree(root, limits, any_bytes=any_bytes, exclude=exclude):
         if isinstance(found, OpenFile):
             found.close()
             files += 1
@@ -183,9 +193,11 @@ def measure_tree(
     return TreeSize(files, size)
 
 
-def _walk(base: str, limits: Limits, errors: str) -> Iterator[tuple[Path, Found]]:
+def _walk(
+    base: str, limits: Limits, errors: str, exclude: Exclude | None
+) -> Iterator[tuple[Path, Found]]:
     count = 0
-    stack = [_open_directory(base, None, (), base)]
+    stack = [_open_directory(base, None, (), base, exclude)]
     top = base.rstrip("/")
     try:
         while stack:
@@ -203,7 +215,7 @@ def _walk(base: str, limits: Limits, errors: str) -> Iterator[tuple[Path, Found]
             if not entry.is_dir(follow_symlinks=False):
                 yield child, _look_at(entry, parent, where, errors)
                 continue
-            stack.append(_open_directory(entry.name, parent, child, where))
+            stack.append(_open_directory(entry.name, parent, child, where, exclude))
             if not stack[-1].entries:
                 yield child, EmptyDirectory()
     finally:
@@ -223,14 +235,17 @@ def _look_at(entry: os.DirEntry[str], parent: int, where: str, errors: str) -> F
     raise FileChanged(where, "it became another kind of file")
 
 
-def _open_directory(name: str, parent: int | None, path: Path, where: str) -> _Directory:
+def _open_directory(
+    name: str, parent: int | None, path: Path, where: str, exclude: Exclude | None
+) -> _Directory:
     try:
         descriptor = os.open(name, _DIRECTORY_FLAGS, dir_fd=parent)
     except OSError as error:
         _explain(error, where)
     try:
         with os.scandir(descriptor) as found:
-            entries = sorted(found, key=_raw_name, reverse=True)
+            wanted = found if exclude is None else _wanted(found, path, exclude)
+            entries = sorted(wanted, key=_raw_name, reverse=True)
     except BaseException as error:
         os.close(descriptor)
         if isinstance(error, OSError):
@@ -239,13 +254,22 @@ def _open_directory(name: str, parent: int | None, path: Path, where: str) -> _D
     return _Directory(descriptor, path, entries)
 
 
+def _wanted(
+    found: Iterable[os.DirEntry[str]], path: Path, exclude: Exclude
+) -> Iterator[os.DirEntry[str]]:
+    for entry in found:
+        name = _raw_name(entry).decode("utf-8", "surrogateescape")
+        if not exclude((*path, name), entry.is_dir(follow_symlinks=False)):
+            yield entry
+
+
 def _open_file(name: str, parent: int | None, where: str) -> OpenFile:
     try:
         descriptor = os.open(name, _FILE_FLAGS, dir_fd=parent)
     except OSError as error:
         _explain(error, where)
     try:
-        found = os.fstat(descriptor)
+        found = settled_status(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise FileChanged(where, "it became another kind of file")
         return OpenFile(descriptor, where, found)
@@ -269,7 +293,7 @@ def _read_symlink(name: str, parent: int | None, where: str, errors: str) -> Sym
     try:
         return Symlink(os.fsencode(target).decode("utf-8", errors))
     except UnicodeDecodeError:
-        raise UnsupportedEntry(where, "it is a symlink whose target is not UTF-8") from None
+        raise NotUtf8(where, "it is a symlink whose target is not UTF-8") from None
 
 
 def _child(path: Path, name: str, where: str, limits: Limits, errors: str) -> Path:
@@ -278,7 +302,7 @@ def _child(path: Path, name: str, where: str, limits: Limits, errors: str) -> Pa
         child = (*path, os.fsencode(name).decode("utf-8", errors))
         check_path_size(child, limits)
     except UnicodeDecodeError:
-        raise UnsupportedEntry(where, "its name is not UTF-8") from None
+        raise NotUtf8(where, "its name is not UTF-8") from None
     except UnsafePath as error:
         raise UnsupportedEntry(where, error.reason) from None
     return child

@@ -18,6 +18,7 @@ from eris.crypto import open_block
 from eris.decode import check_node
 from eris.model import BlockSize, Reference
 from eris.store import BlockReader
+from eris.threads import withdraw
 from eris_fs.fetch import DEFAULT_WINDOW
 from eris_fs.model import PackedFile, PackedTree, RegularFile, Tree
 
@@ -131,9 +132,7 @@ class _Walk:
                 else:
                     lengths[found.content] = found.first_leaf * size + len(node.unpad(plain))
         finally:
-            for _, future in self._in_flight:
-                if not future.cancel() and not future.cancelled():
-                    future.exception()
+            withdraw(future for _, future in self._in_flight)
             self._in_flight.clear()
 
     def _ask(self, coming: Iterable[ReadCapability], measure: bool) -> None:

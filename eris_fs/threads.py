@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Generic, ParamSpec
 
-from eris.threads import settle
+from eris.threads import settle, start_in_thread
 
 __all__ = ["OneBehind"]
 
@@ -26,7 +26,7 @@ class OneBehind(Generic[P]):
     async def start(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Begin a call, once the one before has ended."""
         await self.wait()
-        self._job = asyncio.ensure_future(asyncio.to_thread(self._function, *args, **kwargs))
+        self._job = start_in_thread(self._function, *args, **kwargs)
 
     async def wait(self) -> None:
         """Wait for the call in progress, if any."""

@@ -8,7 +8,15 @@ overlap, and memory is what they hold, however large the tree. Only the list of 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+)
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Final
@@ -28,6 +36,7 @@ from eris.transfer import PutWindow, put_content, stream_content
 from eris_fs.batch import Batch, BatchReader, EncodedBatch, Known, SizeRule, encode_batch
 from eris_fs.contents import read_files
 from eris_fs.errors import FileChanged, TreeTooLarge
+from eris_fs.exclude import Exclude
 from eris_fs.fetch import DEFAULT_WINDOW, FilePiece
 from eris_fs.known import KnownContents
 from eris_fs.manifest import MAGIC, ManifestReader, format_manifest
@@ -81,6 +90,7 @@ async def put_tree(
     concurrency: int = DEFAULT_CONCURRENCY,
     progress: Progress | None = None,
     known: KnownContents | None = None,
+    exclude: Exclude | None = None,
 ) -> ReadCapability:
     """Encode the tree at `root` into a store; returns its capability when all blocks are kept.
 
@@ -88,12 +98,12 @@ async def put_tree(
     (which is not followed) is a tree of one entry. `block_size` and secret hold for every file and
     for the index; without `block_size`, each has what its length asks for by the rule of other
     programs, or by a rule that is given. What is `known` is read
-    but neither encrypted nor sent again.
+    but neither encrypted nor sent again. What `exclude` says is left out: see `scan_tree`.
     Raises: UnsupportedEntry, FileChanged, TreeTooLarge, StoreError; OSError.
     """
     rule = _rule(block_size)
     encoding = _Encoding(store, rule, convergence_secret, window, progress, known)
-    await encoding.run(BatchReader(root, limits), concurrency)
+    await encoding.run(BatchReader(root, limits, exclude), concurrency)
     return await put_manifest(
         store,
         encoding.tree,
@@ -122,13 +132,14 @@ async def put_manifest(
         # A rule asks for the length, and so for the whole index at once.
         whole = await in_thread(b"".join, pieces)
         block_size, pieces = block_size(len(whole)), iter([whole])
-    return await put_content(
-        store,
-        _in_threads(pieces),
-        block_size=block_size,
-        convergence_secret=convergence_secret,
-        window=min(window, _LARGE_WINDOW),
-    )
+    async with aclosing(_in_threads(pieces)) as in_order:
+        return await put_content(
+            store,
+            in_order,
+            block_size=block_size,
+            convergence_secret=convergence_secret,
+            window=min(window, _LARGE_WINDOW),
+        )
 
 
 async def load_tree(
@@ -344,15 +355,16 @@ class _Encoding:
     async def _put_content(
         self, store: BlockWriter, size: int, read: Callable[[int], bytes]
     ) -> ReadCapability:
-        return await put_content(
-            store,
-            self._pieces(read),
-            block_size=self._block_size(size),
-            convergence_secret=self._secret,
-            window=min(self._window, _LARGE_WINDOW),
-        )
+        async with aclosing(self._pieces(read)) as pieces:
+            return await put_content(
+                store,
+                pieces,
+                block_size=self._block_size(size),
+                convergence_secret=self._secret,
+                window=min(self._window, _LARGE_WINDOW),
+            )
 
-    async def _pieces(self, read: Callable[[int], bytes]) -> AsyncIterator[bytes]:
+    async def _pieces(self, read: Callable[[int], bytes]) -> AsyncGenerator[bytes, None]:
         while piece := await in_thread(read, _STEP):
             self._count(0, len(piece))
             yield piece
@@ -379,7 +391,7 @@ class _NotingStore:
         return self._store.put(reference, block)
 
 
-async def _in_threads(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+async def _in_threads(pieces: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
     """Make pieces in a worker thread: sorting a million paths takes seconds."""
     while piece := await in_thread(next, pieces, b""):
         yield piece

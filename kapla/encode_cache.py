@@ -13,9 +13,11 @@ Synchronous, for a worker thread; a failing file switches the cache off, never t
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Sequence
@@ -199,6 +201,7 @@ def _check(key: bytes, value: bytes) -> bytes:
 def _open(path: Path) -> sqlite3.Connection:
     """Open the cache file; one that is damaged, or is something else, is begun anew."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _check_directory(path.parent)
     try:
         return _connect(path)
     except sqlite3.DatabaseError as error:
@@ -206,6 +209,17 @@ def _open(path: Path) -> sqlite3.Connection:
             raise  # busy, or not allowed: not damaged
         _delete(path)
         return _connect(path)
+
+
+def _check_directory(directory: Path) -> None:
+    """See that nobody else can put something in the way of the names that SQLite will open.
+
+    Raises: PermissionError. So root, with the HOME of a user, leaves that user's cache alone.
+    """
+    found = directory.stat()
+    writable = found.st_mode & stat.S_IWOTH
+    if writable or found.st_uid not in (0, os.geteuid()):
+        raise PermissionError(errno.EPERM, "the directory is not only ours", str(directory))
 
 
 def _delete(path: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, S
 from contextlib import aclosing
 from typing import Final
 
+from eris.ahead import run_ahead
 from eris.capability import ReadCapability
 from eris.store import BlockReader
 from eris.threads import in_thread, settle
@@ -145,37 +146,32 @@ async def _load(
     store: BlockReader, packs: Sequence[Pack], numbers: Iterator[int], window: int
 ) -> AsyncGenerator[bytes, None]:
     """Load packs in order, some ahead of whoever takes them."""
-    steps: asyncio.Queue[asyncio.Task[list[bytes]] | BaseException | None] = asyncio.Queue(
-        _STEPS_AHEAD
-    )
     opened: set[asyncio.Task[list[bytes]]] = set()
-
-    async def fetch() -> None:
-        try:
-            async with aclosing(_stored(store, packs, numbers, window)) as stored:
-                async for step in _in_steps(stored, packs):
-                    task = asyncio.create_task(in_thread(_open_packs, packs, step))
-                    opened.add(task)
-                    await steps.put(task)
-            await steps.put(None)
-        except Exception as error:
-            await steps.put(error)
-
-    fetching = asyncio.create_task(fetch())
+    opening = _open_ahead(_stored(store, packs, numbers, window), packs, opened)
     try:
-        while (step := await steps.get()) is not None:
-            if isinstance(step, BaseException):
-                raise step
-            contents = await asyncio.shield(step)
-            opened.discard(step)
-            for content in contents:
-                yield content
+        async with run_ahead(opening, _STEPS_AHEAD) as next_step:
+            while (step := await next_step()) is not None:
+                contents = await asyncio.shield(step)
+                opened.discard(step)
+                for content in contents:
+                    yield content
     finally:
-        fetching.cancel()
-        await settle(fetching)
         for task in opened:
             task.cancel()
         await settle(*opened)
+
+
+async def _open_ahead(
+    stored: AsyncGenerator[tuple[int, bytes], None],
+    packs: Sequence[Pack],
+    opened: set[asyncio.Task[list[bytes]]],
+) -> AsyncGenerator[asyncio.Task[list[bytes]], None]:
+    """Have packs opened as they come; the tasks are noted in `opened` too."""
+    async with aclosing(stored), aclosing(_in_steps(stored, packs)) as steps:
+        async for step in steps:
+            task = asyncio.create_task(in_thread(_open_packs, packs, step))
+            opened.add(task)
+            yield task
 
 
 def _open_packs(packs: Sequence[Pack], stored: list[tuple[int, bytes]]) -> list[bytes]:
@@ -184,7 +180,7 @@ def _open_packs(packs: Sequence[Pack], stored: list[tuple[int, bytes]]) -> list[
 
 async def _in_steps(
     stored: AsyncIterator[tuple[int, bytes]], packs: Sequence[Pack]
-) -> AsyncIterator[list[tuple[int, bytes]]]:
+) -> AsyncGenerator[list[tuple[int, bytes]], None]:
     step: list[tuple[int, bytes]] = []
     size = 0
     async for number, content in stored:

@@ -19,6 +19,7 @@ from eris.store import BlockWriter
 from eris.threads import in_thread
 from eris.transfer import DEFAULT_WINDOW as _INDEX_WINDOW
 from eris.transfer import PutWindow, put_content
+from eris_fs.exclude import Exclude
 from eris_fs.fetch import DEFAULT_WINDOW
 from eris_fs.known import Known, KnownContents
 from eris_fs.model import DEFAULT_LIMITS, Limits, Pack
@@ -66,6 +67,7 @@ async def put_packed_tree(
     concurrency: int | None = None,
     progress: Progress | None = None,
     known: KnownContents | None = None,
+    exclude: Exclude | None = None,
 ) -> ReadCapability:
     """Encode the tree at `root` into a store, packed; returns its capability when all is kept.
 
@@ -73,13 +75,14 @@ async def put_packed_tree(
     be any bytes. A root that is a file or a symlink is a tree of one entry. `concurrency` is how
     many threads compress at once, each a few packs of together 2 MiB or more; without it, one more
     than processors. Packs that are `known` are read but neither compressed nor sent again; the
-    cache must be one for `writer_name(level)` alone.
+    cache must be one for `writer_name(level)` alone. What `exclude` says is left out: see
+    `scan_tree`.
     Raises: UnsupportedEntry, FileChanged, TreeTooLarge, StoreError; OSError.
     """
     if not 1 <= level <= MAX_LEVEL:
         raise ValueError(f"zstd has no level {level}")
     encoding = _Encoding(store, level, convergence_secret, window, progress, known)
-    reader = PackReader(root, limits)
+    reader = PackReader(root, limits, exclude)
     at_once = concurrency or min(os.cpu_count() or 1, _MOST_PROCESSORS) + 1
     await encoding.run(reader, at_once)
     tree = await in_thread(reader.tree, encoding.packs, writer_name(level))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from blake3 import blake3
 
+from eris_fs.exclude import Exclude
 from eris_fs.model import EmptyDirectory, Entry, Limits, Pack, PackedFile, PackedTree, Path, Symlink
 from eris_fs.packed.layout import (
     CUT_SIZE,
@@ -54,8 +55,10 @@ class RawPack:
 class PackReader:
     """Scan a tree and gather its files into packs."""
 
-    def __init__(self, root: str | os.PathLike[str], limits: Limits) -> None:
-        self._scan = scan_tree(root, limits, any_bytes=True)
+    def __init__(
+        self, root: str | os.PathLike[str], limits: Limits, exclude: Exclude | None = None
+    ) -> None:
+        self._scan = scan_tree(root, limits, any_bytes=True, exclude=exclude)
         self._packs = self._gather()
         # In the order of the stream, which is that of the packs; and what is not in the stream.
         self._stream: list[_File] = []

@@ -3,7 +3,7 @@
 One directory after the other is walked, each held open while what is in it is visited, and
 everything is looked up relative to it; symlinks are never followed. So nothing that is moved or
 replaced meanwhile leads elsewhere. A nar says a file's size before its bytes: a file that has more
-or fewer when it is read ends the walk.
+or fewer when it is read ends the walk, as does one that was written to.
 
 Plain synchronous code, meant for a worker thread.
 """
@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import Final, NamedTuple
 
+from eris_fs import Stamp, settled_status
 from guix_glue.errors import UnsupportedItem
 from guix_glue.formats.nar import (
     DEFAULT_NAR_LIMITS,
@@ -122,7 +123,7 @@ class _Walk:
     def _read_file(self, name: bytes, parent: int | None, path: NarPath) -> Iterator[NarEvent]:
         descriptor = os.open(name, _FILE, dir_fd=parent)
         try:
-            found = os.fstat(descriptor)
+            found = settled_status(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 raise UnsupportedItem(self._show(path), "it changed while it was read")
             yield File(path, found.st_size, bool(found.st_mode & stat.S_IXUSR))
@@ -135,6 +136,10 @@ class _Walk:
                 yield Data(piece)
             if left:
                 raise UnsupportedItem(self._show(path), "its size changed while it was read")
+            # Files of a store are linked to at any time, where equal ones are kept once.
+            now = Stamp.of(os.fstat(descriptor))
+            if change := Stamp.of(found).change(now, but_links=True):
+                raise UnsupportedItem(self._show(path), f"it changed while it was read: {change}")
         finally:
             os.close(descriptor)
 

@@ -15,12 +15,11 @@ Plain synchronous code, meant for a worker thread.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, NoReturn, assert_never
 
-from eris_fs.restore import remove_tree
+from eris_fs import remove_tree
 from guix_glue.errors import FetchFailed
 from guix_glue.formats.nar import Data, Directory, File, NarEvent, NarPath, Symlink
 from guix_glue.formats.nar.layout import is_name
@@ -346,12 +345,4 @@ def remove_item(target: str) -> None:
     Also what is in directories that nobody may write to. Follows no symlink. Nothing there is fine.
     Raises: OSError.
     """
-    try:
-        is_directory = stat.S_ISDIR(os.lstat(target).st_mode)
-    except FileNotFoundError:
-        return
-    if is_directory:
-        # Root needs no permission, but there may be others.
-        for _, _, _, descriptor in os.fwalk(target):
-            os.fchmod(descriptor, _DIRECTORY_MODE)
     remove_tree(target)

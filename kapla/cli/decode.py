@@ -12,6 +12,7 @@ import click
 
 import eris_fs
 from eris.capability import ReadCapability
+from eris.threads import settle
 from eris.transfer import content_length, stream_content
 from kapla.cli.common import (
     LARGEST_SHOWN,
@@ -58,6 +59,9 @@ def command(
     it is complete and verified.
     """
     capability = read_capability(urn)
+    if out == "-":
+        # Before the work, which would be for nothing.
+        standard_output()
     target = None if out == "-" else Target(out, force=force)
     limit = None
     if max_size is not None:
@@ -140,9 +144,7 @@ class _Reading:
 
     async def __aexit__(self, *_: object) -> None:
         self.length.cancel()
-        await asyncio.wait([self.length])
-        if not self.length.cancelled():
-            self.length.exception()  # looked at, or asyncio complains that nobody did
+        await settle(self.length)
         await self._stream.aclose()
 
     async def head(self) -> bytes:

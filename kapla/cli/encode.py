@@ -27,6 +27,7 @@ from kapla.cli.common import (
     standard_output,
     store_option,
 )
+from kapla.cli.exclude import exclude_options, explained, read_patterns
 from kapla.cli.source import content_of, open_source, size_of
 from kapla.encode_cache import EncodeCache, default_cache_path
 
@@ -61,6 +62,7 @@ _BLOCK_SIZES = ("auto", "1KiB", "32KiB", "cost")
     metavar="FILE",
     help="Only those who have the 32 bytes in FILE get the same URN for the same content.",
 )
+@exclude_options
 @click.option("--no-store", is_flag=True, help="Only compute the URN; needs no daemon.")
 @click.option("--no-cache", is_flag=True, help="Encode again what a cache knows to be stored.")
 @store_option
@@ -71,6 +73,8 @@ def command(
     level: int | None,
     unique: bool,
     secret_file: str | None,
+    exclude: tuple[str, ...],
+    exclude_files: tuple[str, ...],
     no_store: bool,
     no_cache: bool,
     store_url: str | None,
@@ -99,9 +103,13 @@ def command(
     if packed:
         level = eris_fs.DEFAULT_LEVEL if level is None else level
     cached = not (unique or no_store or no_cache)
-    how = _How(block_size or "auto", level, secret, cached)
     if not path:
         raise click.UsageError("PATH is empty.")
+    patterns = read_patterns(exclude, exclude_files, path)
+    is_tree = path != "-" and (os.path.isdir(path) or not os.path.lexists(path))
+    if patterns is not None and not is_tree:
+        raise click.UsageError("--exclude and --exclude-from are for directories.")
+    how = _How(block_size or "auto", level, secret, cached, patterns)
     # Before the work: of unique content nothing but the URN would lead to it.
     output = standard_output()
     capability = run(_encode(path, how, no_store, store_url))
@@ -118,6 +126,7 @@ class _How:
     """Of a packed tree; None for other trees and plain content."""
     secret: ConvergenceSecret
     cached: bool
+    exclude: eris_fs.Patterns | None
 
     @property
     def block_size(self) -> BlockSize | eris_fs.SizeRule | None:
@@ -158,15 +167,19 @@ async def _encode(path: str, how: _How, no_store: bool, store_url: str | None) -
                 cache = EncodeCache(default_cache_path(), secret=how.secret, variant=how.variant)
                 stack.callback(cache.close)
                 known = eris_fs.KnownContents(cache, store)
-            return await _encode_tree(store, path, how, known)
+            try:
+                return await _encode_tree(store, path, how, known)
+            except eris_fs.TreeError as error:
+                if better := explained(error, path, packed=how.level is not None):
+                    raise better from error
+                raise
         with open_source(path) as file:
-            before = os.fstat(file.fileno())
+            before = eris_fs.settled_status(file.fileno())
             capability = await _encode_file(store, file, path, how)
-            after = os.fstat(file.fileno())
-            if stat.S_ISREG(before.st_mode) and (
-                (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
-            ):
-                raise eris_fs.FileChanged(path, "it has another size or time of modification")
+            if stat.S_ISREG(before.st_mode):
+                now = eris_fs.Stamp.of(os.fstat(file.fileno()))
+                if change := eris_fs.Stamp.of(before).change(now):
+                    raise eris_fs.FileChanged(path, change)
             return capability
 
 
@@ -196,7 +209,8 @@ async def _encode_tree(
     # Looking through the tree twice costs little, but only a person asks how long it takes.
     total = None
     if shows_progress():
-        total = eris_fs.measure_tree(root, any_bytes=how.level is not None).size
+        packed = how.level is not None
+        total = eris_fs.measure_tree(root, any_bytes=packed, exclude=how.exclude).size
     with progress(f"Encoding {path}", total) as shown:
         if how.level is not None:
             return await eris_fs.put_packed_tree(
@@ -206,6 +220,7 @@ async def _encode_tree(
                 convergence_secret=how.secret,
                 progress=shown.reach,
                 known=known,
+                exclude=how.exclude,
             )
         return await eris_fs.put_tree(
             store,
@@ -214,4 +229,5 @@ async def _encode_tree(
             convergence_secret=how.secret,
             progress=shown.reach,
             known=known,
+            exclude=how.exclude,
         )

@@ -6,14 +6,12 @@ verified. An interrupted decode leaves neither half a target nor the temporary o
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ctypes
 import errno
 import os
 import re
 import secrets
-import shutil
 import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,15 +20,14 @@ from typing import Final
 
 import click
 
-from eris.threads import settle
-from eris_fs import printable
+from eris.threads import settle, start_in_thread
+from eris_fs import printable, remove_at
 from kapla.cli.common import CommandError, ExitCode
 
 __all__ = ["Target"]
 
 _RENAME_NOREPLACE: Final = 1
 _RENAME_EXCHANGE: Final = 2
-_AT_FDCWD: Final = -100
 
 
 class Target:
@@ -102,61 +99,89 @@ class Target:
         # Cut so that it stays below 255 bytes, at four a letter.
         name = f".{self._path.name[:50]}.{secrets.token_hex(4)}.kapla"
         temporary = self._path.with_name(name)
+        # One and the same directory throughout, wherever its path leads meanwhile.
+        parent = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            yield temporary
-            await _to_the_end(self._commit, temporary)
-        except BaseException as error:
-            with contextlib.suppress(OSError):  # the error under way is the one that matters
-                await _to_the_end(_remove, temporary)
-            if isinstance(error, OSError) and error.filename == str(temporary):
-                # Users know nothing of the other name.
-                error.filename = self._out
-            raise
-        try:
-            await _to_the_end(_remove, temporary)
-        except OSError as error:
-            text = f"kapla: what was replaced is left at {temporary}: {error.strerror}"
-            click.echo(printable(text), err=True)
+            try:
+                yield temporary
+                await _to_the_end(self._commit, parent, name)
+            except BaseException as error:
+                with contextlib.suppress(OSError):  # the error under way is the one that matters
+                    await _to_the_end(remove_at, parent, name)
+                self._name_out(error, str(temporary))
+                raise
+            try:
+                await _to_the_end(remove_at, parent, name)
+            except OSError as error:
+                text = f"kapla: what was replaced is left at {temporary}: {error.strerror}"
+                with contextlib.suppress(OSError):  # standard error may be full: it is done
+                    click.echo(printable(text), err=True)
+        finally:
+            os.close(parent)
 
-    def _commit(self, temporary: Path) -> None:
-        if not temporary.is_dir() or temporary.is_symlink():
+    def _name_out(self, error: BaseException, temporary: str) -> None:
+        """Have an error name OUT: users know nothing of the other name."""
+        if isinstance(error, OSError) and isinstance(error.filename, str):
+            before, found, rest = error.filename.partition(temporary)
+            if found and not before and rest[:1] in ("", "/"):
+                error.filename = self._out.rstrip("/") + rest
+
+    def _commit(self, parent: int, name: str) -> None:
+        if not _is_directory(parent, name):
             self.check_for_a_file()
-        if self._force and os.path.lexists(self._path):
+        if self._force and _is_there(parent, self._path.name):
             self._check_replaceable(str(self._path))
-            _flush(temporary)
+            _flush(parent, name)
             # The old one is then at the temporary name, from where it is removed.
-            if not _rename(temporary, self._path, _RENAME_EXCHANGE):
-                self._replace_stepwise(temporary)
+            if not self._rename(parent, name, _RENAME_EXCHANGE):
+                self._replace_stepwise(parent, name)
             # The new names too, before the old one goes; some file systems cannot, and it is done.
             with contextlib.suppress(OSError):
-                _sync(self._path.parent, os.fsync)
+                _sync(parent, ".", os.fsync)
             return
-        if not _rename(temporary, self._path, _RENAME_NOREPLACE):
+        if not self._rename(parent, name, _RENAME_NOREPLACE):
             # This file system knows plain renames only: looked at once more just before.
-            if os.path.lexists(self._path):
-                raise CommandError(f"{self._path} has appeared meanwhile", ExitCode.FILE)
-            os.rename(temporary, self._path)
+            if _is_there(parent, self._path.name):
+                raise self._appeared()
+            _rename_plainly(parent, name, self._path.name)
 
-    def _replace_stepwise(self, temporary: Path) -> None:
-        """Where names cannot be exchanged: a file at once, a directory in two renames."""
-        if not self._path.is_dir() and not temporary.is_dir():
-            os.replace(temporary, self._path)
-            return
-        old = temporary.with_name(temporary.name + "-old")
-        os.rename(self._path, old)
+    def _rename(self, parent: int, name: str, flag: int) -> bool:
+        """Rename to the target with a flag; False if system or file system does not know it.
+
+        Raises: OSError, CommandError if the target has appeared.
+        """
         try:
-            os.rename(temporary, self._path)
+            return _rename(parent, name, self._path.name, flag)
+        except FileExistsError:
+            raise self._appeared() from None
+        except OSError as error:
+            error.filename = str(self._path)
+            raise
+
+    def _appeared(self) -> CommandError:
+        return CommandError(f"{self._path} has appeared meanwhile", ExitCode.FILE)
+
+    def _replace_stepwise(self, parent: int, name: str) -> None:
+        """Where names cannot be exchanged: a file at once, a directory in two renames."""
+        out = self._path.name
+        if not _is_directory(parent, out) and not _is_directory(parent, name):
+            os.replace(name, out, src_dir_fd=parent, dst_dir_fd=parent)
+            return
+        old = name + "-old"
+        _rename_plainly(parent, out, old)
+        try:
+            _rename_plainly(parent, name, out)
         except OSError:
-            os.rename(old, self._path)
+            _rename_plainly(parent, old, out)
             raise
         # To the name from where what was replaced is removed.
-        os.rename(old, temporary)
+        _rename_plainly(parent, old, name)
 
 
-async def _to_the_end(function: Callable[[Path], None], path: Path) -> None:
+async def _to_the_end(function: Callable[[int, str], None], parent: int, name: str) -> None:
     """Work in a thread: the event loop must be free to see that it is not stuck."""
-    call = asyncio.ensure_future(asyncio.to_thread(function, path))
-    await settle(call)
+    call = start_in_thread(function, parent, name)
+    await settle(call, too_late=True)
     call.result()
 
 
@@ -175,34 +200,51 @@ def _unescape(field: bytes) -> bytes:
     return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), field)
 
 
-def _rename(source: Path, target: Path, flag: int) -> bool:
-    """renameat2 with a flag; False if the system or the file system does not know it.
+def _rename(parent: int, source: str, target: str, flag: int) -> bool:
+    """renameat2 with a flag, within a directory; False if nothing here knows it.
 
-    Raises: OSError, CommandError if the target has appeared.
+    Raises: OSError.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     try:
         renameat2 = libc.renameat2
     except AttributeError:
         return False
-    if renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), flag) == 0:
+    if renameat2(parent, os.fsencode(source), parent, os.fsencode(target), flag) == 0:
         return True
     number = ctypes.get_errno()
     if number in (errno.ENOSYS, errno.EINVAL):
         return False
-    if number == errno.EEXIST:
-        raise CommandError(f"{target} has appeared meanwhile", ExitCode.FILE)
-    raise OSError(number, os.strerror(number), str(target))
+    raise OSError(number, os.strerror(number), target)
 
 
-def _flush(path: Path) -> None:
+def _rename_plainly(parent: int, source: str, target: str) -> None:
+    os.rename(source, target, src_dir_fd=parent, dst_dir_fd=parent)
+
+
+def _is_there(parent: int, name: str) -> bool:
+    return _has_kind(parent, name, lambda _: True)
+
+
+def _is_directory(parent: int, name: str) -> bool:
+    return _has_kind(parent, name, stat.S_ISDIR)
+
+
+def _has_kind(parent: int, name: str, is_kind: Callable[[int], bool]) -> bool:
+    try:
+        return is_kind(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _flush(parent: int, name: str) -> None:
     """Write a file, or all of a tree's file system, to disk, before something else is given up."""
-    if not path.is_symlink():
-        _sync(path, _syncfs if path.is_dir() else os.fsync)
+    if not _has_kind(parent, name, stat.S_ISLNK):
+        _sync(parent, name, _syncfs if _is_directory(parent, name) else os.fsync)
 
 
-def _sync(path: Path, sync: Callable[[int], None]) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _sync(parent: int, name: str, sync: Callable[[int], None]) -> None:
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     try:
         sync(descriptor)
     finally:
@@ -216,23 +258,3 @@ def _syncfs(descriptor: int) -> None:
     elif syncfs(descriptor) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, onerror=_open_up)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _open_up(function: Callable[[str], object], path: str, _: object) -> None:
-    """Let go what a read-only directory holds: its owner may, and asked for it."""
-    for directory in (os.path.dirname(path), path):
-        if not os.path.islink(directory) and os.path.isdir(directory):
-            os.chmod(directory, 0o700)
-    if function is os.rmdir or function is os.unlink:
-        function(path)
-    else:
-        # Only if it can be entered now: else this would not end.
-        os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
-        shutil.rmtree(path, onerror=_open_up)

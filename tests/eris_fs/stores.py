@@ -98,3 +98,33 @@ class SilentStore:
         if self._answers < 0:
             self.stuck.set()
             await asyncio.get_running_loop().create_future()
+
+
+class NothingKnown:
+    """A cache that knows nothing, and a store that is asked in vain."""
+
+    def content_key(self, content: bytes) -> bytes:
+        """The key of a content: any."""
+        return bytes(32)
+
+    def start_key(self) -> Any:
+        """Begin one."""
+        return self
+
+    def update(self, piece: bytes) -> None:
+        """Go on with it."""
+
+    def digest(self) -> bytes:
+        """End it."""
+        return bytes(32)
+
+    def recall(self, keys: Any) -> list[None]:
+        """Nothing."""
+        return [None for _ in keys]
+
+    def remember(self, contents: Any) -> None:
+        """Forget."""
+
+    async def find(self, references: Any) -> list[bool]:
+        """Nothing is there."""
+        return [False for _ in references]

@@ -21,7 +21,6 @@ from eris_fs import (
     Tree,
     TreeTooLarge,
     UnsafePath,
-    remove_tree,
 )
 from tests.eris_fs.trees import File, Link, Node, capability, descriptors, lay_out, read_back
 
@@ -249,6 +248,19 @@ def test_a_directory_replaced_by_a_symlink_is_not_followed(tmp_path: Path, repla
     assert read_back(tmp_path / "outside") == {"d": {}}
 
 
+def test_the_directory_around_gets_another_name_meanwhile(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    with restoring({("a",): Symlink("x"), ("b",): FILE}, tmp_path / "here" / "out") as restorer:
+        restorer.write([FilePiece(("b",), b"", last=True)])
+        (tmp_path / "here").rename(tmp_path / "there")
+        lay_out({"out": {}}, tmp_path / "here")
+        restorer.finish()
+    assert read_back(tmp_path) == {
+        "here": {"out": {}},
+        "there": {"out": {"a": Link("x"), "b": File(b"")}},
+    }
+
+
 def test_errors_name_the_file(tmp_path: Path) -> None:
     with restoring({("d", "a"): FILE, ("d", "b"): FILE}, tmp_path / "out") as restorer:
         restorer.write([FilePiece(("d", "a"), b"", last=True)])
@@ -257,20 +269,3 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError) as caught:
             restorer.write([FilePiece(("d", "b"), b"", last=True)])
     assert caught.value.filename == str(tmp_path / "out" / "d" / "b")
-
-
-@pytest.mark.parametrize(
-    "node", [File(b"x"), Link("kept"), Link("nowhere"), {}, {"a": {"b": Link("../../kept")}}]
-)
-def test_removing(tmp_path: Path, node: Node) -> None:
-    lay_out({"inside": File(b"")}, tmp_path / "kept")
-    lay_out(node, tmp_path / "gone")
-    remove_tree(tmp_path / "gone")
-    remove_tree(tmp_path / "gone")
-    assert read_back(tmp_path) == {"kept": {"inside": File(b"")}}
-
-
-def test_removing_the_deepest_tree(tmp_path: Path) -> None:
-    restore({("a",) * 256: FILE}, tmp_path / "out")
-    remove_tree(tmp_path / "out")
-    assert read_back(tmp_path) == {}

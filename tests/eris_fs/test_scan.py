@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -271,6 +272,75 @@ def test_a_file_that_is_written_over(tmp_path: Path, read: Reader) -> None:
         os.utime(file, ns=(0, 0))
         with pytest.raises(FileChanged, match="time of modification"):
             read(found)
+
+
+@readers
+@pytest.mark.parametrize("put_back", [True, False], ids=["mtime put back", "mtime another"])
+def test_a_file_that_is_written_over_with_as_much(
+    tmp_path: Path, read: Reader, put_back: bool
+) -> None:
+    """Also at once after it was made, within the same tick of the clock."""
+    file = tmp_path / "file"
+    for round_ in range(5):
+        file.write_bytes(b"one")
+        os.utime(file, ns=(round_, round_))
+        with opened(file) as found:
+            file.write_bytes(b"two")
+            if put_back:
+                os.utime(file, ns=(round_, round_))
+            with pytest.raises(FileChanged, match="time of"):
+                read(found)
+
+
+@readers
+def test_what_happens_before_reading_does_not_matter(tmp_path: Path, read: Reader) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"one")
+    before = file.stat()
+    file.write_bytes(b"two")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.link(file, tmp_path / "other")
+    file.chmod(0o600)
+    with opened(file) as found:
+        assert read(found) == b"two"
+
+
+@readers
+def test_reading_by_somebody_else_does_not_matter(tmp_path: Path, read: Reader) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"one")
+    os.utime(file, ns=(0, 0))
+    with opened(file) as found:
+        file.read_bytes()
+        assert read(found) == b"one"
+
+
+@readers
+@pytest.mark.parametrize(
+    "change", [lambda file: file.chmod(0o700), lambda file: os.link(file, f"{file}2")]
+)
+def test_what_might_be_a_change_is_taken_for_one(
+    tmp_path: Path, read: Reader, change: Callable[[Path], None]
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"one")
+    with opened(file) as found:
+        change(file)
+        with pytest.raises(FileChanged, match="linked or given another mode"):
+            read(found)
+
+
+def test_a_clock_that_is_wrong_delays_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"one")
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    for clock in (0, 2**62):
+        monkeypatch.setattr(time, "clock_gettime_ns", lambda _, clock=clock: clock)
+        with opened(tmp_path / "file") as found:
+            assert found.read_all() == b"one"
+    assert slept == []
 
 
 def test_a_file_that_vanishes(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -173,6 +174,24 @@ def test_a_symlink_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "c").symlink_to(target)
     open_cache(tmp_path / "c").close()
     assert not target.exists()
+
+
+@pytest.mark.parametrize("whose", ["anybody's", "another's"])
+def test_a_directory_that_others_may_change_is_left_alone(tmp_path: Path, whose: str) -> None:
+    """As when root has the HOME of a user."""
+    place = tmp_path / "cache"
+    place.mkdir()
+    if whose == "anybody's":
+        place.chmod(0o777)
+    elif os.geteuid() == 0:
+        os.chown(place, 65534, -1)
+    else:
+        pytest.skip("only root may give a directory away")
+    cache = EncodeCache(place / "encode.sqlite", secret=bytes(32), variant="auto")
+    cache.remember([(bytes(32), (bytes(66), bytes(32)))])
+    assert cache.recall([bytes(32)]) == [None]
+    cache.close()
+    assert os.listdir(place) == []
 
 
 def test_closed_it_knows_nothing_and_does_not_mind(tmp_path: Path) -> None:

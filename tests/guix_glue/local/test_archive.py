@@ -221,6 +221,26 @@ def test_a_file_whose_size_changes(tmp_path: Path, size: int) -> None:
     assert descriptors() == before
 
 
+def test_a_file_that_is_written_over_with_its_times_put_back(tmp_path: Path) -> None:
+    item = tmp_path / "item"
+    make(os.fsencode(item), {b"file": Plain(b"one")})
+    before = (item / "file").stat()
+    events = begun(item)
+    (item / "file").write_bytes(b"two")
+    os.utime(item / "file", ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(UnsupportedItem, match=r"item/file: .*changed"):
+        list(events)
+
+
+def test_a_file_that_is_linked_to_is_what_it_was(tmp_path: Path) -> None:
+    """As a store does with equal files, at any time."""
+    item = tmp_path / "item"
+    make(os.fsencode(item), {b"file": Plain(b"one")})
+    events = begun(item)
+    os.link(item / "file", tmp_path / "link")
+    assert list(events) == [Data(b"one")]
+
+
 def test_an_empty_file_that_grows(tmp_path: Path) -> None:
     (tmp_path / "item").touch()
     events = begun(tmp_path / "item")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import errno
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from eris_fs import remove_at
 from kapla.cli import target as target_module
 from kapla.cli.common import CommandError
 from kapla.cli.target import Target
@@ -161,13 +164,13 @@ def test_a_replacement_in_two_steps_that_fails_puts_the_old_back(
     monkeypatch.setattr(target_module, "_rename", lambda *_: False)
     lay_out(OLD["directory"], tmp_path / "out")
     real = os.rename
-    calls: list[Path] = []
+    calls: list[str] = []
 
-    def failing(source: Path, target: Path) -> None:
+    def failing(source: str, target: str, **directories: int) -> None:
         calls.append(source)
         if len(calls) == 2:
             raise OSError(errno.EIO, "no luck")
-        real(source, target)
+        real(source, target, **directories)
 
     monkeypatch.setattr(os, "rename", failing)
     with pytest.raises(OSError, match="no luck"):
@@ -238,10 +241,10 @@ def test_what_cannot_be_removed_is_told_and_no_failure(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def remove(path: Path) -> None:
-        raise OSError(errno.EPERM, "not permitted", str(path))
+    def remove(parent: int, name: str) -> None:
+        raise OSError(errno.EPERM, "not permitted", name)
 
-    monkeypatch.setattr(target_module, "_remove", remove)
+    monkeypatch.setattr(target_module, "remove_at", remove)
     lay_out(OLD["directory"], tmp_path / "out\x1b")
     place(tmp_path / "out\x1b", NEW_TREE, force=True)
     assert read_back(tmp_path / "out\x1b") == NEW_TREE
@@ -258,12 +261,11 @@ def test_an_interruption_while_something_is_removed_comes_too_late(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
     begun, go = threading.Event(), threading.Event()
-    remove = target_module._remove
 
-    def slowly(path: Path) -> None:
+    def slowly(parent: int, name: str) -> None:
         begun.set()
         assert go.wait(60)
-        remove(path)
+        remove_at(parent, name)
 
     async def replace() -> None:
         async with Target(str(tmp_path / "out"), force=True).prepare() as path:
@@ -279,7 +281,7 @@ def test_an_interruption_while_something_is_removed_comes_too_late(
         go.set()
         await replacing
 
-    monkeypatch.setattr(target_module, "_remove", slowly)
+    monkeypatch.setattr(target_module, "remove_at", slowly)
     lay_out(OLD["directory"], tmp_path / "out")
     if fails:
         with pytest.raises(ZeroDivisionError):
@@ -289,35 +291,52 @@ def test_an_interruption_while_something_is_removed_comes_too_late(
     assert read_back(tmp_path) == {"out": OLD["directory"] if fails else NEW_TREE}
 
 
+def test_what_cannot_even_be_told_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(target_module, "remove_at", fail)
+    lay_out(OLD["directory"], tmp_path / "out")
+    with open("/dev/full", "w") as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", full)
+        place(tmp_path / "out", NEW_TREE, force=True)
+        patch.undo()
+        with contextlib.suppress(OSError):
+            full.close()
+    assert read_back(tmp_path / "out") == NEW_TREE
+
+
+def test_the_directory_around_out_may_get_another_name_meanwhile(
+    tmp_path: Path, system: None
+) -> None:
+    """What was begun in it ends in it, and nowhere else."""
+    lay_out({"out": OLD["directory"]}, tmp_path / "here")
+    with prepared(str(tmp_path / "here" / "out"), force=True) as path:
+        lay_out(NEW_TREE, path)
+        (tmp_path / "here").rename(tmp_path / "there")
+        (tmp_path / "here").mkdir()
+        (tmp_path / "here" / "out").write_bytes(b"somebody else's")
+    assert read_back(tmp_path) == {
+        "here": {"out": File(b"somebody else's")},
+        "there": {"out": NEW_TREE},
+    }
+
+
 def test_removing_that_fails_does_not_hide_the_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def remove(path: Path) -> None:
-        raise OSError(errno.EPERM, "not permitted", str(path))
+    def remove(parent: int, name: str) -> None:
+        raise OSError(errno.EPERM, "not permitted", name)
 
-    monkeypatch.setattr(target_module, "_remove", remove)
+    monkeypatch.setattr(target_module, "remove_at", remove)
     with (
         pytest.raises(ZeroDivisionError),
         prepared(str(tmp_path / "out"), force=False) as path,
     ):
         path.write_bytes(b"new")
         raise ZeroDivisionError
-
-
-def test_a_directory_that_stays_closed_is_an_error_and_no_loop(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = os.open
-
-    def closed(path: str, *rest: int, **more: int) -> int:
-        if os.path.basename(path) == "closed":
-            raise PermissionError(errno.EACCES, "no", path)
-        return real(path, *rest, **more)
-
-    (tmp_path / "out" / "closed").mkdir(parents=True)
-    monkeypatch.setattr(os, "open", closed)
-    with pytest.raises(PermissionError):
-        target_module._remove(tmp_path / "out")
 
 
 # --- power cuts ---------------------------------------------------------------------------------
@@ -330,26 +349,26 @@ def test_the_new_is_on_disk_before_the_old_goes(
     out = tmp_path / "out"
     lay_out(old, out)
     before = out.lstat().st_ino
-    flushed: list[tuple[str, bool]] = []
+    done: list[tuple[str, bool]] = []
 
     def note(name: str) -> None:
         real = getattr(target_module, name)
 
-        def noting(path: Path, *rest: object) -> None:
+        def noting(parent: int, name: str, *rest: object) -> None:
             # Whether the old one still has its name.
-            flushed.append((path.name, out.lstat().st_ino == before))
-            real(path, *rest)
+            done.append((name, out.lstat().st_ino == before))
+            real(parent, name, *rest)
 
         monkeypatch.setattr(target_module, name, noting)
 
     note("_sync")
-    note("_remove")
+    note("remove_at")
     place(out, new, force=True)
-    (first, old_stands), (second, replaced), (third, _) = flushed
+    (first, old_stands), (second, replaced), (third, _) = done
     assert first == third
     assert first.endswith(".kapla")
     assert old_stands
-    assert (second, replaced) == (tmp_path.name, False)
+    assert (second, replaced) == (".", False)
 
 
 def test_a_file_is_flushed_by_itself_and_a_tree_with_its_file_system(
@@ -360,8 +379,10 @@ def test_a_file_is_flushed_by_itself_and_a_tree_with_its_file_system(
     monkeypatch.setattr(target_module, "_syncfs", lambda _: calls.append("syncfs"))
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "link").symlink_to("file")
+    parent = os.open(tmp_path, os.O_PATH)
     for name in ("file", "link", "."):
-        target_module._flush(tmp_path / name)
+        target_module._flush(parent, name)
+    os.close(parent)
     assert calls == ["fsync", "syncfs"]
 
 
