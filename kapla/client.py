@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from kapla.default_stores import NO_STORE, default_store_urls
+from kapla.default_stores import default_store_urls, stores_from_environment
 from kapla.remote_store import (
     DEFAULT_CONNECT_TIMEOUT_S,
     DEFAULT_TIMEOUT_S,
@@ -17,7 +17,13 @@ from kapla.remote_store import (
 from kapla.store_list import StoreList
 from kapla.urls import StoreUrl
 
-__all__ = ["NO_STORE", "RemoteStore", "StoreList", "default_store_urls", "open_store"]
+__all__ = [
+    "RemoteStore",
+    "StoreList",
+    "default_store_urls",
+    "open_store",
+    "stores_from_environment",
+]
 
 
 def open_store(

@@ -9,12 +9,9 @@ from urllib.parse import quote
 
 from kapla.errors import InvalidUrl, NoStore
 from kapla.local_socket import SYSTEM_SOCKET, default_socket
-from kapla.urls import StoreUrl, parse_store_url
+from kapla.urls import NO_STORE, StoreUrl, parse_store_url
 
-__all__ = ["NO_STORE", "default_store_urls", "stores_from_environment"]
-
-NO_STORE: Final = "none"
-"""In the place of store URLs: that there is no store, not even where one usually is."""
+__all__ = ["default_store_urls", "stores_from_environment"]
 
 _VARIABLE: Final = "ERIS_STORE_URL"
 

@@ -36,7 +36,7 @@ class InvalidUrl(ConfigError, ValueError):
     """
 
 
-class NoStore(ConfigError):
+class NoStore(InvalidUrl):
     """The configuration says that there is no store, and one is needed."""
 
 

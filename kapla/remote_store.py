@@ -38,6 +38,8 @@ DEFAULT_TIMEOUT_S: Final = 60.0
 """How long an answer may take: a disk may be slow, and a commit wait for others."""
 DEFAULT_CONNECT_TIMEOUT_S: Final = 10.0
 """How long a connection and its greeting may take: no disk is asked for these."""
+_NEXT_ADDRESS_S: Final = 0.25
+"""After RFC 8305, section 5."""
 _ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
 
 
@@ -253,7 +255,13 @@ class RemoteStore:
                 if isinstance(endpoint, UnixEndpoint):
                     await loop.create_unix_connection(lambda: wire, str(endpoint.path))
                 else:
-                    await loop.create_connection(lambda: wire, endpoint.host, endpoint.port)
+                    # An address that swallows what is sent to it does not hide the next one.
+                    await loop.create_connection(
+                        lambda: wire,
+                        endpoint.host,
+                        endpoint.port,
+                        happy_eyeballs_delay=_NEXT_ADDRESS_S,
+                    )
         except TimeoutError:
             raise StoreUnavailable(
                 f"no connection to {self.url} within {self._connect_timeout_s:g} s"

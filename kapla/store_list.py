@@ -194,7 +194,12 @@ class StoreList:
 
     async def find(self, references: Sequence[Reference]) -> list[bool]:
         """Ask the store that puts go to which blocks it has: the others' do not count."""
-        return await (await self._chosen()).store.find(references)
+        member = await self._chosen()
+        try:
+            return await member.store.find(references)
+        except StoreError as error:
+            member.failed(error)
+            raise
 
     async def stat(self) -> dict[str, Any]:
         """Ask the first store that can be reached what it holds."""

@@ -23,6 +23,7 @@ from kapla.errors import InvalidUrl
 
 __all__ = [
     "DEFAULT_PORT",
+    "NO_STORE",
     "Endpoint",
     "Flags",
     "StoreUrl",
@@ -32,6 +33,9 @@ __all__ = [
 ]
 
 DEFAULT_PORT: Final = 5683
+
+NO_STORE: Final = "none"
+"""In the place of store URLs: that there is no store, not even where one usually is."""
 
 # The kernel's sun_path holds 108 bytes, one of them the final NUL.
 _MAX_SOCKET_PATH: Final = 107

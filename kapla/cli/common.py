@@ -93,6 +93,8 @@ def run(command: Coroutine[Any, Any, _T]) -> _T:
     # Loaded only here: `--help` and `--version` do without.
     import asyncio
 
+    from kapla.cli.loop import Loop
+
     async def guarded() -> _T:
         task = asyncio.ensure_future(command)
         with _interruptible(task) as received:
@@ -103,7 +105,8 @@ def run(command: Coroutine[Any, Any, _T]) -> _T:
                     raise Interrupted from None
                 raise
 
-    return asyncio.run(guarded())
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        return runner.run(guarded())
 
 
 class Progress(Protocol):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeAlias, TypeVar
 import click
 
 from eris.capability import ReadCapability
-from eris.errors import BlockNotFound, ErisError, InvalidKey, InvalidPadding
+from eris.errors import BlockNotFound, ErisError, InvalidKey, InvalidPadding, StoreRefused
 from eris_fs.model import printable
 from kapla.cli.outcome import CommandError, ExitCode
 
@@ -127,4 +127,6 @@ def _explain(
         return CommandError(f"{error}: the URN is mistyped", ExitCode.DAMAGED)
     if isinstance(error, InvalidPadding) and any(not content.level for content in contents):
         return CommandError(f"{error}: the URN may be mistyped", ExitCode.DAMAGED)
+    if isinstance(error, StoreRefused) and len(urls) == 1 and str(urls[0]) not in str(error):
+        return CommandError(f"{urls[0]}: {error}", ExitCode.REFUSED)
     return None

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from eris.errors import StoreUnavailable
 from kapla.client import RemoteStore, StoreList
 from kapla.coap.frame import Code, Message
 from tests.kapla.fake_server import FakeServer, Peer, fake_server, keep_blocks, until_lost
@@ -114,6 +115,34 @@ def test_a_request_that_is_given_up_leaves_nothing(name: str, connected: bool, k
                 assert number > 0 or (connected and name == "connect")
                 return
         raise AssertionError("it waits more often than was thought")
+
+    run(main)
+
+
+def test_many_requests_that_are_given_up_leave_room_for_others() -> None:
+    """What they would have brought counts as under way only until it is answered."""
+
+    async def main() -> None:
+        async with fake_server(answer) as server, RemoteStore(server.url) as store:
+            await store.connect()
+            for _ in range(100):
+                for _ in range(100):
+                    asyncio.ensure_future(get(store)).cancel()
+                assert await get(store) == SMALL
+
+    run(main)
+
+
+def test_a_list_that_is_closed_stays_closed() -> None:
+    async def main() -> None:
+        async with fake_server(answer) as first, fake_server(answer) as second:
+            store = StoreList([RemoteStore(first.url), RemoteStore(second.url)])
+            assert await get(store) == SMALL
+            await store.close()
+            for operation in OPERATIONS.values():
+                with pytest.raises(StoreUnavailable, match="was closed"):
+                    await operation(store)
+            assert second.peers == []
 
     run(main)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import Sequence
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from eris.errors import StoreFull, StoreRefused, StoreUnavailable
 from kapla.client import RemoteStore, StoreList
 from kapla.coap.frame import Code, Message
-from kapla.urls import StoreUrl
+from kapla.urls import StoreUrl, parse_store_url
 from tests.kapla.fake_server import Peer, Script, fake_server, keep_blocks, until_lost
 from tests.kapla.test_client import REFERENCE, SMALL, answering, error_in, get, run, silent
 
@@ -243,7 +245,7 @@ def test_a_host_that_takes_no_connection_is_named_and_given_up(
     monkeypatch.setattr("kapla.remote_store.SAID_AFTER_S", 0.01)
 
     async def main() -> None:
-        async def never(*_: object) -> None:
+        async def never(*_: object, **__: object) -> None:
             await asyncio.get_running_loop().create_future()
 
         monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", never)
@@ -256,5 +258,32 @@ def test_a_host_that_takes_no_connection_is_named_and_given_up(
             assert isinstance(error, StoreUnavailable)
             assert "within 0.1 s" in str(error)
             assert told == [str(server.url)]
+
+    run(main)
+
+
+def test_an_address_that_swallows_everything_does_not_hide_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        with socket.socket() as full, contextlib.ExitStack() as stack:
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            for _ in range(4):
+                # They fill what the system takes without asking the program: the next one waits.
+                filling = stack.enter_context(socket.socket())
+                filling.setblocking(False)
+                filling.connect_ex(full.getsockname())
+
+            async def resolve(*_: object, **__: object) -> list[object]:
+                kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+                addresses = full.getsockname(), ("127.0.0.1", server.port)
+                return [(*kind, address) for address in addresses]
+
+            async with fake_server(keep_blocks([SMALL])) as server:
+                monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+                url = parse_store_url("coap+tcp://two.example")
+                async with RemoteStore(url, connect_timeout_s=20) as store:
+                    assert await get(store) == SMALL
 
     run(main)
