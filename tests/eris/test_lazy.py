@@ -12,12 +12,18 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
-every_package = pytest.mark.parametrize("package", ["eris", "eris_fs"])
+every_package = pytest.mark.parametrize(
+    "package", ["eris", "eris_fs", "guix_glue.formats.compression"]
+)
+
+
+def directory_of(package: str) -> Path:
+    return REPOSITORY.joinpath(*package.split("."))
 
 
 def tables_of(package: str) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
     """What the two halves of `if TYPE_CHECKING` name: modules, and what each is to provide."""
-    tree = ast.parse((REPOSITORY / package / "__init__.py").read_text())
+    tree = ast.parse((directory_of(package) / "__init__.py").read_text())
     (branch,) = (node for node in tree.body if isinstance(node, ast.If))
     checked = {
         str(node.module): {alias.name for alias in node.names}
@@ -55,7 +61,7 @@ def test_every_name_is_there_whichever_is_used_first(package: str) -> None:
 @every_package
 def test_no_name_is_that_of_a_module_that_takes_its_place(package: str) -> None:
     _, loaded = tables_of(package)
-    modules = {path.stem for path in (REPOSITORY / package).iterdir()}
+    modules = {path.stem for path in directory_of(package).iterdir()}
     assert not modules & set().union(*loaded.values())
 
 

@@ -118,6 +118,7 @@ def test_a_query_of_the_guix_daemon_loads_no_cipher_and_no_tree(loaded_by: Loade
         "eris_fs.tree",
     }
     assert not modules & {"eris.transfer", "importlib.metadata", "guix_glue.local.restore"}
+    assert not modules & {"zstandard", "lzma", "guix_glue.formats.compression.decompressors"}
 
 
 # --- the table of commands --------------------------------------------------------------------
