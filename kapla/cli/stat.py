@@ -26,8 +26,10 @@ def command(as_json: bool, store_url: str | None) -> None:
             try:
                 return await store.stat()
             except NotAllowed:
+                one = len(store.urls) == 1
+                where = store.urls[0] if one else "the first store that can be reached"
                 raise CommandError(
-                    f"{store.urls[0]} does not tell its peers what it holds: its listener needs the"
+                    f"{where} does not tell its peers what it holds: its listener needs the"
                     " flag stat, as in coap+tcp://HOST?get&stat",
                     ExitCode.REFUSED,
                 ) from None

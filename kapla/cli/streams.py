@@ -89,7 +89,8 @@ def hold_streams() -> None:
 
 def drop_output() -> None:
     """Send what is still in the buffer of standard output nowhere, and whatever follows."""
-    _open_null(1, os.O_WRONLY)
+    with contextlib.suppress(OSError):
+        _open_null(1, os.O_WRONLY)
 
 
 def standard_input() -> BinaryIO:

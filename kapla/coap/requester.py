@@ -39,6 +39,9 @@ _STEP_S: Final = 1.0
 # Answers to the store's own requests and pings, in bytes, that it may leave unread.
 _MAX_UNREAD: Final = 64 * 1024
 
+# So many may wait before those that were cancelled are looked for, and then twice what is left.
+_LEAST_FORGOTTEN: Final = 4096
+
 
 class _Pending(NamedTuple):
     """A request that is not answered yet."""
@@ -85,6 +88,7 @@ class Requester(asyncio.Protocol):
         self._timed_at = 0.0
         self._pending: dict[bytes, _Pending] = {}
         self._queue: deque[tuple[int, bytes, _Pending]] = deque()
+        self._forget_at = _LEAST_FORGOTTEN
         self._output: list[bytes] = []
         self._writable = True
         self._unread = 0
@@ -104,6 +108,8 @@ class Requester(asyncio.Protocol):
             self._send(code, body, pending)
         else:
             self._queue.append((code, body, pending))
+            if len(self._queue) > self._forget_at:
+                self._forget_given_up()
         return future
 
     @property
@@ -207,6 +213,11 @@ class Requester(asyncio.Protocol):
             code, body, pending = self._queue.popleft()
             if not pending.future.done():  # cancelled while it waited
                 self._send(code, body, pending)
+
+    def _forget_given_up(self) -> None:
+        """Drop what was cancelled while it waited: a slow store may take long to come to it."""
+        self._queue = deque(entry for entry in self._queue if not entry[2].future.done())
+        self._forget_at = max(_LEAST_FORGOTTEN, 2 * len(self._queue))
 
     def _flush(self) -> None:
         self._flush_planned = False

@@ -6,6 +6,8 @@ Not a place in the window, which the next request would miss; not a task; not a 
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -129,6 +131,32 @@ def test_many_requests_that_are_given_up_leave_room_for_others() -> None:
                 for _ in range(100):
                     asyncio.ensure_future(get(store)).cancel()
                 assert await get(store) == SMALL
+
+    run(main)
+
+
+def test_what_is_given_up_before_it_is_sent_is_not_kept() -> None:
+    """A slow store takes long to come to it, and whoever gave up may ask again and again."""
+
+    async def main() -> None:
+        async with fake_server(silent) as server, RemoteStore(server.url, window=1) as store:
+            await store.connect()
+            kept: weakref.WeakSet[Any] = weakref.WeakSet()
+            first = get(store)
+            wanted = [asyncio.ensure_future(get(store)) for _ in range(100)]
+            for _ in range(20_000):
+                request = asyncio.ensure_future(get(store))
+                request.cancel()
+                kept.add(request)
+                del request
+            gc.collect()
+            assert len(kept) < 5000
+            # The others still come, in order.
+            server.script = answer
+            (peer,) = server.peers
+            await server.until_requests(1)
+            answer(peer, server.requests[0])
+            assert await asyncio.gather(first, *wanted) == [SMALL] * 101
 
     run(main)
 
