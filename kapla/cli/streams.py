@@ -128,7 +128,10 @@ def _is_open(number: int) -> bool:
 
 def _open_null(number: int, flags: int) -> None:
     descriptor = os.open(os.devnull, flags)
-    if descriptor != number:
+    if descriptor == number:
+        # Also for a program that this one becomes.
+        os.set_inheritable(number, True)
+    else:
         os.dup2(descriptor, number)
         os.close(descriptor)
 
