@@ -29,6 +29,7 @@ from benchmarks import (
     neighbours,
     package_bytes,
     plot,
+    start,
     substitutes,
     trees,
     wire,
@@ -37,6 +38,7 @@ from benchmarks.document import Part, write_figures
 from benchmarks.report import Row, format_row, heading
 
 _PARTS: Final[dict[str, tuple[Callable[[int], list[Row]], int]]] = {
+    "start": (start.run, 25),
     "codec": (codec.run, 15),
     "wire": (wire.run, 9),
     "files": (files.run, 3),

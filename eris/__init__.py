@@ -19,6 +19,8 @@ content = await eris.get_content(store, capability)
 ```
 """
 
+from typing import TYPE_CHECKING
+
 from eris.capability import ReadCapability, format_block_urn
 from eris.crypto import reference_of
 from eris.decode import Decoder, decode
@@ -37,6 +39,7 @@ from eris.errors import (
     StoreRefused,
     StoreUnavailable,
 )
+from eris.lazy import reexport
 from eris.model import (
     BlockSize,
     ConvergenceSecret,
@@ -47,14 +50,31 @@ from eris.model import (
     choose_block_size,
 )
 from eris.store import BlockFinder, BlockReader, BlockWriter, MemoryStore, NullStore
-from eris.transfer import (
-    check_content,
-    content_length,
-    get_content,
-    put_content,
-    read_content,
-    stream_content,
-)
+
+if TYPE_CHECKING:
+    from eris.transfer import (
+        check_content,
+        content_length,
+        get_content,
+        put_content,
+        read_content,
+        stream_content,
+    )
+else:
+    # Loaded when it is used: a command shows its help without.
+    __getattr__ = reexport(
+        __name__,
+        {
+            "transfer": (
+                "check_content",
+                "content_length",
+                "get_content",
+                "put_content",
+                "read_content",
+                "stream_content",
+            ),
+        },
+    )
 
 __all__ = [
     "BlockFinder",
@@ -95,3 +115,7 @@ __all__ = [
     "reference_of",
     "stream_content",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

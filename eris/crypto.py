@@ -8,14 +8,16 @@ hash begins as a copy of one that is set up already, which spares reading its pa
 
 from __future__ import annotations
 
+from functools import cache
 from hashlib import blake2b
-from typing import Final, cast
-
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+from typing import TYPE_CHECKING, Final, cast
 
 from eris.errors import CorruptBlock
 from eris.model import Reference
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers import Cipher
+    from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
 __all__ = [
     "Buffer",
@@ -40,6 +42,15 @@ def reference_of(block: Buffer) -> Reference:
     return cast(Reference, blake2b(block, digest_size=_DIGEST_SIZE).digest())
 
 
+@cache
+def _library() -> tuple[type[Cipher[None]], type[ChaCha20]]:
+    """Load the cipher when there is a node for it: it takes longer than a whole short command."""
+    from cryptography.hazmat.primitives.ciphers import Cipher
+    from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+
+    return Cipher, ChaCha20
+
+
 content_key = reference_of
 """The key of an internal node: the unkeyed Blake2b-256 of its plaintext."""
 
@@ -51,6 +62,7 @@ def encrypt_leaves(
 
     Returns (reference, block) of each, and appends its reference-key pair to `pairs`.
     """
+    cipher, chacha20 = _library()
     start_keyed_hash, nonce = blake2b(digest_size=_DIGEST_SIZE, key=secret).copy, _NONCES[0]
     blocks = []
     for start in range(0, len(leaves), block_size):
@@ -58,7 +70,7 @@ def encrypt_leaves(
         state = start_keyed_hash()
         state.update(leaf)
         key = state.digest()
-        block = Cipher(ChaCha20(key, nonce), None).encryptor().update(leaf)
+        block = cipher(chacha20(key, nonce), None).encryptor().update(leaf)
         state = _start_hash()
         state.update(block)
         reference = state.digest()
@@ -72,8 +84,9 @@ def encrypt_node(node: Buffer, level: int) -> tuple[Reference, bytes, bytes]:
 
     The convergence secret plays no part: the pairs in the node already depend on it.
     """
+    cipher, chacha20 = _library()
     key = blake2b(node, digest_size=_DIGEST_SIZE).digest()
-    block = Cipher(ChaCha20(key, _NONCES[level]), None).encryptor().update(node)
+    block = cipher(chacha20(key, _NONCES[level]), None).encryptor().update(node)
     return cast(Reference, blake2b(block, digest_size=_DIGEST_SIZE).digest()), key, block
 
 
@@ -88,4 +101,5 @@ def open_block(block: Buffer, reference: bytes, key: bytes, level: int, block_si
     state.update(block)
     if state.digest() != reference:
         raise CorruptBlock(reference)
-    return Cipher(ChaCha20(key, _NONCES[level]), None).decryptor().update(block)
+    cipher, chacha20 = _library()
+    return cipher(chacha20(key, _NONCES[level]), None).decryptor().update(block)

@@ -9,61 +9,160 @@ packed = await eris_fs.put_packed_tree(store, "photos")    # read by the same fu
 ```
 """
 
-from eris_fs.batch import SizeRule
-from eris_fs.contents import read_files
-from eris_fs.errors import (
-    FileChanged,
-    InvalidManifest,
-    InvalidPack,
-    NotUtf8,
-    TargetExists,
-    TreeError,
-    TreeTooLarge,
-    UnsafePath,
-    UnsupportedEntry,
-)
-from eris_fs.exclude import (
-    Exclude,
-    InvalidPattern,
-    Pattern,
-    Patterns,
-    parse_pattern,
-    parse_patterns,
-)
-from eris_fs.fetch import FilePiece, fetch_files
-from eris_fs.known import ContentCache, KnownContents
-from eris_fs.manifest import MAGIC, ManifestReader, format_manifest, looks_like_tree
-from eris_fs.model import (
-    EmptyDirectory,
-    Entry,
-    FileEntry,
-    Limits,
-    Pack,
-    PackedFile,
-    PackedTree,
-    Path,
-    RegularFile,
-    Symlink,
-    Tree,
-    printable,
-    show_path,
-)
-from eris_fs.packed import (
-    DEFAULT_LEVEL,
-    MAX_LEVEL,
-    choose_by_cost,
-    packs_of,
-    put_packed_tree,
-    read_pack,
-    writer_name,
-)
-from eris_fs.progress import Progress
-from eris_fs.remove import remove_at, remove_tree
-from eris_fs.restore import Restorer
-from eris_fs.scan import OpenFile, TreeSize, measure_tree, scan_tree
-from eris_fs.stamp import Stamp, settled_status
-from eris_fs.survey import Survey, survey_content, survey_tree
-from eris_fs.tree import get_tree, load_tree, put_manifest, put_tree, read_tree
+from typing import TYPE_CHECKING
+
+from eris.lazy import reexport
+
+if TYPE_CHECKING:
+    from eris_fs.batch import SizeRule
+    from eris_fs.contents import read_files
+    from eris_fs.errors import (
+        FileChanged,
+        InvalidManifest,
+        InvalidPack,
+        NotUtf8,
+        TargetExists,
+        TreeError,
+        TreeTooLarge,
+        UnsafePath,
+        UnsupportedEntry,
+    )
+    from eris_fs.exclude import (
+        Exclude,
+        InvalidPattern,
+        Pattern,
+        Patterns,
+        parse_pattern,
+        parse_patterns,
+    )
+    from eris_fs.fetch import FilePiece, fetch_files
+    from eris_fs.known import ContentCache, KnownContents
+    from eris_fs.manifest import MAGIC, ManifestReader, format_manifest, looks_like_tree
+    from eris_fs.model import (
+        EmptyDirectory,
+        Entry,
+        FileEntry,
+        Limits,
+        Pack,
+        PackedFile,
+        PackedTree,
+        Path,
+        RegularFile,
+        Symlink,
+        Tree,
+        printable,
+        show_path,
+    )
+    from eris_fs.packed import (
+        DEFAULT_LEVEL,
+        MAX_LEVEL,
+        choose_by_cost,
+        packs_of,
+        put_packed_tree,
+        read_pack,
+        writer_name,
+    )
+    from eris_fs.progress import Progress
+    from eris_fs.remove import remove_at, remove_tree
+    from eris_fs.restore import Restorer
+    from eris_fs.scan import OpenFile, TreeSize, measure_tree, scan_tree
+    from eris_fs.stamp import Stamp, settled_status
+    from eris_fs.survey import Survey, survey_content, survey_tree
+    from eris_fs.tree import get_tree, load_tree, put_manifest, put_tree, read_tree
+else:
+    # Loaded when it is used: a command shows its help without.
+    __getattr__ = reexport(
+        __name__,
+        {
+            "batch": ("SizeRule",),
+            "contents": ("read_files",),
+            "errors": (
+                "FileChanged",
+                "InvalidManifest",
+                "InvalidPack",
+                "NotUtf8",
+                "TargetExists",
+                "TreeError",
+                "TreeTooLarge",
+                "UnsafePath",
+                "UnsupportedEntry",
+            ),
+            "exclude": (
+                "Exclude",
+                "InvalidPattern",
+                "Pattern",
+                "Patterns",
+                "parse_pattern",
+                "parse_patterns",
+            ),
+            "fetch": (
+                "FilePiece",
+                "fetch_files",
+            ),
+            "known": (
+                "ContentCache",
+                "KnownContents",
+            ),
+            "manifest": (
+                "MAGIC",
+                "ManifestReader",
+                "format_manifest",
+                "looks_like_tree",
+            ),
+            "model": (
+                "EmptyDirectory",
+                "Entry",
+                "FileEntry",
+                "Limits",
+                "Pack",
+                "PackedFile",
+                "PackedTree",
+                "Path",
+                "RegularFile",
+                "Symlink",
+                "Tree",
+                "printable",
+                "show_path",
+            ),
+            "packed": (
+                "DEFAULT_LEVEL",
+                "MAX_LEVEL",
+                "choose_by_cost",
+                "packs_of",
+                "put_packed_tree",
+                "read_pack",
+                "writer_name",
+            ),
+            "progress": ("Progress",),
+            "remove": (
+                "remove_at",
+                "remove_tree",
+            ),
+            "restore": ("Restorer",),
+            "scan": (
+                "OpenFile",
+                "TreeSize",
+                "measure_tree",
+                "scan_tree",
+            ),
+            "stamp": (
+                "Stamp",
+                "settled_status",
+            ),
+            "survey": (
+                "Survey",
+                "survey_content",
+                "survey_tree",
+            ),
+            "tree": (
+                "get_tree",
+                "load_tree",
+                "put_manifest",
+                "put_tree",
+                "read_tree",
+            ),
+        },
+    )
 
 __all__ = [
     "DEFAULT_LEVEL",
@@ -130,3 +229,7 @@ __all__ = [
     "survey_tree",
     "writer_name",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -17,14 +17,12 @@ from urllib.parse import quote
 import platformdirs
 
 from kapla.errors import ConfigError, InvalidUrl
+from kapla.local_socket import SYSTEM_SOCKET, default_socket, is_root
 from kapla.urls import StoreUrl, UnixEndpoint, parse_store_url
 
-__all__ = ["SYSTEM_SOCKET", "Config", "default_socket", "load_config", "parse_size"]
+__all__ = ["SYSTEM_SOCKET", "Config", "default_socket", "is_root", "load_config", "parse_size"]
 
 Synchronous = Literal["normal", "full"]
-
-SYSTEM_SOCKET: Final = Path("/run/eris.sock")
-"""Where the system's daemon listens."""
 
 _LEVELS: Final = ("debug", "info", "warning", "error")
 _UNITS: Final = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -50,19 +48,6 @@ class Config:
     log_level: str = "info"
     rebuild_index: bool = False
     """Make the index and the totals anew from the blocks: a flag only, for one start."""
-
-
-def is_root() -> bool:
-    """Whether this is the system's daemon or client."""
-    return os.geteuid() == 0
-
-
-def default_socket(environment: Mapping[str, str]) -> Path:
-    """Where this user's daemon listens."""
-    if is_root():
-        return SYSTEM_SOCKET
-    runtime = environment.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
-    return Path(runtime) / "eris.sock"
 
 
 def _default_store() -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eris.errors import StoreUnavailable
+from eris.errors import StoreRefused, StoreUnavailable
 
 __all__ = [
     "CannotConnect",
@@ -12,8 +12,12 @@ __all__ = [
     "InvalidUrl",
     "KaplaError",
     "ListenError",
+    "NoStore",
+    "NotAllowed",
+    "RequestMalformed",
     "StorageError",
     "StoreSilent",
+    "UnknownAnswer",
 ]
 
 
@@ -32,6 +36,10 @@ class InvalidUrl(ConfigError, ValueError):
     """
 
 
+class NoStore(InvalidUrl):
+    """The configuration says that there is no store, and one is needed."""
+
+
 class CannotConnect(StoreUnavailable):
     """Nothing answers where a store should be; `number` is the `errno`, if it is known.
 
@@ -48,6 +56,22 @@ class CannotConnect(StoreUnavailable):
 
 class StoreSilent(StoreUnavailable):
     """A store took requests and did not answer in time."""
+
+
+class NotAllowed(StoreRefused):
+    """The store does not let this client do this: CoAP's 4.03 and 4.05."""
+
+
+class RequestMalformed(StoreRefused):
+    """The store calls the request wrong: CoAP's 4.00."""
+
+
+class UnknownAnswer(StoreUnavailable):
+    """The store answered with a code that says nothing to us here; `code` is it."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class ListenError(KaplaError):

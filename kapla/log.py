@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-__all__ = ["configure", "redact", "redacted_usage"]
+__all__ = ["configure", "debug_exception", "redact", "redacted_usage"]
 
 _URN: Final = re.compile(r"(urn:eris\w*:)[A-Za-z0-9]+", re.IGNORECASE)
 
@@ -28,6 +28,11 @@ def configure(level: str) -> None:
     # Libraries speak up only when something is wrong with them.
     for name in ("asyncio", "coap", "coap-server", "sqlalchemy"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def debug_exception(name: str) -> None:
+    """Log the exception under way, with its traceback, for those who look closely."""
+    logging.getLogger(name).debug("Failed", exc_info=True)
 
 
 def redact(text: str) -> str:

@@ -23,6 +23,7 @@ from kapla.errors import InvalidUrl
 
 __all__ = [
     "DEFAULT_PORT",
+    "NO_STORE",
     "Endpoint",
     "Flags",
     "StoreUrl",
@@ -32,6 +33,9 @@ __all__ = [
 ]
 
 DEFAULT_PORT: Final = 5683
+
+NO_STORE: Final = "none"
+"""In the place of store URLs: that there is no store, not even where one usually is."""
 
 # The kernel's sun_path holds 108 bytes, one of them the final NUL.
 _MAX_SOCKET_PATH: Final = 107
@@ -121,7 +125,18 @@ def parse_store_url(text: str) -> StoreUrl:
         raise InvalidUrl("coap+unix:// takes an absolute path, as in coap+unix:///run/x.sock")
     if parts.scheme in ("coap", "coaps", "coaps+tcp", "coap+ws", "coaps+ws", "http", "https"):
         raise InvalidUrl(f"{parts.scheme}:// is not supported; coap+unix:// and coap+tcp:// are")
-    raise InvalidUrl("a store URL begins with coap+unix:// or coap+tcp://")
+    raise InvalidUrl(_way_to_write(text))
+
+
+def _way_to_write(text: str) -> str:
+    """What is to be done to what is no URL at all."""
+    if text.startswith("/"):
+        return "this is a path; as a store URL it begins with coap+unix:// in front of its slash"
+    if text.startswith((".", "~")):
+        return "this is a path; a store URL is coap+unix:// and the whole path, from its slash on"
+    if re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]+", text):
+        return "this is a host and port; as a store URL it begins with coap+tcp:// in front of them"
+    return "a store URL begins with coap+unix:// or coap+tcp://"
 
 
 def _tcp_endpoint(parts: SplitResult) -> TcpEndpoint:

@@ -17,7 +17,7 @@ import click
 
 from guix_glue.cli.wrapper import REAL_GUIX, find_program, find_real_guix
 from kapla.cli.common import CommandError
-from kapla.urls import parse_store_url
+from kapla.urls import NO_STORE, parse_store_url
 
 __all__ = ["command", "make_environment"]
 
@@ -58,9 +58,10 @@ def command(
     All options but those below go to guix-daemon as they are. The real guix is the one that
     $KAPLA_REAL_GUIX names, else the one that is installed.
     """
-    for url in store_urls:
-        for one in url.split():
-            parse_store_url(one)
+    urls = " ".join(store_urls).split()
+    if urls != [NO_STORE]:
+        for url in urls:
+            parse_store_url(url)
     environment = make_environment(os.environ, store_urls, trust_hints)
     daemon = program or find_program("guix-daemon", os.environ)
     if daemon is None:

@@ -165,7 +165,7 @@ def _parsed_servers(
     is_flag=False,
     flag_value="",
     help="Put each item into this store, as a tree, and its URN into the narinfo; without a URL"
-    " only the URN is computed. Write --eris=URL, with the equals sign.",
+    " only the URN is computed.",
 )
 @click.option(
     "--eris-format",

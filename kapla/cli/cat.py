@@ -36,7 +36,7 @@ def command(urn: str, path: str, store_url: str | None) -> None:
 
 
 async def _cat(capability: ReadCapability, path: str, store_url: str | None) -> None:
-    async with connect(store_url) as store:
+    async with connect(store_url, capability) as store:
         tree = await require_tree(store, capability)
         file = _find(tree, path)
         output = standard_output()

@@ -1,22 +1,26 @@
-"""What commands share: the store, URN arguments, the event loop, progress."""
+"""What commands share: the event loop with its signals, and progress.
+
+And, under this one name, what the modules beside it have for them: the store, URN arguments, the
+standard streams, errors.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from enum import IntEnum
 from types import FrameType
-from typing import Any, BinaryIO, Final, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, TypeVar, cast
 
-import click
+from eris_fs.model import printable
+from kapla.cli.outcome import CommandError, ExitCode, Interrupted
+from kapla.cli.store import Store, connect, store_option
+from kapla.cli.streams import standard_input, standard_output
+from kapla.cli.urn import read_capability, urn_argument
 
-from eris.capability import ReadCapability
-from eris_fs import printable
-from kapla.client import RemoteStore, StoreList, default_store_urls, open_store
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = [
     "LARGEST_SHOWN",
@@ -37,115 +41,16 @@ __all__ = [
     "urn_argument",
 ]
 
-_P = ParamSpec("_P")
 _T = TypeVar("_T")
-
-Store = RemoteStore | StoreList
 
 # How long the event loop has to notice a signal. What it does in one go takes milliseconds.
 _STUCK_S: Final = 1.0
-
-# A URN has 115 characters; whatever is longer than this is no file with a URN.
-_LONGEST_URN_FILE: Final = 4096
 
 LARGEST_SHOWN: Final = 2**64
 """A hostile URN can stand for more bytes than a float holds, or a line."""
 
 # Of what is being worked on, as progress displays show it.
 _LONGEST_NAME: Final = 20
-
-
-class ExitCode(IntEnum):
-    """How a command ends, 0 being success; `kapla.cli.main` has a sentence for each."""
-
-    FAILED = 1
-    USAGE = 2
-    STORE = 3
-    MISSING = 4
-    DAMAGED = 5
-    REFUSED = 6
-    FILE = 7
-    INTERRUPTED = 130
-
-
-class CommandError(Exception):
-    """A command cannot do what it was asked: one line, and its exit code."""
-
-    def __init__(self, message: str, exit_code: int = ExitCode.FAILED) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
-
-
-class Interrupted(BaseException):
-    """A signal ended the command after it had cleaned up."""
-
-    def __str__(self) -> str:
-        return "interrupted"
-
-
-def store_option(command: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Add `--store-url` to a command, which gets all that are given in one text, or None."""
-
-    def join(_: click.Context, __: click.Parameter, urls: tuple[str, ...]) -> str | None:
-        return " ".join(urls) or None
-
-    return click.option(
-        "--store-url",
-        metavar="URL",
-        multiple=True,
-        callback=join,
-        help="The store, as coap+unix:///run/eris.sock or coap+tcp://host. Several, given one by"
-        " one or separated by spaces, are tried in order. Default: $ERIS_STORE_URL, else the local"
-        " daemon's socket.",
-    )(command)
-
-
-def urn_argument(command: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Add the argument `URN` to a command."""
-    return click.argument("urn", metavar="URN")(command)
-
-
-def standard_input() -> BinaryIO:
-    """Standard input, for bytes.
-
-    Raises: CommandError, if whoever started the program closed it.
-    """
-    if sys.stdin is None:
-        raise CommandError("standard input is closed", ExitCode.FILE)
-    return sys.stdin.buffer
-
-
-def standard_output() -> BinaryIO:
-    """Standard output, for bytes.
-
-    Raises: CommandError, if whoever started the program closed it.
-    """
-    if sys.stdout is None:
-        raise CommandError("standard output is closed", ExitCode.FILE)
-    return sys.stdout.buffer
-
-
-def read_capability(urn: str) -> ReadCapability:
-    """Read a URN argument: the URN itself, `@FILE` or `-` for a file or standard input holding it.
-
-    Arguments can be read by other users in /proc; files need not be.
-    Raises: InvalidCapability, CommandError, OSError.
-    """
-    where = None
-    if urn == "-":
-        where = "standard input"
-        urn = standard_input().read(_LONGEST_URN_FILE).decode("utf-8", "replace")
-    elif urn.startswith("@"):
-        where = urn[1:]
-        with open(where, encoding="utf-8", errors="replace") as file:
-            urn = file.read(_LONGEST_URN_FILE)
-    elif not urn.lower().startswith("urn:") and os.path.isfile(urn):
-        raise CommandError(
-            f"this is a file, not a URN; to read one from it: @{urn}", ExitCode.USAGE
-        )
-    if where is not None and not urn.strip():
-        raise CommandError(f"{where} is empty: no URN is in it", ExitCode.USAGE)
-    return ReadCapability.from_urn(urn.strip())
 
 
 @contextmanager
@@ -155,7 +60,7 @@ def _interruptible(task: asyncio.Task[Any]) -> Iterator[list[int]]:
     An event loop that is stuck, writing to a pipe that nobody reads, does not come to cancel
     anything: then `Interrupted` is raised where it stands.
     """
-    loop = asyncio.get_running_loop()
+    loop = task.get_loop()
     received: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -185,6 +90,10 @@ def _interruptible(task: asyncio.Task[Any]) -> Iterator[list[int]]:
 
 def run(command: Coroutine[Any, Any, _T]) -> _T:
     """Run a command's coroutine; a signal cancels it and ends in `Interrupted`."""
+    # Loaded only here: `--help` and `--version` do without.
+    import asyncio
+
+    from kapla.cli.loop import Loop
 
     async def guarded() -> _T:
         task = asyncio.ensure_future(command)
@@ -196,15 +105,8 @@ def run(command: Coroutine[Any, Any, _T]) -> _T:
                     raise Interrupted from None
                 raise
 
-    return asyncio.run(guarded())
-
-
-def connect(store_url: str | None) -> Store:
-    """The store that a command works on; use it as an asynchronous context.
-
-    Raises: InvalidUrl.
-    """
-    return open_store(default_store_urls(store_url))
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        return runner.run(guarded())
 
 
 class Progress(Protocol):

@@ -82,7 +82,10 @@ async def _decode(
     limit: int | None,
     store_url: str | None,
 ) -> None:
-    async with connect(store_url) as store, _Reading(store, capability) as reading:
+    async with (
+        connect(store_url, capability) as store,
+        _Reading(store, capability) as reading,
+    ):
         if not raw and eris_fs.looks_like_tree(await reading.head()):
             if target is None:
                 raise CommandError(

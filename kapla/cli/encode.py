@@ -157,8 +157,7 @@ async def _encode(path: str, how: _How, no_store: bool, store_url: str | None) -
     async with AsyncExitStack() as stack:
         store: Store | NullStore = NullStore()
         if not no_store:
-            remote: Store = connect(store_url)
-            store = await stack.enter_async_context(remote)
+            store = await stack.enter_async_context(connect(store_url))
         if path == "-":
             return await _encode_file(store, standard_input(), "standard input", how)
         if os.path.isdir(path) or how.level is not None:

@@ -45,7 +45,7 @@ def command(urn: str, as_json: bool, against: str | None, store_url: str | None)
 async def _info(
     capability: ReadCapability, old: ReadCapability | None, store_url: str | None
 ) -> dict[str, Any]:
-    async with connect(store_url) as store:
+    async with connect(store_url, capability, *((old,) if old else ())) as store:
         length = await content_length(store, capability)
         facts: dict[str, Any] = {
             "kind": "file",

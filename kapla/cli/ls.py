@@ -27,7 +27,7 @@ def command(urn: str, long: bool, as_json: bool, store_url: str | None) -> None:
     capability = read_capability(urn)
 
     async def load() -> eris_fs.Tree:
-        async with connect(store_url) as store:
+        async with connect(store_url, capability) as store:
             return await require_tree(store, capability)
 
     tree = run(load())

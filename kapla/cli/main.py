@@ -1,26 +1,17 @@
 """`kapla`: finds its commands, runs one, and turns whatever went wrong into one line and a code.
 
-Commands are entry points of the group `kapla.commands`, so that other packages can add theirs; each
-is loaded only when it is used.
+Each command is loaded only when it is used: see `kapla.cli.commands`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import grp
-import io
-import logging
 import os
 import sys
-from difflib import get_close_matches
-from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-import eris_fs
 from eris.errors import (
     BlockNotFound,
     ContentError,
@@ -30,11 +21,15 @@ from eris.errors import (
     StoreUnavailable,
 )
 from eris_fs.errors import TreeError
+from eris_fs.model import printable
 from kapla import __version__, log
-from kapla.cli.common import CommandError, ExitCode, Interrupted
-from kapla.config import SYSTEM_SOCKET, default_socket
+from kapla.cli import commands
+from kapla.cli.outcome import CommandError, ExitCode, Interrupted
+from kapla.cli.streams import OutputFailed, ReaderGone, drop_output, hold_streams
 from kapla.errors import CannotConnect, ConfigError
-from kapla.log import redact, redacted_usage
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["EXIT_CODES", "exit_code", "main"]
 
@@ -61,7 +56,6 @@ EXIT_CODES: Final[tuple[tuple[int, str, tuple[type[BaseException], ...]], ...]] 
 )
 """Exit codes, what they mean, and the errors behind them. 0 is success, 1 any other failure."""
 
-_GROUP: Final = "kapla.commands"
 _SECTIONS: Final = {"kapla": "Commands", "guix_glue": "With Guix and Nix"}
 
 
@@ -87,23 +81,25 @@ def exit_code_help() -> str:
 
 
 class _Commands(click.Group):
-    """A group whose commands are entry points."""
+    """A group whose commands are loaded one at a time."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         """All names, in alphabetical order."""
-        return sorted(entry_points(group=_GROUP).names)
+        return sorted([*commands.OWN, *commands.others()])
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """List our own commands first, then those that other packages add."""
-        rows: dict[str, list[tuple[str, str]]] = {}
-        for entry in sorted(entry_points(group=_GROUP), key=lambda entry: entry.name):
-            command = self.get_command(context, entry.name)
+        rows: dict[str, list[tuple[str, str]]] = {package: [] for package in _SECTIONS}
+        for name, own in sorted(commands.OWN.items()):
+            rows[own.module.partition(".")[0]].append((name, own.short_help))
+        for name, entry in sorted(commands.others().items()):
+            command = self.get_command(context, name)
             if command is not None:
                 package = entry.module.partition(".")[0]
-                rows.setdefault(package, []).append((entry.name, command.get_short_help_str(60)))
-        for package in sorted(rows, key=lambda package: package != __package__.partition(".")[0]):
+                rows.setdefault(package, []).append((name, command.get_short_help_str(60)))
+        for package, entries in rows.items():
             with formatter.section(_SECTIONS.get(package, f"Commands of {package}")):
-                formatter.write_dl(rows[package])
+                formatter.write_dl(entries)
 
     def resolve_command(
         self, context: click.Context, args: list[str]
@@ -112,6 +108,8 @@ class _Commands(click.Group):
         try:
             return super().resolve_command(context, args)
         except click.UsageError:
+            from difflib import get_close_matches
+
             near = get_close_matches(args[0], self.list_commands(context), 1)
             if not near:
                 raise
@@ -121,15 +119,14 @@ class _Commands(click.Group):
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """Load one command."""
-        found: tuple[EntryPoint, ...] = tuple(entry_points(group=_GROUP, name=name))
-        if not found:
-            return None
         try:
-            command = found[0].load()
+            command = commands.load(name)
         except Exception as error:
             return _broken(name, f"cannot be loaded: {error}")
+        if command is None:
+            return None
         if not isinstance(command, click.Command):
-            return _broken(name, f"is not a click command: {found[0].value}")
+            return _broken(name, f"is not a click command, but {type(command).__name__}")
         command.epilog = command.epilog or exit_code_help()
         return command
 
@@ -158,22 +155,13 @@ def _kapla(context: click.Context, debug: bool) -> None:
 
 def main() -> None:
     """Run the command line; ends the process."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A name that the terminal's encoding lacks is shown as an escape.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    hold_streams()
     try:
         code = _kapla.main(standalone_mode=False)
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except click.exceptions.Exit as ended:
-        code = ended.exit_code
+        sys.stdout.flush()
     except click.ClickException as error:
-        click.echo(redacted_usage(error), nl=False, err=True)
+        click.echo(log.redacted_usage(error), nl=False, err=True)
         code = error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output has gone.
-        _drop_output()
-        code = 1
     except (
         CommandError,
         ErisError,
@@ -183,19 +171,29 @@ def main() -> None:
         KeyboardInterrupt,
         click.Abort,
     ) as error:
-        logging.getLogger(__name__).debug("Failed", exc_info=True)
-        ended_by = Interrupted() if isinstance(error, click.Abort) else error
-        if isinstance(ended_by, OSError | Interrupted | KeyboardInterrupt):
-            _drop_output()
-        click.echo(f"kapla: {redact(eris_fs.printable(_line(ended_by)))}", err=True)
-        code = exit_code(ended_by)
+        code = _failed(error)
     sys.exit(code)
 
 
-def _drop_output() -> None:
-    """Send what is still in the buffer of standard output nowhere: it may be full, or not read."""
-    if sys.stdout is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _failed(error: BaseException) -> int:
+    """Say what went wrong, in one line; returns the exit code."""
+    log.debug_exception(__name__)
+    ended_by = Interrupted() if isinstance(error, click.Abort) else error
+    _finish_output(ended_by)
+    if not isinstance(ended_by, ReaderGone):
+        click.echo(f"kapla: {log.redact(printable(_line(ended_by)))}", err=True)
+    return exit_code(ended_by)
+
+
+def _finish_output(error: BaseException) -> None:
+    """Write what is left of the result; nowhere, if it may be that which cannot be written."""
+    if not isinstance(error, OutputFailed | ReaderGone | Interrupted | KeyboardInterrupt):
+        try:
+            sys.stdout.flush()
+            return
+        except CommandError:
+            pass
+    drop_output()
 
 
 def _line(error: BaseException) -> str:
@@ -213,16 +211,28 @@ def _line(error: BaseException) -> str:
     return text
 
 
-def _advice(socket: Path, number: int | None) -> str:
+def _advice(path: Path, number: int | None) -> str:
     """What to do about a Unix socket that cannot be connected to."""
+    from kapla.local_socket import SYSTEM_SOCKET, default_socket
+
     if number == errno.EACCES:
-        with contextlib.suppress(OSError, KeyError):
-            return (
-                f"its socket is for its owner and the group {grp.getgrgid(socket.stat().st_gid)[0]}"
-            )
-        return "its socket is for its owner and group only"
+        return _advice_on_rights(path)
+    if os.path.isdir(path):
+        return f"it is a directory. A store URL names a socket: coap+unix://{path}/eris.sock?"
+    if os.path.isfile(path):
+        return f"it is a file, no socket. If it is a store, serve it with: kaplad --store {path}"
     if number == errno.ENOTDIR:
         return "a store path behind a socket wants the socket's own slashes as %2F"
-    if number == errno.ENOENT and socket == default_socket(os.environ) != SYSTEM_SOCKET:
+    if number == errno.ENOENT and path == default_socket(os.environ) != SYSTEM_SOCKET:
         return f"nor is there {SYSTEM_SOCKET}. Start a daemon with: kaplad"
     return "is one running? Start a daemon with: kaplad"
+
+
+def _advice_on_rights(path: Path) -> str:
+    import grp
+
+    try:
+        group = grp.getgrgid(path.stat().st_gid).gr_name
+    except (OSError, KeyError):
+        return "its socket is for its owner and group only"
+    return f"its socket is for its owner and the group {group}"

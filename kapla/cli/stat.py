@@ -10,6 +10,7 @@ import click
 from eris.errors import StoreRefused
 from eris_fs import printable
 from kapla.cli.common import CommandError, ExitCode, connect, run, store_option
+from kapla.errors import NotAllowed
 
 __all__ = ["command"]
 
@@ -24,10 +25,19 @@ def command(as_json: bool, store_url: str | None) -> None:
         async with connect(store_url) as store:
             try:
                 return await store.stat()
+            except NotAllowed:
+                one = len(store.urls) == 1
+                where = store.urls[0] if one else "the first store that can be reached"
+                raise CommandError(
+                    f"{where} does not tell its peers what it holds: its listener needs the"
+                    " flag stat, as in coap+tcp://HOST?get&stat",
+                    ExitCode.REFUSED,
+                ) from None
             except StoreRefused:
                 # Another program's store: it knows no such path.
                 raise CommandError(
-                    "this store does not tell what it holds", ExitCode.REFUSED
+                    "this store does not tell what it holds: it is not a kaplad",
+                    ExitCode.REFUSED,
                 ) from None
 
     report = run(ask())

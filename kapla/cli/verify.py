@@ -25,6 +25,7 @@ from kapla.cli.common import (
     urn_argument,
 )
 from kapla.cli.content import load_tree, names_tree
+from kapla.cli.store import missing_root
 
 __all__ = ["command"]
 
@@ -34,6 +35,8 @@ class _Count:
     blocks: int = 0
     missing: int = 0
     bad: int = 0
+    hint: str = ""
+    """What it may mean that nothing at all was found."""
 
 
 @click.command(name="verify", short_help="Check that every block is there and sound.")
@@ -58,7 +61,7 @@ def command(urn: str, as_json: bool, store_url: str | None) -> None:
     if count.bad:
         raise CommandError("some blocks are bad", ExitCode.DAMAGED)
     if count.missing:
-        raise CommandError("some blocks are missing", ExitCode.MISSING)
+        raise CommandError(f"some blocks are missing{count.hint}", ExitCode.MISSING)
 
 
 async def _verify(capability: ReadCapability, as_json: bool, store_url: str | None) -> _Count:
@@ -66,6 +69,8 @@ async def _verify(capability: ReadCapability, as_json: bool, store_url: str | No
     async with connect(store_url) as store:
         with progress("Verifying") as shown:
             await _check(store, capability, "", count, as_json, shown)
+            if count.blocks == count.missing:
+                count.hint = f": {missing_root(store.urls)}"
             # The index itself must be whole before it can be read.
             if count.missing or count.bad or not await names_tree(store, capability):
                 return count

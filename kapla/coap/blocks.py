@@ -20,6 +20,7 @@ from eris.errors import (
 )
 from eris.model import REFERENCE_SIZE, BlockSize, Reference
 from kapla.coap.frame import Code, Option, OptionNumber, encode_options, encode_uint
+from kapla.errors import NotAllowed, RequestMalformed, UnknownAnswer
 
 __all__ = [
     "BLOCKS_PATHS",
@@ -189,8 +190,9 @@ def error_of_code(code: int, reference: bytes, payload: bytes, *, is_get: bool =
         if kind is StoreFull:
             return StoreFull(text or "the store is full")
         if kind is CorruptBlock:
-            return StoreRefused(f"the store calls the request malformed{told}")
+            return RequestMalformed(f"the store calls the request malformed{told}")
         if kind is StoreUnavailable:
             return StoreUnavailable(f"the store cannot do this now{told}")
-        return StoreRefused(f"the store refuses this{told}")
-    return StoreUnavailable(f"the store answered with code {code >> 5}.{code & 31:02d}{told}")
+        refused = StoreRefused if code == Code.BAD_OPTION else NotAllowed
+        return refused(f"the store refuses this{told}")
+    return UnknownAnswer(f"the store answered with code {code >> 5}.{code & 31:02d}{told}", code)

@@ -70,6 +70,7 @@ class Code(IntEnum):
     CONTENT = 0x45
     CONTINUE = 0x5F
     BAD_REQUEST = 0x80
+    UNAUTHORIZED = 0x81
     BAD_OPTION = 0x82
     FORBIDDEN = 0x83
     NOT_FOUND = 0x84

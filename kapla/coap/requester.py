@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from eris.errors import CorruptBlock, ErisError, StoreUnavailable
@@ -28,10 +29,18 @@ from kapla.coap.pace import Pace
 from kapla.coap.sockets import spread_output
 from kapla.errors import StoreSilent
 
-__all__ = ["Requester"]
+__all__ = ["SAID_AFTER_S", "Requester"]
+
+SAID_AFTER_S: Final = 3.0
+"""Without an answer for so long, whoever wants to know is told whom we wait for."""
+# How late that may be.
+_STEP_S: Final = 1.0
 
 # Answers to the store's own requests and pings, in bytes, that it may leave unread.
 _MAX_UNREAD: Final = 64 * 1024
+
+# So many may wait before those that were cancelled are looked for, and then twice what is left.
+_LEAST_FORGOTTEN: Final = 4096
 
 
 class _Pending(NamedTuple):
@@ -50,14 +59,25 @@ class Requester(asyncio.Protocol):
 
     How many it is depends on their bytes, and on the link: see `Pace`.
 
-    `timeout_s`: how long it may stay silent while an answer is owed.
+    `timeout_s`: how long it may stay silent while an answer is owed; `greeting_timeout_s`: until
+    its CSM is there, which costs it nothing. `on_wait` is called once, after 3 s of silence.
     """
 
-    def __init__(self, name: str, window: int, timeout_s: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        window: int,
+        timeout_s: float,
+        *,
+        greeting_timeout_s: float | None = None,
+        on_wait: Callable[[], None] | None = None,
+    ) -> None:
         self.usable = True
         self._name = name
         self._window = window
         self._timeout_s = timeout_s
+        self._greeting_timeout_s = min(timeout_s, greeting_timeout_s or timeout_s)
+        self._on_wait = on_wait
         self._loop = asyncio.get_running_loop()
         self._connection = Connection()
         self._transport: asyncio.Transport | None = None
@@ -68,11 +88,12 @@ class Requester(asyncio.Protocol):
         self._timed_at = 0.0
         self._pending: dict[bytes, _Pending] = {}
         self._queue: deque[tuple[int, bytes, _Pending]] = deque()
+        self._forget_at = _LEAST_FORGOTTEN
         self._output: list[bytes] = []
         self._writable = True
         self._unread = 0
         self._flush_planned = False
-        self._heard = self._loop.time()
+        self._heard = self._made = self._loop.time()
         self._watch: asyncio.TimerHandle | None = None
         self._closed: asyncio.Future[None] = self._loop.create_future()
 
@@ -87,16 +108,26 @@ class Requester(asyncio.Protocol):
             self._send(code, body, pending)
         else:
             self._queue.append((code, body, pending))
+            if len(self._queue) > self._forget_at:
+                self._forget_given_up()
         return future
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the connection has ended, and nobody waits for anything on it."""
+        return self._closed.done()
 
     async def close(self) -> None:
         """Release the connection."""
         self._fail(StoreUnavailable(f"the connection to {self._name} was closed"))
-        if self._transport is not None and not self._transport.is_closing():
+        if self._transport is None:
+            return
+        if not self._transport.is_closing():
             self._connection.release()
             self._transport.write(self._connection.take_output())
             self._hang_up(self._transport)
-            await self._closed
+        # Not awaited itself: whoever is cancelled meanwhile would cancel it for all.
+        await asyncio.wait([self._closed])
 
     # asyncio.Protocol
 
@@ -106,7 +137,8 @@ class Requester(asyncio.Protocol):
         self._transport = transport
         spread_output(transport)
         transport.write(self._connection.take_output())
-        self._watch = self._loop.call_later(self._timeout_s, self._look)
+        self._made = self._loop.time()
+        self._look()
 
     def data_received(self, data: bytes) -> None:
         """Give every answer to whoever waits for it."""
@@ -182,6 +214,11 @@ class Requester(asyncio.Protocol):
             if not pending.future.done():  # cancelled while it waited
                 self._send(code, body, pending)
 
+    def _forget_given_up(self) -> None:
+        """Drop what was cancelled while it waited: a slow store may take long to come to it."""
+        self._queue = deque(entry for entry in self._queue if not entry[2].future.done())
+        self._forget_at = max(_LEAST_FORGOTTEN, 2 * len(self._queue))
+
     def _flush(self) -> None:
         self._flush_planned = False
         if self._transport is not None and self._output:
@@ -248,13 +285,26 @@ class Requester(asyncio.Protocol):
                 pending.future.set_exception(type(error)(str(error)))
 
     def _look(self) -> None:
-        """Whether the store has been silent too long while an answer is owed."""
-        owed = self._pending or self._queue
-        silent_s = self._loop.time() - self._heard if owed else 0.0
-        if silent_s >= self._timeout_s:
+        """Whether the store has been silent too long while it owes an answer, or its greeting."""
+        silent_s, limit_s = self._silence()
+        if silent_s >= limit_s:
             self._lose(f"{self._name} did not answer for {silent_s:.0f} s", StoreSilent)
-        else:
-            self._watch = self._loop.call_later(self._timeout_s - silent_s, self._look)
+            return
+        next_s = limit_s - silent_s
+        if self._on_wait is not None:
+            if silent_s >= SAID_AFTER_S:
+                on_wait, self._on_wait = self._on_wait, None
+                on_wait()
+            next_s = min(next_s, _STEP_S)
+        self._watch = self._loop.call_later(next_s, self._look)
+
+    def _silence(self) -> tuple[float, float]:
+        """How long nothing has come that should have, and how long that may be."""
+        now = self._loop.time()
+        if not self._connection.peer_known:
+            return now - self._made, self._greeting_timeout_s
+        owed = self._pending or self._queue
+        return now - self._heard if owed else 0.0, self._timeout_s
 
 
 def _outcome(code: int, pending: _Pending, buffer: bytes, start: int, stop: int) -> Any:

@@ -276,6 +276,9 @@ class _Blocks(_Fragmenting):
         """Take a block."""
         block = request.payload
         if len(block) not in BLOCK_SIZES:
+            if not self._access.rights.put:
+                # So that clients can ask with a PUT of nothing whether they may.
+                return _message(Code.FORBIDDEN, b"this store is read-only here")
             text = f"{len(block)} bytes: a block has 1024 or 32768"
             return _message(Code.BAD_REQUEST, text.encode())
         try:

@@ -18,6 +18,8 @@ from tests.integration.daemon import GUARD_S, program
 
 __all__ = ["Kapla", "StallingStore", "blocks_of", "stalling_store"]
 
+_NOTICES = ("kapla: waiting for ", "kapla: the blocks go to ")
+
 Done = subprocess.CompletedProcess[bytes]
 
 
@@ -83,7 +85,7 @@ class Kapla:
     def error(self, *arguments: str | Path | bytes, code: int, stdin: bytes = b"") -> str:
         """The one line that a command says when it fails, after its name."""
         done = self(*arguments, code=code, stdin=stdin)
-        text = done.stderr.decode()
+        text = without_notices(done.stderr.decode())
         assert text.startswith("kapla: "), text
         return text.removeprefix("kapla: ").rstrip("\n")
 
@@ -117,6 +119,7 @@ class Kapla:
     def check_errors(stderr: bytes, code: int, given: Sequence[str]) -> None:
         text = stderr.decode("utf-8", "replace")
         assert "Traceback" not in text, text
+        text = without_notices(text)
         if code == 0:
             assert text == ""
         elif text and not text.startswith("Usage: "):
@@ -126,6 +129,11 @@ class Kapla:
         for argument in given:
             _, found, letters = argument.strip().partition("urn:eris:")
             assert not found or len(letters) < 20 or letters not in text
+
+
+def without_notices(text: str) -> str:
+    """What a command says of its result: not whom it waits for, nor where blocks go."""
+    return "".join(line for line in text.splitlines(True) if not line.startswith(_NOTICES))
 
 
 def blocks_of(content: bytes, block_size: BlockSize) -> list[Reference]:

@@ -484,6 +484,11 @@ def test_a_urn_from_a_file_or_standard_input(kapla: Kapla, hello: str, home: Pat
     assert kapla("decode", "@urn", "-").stdout == b"hello\n"
     assert kapla("decode", "-", "-", stdin=f"{hello}\n".encode()).stdout == b"hello\n"
     assert kapla.error("decode", "@none", "-", code=7) == "none: No such file or directory"
+    assert "@FILE" in kapla.error("decode", "@", "-", code=2)
+    write(home / "two", f"{hello}\n\n{hello}\n".encode())
+    assert "two holds 2 lines" in kapla.error("info", "@two", code=2)
+    two = f"{hello}\n{hello}".encode()
+    assert "standard input holds 2 lines" in kapla.error("info", "-", code=2, stdin=two)
 
 
 def test_the_prefix_of_a_urn_in_any_case(kapla: Kapla, hello: str) -> None:
@@ -496,10 +501,16 @@ def test_the_prefix_of_a_urn_in_any_case(kapla: Kapla, hello: str) -> None:
         ("", "does not begin with urn:eris:"),
         ("garbage", "does not begin with urn:eris:"),
         ("\udcff", "does not begin with urn:eris:"),
-        (UNKNOWN.lower(), ""),
-        (UNKNOWN[:-1], "105 letters"),
-        (UNKNOWN + "A", "107 letters"),
-        (UNKNOWN[:-1] + "1", ""),
+        (UNKNOWN.lower(), "write the 106 letters after urn:eris: in capitals"),
+        (UNKNOWN.removeprefix("urn:eris:"), "put urn:eris: in front of its letters"),
+        (UNKNOWN.removeprefix("urn:eris:").lower(), "in front of its letters, and write these in"),
+        (UNKNOWN[:-1], "105 letters after urn:eris: instead of 106: 1 missing"),
+        (UNKNOWN + "A", "107 letters after urn:eris: instead of 106: 1 too many"),
+        (UNKNOWN[:40] + "1" + UNKNOWN[41:], "character 32 after urn:eris: is “1”, which no URN"),
+        (UNKNOWN[:40] + "0" + UNKNOWN[41:], "is the letter O meant?"),
+        (UNKNOWN[:40] + " " + UNKNOWN[41:], "is a space"),
+        (UNKNOWN[:-1] + "B", "its last letter is none of"),
+        ("urn:blake2b:" + "A" * 52, "it names one block"),
         (UNKNOWN.replace("urn:eris:", "urn:erisx3:"), "draft"),
         (UNKNOWN.replace("urn:eris:B", "urn:eris:7"), "block-size"),
     ],
@@ -659,7 +670,7 @@ def test_a_tcp_listener_tells_strangers_nothing_and_takes_nothing(
 ) -> None:
     for arguments in (["stat"], ["encode", "-"]):
         error = kapla.error(*arguments, "--store-url", daemon.tcp_url, code=6, stdin=b"x")
-        assert "refuses" in error or "does not tell" in error
+        assert "refuses" in error or "its listener needs the flag stat" in error
     assert kapla("decode", "--store-url", daemon.tcp_url, hello, "-").stdout == b"hello\n"
 
 
@@ -699,6 +710,11 @@ def test_without_a_daemon(offline: Kapla, home: Path, name: str) -> None:
     [
         ("http://h", "not supported"),
         ("garbage", "begins with"),
+        ("/run/eris.sock", "this is a path; as a store URL it begins with coap+unix:// in front"),
+        ("./eris.sock", "this is a path; a store URL is coap+unix:// and the whole path"),
+        ("localhost:5683", "coap+tcp:// in front of them"),
+        ("[::1]:5683", "coap+tcp:// in front of them"),
+        ("none", "there is no store"),
         ("coap+unix://relative", "absolute"),
         ("coap+tcp://h:x", "port"),
         (" ", "empty"),
@@ -707,6 +723,48 @@ def test_without_a_daemon(offline: Kapla, home: Path, name: str) -> None:
 )
 def test_a_wrong_store_url(offline: Kapla, url: str, hint: str) -> None:
     assert hint in offline.error("stat", "--store-url", url, code=2)
+
+
+def test_a_store_url_that_leads_to_something_else(offline: Kapla, home: Path) -> None:
+    (home / "blocks.sqlite").touch()
+    for name, hint in (("", "it is a directory."), ("/blocks.sqlite", "it is a file, no socket.")):
+        error = offline.error("stat", "--store-url", f"coap+unix://{home}{name}", code=3)
+        assert hint in error
+
+
+def test_no_store_at_all(daemon: Daemon, home: Path, hello: str) -> None:
+    none = Kapla(home, "none")
+    assert none.error("stat", code=2).startswith("ERIS_STORE_URL says that there is no store")
+    assert none("decode", "--store-url", daemon.url, hello, "-").stdout == b"hello\n"
+    assert none.out("encode", "--no-store", "-", stdin=b"hello\n") == hello
+
+
+def test_a_list_says_which_store_takes_the_blocks(daemon: Daemon, home: Path) -> None:
+    both = Kapla(home, f"{daemon.tcp_url} {daemon.url}")
+    done = both("encode", "-", stdin=b"into the second")
+    assert done.stderr.decode().startswith("kapla: the blocks go to Unix socket ")
+    assert b": read-only here)\n" in done.stderr
+    urn = done.stdout.decode().strip()
+    assert both("decode", urn, "-").stdout == b"into the second"
+    alone = both("encode", "--store-url", daemon.url, "-", stdin=b"alone")
+    assert alone.stderr == b""
+
+
+def test_a_host_that_never_answers_is_named_and_given_up(
+    daemon: Daemon, home: Path, hello: str
+) -> None:
+    with socket.socket(socket.AF_UNIX) as stopped:
+        stopped.bind(f"{home}/stopped.sock")
+        stopped.listen()  # and nobody accepts
+        url = f"coap+unix://{home}/stopped.sock"
+        kapla = Kapla(home, url, env={"KAPLA_TIMEOUT": "3.5"})
+        done = kapla("stat", code=3)
+        waiting, failure = done.stderr.decode().splitlines()
+        assert waiting.startswith(f"kapla: waiting for Unix socket {home}/stopped.sock")
+        assert "did not answer" in failure
+        both = Kapla(home, f"{url} {daemon.url}")
+        assert both("decode", "--timeout", "0.1", hello, "-").stdout == b"hello\n"
+        assert both.out("encode", "--timeout", "0.1", "-", stdin=b"hello\n") == hello
 
 
 def test_a_store_that_is_none_of_ours(offline: Kapla) -> None:
@@ -758,6 +816,7 @@ def test_a_missing_block(own_daemon: Daemon, home: Path) -> None:
     error = kapla.error("decode", urn, "out", code=4)
     assert "is not in the store (block " in error
     assert "of 23 of this content)" in error
+    assert f"but the first block is: it is lost from Unix socket {own_daemon.directory}/" in error
     assert os.listdir(home) == []
     done = kapla("decode", urn, "-", code=4)
     assert content.startswith(done.stdout)
@@ -820,7 +879,22 @@ def test_a_tree_that_lacks_a_block(own_daemon: Daemon, home: Path) -> None:
 def test_a_wrong_key_is_damaged_content(kapla: Kapla, hello: str) -> None:
     capability = ReadCapability.from_urn(hello).to_bytes()
     other = ReadCapability.from_bytes(capability[:-1] + bytes([capability[-1] ^ 1])).to_urn()
-    assert "wrong key" in kapla.error("decode", other, "-", code=5)
+    assert "the URN may be mistyped" in kapla.error("decode", other, "-", code=5)
+
+
+@pytest.mark.parametrize("arguments", ["decode URN -", "ls URN", "cat URN x", "info URN"])
+def test_a_urn_of_nothing_in_the_store(kapla: Kapla, daemon: Daemon, arguments: str) -> None:
+    given = arguments.replace("URN", UNKNOWN).split(" ")
+    error = kapla.error(*given, code=4)
+    assert "does not have the first block of this URN: it is mistyped" in error
+    assert "Unix socket " in error
+    both = Kapla(kapla.home, f"{daemon.url} {daemon.tcp_url}")
+    assert f"none of Unix socket {daemon.directory}/" in both.error(*given, code=4)
+
+
+def test_verify_of_a_urn_of_nothing_in_the_store(kapla: Kapla) -> None:
+    done = kapla("verify", UNKNOWN, code=4)
+    assert b"does not have the first block of this URN" in done.stderr
 
 
 # --- other packages' commands -----------------------------------------------------------------

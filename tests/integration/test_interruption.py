@@ -264,7 +264,7 @@ def test_output_to_a_full_disk(kapla: Kapla, home: Path, large: str, arguments: 
     assert b"Traceback" not in done.stderr
     assert b"Exception ignored" not in done.stderr
     if done.returncode == 7:
-        assert done.stderr == b"kapla: the disk is full\n"
+        assert done.stderr == b"kapla: standard output: the disk is full\n"
 
 
 def test_without_any_output(kapla: Kapla, home: Path) -> None:

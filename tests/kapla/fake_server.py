@@ -10,9 +10,10 @@ from eris import reference_of
 from eris.base32 import parse_base32
 from eris.model import Reference
 from kapla.coap.frame import Code, FrameReader, Message, format_message, parse_body
+from kapla.remote_store import RemoteStore
 from kapla.urls import StoreUrl, parse_store_url
 
-__all__ = ["FakeServer", "Peer", "fake_server", "keep_blocks"]
+__all__ = ["FakeServer", "Peer", "fake_server", "keep_blocks", "until_lost"]
 
 CSM = format_message(Code.CSM, options=[(2, b"\x10\x00\x00"), (4, b"")])
 
@@ -107,6 +108,12 @@ async def fake_server(
         listening.close()
         for peer in server.peers:
             peer.transport.abort()
+
+
+async def until_lost(store: RemoteStore) -> None:
+    """Wait until a client knows that its connection takes no more requests."""
+    while store.connected:  # noqa: ASYNC110 - it tells nobody
+        await asyncio.sleep(0)
 
 
 def keep_blocks(blocks: Iterable[bytes] = ()) -> Script:

@@ -1,0 +1,65 @@
+"""Which commands there are, and how one is found without loading the others.
+
+Those installed with `kapla` are in a table, with the line that `kapla --help` shows of each: to
+read the entry points of all that is installed takes longer than many a command. Other packages'
+commands are entry points of the group `kapla.commands`; these are looked for where the table ends.
+Tests compare the table with the commands and with the entry points in `setup.cfg`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+__all__ = ["GROUP", "OWN", "Own", "load", "others"]
+
+GROUP: Final = "kapla.commands"
+
+
+class Own(NamedTuple):
+    """A command that is installed with `kapla`."""
+
+    module: str
+    """Where it is, as `command`."""
+    short_help: str
+
+
+OWN: Final = {
+    "cat": Own("kapla.cli.cat", "Write one file of a tree to standard output."),
+    "decode": Own("kapla.cli.decode", "Decode the file or tree of a URN."),
+    "encode": Own("kapla.cli.encode", "Encode a file or a tree; print its URN."),
+    "info": Own("kapla.cli.info", "Show kind, size and blocks of a content."),
+    "ls": Own("kapla.cli.ls", "List what is in a tree."),
+    "stat": Own("kapla.cli.stat", "Show what the daemon holds."),
+    "verify": Own("kapla.cli.verify", "Check that every block is there and sound."),
+    "guix-daemon": Own(
+        "guix_glue.cli.guix_daemon", "Start guix-daemon, with substitutes from blocks."
+    ),
+    "publish": Own("guix_glue.cli.publish", "Publish store items as substitutes, with URNs."),
+    "signing-key": Own("guix_glue.cli.signing_key", "Make signing keys, and authorize them."),
+    "store-path": Own("guix_glue.cli.store_path", "Tell the store path of a file or a tree."),
+    "substitute": Own("guix_glue.cli.substitute", "Fetch substitutes, for the Guix daemon."),
+}
+
+
+def load(name: str) -> object | None:
+    """Load the command of this name; None if there is none.
+
+    Raises: whatever another package's module does.
+    """
+    own = OWN.get(name)
+    if own is not None:
+        command: object = import_module(own.module).command
+        return command
+    entry = others().get(name)
+    return None if entry is None else entry.load()
+
+
+def others() -> dict[str, EntryPoint]:
+    """The commands of other packages."""
+    from importlib.metadata import entry_points
+
+    return {entry.name: entry for entry in entry_points(group=GROUP) if entry.name not in OWN}

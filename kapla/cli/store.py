@@ -1,0 +1,132 @@
+"""The store that a command works on: its options, what is said while it is used, and of its errors.
+
+A store is named by its endpoint. The path behind that may act as a capability and is never shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeAlias, TypeVar
+
+import click
+
+from eris.capability import ReadCapability
+from eris.errors import BlockNotFound, ErisError, InvalidKey, InvalidPadding, StoreRefused
+from eris_fs.model import printable
+from kapla.cli.outcome import CommandError, ExitCode
+
+if TYPE_CHECKING:
+    from kapla.client import RemoteStore, StoreList
+    from kapla.urls import StoreUrl
+
+__all__ = ["Store", "connect", "missing_root", "store_option"]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+Store: TypeAlias = "RemoteStore | StoreList"
+
+_TIMEOUT: Final = "kapla.timeout_s"
+
+
+def store_option(command: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Add `--store-url` to a command, which gets all that are given in one text, or None.
+
+    And `--timeout`, which `connect` finds by itself.
+    """
+
+    def join(_: click.Context, __: click.Parameter, urls: tuple[str, ...]) -> str | None:
+        return " ".join(urls) or None
+
+    def note(context: click.Context, _: click.Parameter, timeout_s: float | None) -> None:
+        context.meta[_TIMEOUT] = timeout_s
+
+    command = click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True, max=86400),
+        metavar="SECONDS",
+        envvar="KAPLA_TIMEOUT",
+        callback=note,
+        expose_value=False,
+        help="Give up a store, or go on to the next, that is silent for so long. Default:"
+        " $KAPLA_TIMEOUT, else 10 while connecting and 60 for an answer.",
+    )(command)
+    return click.option(
+        "--store-url",
+        metavar="URL",
+        multiple=True,
+        callback=join,
+        help="The store, as coap+unix:///run/eris.sock or coap+tcp://host. Several, given one by"
+        " one or separated by spaces, are tried in order. Default: $ERIS_STORE_URL, else the local"
+        " daemon's socket.",
+    )(command)
+
+
+@asynccontextmanager
+async def connect(store_url: str | None, *contents: ReadCapability) -> AsyncIterator[Store]:
+    """The store that a command works on, which reads these contents from it.
+
+    Raises: InvalidUrl; NoStore; CommandError, with all that is known of a block that is missing.
+    """
+    from kapla.client import default_store_urls, open_store
+
+    urls = default_store_urls(store_url)
+    async with open_store(urls, **_timeouts(), on_wait=_say_waiting, on_taker=_say_taker) as store:
+        try:
+            yield store
+        except ErisError as error:
+            explained = _explain(error, urls, contents)
+            if explained is None:
+                raise
+            raise explained from error
+
+
+def missing_root(urls: Sequence[StoreUrl]) -> str:
+    """What to say when not even the first block of a URN is there."""
+    has_not = f"{urls[0]} does not have"
+    if len(urls) > 1:
+        has_not = f"none of {', '.join(map(str, urls))} has"
+    return (
+        f"{has_not} the first block of this URN: it is mistyped, its content is in another store,"
+        " or was never stored"
+    )
+
+
+def _timeouts() -> dict[str, Any]:
+    context = click.get_current_context(silent=True)
+    given = None if context is None else context.meta.get(_TIMEOUT)
+    return {} if given is None else {"timeout_s": given, "connect_timeout_s": given}
+
+
+def _say_waiting(url: StoreUrl) -> None:
+    _say(f"waiting for {url}, which does not answer; --timeout says for how long")
+
+
+def _say_taker(taker: StoreUrl, refusing: Sequence[StoreUrl]) -> None:
+    passed = f" ({', '.join(map(str, refusing))}: read-only here)" if refusing else ""
+    _say(f"the blocks go to {taker}{passed}")
+
+
+def _say(text: str) -> None:
+    click.echo(f"kapla: {printable(text)}", err=True)
+
+
+def _explain(
+    error: ErisError, urls: Sequence[StoreUrl], contents: Sequence[ReadCapability]
+) -> CommandError | None:
+    """What an error means to whoever gave the URN; None if it says enough."""
+    roots = {content.root.reference for content in contents}
+    if isinstance(error, BlockNotFound) and roots:
+        if error.reference in roots:
+            return CommandError(f"{error}: {missing_root(urls)}", ExitCode.MISSING)
+        where = str(urls[0]) if len(urls) == 1 else "any of the stores"
+        text = f"{error}, but the first block is: it is lost from {where}, or was never sent"
+        return CommandError(text, ExitCode.MISSING)
+    if isinstance(error, InvalidKey) and error.reference in roots:
+        return CommandError(f"{error}: the URN is mistyped", ExitCode.DAMAGED)
+    if isinstance(error, InvalidPadding) and any(not content.level for content in contents):
+        return CommandError(f"{error}: the URN may be mistyped", ExitCode.DAMAGED)
+    if isinstance(error, StoreRefused) and len(urls) == 1 and str(urls[0]) not in str(error):
+        return CommandError(f"{urls[0]}: {error}", ExitCode.REFUSED)
+    return None

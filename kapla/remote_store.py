@@ -1,0 +1,292 @@
+"""The store port over the wire: a store behind a URL.
+
+One connection, shared by any number of tasks, made when it is first needed. When it is lost every
+request on it fails with `StoreUnavailable`, and the next request connects anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+from eris.errors import ErisError, StoreFull, StoreRefused, StoreUnavailable
+from eris.model import BlockSize, Reference
+from kapla.coap.blocks import (
+    MAX_FETCHED,
+    STAT_PATH,
+    block_query,
+    get_options,
+    put_options,
+    unpack_bitmap,
+)
+from kapla.coap.frame import Code, OptionNumber, encode_options
+from kapla.coap.requester import SAID_AFTER_S, Requester
+from kapla.errors import CannotConnect, RequestMalformed, UnknownAnswer
+from kapla.urls import StoreUrl, UnixEndpoint
+
+__all__ = ["DEFAULT_CONNECT_TIMEOUT_S", "DEFAULT_TIMEOUT_S", "DEFAULT_WINDOW", "RemoteStore"]
+
+DEFAULT_WINDOW: Final = 4096
+"""Requests in flight at most: a bound for memory. What the link can use is found out."""
+_FETCHES_AT_ONCE: Final = 8
+DEFAULT_TIMEOUT_S: Final = 60.0
+"""How long an answer may take: a disk may be slow, and a commit wait for others."""
+DEFAULT_CONNECT_TIMEOUT_S: Final = 10.0
+"""How long a connection and its greeting may take: no disk is asked for these."""
+_NEXT_ADDRESS_S: Final = 0.25
+"""After RFC 8305, section 5."""
+_ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
+
+
+class RemoteStore:
+    """A store behind a URL. Use as an asynchronous context, or `close()` it.
+
+    `timeout_s`: how long the whole connection may stay silent while requests wait for it; a slow
+    store that keeps answering is not cut off. `connect_timeout_s`: how long it may take until there
+    is a connection, and again until the store greets on it: one that is stopped does not, though
+    the system takes connections for it. `on_wait` is called once, after 3 s without an answer.
+    """
+
+    def __init__(
+        self,
+        url: StoreUrl,
+        *,
+        window: int = DEFAULT_WINDOW,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        connect_timeout_s: float = DEFAULT_CONNECT_TIMEOUT_S,
+        on_wait: Callable[[StoreUrl], None] | None = None,
+    ) -> None:
+        self.url = url
+        self._window = window
+        self._timeout_s = timeout_s
+        self._connect_timeout_s = connect_timeout_s
+        self._on_wait = on_wait
+        self._put_options = put_options(url.store_path) + b"\xff"
+        self._get_options = {
+            size: get_options(url.store_path, bytes(52), size) for size in BlockSize
+        }
+        self._get_split = {
+            size: options.index(bytes(52)) for size, options in self._get_options.items()
+        }
+        self._wire: Requester | None = None
+        # Those that take no more requests, but are still owed answers.
+        self._leaving: set[Requester] = set()
+        self._connecting: asyncio.Task[Requester] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    @property
+    def urls(self) -> list[StoreUrl]:
+        """Where the store is: one place, as a `StoreList` has several."""
+        return [self.url]
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection that takes requests."""
+        return self._wire is not None and self._wire.usable
+
+    async def connect(self) -> None:
+        """Connect now, if it is not done yet: tells early whether the store can be reached.
+
+        Raises: StoreUnavailable.
+        """
+        await self._connected()
+
+    def get(self, reference: Reference, block_size: BlockSize) -> Awaitable[bytes]:
+        """Fetch a block: see `eris.store.BlockReader`. The request goes out at once."""
+        if not self.url.allows("get"):
+            return _failed(StoreRefused("the URL of this store does not allow get"))
+        options = self._get_options[block_size]
+        split = self._get_split[block_size]
+        body = options[:split] + block_query(reference) + options[split + 52 :]
+        return self._request(Code.GET, body, reference, int(block_size))
+
+    def put(self, reference: Reference, block: bytes) -> Awaitable[None]:
+        """Keep a block: see `eris.store.BlockWriter`. The request goes out at once."""
+        if not self.url.allows("put"):
+            return _failed(StoreRefused("the URL of this store does not allow put"))
+        return self._request(Code.PUT, self._put_options + block, reference, 0)
+
+    async def find(self, references: Sequence[Reference]) -> list[bool]:
+        """Tell which blocks are there: see `eris.store.BlockFinder`. Some requests at a time."""
+        if not self.url.allows("get"):
+            raise StoreRefused("the URL of this store does not allow get")
+        found: list[bool] = []
+        parts = [
+            references[start : start + MAX_FETCHED]
+            for start in range(0, len(references), MAX_FETCHED)
+        ]
+        for first in range(0, len(parts), _FETCHES_AT_ONCE):
+            asked = [
+                asyncio.ensure_future(self._find(part))
+                for part in parts[first : first + _FETCHES_AT_ONCE]
+            ]
+            try:
+                for answer in await asyncio.gather(*asked):
+                    found += answer
+            finally:
+                # After an error the others have nobody who waits for them.
+                for one in asked:
+                    one.cancel()
+        return found
+
+    async def takes_blocks(self) -> bool:
+        """Ask whether the store lets us put blocks: with a PUT of nothing, which no store keeps.
+
+        Raises: StoreUnavailable.
+        """
+        if not self.url.allows("put"):
+            return False
+        try:
+            await self._request(Code.PUT, self._put_options[:-1], b"", 0)
+        except UnknownAnswer as error:
+            # What it calls wrong is the request, not us: it looked at what it was to keep.
+            if error.code >> 5 != 4 or error.code == Code.UNAUTHORIZED:
+                raise
+        except (StoreFull, RequestMalformed):
+            return True
+        except StoreRefused:
+            return False
+        return True
+
+    async def _find(self, references: Sequence[Reference]) -> list[bool]:
+        body = self._put_options + b"".join(references)
+        answer: bytes | None = await self._request(Code.FETCH, body, b"", 0)
+        try:
+            return unpack_bitmap(answer or b"", len(references))
+        except ValueError as error:
+            raise StoreRefused(f"the store does not tell what it has: {error}") from None
+
+    async def stat(self) -> dict[str, Any]:
+        """Ask a Kapla daemon what it holds.
+
+        Raises: StoreError.
+        """
+        body = encode_options((OptionNumber.URI_PATH, part.encode()) for part in STAT_PATH)
+        payload: bytes | None = await self._request(Code.GET, body, b"", 0)
+        try:
+            report = json.loads(payload or b"")
+        except (ValueError, RecursionError):
+            report = None
+        if not isinstance(report, dict):
+            raise StoreUnavailable("the daemon's report makes no sense")
+        return report
+
+    async def close(self) -> None:
+        """Fail what is still waiting and close the connection; the next request makes another."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.wait([self._connecting])
+            self._connecting = None
+        wires, self._wire = {*self._leaving, self._wire}, None
+        self._leaving.clear()
+        for wire in wires:
+            if wire is not None:
+                await wire.close()
+
+    def _request(self, code: int, body: bytes, reference: bytes, size: int) -> asyncio.Future[Any]:
+        wire = self._wire
+        if wire is not None and wire.usable:
+            return wire.request(code, body, reference, size)
+        return asyncio.ensure_future(self._request_when_connected(code, body, reference, size))
+
+    async def _request_when_connected(
+        self, code: int, body: bytes, reference: bytes, size: int
+    ) -> Any:
+        wire = await self._connected()
+        return await wire.request(code, body, reference, size)
+
+    async def _connected(self) -> Requester:
+        if self._wire is not None and self._wire.usable:
+            return self._wire
+        if self._connecting is None:
+            self._connecting = asyncio.ensure_future(self._connect())
+            self._connecting.add_done_callback(self._connect_ended)
+        connecting = self._connecting
+        # One task connects for all; that one of them loses interest does not stop it.
+        await asyncio.wait([connecting])
+        if connecting.cancelled():
+            raise StoreUnavailable(f"the connection to {self.url} was closed")
+        return connecting.result()
+
+    def _connect_ended(self, task: asyncio.Task[Requester]) -> None:
+        self._connecting = None
+        if not task.cancelled() and task.exception() is None:
+            self._set_wire(task.result())
+
+    def _set_wire(self, wire: Requester) -> None:
+        """Use a new connection; an old one that is owed answers ends when they have come."""
+        if self._wire is not None and not self._wire.is_over:
+            self._leaving = {old for old in self._leaving if not old.is_over} | {self._wire}
+        self._wire = wire
+
+    def _say_waiting(self) -> None:
+        on_wait, self._on_wait = self._on_wait, None
+        if on_wait is not None:
+            on_wait(self.url)
+
+    async def _connect(self) -> Requester:
+        loop = asyncio.get_running_loop()
+        wire = Requester(
+            str(self.url),
+            self._window,
+            self._timeout_s,
+            greeting_timeout_s=self._connect_timeout_s,
+            on_wait=None if self._on_wait is None else self._say_waiting,
+        )
+        endpoint = self.url.endpoint
+        said = loop.call_later(SAID_AFTER_S, self._say_waiting)
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                if isinstance(endpoint, UnixEndpoint):
+                    await loop.create_unix_connection(lambda: wire, str(endpoint.path))
+                else:
+                    # An address that swallows what is sent to it does not hide the next one.
+                    await loop.create_connection(
+                        lambda: wire,
+                        endpoint.host,
+                        endpoint.port,
+                        happy_eyeballs_delay=_NEXT_ADDRESS_S,
+                    )
+        except TimeoutError:
+            raise StoreUnavailable(
+                f"no connection to {self.url} within {self._connect_timeout_s:g} s"
+            ) from None
+        except (OSError, UnicodeError) as error:  # a host name can be impossible to encode
+            socket = endpoint.path if isinstance(endpoint, UnixEndpoint) else None
+            number, reason = _reason(error)
+            raise CannotConnect(str(self.url), reason, number=number, socket=socket) from error
+        finally:
+            said.cancel()
+        return wire
+
+
+def _reason(error: OSError | UnicodeError) -> tuple[int | None, str]:
+    """Why a connection was not made, without the addresses that asyncio puts in."""
+    number = getattr(error, "errno", None)
+    # Of several addresses asyncio tells all that happened in one text.
+    numbers = {number} if number else {int(one) for one in _ERRNO.findall(str(error))}
+    if not numbers or min(numbers) <= 0:  # a resolver has numbers of its own
+        return None, getattr(error, "strerror", None) or str(error)
+    reasons = sorted(os.strerror(one) for one in numbers)
+    return numbers.pop() if len(numbers) == 1 else None, ", ".join(reasons)
+
+
+def _failed(error: ErisError) -> asyncio.Future[Any]:
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    future.set_exception(error)
+    return future
