@@ -188,7 +188,7 @@ def _parsed_servers(
     type=click.IntRange(min=1),
     default=ConnectionLimits().connections,
     show_default=True,
-    help="Clients at once. One more takes the place of whoever has been idle for longest.",
+    help="Clients at once. One more takes the place of whoever takes least.",
 )
 @click.option(
     "--upstream",
