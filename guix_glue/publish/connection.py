@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -39,6 +39,7 @@ class Connection(web.RequestHandler):
         "_ended_sending",
         "_head_s",
         "_head_timer",
+        "_refused",
         "_site",
         "_socket",
         "_task",
@@ -52,7 +53,14 @@ class Connection(web.RequestHandler):
     )
 
     def __init__(
-        self, site: Site, server: web.Server, cut_off: Tally, *, head_s: float, idle_s: float
+        self,
+        site: Site,
+        server: web.Server,
+        cut_off: Tally,
+        refused: Callable[[Connection, int], None],
+        *,
+        head_s: float,
+        idle_s: float,
     ) -> None:
         loop = asyncio.get_running_loop()
         super().__init__(
@@ -64,6 +72,7 @@ class Connection(web.RequestHandler):
         )
         self._site = site
         self._cut_off = cut_off
+        self._refused = refused
         self._head_s = head_s
         self._head_timer: asyncio.TimerHandle | None = None
         self.lost = False
@@ -207,6 +216,7 @@ class Connection(web.RequestHandler):
             _log.debug("This is no request: %r", exc)
         if request.writer.output_size > 0:
             raise ConnectionError("some of the reply has been sent")
+        self._refused(self, status)
         text = "Bad request" if status < 500 else "Internal error"
         response = web.Response(status=status, text=text, headers={"Server": SERVER_NAME})
         response.force_close()

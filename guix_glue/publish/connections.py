@@ -43,6 +43,7 @@ _MANY: Final = 32
 """When so many fewer are connected than there were, memory is given back."""
 
 _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+_Refused = Callable[[Connection, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +66,15 @@ class ConnectionLimits:
 class Connections(web.Server):
     """All connections: makes them as they come in, and keeps their number."""
 
-    def __init__(self, site: Site, handler: _Handler, limits: ConnectionLimits) -> None:
+    def __init__(
+        self, site: Site, handler: _Handler, limits: ConnectionLimits, refused: _Refused
+    ) -> None:
+        """`refused` is told the status of each reply that `handler` does not make."""
         # What nobody waits for any more is not worked on either.
         super().__init__(handler, handler_cancellation=True)
         self._site = site
         self._limits = limits
+        self._refused = refused
         self._live: dict[Connection, None] = {}
         self._most = 0
         self._looked_at = float("-inf")
@@ -81,7 +86,12 @@ class Connections(web.Server):
         """The protocol of a new connection."""
         limits = self._limits
         return Connection(
-            self._site, self, self._cut_off, head_s=limits.head_s, idle_s=limits.idle_s
+            self._site,
+            self,
+            self._cut_off,
+            self._refused,
+            head_s=limits.head_s,
+            idle_s=limits.idle_s,
         )
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:

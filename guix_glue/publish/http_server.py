@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -18,7 +19,9 @@ from eris.errors import ErisError
 from guix_glue.publish.conditions import conditional
 from guix_glue.publish.connection import SERVER_NAME, Connection
 from guix_glue.publish.connections import ConnectionLimits, Connections
+from guix_glue.publish.journal import Journal
 from guix_glue.publish.model import Reply, Request
+from guix_glue.publish.request_log import Exchange
 from guix_glue.publish.sending import Sending
 from guix_glue.publish.site import Site
 
@@ -36,9 +39,12 @@ _LET_IN_AT_ONCE: Final = 64
 class HttpServer:
     """A site behind listening sockets."""
 
-    def __init__(self, site: Site, limits: ConnectionLimits) -> None:
+    def __init__(
+        self, site: Site, limits: ConnectionLimits, request_log: Journal | None = None
+    ) -> None:
         self._site = site
-        server = Connections(site, self._handle, limits)
+        self._request_log = request_log
+        server = Connections(site, self._handle, limits, self._refused)
         self._runner = web.ServerRunner(server, shutdown_timeout=_GRACE_S)
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
@@ -59,22 +65,43 @@ class HttpServer:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
         assert isinstance(connection, Connection)
-        with connection.answering():
+        with connection.answering(), self._noted(connection, request) as exchange:
             asked = _asked(request)
             reply = conditional(asked, await self._site.answer(asked))
+            exchange.status = reply.status
             try:
-                return await _send(connection, request, reply)
+                return await _send(connection, request, reply, exchange)
             finally:
                 reply.close()
 
+    @contextmanager
+    def _noted(self, connection: Connection, request: web.BaseRequest) -> Iterator[Exchange]:
+        exchange = Exchange(connection.client, request.method, _path(request))
+        exchange.version = f"HTTP/{request.version.major}.{request.version.minor}"
+        exchange.agent = request.headers.get(hdrs.USER_AGENT, "")
+        try:
+            yield exchange
+        finally:
+            self._note(exchange)
+
+    def _refused(self, connection: Connection, status: int) -> None:
+        """What is no request was answered."""
+        self._note(Exchange(connection.client, status=status, whole=True))
+
+    def _note(self, exchange: Exchange) -> None:
+        if self._request_log is not None:
+            exchange.end()
+            self._request_log.note(exchange)
+
 
 async def _send(
-    connection: Connection, request: web.BaseRequest, reply: Reply
+    connection: Connection, request: web.BaseRequest, reply: Reply, exchange: Exchange
 ) -> web.StreamResponse:
     response = _response(reply)
     sending = Sending(request, response, reply)
     try:
         await sending.run()
+        exchange.whole = True
     except ConnectionError as error:
         _log.debug("A reply was not taken: %r", error)
         connection.abort()
@@ -85,6 +112,8 @@ async def _send(
         connection.cut_off(sending.sent, reply.size)
         connection.abort()
         raise
+    finally:
+        exchange.sent = sending.sent
     return response
 
 

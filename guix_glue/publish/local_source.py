@@ -20,7 +20,9 @@ from guix_glue.local.build_logs import BuildLogs
 from guix_glue.local.items import Items
 from guix_glue.model import StoreItem
 from guix_glue.publish.baking import Bakery, baked_choices, choice_key, nar_pieces
+from guix_glue.publish.baking_log import Made, noted
 from guix_glue.publish.cache import BakedCache
+from guix_glue.publish.journal import Journal
 from guix_glue.publish.model import (
     NAR_TYPE,
     NARINFO_TYPE,
@@ -59,6 +61,7 @@ class LocalSource:
         eris: ErisTarget | None,
         *,
         workers: int,
+        baking_log: Journal | None = None,
     ) -> None:
         self._items = items
         self._logs = logs
@@ -66,8 +69,10 @@ class LocalSource:
         self._writer = writer
         self._options = options
         self._eris = eris
+        self._destination = None if eris is None else eris.destination
         self._bakery = Bakery(cache, items.location, options.compressions, eris, workers=workers)
-        self.queue: JobQueue[StoreItem] = JobQueue(self._bakery.bake, workers=workers)
+        bake = noted(self._bakery.bake, self._made, baking_log)
+        self.queue: JobQueue[StoreItem] = JobQueue(bake, workers=workers)
 
     async def close(self) -> None:
         """End baking."""
@@ -137,6 +142,12 @@ class LocalSource:
     async def sweep(self) -> None:
         """Remove nars that are in no record."""
         await in_thread(self._cache.sweep)
+
+    def _made(self, item: StoreItem) -> Made:
+        """What is baked of an item, for the log."""
+        baked = self._cache.recall(item)
+        results = {} if baked is None else baked.results(self._destination)
+        return Made(item.path, item.nar_size, results)
 
     def _reply(
         self, item: StoreItem, urls: Sequence[NarUrl], baked: Baked | None, *, complete: bool
