@@ -24,7 +24,7 @@ SERVER_NAME: Final = "kapla"
 """All that the header `Server` tells."""
 
 _NARINFOS: Final = re.compile(rb"(?:^|\n)GET (/[!-~]{1,300}\.narinfo) HTTP/1")
-_UNSENT: Final = 256 * 1024
+_UNSENT: Final = 512 * 1024
 """What the kernel may keep that it has not sent even once."""
 _SILENT_S: Final = 1.0
 """Nobody who makes progress takes nothing for so long, most of the time."""

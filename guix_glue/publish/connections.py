@@ -51,7 +51,7 @@ class ConnectionLimits:
     """What clients may take; times in seconds."""
 
     connections: int = 512
-    """At once. Each takes up to five file descriptors and some 400 KiB."""
+    """At once. Each takes up to five file descriptors and some 500 KiB."""
     head_s: float = 30.0
     """From the first byte of a request to the end of its head; for the first request, from the
     beginning of the connection."""

@@ -43,7 +43,7 @@ from guix_glue.publish.tags import file_tag
 
 __all__ = ["LocalSource"]
 
-_SENT_PIECE: Final = 64 * 1024
+_SENT_PIECE: Final = 128 * 1024
 """Of each plain nar that is being sent a few of these are in memory, taken or not."""
 _FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 

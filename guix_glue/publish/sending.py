@@ -21,7 +21,7 @@ from guix_glue.publish.model import FileBody, Reply, StreamBody
 
 __all__ = ["Sending", "WrongSize"]
 
-_FILE_STEP: Final = 128 * 1024
+_FILE_STEP: Final = 1024 * 1024
 _READ_STEP: Final = 64 * 1024
 
 
