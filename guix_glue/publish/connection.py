@@ -26,6 +26,8 @@ SERVER_NAME: Final = "kapla"
 _NARINFOS: Final = re.compile(rb"(?:^|\n)GET (/[!-~]{1,300}\.narinfo) HTTP/1")
 _UNSENT: Final = 512 * 1024
 """What the kernel may keep that it has not sent even once."""
+_FILE_STEP: Final = 1024 * 1024
+_LOCAL_FILE_STEP: Final = 32 * 1024
 _SILENT_S: Final = 1.0
 """Nobody who makes progress takes nothing for so long, most of the time."""
 
@@ -86,7 +88,7 @@ class Connection(web.RequestHandler):
         self.client = "-"
         """The address of the client, without the port; `-` where there is none."""
         self.handed = 0
-        """Bytes of replies given to the kernel; for sockets that cannot tell what was taken."""
+        """Bytes of replies that were written; for sockets that cannot tell what was taken."""
         self.busy_since: float | None = None
         self.idle_since = loop.time()
         self.taking = Taking(self.idle_since)
@@ -164,8 +166,11 @@ class Connection(web.RequestHandler):
         if self._socket is None or self._wire is None:
             return
         taken = acknowledged(self._socket)
-        owes = is_owed(self._socket) or self._wire.get_write_buffer_size() > 0
-        self.taking.look(now, self.handed if taken is None else taken, owes=owes)
+        unsent = self._wire.get_write_buffer_size()
+        if taken is None:
+            # Of a Unix socket the kernel keeps little: what it has taken counts.
+            taken = self.handed - unsent
+        self.taking.look(now, taken, owes=unsent > 0 or is_owed(self._socket))
 
     def standing(self, now: float, least_rate: float) -> tuple[int, float]:
         """Whoever has the lowest goes first, when some must. True as of the last look."""
@@ -179,6 +184,12 @@ class Connection(web.RequestHandler):
             return 0, taking.quiet_since
         rate = taking.rate(now)
         return (1 if rate < least_rate and not taking.is_fresh(now) else 3), rate
+
+    @property
+    def file_step(self) -> int:
+        """How many bytes of a file to hand over at once: each step counts when it is done."""
+        local = self._socket is not None and self._socket.family == socket.AF_UNIX
+        return _LOCAL_FILE_STEP if local else _FILE_STEP
 
     # how it ends
 

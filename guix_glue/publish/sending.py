@@ -21,7 +21,6 @@ from guix_glue.publish.model import FileBody, Reply, StreamBody
 
 __all__ = ["Sending", "WrongSize"]
 
-_FILE_STEP: Final = 1024 * 1024
 _READ_STEP: Final = 64 * 1024
 
 
@@ -57,17 +56,18 @@ class Sending:
                     await self._send_stream(body)
         await self._response.write_eof()
         if isinstance(body, bytes) and self._request.method != "HEAD":
-            self._count(len(body))
+            self.sent = len(body)
 
     async def _send_file(self, body: FileBody) -> None:
         # The head has to be out before a file can follow it.
         await self._request.writer.drain()
         while self.sent < body.size:
-            step = min(_FILE_STEP, body.size - self.sent)
+            step = min(self._connection.file_step, body.size - self.sent)
             sent = await self._send_some(body, body.offset + self.sent, step)
             if sent <= 0:
                 raise WrongSize("the file is shorter than it was a moment ago")
-            self._count(sent)
+            self.sent += sent
+            self._connection.handed += sent
 
     async def _send_some(self, body: FileBody, offset: int, size: int) -> int:
         transport = self._request.transport
@@ -80,6 +80,8 @@ class Sending:
             # Of this file system; or the client has gone, which the next write will tell.
             data = await in_thread(os.pread, body.file.fileno(), min(size, _READ_STEP), offset)
             await self._write(data)
+            # Which the caller counts.
+            self._connection.handed -= len(data)
             return len(data)
 
     async def _send_stream(self, body: StreamBody) -> None:
@@ -88,14 +90,11 @@ class Sending:
                 if self.sent + len(piece) > body.size:
                     break
                 await self._write(piece)
-                self._count(len(piece))
+                self.sent += len(piece)
         if self.sent != body.size:
             raise WrongSize("a nar is not of the size that the store says")
 
     async def _write(self, data: bytes) -> None:
+        self._connection.handed += len(data)
         await self._response.write(data)
         await self._request.writer.drain()
-
-    def _count(self, size: int) -> None:
-        self.sent += size
-        self._connection.handed += size

@@ -8,7 +8,8 @@ import struct
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, suppress
-from typing import BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from guix_glue.formats.compression import Compression
 from guix_glue.publish.connections import ConnectionLimits
@@ -90,7 +91,6 @@ class Client:
     def __init__(self, connection: socket.socket) -> None:
         self._loop = asyncio.get_running_loop()
         self.socket = connection
-        self.port: int = connection.getsockname()[1]
         self.pace: Callable[[], Awaitable[None]] | None = None
         """What is waited for before each read."""
         self.received = 0
@@ -155,13 +155,14 @@ class Client:
 class Connect:
     """Connects to a server."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    def __init__(self, family: int, address: Any) -> None:
+        self._family = family
         self._address = address
         self.clients: list[Client] = []
 
     async def __call__(self, *requests: bytes) -> Client:
         """A new client, which has sent these requests."""
-        connection = socket.socket()
+        connection = socket.socket(self._family)
         connection.setblocking(False)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
         await asyncio.get_running_loop().sock_connect(connection, self._address)
@@ -175,13 +176,17 @@ class Connect:
 async def serving(
     limits: ConnectionLimits,
     source: Echo,
-    server_of: Callable[[Site, ConnectionLimits], HttpServer] = HttpServer,
+    path: Path | None = None,
 ) -> AsyncIterator[Connect]:
-    """A server with these limits; gives what connects to it."""
-    (listening,) = bind_sockets("127.0.0.1", 0)
-    connect = Connect(listening.getsockname())
+    """A server with these limits, on TCP or at the path of a Unix socket; gives what connects."""
+    if path is None:
+        (listening,) = bind_sockets("127.0.0.1", 0)
+    else:
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(str(path))
+    connect = Connect(listening.family, listening.getsockname())
     site = Site(source, PublishOptions("/gnu/store", ()), public_key=None, eris=False)
-    server = server_of(site, limits)
+    server = HttpServer(site, limits)
     await server.start([listening])
     try:
         yield connect

@@ -6,6 +6,8 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +23,7 @@ from tests.guix_glue.publish.serving import (
     Connect,
     serving,
 )
+from tests.guix_glue.publish.support import KEYS, make_item, publishing
 
 MIB = 1024 * 1024
 WINDOW_S = 120.0
@@ -56,10 +59,10 @@ def test_whoever_makes_progress_stays(request_: bytes) -> None:
     async def main(clock: Clock) -> None:
         limits = ConnectionLimits(3, NEVER, NEVER, NEVER)
         async with serving(limits, Bodies(4 * MIB)) as connect:
-            reader = await connect(request_)
-            reading = asyncio.create_task(reader.reply())
             for _ in range(2):
                 await silent(clock, connect, request_)
+            reader = await connect(request_)
+            reading = asyncio.create_task(reader.reply())
             # More and more who take nothing: they only take each other's places.
             while not reading.done():
                 assert b"StoreDir" in await (await connect()).ask()
@@ -96,18 +99,34 @@ def test_of_those_that_make_progress_the_slowest_goes() -> None:
 
 
 @BODIES
-def test_a_slow_line_gets_all_of_a_large_nar(request_: bytes) -> None:
+@pytest.mark.parametrize("over", ["tcp", "unix"])
+def test_a_slow_line_gets_all_of_a_large_nar(request_: bytes, over: str, tmp_path: Path) -> None:
     async def main(clock: Clock) -> None:
         size = 2 * MIB
         limits = ConnectionLimits(3, NEVER, NEVER, WINDOW_S)
-        async with serving(limits, Bodies(size)) as connect:
+        path = tmp_path / "socket" if over == "unix" else None
+        async with serving(limits, Bodies(size), path) as connect:
             client = await connect(request_)
             reply = asyncio.create_task(client.reply())
             began = clock.time()
-            client.pace = lambda: sleep_on(clock, 3.0)
+            client.pace = lambda: sleep_on(clock, 10.0)
             await reply
             # Many times what silence may last.
-            assert clock.time() - began > 3 * WINDOW_S
+            assert clock.time() - began > 2 * WINDOW_S
+
+    run_on_clock(main)
+
+
+@BODIES
+def test_whoever_takes_nothing_of_a_unix_socket_is_ended(request_: bytes, tmp_path: Path) -> None:
+    async def main(clock: Clock) -> None:
+        limits = ConnectionLimits(3, NEVER, NEVER, WINDOW_S)
+        async with serving(limits, source := Bodies(MIB), tmp_path / "socket") as connect:
+            client = await connect(request_)
+            await client.more(1)
+            assert source.open_bodies == 1
+            while source.open_bodies:
+                await sleep_on(clock, WINDOW_S / 8)
 
     run_on_clock(main)
 
@@ -201,3 +220,23 @@ def test_who_must_go_is_told_of_in_a_line_or_two(caplog: pytest.LogCaptureFixtur
     # Each reply that was cut off is worth a line, ten a minute; and nothing else is told.
     assert len(caplog.records) <= 2 + 10 + 1
     assert not any(record.exc_info for record in caplog.records)
+
+
+def test_a_publisher_under_attack_serves_others_and_keeps_its_log_short(tmp_path: Path) -> None:
+    item = make_item(tmp_path / "items", "large")
+    item.parent.mkdir()
+    with item.open("wb") as file:
+        file.truncate(30 * MIB)
+    options = ("--items", item.parent, *KEYS, "--max-connections", "8")
+    with publishing(tmp_path, *options) as publisher, ExitStack() as stack:
+        for _ in range(30):
+            held = stack.enter_context(publisher.connect())
+            held.sendall(f"GET /nar/{item.name} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert held.recv(1)
+        for _ in range(300):
+            publisher.connect().close()
+        assert publisher.request("/nix-cache-info").status == 200
+        assert publisher.narinfo(item).status == 200
+        assert publisher.stop() == 0
+        assert "Traceback" not in publisher.log
+        assert publisher.log.count("\n") < 20
