@@ -37,8 +37,8 @@ _LOOK_S: Final = 1.0
 """All are looked at so often: some microseconds for each that is answered."""
 _LOOK_AGAIN_S: Final = 0.25
 """What is known of all is good for so long when room must be made."""
-_WORK_FOR_GONE: Final = 4
-"""For each client that there may be."""
+_WORK_FOR_GONE: Final = 2048
+"""Clients that have gone, for whom something is under way: far more than come at once."""
 _MANY: Final = 32
 """When so many fewer are connected than there were, memory is given back."""
 
@@ -126,12 +126,12 @@ class Connections(web.Server):
         self._send_away(least, "others wanted its place")
 
     def _is_stuck(self) -> bool:
-        """Whether far more is under way for clients that have gone than there may be clients.
+        """Whether too much is under way for clients that have gone.
 
         What a thread does for them ends first; with a disk that hangs it must not become ever more.
         """
         gone = sum(isinstance(one, Connection) and one.lost for one in self.connections)
-        return gone > _WORK_FOR_GONE * self._limits.connections
+        return gone > _WORK_FOR_GONE
 
     def _send_away(self, connection: Connection, reason: str) -> None:
         # It counts no more, though it may take a moment until it has gone.

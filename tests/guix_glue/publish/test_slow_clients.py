@@ -237,6 +237,7 @@ def test_a_publisher_under_attack_serves_others_and_keeps_its_log_short(tmp_path
             publisher.connect().close()
         assert publisher.request("/nix-cache-info").status == 200
         assert publisher.narinfo(item).status == 200
+        stack.close()
         assert publisher.stop() == 0
         assert "Traceback" not in publisher.log
         assert publisher.log.count("\n") < 20
