@@ -118,11 +118,6 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
         self._wire = self._socket = None
 
-    async def start(self) -> None:
-        """Answer requests; none, if the connection has ended before this began."""
-        if not self.lost:
-            await super().start()
-
     def data_received(self, data: bytes) -> None:
         """Look for requests; one that is cut in two is missed, and only answered later."""
         if asked := _NARINFOS.findall(data):

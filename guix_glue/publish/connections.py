@@ -70,7 +70,7 @@ class Connections(web.Server):
         self, site: Site, handler: _Handler, limits: ConnectionLimits, refused: _Refused
     ) -> None:
         """`refused` is told the status of each reply that `handler` does not make."""
-        # What nobody waits for any more is not worked on either.
+        # What nobody waits for any more is not worked on either, and what has not begun never is.
         super().__init__(handler, handler_cancellation=True)
         self._site = site
         self._limits = limits

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import threading
 from contextlib import suppress
+from unittest import mock
 
 import pytest
+from aiohttp import web
 
-from guix_glue.publish.connections import ConnectionLimits
+from guix_glue.publish.connections import ConnectionLimits, Connections
+from guix_glue.publish.model import PublishOptions
 from guix_glue.publish.opening import opened_in_thread
+from guix_glue.publish.site import Site
 from tests.clocks import Clock, run_on_clock
 from tests.guix_glue.publish.serving import (
     FILE,
@@ -118,6 +123,32 @@ def test_one_that_has_gone_before_its_task_began(caplog: pytest.LogCaptureFixtur
     assert [record.getMessage() for record in caplog.records] == [
         "There are more than 1 clients: one had to go"
     ]
+
+
+def test_a_connection_may_end_before_anything_of_it_began(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            raise NotImplementedError
+
+        options = PublishOptions("/gnu/store", ())
+        site = Site(Bodies(1), options, public_key=None, eris=False)
+        server = Connections(site, handle, LIMITS, lambda connection, status: None)
+        connection = server()
+        transport = mock.Mock(spec=asyncio.Transport)
+        transport.get_extra_info.return_value = None
+        connection.connection_made(transport)
+        connection.connection_lost(ConnectionResetError())
+        (task,) = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.wait([task])
+        await asyncio.sleep(0)
+        assert server.connections == []
+
+    asyncio.run(main())
+    # Which is when asyncio complains of errors that nobody has looked at.
+    gc.collect()
+    assert not caplog.records
 
 
 def test_what_was_opened_for_somebody_who_has_gone_is_closed() -> None:
