@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -14,12 +15,14 @@ from typing import Any, Final, TypeVar
 import click
 
 import eris_fs
+from guix_glue.cli.publish_logs import log_options, log_settings
 from guix_glue.cli.publisher import Settings, serve_items
 from guix_glue.errors import GuixError
 from guix_glue.formats.compression import CompressionChoice, parse_choice
 from guix_glue.local.environment import GuixEnvironment
 from guix_glue.publish.allocator import give_back_what_is_large
 from guix_glue.publish.connections import ConnectionLimits
+from guix_glue.publish.descriptors import allow_descriptors
 from guix_glue.publish.directory import make_cache_directory
 from guix_glue.publish.durations import parse_duration
 from guix_glue.publish.key_files import read_acl, read_guix_keys, read_nix_key
@@ -188,8 +191,9 @@ def _parsed_servers(
     type=click.IntRange(min=1),
     default=ConnectionLimits().connections,
     show_default=True,
-    help="Clients at once. One more takes the place of whoever has been idle for longest.",
+    help="Clients at once. One more takes the place of whoever takes least.",
 )
+@log_options
 @click.option(
     "--upstream",
     metavar="URL…",
@@ -256,6 +260,9 @@ def command(
         drop_privileges(become)
     elif os.geteuid() == 0:
         _log.warning("Running as root; --user names somebody with fewer rights")
+    allow_descriptors(settings.connections.connections)
+    # Until it is handled: see `serve`.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     give_back_what_is_large()
     # Threads that bake take turns with the event loop in less than Python's usual 5 ms.
     sys.setswitchinterval(0.0005)
@@ -280,6 +287,7 @@ def _settings(
     max_unsigned_size: int | None,
     items: Path | None,
     store_dir: str | None,
+    **logs: str | None,
 ) -> Settings:
     if upstream and items is not None:
         raise click.UsageError("--upstream and --items exclude each other.")
@@ -311,6 +319,7 @@ def _settings(
         upstream,
         max_unsigned_size or MAX_UNSIGNED_SIZE,
         ConnectionLimits(max_connections),
+        log_settings(**logs),
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -14,6 +14,7 @@ from typing import Final
 import eris_fs
 from eris.model import NULL_CONVERGENCE_SECRET
 from eris.store import NullStore
+from guix_glue.cli.publish_logs import Logs, LogSettings
 from guix_glue.local.build_logs import BuildLogs
 from guix_glue.local.environment import GuixEnvironment
 from guix_glue.local.item_directory import DirectoryItems
@@ -59,6 +60,7 @@ class Settings:
     upstream: tuple[Server, ...]
     max_unsigned_size: int
     connections: ConnectionLimits
+    logs: LogSettings
 
 
 async def serve_items(
@@ -72,6 +74,7 @@ async def serve_items(
     threads = _THREADS_TO_SERVE + settings.workers * _THREADS_TO_ENCODE
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads))
     async with AsyncExitStack() as stack:
+        logs = Logs(settings.logs, stack.enter_context(ExitStack()))
         directory = CacheDirectory(settings.cache)
         stack.callback(directory.close)
         eris = _eris_target(settings, directory, stack)
@@ -85,6 +88,7 @@ async def serve_items(
                 eris,
                 workers=settings.workers,
                 max_unsigned_size=settings.max_unsigned_size,
+                baking_log=logs.baking,
             )
         else:
             items = _items(settings)
@@ -97,6 +101,7 @@ async def serve_items(
                 settings.publish,
                 eris,
                 workers=settings.workers,
+                baking_log=logs.baking,
             )
         stack.push_async_callback(source.close)
         site = Site(
@@ -107,8 +112,14 @@ async def serve_items(
             mirror=bool(settings.upstream),
         )
         try:
-            server = HttpServer(site, settings.connections)
-            await serve(server, source, sockets, ttl_s=settings.publish.ttl_s)
+            server = HttpServer(site, settings.connections, logs.requests)
+            await serve(
+                server,
+                source,
+                sockets,
+                ttl_s=settings.publish.ttl_s,
+                on_hangup=logs.reopen,
+            )
         except OSError as error:
             raise CommandError(f"cannot listen: {error.strerror}", ExitCode.USAGE) from error
 

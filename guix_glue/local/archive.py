@@ -1,9 +1,11 @@
 """Files of a store item to the events of its nar.
 
-One directory after the other is walked, each held open while what is in it is visited, and
-everything is looked up relative to it; symlinks are never followed. So nothing that is moved or
-replaced meanwhile leads elsewhere. A nar says a file's size before its bytes: a file that has more
-or fewer when it is read ends the walk, as does one that was written to.
+One directory after the other is walked, held open while what is in it is visited, and everything is
+looked up relative to it; symlinks are never followed. Of those around it only the nearest are held
+as well, so that a deep tree takes no more descriptors than a flat one: the others are opened again,
+as the parent of what is in them, and must then be the same directory as before. So nothing that is
+moved or replaced meanwhile leads elsewhere. A nar says a file's size before its bytes: a file that
+has more or fewer when it is read ends the walk, as does one that was written to.
 
 Plain synchronous code, meant for a worker thread.
 """
@@ -14,6 +16,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, NamedTuple
 
@@ -33,6 +36,8 @@ from guix_glue.formats.nar import (
 __all__ = ["nar_hash", "read_item"]
 
 _PIECE: Final = 1024 * 1024
+_HELD: Final = 2
+"""Directories that are held open at once; one more while the next is entered or left."""
 # O_NONBLOCK: a pipe put in a file's place must not block us; it says nothing about real files.
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _DIRECTORY: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
@@ -40,21 +45,35 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 _MOVED: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EINVAL})
 
 
-class _Open(NamedTuple):
-    """A directory being walked, and the names left in it, last first."""
+class _Identity(NamedTuple):
+    """Tells a directory from any other that there is at the same time."""
 
-    descriptor: int
+    device: int
+    inode: int
+
+
+@dataclass(slots=True)
+class _Level:
+    """A directory being walked, and the names left in it, last first; maybe not held open."""
+
+    descriptor: int | None
+    identity: _Identity
     path: NarPath
     names: list[bytes]
 
+    def close(self) -> None:
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+            self.descriptor = None
 
-def read_item(path: str) -> Iterator[NarEvent]:
-    """Walk a store item, in nar order; contents come in pieces of up to 1 MiB.
+
+def read_item(path: str, piece: int = _PIECE) -> Iterator[NarEvent]:
+    """Walk a store item, in nar order; contents come in pieces of up to `piece` bytes.
 
     Close the generator if it is not exhausted.
     Raises: UnsupportedItem, for what a nar cannot hold or what changes meanwhile; OSError.
     """
-    return _Walk(path).events()
+    return _Walk(path, piece).events()
 
 
 def nar_hash(path: str) -> tuple[bytes, int]:
@@ -75,27 +94,28 @@ def nar_hash(path: str) -> tuple[bytes, int]:
 class _Walk:
     """One walk: the directories on the way to where it is."""
 
-    def __init__(self, top: str) -> None:
+    def __init__(self, top: str, piece: int) -> None:
         self._top = top
-        self._open: list[_Open] = []
+        self._piece = piece
+        self._levels: list[_Level] = []
 
     def events(self) -> Iterator[NarEvent]:
         try:
             yield from self._visit(os.fsencode(self._top), None, ())
-            while self._open:
-                parent = self._open[-1]
+            while self._levels:
+                parent = self._levels[-1]
                 if not parent.names:
-                    os.close(self._open.pop().descriptor)
+                    self._leave()
                     continue
                 name = parent.names.pop()
                 yield from self._visit(name, parent.descriptor, (*parent.path, name))
         except OSError as error:
-            if error.errno in _MOVED and self._open:
+            if error.errno in _MOVED and self._levels:
                 raise UnsupportedItem(self._top, "it changed while it was read") from error
             raise
         finally:
-            for directory in self._open:
-                os.close(directory.descriptor)
+            for level in self._levels:
+                level.close()
 
     def _visit(self, name: bytes, parent: int | None, path: NarPath) -> Iterator[NarEvent]:
         mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
@@ -115,10 +135,26 @@ class _Walk:
         descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
         try:
             names = sorted(map(os.fsencode, os.listdir(descriptor)), reverse=True)
+            self._levels.append(_Level(descriptor, _identity(descriptor), path, names))
         except BaseException:
             os.close(descriptor)
             raise
-        self._open.append(_Open(descriptor, path, names))
+        if len(self._levels) > _HELD:
+            self._levels[-1 - _HELD].close()
+
+    def _leave(self) -> None:
+        """Go back to the directory around, which may have to be opened again."""
+        left = self._levels.pop()
+        try:
+            if self._levels and self._levels[-1].descriptor is None:
+                self._reopen(self._levels[-1], left)
+        finally:
+            left.close()
+
+    def _reopen(self, level: _Level, inside: _Level) -> None:
+        level.descriptor = os.open("..", _DIRECTORY, dir_fd=inside.descriptor)
+        if _identity(level.descriptor) != level.identity:
+            raise UnsupportedItem(self._show(inside.path), "it changed while it was read")
 
     def _read_file(self, name: bytes, parent: int | None, path: NarPath) -> Iterator[NarEvent]:
         descriptor = os.open(name, _FILE, dir_fd=parent)
@@ -129,7 +165,7 @@ class _Walk:
             yield File(path, found.st_size, bool(found.st_mode & stat.S_IXUSR))
             left = found.st_size
             # One byte more than there should be shows a file that grew.
-            while piece := os.read(descriptor, min(left + 1, _PIECE)):
+            while piece := os.read(descriptor, min(left + 1, self._piece)):
                 left -= len(piece)
                 if left < 0:
                     break
@@ -145,3 +181,8 @@ class _Walk:
 
     def _show(self, path: NarPath) -> str:
         return "/".join((self._top, *(name.decode("utf-8", "backslashreplace") for name in path)))
+
+
+def _identity(descriptor: int) -> _Identity:
+    found = os.fstat(descriptor)
+    return _Identity(found.st_dev, found.st_ino)

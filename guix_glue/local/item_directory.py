@@ -6,6 +6,9 @@ nar has to be hashed before it can be found. `items.toml` (see `item_table.py`) 
 derivers. All is looked up when it is asked for: entries may come, go and be replaced meanwhile. An
 entry is hashed again when its own inode, size or times change, not those of what is in it: put
 directories in place by renaming them.
+
+Whoever asks for what is not there costs no look at every entry each time: as long as none has come
+or gone, such a look is good for a second, and one that cannot be hashed is left alone for a while.
 """
 
 from __future__ import annotations
@@ -40,6 +43,10 @@ _MAX_TABLE_SIZE: Final = 16 * 1024 * 1024
 # Two changes within one tick of the clock of a file system leave the same time behind. No clock is
 # coarser than this.
 _TICK_NS: Final = 2_000_000_000
+# So old may be what is known of entries that were written to in place, and not replaced.
+_SEARCH_GOOD_S: Final = 1.0
+# What is wrong may be mended deep inside an entry, which does not show in its stamp.
+_FAILURE_GOOD_S: Final = 10.0
 # One file that is large must not keep all others waiting; more would only share the disk.
 _HASHED_AT_ONCE: Final = 2
 
@@ -58,6 +65,14 @@ class _Hashing(NamedTuple):
 
     stamp: _Stamp
     result: asyncio.Future[tuple[bytes, int]]
+
+
+class _Search(NamedTuple):
+    """What a look at all entries of a listing gave, good until a time of the loop."""
+
+    listing: _Listing
+    until: float
+    by_hash_part: dict[str, str]
 
 
 class _Listing(NamedTuple):
@@ -86,6 +101,9 @@ class DirectoryItems:
         self._listing = _list(directory)
         self._hashings: dict[str, _Hashing] = {}
         self._hashed_at_once = asyncio.Semaphore(_HASHED_AT_ONCE)
+        self._retry_at: dict[str, float] = {}
+        self._searching = asyncio.Lock()
+        self._searched: _Search | None = None
         self._found: dict[str, str] = {}
         self._locations: dict[str, str] = {}
         self._complaints: set[str] = set()
@@ -103,6 +121,9 @@ class DirectoryItems:
             entry = await self._search(hash_part)
             item = None if entry is None else await self._describe(entry)
         if item is None or entry is None or item.hash_part != hash_part:
+            if entry is not None:
+                # It is another than it was when all were looked at.
+                self._searched = None
             return None
         self._found[hash_part] = entry
         self._locations[item.base_name] = entry
@@ -156,6 +177,15 @@ class DirectoryItems:
         listing = self._listing
         if hash_part in listing.by_hash_part:
             return listing.by_hash_part[hash_part]
+        async with self._searching:
+            known = self._searched
+            now = asyncio.get_running_loop().time()
+            if known is not None and known.listing is listing and now < known.until:
+                return known.by_hash_part.get(hash_part)
+            return await self._look_at_all(listing, hash_part)
+
+    async def _look_at_all(self, listing: _Listing, hash_part: str) -> str | None:
+        by_hash_part: dict[str, str] = {}
         stamps = await in_thread(_stamps, self._directory, listing.unnamed)
         for entry, stamp in stamps.items():
             try:
@@ -165,6 +195,9 @@ class DirectoryItems:
                 continue
             if base_name.startswith(hash_part):
                 return entry
+            by_hash_part[hash_part_of(base_name)] = entry
+        until = asyncio.get_running_loop().time() + _SEARCH_GOOD_S
+        self._searched = _Search(listing, until, by_hash_part)
         return None
 
     async def _refresh(self) -> None:
@@ -179,6 +212,9 @@ class DirectoryItems:
                 # What is still being read is ended by `close`.
                 if entry in self._listing.entries or not hashing.result.done()
             }
+            self._retry_at = {
+                entry: at for entry, at in self._retry_at.items() if entry in self._hashings
+            }
 
     async def _base_name(self, entry: str, stamp: _Stamp) -> str:
         if _is_base_name(entry):
@@ -190,19 +226,28 @@ class DirectoryItems:
     async def _hash(self, entry: str, stamp: _Stamp) -> tuple[bytes, int]:
         """The nar hash and size of an entry; whoever asks meanwhile waits for the same reading."""
         known = self._hashings.get(entry)
-        if known is None or known.stamp != stamp or _has_failed(known.result):
+        if known is None or known.stamp != stamp or self._is_to_be_retried(entry, known):
             known = _Hashing(stamp, asyncio.ensure_future(self._read(entry)))
             # Whoever wanted it may be gone when it fails: asyncio must not complain then.
             known.result.add_done_callback(_has_failed)
             self._hashings[entry] = known
         return await asyncio.shield(known.result)
 
+    def _is_to_be_retried(self, entry: str, known: _Hashing) -> bool:
+        now = asyncio.get_running_loop().time()
+        return _has_failed(known.result) and now >= self._retry_at.get(entry, now)
+
     async def _read(self, entry: str) -> tuple[bytes, int]:
+        self._retry_at.pop(entry, None)
         async with self._hashed_at_once:
             try:
                 return await in_thread(nar_hash, os.path.join(self._directory, entry))
-            except OSError as error:
-                raise InvalidItems(f"cannot read {entry!r}: {error.strerror}") from error
+            except (GuixError, OSError) as error:
+                now = asyncio.get_running_loop().time()
+                self._retry_at[entry] = now + _FAILURE_GOOD_S
+                if isinstance(error, OSError):
+                    raise InvalidItems(f"cannot read {entry!r}: {error.strerror}") from error
+                raise
 
     def _complain(self, entry: str, error: GuixError) -> None:
         if entry not in self._complaints:

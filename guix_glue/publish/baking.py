@@ -60,21 +60,21 @@ def baked_choices(
     return tuple(choice for choice in choices if choice.method is not Compression.NONE)
 
 
-def nar_pieces(location: str) -> Generator[bytes, None, None]:
-    """The nar of the files at `location`, in pieces of some 256 KiB.
+def nar_pieces(location: str, size: int = _PIECE) -> Generator[bytes, None, None]:
+    """The nar of the files at `location`, in pieces of `size` bytes, up to twice that.
 
     Close the iterator if it is not exhausted.
     Raises: UnsupportedItem, OSError.
     """
     writer = NarWriter()
     gathered = bytearray()
-    events = read_item(location)
+    events = read_item(location, size)
     try:
         for event in events:
             gathered += writer.write(event)
-            if len(gathered) >= _PIECE:
-                yield bytes(gathered)
-                gathered.clear()
+            if len(gathered) >= size:
+                piece, gathered = bytes(gathered), bytearray()
+                yield piece
         gathered += writer.finish()
         yield bytes(gathered)
     finally:

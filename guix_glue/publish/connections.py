@@ -1,8 +1,13 @@
-"""Connections of clients: aiohttp's, bounded in number and in the time that they may waste.
+"""Connections of clients: aiohttp's, bounded in number, in time, and in what they leave untaken.
 
 A client has half a minute from the first byte of a request to the end of its head, and may be idle
-for a while between requests. When there are too many, the one that has been idle for longest makes
-room: whoever only holds connections keeps nobody out.
+for a while between requests. While it is sent something it must take a little at least. When there
+are too many, whoever takes least makes room: first those that are silent, be it that they ask for
+nothing or that they take nothing, and one that makes progress only if all do. Whoever only holds
+connections keeps nobody out. There is no limit for an address: behind one there may be many.
+
+What counts as a connection here is what the kernel tells of: in from `connection_made`, out at
+`connection_lost`, whatever becomes of its task in between.
 
 Requests of one connection are answered one after the other. Clients send a thousand before they
 read a reply, so what is asked for is shown to the site as it arrives: a source that has to ask
@@ -13,26 +18,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
 
+from guix_glue.publish.allocator import give_back_all
+from guix_glue.publish.connection import Connection
 from guix_glue.publish.site import Site
+from guix_glue.publish.tally import Tally
 
-__all__ = ["SERVER_NAME", "Connection", "ConnectionLimits", "Connections"]
+__all__ = ["ConnectionLimits", "Connections"]
 
 _log = logging.getLogger(__name__)
 
-SERVER_NAME: Final = "kapla"
-"""All that the header `Server` tells."""
-
-_NARINFOS: Final = re.compile(rb"(?:^|\n)GET (/[!-~]{1,300}\.narinfo) HTTP/1")
+_LOOK_S: Final = 1.0
+"""All are looked at so often: some microseconds for each that is answered."""
+_LOOK_AGAIN_S: Final = 0.25
+"""What is known of all is good for so long when room must be made."""
+_WORK_FOR_GONE: Final = 2048
+"""Clients that have gone, for whom something is under way: far more than come at once."""
+_MANY: Final = 32
+"""When so many fewer are connected than there were, memory is given back."""
 
 _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+_Refused = Callable[[Connection, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,115 +51,114 @@ class ConnectionLimits:
     """What clients may take; times in seconds."""
 
     connections: int = 512
-    """At once. Each takes up to two file descriptors."""
+    """At once. Each takes up to five file descriptors and some 500 KiB."""
     head_s: float = 30.0
     """From the first byte of a request to the end of its head; for the first request, from the
     beginning of the connection."""
     idle_s: float = 120.0
     """Between requests."""
-
-
-class Connection(web.RequestHandler):
-    """One connection. `busy` while it is sent a reply, idle since a time of the loop otherwise."""
-
-    __slots__ = ("_head_s", "_head_timer", "_site", "busy", "idle_since")
-
-    def __init__(self, site: Site, server: Connections, limits: ConnectionLimits) -> None:
-        super().__init__(
-            server,
-            loop=asyncio.get_running_loop(),
-            logger=_log,
-            access_log=None,  # type: ignore[arg-type]
-            keepalive_timeout=limits.idle_s,
-        )
-        self._site = site
-        self._head_s = limits.head_s
-        self._head_timer: asyncio.TimerHandle | None = None
-        self.busy = False
-        self.idle_since = 0.0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client is there."""
-        self.idle_since = self._loop.time()
-        super().connection_made(transport)
-        self._await_head()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """The client has gone, or was sent away."""
-        self._forget_head()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Look for requests; one that is cut in two is missed, and only answered later."""
-        if asked := _NARINFOS.findall(data):
-            self._site.expect([path.decode("ascii", "replace") for path in asked])
-        if data and not self.busy:
-            self._await_head()
-        super().data_received(data)
-
-    @contextmanager
-    def answering(self) -> Iterator[None]:
-        """A request is whole, and is answered in this context."""
-        self._forget_head()
-        self.busy = True
-        try:
-            yield
-        finally:
-            self.busy = False
-            self.idle_since = self._loop.time()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """The reply to what is no request, or if we fail; tells nothing of what runs here."""
-        if status >= 500:
-            _log.error("A reply failed", exc_info=exc)
-        else:
-            _log.debug("This is no request: %r", exc)
-        if request.writer.output_size > 0:
-            raise ConnectionError("some of the reply has been sent")
-        text = "Bad request" if status < 500 else "Internal error"
-        response = web.Response(status=status, text=text, headers={"Server": SERVER_NAME})
-        response.force_close()
-        return response
-
-    def _await_head(self) -> None:
-        if self._head_timer is None:
-            self._head_timer = self._loop.call_later(self._head_s, self._give_up)
-
-    def _forget_head(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _give_up(self) -> None:
-        self._head_timer = None
-        _log.debug("A client sends no whole request")
-        self.force_close()
+    window_s: float = 120.0
+    """In this time a client must take something, if there is anything to take: on average,"""
+    least_rate: float = 512.0
+    """so many bytes a second, half of a line of 9600 baud, as the fetcher wants it of servers."""
 
 
 class Connections(web.Server):
     """All connections: makes them as they come in, and keeps their number."""
 
-    def __init__(self, site: Site, handler: _Handler, limits: ConnectionLimits) -> None:
-        super().__init__(handler)
+    def __init__(
+        self, site: Site, handler: _Handler, limits: ConnectionLimits, refused: _Refused
+    ) -> None:
+        """`refused` is told the status of each reply that `handler` does not make."""
+        # What nobody waits for any more is not worked on either, and what has not begun never is.
+        super().__init__(handler, handler_cancellation=True)
         self._site = site
         self._limits = limits
+        self._refused = refused
+        self._live: dict[Connection, None] = {}
+        self._most = 0
+        self._looked_at = float("-inf")
+        self._timer: asyncio.TimerHandle | None = None
+        self._full = Tally(_log, "%d more clients had to go, as there were too many")
+        self._cut_off = Tally(_log, "%d more replies were cut off", at_once=10)
 
     def __call__(self) -> web.RequestHandler:
         """The protocol of a new connection."""
-        return Connection(self._site, self, self._limits)
+        limits = self._limits
+        return Connection(
+            self._site,
+            self,
+            self._cut_off,
+            self._refused,
+            head_s=limits.head_s,
+            idle_s=limits.idle_s,
+        )
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        """Take a connection in; if there are too many, one that is idle must go."""
+        """Take a connection in; if there are too many, another must go."""
         super().connection_made(handler, transport)
-        connected = [one for one in self.connections if one.connected]
-        if len(connected) > self._limits.connections:
-            # At least the new one is.
-            idle = [one for one in connected if isinstance(one, Connection) and not one.busy]
-            min(idle, key=lambda one: one.idle_since).force_close()
-            _log.debug("A client had to go: there are %d", len(connected))
+        assert isinstance(handler, Connection)
+        self._live[handler] = None
+        self._most = max(self._most, len(self._live))
+        if len(self._live) > self._limits.connections:
+            self._make_room(handler)
+        if self._timer is None:
+            self._look_later()
+
+    def connection_lost(
+        self, handler: web.RequestHandler, exc: BaseException | None = None
+    ) -> None:
+        """Forget a connection that has ended."""
+        assert isinstance(handler, Connection)
+        self._live.pop(handler, None)
+        super().connection_lost(handler, exc)
+
+    def _make_room(self, newcomer: Connection) -> None:
+        now = self._loop.time()
+        if now - self._looked_at >= _LOOK_AGAIN_S:
+            self._look_at_all(now)
+        others = [one for one in self._live if one is not newcomer]
+        if not others or self._is_stuck():
+            least = newcomer
+        else:
+            least = min(others, key=lambda one: one.standing(now, self._limits.least_rate))
+        self._full.note("There are more than %d clients: one had to go", self._limits.connections)
+        self._send_away(least, "others wanted its place")
+
+    def _is_stuck(self) -> bool:
+        """Whether too much is under way for clients that have gone.
+
+        What a thread does for them ends first; with a disk that hangs it must not become ever more.
+        """
+        gone = sum(isinstance(one, Connection) and one.lost for one in self.connections)
+        return gone > _WORK_FOR_GONE
+
+    def _send_away(self, connection: Connection, reason: str) -> None:
+        # It counts no more, though it may take a moment until it has gone.
+        self._live.pop(connection, None)
+        connection.send_away(reason)
+
+    def _look_later(self) -> None:
+        self._timer = self._loop.call_later(_LOOK_S, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        self._look_at_all(now)
+        for one in tuple(self._live):
+            if not one.taking.is_enough(now, self._limits.window_s, self._limits.least_rate):
+                self._send_away(one, "the client took too little of it")
+        if self._most - len(self._live) >= _MANY:
+            self._most = len(self._live)
+            # Off the loop: it goes through all there is.
+            self._loop.run_in_executor(None, give_back_all)
+        if self._live:
+            self._look_later()
+        else:
+            self._most = 0
+
+    def _look_at_all(self, now: float) -> None:
+        self._looked_at = now
+        for one in self._live:
+            if one.busy_since is not None:
+                one.look(now)

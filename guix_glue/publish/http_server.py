@@ -1,50 +1,50 @@
 """The HTTP shell: aiohttp takes requests apart and keeps their order, `site` answers them.
 
-Every reply has a Content-Length and, unless the client wants otherwise, leaves the connection open;
-a body that turns out to be of another size than promised ends the connection in the middle, so that
-nobody takes it for whole. Files go out by sendfile, nars in pieces that a worker thread makes, one
-at a time, as fast as the client takes them.
+Every reply has a Content-Length and, unless the client wants otherwise, leaves the connection open.
+One that turns out to be of another size than promised, or cannot be finished, ends the connection
+in the middle, so that nobody takes it for whole.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from eris.errors import ErisError
-from eris.threads import in_thread
-from guix_glue.publish.connections import (
-    SERVER_NAME,
-    Connection,
-    ConnectionLimits,
-    Connections,
-)
-from guix_glue.publish.model import FileBody, Reply, Request, StreamBody
+from guix_glue.publish.conditions import conditional
+from guix_glue.publish.connection import SERVER_NAME, Connection
+from guix_glue.publish.connections import ConnectionLimits, Connections
+from guix_glue.publish.journal import Journal
+from guix_glue.publish.model import Reply, Request
+from guix_glue.publish.request_log import Exchange
+from guix_glue.publish.sending import Sending
 from guix_glue.publish.site import Site
 
 __all__ = ["HttpServer"]
 
 _log = logging.getLogger(__name__)
 
-_STALLED_S: Final = 300.0
-"""A client that takes nothing for so long is given up: it keeps files and memory in use."""
-_FILE_STEP: Final = 16 * 1024 * 1024
 _GRACE_S: Final = 5.0
 _BACKLOG: Final = 1024
+"""Clients that wait to be let in; Linux has a limit of its own, `net.core.somaxconn`."""
+_LET_IN_AT_ONCE: Final = 64
+"""And then what those do comes first that were let in: many may have gone again."""
 
 
 class HttpServer:
     """A site behind listening sockets."""
 
-    def __init__(self, site: Site, limits: ConnectionLimits) -> None:
+    def __init__(
+        self, site: Site, limits: ConnectionLimits, request_log: Journal | None = None
+    ) -> None:
         self._site = site
-        server = Connections(site, self._handle, limits)
+        self._request_log = request_log
+        server = Connections(site, self._handle, limits, self._refused)
         self._runner = web.ServerRunner(server, shutdown_timeout=_GRACE_S)
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
@@ -54,7 +54,9 @@ class HttpServer:
         """
         await self._runner.setup()
         for one in sockets:
-            await web.SockSite(self._runner, one, backlog=_BACKLOG).start()
+            # For asyncio both are one number; the socket's own can be changed afterwards.
+            await web.SockSite(self._runner, one, backlog=_LET_IN_AT_ONCE).start()
+            one.listen(_BACKLOG)
 
     async def stop(self) -> None:
         """Take no more connections, give replies under way a few seconds, and end."""
@@ -63,20 +65,56 @@ class HttpServer:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
         assert isinstance(connection, Connection)
-        with connection.answering():
-            reply = await self._site.answer(Request(request.method, _path(request)))
-            response = _response(reply)
+        with connection.answering(), self._noted(connection, request) as exchange:
+            asked = _asked(request)
+            reply = conditional(asked, await self._site.answer(asked))
+            exchange.status = reply.status
             try:
-                await _send(request, response, reply)
-            except (ConnectionError, TimeoutError) as error:
-                _log.debug("A reply was not taken: %r", error)
-                _abort(request)
-            except (ErisError, OSError) as error:
-                _log.warning("A reply was broken off: %s", error)
-                _abort(request)
+                return await _send(connection, request, reply, exchange)
             finally:
                 reply.close()
-            return response
+
+    @contextmanager
+    def _noted(self, connection: Connection, request: web.BaseRequest) -> Iterator[Exchange]:
+        exchange = Exchange(connection.client, request.method, _path(request))
+        exchange.version = f"HTTP/{request.version.major}.{request.version.minor}"
+        exchange.agent = request.headers.get(hdrs.USER_AGENT, "")
+        try:
+            yield exchange
+        finally:
+            self._note(exchange)
+
+    def _refused(self, connection: Connection, status: int) -> None:
+        """What is no request was answered."""
+        self._note(Exchange(connection.client, status=status, whole=True))
+
+    def _note(self, exchange: Exchange) -> None:
+        if self._request_log is not None:
+            exchange.end()
+            self._request_log.note(exchange)
+
+
+async def _send(
+    connection: Connection, request: web.BaseRequest, reply: Reply, exchange: Exchange
+) -> web.StreamResponse:
+    response = _response(reply)
+    sending = Sending(request, response, reply)
+    try:
+        await sending.run()
+        exchange.whole = True
+    except ConnectionError as error:
+        _log.debug("A reply was not taken: %r", error)
+        connection.abort()
+    except (ErisError, OSError) as error:
+        _log.warning("A reply was broken off: %s", error)
+        connection.abort()
+    except BaseException:
+        connection.cut_off(sending.sent, reply.size)
+        connection.abort()
+        raise
+    finally:
+        exchange.sent = sending.sent
+    return response
 
 
 def _response(reply: Reply) -> web.StreamResponse:
@@ -89,17 +127,20 @@ def _response(reply: Reply) -> web.StreamResponse:
     return web.StreamResponse(status=reply.status, headers=headers)
 
 
-async def _send(request: web.BaseRequest, response: web.StreamResponse, reply: Reply) -> None:
-    async with asyncio.timeout(_STALLED_S):
-        await response.prepare(request)
-    if request.method != "HEAD":
-        match reply.body:
-            case FileBody() as body:
-                await _send_file(request, body)
-            case StreamBody() as body:
-                await _send_stream(request, response, body)
-    async with asyncio.timeout(_STALLED_S):
-        await response.write_eof()
+def _asked(request: web.BaseRequest) -> Request:
+    return Request(
+        request.method,
+        _path(request),
+        _only(request, hdrs.RANGE),
+        _only(request, hdrs.IF_RANGE),
+        _only(request, hdrs.IF_NONE_MATCH),
+    )
+
+
+def _only(request: web.BaseRequest, name: str) -> str | None:
+    """A header; lines of the same name are one list, and of what is no list there is none."""
+    values = request.headers.getall(name, ())
+    return ",".join(values) if values else None
 
 
 def _path(request: web.BaseRequest) -> str:
@@ -108,42 +149,3 @@ def _path(request: web.BaseRequest) -> str:
     if not sent.startswith("/"):
         sent = request.rel_url.raw_path
     return sent.partition("?")[0]
-
-
-async def _send_file(request: web.BaseRequest, body: FileBody) -> None:
-    loop = asyncio.get_running_loop()
-    offset = 0
-    while offset < body.size:
-        if request.transport is None:
-            raise ConnectionResetError("the client has gone")
-        step = min(_FILE_STEP, body.size - offset)
-        async with asyncio.timeout(_STALLED_S):
-            sent = await loop.sendfile(request.transport, body.file, offset, step)
-        if sent <= 0:
-            break
-        offset += sent
-    if offset != body.size:
-        _log.warning("A file is shorter than it was a moment ago")
-        _abort(request)
-
-
-async def _send_stream(
-    request: web.BaseRequest, response: web.StreamResponse, body: StreamBody
-) -> None:
-    sent = 0
-    with contextlib.closing(body.open()) as pieces:
-        while piece := await in_thread(next, pieces, b""):
-            sent += len(piece)
-            if sent > body.size:
-                break
-            async with asyncio.timeout(_STALLED_S):
-                await response.write(piece)
-    if sent != body.size:
-        _log.warning("A nar is not of the size that the store says: the reply is broken off")
-        _abort(request)
-
-
-def _abort(request: web.BaseRequest) -> None:
-    """End the connection, so that what was sent is not taken for the whole."""
-    if request.transport is not None:
-        request.transport.abort()

@@ -20,7 +20,9 @@ from guix_glue.local.build_logs import BuildLogs
 from guix_glue.local.items import Items
 from guix_glue.model import StoreItem
 from guix_glue.publish.baking import Bakery, baked_choices, choice_key, nar_pieces
+from guix_glue.publish.baking_log import Made, noted
 from guix_glue.publish.cache import BakedCache
+from guix_glue.publish.journal import Journal
 from guix_glue.publish.model import (
     NAR_TYPE,
     NARINFO_TYPE,
@@ -33,12 +35,16 @@ from guix_glue.publish.model import (
     StreamBody,
 )
 from guix_glue.publish.narinfos import NarinfoWriter
+from guix_glue.publish.opening import opened_in_thread
 from guix_glue.publish.queue import JobQueue
 from guix_glue.publish.records import Baked
 from guix_glue.publish.routes import nar_url
+from guix_glue.publish.tags import file_tag
 
 __all__ = ["LocalSource"]
 
+_SENT_PIECE: Final = 128 * 1024
+"""Of each plain nar that is being sent a few of these are in memory, taken or not."""
 _FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -55,6 +61,7 @@ class LocalSource:
         eris: ErisTarget | None,
         *,
         workers: int,
+        baking_log: Journal | None = None,
     ) -> None:
         self._items = items
         self._logs = logs
@@ -62,8 +69,10 @@ class LocalSource:
         self._writer = writer
         self._options = options
         self._eris = eris
+        self._destination = None if eris is None else eris.destination
         self._bakery = Bakery(cache, items.location, options.compressions, eris, workers=workers)
-        self.queue: JobQueue[StoreItem] = JobQueue(self._bakery.bake, workers=workers)
+        bake = noted(self._bakery.bake, self._made, baking_log)
+        self.queue: JobQueue[StoreItem] = JobQueue(bake, workers=workers)
 
     async def close(self) -> None:
         """End baking."""
@@ -91,14 +100,14 @@ class LocalSource:
         """A plain nar, made as it is sent; or a compressed one, from the cache."""
         hash_part = hash_part_of(base_name)
         if method is not Compression.NONE:
-            return await in_thread(self._baked_nar, hash_part, base_name, method)
+            return await opened_in_thread(self._baked_nar, hash_part, base_name, method)
         item = await self._items.find(hash_part)
         if item is None or item.base_name != base_name:
             return None
         location = self._items.location(item)
         if not await in_thread(os.path.lexists, location):
             return None
-        body = StreamBody(lambda: nar_pieces(location), item.nar_size)
+        body = StreamBody(lambda: nar_pieces(location, _SENT_PIECE), item.nar_size)
         return Reply(200, NAR_TYPE, body, self._options.ttl_s)
 
     async def fixed_file(self, name: str, sha256: bytes) -> Reply | None:
@@ -107,8 +116,10 @@ class LocalSource:
         item = await self._items.find(hash_part_of(path))
         if item is None or item.path != path:
             return None
-        body = await in_thread(_open_regular, self._items.location(item))
-        return None if body is None else Reply(200, OCTETS_TYPE, body, self._options.ttl_s)
+        body = await opened_in_thread(_open_regular, self._items.location(item))
+        if body is None:
+            return None
+        return Reply(200, OCTETS_TYPE, body, self._options.ttl_s, tag=file_tag(body.file))
 
     async def build_log(self, base_name: str) -> Reply | None:
         """The log of an item's build; a compressed one is sent as it is."""
@@ -117,7 +128,7 @@ class LocalSource:
         item = await self._items.find(hash_part_of(base_name))
         if item is None or item.base_name != base_name:
             return None
-        return await in_thread(_open_log, self._logs, item)
+        return await opened_in_thread(_open_log, self._logs, item)
 
     async def expire(self, before: float) -> None:
         """Forget what was last used before a time and has left the store."""
@@ -131,6 +142,12 @@ class LocalSource:
     async def sweep(self) -> None:
         """Remove nars that are in no record."""
         await in_thread(self._cache.sweep)
+
+    def _made(self, item: StoreItem) -> Made:
+        """What is baked of an item, for the log."""
+        baked = self._cache.recall(item)
+        results = {} if baked is None else baked.results(self._destination)
+        return Made(item.path, item.nar_size, results)
 
     def _reply(
         self, item: StoreItem, urls: Sequence[NarUrl], baked: Baked | None, *, complete: bool
@@ -199,7 +216,8 @@ class LocalSource:
             file = self._cache.open_file(baked, choice_key(choice))
             if file is not None:
                 body = FileBody(file, os.fstat(file.fileno()).st_size)
-                return Reply(200, OCTETS_TYPE, body, self._options.ttl_s)
+                tag = file_tag(file, baked.item.nar_hash, choice_key(choice))
+                return Reply(200, OCTETS_TYPE, body, self._options.ttl_s, tag=tag)
         return None
 
 
@@ -224,4 +242,4 @@ def _open_log(logs: BuildLogs, item: StoreItem) -> Reply | None:
     if body is None:
         return None
     encoding = () if found.encoding is None else (("Content-Encoding", found.encoding),)
-    return Reply(200, TEXT_TYPE, body, headers=encoding)
+    return Reply(200, TEXT_TYPE, body, headers=encoding, tag=file_tag(body.file))

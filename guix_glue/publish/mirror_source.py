@@ -19,7 +19,9 @@ from eris.threads import in_thread
 from guix_glue.errors import FetchFailed
 from guix_glue.formats.compression import Compression
 from guix_glue.formats.narinfo import NarUrl, format_narinfo
+from guix_glue.publish.baking_log import Made, noted
 from guix_glue.publish.directory import CacheDirectory
+from guix_glue.publish.journal import Journal
 from guix_glue.publish.mirror_baking import MirrorBakery
 from guix_glue.publish.mirror_cache import MirrorCache, Mirrored
 from guix_glue.publish.model import NARINFO_TYPE, ErisTarget, PublishOptions, Reply
@@ -51,6 +53,7 @@ class MirrorSource:
         *,
         workers: int,
         max_unsigned_size: int,
+        baking_log: Journal | None = None,
     ) -> None:
         self._cache = MirrorCache(directory, options.store_dir)
         self._upstream = upstream
@@ -69,7 +72,8 @@ class MirrorSource:
                 EncodeTree(eris),
                 max_unsigned_size=max_unsigned_size,
             )
-            self.queue = JobQueue(bakery.bake, workers=workers)
+            bake = noted(bakery.bake, self._made, baking_log)
+            self.queue = JobQueue(bake, workers=workers)
 
     async def close(self) -> None:
         """End fetching."""
@@ -153,6 +157,15 @@ class MirrorSource:
             mirrored = replace(mirrored, eris=old.eris)
         await in_thread(self._cache.keep, mirrored)
         return mirrored
+
+    def _made(self, hash_part: str) -> Made:
+        """What is baked of an item, for the log."""
+        found = self._cache.find(hash_part)
+        if found is None or self._eris is None:
+            return Made(hash_part)
+        item = found.narinfo.item
+        results = {} if found.eris is None else found.eris.results(self._eris.destination)
+        return Made(item.path, item.nar_size, results)
 
     def _is_nothing(self, hash_part: str) -> bool:
         return asyncio.get_running_loop().time() < self._nothing.get(hash_part, 0.0)

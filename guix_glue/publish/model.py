@@ -77,18 +77,25 @@ class ErisTarget:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request, as far as it matters: `path` as it was sent, without the query."""
+    """A request, as far as it matters: `path` as it was sent, without the query.
+
+    The rest are headers, where there is one of the name.
+    """
 
     method: str
     path: str
+    range: str | None = None
+    if_range: str | None = None
+    if_none_match: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FileBody:
-    """The first `size` bytes of an open file, which whoever sends it closes."""
+    """`size` bytes of an open file from `offset` on; whoever sends it closes the file."""
 
     file: BinaryIO
     size: int
+    offset: int = 0
 
     def close(self) -> None:
         """Close the file."""
@@ -114,13 +121,18 @@ Body = bytes | FileBody | StreamBody
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What is answered. `max_age_s` is for Cache-Control; None leaves it out."""
+    """What is answered. `max_age_s` is for Cache-Control; None leaves it out.
+
+    `tag` names the bytes of the body, and no other bytes ever have it: the strong validator of
+    HTTP, without its quotes. A file that has one can be asked for in parts.
+    """
 
     status: int
     content_type: str
     body: Body
     max_age_s: int | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    tag: str | None = None
 
     @property
     def size(self) -> int:

@@ -69,6 +69,11 @@ class ErisResult:
             return self.format == wanted.format
         return self.urn_in(wanted) is not None
 
+    def results(self, wanted: Destination) -> dict[str, tuple[None, str]]:
+        """Its format and how it went, as `Baked.results`; nothing, if there is more to encode."""
+        name = self.format.replace(" ", "-")
+        return {name: (None, self.reason or "done")} if self.done_for(wanted) else {}
+
 
 @dataclass(frozen=True, slots=True)
 class Baked:
@@ -77,6 +82,14 @@ class Baked:
     item: StoreItem
     files: tuple[BakedFile, ...] = ()
     eris: ErisResult | None = None
+
+    def results(self, wanted: Destination | None) -> dict[str, tuple[int | None, str]]:
+        """What there is: for each compression the bytes of its file, for a tree None; and how."""
+        made: dict[str, tuple[int | None, str]] = {}
+        made |= {file.choice: (file.size, "done") for file in self.files}
+        if self.eris is not None and wanted is not None:
+            made |= self.eris.results(wanted)
+        return made
 
     def file(self, choice: str) -> BakedFile | None:
         """The nar in this compression."""

@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import sdnotify
@@ -25,16 +25,24 @@ _EXPIRY_PERIOD_S: Final = 3600.0
 
 
 async def serve(
-    server: HttpServer, source: Source, sockets: Sequence[socket.socket], *, ttl_s: int | None
+    server: HttpServer,
+    source: Source,
+    sockets: Sequence[socket.socket],
+    *,
+    ttl_s: int | None,
+    on_hangup: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT. With `ttl_s`, what was not used for so long is looked at.
 
+    SIGHUP, which a terminal that is closed sends as well as whoever moves logs, ends nothing:
+    `on_hangup` is called.
     Raises: OSError, if the sockets cannot be listened on.
     """
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
     service_manager = sdnotify.SystemdNotifier()
     tidying = asyncio.create_task(_tidy(source, ttl_s))
     try:

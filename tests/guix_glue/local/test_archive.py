@@ -197,7 +197,35 @@ def test_directories_that_no_reader_would_take(tmp_path: Path) -> None:
     assert descriptors() == before
 
 
+def test_a_deep_tree_takes_no_more_descriptors_than_a_flat_one(tmp_path: Path) -> None:
+    node: Node = {b"z": Plain(b"1")}
+    for _ in range(60):
+        node = {b"a": Plain(b"2"), b"d": node, b"e": {b"f": Plain(b"3")}, b"g": Plain(b"4")}
+    make(os.fsencode(tmp_path / "item"), node)
+    before, most, events = descriptors(), 0, []
+    for event in read_item(str(tmp_path / "item")):
+        most = max(most, len(descriptors() - before))
+        events.append(event)
+    assert joined(events) == events_of(node)
+    # Two directories and a file; counting them takes one.
+    assert most <= 4
+    assert descriptors() == before
+
+
 # --- what changes meanwhile ---------------------------------------------------------------------
+
+
+def test_a_directory_that_is_moved_while_it_is_read_leads_nowhere_else(tmp_path: Path) -> None:
+    inside: Node = {b"x": {b"y": {b"z": Plain(b"1")}}, b"z": Plain(b"2")}
+    make(os.fsencode(tmp_path / "item"), {b"a": {b"b": inside}, b"z": Plain(b"3")})
+    make(os.fsencode(tmp_path / "elsewhere"), {b"secret": Plain(b"4")})
+    before = descriptors()
+    with pytest.raises(UnsupportedItem, match="changed"):
+        for event in read_item(str(tmp_path / "item")):
+            if isinstance(event, Directory) and event.path[-1:] == (b"y",):
+                (tmp_path / "item" / "a" / "b" / "x").rename(tmp_path / "elsewhere" / "x")
+            assert not isinstance(event, File) or event.path[-1] != b"secret"
+    assert descriptors() == before
 
 
 def begun(item: Path) -> Iterator[NarEvent]:

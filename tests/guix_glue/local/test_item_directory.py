@@ -6,9 +6,12 @@ import asyncio
 import hashlib
 import os
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 import zstandard
@@ -332,6 +335,63 @@ def test_an_entry_is_hashed_once(tmp_path: Path) -> None:
         await found(items, path_of(tmp_path, "tree"))
 
     run(tmp_path, test)
+
+
+@contextmanager
+def lookups(directory: Path, *functions: str) -> Iterator[list[str]]:
+    """For what paths these functions of `os` are called, of a directory and all below."""
+    seen: list[str] = []
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: Any, *args: Any, **options: Any) -> Any:
+            if isinstance(path, str | bytes) and os.fsdecode(path).startswith(str(directory)):
+                seen.append(os.fsdecode(path))
+            return function(path, *args, **options)
+
+        return call
+
+    with ExitStack() as stack:
+        for name in functions:
+            stack.enter_context(mock.patch(f"os.{name}", counted(getattr(os, name))))
+        yield seen
+
+
+def test_what_is_not_there_costs_no_look_at_every_entry(tmp_path: Path) -> None:
+    for number in range(200):
+        (tmp_path / f"entry-{number}").write_text(str(number))
+
+    async def test(items: DirectoryItems) -> None:
+        await found(items, path_of(tmp_path, "entry-7"))
+        assert await items.find("0" * 32) is None
+        for number in range(20):
+            with lookups(tmp_path, "lstat", "open") as looked_up:
+                assert await items.find(f"{number:032d}") is None
+            # The directory and its table.
+            assert len(looked_up) <= 2
+        await found(items, path_of(tmp_path, "entry-100"))
+        # What comes is there at once.
+        (tmp_path / "new").write_text("new")
+        await found(items, path_of(tmp_path, "new"))
+
+    # The times of the directory are old enough to show a change.
+    later = time.time_ns() + 10**10
+    with mock.patch("time.time_ns", lambda: later):
+        run(tmp_path, test)
+
+
+def test_what_cannot_be_hashed_is_not_read_again_for_everybody(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "a").write_text("content")
+
+    async def test(items: DirectoryItems) -> None:
+        for number in range(20):
+            with lookups(tree, "open") as looked_up:
+                assert await items.find(f"{number:032d}") is None
+            assert bool(looked_up) == (number == 0)
+
+    with socket_at(tree / "z"):
+        run(tmp_path, test)
 
 
 def test_a_caller_that_gives_up(tmp_path: Path) -> None:

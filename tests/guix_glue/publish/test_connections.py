@@ -3,86 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 
 from guix_glue.publish.connections import ConnectionLimits
-from guix_glue.publish.http_server import HttpServer
-from guix_glue.publish.listening import bind_sockets
-from guix_glue.publish.model import PublishOptions, Reply
-from guix_glue.publish.site import Site
 from tests.clocks import Clock, run_on_clock
 from tests.guix_glue.publish.fakes import HASH, Echo
+from tests.guix_glue.publish.serving import NEVER, REQUEST, SLOW, SlowEcho, serving
 
-REQUEST = b"GET /nix-cache-info HTTP/1.1\r\nHost: x\r\n\r\n"
-SLOW = f"GET /{HASH}.narinfo HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 SOON = 30.0
-NEVER = 1e9
-
-
-class SlowEcho(Echo):
-    """A source that answers when it is told to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked = asyncio.Event()
-        self.go_on = asyncio.Event()
-
-    async def narinfo(self, hash_part: str) -> Reply | None:
-        self.asked.set()
-        await self.go_on.wait()
-        return await super().narinfo(hash_part)
-
-
-class Client:
-    """A connection."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self.writer = writer
-
-    async def ask(self, request: bytes = REQUEST) -> bytes:
-        """Send a request and read the head of its reply, and its body."""
-        self.writer.write(request)
-        return await self.reply()
-
-    async def reply(self) -> bytes:
-        head = await self._reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length: ")[2].split()[0])
-        return head + await self._reader.readexactly(length)
-
-    async def ended(self) -> bool:
-        """Wait until the server has closed the connection, without another reply."""
-        try:
-            return await self._reader.read(1) == b""
-        except ConnectionResetError:
-            return True
-
-
-Connect = Callable[[], Awaitable[Client]]
-
-
-@asynccontextmanager
-async def serving(limits: ConnectionLimits, source: Echo) -> AsyncIterator[Connect]:
-    """A server with these limits; gives what connects to it."""
-    (listening,) = bind_sockets("127.0.0.1", 0)
-    address = listening.getsockname()
-    site = Site(source, PublishOptions("/gnu/store", ()), public_key=None, eris=False)
-    server = HttpServer(site, limits)
-    clients: list[Client] = []
-
-    async def connect() -> Client:
-        client = Client(*await asyncio.open_connection(*address))
-        clients.append(client)
-        return client
-
-    await server.start([listening])
-    try:
-        yield connect
-    finally:
-        for client in clients:
-            client.writer.transport.abort()
-        await server.stop()
 
 
 def test_half_a_request_is_given_up_and_an_idle_client_is_not() -> None:
@@ -92,12 +20,12 @@ def test_half_a_request_is_given_up_and_an_idle_client_is_not() -> None:
             assert b"StoreDir" in await idle.ask()
             for sent in (b"", b"G", REQUEST[:-2]):
                 client = await connect()
-                client.writer.write(sent)
+                await client.send(sent)
                 assert await clock.skip_until(client.ended(), SOON)
             # Also if it is not the first.
             client = await connect()
             await client.ask()
-            client.writer.write(REQUEST[:-1])
+            await client.send(REQUEST[:-1])
             assert await clock.skip_until(client.ended(), SOON)
             assert b"StoreDir" in await idle.ask()
 
@@ -110,10 +38,9 @@ def test_a_request_by_drops_is_given_up() -> None:
             client = await connect()
 
             async def drip() -> None:
-                client.writer.write(REQUEST[:-2])
+                await client.send(REQUEST[:-2])
                 while True:
-                    client.writer.write(b"x: y\r\n")
-                    await client.writer.drain()
+                    await client.send(b"x: y\r\n")
                     await asyncio.sleep(SOON / 20)
 
             dripping = asyncio.create_task(drip())
@@ -130,10 +57,10 @@ def test_a_reply_may_take_longer_than_a_request() -> None:
         source = SlowEcho()
         async with serving(ConnectionLimits(head_s=SOON, idle_s=NEVER), source) as connect:
             patient = await connect()
-            patient.writer.write(SLOW)
+            await patient.send(SLOW)
             await source.asked.wait()
             # The beginning of the next request, for which there is all the time of the reply.
-            patient.writer.write(REQUEST[:9])
+            await patient.send(REQUEST[:9])
             other = await connect()
             assert await clock.skip_until(other.ended(), SOON)
             source.go_on.set()
@@ -168,18 +95,23 @@ def test_one_client_more_takes_the_place_of_the_longest_idle() -> None:
     run_on_clock(main)
 
 
-def test_who_is_being_answered_is_not_sent_away() -> None:
+def test_who_has_waited_longest_for_an_answer_makes_room_if_nobody_else_can() -> None:
     async def main(clock: Clock) -> None:
         source = SlowEcho()
-        async with serving(ConnectionLimits(1, NEVER, NEVER), source) as connect:
-            client = await connect()
-            client.writer.write(SLOW)
+        async with serving(ConnectionLimits(2, NEVER, NEVER), source) as connect:
+            first = await connect(SLOW)
             await source.asked.wait()
-            assert await (await connect()).ended()
+            source.asked.clear()
+            second = await connect(SLOW)
+            await source.asked.wait()
+            third = await connect()
+            assert b"StoreDir" in await third.ask()
+            assert await first.ended()
+            # And then somebody else can.
+            fourth = await connect()
+            assert b"StoreDir" in await fourth.ask()
+            assert await third.ended()
             source.go_on.set()
-            assert HASH.encode() in await client.reply()
-            # And then there is room again for another.
-            assert b"StoreDir" in await (await connect()).ask()
-            assert await client.ended()
+            assert HASH.encode() in await second.reply()
 
     run_on_clock(main)

@@ -240,6 +240,82 @@ def test_head_is_get_without_the_body(publisher: Publisher, items: Path, what: s
     assert rest.startswith(b"HTTP/1.1 200 OK")
 
 
+def test_a_baked_nar_in_parts(publisher: Publisher, items: Path) -> None:
+    path = make_item(items, "tree-1.0")
+    publisher.baked(path)
+    where = f"/nar/zstd/{path.name}"
+    whole = publisher.request(where)
+    size, tag = len(whole.body), whole.headers["etag"]
+    assert whole.headers["accept-ranges"] == "bytes"
+    first = publisher.request(where, headers={"Range": f"bytes=0-{size // 2}"})
+    rest = {"Range": f"bytes={size // 2 + 1}-", "If-Range": tag}
+    second = publisher.request(where, headers=rest)
+    assert (first.status, second.status) == (206, 206)
+    assert first.body + second.body == whole.body
+    assert second.headers["content-range"] == f"bytes {size // 2 + 1}-{size - 1}/{size}"
+    assert second.headers["etag"] == tag
+    assert second.max_age == whole.max_age
+    assert publisher.request(where, headers={**rest, "If-Range": '"other"'}) == whole
+    missing = publisher.request(where, headers={"Range": f"bytes={size}-"})
+    assert (missing.status, missing.headers["content-range"]) == (416, f"bytes */{size}")
+    # HEAD is of the whole; and who has it needs nothing.
+    head = publisher.request(where, "HEAD", {"Range": "bytes=0-1"})
+    assert (head.status, head.headers, head.body) == (200, whole.headers, b"")
+    for method in ("GET", "HEAD"):
+        known = publisher.request(where, method, {"If-None-Match": f'"x", {tag}'})
+        assert (known.status, known.headers["etag"], known.body) == (304, tag, b"")
+    other = publisher.request(f"/nar/lzip/{path.name}").headers["etag"]
+    assert other != tag
+
+
+def test_parts_between_other_requests(publisher: Publisher, items: Path) -> None:
+    path = make_item(items, "tree-1.0")
+    publisher.baked(path)
+    where = f"/nar/gzip/{path.name}"
+    whole = publisher.request(where)
+    part = f"GET {where} HTTP/1.1\r\nHost: x\r\nRange: bytes=3-9\r\n\r\n"
+    known = f"GET {where} HTTP/1.1\r\nHost: x\r\nIf-None-Match: *\r\n\r\n"
+    page = "GET /nix-cache-info HTTP/1.1\r\nHost: x\r\n\r\n"
+    with publisher.connect() as connection:
+        connection.sendall(f"{part}{known}{page}{part}".encode())
+        buffer = bytearray()
+        assert read_reply(connection, buffer) == (206, whole.body[3:10])
+        while b"\r\n\r\n" not in buffer:
+            buffer += connection.recv(1 << 16)
+        head, _, rest = bytes(buffer).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 304 ")
+        buffer[:] = rest
+        assert read_reply(connection, buffer)[0] == 200
+        assert read_reply(connection, buffer) == (206, whole.body[3:10])
+        assert not buffer
+
+
+def test_a_plain_nar_has_no_parts(publisher: Publisher, items: Path) -> None:
+    path = make_item(items, "tree-1.0")
+    reply = publisher.request(f"/nar/{path.name}", headers={"Range": "bytes=0-1"})
+    assert (reply.status, reply.body) == (200, nar_of(path))
+    assert reply.headers["accept-ranges"] == "none"
+
+
+def test_a_tag_is_that_of_the_bytes(tmp_path: Path) -> None:
+    items = tmp_path / "items"
+    items.mkdir()
+    path = make_item(items, "item")
+    path.write_bytes(bytes(10_000))
+    where = f"/nar/gzip/{path.name}"
+    with publishing(tmp_path, "--items", items, *KEYS) as publisher:
+        publisher.baked(path)
+        before = publisher.request(where).headers["etag"]
+    with publishing(tmp_path, "--items", items, *KEYS) as publisher:
+        assert publisher.request(where).headers["etag"] == before
+        # Other bytes of the same size, as another version of a library might make of it.
+        (baked,) = (tmp_path / "cache").rglob("*.nar")
+        baked.write_bytes(b"x" * baked.stat().st_size)
+        reply = publisher.request(where, headers={"Range": "bytes=1-2", "If-Range": before})
+        assert reply.status == 200
+        assert reply.headers["etag"] != before
+
+
 @pytest.mark.parametrize(
     ("version", "header", "stays"),
     [

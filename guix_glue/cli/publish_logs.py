@@ -1,0 +1,77 @@
+"""The logs of `kapla publish` besides its own: their options, and how they are opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from guix_glue.publish.journal import Journal
+from kapla import log
+
+__all__ = ["LogSettings", "Logs", "log_options", "log_settings"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """A path for each log, `-` for standard output, None for none."""
+
+    requests: str | None = None
+    baking: str | None = None
+    as_json: bool = False
+
+
+def log_options(command: _F) -> _F:
+    """The options, as a decorator."""
+    path = click.Path(dir_okay=False, allow_dash=True)
+    requests = "Append a line for each request to this file; - is standard output."
+    for option in (
+        click.option(
+            "--log-format",
+            type=click.Choice(["text", "json"]),
+            help="Of these two logs: text, the default, or an object of JSON a line.",
+        ),
+        click.option("--baking-log", type=path, help="The same for each nar and tree made."),
+        click.option("--request-log", type=path, help=f"{requests} SIGHUP opens it anew."),
+    ):
+        command = option(command)
+    return command
+
+
+def log_settings(
+    *, request_log: str | None, baking_log: str | None, log_format: str | None
+) -> LogSettings:
+    """What the options say.
+
+    Raises: click.UsageError.
+    """
+    if log_format is not None and request_log is None and baking_log is None:
+        raise click.UsageError("--log-format is for --request-log and --baking-log.")
+    return LogSettings(request_log, baking_log, log_format == "json")
+
+
+class Logs:
+    """The logs, opened; closed at the end of `stack`. What goes to the same place is one.
+
+    Raises: PublishError.
+    """
+
+    def __init__(self, settings: LogSettings, stack: ExitStack) -> None:
+        self._journals: dict[str, Journal] = {}
+        for target in (settings.requests, settings.baking):
+            if target is not None and target not in self._journals:
+                journal = Journal(target, as_json=settings.as_json, redact=log.redact)
+                stack.callback(journal.close)
+                self._journals[target] = journal
+        self.requests = self._journals.get(settings.requests or "")
+        self.baking = self._journals.get(settings.baking or "")
+
+    def reopen(self) -> None:
+        """Go on in new files, if the old ones were moved."""
+        for journal in self._journals.values():
+            journal.reopen()
