@@ -24,9 +24,11 @@ __all__ = [
     "InvalidNar",
     "InvalidNarinfo",
     "InvalidStorePath",
+    "NotBaked",
     "ProtocolError",
     "PublishError",
     "SignatureRejected",
+    "StillHashing",
     "UnsupportedItem",
 ]
 
@@ -128,6 +130,24 @@ class InvalidItems(GuixError):
     """A directory of items, or the table that describes it, cannot be used."""
 
     exit_code = 2
+
+
+class StillHashing(GuixError):
+    """Whether there is an item shows when a directory's entries are hashed: ask again soon."""
+
+    exit_code = 3
+
+    def __init__(self) -> None:
+        super().__init__("entries of the directory of items are still being hashed")
+
+
+class NotBaked(GuixError):
+    """An item could not be baked. `item` is its base name."""
+
+    def __init__(self, item: str, reason: str) -> None:
+        super().__init__(f"{item}: {reason}")
+        self.item = item
+        self.reason = reason
 
 
 class PublishError(GuixError):

@@ -3,7 +3,7 @@
 One directory after the other is walked, each held open while what is in it is visited, and
 everything is looked up relative to it; symlinks are never followed. So nothing that is moved or
 replaced meanwhile leads elsewhere. A nar says a file's size before its bytes: a file that has more
-or fewer when it is read ends the walk.
+or fewer when it is read, or that was written to meanwhile, ends the walk.
 
 Plain synchronous code, meant for a worker thread.
 """
@@ -13,7 +13,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from hashlib import sha256
 from typing import Final, NamedTuple
 
@@ -29,7 +30,7 @@ from guix_glue.formats.nar import (
     Symlink,
 )
 
-__all__ = ["nar_hash", "read_item"]
+__all__ = ["hash_steps", "nar_hash", "read_item"]
 
 _PIECE: Final = 1024 * 1024
 # O_NONBLOCK: a pipe put in a file's place must not block us; it says nothing about real files.
@@ -47,7 +48,7 @@ class _Open(NamedTuple):
     names: list[bytes]
 
 
-def read_item(path: str) -> Iterator[NarEvent]:
+def read_item(path: str) -> Generator[NarEvent, None, None]:
     """Walk a store item, in nar order; contents come in pieces of up to 1 MiB.
 
     Close the generator if it is not exhausted.
@@ -61,11 +62,28 @@ def nar_hash(path: str) -> tuple[bytes, int]:
 
     Raises: as `read_item`.
     """
+    steps = hash_steps(path)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            digest, size = done.value
+            return digest, size
+
+
+def hash_steps(path: str) -> Generator[int, None, tuple[bytes, int]]:
+    """The same in steps of up to 1 MiB, each giving the bytes so far.
+
+    Close the generator if it is not exhausted.
+    Raises: as `read_item`.
+    """
     writer, digest, size = NarWriter(), sha256(), 0
-    for event in read_item(path):
-        piece = writer.write(event)
-        digest.update(piece)
-        size += len(piece)
+    with closing(_Walk(path).events()) as events:
+        for event in events:
+            piece = writer.write(event)
+            digest.update(piece)
+            size += len(piece)
+            yield size
     end = writer.finish()
     digest.update(end)
     return digest.digest(), size + len(end)
@@ -78,7 +96,7 @@ class _Walk:
         self._top = top
         self._open: list[_Open] = []
 
-    def events(self) -> Iterator[NarEvent]:
+    def events(self) -> Generator[NarEvent, None, None]:
         try:
             yield from self._visit(os.fsencode(self._top), None, ())
             while self._open:
@@ -135,8 +153,21 @@ class _Walk:
                 yield Data(piece)
             if left:
                 raise UnsupportedItem(self._show(path), "its size changed while it was read")
+            if not _is_unchanged(found, os.fstat(descriptor)):
+                raise UnsupportedItem(self._show(path), "it was written to while it was read")
         finally:
             os.close(descriptor)
 
     def _show(self, path: NarPath) -> str:
         return "/".join((self._top, *(name.decode("utf-8", "backslashreplace") for name in path)))
+
+
+def _is_unchanged(before: os.stat_result, after: os.stat_result) -> bool:
+    """Whether nobody wrote to an open file between the two.
+
+    The time of modification can be put back, that of change cannot. But a store links files with
+    the same content to each other at any time, which changes the latter and the count of links.
+    """
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        return False
+    return before.st_ctime_ns == after.st_ctime_ns or before.st_nlink != after.st_nlink
