@@ -13,6 +13,7 @@ from eris.errors import ErisError
 __all__ = [
     "CompressionError",
     "DaemonError",
+    "DamagedItem",
     "DatabaseError",
     "FetchFailed",
     "GuixError",
@@ -148,6 +149,17 @@ class NotBaked(GuixError):
         super().__init__(f"{item}: {reason}")
         self.item = item
         self.reason = reason
+
+
+class DamagedItem(NotBaked):
+    """The files of an item have another hash than the store says."""
+
+    def __init__(self, item: str) -> None:
+        super().__init__(
+            item,
+            "its files are not what the store says they are. It is not served from there until they"
+            " are; guix gc --verify=contents,repair mends a store",
+        )
 
 
 class PublishError(GuixError):

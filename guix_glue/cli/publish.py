@@ -283,6 +283,11 @@ def _settings(
 ) -> Settings:
     if upstream and items is not None:
         raise click.UsageError("--upstream and --items exclude each other.")
+    if for_nix and not upstream and items is None:
+        raise click.UsageError(
+            "The store of Nix itself cannot be served yet: --items names a directory with what is"
+            " to be served, as Nix has it in /nix/store or by any names."
+        )
     if max_unsigned_size is not None and not upstream:
         raise click.UsageError("--max-unsigned-size is for --upstream.")
     if eris:
@@ -301,6 +306,7 @@ def _settings(
             ttl_s=ttl,
             negative_ttl_s=negative_ttl,
             mass_query=for_nix,
+            for_nix=for_nix,
         ),
         environment,
         cache.absolute(),

@@ -93,7 +93,7 @@ async def serve_items(
             source = LocalSource(
                 items,
                 None if settings.items else BuildLogs(settings.environment.log_dir),
-                BakedCache(directory),
+                BakedCache(directory, promise_s=settings.publish.promise_s),
                 NarinfoWriter(keys),
                 settings.publish,
                 eris,

@@ -47,6 +47,7 @@ def test_options_that_are_wrong(tmp_path: Path) -> None:
         (("--max-connections", "0"), "--max-connections"),
         (("--upstream", "http://x", "--items", "/"), "exclude each other"),
         (("--store-dir", "gnu"), "absolute path"),
+        (("--nix-key", NIX_KEY), "store of Nix itself cannot be served yet: --items"),
         (("--items", tmp_path / "none"), "does not exist"),
         (("--eris=http://x",), "URL"),
         (("--eris", "--eris-format", "tar"), "'packed', 'standard'"),
