@@ -20,6 +20,7 @@ __all__ = [
     "HashMismatch",
     "InvalidEncoding",
     "InvalidExpression",
+    "InvalidFacts",
     "InvalidItems",
     "InvalidKey",
     "InvalidNar",
@@ -125,6 +126,10 @@ class DatabaseError(GuixError):
 
 class ProtocolError(GuixError):
     """The other side says what the protocol does not know."""
+
+
+class InvalidFacts(ProtocolError):
+    """What is said of one item makes no sense; of others it may."""
 
 
 class InvalidItems(GuixError):

@@ -36,7 +36,8 @@ __all__ = ["DirectoryItems"]
 
 _log = logging.getLogger(__name__)
 
-# Looking at so many entries costs something: it is not done for each request.
+# Looking at so many entries costs something: it is not done for each request, unless some came or
+# went, which shows at the directory.
 _MANY: Final = 1000
 _LOOKED_AT_EVERY_S: Final = 1.0
 _REMARKS_SHOWN: Final = 20
@@ -173,23 +174,22 @@ class DirectoryItems:
 
     async def _look_over(self) -> None:
         """See what has changed in the directory, and have it hashed."""
-        now = time.monotonic()
-        if len(self._listing.entries) > _MANY and now < self._looked_at + _LOOKED_AT_EVERY_S:
+        listing = self._listing
+        stamps = await in_thread(stamps_of, self._directory, [".", TABLE])
+        is_same = (stamps.get("."), stamps.get(TABLE)) == (listing.directory, listing.table)
+        is_recent = time.monotonic() < self._looked_at + _LOOKED_AT_EVERY_S
+        if is_same and is_recent and len(listing.entries) > _MANY:
             return
-        self._looked_at = now
-        await self._refresh()
+        self._looked_at = time.monotonic()
+        if not is_same or not listing.settled:
+            await self._list_again()
         stamps = await in_thread(stamps_of, self._directory, self._listing.unnamed)
         for entry, stamp in stamps.items():
             with contextlib.suppress(GuixError):
                 self._hasher.want(entry, stamp)
 
-    async def _refresh(self) -> None:
-        listing = self._listing
-        stamps = await in_thread(stamps_of, self._directory, [".", TABLE])
-        now = (stamps.get("."), stamps.get(TABLE))
-        if listing.settled and now == (listing.directory, listing.table):
-            return
-        self._listing = listing = await in_thread(list_entries, self._directory, listing)
+    async def _list_again(self) -> None:
+        self._listing = listing = await in_thread(list_entries, self._directory, self._listing)
         self._tell(listing.remarks)
         self._hasher.forget_others(listing.entries)
         for entry in self._base_names.keys() - listing.entries:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Protocol, TypeVar
 
 from eris.threads import in_thread
-from guix_glue.errors import DaemonError, GuixError, ProtocolError
+from guix_glue.errors import DaemonError, GuixError, InvalidFacts, ProtocolError
 from guix_glue.formats.store_path import is_hash_part, is_store_path
 from guix_glue.local.daemon import GuixDaemon
 from guix_glue.local.environment import GuixEnvironment
@@ -205,6 +205,9 @@ class FallbackItems:
             if not self._is_given_up():
                 try:
                     result = await first()
+                except InvalidFacts:
+                    # The database holds the same; of all other items the daemon may be asked.
+                    raise
                 except (DaemonError, ProtocolError) as error:
                     if isinstance(error, DaemonError) and error.status is not None:
                         raise

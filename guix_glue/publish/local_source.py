@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from eris.threads import in_thread
-from guix_glue.errors import DaemonError, DamagedItem, DatabaseError, GuixError
+from guix_glue.errors import DaemonError, DamagedItem, DatabaseError, GuixError, UnsupportedItem
 from guix_glue.formats.compression import Compression, CompressionChoice
 from guix_glue.formats.narinfo import NarUrl
 from guix_glue.formats.store_path import fixed_output_path, hash_part_of
@@ -181,6 +181,9 @@ class LocalSource:
             self._damaged.move_to_end(item.path)
             if len(self._damaged) > _DAMAGED_KEPT:
                 self._damaged.popitem(last=False)
+            self._items.doubt(item)
+            raise
+        except UnsupportedItem:
             self._items.doubt(item)
             raise
         self._damaged.pop(item.path, None)

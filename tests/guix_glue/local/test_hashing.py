@@ -110,6 +110,39 @@ def test_a_small_entry_waits_for_no_large_one(items: Path) -> None:
     run(items, test)
 
 
+def test_paths_may_be_longer_than_the_kernel_takes_at_once(items: Path) -> None:
+    before = os.open(items, os.O_RDONLY)
+    try:
+        for number in range(20):
+            name = ("tree" if number == 0 else "x" * 250) + "/"
+            os.mkdir(name, dir_fd=before)
+            inner = os.open(name, os.O_RDONLY, dir_fd=before)
+            os.close(before)
+            before = inner
+        with open(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=before), "wb") as file:
+            file.write(b"content")
+    finally:
+        os.close(before)
+
+    async def test(store: DirectoryItems) -> None:
+        assert await store.find(part_of(items / "tree")) is not None
+
+    run(items, test)
+
+
+def test_what_comes_among_many_is_found(items: Path) -> None:
+    for number in range(1200):
+        (items / f"{number}").write_text(f"{number}")
+
+    async def test(store: DirectoryItems) -> None:
+        for number in range(3):
+            assert await store.find(UNKNOWN) is None
+            (items / f"new{number}").write_text("new")
+            assert await store.find(part_of(items / f"new{number}")) is not None
+
+    run(items, test)
+
+
 def test_what_is_not_hashed_yet_is_answered_within_a_bound(items: Path) -> None:
     make_huge(items / "huge")
     make_huge(items / NAMED)
