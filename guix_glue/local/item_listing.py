@@ -63,8 +63,9 @@ class Listing(NamedTuple):
 def list_entries(directory: str, before: Listing | None = None) -> Listing:
     """Read the directory and its table.
 
-    A table that cannot be read at all is an error; with a listing from `before`, what that says
-    still holds, and what came since is left out until the table is mended.
+    With a table of which nothing can be understood this fails, and with one of which it cannot be
+    told which entry some of it is about, all are left out that have no table of their own. With a
+    listing from `before`, what that says still holds, and only what came since is left out.
     Raises: InvalidItems.
     """
     started_ns = time.time_ns()
@@ -155,14 +156,22 @@ def _by_hash_part(named: list[str], remarks: list[str]) -> dict[str, str]:
 
 def _table(directory: str, entries: frozenset[str], before: Listing | None) -> ItemTable:
     try:
-        return _read_table(directory, entries)
+        table = _read_table(directory, entries)
+        if not table.doubtful:
+            return table
+        remarks = table.remarks
     except InvalidItems as error:
         if before is None:
             raise
-        new = entries - before.entries
-        remark = f"{error}; what it said before still holds, and what is new is left out"
-        facts = {name: said for name, said in before.facts.items() if name in entries}
-        return ItemTable(facts, (before.left_out & entries) | new, (remark,))
+        remarks = (str(error),)
+    if before is None:
+        unknown = (entries - table.facts.keys()) | table.wrong
+        remarks = (*remarks, f"{TABLE}: what has no table of its own there is left out")
+        return ItemTable(table.facts, unknown, remarks=remarks)
+    facts = {name: said for name, said in before.facts.items() if name in entries}
+    unknown = (before.left_out & entries) | (entries - before.entries)
+    remarks = (*remarks, f"{TABLE}: what it said before still holds, and what is new is left out")
+    return ItemTable(facts, unknown, remarks=remarks)
 
 
 def _read_table(directory: str, entries: frozenset[str]) -> ItemTable:

@@ -8,8 +8,9 @@ A table for each entry that has any, each key optional:
 
 What is wrong is wrong for its own entry: an unknown key, a name that is neither an entry nor a base
 name, a value of another type, a table that is no TOML. Such an entry is left out, as it would be
-published with less than was meant; all others are as their tables say. Only a text of which it
-cannot be told what belongs to which entry is refused. Pure: text in, values out.
+published with less than was meant; all others are as their tables say. If it cannot be told which
+entry some of the text is about, only those that have a table of their own are known. Pure: text in,
+values out.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -27,7 +29,7 @@ from guix_glue.formats.store_path import check_base_name
 __all__ = ["NOTHING_SAID", "EntryFacts", "ItemTable", "parse_item_table"]
 
 _KEYS: Final = ("references", "deriver")
-_TABLE_BEGINS: Final = re.compile(r"^[ \t]*\[", re.MULTILINE)
+_TABLE_BEGINS: Final = re.compile(rb"^[ \t]*\[", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,32 +47,31 @@ NOTHING_SAID: Final = EntryFacts()
 class ItemTable:
     """What is said of entries.
 
-    `wrong` are those whose facts cannot be told. `remarks` say why, and what is said of no entry at
-    all, a sentence each.
+    `wrong` are those whose facts cannot be told. If the table is `doubtful`, nothing is known of
+    those that are in neither. `remarks` say why, and what is said of no entry at all, a sentence
+    each.
     """
 
     facts: Mapping[str, EntryFacts] = field(default_factory=dict)
     wrong: frozenset[str] = frozenset()
+    doubtful: bool = False
     remarks: tuple[str, ...] = ()
 
 
 def parse_item_table(text: bytes, entries: AbstractSet[str]) -> ItemTable:
     """Read the table of a directory with these entries.
 
-    Raises: InvalidItems, if it cannot be told which entry something is about.
+    Raises: InvalidItems, if nothing of it can be understood.
     """
-    try:
-        decoded = text.decode()
-    except ValueError as error:
-        raise InvalidItems(f"items.toml: {error}") from error
     reading = _Reading(entries)
     try:
-        reading.take(_load(decoded))
+        reading.take(_load(text))
     except InvalidItems as error:
-        reading = _Reading(entries)
-        reading.remark(f"{error}")
-        for section in _sections(decoded, error):
-            reading.take_section(section, error)
+        reading.remark(str(error))
+        for section in _sections(text):
+            reading.take_section(section)
+        if reading.knows_nothing():
+            raise
     return reading.result()
 
 
@@ -81,11 +82,15 @@ class _Reading:
         self._entries = entries
         self._facts: dict[str, EntryFacts] = {}
         self._wrong: set[str] = set()
+        self._doubtful = False
         self._remarks: list[str] = []
 
     def result(self) -> ItemTable:
         facts = {name: said for name, said in self._facts.items() if name not in self._wrong}
-        return ItemTable(facts, frozenset(self._wrong), tuple(self._remarks))
+        return ItemTable(facts, frozenset(self._wrong), self._doubtful, tuple(self._remarks))
+
+    def knows_nothing(self) -> bool:
+        return self._doubtful and not self._facts
 
     def remark(self, text: str) -> None:
         self._remarks.append(text)
@@ -102,18 +107,18 @@ class _Reading:
                 except InvalidItems as error:
                     self._leave_out(name, str(error))
 
-    def take_section(self, section: str, error: InvalidItems) -> None:
-        """One table of a text that is no TOML as a whole."""
+    def take_section(self, section: bytes) -> None:
+        """One table of a text that is no TOML as a whole; or what stands before the first."""
         try:
             self.take(_load(section))
         except InvalidItems:
-            header, _, _ = section.partition("\n")
-            try:
-                document = _load(header)
-            except InvalidItems:
-                raise error from None
-            for name in document:
-                self._leave_out(name, "its table cannot be read")
+            document = _load_header(section)
+            self._doubtful |= not document
+            for name, table in document.items():
+                if name in self._entries:
+                    self._leave_out(name, "its table cannot be read")
+                else:
+                    self._take_stranger(name, table)
 
     def _take_stranger(self, name: str, table: object) -> None:
         """A table of what is no entry; it may have been meant for one, by a name without quotes."""
@@ -128,19 +133,26 @@ class _Reading:
         self.remark(f"items.toml, [{name!r}]: {reason}; the entry is left out")
 
 
-def _load(text: str) -> dict[str, Any]:
+def _load(text: bytes) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
+        return tomllib.loads(text.decode())
     # tomllib recurses: nesting that is too deep is no table either.
     except (ValueError, RecursionError) as error:
         raise InvalidItems(f"items.toml: {error}") from error
 
 
-def _sections(text: str, error: InvalidItems) -> Iterator[str]:
-    """The tables of a text, each with its header. Raises: the error, if it begins with another."""
-    starts = [match.start() for match in _TABLE_BEGINS.finditer(text)]
-    if not starts or _load(text[: starts[0]]):
-        raise error
+def _load_header(section: bytes) -> dict[str, Any]:
+    """What the first line of a table says, of which the rest cannot be read; else nothing."""
+    header, _, _ = section.lstrip(b" \t").partition(b"\n")
+    if header.startswith(b"["):
+        with suppress(InvalidItems):
+            return _load(header)
+    return {}
+
+
+def _sections(text: bytes) -> Iterator[bytes]:
+    """What stands before the first table of a text, and the tables, each with its header."""
+    starts = [0, *(match.start() for match in _TABLE_BEGINS.finditer(text))]
     for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
         yield text[start:end]
 
