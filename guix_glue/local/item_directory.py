@@ -71,6 +71,7 @@ class DirectoryItems:
         self._base_names: dict[str, str] = {}
         self._said: set[str] = set()
         self._complaints: dict[str, str] = {}
+        self._looking = asyncio.Lock()
         self._looked_at = -_LOOKED_AT_EVERY_S
         self._beginning: asyncio.Task[None] | None = None
         self._listing = list_entries(directory)
@@ -174,19 +175,24 @@ class DirectoryItems:
 
     async def _look_over(self) -> None:
         """See what has changed in the directory, and have it hashed."""
+        # One after the other: what was seen by one that is not done yet is not known yet.
+        async with self._looking:
+            await self._look()
+
+    async def _look(self) -> None:
         listing = self._listing
         stamps = await in_thread(stamps_of, self._directory, [".", TABLE])
         is_same = (stamps.get("."), stamps.get(TABLE)) == (listing.directory, listing.table)
         is_recent = time.monotonic() < self._looked_at + _LOOKED_AT_EVERY_S
         if is_same and is_recent and len(listing.entries) > _MANY:
             return
-        self._looked_at = time.monotonic()
         if not is_same or not listing.settled:
             await self._list_again()
         stamps = await in_thread(stamps_of, self._directory, self._listing.unnamed)
         for entry, stamp in stamps.items():
             with contextlib.suppress(GuixError):
                 self._hasher.want(entry, stamp)
+        self._looked_at = time.monotonic()
 
     async def _list_again(self) -> None:
         self._listing = listing = await in_thread(list_entries, self._directory, self._listing)

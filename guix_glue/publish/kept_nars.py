@@ -37,27 +37,16 @@ class KeptNars:
         self._cache = cache
         self._preferred = {choice.method: choice_key(choice) for choice in choices}
 
-    def open(self, baked: Baked, method: Compression) -> FileBody | StreamBody | None:
-        """The nar in a compression; the plain one may be made of another."""
-        found = self._file(baked, method)
-        if found is None and method is Compression.NONE:
-            return self._unpacked(baked)
-        return found
-
-    def _file(self, baked: Baked, method: Compression) -> FileBody | None:
+    def open(self, baked: Baked, method: Compression) -> FileBody | None:
+        """The nar in a compression, as it is kept."""
         for choice in self._kept(baked, method):
             file = self._cache.open_file(baked, choice)
             if file is not None:
                 return FileBody(file, os.fstat(file.fileno()).st_size)
         return None
 
-    def _kept(self, baked: Baked, method: Compression) -> list[str]:
-        choices = [
-            file.choice for file in baked.files if file.choice.partition(":")[0] == method.value
-        ]
-        return sorted(choices, key=lambda choice: choice != self._preferred.get(method))
-
-    def _unpacked(self, baked: Baked) -> StreamBody | None:
+    def unpack(self, baked: Baked) -> StreamBody | None:
+        """The plain nar, out of whatever is kept."""
         for method in _TO_UNPACK:
             for choice in self._kept(baked, method):
                 file = self._cache.open_file(baked, choice)
@@ -66,6 +55,12 @@ class KeptNars:
                     pieces = partial(self._pieces, baked, choice, method)
                     return StreamBody(pieces, baked.item.nar_size)
         return None
+
+    def _kept(self, baked: Baked, method: Compression) -> list[str]:
+        choices = [
+            file.choice for file in baked.files if file.choice.partition(":")[0] == method.value
+        ]
+        return sorted(choices, key=lambda choice: choice != self._preferred.get(method))
 
     def _pieces(
         self, baked: Baked, choice: str, method: Compression

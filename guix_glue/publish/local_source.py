@@ -119,8 +119,11 @@ class LocalSource:
             item = None
         if item is not None and item.base_name == base_name:
             baked = self._cache.recall(item)
-        reply = await self._kept_nar(base_name, baked, method)
-        return await self._stored_nar(base_name, item) if reply is None else reply
+        return (
+            await self._kept_nar(base_name, baked, method)
+            or await self._stored_nar(base_name, item)
+            or await self._unpacked_nar(base_name, baked)
+        )
 
     async def _stored_nar(self, base_name: str, item: StoreItem | None) -> Reply | None:
         if item is None or item.base_name != base_name or self._is_damaged(item):
@@ -135,7 +138,7 @@ class LocalSource:
         """The content of a fixed-output item that is one regular file."""
         path = fixed_output_path(self._items.store_dir, name, sha256)
         item = await self._items.find(hash_part_of(path))
-        if item is None or item.path != path:
+        if item is None or item.path != path or self._is_damaged(item):
             return None
         body = await in_thread(_open_regular, self._items.location(item))
         return None if body is None else Reply(200, OCTETS_TYPE, body, self._options.ttl_s)
@@ -253,6 +256,12 @@ class LocalSource:
             return None
         kind = NAR_TYPE if method is Compression.NONE else OCTETS_TYPE
         return Reply(200, kind, body, self._options.ttl_s)
+
+    async def _unpacked_nar(self, base_name: str, baked: Baked | None) -> Reply | None:
+        if baked is None or baked.item.base_name != base_name:
+            return None
+        body = await in_thread(self._kept_nars.unpack, baked)
+        return None if body is None else Reply(200, NAR_TYPE, body, self._options.ttl_s)
 
 
 def _open_regular(path: str) -> FileBody | None:

@@ -135,6 +135,8 @@ def test_what_comes_among_many_is_found(items: Path) -> None:
         (items / f"{number}").write_text(f"{number}")
 
     async def test(store: DirectoryItems) -> None:
+        # At once, while the directory is looked at for the first time.
+        assert await store.find(part_of(items / "1199")) is not None
         for number in range(3):
             assert await store.find(UNKNOWN) is None
             (items / f"new{number}").write_text("new")
