@@ -141,7 +141,8 @@ def _sound(
 @click.option(
     "--nix-key",
     type=click.Path(path_type=Path),
-    help="Sign for Nix with this secret key; for Guix only if its keys are given too.",
+    help="Sign for Nix with this secret key; for Guix only if its keys are given too. Needs"
+    " --items: the store of Nix itself cannot be served yet.",
 )
 @click.option(
     "-C",

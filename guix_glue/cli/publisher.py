@@ -117,7 +117,7 @@ async def serve_items(
 def _items(settings: Settings, directory: CacheDirectory) -> Items:
     store_dir = settings.publish.store_dir
     if settings.items is not None:
-        known = KnownHashes(directory.path / "hashes")
+        known = KnownHashes(directory.path / "hashes", directory.write)
         items = DirectoryItems(str(settings.items), store_dir, known)
         items.begin()
         return items

@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import threading
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -39,11 +40,21 @@ class Hashed(NamedTuple):
     size: int
 
 
-class KnownHashes:
-    """The file at `path`; with None nothing is kept."""
+def _replace(path: Path, content: bytes) -> None:
+    replace_file(path, content, 0o600)
 
-    def __init__(self, path: Path | None) -> None:
+
+class KnownHashes:
+    """The file at `path`; with None nothing is kept.
+
+    `replace` writes a file in the place of another, and leaves nothing when it is killed.
+    """
+
+    def __init__(
+        self, path: Path | None, replace: Callable[[Path, bytes], None] = _replace
+    ) -> None:
         self._path = path
+        self._replace = replace
         self._guard = threading.Lock()
         self._lines = 0
         self._known: dict[str, tuple[bytes, Hashed]] = {}
@@ -72,7 +83,7 @@ class KnownHashes:
             self._known = {name: known for name, known in self._known.items() if name in entries}
             text = b"".join(_format_line(name, *known) for name, known in self._known.items())
             try:
-                replace_file(self._path, text, 0o600)
+                self._replace(self._path, text)
             except OSError as error:
                 self._give_up(error)
             self._lines = len(self._known)
