@@ -13,20 +13,24 @@ from eris.errors import ErisError
 __all__ = [
     "CompressionError",
     "DaemonError",
+    "DamagedItem",
     "DatabaseError",
     "FetchFailed",
     "GuixError",
     "HashMismatch",
     "InvalidEncoding",
     "InvalidExpression",
+    "InvalidFacts",
     "InvalidItems",
     "InvalidKey",
     "InvalidNar",
     "InvalidNarinfo",
     "InvalidStorePath",
+    "NotBaked",
     "ProtocolError",
     "PublishError",
     "SignatureRejected",
+    "StillHashing",
     "UnsupportedItem",
 ]
 
@@ -124,10 +128,43 @@ class ProtocolError(GuixError):
     """The other side says what the protocol does not know."""
 
 
+class InvalidFacts(ProtocolError):
+    """What is said of one item makes no sense; of others it may."""
+
+
 class InvalidItems(GuixError):
     """A directory of items, or the table that describes it, cannot be used."""
 
     exit_code = 2
+
+
+class StillHashing(GuixError):
+    """Whether there is an item shows when a directory's entries are hashed: ask again soon."""
+
+    exit_code = 3
+
+    def __init__(self) -> None:
+        super().__init__("entries of the directory of items are still being hashed")
+
+
+class NotBaked(GuixError):
+    """An item could not be baked. `item` is its base name."""
+
+    def __init__(self, item: str, reason: str) -> None:
+        super().__init__(f"{item}: {reason}")
+        self.item = item
+        self.reason = reason
+
+
+class DamagedItem(NotBaked):
+    """The files of an item have another hash than the store says."""
+
+    def __init__(self, item: str) -> None:
+        super().__init__(
+            item,
+            "its files are not what the store says they are. It is not served from there until they"
+            " are; guix gc --verify=contents,repair mends a store",
+        )
 
 
 class PublishError(GuixError):

@@ -8,13 +8,14 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
 import eris_fs
+from eris.errors import ErisError
 from guix_glue.cli.publish_logs import log_options, log_settings
 from guix_glue.cli.publisher import Settings, serve_items
 from guix_glue.errors import GuixError
@@ -38,7 +39,7 @@ from guix_glue.publish.tree_formats import (
     TreeFormat,
 )
 from guix_glue.servers.limits import MAX_UNSIGNED_SIZE
-from guix_glue.servers.url import InvalidServer, Server, parse_server
+from guix_glue.servers.url import Server, parse_server
 from guix_glue.trust.acl import Acl
 from kapla import log
 from kapla.client import default_store_urls
@@ -91,13 +92,36 @@ def _parsed_all(
 def _parsed_servers(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> tuple[Server, ...]:
+    def parse(url: str) -> Server:
+        server = parse_server(url)
+        if server.origin is None:
+            raise ValueError("a mirror takes http:// and https:// only")
+        return server
+
+    urls = [url for urls in values for url in urls.split()]
     try:
-        servers = tuple(parse_server(url) for urls in values for url in urls.split())
-    except InvalidServer as error:
+        return tuple(server for _, server in _sound(urls, parse, "--upstream"))
+    except ValueError as error:
         raise click.BadParameter(str(error), context, parameter) from None
-    if any(server.origin is None for server in servers):
-        raise click.BadParameter("a mirror takes http:// and https:// only", context, parameter)
-    return servers
+
+
+def _sound(
+    texts: Sequence[str], parse: Callable[[str], _T], option: str
+) -> Iterator[tuple[str, _T]]:
+    """Those of a list that can be parsed, with what comes out; the others are named on stderr.
+
+    Raises: the error of the last one, if there are no others.
+    """
+    wrong: list[tuple[int, Exception]] = []
+    for number, text in enumerate(texts, 1):
+        try:
+            yield text, parse(text)
+        except (ValueError, ErisError) as error:
+            if len(wrong) + 1 == len(texts):
+                raise
+            wrong.append((number, error))
+    for number, reason in wrong:
+        click.echo(f"kapla: {option}: URL {number} is left out: {reason}", err=True)
 
 
 @click.command(name="publish", short_help="Publish store items as substitutes, with URNs.")
@@ -120,7 +144,8 @@ def _parsed_servers(
 @click.option(
     "--nix-key",
     type=click.Path(path_type=Path),
-    help="Sign for Nix with this secret key; for Guix only if its keys are given too.",
+    help="Sign for Nix with this secret key; for Guix only if its keys are given too. Needs"
+    " --items: the store of Nix itself cannot be served yet.",
 )
 @click.option(
     "-C",
@@ -291,11 +316,16 @@ def _settings(
 ) -> Settings:
     if upstream and items is not None:
         raise click.UsageError("--upstream and --items exclude each other.")
+    if for_nix and not upstream and items is None:
+        raise click.UsageError(
+            "The store of Nix itself cannot be served yet: --items names a directory with what is"
+            " to be served, as Nix has it in /nix/store or by any names."
+        )
     if max_unsigned_size is not None and not upstream:
         raise click.UsageError("--max-unsigned-size is for --upstream.")
     if eris:
         try:
-            default_store_urls(eris)
+            eris = " ".join(url for url, _ in _sound(eris.split(), default_store_urls, "--eris"))
         except InvalidUrl as error:
             raise click.BadParameter(str(error), param_hint="--eris") from None
     store_dir = store_dir or (_NIX_STORE if for_nix else environment.store_dir)
@@ -309,6 +339,7 @@ def _settings(
             ttl_s=ttl,
             negative_ttl_s=negative_ttl,
             mass_query=for_nix,
+            for_nix=for_nix,
         ),
         environment,
         cache.absolute(),

@@ -19,6 +19,7 @@ from guix_glue.local.build_logs import BuildLogs
 from guix_glue.local.environment import GuixEnvironment
 from guix_glue.local.item_directory import DirectoryItems
 from guix_glue.local.items import Items, open_store_items
+from guix_glue.local.known_hashes import KnownHashes
 from guix_glue.publish.cache import BakedCache
 from guix_glue.publish.connections import ConnectionLimits
 from guix_glue.publish.directory import CacheDirectory
@@ -91,12 +92,12 @@ async def serve_items(
                 baking_log=logs.baking,
             )
         else:
-            items = _items(settings)
+            items = _items(settings, directory)
             stack.push_async_callback(items.close)
             source = LocalSource(
                 items,
                 None if settings.items else BuildLogs(settings.environment.log_dir),
-                BakedCache(directory),
+                BakedCache(directory, promise_s=settings.publish.promise_s),
                 NarinfoWriter(keys),
                 settings.publish,
                 eris,
@@ -124,10 +125,13 @@ async def serve_items(
             raise CommandError(f"cannot listen: {error.strerror}", ExitCode.USAGE) from error
 
 
-def _items(settings: Settings) -> Items:
+def _items(settings: Settings, directory: CacheDirectory) -> Items:
     store_dir = settings.publish.store_dir
     if settings.items is not None:
-        return DirectoryItems(str(settings.items), store_dir)
+        known = KnownHashes(directory.path / "hashes", directory.write)
+        items = DirectoryItems(str(settings.items), store_dir, known)
+        items.begin()
+        return items
     if store_dir != settings.environment.store_dir:
         raise CommandError("--store-dir needs --items: there is no daemon for it", ExitCode.USAGE)
     return open_store_items(settings.environment)

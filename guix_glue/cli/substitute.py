@@ -259,7 +259,10 @@ def _read_acl(path: str, messages: Messages) -> Acl:
     from guix_glue.trust.acl import LARGEST_ACL, Acl
 
     try:
-        return Acl.parse(read_file(path, LARGEST_ACL))
+        acl = Acl.parse(read_file(path, LARGEST_ACL))
+        if acl.remark is not None:
+            messages.warn(f"{path}: {acl.remark}")
+        return acl
     except FileNotFoundError:
         messages.warn(f"no key is authorized, so that there are no substitutes: there is no {path}")
     except OSError as error:

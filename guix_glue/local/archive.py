@@ -15,7 +15,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, NamedTuple
@@ -33,7 +34,7 @@ from guix_glue.formats.nar import (
     Symlink,
 )
 
-__all__ = ["nar_hash", "read_item"]
+__all__ = ["hash_steps", "nar_hash", "read_item"]
 
 _PIECE: Final = 1024 * 1024
 _HELD: Final = 2
@@ -67,7 +68,7 @@ class _Level:
             self.descriptor = None
 
 
-def read_item(path: str, piece: int = _PIECE) -> Iterator[NarEvent]:
+def read_item(path: str, piece: int = _PIECE) -> Generator[NarEvent, None, None]:
     """Walk a store item, in nar order; contents come in pieces of up to `piece` bytes.
 
     Close the generator if it is not exhausted.
@@ -81,11 +82,28 @@ def nar_hash(path: str) -> tuple[bytes, int]:
 
     Raises: as `read_item`.
     """
+    steps = hash_steps(path)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            digest, size = done.value
+            return digest, size
+
+
+def hash_steps(path: str) -> Generator[int, None, tuple[bytes, int]]:
+    """The same in steps of up to 1 MiB, each giving the bytes so far.
+
+    Close the generator if it is not exhausted.
+    Raises: as `read_item`.
+    """
     writer, digest, size = NarWriter(), sha256(), 0
-    for event in read_item(path):
-        piece = writer.write(event)
-        digest.update(piece)
-        size += len(piece)
+    with closing(read_item(path)) as events:
+        for event in events:
+            piece = writer.write(event)
+            digest.update(piece)
+            size += len(piece)
+            yield size
     end = writer.finish()
     digest.update(end)
     return digest.digest(), size + len(end)
@@ -99,7 +117,7 @@ class _Walk:
         self._piece = piece
         self._levels: list[_Level] = []
 
-    def events(self) -> Iterator[NarEvent]:
+    def events(self) -> Generator[NarEvent, None, None]:
         try:
             yield from self._visit(os.fsencode(self._top), None, ())
             while self._levels:

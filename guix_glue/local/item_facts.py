@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from guix_glue.errors import InvalidStorePath, ProtocolError
+from guix_glue.errors import InvalidFacts, InvalidStorePath
 from guix_glue.formats.store_path import check_store_path
 from guix_glue.model import StoreItem
 
@@ -32,11 +32,11 @@ def checked_item(
 ) -> StoreItem:
     """Make a `StoreItem` of full paths, a hash of 32 bytes and a size.
 
-    Raises: ProtocolError, if a path is none of the store at `store_dir`, or the size is none.
+    Raises: InvalidFacts, if a path is none of the store at `store_dir`, or the size is none.
     """
     _base_name(path, store_dir)
     if not isinstance(nar_size, int) or not 0 < nar_size <= _MAX_SIZE:
-        raise ProtocolError(f"the nar size of {path} is said to be {nar_size!r}")
+        raise InvalidFacts(f"the nar size of {path} is said to be {nar_size!r}")
     return StoreItem(
         path=str(path),
         nar_hash=nar_hash,
@@ -47,17 +47,17 @@ def checked_item(
 
 
 def parse_database_hash(text: object) -> bytes:
-    """`sha256:<64 hex digits>` -> 32 bytes. Raises: ProtocolError."""
+    """`sha256:<64 hex digits>` -> 32 bytes. Raises: InvalidFacts."""
     found = _DATABASE_HASH.fullmatch(text) if isinstance(text, str) else None
     if found is None:
-        raise ProtocolError(f"the store's database has a hash that is none: {text!r}")
+        raise InvalidFacts(f"the store's database has a hash that is none: {text!r}")
     return bytes.fromhex(found[1])
 
 
 def _base_name(path: object, store_dir: str) -> str:
     if not isinstance(path, str):
-        raise ProtocolError(f"a store path is said to be {path!r}")
+        raise InvalidFacts(f"a store path is said to be {path!r}")
     try:
         return check_store_path(path, store_dir)
     except InvalidStorePath as error:
-        raise ProtocolError(f"what is said of the store is wrong: {error}") from error
+        raise InvalidFacts(f"what is said of the store is wrong: {error}") from error

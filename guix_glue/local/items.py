@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Protocol, TypeVar
 
 from eris.threads import in_thread
-from guix_glue.errors import DaemonError, GuixError, ProtocolError
+from guix_glue.errors import DaemonError, GuixError, InvalidFacts, ProtocolError
 from guix_glue.formats.store_path import is_hash_part, is_store_path
 from guix_glue.local.daemon import GuixDaemon
 from guix_glue.local.environment import GuixEnvironment
@@ -60,6 +60,10 @@ class Items(Protocol):
         """
         ...
 
+    def doubt(self, item: StoreItem) -> None:
+        """The files of an item were found to have another hash than `find` said."""
+        ...
+
     async def close(self) -> None:
         """Let go of what is held."""
         ...
@@ -92,6 +96,9 @@ class DaemonItems:
         if not is_store_path(path, self.store_dir):
             return False
         return await self._daemon.call(is_valid_path(path))
+
+    def doubt(self, item: StoreItem) -> None:
+        """See `Items`: the daemon says what was registered, whatever became of it."""
 
     async def close(self) -> None:
         """Close the connection to the daemon."""
@@ -134,6 +141,9 @@ class DatabaseItems:
         """See `Items`. Raises: DatabaseError."""
         return await in_thread(self._database.valid, path)
 
+    def doubt(self, item: StoreItem) -> None:
+        """See `Items`: the database says what was registered, whatever became of it."""
+
     async def close(self) -> None:
         """Nothing is held open."""
 
@@ -175,6 +185,11 @@ class FallbackItems:
         """See `Items`. Raises: as `find`."""
         return await self._ask(lambda: self._first.valid(path), lambda: self._second.valid(path))
 
+    def doubt(self, item: StoreItem) -> None:
+        """See `Items`."""
+        self._first.doubt(item)
+        self._second.doubt(item)
+
     async def close(self) -> None:
         """Close both."""
         try:
@@ -190,6 +205,9 @@ class FallbackItems:
             if not self._is_given_up():
                 try:
                     result = await first()
+                except InvalidFacts:
+                    # The database holds the same; of all other items the daemon may be asked.
+                    raise
                 except (DaemonError, ProtocolError) as error:
                     if isinstance(error, DaemonError) and error.status is not None:
                         raise

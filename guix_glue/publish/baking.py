@@ -1,5 +1,8 @@
 """Bakes one item: every compressed nar that is asked for, and its tree in an ERIS store.
 
+An item of which none is wanted has its plain nar kept, so that it can be had as long as was
+promised, also when it leaves the store.
+
 The nar is read once, in a worker thread, and fed to all compressors and to the hash; nothing is
 kept unless the hash is the item's. Memory is that of the compressors, however large the item.
 
@@ -12,16 +15,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
 
+from eris.errors import ErisError
 from eris.threads import in_thread, settle
-from guix_glue.errors import HashMismatch
+from guix_glue.errors import DamagedItem, NotBaked
 from guix_glue.formats.compression import Compression, CompressionChoice, Compressor, compressor
 from guix_glue.formats.nar import NarWriter
 from guix_glue.local.archive import read_item
@@ -29,12 +33,10 @@ from guix_glue.model import StoreItem
 from guix_glue.publish.cache import BakedCache
 from guix_glue.publish.model import ErisTarget
 from guix_glue.publish.queue import TryLater
-from guix_glue.publish.records import Baked
+from guix_glue.publish.records import Baked, ErisResult
 from guix_glue.publish.trees import EncodeTree
 
 __all__ = ["Bakery", "baked_choices", "choice_key", "nar_pieces"]
-
-_log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -42,6 +44,7 @@ _PIECE: Final = 256 * 1024
 """Bytes of nar that are gathered: small files are many events of a few bytes."""
 _NICENESS: Final = 10
 
+_PLAIN: Final = CompressionChoice(Compression.NONE, 0)
 # Nars of these gain nothing by compression: as the stock server has it.
 _COMPRESSED: Final = (".gz", ".bz2", ".xz", ".lz", ".lzma", ".zst", ".tgz", ".tbz2", ".txz", ".zip")
 
@@ -54,10 +57,11 @@ def choice_key(choice: CompressionChoice) -> str:
 def baked_choices(
     item: StoreItem, choices: Sequence[CompressionChoice]
 ) -> tuple[CompressionChoice, ...]:
-    """Which compressions are made of an item: none of what is compressed already."""
+    """Which nars are made of an item: the plain one alone of what is compressed already."""
     if item.name.endswith(_COMPRESSED):
-        return ()
-    return tuple(choice for choice in choices if choice.method is not Compression.NONE)
+        return (_PLAIN,)
+    made = tuple(choice for choice in choices if choice.method is not Compression.NONE)
+    return made or (_PLAIN,)
 
 
 def nar_pieces(location: str, size: int = _PIECE) -> Generator[bytes, None, None]:
@@ -104,8 +108,8 @@ class Bakery:
     async def bake(self, item: StoreItem) -> None:
         """Make what is missing of an item.
 
-        Raises: HashMismatch, if the files are not what the store says; UnsupportedItem; TryLater,
-        if the store failed; OSError.
+        Raises: DamagedItem, if the files are not what the store says; UnsupportedItem; NotBaked,
+        with what could not be read or written; TryLater, if the store failed.
         """
         baked = self._cache.recall(item)
         missing = [
@@ -118,8 +122,8 @@ class Bakery:
         if self._encode is not None and (
             baked.eris is None or not baked.eris.done_for(self._encode.destination)
         ):
-            result = await self._encode(self._location(item), item.base_name)
-            with contextlib.suppress(LookupError):
+            result = await self._encoded(item, self._encode)
+            with contextlib.suppress(LookupError), self._written(item):
                 await in_thread(self._cache.keep_eris, item, result)
 
     async def close(self) -> None:
@@ -127,8 +131,19 @@ class Bakery:
         self._stopping.set()
         await asyncio.to_thread(self._pool.shutdown)
 
+    async def _encoded(self, item: StoreItem, encode: EncodeTree) -> ErisResult:
+        try:
+            return await encode(self._location(item), item.base_name)
+        except (ErisError, OSError) as error:
+            raise NotBaked(item.base_name, f"its tree: {error}") from error
+
     def _compress(self, item: StoreItem, missing: Sequence[CompressionChoice]) -> Baked:
-        directory = self._cache.temporary()
+        with self._written(item):
+            return self._compress_through(self._cache.temporary(), item, missing)
+
+    def _compress_through(
+        self, directory: Path, item: StoreItem, missing: Sequence[CompressionChoice]
+    ) -> Baked:
         try:
             made = {choice_key(choice): directory / f"{n}" for n, choice in enumerate(missing)}
             with contextlib.ExitStack() as stack:
@@ -143,7 +158,7 @@ class Bakery:
 
     def _read(self, item: StoreItem, outputs: Sequence[_Output]) -> None:
         state = hashlib.sha256()
-        with contextlib.closing(nar_pieces(self._location(item))) as pieces:
+        with contextlib.closing(_read_pieces(item, self._location(item))) as pieces:
             for piece in pieces:
                 if self._stopping.is_set():
                     raise TryLater
@@ -151,10 +166,18 @@ class Bakery:
                 for output in outputs:
                     output.write(piece)
         if state.digest() != item.nar_hash:
-            _log.warning("%s is not what the store says it is: not published", item.path)
-            raise HashMismatch(item.nar_hash, state.digest())
+            raise DamagedItem(item.base_name)
         for output in outputs:
             output.finish()
+
+    @contextlib.contextmanager
+    def _written(self, item: StoreItem) -> Iterator[None]:
+        """Say of which item something could not be written, and where."""
+        try:
+            yield
+        except OSError as error:
+            reason = f"the cache {self._cache.path} cannot be written to: {error.strerror}"
+            raise NotBaked(item.base_name, reason) from error
 
     async def _in_pool(self, function: Callable[[], _T]) -> _T:
         call = asyncio.ensure_future(
@@ -167,6 +190,15 @@ class Bakery:
             self._stopping.set()
             await settle(call)
             raise
+
+
+def _read_pieces(item: StoreItem, location: str) -> Generator[bytes, None, None]:
+    try:
+        yield from nar_pieces(location)
+    except OSError as error:
+        where = error.filename if isinstance(error.filename, str) else location
+        reason = f"{where} cannot be read: {error.strerror}"
+        raise NotBaked(item.base_name, reason) from error
 
 
 class _Output:

@@ -1,12 +1,13 @@
 """What was baked, on disk, in a part of the cache directory (see `directory`).
 
     items/HASH-PART/record      what is known of an item, with a checksum (`records`)
-    items/HASH-PART/gzip-3.nar  its nar, one file for each compression and level
+    items/HASH-PART/gzip-3.nar  its nar, one file for each compression and level; none-0.nar is
+                                the plain one, of what gains nothing by compression
 
 A record names a file only when that is whole. What is damaged (the sum of the record, the size of a
 file) counts as missing and is baked anew. A server that is killed in between leaves files that no
 record names; the next one sweeps them away. The time of modification of a record is that of its
-last use, for expiry, which itself is none.
+last use, for expiry, which itself is none; how long clients were told to rely on it is in it.
 
 Synchronous. Looking up is a dict, or one small file; the rest is for worker threads.
 """
@@ -27,9 +28,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from guix_glue.formats.store_path import is_hash_part
 from guix_glue.model import StoreItem
 from guix_glue.publish.directory import CacheDirectory
-from guix_glue.publish.records import Baked, BakedFile, ErisResult, format_record, parse_record
+from guix_glue.publish.records import (
+    Baked,
+    BakedFile,
+    ErisResult,
+    Promise,
+    format_record,
+    parse_record,
+)
 
 __all__ = ["BakedCache"]
 
@@ -39,14 +48,16 @@ _RECORDS_IN_MEMORY: Final = 20_000
 """About 2 KB each: more than the items of a system and its build tools."""
 _LARGEST_RECORD: Final = 16 * 1024 * 1024
 _USE_NOTED_S: Final = 3600.0
-"""A use is noted once in this time: expiry counts in days."""
+"""A use is noted once in this time, or in a tenth of what is promised: expiry counts in days."""
 
 
 class BakedCache:
-    """What one server has baked."""
+    """What one server has baked; `promise_s` is for how long its clients may ask for that."""
 
-    def __init__(self, directory: CacheDirectory) -> None:
+    def __init__(self, directory: CacheDirectory, *, promise_s: int = 0) -> None:
         self._directory = directory
+        self._promise_s = promise_s
+        self._use_noted_s = min(_USE_NOTED_S, promise_s / 10 or _USE_NOTED_S)
         self._items = directory.subdirectory("items")
         # None: there is no record that can be used.
         self._known: OrderedDict[str, Baked | None] = OrderedDict()
@@ -55,6 +66,11 @@ class BakedCache:
         # Look-ups, on the event loop, never wait for a disk that is being written to.
         self._memory = threading.Lock()
         self._writing = threading.Lock()
+
+    @property
+    def path(self) -> Path:
+        """Where it is, for messages."""
+        return self._directory.path
 
     def temporary(self) -> Path:
         """A new directory to make things in; whoever asks removes it."""
@@ -84,7 +100,7 @@ class BakedCache:
         return baked if baked.item == item else replace(baked, item=item)
 
     def open_file(self, baked: Baked, choice: str) -> BinaryIO | None:
-        """Open a compressed nar; None, and baked anew later, if it is not what was kept."""
+        """Open a nar; None, and baked anew later, if it is not what was kept."""
         wanted = baked.file(choice)
         if wanted is None:
             return None
@@ -99,11 +115,37 @@ class BakedCache:
                 return file
             file.close()
             _log.warning("%s is damaged and will be made anew", path)
-        self._drop_file(baked, choice)
+        self.drop_file(baked, choice)
         return None
 
+    def drop_file(self, baked: Baked, choice: str) -> None:
+        """Forget a nar that turned out to be damaged."""
+        with self._writing, contextlib.suppress(OSError):
+            now = self._current(baked.item)
+            if now is None:
+                # It went, or became another, while it was looked up.
+                self._remember(baked.item.hash_part, self._read(baked.item.hash_part))
+            else:
+                rest = tuple(file for file in now.files if file.choice != choice)
+                self._write(replace(now, files=rest))
+
+    def is_promised(self, baked: Baked) -> bool:
+        """Whether the record says for how long clients may ask for what it names."""
+        return baked.promise.age_s == self._promise_s
+
+    def promise(self, baked: Baked) -> None:
+        """Note for how long they may; what was promised before holds as long as it said.
+
+        Raises: OSError; LookupError, if the item has gone from the cache meanwhile.
+        """
+        with self._writing:
+            now = self._current(baked.item)
+            if now is None:
+                raise LookupError("what was baked of this item has gone")
+            self._write(now)
+
     def keep_files(self, item: StoreItem, made: Mapping[str, Path]) -> Baked:
-        """Take in compressed nars that lie in a temporary directory, by their choice.
+        """Take in nars that lie in a temporary directory, by their choice.
 
         That an item is in the cache says that its nar has the right hash: see to that before.
         Raises: OSError.
@@ -118,8 +160,8 @@ class BakedCache:
                 files[choice] = BakedFile(choice, path.stat().st_size)
                 _sync(path)
                 os.replace(path, self._file(item.hash_part, choice))
-            eris = before.eris if before is not None else None
-            return self._write(Baked(item, tuple(files.values()), eris))
+            kept = Baked(item) if before is None else replace(before, item=item)
+            return self._write(replace(kept, files=tuple(files.values())))
 
     def keep_eris(self, item: StoreItem, result: ErisResult) -> Baked:
         """Note what became of an item that is in the cache already, as ERIS content.
@@ -137,7 +179,7 @@ class BakedCache:
 
     def hash_parts(self) -> Iterator[tuple[str, float]]:
         """What is in the cache, each with the time of its last use (seconds of the epoch)."""
-        for hash_part in os.listdir(self._items):
+        for hash_part in self._names():
             with contextlib.suppress(OSError):
                 yield hash_part, self._last_use(hash_part)
 
@@ -149,13 +191,17 @@ class BakedCache:
 
     def sweep(self) -> None:
         """Remove files that no record names, and records that are damaged."""
-        for hash_part in os.listdir(self._items):
+        for hash_part in self._names():
             with self._writing, contextlib.suppress(OSError):
                 baked = _parse(hash_part, self._load(hash_part))
                 if baked is None:
                     self._forget(hash_part)
                 else:
                     self._remove_others(baked)
+
+    def _names(self) -> list[str]:
+        """The directories of items. What else there may be is not ours."""
+        return list(filter(is_hash_part, os.listdir(self._items)))
 
     def _remove_others(self, baked: Baked) -> None:
         hash_part = baked.item.hash_part
@@ -196,19 +242,17 @@ class BakedCache:
     def _write(self, baked: Baked) -> Baked:
         hash_part = baked.item.hash_part
         path = self._items / hash_part / "record"
+        if not self.is_promised(baked):
+            baked = replace(baked, promise=Promise(self._promise_s, self._promised_until(baked)))
         self._directory.write(path, format_record(baked))
         self._remember(hash_part, baked)
         return baked
 
-    def _drop_file(self, baked: Baked, choice: str) -> None:
-        with self._writing, contextlib.suppress(OSError):
-            now = self._current(baked.item)
-            if now is None:
-                # It went, or became another, while it was looked up.
-                self._remember(baked.item.hash_part, self._read(baked.item.hash_part))
-            else:
-                rest = tuple(file for file in now.files if file.choice != choice)
-                self._write(replace(now, files=rest))
+    def _promised_until(self, baked: Baked) -> float:
+        try:
+            return baked.promise.ends(self._last_use(baked.item.hash_part))
+        except FileNotFoundError:
+            return baked.promise.until
 
     def _remember(
         self, hash_part: str, baked: Baked | None, *, replace_known: bool = True
@@ -235,11 +279,14 @@ class BakedCache:
     def _note_use(self, hash_part: str) -> None:
         now = time.time()
         noted, _ = self._uses.get(hash_part, (0.0, 0.0))
-        if now - noted >= _USE_NOTED_S:
+        if now - noted >= self._use_noted_s:
             noted = now
             with contextlib.suppress(OSError):
                 os.utime(self._items / hash_part / "record")
-        self._uses[hash_part] = noted, now
+        with self._memory:
+            # Not of what was pushed out of memory meanwhile: nothing would remove it any more.
+            if hash_part in self._known:
+                self._uses[hash_part] = noted, now
 
     def _file(self, hash_part: str, choice: str) -> Path:
         return self._items / hash_part / f"{choice.replace(':', '-')}.nar"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,8 @@ from guix_glue.trust.keys import parse_private_key, parse_public_key
 from guix_glue.trust.nix_keys import NixSecretKey
 
 __all__ = ["read_acl", "read_guix_keys", "read_nix_key"]
+
+_log = logging.getLogger(__name__)
 
 _LARGEST: Final = 64 * 1024
 
@@ -63,9 +66,12 @@ def read_acl(path: Path) -> Acl:
             return Acl()
         raise
     try:
-        return Acl.parse(text)
+        acl = Acl.parse(text)
     except ValueError as error:
         raise PublishError(f"{path} (--acl): {error}") from None
+    if acl.remark is not None:
+        _log.warning("%s (--acl): %s", path, acl.remark)
+    return acl
 
 
 def _read(path: Path, what: str, option: str, limit: int = _LARGEST) -> bytes:

@@ -2,17 +2,22 @@
 
 A narinfo never waits for baking: it lists what is baked, or the plain nar, which is made while it
 is sent. What is missing is put into the queue, and until it is there clients are told to ask again
-soon. Items that have left the store are offered as long as the cache has their nars.
+soon. Items that have left the store are offered as long as the cache has their nars: at least until
+the narinfos that name these have expired. Baking may show that the files of an item are not what
+the store says: then what the cache has of it is offered, or nothing.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
 from eris.threads import in_thread
+from guix_glue.errors import DaemonError, DamagedItem, DatabaseError, GuixError, UnsupportedItem
 from guix_glue.formats.compression import Compression, CompressionChoice
 from guix_glue.formats.narinfo import NarUrl
 from guix_glue.formats.store_path import fixed_output_path, hash_part_of
@@ -23,6 +28,7 @@ from guix_glue.publish.baking import Bakery, baked_choices, choice_key, nar_piec
 from guix_glue.publish.baking_log import Made, noted
 from guix_glue.publish.cache import BakedCache
 from guix_glue.publish.journal import Journal
+from guix_glue.publish.kept_nars import KeptNars
 from guix_glue.publish.model import (
     NAR_TYPE,
     NARINFO_TYPE,
@@ -45,6 +51,8 @@ __all__ = ["LocalSource"]
 
 _SENT_PIECE: Final = 128 * 1024
 """Of each plain nar that is being sent a few of these are in memory, taken or not."""
+_DAMAGED_KEPT: Final = 10_000
+"""Damaged items that are remembered: far more than a store that is of any use has."""
 _FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -70,8 +78,11 @@ class LocalSource:
         self._options = options
         self._eris = eris
         self._destination = None if eris is None else eris.destination
+        self._kept_nars = KeptNars(cache, options.compressions)
+        # Path -> the hash that its files do not have.
+        self._damaged: OrderedDict[str, bytes] = OrderedDict()
         self._bakery = Bakery(cache, items.location, options.compressions, eris, workers=workers)
-        bake = noted(self._bakery.bake, self._made, baking_log)
+        bake = noted(self._bake, self._made, baking_log)
         self.queue: JobQueue[StoreItem] = JobQueue(bake, workers=workers)
 
     async def close(self) -> None:
@@ -84,25 +95,47 @@ class LocalSource:
 
     async def narinfo(self, hash_part: str) -> Reply | None:
         """The narinfo of an item in the store, or in the cache."""
-        item = await self._items.find(hash_part)
-        if item is None:
-            baked = self._cached(hash_part)
+        try:
+            item = await self._items.find(hash_part)
+        except GuixError:
+            # What was baked of it is true still.
+            baked = self._kept(hash_part)
             if baked is None:
-                return None
-            return self._reply(baked.item, self._baked_urls(baked), baked, complete=True)
+                raise
+            return await self._reply(baked.item, baked, complete=False)
+        if item is None:
+            baked = self._kept(hash_part)
+            return None if baked is None else await self._reply(baked.item, baked, complete=True)
         baked = self._cache.recall(item)
         complete = self._is_complete(item, baked)
         if not complete:
             self.queue.want(item.path, item)
-        return self._reply(item, self._urls(item, baked), baked, complete=complete)
+        if self._is_damaged(item) and (baked is None or not baked.files):
+            text = f"The files of {item.base_name} are damaged"
+            return Reply(404, TEXT_TYPE, text.encode(), self._options.unbaked_age_s)
+        return await self._reply(item, baked, complete=complete)
 
     async def nar(self, base_name: str, method: Compression) -> Reply | None:
-        """A plain nar, made as it is sent; or a compressed one, from the cache."""
-        hash_part = hash_part_of(base_name)
+        """A nar from the cache; or a plain one of what is in the store, made as it is sent."""
+        baked = self._kept(hash_part_of(base_name))
         if method is not Compression.NONE:
-            return await opened_in_thread(self._baked_nar, hash_part, base_name, method)
-        item = await self._items.find(hash_part)
-        if item is None or item.base_name != base_name:
+            return await self._kept_nar(base_name, baked, method)
+        try:
+            item = await self._items.find(hash_part_of(base_name))
+        except GuixError:
+            if baked is None:
+                raise
+            item = None
+        if item is not None and item.base_name == base_name:
+            baked = self._cache.recall(item)
+        return (
+            await self._kept_nar(base_name, baked, method)
+            or await self._stored_nar(base_name, item)
+            or await self._unpacked_nar(base_name, baked)
+        )
+
+    async def _stored_nar(self, base_name: str, item: StoreItem | None) -> Reply | None:
+        if item is None or item.base_name != base_name or self._is_damaged(item):
             return None
         location = self._items.location(item)
         if not await in_thread(os.path.lexists, location):
@@ -114,7 +147,7 @@ class LocalSource:
         """The content of a fixed-output item that is one regular file."""
         path = fixed_output_path(self._items.store_dir, name, sha256)
         item = await self._items.find(hash_part_of(path))
-        if item is None or item.path != path:
+        if item is None or item.path != path or self._is_damaged(item):
             return None
         body = await opened_in_thread(_open_regular, self._items.location(item))
         if body is None:
@@ -136,7 +169,9 @@ class LocalSource:
             if used >= before:
                 continue
             baked = await in_thread(self._cache.look_at, hash_part)
-            if baked is None or not await self._items.valid(baked.item.path):
+            if baked is not None and baked.promise.ends(used) > time.time():
+                continue
+            if baked is None or not await self._may_be_valid(baked.item.path):
                 await in_thread(self._cache.forget, hash_part, before)
 
     async def sweep(self) -> None:
@@ -149,23 +184,49 @@ class LocalSource:
         results = {} if baked is None else baked.results(self._destination)
         return Made(item.path, item.nar_size, results)
 
-    def _reply(
-        self, item: StoreItem, urls: Sequence[NarUrl], baked: Baked | None, *, complete: bool
-    ) -> Reply | None:
-        if not urls:
-            # A narinfo without URL ends the stock client.
-            return None
+    async def _may_be_valid(self, path: str) -> bool:
+        try:
+            return await self._items.valid(path)
+        except (DaemonError, DatabaseError):
+            # It would be the same for all others.
+            raise
+        except GuixError:
+            return True
+
+    async def _bake(self, item: StoreItem) -> None:
+        try:
+            await self._bakery.bake(item)
+        except DamagedItem:
+            self._damaged[item.path] = item.nar_hash
+            self._damaged.move_to_end(item.path)
+            if len(self._damaged) > _DAMAGED_KEPT:
+                self._damaged.popitem(last=False)
+            self._items.doubt(item)
+            raise
+        except UnsupportedItem:
+            self._items.doubt(item)
+            raise
+        self._damaged.pop(item.path, None)
+
+    def _is_damaged(self, item: StoreItem) -> bool:
+        return self._damaged.get(item.path) == item.nar_hash
+
+    async def _reply(self, item: StoreItem, baked: Baked | None, *, complete: bool) -> Reply:
+        if complete and baked is not None and not self._cache.is_promised(baked):
+            try:
+                await in_thread(self._cache.promise, baked)
+            except (OSError, LookupError):
+                # What cannot be noted is not promised.
+                complete = False
         urn = None
         if self._eris is not None and baked is not None and baked.eris is not None:
             urn = baked.eris.urn_in(self._eris.destination)
-        text = self._writer.write(item, urls, urn)
+        text = self._writer.write(item, self._urls(item, baked), urn)
         age_s = self._options.ttl_s if complete else self._options.unbaked_age_s
         return Reply(200, NARINFO_TYPE, text, age_s)
 
     def _is_complete(self, item: StoreItem, baked: Baked | None) -> bool:
         choices = baked_choices(item, self._options.compressions)
-        if self._eris is None and not choices:
-            return True
         if baked is None or any(baked.file(choice_key(choice)) is None for choice in choices):
             return False
         if self._eris is None:
@@ -188,10 +249,6 @@ class LocalSource:
                 urls.append(url)
         return tuple(urls) or (plain,)
 
-    def _baked_urls(self, baked: Baked) -> tuple[NarUrl, ...]:
-        urls = (self._baked_url(baked, choice) for choice in self._options.compressions)
-        return tuple(url for url in urls if url is not None)
-
     def _baked_url(self, baked: Baked, choice: CompressionChoice) -> NarUrl | None:
         file = baked.file(choice_key(choice))
         if file is None:
@@ -199,26 +256,30 @@ class LocalSource:
         url = nar_url(self._options.nar_path, choice.method, baked.item.base_name)
         return NarUrl(url, choice.method.value, file.size, None)
 
-    def _cached(self, hash_part: str) -> Baked | None:
-        """What is kept of an item that is not in the store."""
+    def _kept(self, hash_part: str) -> Baked | None:
+        """What is kept of an item, whether it is in the store or not, if that is any nar."""
         baked = self._cache.find(hash_part)
-        if baked is None or baked.item.store_dir != self._items.store_dir:
+        if baked is None or not baked.files or baked.item.store_dir != self._items.store_dir:
             return None
         return baked
 
-    def _baked_nar(self, hash_part: str, base_name: str, method: Compression) -> Reply | None:
-        baked = self._cached(hash_part)
+    async def _kept_nar(
+        self, base_name: str, baked: Baked | None, method: Compression
+    ) -> Reply | None:
         if baked is None or baked.item.base_name != base_name:
             return None
-        for choice in self._options.compressions:
-            if choice.method is not method:
-                continue
-            file = self._cache.open_file(baked, choice_key(choice))
-            if file is not None:
-                body = FileBody(file, os.fstat(file.fileno()).st_size)
-                tag = file_tag(file, baked.item.nar_hash, choice_key(choice))
-                return Reply(200, OCTETS_TYPE, body, self._options.ttl_s, tag=tag)
-        return None
+        body = await opened_in_thread(self._kept_nars.open, baked, method)
+        if body is None:
+            return None
+        kind = NAR_TYPE if method is Compression.NONE else OCTETS_TYPE
+        tag = file_tag(body.file, baked.item.nar_hash, method.value)
+        return Reply(200, kind, body, self._options.ttl_s, tag=tag)
+
+    async def _unpacked_nar(self, base_name: str, baked: Baked | None) -> Reply | None:
+        if baked is None or baked.item.base_name != base_name:
+            return None
+        body = await in_thread(self._kept_nars.unpack, baked)
+        return None if body is None else Reply(200, NAR_TYPE, body, self._options.ttl_s)
 
 
 def _open_regular(path: str) -> FileBody | None:

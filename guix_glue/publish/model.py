@@ -35,6 +35,11 @@ NAR_TYPE: Final = "application/x-nix-archive;charset=ISO-8859-1"
 UNBAKED_AGE_S: Final = 300
 """How long clients may keep the narinfo of an item that is being baked: as the stock server."""
 
+_UNTOLD_AGE_S: Final = 36 * 3600
+"""How long the stock client keeps a narinfo if it is not told."""
+_NIX_AGE_S: Final = 30 * 86_400
+"""How long Nix does, whatever it is told."""
+
 
 @dataclass(frozen=True, slots=True)
 class PublishOptions:
@@ -48,11 +53,19 @@ class PublishOptions:
     negative_ttl_s: int | None = None
     mass_query: bool = False
     """What /nix-cache-info says of `WantMassQuery`: that asking for many items at once is fine."""
+    for_nix: bool = False
+    """Whether narinfos are signed for Nix."""
 
     @property
     def unbaked_age_s(self) -> int:
         """How long a reply is good that baking, or a store that answers again, will change."""
         return UNBAKED_AGE_S if self.ttl_s is None else min(UNBAKED_AGE_S, self.ttl_s)
+
+    @property
+    def promise_s(self) -> int:
+        """How long clients may ask for what a narinfo names that is complete."""
+        age_s = _UNTOLD_AGE_S if self.ttl_s is None else self.ttl_s
+        return max(age_s, _NIX_AGE_S) if self.for_nix else age_s
 
 
 @dataclass(frozen=True, slots=True)

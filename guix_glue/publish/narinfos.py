@@ -37,7 +37,13 @@ class NarinfoWriter:
         self._kept: OrderedDict[str, tuple[object, bytes]] = OrderedDict()
 
     def write(self, item: StoreItem, urls: Sequence[NarUrl], urn: str | None) -> bytes:
-        """The narinfo of an item, signed; `urn` stands in the signed part."""
+        """The narinfo of an item, signed; `urn` stands in the signed part.
+
+        Guix takes the smallest nar, wherever it stands, and Nix the last one: so for Nix that is
+        the smallest.
+        """
+        if self._keys.nix is not None:
+            urls = sorted(urls, key=lambda url: -(url.file_size or 0))
         facts = (item, tuple(urls), urn)
         known = self._kept.get(item.hash_part)
         if known is not None and known[0] == facts:

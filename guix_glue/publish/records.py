@@ -19,6 +19,7 @@ __all__ = [
     "BakedFile",
     "Destination",
     "ErisResult",
+    "Promise",
     "format_checked",
     "format_record",
     "pack_eris",
@@ -76,12 +77,28 @@ class ErisResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Promise:
+    """How long clients may ask for what a narinfo names: `age_s` from the last use of the record.
+
+    A promise that was longer, and is not made any more, holds `until` a time (of the epoch).
+    """
+
+    age_s: int = 0
+    until: float = 0.0
+
+    def ends(self, used: float) -> float:
+        """When it is over, if the last use was at that time (of the epoch)."""
+        return max(self.until, used + self.age_s)
+
+
+@dataclass(frozen=True, slots=True)
 class Baked:
     """All that is kept of an item; its nar was found to have the hash that the item says."""
 
     item: StoreItem
     files: tuple[BakedFile, ...] = ()
     eris: ErisResult | None = None
+    promise: Promise = Promise()
 
     def results(self, wanted: Destination | None) -> dict[str, tuple[int | None, str]]:
         """What there is: for each compression the bytes of its file, for a tree None; and how."""
@@ -109,6 +126,7 @@ def format_record(baked: Baked) -> bytes:
             "deriver": item.deriver,
             "files": {file.choice: file.size for file in baked.files},
             "eris": pack_eris(baked.eris),
+            "promise": [baked.promise.age_s, baked.promise.until],
         }
     )
 
@@ -127,8 +145,12 @@ def parse_record(data: bytes) -> Baked | None:
             None if value["deriver"] is None else str(value["deriver"]),
         )
         files = tuple(BakedFile(str(name), int(size)) for name, size in value["files"].items())
-        return Baked(item, files, unpack_eris(value["eris"]))
-    except (KeyError, TypeError, ValueError, AttributeError):
+        # Records of the first servers have none.
+        age_s, until = value.get("promise", (0, 0))
+        promise = Promise(int(age_s), float(until))
+        return Baked(item, files, unpack_eris(value["eris"]), promise)
+    # JSON has numbers that are infinite.
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
         return None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final, assert_never
 
 from eris.errors import ErisError
+from guix_glue.errors import StillHashing
 from guix_glue.publish.model import TEXT_TYPE, PublishOptions, Reply, Request
 from guix_glue.publish.pages import cache_info, landing_page
 from guix_glue.publish.routes import (
@@ -28,6 +29,8 @@ _log = logging.getLogger(__name__)
 
 _HTML_TYPE: Final = "text/html;charset=utf-8"
 _METHODS: Final = ("GET", "HEAD")
+_HASHING_AGE_S: Final = 10
+"""How long it may not be known whether there is something; told no age, clients wait longer."""
 
 
 class Site:
@@ -55,6 +58,8 @@ class Site:
         route = parse_path(request.path, self._options.nar_path)
         try:
             reply = None if route is None else await self._answer(route)
+        except StillHashing:
+            return _text(404, f"Not known yet: {request.path}", _HASHING_AGE_S)
         except (ErisError, OSError) as error:
             _log.warning("Cannot answer: %s", error)
             return _text(503, "The server cannot tell at the moment")

@@ -159,7 +159,10 @@ def _check_event(event: Event | None) -> None:
 def item_table(data: bytes) -> None:
     """Read the table of a directory of items."""
     with suppress(InvalidItems):
-        assert parse_item_table(data, ENTRIES).keys() <= ENTRIES
+        table = parse_item_table(data, ENTRIES)
+        assert table.facts.keys() | table.wrong <= ENTRIES
+        assert not table.facts.keys() & table.wrong
+        assert not table.wrong or table.remarks
 
 
 def publisher_record(data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,7 +14,8 @@ import pytest
 from guix_glue.formats.store_path import fixed_output_path
 from guix_glue.local.archive import nar_hash
 from tests.eris_fs.trees import File, Link, Node, lay_out, read_back
-from tests.guix_glue.publish.support import Publisher, publishing
+from tests.guix_glue.publish.support import Answer, Publisher, publishing
+from tests.integration.daemon import wait_until
 
 pytestmark = pytest.mark.skipif(shutil.which("nix-store") is None, reason="Nix is not installed")
 
@@ -78,6 +80,14 @@ def publisher(
         yield running
 
 
+def narinfos(published: Published, publisher: Publisher) -> list[Answer]:
+    """That of each item, the greeting's first."""
+    return [
+        publisher.request(f"/{path[11:43]}.narinfo")
+        for path in (published.paths["greeting"], published.paths["words"])
+    ]
+
+
 def realise(
     published: Published, publisher: Publisher, home: Path, key: str
 ) -> subprocess.CompletedProcess[str]:
@@ -105,6 +115,63 @@ def test_an_item_and_what_it_refers_to(
     assert done.returncode == 0, done.stderr
     assert read_back(tmp_path / "root" / published.paths["greeting"][1:]) == GREETING
     assert read_back(tmp_path / "root" / published.paths["words"][1:]) == WORDS
+
+
+def test_of_several_compressions_nix_takes_the_smallest(
+    published: Published, tmp_path: Path
+) -> None:
+    arguments = ("--items", published.items, "--nix-key", published.secret)
+    choices = ("-C", "zstd:1", "-C", "lzip:9", "-C", "gzip:1", "-C", "none")
+    (tmp_path / "home").mkdir()
+    with publishing(tmp_path, *arguments, *choices) as publisher:
+
+        def is_baked() -> bool:
+            told = [answer.narinfo("/nix/store") for answer in narinfos(published, publisher)]
+            return all(len(narinfo.urls) == 4 for narinfo in told)
+
+        wait_until(is_baked, "all compressions")
+        urls = narinfos(published, publisher)[0].narinfo("/nix/store").urls
+        sizes = [url.file_size or 0 for url in urls]
+        assert sizes == sorted(sizes, reverse=True)
+        smallest = urls[-1]
+        told = nix(
+            tmp_path / "home",
+            *("nix", "path-info", "--json", "--store", publisher.url),
+            published.paths["greeting"],
+        )
+        assert told.returncode == 0, told.stderr
+        (info,) = json.loads(told.stdout)
+        assert info["url"] == smallest.url
+        assert info["downloadSize"] == smallest.file_size
+        done = realise(published, publisher, tmp_path, published.public)
+        assert done.returncode == 0, done.stderr
+        assert read_back(tmp_path / "root" / published.paths["greeting"][1:]) == GREETING
+
+
+def test_what_left_is_there_for_a_nix_that_remembers(published: Published, tmp_path: Path) -> None:
+    items = tmp_path / "items"
+    shutil.copytree(published.items, items, symlinks=True)
+    arguments = ("--items", items, "--nix-key", published.secret, "-C", "zstd", "--ttl", "1d")
+    (tmp_path / "home").mkdir()
+    with publishing(tmp_path, *arguments) as publisher:
+        # Nix is told of the plain nars alone, and keeps that for thirty days.
+        for path in published.paths.values():
+            shown = nix(tmp_path / "home", "nix", "path-info", "--store", publisher.url, path)
+            assert shown.returncode == 0, shown.stderr
+
+        def is_baked() -> bool:
+            return all(answer.max_age == 86_400 for answer in narinfos(published, publisher))
+
+        wait_until(is_baked, "baking")
+        shutil.rmtree(items)
+        items.mkdir()
+        publisher.stop()
+        # The memory of Nix is by URL.
+        publisher.arguments += ["--port", str(publisher.port)]
+        publisher.start()
+        done = realise(published, publisher, tmp_path, published.public)
+        assert done.returncode == 0, done.stderr
+        assert read_back(tmp_path / "root" / published.paths["greeting"][1:]) == GREETING
 
 
 def test_a_key_that_is_not_trusted(

@@ -303,7 +303,7 @@ def test_a_walk_that_is_given_up_closes_what_it_holds(tmp_path: Path) -> None:
     while not isinstance(next(events), File):
         pass
     assert len(descriptors()) > len(before)
-    events.close()  # type: ignore[attr-defined]
+    events.close()
     assert descriptors() == before
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from guix_glue.errors import DaemonError, DatabaseError, ProtocolError
+from guix_glue.errors import DaemonError, DatabaseError, InvalidFacts, ProtocolError
 from guix_glue.local.daemon import GuixDaemon
 from guix_glue.local.environment import GuixEnvironment
 from guix_glue.local.items import (
@@ -221,6 +221,25 @@ def test_an_answer_of_the_daemon_is_the_answer(tmp_path: Path, database_dir: Pat
             await items.close()
 
     asyncio.run(run())
+
+
+def test_one_odd_item_is_no_reason_to_give_up_the_daemon(
+    tmp_path: Path, database_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd = Turn(APP_INFO_TURN.sent, APP_INFO_TURN.received[:-8] + word(0))
+
+    async def run() -> None:
+        async with fake_daemon(tmp_path, [APP_FOUND, odd, NOTHING_FOUND]) as server:
+            items = both(server.address, database_dir, lambda: 0.0)
+            with pytest.raises(InvalidFacts):
+                await items.find(HASH_PART)
+            # This turn is the daemon's: the database is not asked.
+            assert await items.find(NO_HASH_PART) is None
+            assert server.accepted == 1
+            await items.close()
+
+    asyncio.run(run())
+    assert caplog.records == []
 
 
 def test_another_daemon_than_guixs(tmp_path: Path, database_dir: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from guix_glue.cli.publish import command
@@ -47,6 +48,7 @@ def test_options_that_are_wrong(tmp_path: Path) -> None:
         (("--max-connections", "0"), "--max-connections"),
         (("--upstream", "http://x", "--items", "/"), "exclude each other"),
         (("--store-dir", "gnu"), "absolute path"),
+        (("--nix-key", NIX_KEY), "store of Nix itself cannot be served yet: --items"),
         (("--items", tmp_path / "none"), "does not exist"),
         (("--eris=http://x",), "URL"),
         (("--eris", "--eris-format", "tar"), "'packed', 'standard'"),
@@ -61,6 +63,28 @@ def test_options_that_are_wrong(tmp_path: Path) -> None:
         assert reason in " ".join(done.stderr.split()), arguments
         assert "secret" not in done.stderr
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "good", "bad"),
+    [
+        ("--upstream", "http://127.0.0.1:9", "http://user:secret@"),
+        ("--upstream", "http://127.0.0.1:9", "file:///srv"),
+        ("--eris", "coap+unix:///nowhere", "http://user:secret@x"),
+    ],
+)
+def test_a_url_of_a_list_that_is_wrong_is_left_out(
+    option: str, good: str, bad: str, tmp_path: Path
+) -> None:
+    acl = SAMPLES / "keys" / "acl"
+    what: list[str | Path] = (
+        ["--acl", acl] if option == "--upstream" else ["--items", tmp_path, *KEYS]
+    )
+    with publishing(tmp_path, *what, f"{option}={bad} {good}") as publisher:
+        assert publisher.log.count(f"{option}: URL 1 is left out: ") == 1
+        assert "secret" not in publisher.log
+        assert publisher.request("/nix-cache-info").status == 200
+    assert f"for {option}" in refused(*what, f"{option}={bad} {bad}").replace("'", "")
 
 
 def test_without_keys_the_option_is_named(tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from guix_glue.formats.narinfo import parse_narinfo
-from guix_glue.publish.key_files import read_guix_keys
-from guix_glue.publish.narinfos import NarinfoWriter
+from guix_glue.formats.narinfo import NarUrl, parse_narinfo
+from guix_glue.model import StoreItem
+from guix_glue.publish.key_files import read_guix_keys, read_nix_key
+from guix_glue.publish.narinfos import NarinfoWriter, SigningKeys
 from tests.guix_glue.publish.support import SAMPLES
 
 WRITTEN = sorted((SAMPLES / "narinfo").glob("*cached-*/*.narinfo"))
@@ -28,6 +29,23 @@ def test_as_the_stock_server(path: Path) -> None:
     # What is kept in memory is given again only for the same facts.
     assert writer.write(known.item, known.urls, None) == sample
     assert writer.write(known.item, known.urls[:1], "urn:eris:AAAA") != sample
+
+
+def test_for_nix_the_smallest_nar_stands_last() -> None:
+    keys = SAMPLES / "keys"
+    guix = read_guix_keys(keys / "signing-key.pub", keys / "signing-key.sec", "vm")
+    nix = read_nix_key(SAMPLES / "nix-2.8" / "secret-key", "vm")
+    item = StoreItem(f"/nix/store/{'0' * 32}-x", bytes(32), 1000, ())
+    urls = [NarUrl("c", "none", 1000, None), NarUrl("a", "zstd", 10, None)]
+    urls += [NarUrl("b", "gzip", 20, None), NarUrl("d", "lzip", 10, None)]
+    for one, order in (
+        (nix, "cbad"),
+        (SigningKeys("vm", guix=guix.guix, nix=nix.nix), "cbad"),
+        (guix, "cabd"),
+    ):
+        written = NarinfoWriter(one).write(item, urls, None)
+        known = parse_narinfo(written, store_dir="/nix/store")
+        assert "".join(url.url for url in known.urls) == order
 
 
 def test_the_seed_narinfo_of_the_eris_announcement() -> None:

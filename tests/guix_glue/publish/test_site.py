@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guix_glue.errors import DaemonError
+from guix_glue.errors import DaemonError, StillHashing
 from guix_glue.publish.model import PublishOptions, Reply, Request
 from guix_glue.publish.site import Site
 from tests.guix_glue.publish.fakes import HASH, NAME, Echo
@@ -66,6 +66,11 @@ def test_a_source_that_fails(failure: Exception, status: int) -> None:
     assert reply.status == status
     assert isinstance(reply.body, bytes)
     assert str(failure).encode() not in reply.body
+
+
+def test_what_is_not_known_yet_is_asked_for_again_soon() -> None:
+    reply = answer(f"/{HASH}.narinfo", failure=StillHashing())
+    assert (reply.status, reply.max_age_s) == (404, 10)
 
 
 def test_the_source_is_told_which_narinfos_come() -> None:

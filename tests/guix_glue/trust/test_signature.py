@@ -137,6 +137,40 @@ def test_what_is_no_access_list(text: bytes) -> None:
         Acl.parse(text)
 
 
+@pytest.mark.parametrize(
+    "wrong", [b"a", b"(entry)", b"(entry (tag (guix import)))", b"()", b"(public-key (ecc))"]
+)
+def test_an_entry_that_is_none_leaves_the_others(wrong: bytes) -> None:
+    sound = (KEYS / "acl").read_bytes().strip()
+    acl = Acl.parse(sound[:-1] + wrong + b")")
+    assert acl == Acl.parse(sound)
+    assert acl.authorizes(PRIVATE.public)
+    assert acl.remark is not None
+    assert f"entry {len(acl.keys) + 1}" in acl.remark
+    # What cannot be read stays where it is when a key is added.
+    other = generate_private_key(bytes(range(32))).public
+    both = Acl.parse(authorize(sound[:-1] + wrong + b")", other))
+    assert both.authorizes(other)
+    assert both.keys > acl.keys
+    assert both.left_out == acl.left_out
+
+
+def test_a_remark_stays_short() -> None:
+    acl = Acl.parse((KEYS / "acl").read_bytes().strip()[:-1] + b"(entry)" * 1000 + b")")
+    assert acl.remark is not None
+    assert len(acl.remark) < 100
+
+
+def test_an_entry_that_is_none_authorizes_nobody() -> None:
+    # Not even by a key that lies about somewhere in it.
+    sound = (KEYS / "acl").read_bytes().strip()
+    key = generate_private_key(bytes(range(32))).public
+    entry = format_advanced((b"x", key.to_expression(), (b"tag", (b"guix", b"import"))))
+    acl = Acl.parse(sound[:-1] + entry + b")")
+    assert not acl.authorizes(key)
+    assert acl.left_out
+
+
 # --- narinfos -------------------------------------------------------------------------------------
 
 
