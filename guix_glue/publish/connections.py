@@ -21,6 +21,7 @@ from typing import Final
 
 from aiohttp import web
 
+from guix_glue.publish.clients import Client, working_for
 from guix_glue.publish.site import Site
 
 __all__ = ["SERVER_NAME", "Connection", "ConnectionLimits", "Connections"]
@@ -51,7 +52,7 @@ class ConnectionLimits:
 class Connection(web.RequestHandler):
     """One connection. `busy` while it is sent a reply, idle since a time of the loop otherwise."""
 
-    __slots__ = ("_head_s", "_head_timer", "_site", "busy", "idle_since")
+    __slots__ = ("_client", "_head_s", "_head_timer", "_site", "busy", "idle_since")
 
     def __init__(self, site: Site, server: Connections, limits: ConnectionLimits) -> None:
         super().__init__(
@@ -62,6 +63,7 @@ class Connection(web.RequestHandler):
             keepalive_timeout=limits.idle_s,
         )
         self._site = site
+        self._client = Client()
         self._head_s = limits.head_s
         self._head_timer: asyncio.TimerHandle | None = None
         self.busy = False
@@ -75,13 +77,15 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The client has gone, or was sent away."""
+        self._client.leave()
         self._forget_head()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Look for requests; one that is cut in two is missed, and only answered later."""
         if asked := _NARINFOS.findall(data):
-            self._site.expect([path.decode("ascii", "replace") for path in asked])
+            with working_for(self._client):
+                self._site.expect([path.decode("ascii", "replace") for path in asked])
         if data and not self.busy:
             self._await_head()
         super().data_received(data)
@@ -92,7 +96,8 @@ class Connection(web.RequestHandler):
         self._forget_head()
         self.busy = True
         try:
-            yield
+            with working_for(self._client):
+                yield
         finally:
             self.busy = False
             self.idle_since = self._loop.time()

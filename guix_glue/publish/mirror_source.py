@@ -7,22 +7,21 @@ the end, where nobody takes it for signed; a narinfo that has a signed one gets 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
 
 from eris.threads import in_thread
 from guix_glue.errors import FetchFailed
 from guix_glue.formats.compression import Compression
 from guix_glue.formats.narinfo import NarUrl, format_narinfo
+from guix_glue.publish.clients import ClientLeft, asking
 from guix_glue.publish.directory import CacheDirectory
 from guix_glue.publish.mirror_baking import MirrorBakery
 from guix_glue.publish.mirror_cache import MirrorCache, Mirrored
-from guix_glue.publish.model import NARINFO_TYPE, ErisTarget, PublishOptions, Reply
+from guix_glue.publish.mirror_narinfos import MirrorNarinfos
+from guix_glue.publish.model import NARINFO_TYPE, TEXT_TYPE, ErisTarget, PublishOptions, Reply
 from guix_glue.publish.queue import JobQueue
 from guix_glue.publish.trees import EncodeTree
 from guix_glue.publish.upstream import Upstream
@@ -32,11 +31,6 @@ from guix_glue.servers.url import InvalidServer, Server
 __all__ = ["MirrorSource"]
 
 _log = logging.getLogger(__name__)
-
-_NOTHING_KEPT: Final = 50_000
-_ASKED_AT_ONCE: Final = 32
-_EXPECTED: Final = 4000
-"""Narinfos that are looked for before it is their turn: what some clients ask for in one go."""
 
 
 class MirrorSource:
@@ -56,10 +50,10 @@ class MirrorSource:
         self._upstream = upstream
         self._options = options
         self._eris = eris
-        self._asking: dict[str, asyncio.Task[Mirrored | None]] = {}
-        # Hash part -> time of the loop until which it is believed that nobody has it.
-        self._nothing: OrderedDict[str, float] = OrderedDict()
-        self._asked_at_once = asyncio.Semaphore(_ASKED_AT_ONCE)
+        age_s = options.negative_ttl_s
+        self._narinfos = MirrorNarinfos(
+            self._cache, upstream, absence_age_s=ABSENCE_AGE_S if age_s is None else age_s
+        )
         self.queue: JobQueue[str] | None = None
         if eris is not None:
             bakery = MirrorBakery(
@@ -75,27 +69,23 @@ class MirrorSource:
         """End fetching."""
         if self.queue is not None:
             await self.queue.close()
-        for task in tuple(self._asking.values()):
-            task.cancel()
-        await asyncio.gather(*self._asking.values(), return_exceptions=True)
+        await self._narinfos.close()
         await self._upstream.close()
 
     def expect(self, hash_parts: Sequence[str]) -> None:
-        """Ask the servers for these, many at once."""
-        now = time.time()
-        for hash_part in hash_parts:
-            if len(self._asking) >= _EXPECTED:
-                return
-            found = self._cache.find(hash_part)
-            fresh = found is not None and found.good_until > now
-            if not fresh and not self._is_nothing(hash_part):
-                self._start_asking(hash_part, found)
+        """Ask the servers for these, some at once."""
+        self._narinfos.expect(asking(), hash_parts)
 
     async def narinfo(self, hash_part: str) -> Reply | None:
         """Another server's narinfo."""
-        found = self._cache.find(hash_part)
-        if found is None or found.good_until <= time.time():
-            found = await self._refreshed(hash_part, found)
+        try:
+            found = await self._narinfos.find(asking(), hash_part)
+        except ClientLeft:
+            return None
+        except FetchFailed as error:
+            # Why is in the log already, once for each server and not for each request.
+            _log.debug("No narinfo of %s: %s", hash_part, error)
+            return Reply(503, TEXT_TYPE, b"The server cannot tell at the moment")
         return None if found is None else self._reply(found)
 
     async def nar(self, base_name: str, method: Compression) -> Reply | None:
@@ -116,54 +106,6 @@ class MirrorSource:
 
     async def sweep(self) -> None:
         """Nothing: each entry of this cache is one file, which is whole or not there."""
-
-    async def _refreshed(self, hash_part: str, old: Mirrored | None) -> Mirrored | None:
-        """Ask the servers; what is kept is better than nothing when they cannot be asked."""
-        if self._is_nothing(hash_part):
-            return None
-        try:
-            # Several clients may wait for the same answer, and one of them lose interest.
-            return await asyncio.shield(self._start_asking(hash_part, old))
-        except FetchFailed:
-            if old is None:
-                raise
-            return old
-
-    def _start_asking(self, hash_part: str, old: Mirrored | None) -> asyncio.Task[Mirrored | None]:
-        if (task := self._asking.get(hash_part)) is None:
-            task = self._asking[hash_part] = asyncio.create_task(self._ask(hash_part, old))
-
-            def forget(task: asyncio.Task[Mirrored | None]) -> None:
-                del self._asking[hash_part]
-                if not task.cancelled():
-                    # Or asyncio complains when whoever asked has gone.
-                    task.exception()
-
-            task.add_done_callback(forget)
-        return task
-
-    async def _ask(self, hash_part: str, old: Mirrored | None) -> Mirrored | None:
-        async with self._asked_at_once:
-            found = await self._upstream.narinfo(hash_part)
-        if found is None:
-            self._note_nothing(hash_part)
-            return None
-        mirrored = Mirrored(found.server, found.narinfo, time.time() + found.ttl_s)
-        if old is not None and old.narinfo.item.nar_hash == found.narinfo.item.nar_hash:
-            mirrored = replace(mirrored, eris=old.eris)
-        await in_thread(self._cache.keep, mirrored)
-        return mirrored
-
-    def _is_nothing(self, hash_part: str) -> bool:
-        return asyncio.get_running_loop().time() < self._nothing.get(hash_part, 0.0)
-
-    def _note_nothing(self, hash_part: str) -> None:
-        ttl_s = self._options.negative_ttl_s
-        until = ABSENCE_AGE_S if ttl_s is None else ttl_s
-        self._nothing[hash_part] = asyncio.get_running_loop().time() + until
-        self._nothing.move_to_end(hash_part)
-        if len(self._nothing) > _NOTHING_KEPT:
-            self._nothing.popitem(last=False)
 
     def _reply(self, found: Mirrored) -> Reply | None:
         text = self._text(found)
