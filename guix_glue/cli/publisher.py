@@ -14,6 +14,7 @@ from typing import Final
 import eris_fs
 from eris.model import NULL_CONVERGENCE_SECRET
 from eris.store import NullStore
+from guix_glue.cli.store_failures import failure_of_store
 from guix_glue.local.build_logs import BuildLogs
 from guix_glue.local.environment import GuixEnvironment
 from guix_glue.local.item_directory import DirectoryItems
@@ -138,4 +139,6 @@ def _eris_target(
     )
     stack.callback(cache.close)
     name = hashlib.sha256(settings.eris.encode()).hexdigest()[:32]
-    return ErisTarget(store, name, trees, lambda: eris_fs.KnownContents(cache, store))
+    return ErisTarget(
+        store, name, trees, lambda: eris_fs.KnownContents(cache, store), failure_of_store
+    )

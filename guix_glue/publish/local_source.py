@@ -63,7 +63,8 @@ class LocalSource:
         self._options = options
         self._eris = eris
         self._bakery = Bakery(cache, items.location, options.compressions, eris, workers=workers)
-        self.queue: JobQueue[StoreItem] = JobQueue(self._bakery.bake, workers=workers)
+        bake = cache.guarded(self._bakery.bake)
+        self.queue: JobQueue[StoreItem] = JobQueue(bake, workers=workers)
 
     async def close(self) -> None:
         """End baking."""

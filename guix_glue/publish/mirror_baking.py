@@ -53,6 +53,8 @@ class MirrorBakery:
         found = self._cache.find(hash_part)
         if found is None or (found.eris and found.eris.done_for(self._encode.destination)):
             return
+        # A whole nar is not fetched for a store that is known to fail.
+        self._encode.check()
         directory = await in_thread(self._directory.temporary)
         try:
             target = directory / found.narinfo.item.base_name

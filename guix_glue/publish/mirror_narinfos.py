@@ -18,6 +18,7 @@ from guix_glue.errors import FetchFailed
 from guix_glue.publish.clients import Client
 from guix_glue.publish.lookups import Lookups
 from guix_glue.publish.mirror_cache import MirrorCache, Mirrored
+from guix_glue.publish.outage import Outage
 from guix_glue.publish.upstream import Upstream
 
 __all__ = ["MirrorNarinfos"]
@@ -51,6 +52,7 @@ class MirrorNarinfos:
     def __init__(self, cache: MirrorCache, upstream: Upstream, *, absence_age_s: float) -> None:
         self._cache = cache
         self._upstream = upstream
+        self._not_kept = Outage(0.0)
         self._absences = _Absences(absence_age_s)
         self._lookups: Lookups[Mirrored | None] = Lookups(self._ask, self._is_needed)
 
@@ -90,8 +92,19 @@ class MirrorNarinfos:
         old = self._cache.find(hash_part)
         if old is not None and old.narinfo.item.nar_hash == found.narinfo.item.nar_hash:
             mirrored = replace(mirrored, eris=old.eris)
-        await in_thread(self._cache.keep, mirrored)
+        await self._keep(mirrored)
         return mirrored
+
+    async def _keep(self, mirrored: Mirrored) -> None:
+        """Keep it on disk if that can be; whoever asks is answered anyway."""
+        try:
+            await in_thread(self._cache.keep, mirrored)
+        except OSError as error:
+            if self._not_kept.begin(error.strerror):
+                _log.warning("Narinfos are not kept on disk for now: %s", error.strerror or error)
+        else:
+            if self._not_kept.end():
+                _log.info("Narinfos are kept on disk again")
 
 
 def _is_good(found: Mirrored | None) -> bool:

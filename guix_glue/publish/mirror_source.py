@@ -16,6 +16,7 @@ from eris.threads import in_thread
 from guix_glue.errors import FetchFailed
 from guix_glue.formats.compression import Compression
 from guix_glue.formats.narinfo import NarUrl, format_narinfo
+from guix_glue.publish.cache_guard import CacheGuard
 from guix_glue.publish.clients import ClientLeft, asking
 from guix_glue.publish.directory import CacheDirectory
 from guix_glue.publish.mirror_baking import MirrorBakery
@@ -63,7 +64,8 @@ class MirrorSource:
                 EncodeTree(eris),
                 max_unsigned_size=max_unsigned_size,
             )
-            self.queue = JobQueue(bakery.bake, workers=workers)
+            bake = CacheGuard(bakery.bake, directory.path.parent)
+            self.queue = JobQueue(bake, workers=workers)
 
     async def close(self) -> None:
         """End fetching."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
+from eris.errors import StoreError
 from eris.store import BlockWriter
 from eris_fs import KnownContents
 from guix_glue.formats.compression import CompressionChoice
@@ -61,13 +62,15 @@ class ErisTarget:
 
     `store_id` tells one store from another without telling its URL; None for a store that keeps
     nothing, when only URNs are wanted. `known` gives what spares encoding again, anew for each
-    item, or None; it must be for this format.
+    item, or None; it must be for this format. `explain` says in a few words what a store does that
+    fails, without its URL; None if that cannot be told.
     """
 
     store: BlockWriter = field(repr=False)
     store_id: str | None
     trees: TreeFormat
     known: Callable[[], KnownContents | None] = lambda: None
+    explain: Callable[[StoreError], str | None] = lambda error: None
 
     @property
     def destination(self) -> Destination:
