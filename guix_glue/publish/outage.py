@@ -29,9 +29,13 @@ class Outage:
         """Why it fails, as far as that is known; None if it does not."""
         return self._reason
 
-    def begin(self, reason: str | None) -> bool:
-        """It failed; returns whether that is news. None: for a reason that is not known."""
-        self._until = asyncio.get_running_loop().time() + self._pause_s
+    def begin(self, reason: str | None, *, pause: bool = True) -> bool:
+        """It failed; returns whether that is news. None: for a reason that is not known.
+
+        Without `pause` it may be tried again at once.
+        """
+        if pause:
+            self._until = asyncio.get_running_loop().time() + self._pause_s
         known = self._reason
         self._reason = reason if reason is not None else known or ""
         return known is None or self._reason != known
