@@ -28,6 +28,7 @@ from guix_glue.publish.model import PublishOptions
 from guix_glue.publish.narinfos import SigningKeys
 from guix_glue.publish.privileges import drop_privileges, find_user
 from guix_glue.publish.routes import parse_nar_path
+from guix_glue.publish.sizes import parse_size
 from guix_glue.publish.tree_formats import (
     DEFAULT_LEVEL,
     PackedTrees,
@@ -49,6 +50,7 @@ _T = TypeVar("_T")
 
 _DEFAULT_CACHE: Final = Path("/var/cache/kapla/publish")
 _DEFAULT_COMPRESSION: Final = "gzip:3"
+_KEEP_NARS_MAX: Final = 20 * 1024**3
 _NIX_STORE: Final = "/nix/store"
 
 
@@ -210,6 +212,19 @@ def _parsed_servers(
     help="The largest nar that a mirror fetches when nobody signed its size. Default: 16 GiB.",
 )
 @click.option(
+    "--keep-nars",
+    is_flag=True,
+    help="As a mirror, pass nars on, and keep them in the cache: checked, and served when the"
+    " servers are gone. Unused ones go after --ttl.",
+)
+@click.option(
+    "--keep-nars-max",
+    metavar="SIZE",
+    callback=_parsed(parse_size),
+    help="How much to keep, as 500M or 2TiB; what was not used for longest goes first. Default:"
+    " 20 GiB.",
+)
+@click.option(
     "--items",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="Publish the items in this directory, without any Guix; items.toml in it may name their"
@@ -278,6 +293,8 @@ def _settings(
     max_connections: int,
     upstream: tuple[Server, ...],
     max_unsigned_size: int | None,
+    keep_nars: bool,
+    keep_nars_max: int | None,
     items: Path | None,
     store_dir: str | None,
 ) -> Settings:
@@ -285,6 +302,10 @@ def _settings(
         raise click.UsageError("--upstream and --items exclude each other.")
     if max_unsigned_size is not None and not upstream:
         raise click.UsageError("--max-unsigned-size is for --upstream.")
+    if keep_nars and not upstream:
+        raise click.UsageError("--keep-nars is for --upstream.")
+    if keep_nars_max is not None and not keep_nars:
+        raise click.UsageError("--keep-nars-max is for --keep-nars.")
     if eris:
         try:
             default_store_urls(eris)
@@ -310,8 +331,13 @@ def _settings(
         items,
         upstream,
         max_unsigned_size or MAX_UNSIGNED_SIZE,
+        _room(keep_nars_max) if keep_nars else None,
         ConnectionLimits(max_connections),
     )
+
+
+def _room(keep_nars_max: int | None) -> int:
+    return _KEEP_NARS_MAX if keep_nars_max is None else keep_nars_max
 
 
 def _tree_format(eris: str | None, name: str | None, level: int | None) -> TreeFormat:

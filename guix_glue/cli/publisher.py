@@ -48,7 +48,10 @@ _THREADS_TO_ENCODE: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All options, read and checked; `eris` is None, empty for URNs only, or store URLs."""
+    """All options, read and checked; `eris` is None, empty for URNs only, or store URLs.
+
+    `keep_nars` is how many bytes of nars a mirror keeps; None if it keeps none.
+    """
 
     publish: PublishOptions
     environment: GuixEnvironment
@@ -59,6 +62,7 @@ class Settings:
     items: Path | None
     upstream: tuple[Server, ...]
     max_unsigned_size: int
+    keep_nars: int | None
     connections: ConnectionLimits
 
 
@@ -86,6 +90,7 @@ async def serve_items(
                 eris,
                 workers=settings.workers,
                 max_unsigned_size=settings.max_unsigned_size,
+                keep_nars=settings.keep_nars,
             )
         else:
             items = _items(settings)

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 _Job = TypeVar("_Job")
 
-_PAUSE_S: Final = 5.0
+_PAUSE_S: Final = 2.0
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 # Whoever reads never gets these: they are of what is written to.
 _OF_WRITING: Final = frozenset({errno.EROFS, errno.EXDEV, errno.EFBIG})

@@ -19,7 +19,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import BinaryIO, Final, TypeVar
 
 from guix_glue.errors import PublishError
 from guix_glue.local.files import replace_file
@@ -123,6 +123,24 @@ class CacheDirectory:
         """
         return self._mended(lambda: Path(tempfile.mkdtemp(dir=self._temporary)))
 
+    def new_name(self) -> Path:
+        """A name in `tmp` that nobody else has; whoever makes something there removes it."""
+        return self._temporary / f"new.{os.urandom(8).hex()}"
+
+    def create(self, path: Path) -> BinaryIO:
+        """Make a file of such a name, to be written and read; without a buffer.
+
+        Raises: OSError.
+        """
+        return self._mended(lambda: path.open("x+b", buffering=0))
+
+    def create_directory(self, path: Path) -> None:
+        """Make a directory of such a name.
+
+        Raises: OSError.
+        """
+        self._mended(lambda: path.mkdir(mode=0o700))
+
     def write(self, path: Path, data: bytes) -> None:
         """Replace a small file below this directory, all at once.
 
@@ -137,7 +155,7 @@ class CacheDirectory:
         """
         _sync(made)
         try:
-            os.replace(made, path)
+            self._mended(lambda: os.replace(made, path), path.parent)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise

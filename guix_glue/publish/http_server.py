@@ -25,7 +25,7 @@ from guix_glue.publish.connections import (
     ConnectionLimits,
     Connections,
 )
-from guix_glue.publish.model import FileBody, Reply, Request, StreamBody
+from guix_glue.publish.model import FetchedBody, FileBody, Reply, Request, StreamBody
 from guix_glue.publish.site import Site
 
 __all__ = ["HttpServer"]
@@ -98,6 +98,8 @@ async def _send(request: web.BaseRequest, response: web.StreamResponse, reply: R
                 await _send_file(request, body)
             case StreamBody() as body:
                 await _send_stream(request, response, body)
+            case FetchedBody() as body:
+                await _send_fetched(request, response, body)
     async with asyncio.timeout(_STALLED_S):
         await response.write_eof()
 
@@ -140,6 +142,19 @@ async def _send_stream(
                 await response.write(piece)
     if sent != body.size:
         _log.warning("A nar is not of the size that the store says: the reply is broken off")
+        _abort(request)
+
+
+async def _send_fetched(
+    request: web.BaseRequest, response: web.StreamResponse, body: FetchedBody
+) -> None:
+    sent = 0
+    async with contextlib.aclosing(body.open()) as pieces:
+        async for piece in pieces:
+            sent += len(piece)
+            async with asyncio.timeout(_STALLED_S):
+                await response.write(piece)
+    if sent != body.size:
         _abort(request)
 
 

@@ -16,12 +16,14 @@ from eris.threads import in_thread
 from guix_glue.errors import FetchFailed
 from guix_glue.formats.compression import Compression
 from guix_glue.formats.narinfo import NarUrl, format_narinfo
+from guix_glue.formats.store_path import hash_part_of
 from guix_glue.publish.cache_guard import CacheGuard
 from guix_glue.publish.clients import ClientLeft, asking
 from guix_glue.publish.directory import CacheDirectory
 from guix_glue.publish.mirror_baking import MirrorBakery
 from guix_glue.publish.mirror_cache import MirrorCache, Mirrored
 from guix_glue.publish.mirror_narinfos import MirrorNarinfos
+from guix_glue.publish.mirror_nars import MirrorNars
 from guix_glue.publish.model import NARINFO_TYPE, TEXT_TYPE, ErisTarget, PublishOptions, Reply
 from guix_glue.publish.queue import JobQueue
 from guix_glue.publish.trees import EncodeTree
@@ -46,7 +48,9 @@ class MirrorSource:
         *,
         workers: int,
         max_unsigned_size: int,
+        keep_nars: int | None = None,
     ) -> None:
+        """With `keep_nars`, nars are passed on and kept: so many bytes of them."""
         self._cache = MirrorCache(directory, options.store_dir)
         self._upstream = upstream
         self._options = options
@@ -55,6 +59,15 @@ class MirrorSource:
         self._narinfos = MirrorNarinfos(
             self._cache, upstream, absence_age_s=ABSENCE_AGE_S if age_s is None else age_s
         )
+        self._nars: MirrorNars | None = None
+        if keep_nars is not None:
+            self._nars = MirrorNars(
+                directory,
+                upstream,
+                options,
+                max_bytes=keep_nars,
+                max_unsigned_size=max_unsigned_size,
+            )
         self.queue: JobQueue[str] | None = None
         if eris is not None:
             bakery = MirrorBakery(
@@ -62,6 +75,7 @@ class MirrorSource:
                 self._cache,
                 upstream,
                 EncodeTree(eris),
+                self._nars,
                 max_unsigned_size=max_unsigned_size,
             )
             bake = CacheGuard(bakery.bake, directory.path.parent)
@@ -72,6 +86,8 @@ class MirrorSource:
         if self.queue is not None:
             await self.queue.close()
         await self._narinfos.close()
+        if self._nars is not None:
+            await self._nars.close()
         await self._upstream.close()
 
     def expect(self, hash_parts: Sequence[str]) -> None:
@@ -80,19 +96,19 @@ class MirrorSource:
 
     async def narinfo(self, hash_part: str) -> Reply | None:
         """Another server's narinfo."""
-        try:
-            found = await self._narinfos.find(asking(), hash_part)
-        except ClientLeft:
-            return None
-        except FetchFailed as error:
-            # Why is in the log already, once for each server and not for each request.
-            _log.debug("No narinfo of %s: %s", hash_part, error)
-            return Reply(503, TEXT_TYPE, b"The server cannot tell at the moment")
-        return None if found is None else self._reply(found)
+        found = await self._find(hash_part)
+        return self._reply(found) if isinstance(found, Mirrored) else found
 
     async def nar(self, base_name: str, method: Compression) -> Reply | None:
-        """Nothing: nars are where the narinfo says."""
-        return None
+        """A nar that is kept here, or passed on; else nars are where the narinfo says."""
+        if self._nars is None:
+            return None
+        found = await self._find(hash_part_of(base_name))
+        if not isinstance(found, Mirrored):
+            return found
+        if found.narinfo.item.base_name != base_name:
+            return None
+        return await self._nars.nar(found, method)
 
     async def fixed_file(self, name: str, sha256: bytes) -> Reply | None:
         """Nothing: it could not be checked whose it is."""
@@ -103,11 +119,24 @@ class MirrorSource:
         return None
 
     async def expire(self, before: float) -> None:
-        """Forget what was good until some time before this."""
+        """Forget narinfos that were good until some time before this, and nars not used since."""
         await in_thread(self._cache.expire, before)
+        if self._nars is not None:
+            await self._nars.expire(before)
 
     async def sweep(self) -> None:
         """Nothing: each entry of this cache is one file, which is whole or not there."""
+
+    async def _find(self, hash_part: str) -> Mirrored | Reply | None:
+        """What is known of an item; or the reply, if that cannot be told."""
+        try:
+            return await self._narinfos.find(asking(), hash_part)
+        except ClientLeft:
+            return None
+        except FetchFailed as error:
+            # Why is in the log already, once for each server and not for each request.
+            _log.debug("Nothing is known of %s: %s", hash_part, error)
+            return Reply(503, TEXT_TYPE, b"The server cannot tell at the moment")
 
     def _reply(self, found: Mirrored) -> Reply | None:
         text = self._text(found)
@@ -139,6 +168,8 @@ class MirrorSource:
             urls = ()
         elif not urls:
             return None
+        elif self._nars is not None:
+            urls = self._nars.urls(replace(found, narinfo=replace(narinfo, urls=urls)))
         hint = None
         if self._eris is not None and found.eris is not None and narinfo.signed_urn is None:
             hint = found.eris.urn_in(self._eris.destination)

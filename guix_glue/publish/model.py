@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
@@ -21,6 +21,7 @@ __all__ = [
     "UNBAKED_AGE_S",
     "Body",
     "ErisTarget",
+    "FetchedBody",
     "FileBody",
     "PublishOptions",
     "Reply",
@@ -112,7 +113,23 @@ class StreamBody:
         """Nothing is open yet."""
 
 
-Body = bytes | FileBody | StreamBody
+@dataclass(frozen=True, slots=True)
+class FetchedBody:
+    """Pieces that come from somewhere else, `size` bytes together.
+
+    `open` starts anew; whoever takes the iterator closes it. `leave` is called once, at the end.
+    """
+
+    open: Callable[[], AsyncGenerator[bytes, None]]
+    size: int
+    leave: Callable[[], None]
+
+    def close(self) -> None:
+        """It is not waited for any longer."""
+        self.leave()
+
+
+Body = bytes | FileBody | StreamBody | FetchedBody
 
 
 @dataclass(frozen=True, slots=True)
