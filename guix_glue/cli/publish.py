@@ -7,13 +7,13 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 
 import eris_fs
+from guix_glue.cli.option_types import parsed, parsed_servers
 from guix_glue.cli.publisher import Settings, serve_items
 from guix_glue.errors import GuixError
 from guix_glue.formats.compression import CompressionChoice, parse_choice
@@ -36,7 +36,7 @@ from guix_glue.publish.tree_formats import (
     TreeFormat,
 )
 from guix_glue.servers.limits import MAX_UNSIGNED_SIZE
-from guix_glue.servers.url import InvalidServer, Server, parse_server
+from guix_glue.servers.url import Server
 from guix_glue.trust.acl import Acl
 from kapla import log
 from kapla.client import default_store_urls
@@ -46,26 +46,10 @@ __all__ = ["command"]
 
 _log = logging.getLogger(__name__)
 
-_T = TypeVar("_T")
-
 _DEFAULT_CACHE: Final = Path("/var/cache/kapla/publish")
 _DEFAULT_COMPRESSION: Final = "gzip:3"
 _KEEP_NARS_MAX: Final = 20 * 1024**3
 _NIX_STORE: Final = "/nix/store"
-
-
-def _parsed(
-    parse: Callable[[str], _T],
-) -> Callable[[click.Context, click.Parameter, str | None], _T | None]:
-    """Let a parser of text that raises ValueError be the reader of an option."""
-
-    def read(context: click.Context, parameter: click.Parameter, value: str | None) -> _T | None:
-        try:
-            return None if value is None else parse(value)
-        except (ValueError, GuixError) as error:
-            raise click.BadParameter(str(error), context, parameter) from None
-
-    return read
 
 
 def _parsed_all(
@@ -85,18 +69,6 @@ def _parsed_all(
                 parameter,
             )
     return choices
-
-
-def _parsed_servers(
-    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
-) -> tuple[Server, ...]:
-    try:
-        servers = tuple(parse_server(url) for urls in values for url in urls.split())
-    except InvalidServer as error:
-        raise click.BadParameter(str(error), context, parameter) from None
-    if any(server.origin is None for server in servers):
-        raise click.BadParameter("a mirror takes http:// and https:// only", context, parameter)
-    return servers
 
 
 @click.command(name="publish", short_help="Publish store items as substitutes, with URNs.")
@@ -141,16 +113,23 @@ def _parsed_servers(
     help="Where what was baked is kept, for this server alone.",
 )
 @click.option(
+    "--cache-bypass-threshold",
+    metavar="SIZE",
+    callback=parsed(parse_size),
+    help="Offer items whose nar is smaller than SIZE, as 10M, at once, and others only once they"
+    " are baked: until then they are not found. Default: all at once.",
+)
+@click.option(
     "--ttl",
     metavar="T",
-    callback=_parsed(parse_duration),
+    callback=parsed(parse_duration),
     help="How long clients may keep a narinfo, and what has left the store is kept here: a number"
     " and s, h, d, w, m or y. m are MONTHS of 30 days; there are no minutes.",
 )
 @click.option(
     "--negative-ttl",
     metavar="T",
-    callback=_parsed(parse_duration),
+    callback=parsed(parse_duration),
     help="How long clients may remember that something is not there; as --ttl.",
 )
 @click.option(
@@ -158,7 +137,7 @@ def _parsed_servers(
     metavar="PATH",
     default="nar",
     show_default=True,
-    callback=_parsed(parse_nar_path),
+    callback=parsed(parse_nar_path),
     help="The path below which nars are.",
 )
 @click.option(
@@ -196,7 +175,7 @@ def _parsed_servers(
     "--upstream",
     metavar="URL…",
     multiple=True,
-    callback=_parsed_servers,
+    callback=parsed_servers,
     help="Be a mirror of these servers, instead of publishing what is here. A user and a password"
     " in a URL go to that server alone.",
 )
@@ -220,7 +199,7 @@ def _parsed_servers(
 @click.option(
     "--keep-nars-max",
     metavar="SIZE",
-    callback=_parsed(parse_size),
+    callback=parsed(parse_size),
     help="How much to keep, as 500M or 2TiB; what was not used for longest goes first. Default:"
     " 20 GiB.",
 )
@@ -283,6 +262,7 @@ def _settings(
     *,
     compressions: tuple[CompressionChoice, ...],
     cache: Path,
+    cache_bypass_threshold: int | None,
     ttl: int | None,
     negative_ttl: int | None,
     nar_path: tuple[str, ...],
@@ -302,6 +282,8 @@ def _settings(
         raise click.UsageError("--upstream and --items exclude each other.")
     if max_unsigned_size is not None and not upstream:
         raise click.UsageError("--max-unsigned-size is for --upstream.")
+    if cache_bypass_threshold is not None and upstream:
+        raise click.UsageError("--cache-bypass-threshold is for items of this machine.")
     if keep_nars and not upstream:
         raise click.UsageError("--keep-nars is for --upstream.")
     if keep_nars_max is not None and not keep_nars:
@@ -322,6 +304,7 @@ def _settings(
             ttl_s=ttl,
             negative_ttl_s=negative_ttl,
             mass_query=for_nix,
+            bypass_below=cache_bypass_threshold,
         ),
         environment,
         cache.absolute(),

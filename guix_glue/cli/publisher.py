@@ -32,6 +32,7 @@ from guix_glue.publish.site import Site
 from guix_glue.publish.source import Source
 from guix_glue.publish.tree_formats import TreeFormat
 from guix_glue.publish.upstream import Upstream
+from guix_glue.servers.limits import NARINFO_AGE_S
 from guix_glue.servers.url import Server
 from guix_glue.trust.acl import Acl
 from kapla.cli.common import CommandError, ExitCode
@@ -82,7 +83,12 @@ async def serve_items(
         eris = _eris_target(settings, directory, stack)
         source: Source
         if settings.upstream:
-            upstream = Upstream(settings.upstream, authorized, settings.publish.store_dir)
+            upstream = Upstream(
+                settings.upstream,
+                authorized,
+                settings.publish.store_dir,
+                age_s=settings.publish.ttl_s or NARINFO_AGE_S,
+            )
             source = MirrorSource(
                 directory,
                 upstream,

@@ -86,6 +86,8 @@ class LocalSource:
         complete = self._is_complete(item, baked)
         if not complete:
             self.queue.want(item.path, item)
+            if self._must_wait(item, baked):
+                return self._being_baked(item)
         return self._reply(item, self._urls(item, baked), baked, complete=complete)
 
     async def nar(self, base_name: str, method: Compression) -> Reply | None:
@@ -95,6 +97,8 @@ class LocalSource:
             return await in_thread(self._baked_nar, hash_part, base_name, method)
         item = await self._items.find(hash_part)
         if item is None or item.base_name != base_name:
+            return None
+        if self._must_wait(item, self._cache.recall(item)):
             return None
         location = self._items.location(item)
         if not await in_thread(os.path.lexists, location):
@@ -132,6 +136,22 @@ class LocalSource:
     async def sweep(self) -> None:
         """Remove nars that are in no record."""
         await in_thread(self._cache.sweep)
+
+    def _must_wait(self, item: StoreItem, baked: Baked | None) -> bool:
+        """Whether an item is so large that it is not offered before its nars are baked."""
+        threshold = self._options.bypass_below
+        if threshold is None or item.nar_size < threshold:
+            return False
+        return any(
+            baked is None or baked.file(choice_key(choice)) is None
+            for choice in baked_choices(item, self._options.compressions)
+        )
+
+    def _being_baked(self, item: StoreItem) -> Reply:
+        """What the stock server says of it."""
+        text = f"We're baking it: {item.path}".encode()
+        age_s = self._options.unbaked_age_s
+        return Reply(404, TEXT_TYPE, text, age_s, (("X-Baking", "1"),))
 
     def _reply(
         self, item: StoreItem, urls: Sequence[NarUrl], baked: Baked | None, *, complete: bool

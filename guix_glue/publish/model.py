@@ -51,6 +51,9 @@ class PublishOptions:
     mass_query: bool = False
     """What /nix-cache-info says of `WantMassQuery`: that asking for many items at once is fine."""
 
+    bypass_below: int | None = None
+    """An item whose nar has as many bytes or more is only offered once it is baked; None: none."""
+
     @property
     def unbaked_age_s(self) -> int:
         """How long a reply is good that baking, or a store that answers again, will change."""

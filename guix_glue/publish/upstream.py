@@ -54,9 +54,20 @@ class UpstreamNarinfo:
 
 
 class Upstream:
-    """Servers in order of preference. `close()` it."""
+    """Servers in order of preference. `close()` it.
 
-    def __init__(self, servers: Sequence[Server], acl: Acl, store_dir: str) -> None:
+    `age_s` is how long a narinfo is good when its server does not say.
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[Server],
+        acl: Acl,
+        store_dir: str,
+        *,
+        age_s: int = NARINFO_AGE_S,
+    ) -> None:
+        self._age_s = min(age_s, _LONGEST_TTL_S)
         self._servers = tuple(servers)
         self._acl = acl
         self._store_dir = store_dir
@@ -156,7 +167,11 @@ class Upstream:
         if narinfo.item.hash_part != hash_part:
             raise FetchFailed("it is the narinfo of another item")
         verify_narinfo(narinfo, self._acl)
-        return UpstreamNarinfo(server, narinfo, _ttl(reply.headers.get("Cache-Control", "")))
+        return UpstreamNarinfo(server, narinfo, self._ttl(reply.headers.get("Cache-Control", "")))
+
+    def _ttl(self, cache_control: str) -> int:
+        stated = max_age_s(cache_control)
+        return self._age_s if stated is None else min(stated, _LONGEST_TTL_S)
 
     def nar_sources(self, server: Server, narinfo: Narinfo) -> list[NarSource]:
         """Where the nars are that a narinfo of the server names, in the order to try them."""
@@ -179,8 +194,3 @@ async def _read(reply: aiohttp.ClientResponse, limit: int) -> bytes:
         if len(text) > limit:
             raise FetchFailed(f"a narinfo of more than {limit} bytes")
     return bytes(text)
-
-
-def _ttl(cache_control: str) -> int:
-    stated = max_age_s(cache_control)
-    return NARINFO_AGE_S if stated is None else min(stated, _LONGEST_TTL_S)
