@@ -89,6 +89,7 @@ async def serve_items(
                 settings.publish.store_dir,
                 age_s=settings.publish.ttl_s or NARINFO_AGE_S,
             )
+            stack.push_async_callback(upstream.close)
             source = MirrorSource(
                 directory,
                 upstream,

@@ -145,7 +145,7 @@ class MirrorSource:
         left_s = max(0, int(found.good_until - time.time()))
         if not self._is_complete(found):
             if self.queue is not None:
-                self.queue.want(found.narinfo.item.hash_part, found.narinfo.item.hash_part)
+                self.queue.want(found.narinfo.item.base_name, found.narinfo.item.hash_part)
             left_s = min(left_s, self._options.unbaked_age_s)
         age_s = left_s if self._options.ttl_s is None else min(left_s, self._options.ttl_s)
         return Reply(200, NARINFO_TYPE, text, age_s)

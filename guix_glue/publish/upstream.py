@@ -72,12 +72,16 @@ class Upstream:
         self._acl = acl
         self._store_dir = store_dir
         self._outages = {server: Outage(_PAUSE_S) for server in self._servers}
+        self._slow = {server: Outage(_PAUSE_S) for server in self._servers}
         self._complaints = Complaints(_log, length=_COMPLAINTS)
-        self._session = open_session(silence_s=NAR_STALL_S, total_s=_LONGEST_S)
+        # Nars take connections for long: look-ups do not wait for those.
+        self._session = open_session()
+        self._nars = open_session(silence_s=NAR_STALL_S, total_s=_LONGEST_S)
 
     async def close(self) -> None:
         """Close all connections."""
         await self._session.close()
+        await self._nars.close()
 
     async def narinfo(self, hash_part: str) -> UpstreamNarinfo | None:
         """The first narinfo that is authorized; None if all servers say that there is none.
@@ -93,9 +97,10 @@ class Upstream:
                 if waiting:
                     server = waiting.pop(0)
                     asking[asyncio.create_task(self._try(server, hash_part))] = server
+                    patience_s = 0.0 if self._slow[server].left_s else _PATIENCE_S
                 done, _ = await asyncio.wait(
                     asking,
-                    timeout=_PATIENCE_S if waiting else None,
+                    timeout=patience_s if waiting else None,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 for task in done:
@@ -103,7 +108,7 @@ class Upstream:
                     if isinstance(task.exception(), FetchFailed):
                         failed = True
                     elif (found := task.result()) is not None:
-                        self._set_aside(asking.values())
+                        self._note_slow(asking.values())
                         return found
         finally:
             for task in asking:
@@ -113,10 +118,11 @@ class Upstream:
             raise FetchFailed("not all upstream servers can be asked")
         return None
 
-    def _set_aside(self, servers: Iterable[Server]) -> None:
-        """Others were faster than these, by far; the next look-ups do not wait for them again."""
+    def _note_slow(self, servers: Iterable[Server]) -> None:
+        """Others were faster than these, by far: for a while nobody waits before asking those."""
         for server in servers:
-            self._note_failure(server, "it takes its time to answer")
+            if not self._slow[server].left_s and self._slow[server].begin("slow"):
+                _log.info("%s takes its time: the next server is asked, too", server.shown)
 
     async def _try(self, server: Server, hash_part: str) -> UpstreamNarinfo | None:
         """Ask one server; None if it has nothing that is authorized.
@@ -184,7 +190,7 @@ class Upstream:
 
         Raises, when iterated: FetchFailed.
         """
-        return nar_pieces(self._session, source, nar_size)
+        return nar_pieces(self._nars, source, nar_size)
 
 
 async def _read(reply: aiohttp.ClientResponse, limit: int) -> bytes:

@@ -29,6 +29,7 @@ from tests.guix_glue.publish.support import (
     wait_until,
 )
 from tests.guix_glue.publish.test_command import refused
+from tests.integration.daemon import running_daemon
 from tests.integration.users import as_a_user
 
 TRUST = ("--acl", SAMPLES / "keys" / "acl")
@@ -88,6 +89,19 @@ def test_what_is_made_again_is_kept_and_for_one_server_alone(items: Path, tmp_pa
         assert publisher.stop() == 0
         publisher.start()
         assert is_baked(publisher, one)
+
+
+def test_items_still_get_into_the_store(items: Path, tmp_path: Path) -> None:
+    one, two = make_item(items, "one"), make_item(items, "two")
+    with running_daemon(tmp_path) as daemon:
+        arguments = ("--items", items, *KEYS, f"--eris={daemon.url}")
+        with publishing(tmp_path, *arguments) as publisher:
+            publisher.baked(one, urn=True)
+            # With what spares encoding again.
+            remove_all(tmp_path / "cache")
+            for item in (one, two):
+                publisher.baked(item, urn=True)
+            assert "Not baked" not in publisher.log
 
 
 def test_something_else_in_its_place_is_left_and_said_once(items: Path, tmp_path: Path) -> None:

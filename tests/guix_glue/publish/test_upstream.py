@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.clocks import Clock, run_on_clock
 from tests.guix_glue.fetch.fakes import Reply, running_server, scripted_server
 from tests.guix_glue.fetch.support import Made, make_item, narinfo_of, plain_url
 from tests.guix_glue.publish.support import ACL
+from tests.integration.daemon import GUARD_S
 
 
 @pytest.fixture
@@ -51,12 +53,43 @@ def test_one_that_is_silent_does_not_hold_up_the_next(made: Made) -> None:
                 assert found.server.url == server.url
                 # Whoever asked the mirror waits for ten seconds.
                 assert clock.time() - began < 9
+                # Now both are asked at once; the guard of the test is longer than three seconds.
                 assert await upstream.narinfo(made.item.hash_part) is not None
                 # Whether it has something cannot be told.
                 with pytest.raises(FetchFailed):
-                    await upstream.narinfo("0" * 32)
+                    await clock.skip_until(upstream.narinfo("0" * 32), 1.0)
 
         run_on_clock(main)
+
+
+def test_what_only_a_slow_server_has_is_found(made: Made) -> None:
+    asked = threading.Event()
+    answer = narinfo_of(made, [plain_url(made)])
+    slow_answers = threading.Event()
+
+    def slow(connection: socket.socket) -> None:
+        while request := connection.recv(1 << 16):
+            asked.set()
+            if made.item.hash_part.encode() in request:
+                assert slow_answers.wait(GUARD_S)
+                head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(answer)}\r\n\r\n"
+                connection.sendall(head.encode() + answer)
+
+    with running_server() as server, scripted_server(slow) as url:
+        other = make_item(made.root, f"{'0' * 32}-other")
+        server.files[f"/{other.item.hash_part}.narinfo"] = narinfo_of(other, [plain_url(other)])
+
+        async def main(clock: Clock) -> None:
+            async with asking(url, server.url) as upstream:
+                assert await clock.skip_until(upstream.narinfo(other.item.hash_part), 0.5)
+                # It is slow, but it is there.
+                slow_answers.set()
+                found = await upstream.narinfo(made.item.hash_part)
+                assert found is not None
+                assert found.server.url == url
+
+        run_on_clock(main)
+    assert asked.is_set()
 
 
 @pytest.mark.parametrize(
