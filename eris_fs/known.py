@@ -99,7 +99,9 @@ class KnownContents:
         try:
             found = await self._store.find(references) if references else []
         except StoreError as error:
-            _log.info("The store does not tell what it has, so all is encoded: %s", error)
+            # The error may name the store's URL, which is not for every log.
+            _log.info("The store does not tell what it has, so all is encoded")
+            _log.debug("It does not tell: %s", error)
             self._usable = False
             return set()
         missing = {one for one, there in zip(references, found, strict=True) if not there}

@@ -8,14 +8,13 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 
 import eris_fs
-from eris.errors import ErisError
+from guix_glue.cli.option_types import parsed, parsed_servers, sound
 from guix_glue.cli.publish_logs import log_options, log_settings
 from guix_glue.cli.publisher import Settings, serve_items
 from guix_glue.errors import GuixError
@@ -32,6 +31,7 @@ from guix_glue.publish.model import PublishOptions
 from guix_glue.publish.narinfos import SigningKeys
 from guix_glue.publish.privileges import drop_privileges, find_user
 from guix_glue.publish.routes import parse_nar_path
+from guix_glue.publish.sizes import parse_size
 from guix_glue.publish.tree_formats import (
     DEFAULT_LEVEL,
     PackedTrees,
@@ -39,7 +39,7 @@ from guix_glue.publish.tree_formats import (
     TreeFormat,
 )
 from guix_glue.servers.limits import MAX_UNSIGNED_SIZE
-from guix_glue.servers.url import Server, parse_server
+from guix_glue.servers.url import Server
 from guix_glue.trust.acl import Acl
 from kapla import log
 from kapla.client import default_store_urls
@@ -49,25 +49,10 @@ __all__ = ["command"]
 
 _log = logging.getLogger(__name__)
 
-_T = TypeVar("_T")
-
 _DEFAULT_CACHE: Final = Path("/var/cache/kapla/publish")
 _DEFAULT_COMPRESSION: Final = "gzip:3"
+_KEEP_NARS_MAX: Final = 20 * 1024**3
 _NIX_STORE: Final = "/nix/store"
-
-
-def _parsed(
-    parse: Callable[[str], _T],
-) -> Callable[[click.Context, click.Parameter, str | None], _T | None]:
-    """Let a parser of text that raises ValueError be the reader of an option."""
-
-    def read(context: click.Context, parameter: click.Parameter, value: str | None) -> _T | None:
-        try:
-            return None if value is None else parse(value)
-        except (ValueError, GuixError) as error:
-            raise click.BadParameter(str(error), context, parameter) from None
-
-    return read
 
 
 def _parsed_all(
@@ -87,41 +72,6 @@ def _parsed_all(
                 parameter,
             )
     return choices
-
-
-def _parsed_servers(
-    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
-) -> tuple[Server, ...]:
-    def parse(url: str) -> Server:
-        server = parse_server(url)
-        if server.origin is None:
-            raise ValueError("a mirror takes http:// and https:// only")
-        return server
-
-    urls = [url for urls in values for url in urls.split()]
-    try:
-        return tuple(server for _, server in _sound(urls, parse, "--upstream"))
-    except ValueError as error:
-        raise click.BadParameter(str(error), context, parameter) from None
-
-
-def _sound(
-    texts: Sequence[str], parse: Callable[[str], _T], option: str
-) -> Iterator[tuple[str, _T]]:
-    """Those of a list that can be parsed, with what comes out; the others are named on stderr.
-
-    Raises: the error of the last one, if there are no others.
-    """
-    wrong: list[tuple[int, Exception]] = []
-    for number, text in enumerate(texts, 1):
-        try:
-            yield text, parse(text)
-        except (ValueError, ErisError) as error:
-            if len(wrong) + 1 == len(texts):
-                raise
-            wrong.append((number, error))
-    for number, reason in wrong:
-        click.echo(f"kapla: {option}: URL {number} is left out: {reason}", err=True)
 
 
 @click.command(name="publish", short_help="Publish store items as substitutes, with URNs.")
@@ -167,16 +117,23 @@ def _sound(
     help="Where what was baked is kept, for this server alone.",
 )
 @click.option(
+    "--cache-bypass-threshold",
+    metavar="SIZE",
+    callback=parsed(parse_size),
+    help="Offer items whose nar is smaller than SIZE, as 10M, at once, and others only once they"
+    " are baked: until then they are not found. Default: all at once.",
+)
+@click.option(
     "--ttl",
     metavar="T",
-    callback=_parsed(parse_duration),
+    callback=parsed(parse_duration),
     help="How long clients may keep a narinfo, and what has left the store is kept here: a number"
     " and s, h, d, w, m or y. m are MONTHS of 30 days; there are no minutes.",
 )
 @click.option(
     "--negative-ttl",
     metavar="T",
-    callback=_parsed(parse_duration),
+    callback=parsed(parse_duration),
     help="How long clients may remember that something is not there; as --ttl.",
 )
 @click.option(
@@ -184,7 +141,7 @@ def _sound(
     metavar="PATH",
     default="nar",
     show_default=True,
-    callback=_parsed(parse_nar_path),
+    callback=parsed(parse_nar_path),
     help="The path below which nars are.",
 )
 @click.option(
@@ -223,7 +180,7 @@ def _sound(
     "--upstream",
     metavar="URL…",
     multiple=True,
-    callback=_parsed_servers,
+    callback=parsed_servers,
     help="Be a mirror of these servers, instead of publishing what is here. A user and a password"
     " in a URL go to that server alone.",
 )
@@ -237,6 +194,19 @@ def _sound(
     type=click.IntRange(min=1),
     metavar="BYTES",
     help="The largest nar that a mirror fetches when nobody signed its size. Default: 16 GiB.",
+)
+@click.option(
+    "--keep-nars",
+    is_flag=True,
+    help="As a mirror, pass nars on, and keep them in the cache: checked, and served when the"
+    " servers are gone. Unused ones go after --ttl.",
+)
+@click.option(
+    "--keep-nars-max",
+    metavar="SIZE",
+    callback=parsed(parse_size),
+    help="How much to keep, as 500M or 2TiB; what was not used for longest goes first. Default:"
+    " 20 GiB.",
 )
 @click.option(
     "--items",
@@ -300,6 +270,7 @@ def _settings(
     *,
     compressions: tuple[CompressionChoice, ...],
     cache: Path,
+    cache_bypass_threshold: int | None,
     ttl: int | None,
     negative_ttl: int | None,
     nar_path: tuple[str, ...],
@@ -310,6 +281,8 @@ def _settings(
     max_connections: int,
     upstream: tuple[Server, ...],
     max_unsigned_size: int | None,
+    keep_nars: bool,
+    keep_nars_max: int | None,
     items: Path | None,
     store_dir: str | None,
     **logs: str | None,
@@ -323,9 +296,15 @@ def _settings(
         )
     if max_unsigned_size is not None and not upstream:
         raise click.UsageError("--max-unsigned-size is for --upstream.")
+    if cache_bypass_threshold is not None and upstream:
+        raise click.UsageError("--cache-bypass-threshold is for items of this machine.")
+    if keep_nars and not upstream:
+        raise click.UsageError("--keep-nars is for --upstream.")
+    if keep_nars_max is not None and not keep_nars:
+        raise click.UsageError("--keep-nars-max is for --keep-nars.")
     if eris:
         try:
-            eris = " ".join(url for url, _ in _sound(eris.split(), default_store_urls, "--eris"))
+            eris = " ".join(url for url, _ in sound(eris.split(), default_store_urls, "--eris"))
         except InvalidUrl as error:
             raise click.BadParameter(str(error), param_hint="--eris") from None
     store_dir = store_dir or (_NIX_STORE if for_nix else environment.store_dir)
@@ -340,6 +319,7 @@ def _settings(
             negative_ttl_s=negative_ttl,
             mass_query=for_nix,
             for_nix=for_nix,
+            bypass_below=cache_bypass_threshold,
         ),
         environment,
         cache.absolute(),
@@ -349,9 +329,14 @@ def _settings(
         items,
         upstream,
         max_unsigned_size or MAX_UNSIGNED_SIZE,
+        _room(keep_nars_max) if keep_nars else None,
         ConnectionLimits(max_connections),
         log_settings(**logs),
     )
+
+
+def _room(keep_nars_max: int | None) -> int:
+    return _KEEP_NARS_MAX if keep_nars_max is None else keep_nars_max
 
 
 def _tree_format(eris: str | None, name: str | None, level: int | None) -> TreeFormat:

@@ -15,6 +15,7 @@ import eris_fs
 from eris.model import NULL_CONVERGENCE_SECRET
 from eris.store import NullStore
 from guix_glue.cli.publish_logs import Logs, LogSettings
+from guix_glue.cli.store_failures import failure_of_store
 from guix_glue.local.build_logs import BuildLogs
 from guix_glue.local.environment import GuixEnvironment
 from guix_glue.local.item_directory import DirectoryItems
@@ -33,6 +34,7 @@ from guix_glue.publish.site import Site
 from guix_glue.publish.source import Source
 from guix_glue.publish.tree_formats import TreeFormat
 from guix_glue.publish.upstream import Upstream
+from guix_glue.servers.limits import NARINFO_AGE_S
 from guix_glue.servers.url import Server
 from guix_glue.trust.acl import Acl
 from kapla.cli.common import CommandError, ExitCode
@@ -49,7 +51,10 @@ _THREADS_TO_ENCODE: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All options, read and checked; `eris` is None, empty for URNs only, or store URLs."""
+    """All options, read and checked; `eris` is None, empty for URNs only, or store URLs.
+
+    `keep_nars` is how many bytes of nars a mirror keeps; None if it keeps none.
+    """
 
     publish: PublishOptions
     environment: GuixEnvironment
@@ -60,6 +65,7 @@ class Settings:
     items: Path | None
     upstream: tuple[Server, ...]
     max_unsigned_size: int
+    keep_nars: int | None
     connections: ConnectionLimits
     logs: LogSettings
 
@@ -81,7 +87,13 @@ async def serve_items(
         eris = _eris_target(settings, directory, stack)
         source: Source
         if settings.upstream:
-            upstream = Upstream(settings.upstream, authorized, settings.publish.store_dir)
+            upstream = Upstream(
+                settings.upstream,
+                authorized,
+                settings.publish.store_dir,
+                age_s=settings.publish.ttl_s or NARINFO_AGE_S,
+            )
+            stack.push_async_callback(upstream.close)
             source = MirrorSource(
                 directory,
                 upstream,
@@ -90,6 +102,7 @@ async def serve_items(
                 workers=settings.workers,
                 max_unsigned_size=settings.max_unsigned_size,
                 baking_log=logs.baking,
+                keep_nars=settings.keep_nars,
             )
         else:
             items = _items(settings, directory)
@@ -153,4 +166,6 @@ def _eris_target(
     )
     stack.callback(cache.close)
     name = hashlib.sha256(settings.eris.encode()).hexdigest()[:32]
-    return ErisTarget(store, name, trees, lambda: eris_fs.KnownContents(cache, store))
+    return ErisTarget(
+        store, name, trees, lambda: eris_fs.KnownContents(cache, store), failure_of_store
+    )

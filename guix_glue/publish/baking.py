@@ -18,9 +18,8 @@ import hashlib
 import os
 import shutil
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
 
 from eris.errors import ErisError
@@ -109,7 +108,7 @@ class Bakery:
         """Make what is missing of an item.
 
         Raises: DamagedItem, if the files are not what the store says; UnsupportedItem; NotBaked,
-        with what could not be read or written; TryLater, if the store failed.
+        with what could not be read; OSError, of the cache; TryLater, if the store failed.
         """
         baked = self._cache.recall(item)
         missing = [
@@ -123,7 +122,7 @@ class Bakery:
             baked.eris is None or not baked.eris.done_for(self._encode.destination)
         ):
             result = await self._encoded(item, self._encode)
-            with contextlib.suppress(LookupError), self._written(item):
+            with contextlib.suppress(LookupError):
                 await in_thread(self._cache.keep_eris, item, result)
 
     async def close(self) -> None:
@@ -138,12 +137,7 @@ class Bakery:
             raise NotBaked(item.base_name, f"its tree: {error}") from error
 
     def _compress(self, item: StoreItem, missing: Sequence[CompressionChoice]) -> Baked:
-        with self._written(item):
-            return self._compress_through(self._cache.temporary(), item, missing)
-
-    def _compress_through(
-        self, directory: Path, item: StoreItem, missing: Sequence[CompressionChoice]
-    ) -> Baked:
+        directory = self._cache.temporary()
         try:
             made = {choice_key(choice): directory / f"{n}" for n, choice in enumerate(missing)}
             with contextlib.ExitStack() as stack:
@@ -169,15 +163,6 @@ class Bakery:
             raise DamagedItem(item.base_name)
         for output in outputs:
             output.finish()
-
-    @contextlib.contextmanager
-    def _written(self, item: StoreItem) -> Iterator[None]:
-        """Say of which item something could not be written, and where."""
-        try:
-            yield
-        except OSError as error:
-            reason = f"the cache {self._cache.path} cannot be written to: {error.strerror}"
-            raise NotBaked(item.base_name, reason) from error
 
     async def _in_pool(self, function: Callable[[], _T]) -> _T:
         call = asyncio.ensure_future(

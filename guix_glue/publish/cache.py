@@ -23,13 +23,14 @@ import stat
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from guix_glue.formats.store_path import is_hash_part
 from guix_glue.model import StoreItem
+from guix_glue.publish.cache_guard import CacheGuard
 from guix_glue.publish.directory import CacheDirectory
 from guix_glue.publish.records import (
     Baked,
@@ -76,11 +77,19 @@ class BakedCache:
         """A new directory to make things in; whoever asks removes it."""
         return self._directory.temporary()
 
+    def guarded(self, bake: Callable[[StoreItem], Awaitable[None]]) -> CacheGuard[StoreItem]:
+        """The same jobs, with an eye on the directory."""
+        return CacheGuard(bake, self._directory.path.parent)
+
     def find(self, hash_part: str) -> Baked | None:
         """What is known of whichever item has this hash part. That is a use of it."""
         with self._memory:
             is_known = hash_part in self._known
             baked = self._known.get(hash_part)
+        if baked is not None and not self._has_record(hash_part):
+            # The directory has gone since: what is not there is not promised, but baked again.
+            self._forget_known(hash_part)
+            is_known = False
         if not is_known:
             baked = self._remember(hash_part, self._read(hash_part), replace_known=False)
         if baked is not None:
@@ -154,12 +163,11 @@ class BakedCache:
             before = self._current(item)
             if before is None:
                 self._forget(item.hash_part)
-            (self._items / item.hash_part).mkdir(exist_ok=True)
+            (self._items / item.hash_part).mkdir(parents=True, exist_ok=True)
             files = {file.choice: file for file in before.files} if before is not None else {}
             for choice, path in made.items():
                 files[choice] = BakedFile(choice, path.stat().st_size)
-                _sync(path)
-                os.replace(path, self._file(item.hash_part, choice))
+                self._directory.take(path, self._file(item.hash_part, choice))
             kept = Baked(item) if before is None else replace(before, item=item)
             return self._write(replace(kept, files=tuple(files.values())))
 
@@ -266,10 +274,23 @@ class BakedCache:
                 self._uses.pop(oldest, None)
         return baked
 
-    def _forget(self, hash_part: str) -> None:
+    def _has_record(self, hash_part: str) -> bool:
+        try:
+            os.stat(self._items / hash_part / "record")
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            # Whether it is there cannot be told at the moment.
+            return True
+        return True
+
+    def _forget_known(self, hash_part: str) -> None:
         with self._memory:
             self._known.pop(hash_part, None)
             self._uses.pop(hash_part, None)
+
+    def _forget(self, hash_part: str) -> None:
+        self._forget_known(hash_part)
         directory = self._items / hash_part
         # First what says that there is anything.
         with contextlib.suppress(OSError):
@@ -299,11 +320,3 @@ def _parse(hash_part: str, data: bytes) -> Baked | None:
     if data:
         _log.warning("The record of %s is damaged: the item will be baked anew", hash_part)
     return None
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

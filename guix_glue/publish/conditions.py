@@ -13,7 +13,7 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from guix_glue.publish.model import TEXT_TYPE, FileBody, Reply, Request, StreamBody
+from guix_glue.publish.model import TEXT_TYPE, FileBody, Reply, Request
 
 __all__ = ["conditional"]
 
@@ -31,7 +31,7 @@ def conditional(request: Request, reply: Reply) -> Reply:
     body = reply.body
     if reply.status != 200 or isinstance(body, bytes):
         return reply
-    if reply.tag is None or isinstance(body, StreamBody):
+    if reply.tag is None or not isinstance(body, FileBody):
         return _with(reply, ("Accept-Ranges", "none"))
     tag = f'"{reply.tag}"'
     reply = _with(reply, ("ETag", tag), ("Accept-Ranges", "bytes"))

@@ -12,6 +12,7 @@ from typing import Final
 
 from aiohttp import web
 
+from guix_glue.publish.clients import Client, working_for
 from guix_glue.publish.site import Site
 from guix_glue.publish.taking import Taking, acknowledged, is_owed
 from guix_glue.publish.tally import Tally
@@ -36,6 +37,7 @@ class Connection(web.RequestHandler):
     """One connection. `busy_since` a time of the loop it is answered, else idle since one."""
 
     __slots__ = (
+        "_asker",
         "_away",
         "_cut_off",
         "_ended_sending",
@@ -80,6 +82,7 @@ class Connection(web.RequestHandler):
         self.lost = False
         """Whether the client has gone, and only work for it may be left."""
         self._ended_sending = False
+        self._asker = Client()
         self._away: str | None = None
         self._socket: socket.socket | None = None
         # aiohttp forgets its transport before that has ended.
@@ -114,6 +117,7 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """The client has gone, or was sent away."""
         self.lost = True
+        self._asker.leave()
         self._forget_head()
         super().connection_lost(exc)
         self._wire = self._socket = None
@@ -121,7 +125,8 @@ class Connection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Look for requests; one that is cut in two is missed, and only answered later."""
         if asked := _NARINFOS.findall(data):
-            self._site.expect([path.decode("ascii", "replace") for path in asked])
+            with working_for(self._asker):
+                self._site.expect([path.decode("ascii", "replace") for path in asked])
         if data and self.busy_since is None:
             self._await_head()
         super().data_received(data)
@@ -147,7 +152,8 @@ class Connection(web.RequestHandler):
         self.busy_since = self._loop.time()
         self.look(self.busy_since)
         try:
-            yield
+            with working_for(self._asker):
+                yield
         finally:
             self._task = None
             self.busy_since = None

@@ -82,7 +82,7 @@ class LocalSource:
         # Path -> the hash that its files do not have.
         self._damaged: OrderedDict[str, bytes] = OrderedDict()
         self._bakery = Bakery(cache, items.location, options.compressions, eris, workers=workers)
-        bake = noted(self._bake, self._made, baking_log)
+        bake = noted(cache.guarded(self._bake), self._made, baking_log)
         self.queue: JobQueue[StoreItem] = JobQueue(bake, workers=workers)
 
     async def close(self) -> None:
@@ -110,6 +110,8 @@ class LocalSource:
         complete = self._is_complete(item, baked)
         if not complete:
             self.queue.want(item.path, item)
+            if self._must_wait(item, baked):
+                return self._being_baked(item)
         if self._is_damaged(item) and (baked is None or not baked.files):
             text = f"The files of {item.base_name} are damaged"
             return Reply(404, TEXT_TYPE, text.encode(), self._options.unbaked_age_s)
@@ -136,6 +138,8 @@ class LocalSource:
 
     async def _stored_nar(self, base_name: str, item: StoreItem | None) -> Reply | None:
         if item is None or item.base_name != base_name or self._is_damaged(item):
+            return None
+        if self._must_wait(item, self._cache.recall(item)):
             return None
         location = self._items.location(item)
         if not await in_thread(os.path.lexists, location):
@@ -177,6 +181,22 @@ class LocalSource:
     async def sweep(self) -> None:
         """Remove nars that are in no record."""
         await in_thread(self._cache.sweep)
+
+    def _must_wait(self, item: StoreItem, baked: Baked | None) -> bool:
+        """Whether an item is so large that it is not offered before its nars are baked."""
+        threshold = self._options.bypass_below
+        if threshold is None or item.nar_size < threshold:
+            return False
+        return any(
+            baked is None or baked.file(choice_key(choice)) is None
+            for choice in baked_choices(item, self._options.compressions)
+        )
+
+    def _being_baked(self, item: StoreItem) -> Reply:
+        """What the stock server says of it."""
+        text = f"We're baking it: {item.path}".encode()
+        age_s = self._options.unbaked_age_s
+        return Reply(404, TEXT_TYPE, text, age_s, (("X-Baking", "1"),))
 
     def _made(self, item: StoreItem) -> Made:
         """What is baked of an item, for the log."""

@@ -9,6 +9,7 @@ than is signed, or than may be without a signed size.
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +20,10 @@ from guix_glue.local.restore import remove_item
 from guix_glue.local.sinks import Expected, NarSink
 from guix_glue.publish.directory import CacheDirectory
 from guix_glue.publish.mirror_cache import MirrorCache, Mirrored
+from guix_glue.publish.mirror_nars import MirrorNars
 from guix_glue.publish.trees import EncodeTree
 from guix_glue.publish.upstream import Upstream
+from guix_glue.servers.nars import NarSource
 
 __all__ = ["MirrorBakery"]
 
@@ -36,6 +39,7 @@ class MirrorBakery:
         cache: MirrorCache,
         upstream: Upstream,
         encode: EncodeTree,
+        nars: MirrorNars | None,
         *,
         max_unsigned_size: int,
     ) -> None:
@@ -43,6 +47,7 @@ class MirrorBakery:
         self._cache = cache
         self._upstream = upstream
         self._encode = encode
+        self._nars = nars
         self._max_unsigned_size = max_unsigned_size
 
     async def bake(self, hash_part: str) -> None:
@@ -53,8 +58,11 @@ class MirrorBakery:
         found = self._cache.find(hash_part)
         if found is None or (found.eris and found.eris.done_for(self._encode.destination)):
             return
-        directory = await in_thread(self._directory.temporary)
+        # A whole nar is not fetched for a store that is known to fail.
+        self._encode.check()
+        directory = self._directory.new_name()
         try:
+            await in_thread(self._directory.create_directory, directory)
             target = directory / found.narinfo.item.base_name
             await self._fetch(found, target)
             result = await self._encode(str(target), found.narinfo.item.base_name)
@@ -73,7 +81,7 @@ class MirrorBakery:
         for source in self._upstream.nar_sources(found.server, found.narinfo):
             sink = NarSink(str(target), expected, source.compression)
             try:
-                async with aclosing(self._upstream.nar(source, item.nar_size)) as pieces:
+                async with aclosing(await self._pieces(found, source)) as pieces:
                     async for piece in pieces:
                         await in_thread(sink.write, piece)
                 await in_thread(sink.finish)
@@ -86,3 +94,10 @@ class MirrorBakery:
                 await in_thread(sink.close)
             await in_thread(remove_item, str(target))
         raise failure
+
+    async def _pieces(self, found: Mirrored, source: NarSource) -> AsyncGenerator[bytes, None]:
+        """A nar, from what is kept if it is there."""
+        kept = None
+        if self._nars is not None:
+            kept = await self._nars.kept_pieces(found, source.compression)
+        return kept or self._upstream.nar(source, found.narinfo.item.nar_size)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import threading
 from collections import OrderedDict
@@ -19,6 +20,7 @@ from typing import Any, Final
 
 from guix_glue.errors import GuixError
 from guix_glue.formats.narinfo import Narinfo, parse_narinfo
+from guix_glue.publish.complaints import Complaints
 from guix_glue.publish.directory import CacheDirectory
 from guix_glue.publish.records import (
     ErisResult,
@@ -35,6 +37,7 @@ _log = logging.getLogger(__name__)
 
 _VERSION: Final = 2
 _KEPT: Final = 5000
+_COMPLAINTS: Final = 1000
 _LARGEST: Final = 4 * 1024 * 1024
 
 
@@ -56,6 +59,7 @@ class MirrorCache:
         self._path = directory.subdirectory("upstream")
         self._store_dir = store_dir
         self._known: OrderedDict[str, Mirrored] = OrderedDict()
+        self._complaints = Complaints(_log, length=_COMPLAINTS)
         self._guard = threading.Lock()
         self._writing = threading.Lock()
 
@@ -70,9 +74,9 @@ class MirrorCache:
         return known
 
     def keep(self, mirrored: Mirrored) -> None:
-        """Keep an item.
+        """Keep an item: in memory at least.
 
-        Raises: OSError.
+        Raises: OSError, if it cannot be written.
         """
         hash_part = mirrored.narinfo.item.hash_part
         value = {
@@ -83,19 +87,22 @@ class MirrorCache:
             "eris": pack_eris(mirrored.eris),
         }
         with self._writing:
-            self._directory.write(self._path / hash_part, format_checked(value))
             self._remember(hash_part, mirrored)
+            self._directory.write(self._path / hash_part, format_checked(value))
 
     def expire(self, before: float) -> None:
-        """Remove what was good until some time before this, and what cannot be read."""
-        with os.scandir(self._path) as found:
+        """Remove what was good until some time before this, and what is damaged."""
+        with contextlib.suppress(FileNotFoundError), os.scandir(self._path) as found:
             for entry in found:
                 with self._writing, contextlib.suppress(OSError):
-                    mirrored = self._read(entry.name)
-                    if mirrored is None or mirrored.good_until < before:
-                        os.unlink(entry.path)
-                        with self._guard:
-                            self._known.pop(entry.name, None)
+                    self._expire(entry.name, before)
+
+    def _expire(self, hash_part: str, before: float) -> None:
+        mirrored = self._parse(hash_part, self._load(hash_part))
+        if mirrored is None or mirrored.good_until < before:
+            os.unlink(self._path / hash_part)
+            with self._guard:
+                self._known.pop(hash_part, None)
 
     def _remember(self, hash_part: str, mirrored: Mirrored) -> None:
         with self._guard:
@@ -105,25 +112,39 @@ class MirrorCache:
                 self._known.popitem(last=False)
 
     def _read(self, hash_part: str) -> Mirrored | None:
-        path = self._path / hash_part
         try:
-            with path.open("rb") as file:
-                value = parse_checked(file.read(_LARGEST))
+            data = self._load(hash_part)
         except FileNotFoundError:
             return None
         except OSError as error:
-            _log.warning("%s cannot be read: %s", path, error.strerror)
+            path = self._path / hash_part
+            self._complaints.say(hash_part, f"{path} cannot be read: {error.strerror}")
             return None
-        if value is None or value.get("version") != _VERSION:
-            _log.warning("%s is damaged: the server will be asked again", path)
-            return None
-        try:
-            return self._parse(value)
-        except (GuixError, KeyError, TypeError, ValueError):
-            return None
+        return self._parse(hash_part, data)
 
-    def _parse(self, value: dict[str, Any]) -> Mirrored:
-        narinfo = parse_narinfo(str(value["text"]).encode(), store_dir=self._store_dir)
-        result = unpack_eris(value["eris"])
-        server = parse_server(str(value["server"]))
-        return Mirrored(server, narinfo, float(value["good_until"]), result)
+    def _load(self, hash_part: str) -> bytes:
+        with (self._path / hash_part).open("rb") as file:
+            return file.read(_LARGEST)
+
+    def _parse(self, hash_part: str, data: bytes) -> Mirrored | None:
+        value = parse_checked(data)
+        mirrored = None
+        if value is not None and value.get("version") == _VERSION:
+            # Whatever is in it, the others are not concerned.
+            with contextlib.suppress(GuixError, KeyError, TypeError, ValueError, AttributeError):
+                mirrored = _unpack(value, self._store_dir)
+        if mirrored is None or mirrored.narinfo.item.hash_part != hash_part:
+            path = self._path / hash_part
+            self._complaints.say(hash_part, f"{path} is damaged: the server will be asked again")
+            return None
+        return mirrored
+
+
+def _unpack(value: dict[str, Any], store_dir: str) -> Mirrored:
+    """Raises: GuixError, KeyError, TypeError, ValueError, AttributeError."""
+    narinfo = parse_narinfo(str(value["text"]).encode(), store_dir=store_dir)
+    good_until = float(value["good_until"])
+    if not math.isfinite(good_until):
+        raise ValueError("no time")
+    server = parse_server(str(value["server"]))
+    return Mirrored(server, narinfo, good_until, unpack_eris(value["eris"]))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
+from eris.errors import StoreError
 from eris.store import BlockWriter
 from eris_fs import KnownContents
 from guix_glue.formats.compression import CompressionChoice
@@ -20,6 +21,7 @@ __all__ = [
     "UNBAKED_AGE_S",
     "Body",
     "ErisTarget",
+    "FetchedBody",
     "FileBody",
     "PublishOptions",
     "Reply",
@@ -56,6 +58,9 @@ class PublishOptions:
     for_nix: bool = False
     """Whether narinfos are signed for Nix."""
 
+    bypass_below: int | None = None
+    """An item whose nar has as many bytes or more is only offered once it is baked; None: none."""
+
     @property
     def unbaked_age_s(self) -> int:
         """How long a reply is good that baking, or a store that answers again, will change."""
@@ -74,13 +79,15 @@ class ErisTarget:
 
     `store_id` tells one store from another without telling its URL; None for a store that keeps
     nothing, when only URNs are wanted. `known` gives what spares encoding again, anew for each
-    item, or None; it must be for this format.
+    item, or None; it must be for this format. `explain` says in a few words what a store does that
+    fails, without its URL; None if that cannot be told.
     """
 
     store: BlockWriter = field(repr=False)
     store_id: str | None
     trees: TreeFormat
     known: Callable[[], KnownContents | None] = lambda: None
+    explain: Callable[[StoreError], str | None] = lambda error: None
 
     @property
     def destination(self) -> Destination:
@@ -129,7 +136,23 @@ class StreamBody:
         """Nothing is open yet."""
 
 
-Body = bytes | FileBody | StreamBody
+@dataclass(frozen=True, slots=True)
+class FetchedBody:
+    """Pieces that come from somewhere else, `size` bytes together.
+
+    `open` starts anew; whoever takes the iterator closes it. `leave` is called once, at the end.
+    """
+
+    open: Callable[[], AsyncGenerator[bytes, None]]
+    size: int
+    leave: Callable[[], None]
+
+    def close(self) -> None:
+        """It is not waited for any longer."""
+        self.leave()
+
+
+Body = bytes | FileBody | StreamBody | FetchedBody
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,18 +3,21 @@
 Asking for a job costs nothing and never waits: when the queue is full the job is left out, and the
 next request for the same thing asks again. A job that fails for a reason that passes (`TryLater`)
 comes back by itself, after longer and longer; one that fails for a reason of its own is left alone
-for a while and then only done when it is asked for.
+for a while and then only done when it is asked for. Why a job failed is said once, with its key.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Final, Generic, TypeVar
 
 from eris.errors import ErisError
+from guix_glue.errors import NotBaked
+from guix_glue.publish.complaints import Complaints
 
 __all__ = ["JobQueue", "TryLater"]
 
@@ -30,11 +33,15 @@ _LONGEST_DELAY_S: Final = 600.0
 
 
 class TryLater(Exception):
-    """A job cannot be done now, for a reason that passes; `delay_s` is when to try at soonest."""
+    """A job cannot be done now, for a reason that passes.
 
-    def __init__(self, delay_s: float = 0.0) -> None:
+    `delay_s` is when to try; None: after longer and longer. `reason` is None if it was said.
+    """
+
+    def __init__(self, delay_s: float | None = None, reason: str | None = None) -> None:
         super().__init__("try later")
         self.delay_s = delay_s
+        self.reason = reason
 
 
 class JobQueue(Generic[_Job]):
@@ -56,6 +63,7 @@ class JobQueue(Generic[_Job]):
         self._timers: dict[str, asyncio.TimerHandle] = {}
         # Key -> failures in a row, and the time of the loop before which it is left alone.
         self._failed: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self._complaints = Complaints(_log, length=length)
         self._loop = asyncio.get_running_loop()
         self._workers = [asyncio.create_task(self._work()) for _ in range(workers)]
 
@@ -87,19 +95,28 @@ class JobQueue(Generic[_Job]):
         while True:
             key, job = await self._waiting.get()
             try:
-                await self._do(job)
-                self._failed.pop(key, None)
-            except TryLater as error:
-                self._try_later(key, job, max(error.delay_s, self._hold(key)))
-            except (ErisError, OSError) as error:
-                _log.warning("Not baked: %s", error)
-                self._hold(key)
-            except Exception:
-                _log.exception("Baking failed")
-                self._hold(key)
+                await self._attempt(key, job)
             finally:
                 self._taken.discard(key)
                 self._waiting.task_done()
+
+    async def _attempt(self, key: str, job: _Job) -> None:
+        try:
+            await self._do(job)
+        except TryLater as error:
+            if error.reason is not None:
+                self._complaints.say(key, f"Not baked: {key}: {error.reason}")
+            self._try_later(key, job, self._hold(key) if error.delay_s is None else error.delay_s)
+        except (ErisError, OSError) as error:
+            self._complaints.say(key, f"Not baked: {key}: {_reason(error)}")
+            self._hold(key)
+        except Exception as error:
+            _log.debug("Baking failed", exc_info=True)
+            self._complaints.say(key, f"Not baked: {key}: {error!r}")
+            self._hold(key)
+        else:
+            self._failed.pop(key, None)
+            self._complaints.withdraw(key)
 
     def _hold(self, key: str) -> float:
         """Leave a key alone for a while; returns for how long, in seconds."""
@@ -114,8 +131,19 @@ class JobQueue(Generic[_Job]):
         def now() -> None:
             del self._timers[key]
             attempts, _ = self._failed.get(key, (0, 0.0))
-            self._failed[key] = attempts, 0.0
+            if attempts:
+                self._failed[key] = attempts, 0.0
             self.want(key, job)
 
         if len(self._timers) < self._length:
             self._timers[key] = self._loop.call_later(delay_s, now)
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, without the number of the system's."""
+    if isinstance(error, NotBaked):
+        return error.reason
+    if isinstance(error, OSError) and error.strerror:
+        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        return where + error.strerror
+    return str(error)

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from eris.threads import in_thread
 from guix_glue.publish.connection import Connection
-from guix_glue.publish.model import FileBody, Reply, StreamBody
+from guix_glue.publish.model import FetchedBody, FileBody, Reply, StreamBody
 
 __all__ = ["Sending", "WrongSize"]
 
@@ -54,6 +54,8 @@ class Sending:
                     await self._send_file(body)
                 case StreamBody():
                     await self._send_stream(body)
+                case FetchedBody():
+                    await self._send_fetched(body)
         await self._response.write_eof()
         if isinstance(body, bytes) and self._request.method != "HEAD":
             self.sent = len(body)
@@ -93,6 +95,14 @@ class Sending:
                 self.sent += len(piece)
         if self.sent != body.size:
             raise WrongSize("a nar is not of the size that the store says")
+
+    async def _send_fetched(self, body: FetchedBody) -> None:
+        async with contextlib.aclosing(body.open()) as pieces:
+            async for piece in pieces:
+                await self._write(piece)
+                self.sent += len(piece)
+        if self.sent != body.size:
+            raise WrongSize("a nar is not of the size that was promised")
 
     async def _write(self, data: bytes) -> None:
         self._connection.handed += len(data)

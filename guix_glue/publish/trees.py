@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import Final
 
-from eris.errors import StoreError, StoreRefused
+from eris.errors import StoreError
 from eris_fs.errors import TreeTooLarge, UnsupportedEntry
 from guix_glue.publish.model import ErisTarget
+from guix_glue.publish.outage import Outage
 from guix_glue.publish.queue import TryLater
 from guix_glue.publish.records import Destination, ErisResult
 
@@ -25,12 +25,20 @@ class EncodeTree:
 
     def __init__(self, target: ErisTarget) -> None:
         self._target = target
-        self._resume_at = 0.0
+        self._outage = Outage(_STORE_PAUSE_S)
 
     @property
     def destination(self) -> Destination:
         """What its results are for."""
         return self._target.destination
+
+    def check(self) -> None:
+        """See that it is worth to begin.
+
+        Raises: TryLater, while a store that failed is left alone.
+        """
+        if self._outage.left_s:
+            raise TryLater(self._outage.left_s)
 
     async def __call__(self, root: str, name: str) -> ErisResult:
         """Encode the tree at `root`; `name` is for the log.
@@ -38,9 +46,7 @@ class EncodeTree:
         A tree that its format cannot express gives a result without URN.
         Raises: TryLater, if the store fails; FileChanged; OSError.
         """
-        loop = asyncio.get_running_loop()
-        if loop.time() < self._resume_at:
-            raise TryLater(self._resume_at - loop.time())
+        self.check()
         try:
             capability = await self._target.trees.put(
                 self._target.store, root, self._target.known()
@@ -52,17 +58,22 @@ class EncodeTree:
             _log.info("%s has no URN: %s", name, error)
             return ErisResult(self.destination.format, None, reason=str(error))
         except StoreError as error:
-            # Its message may name the store's URL, which is not for every log.
-            _log.warning(
-                "%s has no URN for now: the store %s; again in %.0f s or later",
-                name,
-                "refuses" if isinstance(error, StoreRefused) else "cannot be reached or fails",
-                _STORE_PAUSE_S,
-            )
-            _log.debug("The store failed", exc_info=True)
-            self._resume_at = loop.time() + _STORE_PAUSE_S
+            self._note_failure(name, error)
             raise TryLater from error
+        if self._outage.end():
+            _log.info("The store takes blocks again")
         store_id = self.destination.store_id
         stores = () if store_id is None else (store_id,)
         _log.debug("Encoded %s", name)
         return ErisResult(self.destination.format, capability.to_urn(), stores)
+
+    def _note_failure(self, name: str, error: StoreError) -> None:
+        # The message of the error may name the store's URL, which is not for every log.
+        if self._outage.begin(self._target.explain(error)):
+            _log.warning(
+                "%s has no URN for now: the store %s; tried again every %.0f s or later",
+                name,
+                self._outage.reason or "cannot be reached or fails",
+                _STORE_PAUSE_S,
+            )
+        _log.debug("The store failed", exc_info=True)

@@ -145,7 +145,11 @@ def test_another_store_that_has_nothing_gets_everything(tree: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [StoreRefused("no FETCH here"), StoreUnavailable("busy")])
-def test_a_store_that_cannot_tell_switches_the_cache_off(tree: Path, error: Exception) -> None:
+def test_a_store_that_cannot_tell_switches_the_cache_off(
+    tree: Path, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
     class Dumb(ForgetfulStore):
         asked = 0
 
@@ -164,6 +168,9 @@ def test_a_store_that_cannot_tell_switches_the_cache_off(tree: Path, error: Exce
         assert 1 <= store.asked <= 8
 
     run(main)
+    # The error of a store may name its URL.
+    assert "does not tell what it has" in caplog.text
+    assert str(error) not in caplog.text
 
 
 def test_nonsense_in_the_cache_is_not_believed(tree: Path) -> None:

@@ -250,8 +250,8 @@ def test_looking_is_no_use(tmp_path: Path) -> None:
 def test_what_goes_while_it_is_looked_up_is_not_offered_for_ever(tmp_path: Path) -> None:
     with opened(tmp_path) as cache:
         baked = keep(cache)
-        shutil.rmtree(record_of(tmp_path).parent)
         assert cache.find(ITEM.hash_part) == baked
+        shutil.rmtree(record_of(tmp_path).parent)
         assert cache.open_file(baked, "gzip:3") is None
         assert cache.find(ITEM.hash_part) is None
 

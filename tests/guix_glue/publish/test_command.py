@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from guix_glue.cli.publish import command
-from tests.guix_glue.publish.support import KEYS, SAMPLES, make_item, publishing
+from tests.guix_glue.publish.support import KEYS, SAMPLES, make_item, publishing, wait_until
 from tests.integration.daemon import GUARD_S, program
 
 NIX_KEY = SAMPLES / "nix-2.8" / "secret-key"
@@ -45,6 +45,11 @@ def test_options_that_are_wrong(tmp_path: Path) -> None:
         (("--upstream", "file:///srv"), "http:// and https:// only"),
         (("--upstream", "http://user:secret@"), "names no host"),
         (("--max-unsigned-size", "5"), "is for --upstream"),
+        (("--upstream", "http://x", "--cache-bypass-threshold", "1M"), "of this machine"),
+        (("--cache-bypass-threshold", "much"), "is no size"),
+        (("--keep-nars",), "is for --upstream"),
+        (("--upstream", "http://x", "--keep-nars-max", "5G"), "is for --keep-nars"),
+        (("--upstream", "http://x", "--keep-nars", "--keep-nars-max", "5 cows"), "is no size"),
         (("--max-connections", "0"), "--max-connections"),
         (("--upstream", "http://x", "--items", "/"), "exclude each other"),
         (("--store-dir", "gnu"), "absolute path"),
@@ -161,3 +166,26 @@ def test_two_servers_on_one_cache(tmp_path: Path) -> None:
     with publishing(tmp_path, *arguments):
         text = refused(*arguments, "--cache", tmp_path / "cache", "--port", "0")
         assert "another server is using it" in text
+
+
+def test_what_is_large_is_not_offered_until_it_is_baked(tmp_path: Path) -> None:
+    items = tmp_path / "items"
+    items.mkdir()
+    small, large, packed = (make_item(items, name) for name in ("small", "large", "large.tar.gz"))
+    small.write_bytes(b"x")
+    for item in (large, packed):
+        item.write_bytes(b"x" * 100_000)
+    threshold = ("--cache-bypass-threshold", "10K", "--ttl", "1d")
+    with publishing(tmp_path, "--items", items, *KEYS, *threshold) as publisher:
+        assert publisher.narinfo(small).status == 200
+        assert publisher.request(f"/nar/{small.name}").status == 200
+        # What is not compressed is kept too.
+        assert publisher.narinfo(packed).status == 404
+        assert publisher.request(f"/nar/{large.name}").status == 404
+        first = publisher.narinfo(large)
+        assert (first.status, first.max_age, first.headers["x-baking"]) == (404, 300, "1")
+        assert first.body == f"We're baking it: /gnu/store/{large.name}".encode()
+        wait_until(lambda: publisher.narinfo(large).status == 200, "it to be baked")
+        assert [url.compression for url in publisher.narinfo(large).narinfo().urls] == ["gzip"]
+        assert publisher.request(f"/nar/{large.name}").status == 200
+        wait_until(lambda: publisher.narinfo(packed).status == 200, "the other one to be kept")

@@ -93,7 +93,11 @@ def test_a_store_that_is_not_there_delays_nothing(tmp_path: Path) -> None:
         answer = publisher.baked(tree, urn=False)
         assert answer.max_age == 300
         assert [url.compression for url in answer.narinfo().urls] == ["gzip"]
-        publisher.wait_for_log("has no URN for now")
+        publisher.wait_for_log("has no URN for now: the store cannot be reached: there is no such")
+        # Once, not for each item.
+        for name in ("file", "link"):
+            publisher.baked(make_item(items, name), urn=False)
+        assert publisher.log.count("no URN for now") == 1
         assert str(socket) not in publisher.log
 
 

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from guix_glue.formats.narinfo import NarUrl, format_unsigned
+from guix_glue.formats.narinfo import NarUrl, format_unsigned, parse_narinfo
+from guix_glue.publish.directory import CacheDirectory
+from guix_glue.publish.mirror_cache import MirrorCache, Mirrored
 from guix_glue.publish.records import format_checked, parse_checked
+from guix_glue.servers.url import parse_server
 from guix_glue.trust.signature import sign_text, verify_narinfo
 from tests.guix_glue.fetch.fakes import (
     FakeServer,
@@ -239,6 +242,68 @@ def test_a_narinfo_is_good_for_as_long_as_its_server_says(made: Made, tmp_path: 
         server.files[narinfo_path(made)] = Reply(body, headers=headers)
         with publishing(tmp_path, *TRUST, "--upstream", server.url) as mirror:
             assert 5 < (mirror.request(narinfo_path(made)).max_age or 0) <= 7200
+
+
+def test_what_was_known_is_answered_until_it_expires(made: Made, tmp_path: Path) -> None:
+    with running_server() as server:
+        server.files[narinfo_path(made)] = narinfo_of(made, (plain_url(made),))
+        arguments = (*TRUST, "--upstream", server.url, "--ttl", "1d")
+        with publishing(tmp_path, *arguments) as mirror:
+            first = mirror.request(narinfo_path(made))
+            # The server does not say: then it is what the administrator says.
+            assert 80_000 < (first.max_age or 0) <= 86_400
+        requests = len(server.requests)
+    # The server is gone, and so is what was in memory.
+    with publishing(tmp_path, *arguments) as mirror:
+        assert mirror.request(narinfo_path(made)).body == first.body
+    (kept,) = (tmp_path / "cache" / "v1" / "upstream").iterdir()
+    value = parse_checked(kept.read_bytes())
+    assert value is not None
+    # Afterwards it is better than nothing, but not to be remembered.
+    kept.write_bytes(format_checked(value | {"good_until": value["good_until"] - 86_400}))
+    with publishing(tmp_path, *arguments) as mirror:
+        answer = mirror.request(narinfo_path(made))
+        assert (answer.body, answer.max_age) == (first.body, 0)
+    assert requests == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"good_until": float("inf")},
+        {"good_until": "soon"},
+        {"eris": ["no", "object"]},
+        {"server": "ftp://x"},
+        {"text": 5},
+        {"version": None},
+    ],
+    ids=lambda damage: next(iter(damage)),
+)
+def test_one_damaged_record_is_asked_for_again_and_stops_no_other(
+    made: Made, tmp_path: Path, damage: dict[str, object]
+) -> None:
+    directory = CacheDirectory(tmp_path / "cache")
+    cache = MirrorCache(directory, "/gnu/store")
+    narinfo = parse_narinfo(narinfo_of(made, (plain_url(made),)), store_dir="/gnu/store")
+    cache.keep(Mirrored(parse_server("http://x"), narinfo, 1000.0))
+    path = tmp_path / "cache" / "v1" / "upstream"
+    good = path / made.item.hash_part
+    value = parse_checked(good.read_bytes())
+    assert value is not None
+    other = path / ("0" * 32)
+    other.write_bytes(format_checked(value | damage))
+    (path / ("1" * 32)).mkdir()
+    # The record of another item.
+    (path / ("2" * 32)).write_bytes(good.read_bytes())
+    cache = MirrorCache(directory, "/gnu/store")
+    for number in range(3):
+        assert cache.find(f"{number}" * 32) is None
+    cache.expire(500.0)
+    assert not other.exists()
+    assert cache.find(made.item.hash_part) is not None
+    cache.expire(2000.0)
+    assert cache.find(made.item.hash_part) is None
+    directory.close()
 
 
 # --- sizes --------------------------------------------------------------------------------------

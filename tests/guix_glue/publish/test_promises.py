@@ -137,8 +137,10 @@ def content(reply: Reply | None) -> bytes | None:
                 return file.read(size)
         case StreamBody():
             return b"".join(reply.body.open())
-        case body:
+        case bytes() as body:
             return body
+        case body:
+            raise AssertionError(f"this is not what a local source gives: {body}")
 
 
 def an_item(items: Path) -> Path:
@@ -230,8 +232,9 @@ def test_what_cannot_be_noted_is_not_promised(items: Path, tmp_path: Path) -> No
         assert await asked(source, item) is not None
 
     async def ask_without_room(source: LocalSource) -> None:
-        # As on a disk that is full.
+        # What is written goes through this directory, and something else is in its place.
         shutil.rmtree(tmp_path / "cache" / "v1" / "tmp")
+        (tmp_path / "cache" / "v1" / "tmp").write_text("")
         reply = await source.narinfo(item.name[:32])
         assert reply is not None
         assert reply.max_age_s == 300

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import itertools
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import pytest
+
 from guix_glue.errors import UnsupportedItem
+from guix_glue.publish.complaints import Complaints
 from guix_glue.publish.queue import JobQueue, TryLater
 from tests.clocks import run_without_waiting
 
@@ -152,5 +158,93 @@ def test_closing_ends_jobs_under_way() -> None:
             queue.want("a", 1)
             await began.wait()
         assert ended.is_set()
+
+    run_without_waiting(main)
+
+
+def test_why_it_failed_is_said_once_and_again_when_it_changes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        failures: list[Exception | None] = [
+            PermissionError(errno.EACCES, "Permission denied", b"/items/x/secret"),
+            PermissionError(errno.EACCES, "Permission denied", b"/items/x/secret"),
+            TryLater(reason="the cache is full"),
+            TryLater(reason="the cache is full"),
+            KeyError("of a fault"),
+            None,
+            TryLater(reason="the cache is full"),
+            None,
+        ]
+
+        async def do(job: int) -> None:
+            if failures and (failure := failures.pop(0)) is not None:
+                raise failure
+
+        async with queue_of(do) as queue:
+            while failures:
+                queue.want("/items/x", 1)
+                await queue.idle()
+                await asyncio.sleep(1)
+
+    run_without_waiting(main)
+    assert [record.getMessage() for record in caplog.records if record.levelname != "DEBUG"] == [
+        "Not baked: /items/x: /items/x/secret: Permission denied",
+        "Not baked: /items/x: the cache is full",
+        "Not baked: /items/x: KeyError('of a fault')",
+        "Not baked: /items/x: the cache is full",
+    ]
+
+
+def test_a_thousand_failures_are_a_few_lines(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    complaints = Complaints(logging.getLogger("test"), length=500, clock=lambda: now)
+    for number in range(1000):
+        complaints.say(f"{number}", f"{number} fails")
+    now = 61.0
+    complaints.say("0", "0 fails")
+    messages = [record.getMessage() for record in caplog.records if record.levelname != "DEBUG"]
+    assert len(messages) == 22
+    assert messages[-2:] == ["980 more such lines were left out", "0 fails"]
+
+
+def test_a_job_told_when_to_come_back_does_so_then() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        times: list[float] = []
+        done = asyncio.Event()
+
+        async def do(job: int) -> None:
+            times.append(loop.time())
+            if len(times) <= 5:
+                raise TryLater(10.0)
+            done.set()
+
+        async with queue_of(do) as queue:
+            queue.want("a", 1)
+            await done.wait()
+        assert [round(b - a) for a, b in itertools.pairwise(times)] == [10] * 5
+
+    run_without_waiting(main)
+
+
+@pytest.mark.parametrize("steps", range(8))
+def test_closing_at_any_moment_leaves_no_task(steps: int) -> None:
+    async def main() -> None:
+        before = asyncio.all_tasks()
+
+        async def do(job: int) -> None:
+            await asyncio.sleep(0)
+            if job % 3 == 0:
+                raise TryLater
+            await asyncio.sleep(1)
+
+        queue = JobQueue(do, workers=2)
+        for job in range(5):
+            queue.want(str(job), job)
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await queue.close()
+        assert asyncio.all_tasks() == before
 
     run_without_waiting(main)

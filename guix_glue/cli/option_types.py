@@ -1,0 +1,67 @@
+"""What options of commands are read by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import click
+
+from eris.errors import ErisError
+from guix_glue.errors import GuixError
+from guix_glue.servers.url import Server, parse_server
+
+__all__ = ["parsed", "parsed_servers", "sound"]
+
+_T = TypeVar("_T")
+
+
+def parsed(
+    parse: Callable[[str], _T],
+) -> Callable[[click.Context, click.Parameter, str | None], _T | None]:
+    """Let a parser of text that raises ValueError be the reader of an option."""
+
+    def read(context: click.Context, parameter: click.Parameter, value: str | None) -> _T | None:
+        try:
+            return None if value is None else parse(value)
+        except (ValueError, GuixError) as error:
+            raise click.BadParameter(str(error), context, parameter) from None
+
+    return read
+
+
+def parsed_servers(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[Server, ...]:
+    """Read the servers of a mirror: each value may name several."""
+
+    def parse(url: str) -> Server:
+        server = parse_server(url)
+        if server.origin is None:
+            raise ValueError("a mirror takes http:// and https:// only")
+        return server
+
+    urls = [url for urls in values for url in urls.split()]
+    try:
+        return tuple(server for _, server in sound(urls, parse, "--upstream"))
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, parameter) from None
+
+
+def sound(
+    texts: Sequence[str], parse: Callable[[str], _T], option: str
+) -> Iterator[tuple[str, _T]]:
+    """Those of a list that can be parsed, with what comes out; the others are named on stderr.
+
+    Raises: the error of the last one, if there are no others.
+    """
+    wrong: list[tuple[int, Exception]] = []
+    for number, text in enumerate(texts, 1):
+        try:
+            yield text, parse(text)
+        except (ValueError, ErisError) as error:
+            if len(wrong) + 1 == len(texts):
+                raise
+            wrong.append((number, error))
+    for number, reason in wrong:
+        click.echo(f"kapla: {option}: URL {number} is left out: {reason}", err=True)

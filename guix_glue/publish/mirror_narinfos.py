@@ -1,0 +1,111 @@
+"""Narinfos of other servers: from the cache while they are good, and asked for when they are not.
+
+What nobody has is remembered for a while, too, in memory: a bounded number of names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from eris.threads import in_thread
+from guix_glue.errors import FetchFailed
+from guix_glue.publish.clients import Client
+from guix_glue.publish.lookups import Lookups
+from guix_glue.publish.mirror_cache import MirrorCache, Mirrored
+from guix_glue.publish.outage import Outage
+from guix_glue.publish.upstream import Upstream
+
+__all__ = ["MirrorNarinfos"]
+
+_log = logging.getLogger(__name__)
+
+_ABSENCES_KEPT: Final = 50_000
+
+
+class _Absences:
+    """Names that nobody has, each for a while; the oldest are forgotten first."""
+
+    def __init__(self, keep_s: float) -> None:
+        self._keep_s = keep_s
+        # Name -> time of the loop until which it is believed.
+        self._until: OrderedDict[str, float] = OrderedDict()
+
+    def __contains__(self, name: str) -> bool:
+        return asyncio.get_running_loop().time() < self._until.get(name, float("-inf"))
+
+    def add(self, name: str) -> None:
+        self._until[name] = asyncio.get_running_loop().time() + self._keep_s
+        self._until.move_to_end(name)
+        if len(self._until) > _ABSENCES_KEPT:
+            self._until.popitem(last=False)
+
+
+class MirrorNarinfos:
+    """What other servers say of items. `close()` it."""
+
+    def __init__(self, cache: MirrorCache, upstream: Upstream, *, absence_age_s: float) -> None:
+        self._cache = cache
+        self._upstream = upstream
+        self._not_kept = Outage(0.0)
+        self._absences = _Absences(absence_age_s)
+        self._lookups: Lookups[Mirrored | None] = Lookups(self._ask, self._is_needed)
+
+    async def close(self) -> None:
+        """End asking."""
+        await self._lookups.close()
+
+    def expect(self, client: Client, hash_parts: Sequence[str]) -> None:
+        """A client will ask for these in a moment."""
+        self._lookups.expect(client, hash_parts)
+
+    async def find(self, client: Client, hash_part: str) -> Mirrored | None:
+        """What is known of an item; what is kept is better than nothing if nobody can be asked.
+
+        Raises: FetchFailed, if nothing is known, and not all servers could be asked.
+        """
+        self._lookups.passed(client, hash_part)
+        found = self._cache.find(hash_part)
+        if _is_good(found) or hash_part in self._absences:
+            return found
+        try:
+            return await self._lookups.get(client, hash_part)
+        except FetchFailed:
+            if found is None:
+                raise
+            return found
+
+    def _is_needed(self, hash_part: str) -> bool:
+        return hash_part not in self._absences and not _is_good(self._cache.find(hash_part))
+
+    async def _ask(self, hash_part: str) -> Mirrored | None:
+        found = await self._upstream.narinfo(hash_part)
+        if found is None:
+            self._absences.add(hash_part)
+            return None
+        mirrored = Mirrored(found.server, found.narinfo, time.time() + found.ttl_s)
+        old = self._cache.find(hash_part)
+        if old is not None and old.narinfo.item.nar_hash == found.narinfo.item.nar_hash:
+            mirrored = replace(mirrored, eris=old.eris)
+        await self._keep(mirrored)
+        return mirrored
+
+    async def _keep(self, mirrored: Mirrored) -> None:
+        """Keep it on disk if that can be; whoever asks is answered anyway."""
+        try:
+            await in_thread(self._cache.keep, mirrored)
+        except OSError as error:
+            if self._not_kept.begin(error.strerror):
+                _log.warning("Narinfos are not kept on disk for now: %s", error.strerror or error)
+        else:
+            if self._not_kept.end():
+                _log.info("Narinfos are kept on disk again")
+
+
+def _is_good(found: Mirrored | None) -> bool:
+    return found is not None and found.good_until > time.time()
