@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -31,6 +32,7 @@ from guix_glue.publish.site import Site
 from guix_glue.publish.source import Source
 from guix_glue.publish.tree_formats import TreeFormat
 from guix_glue.publish.upstream import Upstream
+from guix_glue.servers.proxies import Proxies
 from guix_glue.servers.url import Server
 from guix_glue.trust.acl import Acl
 from kapla.cli.common import CommandError, ExitCode
@@ -77,7 +79,8 @@ async def serve_items(
         eris = _eris_target(settings, directory, stack)
         source: Source
         if settings.upstream:
-            upstream = Upstream(settings.upstream, authorized, settings.publish.store_dir)
+            proxies = Proxies.from_environ(os.environ)
+            upstream = Upstream(settings.upstream, authorized, settings.publish.store_dir, proxies)
             source = MirrorSource(
                 directory,
                 upstream,

@@ -99,7 +99,7 @@ def test_max_age_is_kept_to() -> None:
         assert len(server.requests) == 3
 
 
-@pytest.mark.parametrize("status", [202, 403, 404, 500])
+@pytest.mark.parametrize("status", [202, 204, 401, 403, 404, 501])
 def test_no_other_status_brings_a_narinfo(status: int) -> None:
     with running_server() as server:
         server.files[f"/{PARTS[0]}.narinfo"] = Reply(text_of(PARTS[0]), status)
