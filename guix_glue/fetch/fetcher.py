@@ -27,7 +27,7 @@ from guix_glue.fetch.narinfos import Vouched
 from guix_glue.fetch.settings import DEFAULT_SETTINGS, FetchSettings
 from guix_glue.fetch.sources import ErisSource, Source, sources_of
 from guix_glue.fetch.traces import Messages
-from guix_glue.fetch.watch import TooSlow, Watch, WatchedStore
+from guix_glue.fetch.watched_store import WatchedStore
 from guix_glue.formats.nar import NarEvent, NarLimits
 from guix_glue.local.links import Links
 from guix_glue.local.restore import remove_item
@@ -36,6 +36,7 @@ from guix_glue.local.tree_events import tree_events
 from guix_glue.servers.nars import NarSource
 from guix_glue.servers.patience import Patience, first_success
 from guix_glue.servers.proxies import NO_PROXIES, Proxies
+from guix_glue.servers.watch import TooSlow, Watch
 
 __all__ = ["Fetched", "Fetcher"]
 

@@ -3,8 +3,8 @@
 Trees are made from files, so the nar is unpacked into a temporary directory first, by the
 same code that restores substitutes; only when the whole nar has the signed hash are the files
 encoded. They are removed afterwards, whatever happens. A source is left as soon as it has sent more
-than is signed, or than may be without a signed size; one that failed only for now is tried again
-when there is no other.
+than is signed, or than may be without a signed size, and when next to nothing comes from it. One
+that failed only for now is tried again when there is no other.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from guix_glue.publish.directory import CacheDirectory
 from guix_glue.publish.mirror_cache import MirrorCache, Mirrored
 from guix_glue.publish.trees import EncodeTree
 from guix_glue.publish.upstream import Upstream
+from guix_glue.servers.limits import MIN_RATE, NAR_STALL_S
 from guix_glue.servers.nars import NarSource
 from guix_glue.servers.patience import Patience, first_success
+from guix_glue.servers.watch import Watch
 
 __all__ = ["MirrorBakery"]
 
@@ -114,10 +116,16 @@ class MirrorBakery:
         is_signed = "NarSize" in found.narinfo.signed_fields
         expected = Expected(item.nar_hash, item.nar_size if is_signed else self._max_unsigned_size)
         sink = NarSink(str(target), expected, source.compression)
+        nar = self._upstream.nar(source, item.nar_size)
         try:
-            async with aclosing(self._upstream.nar(source, item.nar_size)) as pieces:
+            async with Watch(NAR_STALL_S, MIN_RATE) as watch, aclosing(nar) as pieces:
                 async for piece in pieces:
+                    watch.touch(len(piece))
+                    watch.pause()
                     await in_thread(sink.write, piece)
+                    watch.resume()
             await in_thread(sink.finish)
+        except TimeoutError as error:
+            raise FetchFailed(str(error) or "nothing comes any more") from None
         finally:
             await in_thread(sink.close)

@@ -23,7 +23,7 @@ from guix_glue.errors import FetchFailed, NoConnection, ProtocolError, Temporary
 from guix_glue.formats.narinfo import DEFAULT_NARINFO_LIMITS, Narinfo, parse_narinfo
 from guix_glue.servers.encodings import decode_body, encoding_name
 from guix_glue.servers.http import HttpClient, network_failure
-from guix_glue.servers.limits import NAR_STALL_S, NARINFO_AGE_S, max_age_s
+from guix_glue.servers.limits import NARINFO_AGE_S, max_age_s
 from guix_glue.servers.nar_stream import nar_pieces
 from guix_glue.servers.nars import NarSource, nar_sources
 from guix_glue.servers.patience import Patience, first_success
@@ -67,7 +67,7 @@ class Upstream:
         self._acl = acl
         self._store_dir = store_dir
         self._absent_until: dict[str, float] = {}
-        self._client = HttpClient(silence_s=NAR_STALL_S, proxies=proxies)
+        self._client = HttpClient(proxies=proxies)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -35,16 +35,12 @@ _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class HttpClient:
-    """Connections that are kept; close it.
-
-    `silence_s` is how long a server may send nothing.
-    """
+    """Connections that are kept; close it. How long an answer may take is for whoever reads it."""
 
     def __init__(
         self,
         *,
         connect_s: float = CONNECT_TIMEOUT_S,
-        silence_s: float | None = None,
         proxies: Proxies = NO_PROXIES,
     ) -> None:
         self._proxies = proxies
@@ -55,7 +51,7 @@ class HttpClient:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "kapla", "Accept-Encoding": "identity"},
             read_bufsize=_READ,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_s, sock_read=silence_s),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_s),
         )
 
     async def close(self) -> None:

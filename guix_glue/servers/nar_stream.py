@@ -2,8 +2,9 @@
 
 Where the connection is lost in the middle, the rest is asked for (RFC 9110, "Range Requests"): if
 the server said how long the nar is and by what it can be told from another, so that the rest is
-surely of the same. What comes is compared with a hash in the end anyway. Bodies in an encoding are
-not gone on with: their pieces do not stand for pieces of the nar.
+surely of the same. One that hangs in the middle counts as lost, too. What comes is compared with a
+hash in the end anyway. Bodies in an encoding are not gone on with: their pieces do not stand for
+pieces of the nar.
 
 Not all servers say how long a nar is, and some of these leave the connection open behind it: then
 the size of the nar tells where it ends.
@@ -31,8 +32,9 @@ from guix_glue.servers.url import InvalidServer
 
 __all__ = ["nar_pieces"]
 
-# Less than the silence after which a server is given up.
-_WAITING_S: Final = 30.0
+# Both together are less than the silence after which a server is given up.
+_WAITING_S: Final = 25.0
+_SILENCE_S: Final = 20.0
 # After so many bytes more it is another failure.
 _PROGRESS: Final = 256 * 1024
 _RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
@@ -93,7 +95,7 @@ class _Stream:
             decoder = self._check_rest(response) if self.came else self._check(response)
             endless = self._length is None and source.compression is Compression.NONE
             try:
-                async for data in response.content.iter_any():
+                while data := await self._read(response.content):
                     self.came += len(data)
                     for piece in decoder.feed(data, _STEP):
                         yield piece
@@ -106,6 +108,11 @@ class _Stream:
                 raise network_failure(error) from error
             except CompressionError as error:
                 raise FetchFailed(f"the server's answer cannot be decoded: {error}") from error
+
+    async def _read(self, content: aiohttp.StreamReader) -> bytes:
+        """What comes next; empty at the end. A connection may hang where another one would not."""
+        async with asyncio.timeout(_SILENCE_S if self.can_go_on else None):
+            return await content.readany()
 
     async def _ask(self) -> aiohttp.ClientResponse:
         source = self._source

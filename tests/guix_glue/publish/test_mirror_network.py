@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 import pytest
 
@@ -22,7 +24,7 @@ from guix_glue.publish.upstream import Upstream, UpstreamNarinfo
 from guix_glue.servers.proxies import Proxies
 from guix_glue.servers.url import parse_server
 from tests.clocks import Clock, run_on_clock
-from tests.guix_glue.fetch.fakes import Reply, running_server
+from tests.guix_glue.fetch.fakes import Reply, running_server, scripted_server
 from tests.guix_glue.fetch.proxy import running_proxy
 from tests.guix_glue.fetch.support import STORE, Made, make_item, narinfo_of, plain_url
 from tests.guix_glue.publish.support import ACL
@@ -38,11 +40,16 @@ def made(tmp_path: Path) -> Made:
 
 
 def with_upstream(
-    do: Callable[[Upstream], Awaitable[T]], *urls: str, environ: Mapping[str, str] | None = None
+    do: Callable[[Upstream], Awaitable[T]],
+    *urls: str,
+    environ: Mapping[str, str] | None = None,
+    step_s: float = 0.25,
+    started: Callable[[Clock], None] = lambda _: None,
 ) -> T:
     """Do something with servers, pauses taking no time."""
 
     async def run(clock: Clock) -> T:
+        started(clock)
         proxies = Proxies.from_environ(environ or {})
         upstream = Upstream([parse_server(url) for url in urls], ACL, STORE, proxies)
 
@@ -50,7 +57,7 @@ def with_upstream(
             return await do(upstream)
 
         try:
-            return await clock.skip_until(done(), 0.25)
+            return await clock.skip_until(done(), step_s)
         finally:
             await upstream.close()
 
@@ -121,7 +128,7 @@ def test_a_proxy_that_refuses_is_named(
         assert "secret" not in caplog.text
 
 
-def bake(made: Made, cache: Path, *urls: NarUrl) -> None:
+def bake(made: Made, cache: Path, *urls: NarUrl, **how: Any) -> None:
     """Bake an item of a server whose nars are there."""
     directory = CacheDirectory(cache)
     mirrored = MirrorCache(directory, STORE)
@@ -138,7 +145,7 @@ def bake(made: Made, cache: Path, *urls: NarUrl) -> None:
     try:
         with running_server() as server:
             server.files[f"/{made.item.hash_part}.narinfo"] = narinfo_of(made, urls)
-            with_upstream(run, server.url)
+            with_upstream(run, server.url, **how)
         kept = mirrored.find(made.item.hash_part)
         assert kept is not None and kept.eris is not None
     finally:
@@ -170,3 +177,23 @@ def test_a_nar_in_an_encoding(made: Made, tmp_path: Path) -> None:
     with running_server() as nars:
         nars.files["/nar"] = Reply(body, headers={"Content-Encoding": "gzip"})
         bake(made, tmp_path / "cache", NarUrl(f"{nars.url}/nar", "none", None, None))
+
+
+@pytest.mark.parametrize(("drips", "words"), [(True, "too little"), (False, "nothing comes")])
+def test_a_server_that_brings_next_to_nothing_is_left(
+    drips: bool, words: str, made: Made, tmp_path: Path
+) -> None:
+    clocks = SimpleQueue[Clock]()
+
+    def script(connection: socket.socket) -> None:
+        connection.recv(1 << 16)
+        connection.sendall(answer(made.nar, cut=9))
+        clock = clocks.get()
+        for byte in made.nar[9:] if drips else b"":
+            clock.settle()
+            connection.sendall(bytes([byte]))
+        connection.recv(1 << 16)
+
+    with scripted_server(script) as url, pytest.raises(FetchFailed, match=words):
+        nar = NarUrl(f"{url}/nar", "none", None, None)
+        bake(made, tmp_path / "cache", nar, step_s=1.0, started=clocks.put)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import socket
+import threading
 import zlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -15,7 +17,8 @@ from guix_glue.servers.http import HttpClient
 from guix_glue.servers.nar_stream import nar_pieces
 from guix_glue.servers.nars import NarSource
 from tests.clocks import Clock, run_on_clock
-from tests.guix_glue.servers.scripts import answer, scripted
+from tests.guix_glue.fetch.fakes import scripted_server
+from tests.guix_glue.servers.scripts import answer, rest_of, scripted
 
 NAR = bytes(range(256)) * 40
 TAG = 'ETag: "v1"'
@@ -88,6 +91,22 @@ def test_a_server_that_makes_progress_may_break_off_often() -> None:
     with scripted(answer(nar, TAG, cut=step), *pieces) as server:
         assert fetch(server.url, nar_size=len(nar)) == nar
         assert len(server.heads) == 10
+
+
+def test_a_connection_that_hangs_in_the_middle_is_made_anew() -> None:
+    seen = threading.Event()
+
+    def script(connection: socket.socket) -> None:
+        head = connection.recv(1 << 16).decode()
+        if seen.is_set():
+            connection.sendall(rest_of(NAR)(head))
+        else:
+            seen.set()
+            connection.sendall(answer(NAR, TAG, cut=1000))
+            connection.recv(1 << 16)
+
+    with scripted_server(script) as url:
+        assert fetch(url) == NAR
 
 
 @pytest.mark.parametrize(
