@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import ssl
 from typing import Final
+
+import aiohappyeyeballs
 
 from guix_glue.errors import FetchFailed, NoConnection
 from guix_glue.servers.failures import status_failure, system_words
@@ -22,6 +25,8 @@ __all__ = ["Route", "Streams"]
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 _BUFFER: Final = 256 * 1024
+# RFC 8305: until the next address of a host is tried as well, since one family may lead nowhere.
+_NEXT_ADDRESS_S: Final = 0.25
 _MAX_HEAD: Final = 64 * 1024
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r]")
 
@@ -52,7 +57,8 @@ class Route:
             raise NoConnection(f"{who}no connection in time") from None
         except OSError as error:
             raise _failure(error, who) from None
-        except UnicodeError:
+        except ValueError:
+            # Python encodes names before it looks them up.
             raise FetchFailed(f"{who}its name cannot be looked up") from None
 
     async def _open(self) -> Streams:
@@ -64,8 +70,7 @@ class Route:
 
     async def _connect(self, origin: Origin) -> Streams:
         return await asyncio.open_connection(
-            origin.host,
-            origin.port,
+            sock=await _socket(origin),
             limit=_BUFFER,
             ssl=self._context(origin),
             server_hostname=_tls_name(origin),
@@ -74,8 +79,7 @@ class Route:
     async def _tunnel(self, proxy: Proxy) -> Streams:
         transport, reply = await asyncio.get_running_loop().create_connection(
             lambda: _Reply(proxy),
-            proxy.origin.host,
-            proxy.origin.port,
+            sock=await _socket(proxy.origin),
             ssl=self._context(proxy.origin),
             server_hostname=_tls_name(proxy.origin),
         )
@@ -112,6 +116,15 @@ class Route:
         if self._tls is None:
             self._tls = ssl.create_default_context()
         return self._tls
+
+
+async def _socket(origin: Origin) -> socket.socket:
+    """Connect to the address of a host that answers first."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+    return await aiohappyeyeballs.start_connection(
+        found, happy_eyeballs_delay=_NEXT_ADDRESS_S, interleave=1
+    )
 
 
 def _tls_name(origin: Origin) -> str | None:

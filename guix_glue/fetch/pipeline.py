@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from guix_glue.errors import FetchFailed, GuixError, NoConnection, ProtocolError
+from guix_glue.errors import FetchFailed, GuixError, NoConnection, ProtocolError, TemporaryFailure
 from guix_glue.fetch.connecting import Route, Streams
 from guix_glue.fetch.http_wire import PipelinedConnection, Response
 from guix_glue.fetch.settings import DEFAULT_TIMEOUTS, Timeouts
@@ -76,9 +76,9 @@ class Pipeline:
             failure: GuixError | None
             try:
                 count, failure = await self._converse(waiting, answered)
-            except NoConnection as error:
+            except TemporaryFailure as error:
                 # It may be starting anew, if it was there just now.
-                if not was_there:
+                if isinstance(error, NoConnection) and not was_there:
                     raise
                 count, failure = 0, error
             if count:

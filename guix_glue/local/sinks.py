@@ -11,7 +11,13 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from guix_glue.errors import FetchFailed, HashMismatch
+from guix_glue.errors import (
+    CompressionError,
+    FetchFailed,
+    HashMismatch,
+    InvalidNar,
+    TemporaryFailure,
+)
 from guix_glue.formats.compression import Compression, decompressor
 from guix_glue.formats.nar import File, NarEvent, NarLimits, NarReader, NarWriter
 from guix_glue.local.links import Links
@@ -100,10 +106,14 @@ class NarSink(_Sink):
     def finish(self) -> None:
         """Say that this was all.
 
-        Raises: as `write`; HashMismatch.
+        Raises: as `write`; HashMismatch; TemporaryFailure, if it ends too early: that is how a
+        connection that is lost looks where nobody has said how much there is to come.
         """
-        self._decompressor.finish()
-        self._reader.finish()
+        try:
+            self._decompressor.finish()
+            self._reader.finish()
+        except (CompressionError, InvalidNar) as error:
+            raise TemporaryFailure(f"it ends too early: {error}") from error
         self._complete()
 
 

@@ -111,6 +111,14 @@ def test_a_proxy_that_refuses_is_named(
         assert "secret" not in brought.messages
 
 
+def test_a_proxy_that_is_busy_is_asked_again(made: Made, tmp_path: Path) -> None:
+    with running_proxy({}, 503) as proxy:
+        environ = {"https_proxy": proxy.url}
+        brought = bring(made, tmp_path / "item", f"https://{HOST}", environ=environ)
+        assert brought.reply == NOTHING
+        assert proxy.asked == [f"CONNECT {HOST}:443"] * 3
+
+
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_nar_that_a_proxy_refuses(
     scheme: str, made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

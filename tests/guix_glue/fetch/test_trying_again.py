@@ -163,6 +163,17 @@ def test_a_nar_is_tried_again(made: Made, tmp_path: Path) -> None:
             assert len(nars.heads) == 2
 
 
+@pytest.mark.parametrize("method", ["none", "gzip"])
+def test_a_nar_without_a_length_that_breaks_off(method: str, made: Made, tmp_path: Path) -> None:
+    nar = gzip.compress(made.nar) if method == "gzip" else made.nar
+    head = b"HTTP/1.0 200 OK\r\n\r\n"
+    with running_server() as server, scripted(head + nar[:-9], head + nar) as nars:
+        publish(server, made, NarUrl(f"{nars.url}/nar", method, None, None))
+        brought = bring(made, tmp_path / "item", server.url)
+        brought.assert_right(made, tmp_path / "item")
+        assert "it ends too early" in brought.messages
+
+
 def test_other_sources_come_first(made: Made, tmp_path: Path) -> None:
     with running_server() as one, running_server() as two:
         publish(one, made)
