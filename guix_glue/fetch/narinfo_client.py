@@ -94,7 +94,16 @@ class NarinfoClient:
 
     def allowance_s(self, count: int) -> float:
         """How long the server may take for so many items, together."""
-        return self._timeouts.total_s * (1 + count / 200)
+        return self._timeouts.total_s * (1 + count / (20 if self._is_asked_one_by_one() else 200))
+
+    def _is_asked_one_by_one(self) -> bool:
+        try:
+            origin = self.server.origin
+            proxy = None if origin is None else self._proxies.choose(origin)
+        except InvalidServer:
+            # Which will be told when it is asked.
+            return False
+        return origin is not None and origin.scheme == "http" and proxy is not None
 
     async def fetch(
         self,

@@ -84,6 +84,21 @@ def test_a_proxy_gets_one_request_at_a_time(tmp_path: Path) -> None:
         assert len(proxy.heads) == 20 and not proxy.piled_up
 
 
+def test_what_is_asked_one_by_one_may_take_longer() -> None:
+    def allowance_s(url: str, **environ: str) -> float:
+        proxies = Proxies.from_environ(environ)
+        client = NarinfoClient(parse_server(url), memory=LARGEST_ANSWER, proxies=proxies)
+        return client.allowance_s(1000)
+
+    directly = allowance_s("http://h")
+    assert allowance_s("http://h", http_proxy="p") > 5 * directly
+    # In a tunnel requests need not wait for each other.
+    assert allowance_s("https://h", https_proxy="p") == directly
+    for environ in ({"http_proxy": "p", "no_proxy": "h"}, {"http_proxy": "socks5://p"}):
+        assert allowance_s("http://h", **environ) == directly
+    assert allowance_s("file:///srv", all_proxy="p") == directly
+
+
 def test_no_proxy_is_heeded(made: Made, tmp_path: Path) -> None:
     with running_server() as server, running_proxy({}) as proxy:
         publish(server, made)
