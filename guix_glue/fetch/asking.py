@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import chain
 from typing import Final
 
 from guix_glue.errors import FetchFailed, TemporaryFailure
 from guix_glue.servers.patience import Patience
 from guix_glue.servers.url import InvalidServer, Origin
 
-__all__ = ["Asking", "Hosts"]
+__all__ = ["Asking", "Paths"]
 
-Hosts = dict[Origin, dict[str, str]]
-"""For each host the paths to ask for, each standing for a hash part."""
+Paths = dict[str, list[str]]
+"""Paths to ask for, and the hash parts that each stands for: several, after redirects."""
 
 _REDIRECTS: Final = 4
 # A query waits for it, and there are other servers.
@@ -35,15 +36,15 @@ class Asking:
         self._complain = complain
         self._complaints: set[str] = set()
         self._patience = Patience(_WAITING_S, _TRIES)
-        self._now: Hosts = {}
-        self._later: Hosts = {}
+        self._now: dict[Origin, Paths] = {}
+        self._later: dict[Origin, Paths] = {}
         self._asked_s = 0.0
         self._reasons: dict[str, FetchFailed] = {}
         self._redirects: dict[str, int] = {}
 
-    def add(self, host: Origin, paths: dict[str, str]) -> None:
-        """Ask a host for paths, each standing for a hash part."""
-        self._now.setdefault(host, {}).update(paths)
+    def add(self, host: Origin, path: str, hash_part: str) -> None:
+        """Ask a host for a path, which stands for a hash part."""
+        _note(self._now, host, path, hash_part)
 
     def redirect(self, host: Origin, path: str, hash_part: str) -> None:
         """Ask elsewhere for a hash part.
@@ -53,15 +54,15 @@ class Asking:
         count = self._redirects[hash_part] = self._redirects.get(hash_part, 0) + 1
         if count > _REDIRECTS:
             raise InvalidServer("the server redirects again and again")
-        self.add(host, {path: hash_part})
+        self.add(host, path, hash_part)
 
     def postpone(self, host: Origin, path: str, hash_part: str, reason: TemporaryFailure) -> None:
         """Ask again later."""
-        self._later.setdefault(host, {})[path] = hash_part
+        _note(self._later, host, path, hash_part)
         self._reasons[hash_part] = reason
         self._asked_s = max(self._asked_s, reason.pause_s or 0.0)
 
-    async def take(self) -> Hosts:
+    async def take(self) -> dict[Origin, Paths]:
         """What is to be asked now, after a pause if it is only what was postponed."""
         if not self._now and self._later:
             pause_s = self._patience.pause_s(self._asked_s)
@@ -74,7 +75,8 @@ class Asking:
 
     def given_up(self) -> list[tuple[str, FetchFailed]]:
         """Hash parts that were postponed too often, and why the last time."""
-        parts = [part for paths in self._later.values() for part in paths.values()]
+        later = chain.from_iterable(paths.values() for paths in self._later.values())
+        parts = chain.from_iterable(later)
         return [(part, self._reasons[part]) for part in parts]
 
     def done(self) -> None:
@@ -86,3 +88,7 @@ class Asking:
         if words not in self._complaints and len(self._complaints) < _COMPLAINTS:
             self._complaints.add(words)
             self._complain(words)
+
+
+def _note(hosts: dict[Origin, Paths], host: Origin, path: str, hash_part: str) -> None:
+    hosts.setdefault(host, {}).setdefault(path, []).append(hash_part)

@@ -12,11 +12,12 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Final
 
 from eris.threads import in_thread
 from guix_glue.errors import FetchFailed, TemporaryFailure
-from guix_glue.fetch.asking import Asking
+from guix_glue.fetch.asking import Asking, Paths
 from guix_glue.fetch.http_wire import MAX_BODY, Response
 from guix_glue.fetch.pipeline import Pipeline
 from guix_glue.fetch.settings import DEFAULT_TIMEOUTS, Timeouts
@@ -156,14 +157,15 @@ class NarinfoClient:
                 text = await in_thread(_read_narinfo, f"{directory}/{hash_part}.narinfo")
                 self._remember(hash_part, text, 0.0)
             return
-        asking.add(self.server.origin, {self.server.narinfo_path(one): one for one in hash_parts})
+        for hash_part in hash_parts:
+            asking.add(self.server.origin, self.server.narinfo_path(hash_part), hash_part)
         while hosts := await asking.take():
             for host, paths in hosts.items():
                 await self._ask_host(host, paths, asking)
         for hash_part, reason in asking.given_up():
             self._fail(asking, hash_part, reason)
 
-    async def _ask_host(self, host: Origin, paths: dict[str, str], asking: Asking) -> None:
+    async def _ask_host(self, host: Origin, paths: Paths, asking: Asking) -> None:
         """Ask the server, or one to which it sends us; takes away the paths that are answered."""
         pipeline = self._pipeline(host)
         try:
@@ -173,18 +175,19 @@ class NarinfoClient:
             if host == self.server.origin:
                 raise
             reason = f"it redirects to {host.netloc}: {error}"
-        for hash_part in paths.values():
+        for hash_part in chain.from_iterable(paths.values()):
             self._fail(asking, hash_part, FetchFailed(reason))
 
     def _answered(
-        self,
-        asking: Asking,
-        pipeline: Pipeline,
-        paths: dict[str, str],
-        path: str,
-        response: Response,
+        self, asking: Asking, pipeline: Pipeline, paths: Paths, path: str, response: Response
     ) -> None:
-        hash_part = paths.pop(path)
+        for hash_part in paths.pop(path):
+            self._take(asking, pipeline, path, hash_part, response)
+
+    def _take(
+        self, asking: Asking, pipeline: Pipeline, path: str, hash_part: str, response: Response
+    ) -> None:
+        """Take an answer for a hash part."""
         try:
             if response.status in REDIRECT_CODES:
                 self._redirect(asking, f"{pipeline.origin.url}{path}", hash_part, response)

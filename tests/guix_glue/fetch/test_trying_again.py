@@ -136,6 +136,26 @@ def test_what_a_redirect_leads_to_costs_only_itself() -> None:
         ]
 
 
+def test_all_redirects_may_lead_to_one_place() -> None:
+    async def run(url: str) -> None:
+        done: list[None] = []
+        client = NarinfoClient(parse_server(url), memory=3 * LARGEST_ANSWER)
+        try:
+            found = await client.fetch(PARTS, lambda: done.append(None), 60.0)
+            assert found == dict.fromkeys(PARTS, b"Log in, please.")
+            assert len(done) == len(PARTS)
+            assert client.unknown(PARTS) == []
+        finally:
+            client.close()
+
+    with running_server() as server:
+        moved = Reply(b"", 302, {"Location": "/login"})
+        server.files |= {f"/{part}.narinfo": moved for part in PARTS}
+        server.files["/login"] = b"Log in, please."
+        asyncio.run(run(server.url))
+        assert server.requests.count("/login") == 1
+
+
 def test_a_server_cannot_make_us_connect_to_everybody() -> None:
     parts = [f"{number:032d}" for number in range(1, 101)]
     with running_server() as server:
