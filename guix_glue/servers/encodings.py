@@ -17,6 +17,8 @@ from guix_glue.formats.compression import Compression, Decompressor, decompresso
 
 __all__ = ["body_decoder", "decode_body", "encoding_name"]
 
+# What some servers write that have encoded nothing.
+_NOTHING: Final = frozenset({"", "identity", "none", "binary", "utf-8", "aws-chunked"})
 # Bytes at a time.
 _STEP: Final = 256 * 1024
 # What an encoding may be longer than its content.
@@ -27,8 +29,8 @@ _RAW: Final = -zlib.MAX_WBITS
 
 def encoding_name(header: str) -> str:
     """The encoding that a header `Content-Encoding` names; empty if there is none."""
-    name = header.strip().lower()
-    return "" if name == "identity" else name.removeprefix("x-")
+    names = (name.strip().removeprefix("x-") for name in header.lower().split(","))
+    return ", ".join(name for name in names if name not in _NOTHING)
 
 
 def body_decoder(name: str) -> Decompressor:

@@ -23,6 +23,10 @@ def raw_deflate(data: bytes) -> bytes:
 ENCODED = {
     "": TEXT,
     "identity": TEXT,
+    "none": TEXT,
+    "UTF-8": TEXT,
+    "aws-chunked": TEXT,
+    "gzip, aws-chunked": gzip.compress(TEXT),
     "gzip": gzip.compress(TEXT),
     "GZip ": gzip.compress(TEXT),
     "x-gzip": gzip.compress(TEXT),
