@@ -21,7 +21,7 @@ from eris.store import BlockReader
 from eris.threads import in_thread
 from eris_fs import Limits, load_tree
 from eris_fs.threads import OneBehind
-from guix_glue.errors import HashMismatch, TemporaryFailure
+from guix_glue.errors import CompressionError, HashMismatch, InvalidNar, TemporaryFailure
 from guix_glue.fetch.nar_client import NarClient
 from guix_glue.fetch.narinfos import Vouched
 from guix_glue.fetch.settings import DEFAULT_SETTINGS, FetchSettings
@@ -33,7 +33,7 @@ from guix_glue.local.links import Links
 from guix_glue.local.restore import remove_item
 from guix_glue.local.sinks import EventSink, Expected, NarSink
 from guix_glue.local.tree_events import tree_events
-from guix_glue.servers.nars import NarSource
+from guix_glue.servers.nars import NarEnd, NarSource
 from guix_glue.servers.patience import Patience, first_success
 from guix_glue.servers.proxies import NO_PROXIES, Proxies
 from guix_glue.servers.watch import TooSlow, Watch
@@ -181,10 +181,13 @@ class Fetcher:
         self, source: NarSource, sink: NarSink, nar_size: int, destination: str
     ) -> None:
         shown = self._messages.transfer(destination, source.shown, source.file_size)
-        received = _Received()
-        async with Watch(self._settings.nar_stall_s, self._settings.min_rate) as watch:
-            batches = received.batches(self._nars.stream(source, nar_size), watch)
-            await _pour(batches, sink, watch, lambda: shown.reach(received.size))
+        received, end = _Received(), NarEnd()
+        try:
+            async with Watch(self._settings.nar_stall_s, self._settings.min_rate) as watch:
+                batches = received.batches(self._nars.stream(source, nar_size, end), watch)
+                await _pour(batches, sink, watch, lambda: shown.reach(received.size))
+        except (InvalidNar, CompressionError) as error:
+            raise end.judge(error) from error
         shown.succeed(received.size)
 
     async def _fetch_tree(

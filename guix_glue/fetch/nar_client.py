@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from eris.threads import in_thread
 from guix_glue.local.files import open_regular
-from guix_glue.servers.nars import NarSource
+from guix_glue.servers.nars import NarEnd, NarSource
 from guix_glue.servers.proxies import NO_PROXIES, Proxies
 
 if TYPE_CHECKING:
@@ -35,10 +35,11 @@ class NarClient:
         if self._client is not None:
             await self._client.close()
 
-    def stream(self, source: NarSource, nar_size: int) -> AsyncGenerator[bytes, None]:
+    def stream(self, source: NarSource, nar_size: int, end: NarEnd) -> AsyncGenerator[bytes, None]:
         """Give the bytes as they come, compressed as they are.
 
-        `nar_size` tells where an uncompressed nar ends, if nothing else does.
+        `nar_size` tells where an uncompressed nar ends, if nothing else does. `end` is told how it
+        did.
         Raises, when iterated: FetchFailed; OSError.
         """
         if source.path is not None:
@@ -48,7 +49,7 @@ class NarClient:
 
         if self._client is None:
             self._client = HttpClient(connect_s=self._connect_s, proxies=self._proxies)
-        return nar_pieces(self._client, source, nar_size)
+        return nar_pieces(self._client, source, nar_size, end)
 
 
 async def _read_file(path: str) -> AsyncGenerator[bytes, None]:

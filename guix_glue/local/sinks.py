@@ -11,13 +11,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from guix_glue.errors import (
-    CompressionError,
-    FetchFailed,
-    HashMismatch,
-    InvalidNar,
-    TemporaryFailure,
-)
+from guix_glue.errors import FetchFailed, HashMismatch
 from guix_glue.formats.compression import Compression, decompressor
 from guix_glue.formats.nar import File, NarEvent, NarLimits, NarReader, NarWriter
 from guix_glue.local.links import Links
@@ -106,14 +100,10 @@ class NarSink(_Sink):
     def finish(self) -> None:
         """Say that this was all.
 
-        Raises: as `write`; HashMismatch; TemporaryFailure, if it ends too early: that is how a
-        connection that is lost looks where nobody has said how much there is to come.
+        Raises: as `write`; HashMismatch.
         """
-        try:
-            self._decompressor.finish()
-            self._reader.finish()
-        except (CompressionError, InvalidNar) as error:
-            raise TemporaryFailure(f"it ends too early: {error}") from error
+        self._decompressor.finish()
+        self._reader.finish()
         self._complete()
 
 

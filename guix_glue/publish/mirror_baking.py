@@ -25,7 +25,7 @@ from guix_glue.publish.mirror_cache import MirrorCache, Mirrored
 from guix_glue.publish.trees import EncodeTree
 from guix_glue.publish.upstream import Upstream
 from guix_glue.servers.limits import MIN_RATE, NAR_STALL_S
-from guix_glue.servers.nars import NarSource
+from guix_glue.servers.nars import NarEnd, NarSource
 from guix_glue.servers.patience import Patience, first_success
 from guix_glue.servers.watch import Watch
 
@@ -116,7 +116,8 @@ class MirrorBakery:
         is_signed = "NarSize" in found.narinfo.signed_fields
         expected = Expected(item.nar_hash, item.nar_size if is_signed else self._max_unsigned_size)
         sink = NarSink(str(target), expected, source.compression)
-        nar = self._upstream.nar(source, item.nar_size)
+        end = NarEnd()
+        nar = self._upstream.nar(source, item.nar_size, end)
         try:
             async with Watch(NAR_STALL_S, MIN_RATE) as watch, aclosing(nar) as pieces:
                 async for piece in pieces:
@@ -125,6 +126,8 @@ class MirrorBakery:
                     await in_thread(sink.write, piece)
                     watch.resume()
             await in_thread(sink.finish)
+        except (InvalidNar, CompressionError) as error:
+            raise end.judge(error) from error
         except TimeoutError as error:
             raise FetchFailed(str(error) or "nothing comes any more") from None
         finally:

@@ -25,7 +25,7 @@ from guix_glue.servers.encodings import decode_body, encoding_name
 from guix_glue.servers.http import HttpClient, network_failure
 from guix_glue.servers.limits import NARINFO_AGE_S, max_age_s
 from guix_glue.servers.nar_stream import nar_pieces
-from guix_glue.servers.nars import NarSource, nar_sources
+from guix_glue.servers.nars import NarEnd, NarSource, nar_sources
 from guix_glue.servers.patience import Patience, first_success
 from guix_glue.servers.proxies import NO_PROXIES, Proxies
 from guix_glue.servers.url import InvalidServer, Server
@@ -151,12 +151,12 @@ class Upstream:
         known = next((one for one in self._servers if one.url == server.url), server)
         return nar_sources(known, narinfo.urls)
 
-    def nar(self, source: NarSource, nar_size: int) -> AsyncGenerator[bytes, None]:
+    def nar(self, source: NarSource, nar_size: int, end: NarEnd) -> AsyncGenerator[bytes, None]:
         """Fetch a nar, as it is sent; one that is sent without its length ends with its size.
 
         Raises, when iterated: FetchFailed.
         """
-        return nar_pieces(self._client, source, nar_size)
+        return nar_pieces(self._client, source, nar_size, end)
 
 
 class _Asking:

@@ -26,7 +26,7 @@ from guix_glue.errors import CompressionError, FetchFailed, TemporaryFailure
 from guix_glue.formats.compression import Compression, Decompressor
 from guix_glue.servers.encodings import body_decoder, encoding_name
 from guix_glue.servers.http import HttpClient, network_failure
-from guix_glue.servers.nars import NarSource
+from guix_glue.servers.nars import NarEnd, NarSource
 from guix_glue.servers.patience import Patience
 from guix_glue.servers.url import InvalidServer
 
@@ -46,11 +46,11 @@ _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
 async def nar_pieces(
-    client: HttpClient, source: NarSource, nar_size: int
+    client: HttpClient, source: NarSource, nar_size: int, end: NarEnd
 ) -> AsyncGenerator[bytes, None]:
     """Give the bytes as they come, compressed as they are.
 
-    `nar_size` tells where an uncompressed nar ends, if nothing else does.
+    `nar_size` tells where an uncompressed nar ends, if nothing else does. `end` is told how it did.
     Raises: FetchFailed; TemporaryFailure, where another try from the beginning may do.
     """
     stream = _Stream(client, source, nar_size)
@@ -61,6 +61,7 @@ async def nar_pieces(
             async with aclosing(stream.pieces()) as pieces:
                 async for piece in pieces:
                     yield piece
+            end.told = stream.end_is_told
             return
         except TemporaryFailure as error:
             if stream.came - came >= _PROGRESS:
@@ -82,6 +83,8 @@ class _Stream:
         self._validator: str | None = None
         self.came = 0
         """Bytes of the body."""
+        self.end_is_told = False
+        """Whether the server tells where the body ends."""
 
     @property
     def can_go_on(self) -> bool:
@@ -132,6 +135,7 @@ class _Stream:
         if response.status != 200:
             raise self._client.failure_of(response)
         self._length = response.content_length
+        self.end_is_told = self._length is not None or "Transfer-Encoding" in headers
         encoding = encoding_name(", ".join(headers.getall("Content-Encoding", ())))
         if self._length is not None and not encoding:
             self._validator = _validator(headers)

@@ -16,7 +16,7 @@ from guix_glue.errors import GuixError
 from guix_glue.fetch.nar_client import NarClient
 from guix_glue.fetch.narinfo_client import LARGEST_ANSWER, NarinfoClient
 from guix_glue.formats.compression import Compression
-from guix_glue.servers.nars import NarSource
+from guix_glue.servers.nars import NarEnd, NarSource
 from guix_glue.servers.proxies import Proxies
 from guix_glue.servers.url import parse_server
 from tests.guix_glue.fetch.fakes import Reply, running_server, self_signed
@@ -90,7 +90,8 @@ def nar(url: str, proxies: Proxies) -> Do:
     async def do() -> None:
         client = NarClient(5.0, proxies)
         try:
-            stream = client.stream(NarSource(f"{url}/nar", Compression.XZ, None), len(NAR))
+            source = NarSource(f"{url}/nar", Compression.XZ, None)
+            stream = client.stream(source, len(NAR), NarEnd())
             async with aclosing(stream) as pieces:
                 assert b"".join([piece async for piece in pieces]) == NAR
         finally:
@@ -147,7 +148,7 @@ def test_nor_of_a_file(tmp_path: Path) -> None:
 
     async def do() -> None:
         source = NarSource("file:///", Compression.NONE, None, path=str(tmp_path / "nar"))
-        async with aclosing(NarClient(5.0).stream(source, len(NAR))) as pieces:
+        async with aclosing(NarClient(5.0).stream(source, len(NAR), NarEnd())) as pieces:
             assert b"".join([piece async for piece in pieces]) == NAR
 
     cancel_everywhere(do)

@@ -191,7 +191,14 @@ def test_a_nar_without_a_length_that_breaks_off(method: str, made: Made, tmp_pat
         publish(server, made, NarUrl(f"{nars.url}/nar", method, None, None))
         brought = bring(made, tmp_path / "item", server.url)
         brought.assert_right(made, tmp_path / "item")
-        assert "it ends too early" in brought.messages
+        assert "the connection may be lost" in brought.messages
+
+
+def test_a_nar_that_is_too_short_as_a_whole_will_be_so_again(made: Made, tmp_path: Path) -> None:
+    with running_server() as server, scripted(answer(made.nar[:-9])) as nars:
+        publish(server, made, NarUrl(f"{nars.url}/nar", "none", None, None))
+        assert bring(made, tmp_path / "item", server.url).reply == NOTHING
+        assert len(nars.heads) == 1
 
 
 def test_other_sources_come_first(made: Made, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from guix_glue.errors import FetchFailed, TemporaryFailure
 from guix_glue.formats.compression import Compression
 from guix_glue.servers.http import HttpClient
 from guix_glue.servers.nar_stream import nar_pieces
-from guix_glue.servers.nars import NarSource
+from guix_glue.servers.nars import NarEnd, NarSource
 from tests.clocks import Clock, run_on_clock
 from tests.guix_glue.fetch.fakes import scripted_server
 from tests.guix_glue.servers.scripts import answer, rest_of, scripted
@@ -37,7 +37,8 @@ def fetch(url: str, compression: Compression = Compression.XZ, nar_size: int = l
     async def run(clock: Clock) -> bytes:
         client = HttpClient()
         try:
-            return await clock.skip_until(collect(nar_pieces(client, source, nar_size)), 0.25)
+            pieces = nar_pieces(client, source, nar_size, NarEnd())
+            return await clock.skip_until(collect(pieces), 0.25)
         finally:
             await client.close()
 
