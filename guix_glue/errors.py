@@ -26,11 +26,13 @@ __all__ = [
     "InvalidNar",
     "InvalidNarinfo",
     "InvalidStorePath",
+    "NoConnection",
     "NotBaked",
     "ProtocolError",
     "PublishError",
     "SignatureRejected",
     "StillHashing",
+    "TemporaryFailure",
     "UnsupportedItem",
 ]
 
@@ -197,3 +199,15 @@ class HashMismatch(FetchFailed):
         super().__init__(f"the hash of what came is {actual.hex()} and should be {expected.hex()}")
         self.expected = expected
         self.actual = actual
+
+
+class TemporaryFailure(FetchFailed):
+    """A source may do better in a moment; `pause_s` is how long it asks to wait, if it does."""
+
+    def __init__(self, message: str, pause_s: float | None = None) -> None:
+        super().__init__(message)
+        self.pause_s = pause_s
+
+
+class NoConnection(TemporaryFailure):
+    """A source is not there at all, or whatever leads to it."""

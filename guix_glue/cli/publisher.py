@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack
@@ -35,6 +36,7 @@ from guix_glue.publish.source import Source
 from guix_glue.publish.tree_formats import TreeFormat
 from guix_glue.publish.upstream import Upstream
 from guix_glue.servers.limits import NARINFO_AGE_S
+from guix_glue.servers.proxies import Proxies
 from guix_glue.servers.url import Server
 from guix_glue.trust.acl import Acl
 from kapla.cli.common import CommandError, ExitCode
@@ -91,6 +93,7 @@ async def serve_items(
                 settings.upstream,
                 authorized,
                 settings.publish.store_dir,
+                Proxies.from_environ(os.environ),
                 age_s=settings.publish.ttl_s or NARINFO_AGE_S,
             )
             stack.push_async_callback(upstream.close)

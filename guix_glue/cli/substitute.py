@@ -152,6 +152,7 @@ async def _run(
     from guix_glue.fetch.lookup import Lookup
     from guix_glue.fetch.session import Policy, Session, run_session
     from guix_glue.fetch.traces import Messages
+    from guix_glue.servers.proxies import Proxies
 
     messages = Messages(_show, extended=options.extended_trace, columns=options.terminal_columns)
     if os.environ.get("GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES"):
@@ -161,7 +162,8 @@ async def _run(
     store_dir, acl = _read_places(messages)
     policy = Policy(store_dir, acl, store is not None, settings)
     timeouts = Timeouts(answer_s=server_timeout_s, total_s=2 * server_timeout_s)
-    lookup = Lookup(_servers(options, messages), messages, timeouts)
+    proxies = Proxies.from_environ(os.environ)
+    lookup = Lookup(_servers(options, messages), messages, timeouts, proxies=proxies)
     async with AsyncExitStack() as stack:
         stack.callback(lookup.close)
         if store is not None:
@@ -179,7 +181,7 @@ async def _run(
                 greeting = asyncio.create_task(_greet(store))
                 stack.push_async_callback(settle, greeting)
                 stack.callback(greeting.cancel)
-            fetcher = Fetcher(store, messages, settings)
+            fetcher = Fetcher(store, messages, settings, proxies)
             stack.push_async_callback(fetcher.close)
             deduplicate = options.deduplicate
             session = SubstituteSession(policy, lookup, messages, fetcher, deduplicate=deduplicate)

@@ -1,9 +1,9 @@
 """Brings one item: tries its sources one after the other until what came has the signed hash.
 
 A source that fails costs its leftovers, which are removed, and a line to the user; the next one
-begins anew. Only what this module made is ever removed. A store of blocks that cannot be reached,
-or brings next to nothing, is left alone for a while, so that not every item of a build waits for
-it.
+begins anew. When there is no other, servers that failed only for now are tried again a few times.
+Only what this module made is ever removed. A store of blocks that cannot be reached, or brings next
+to nothing, is left alone for a while, so that not every item of a build waits for it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
@@ -21,19 +21,22 @@ from eris.store import BlockReader
 from eris.threads import in_thread
 from eris_fs import Limits, load_tree
 from eris_fs.threads import OneBehind
-from guix_glue.errors import HashMismatch
+from guix_glue.errors import CompressionError, HashMismatch, InvalidNar, TemporaryFailure
 from guix_glue.fetch.nar_client import NarClient
 from guix_glue.fetch.narinfos import Vouched
 from guix_glue.fetch.settings import DEFAULT_SETTINGS, FetchSettings
 from guix_glue.fetch.sources import ErisSource, Source, sources_of
 from guix_glue.fetch.traces import Messages
-from guix_glue.fetch.watch import TooSlow, Watch, WatchedStore
+from guix_glue.fetch.watched_store import WatchedStore
 from guix_glue.formats.nar import NarEvent, NarLimits
 from guix_glue.local.links import Links
 from guix_glue.local.restore import remove_item
 from guix_glue.local.sinks import EventSink, Expected, NarSink
 from guix_glue.local.tree_events import tree_events
-from guix_glue.servers.nars import NarSource
+from guix_glue.servers.nars import NarEnd, NarSource
+from guix_glue.servers.patience import Patience, first_success
+from guix_glue.servers.proxies import NO_PROXIES, Proxies
+from guix_glue.servers.watch import TooSlow, Watch
 
 __all__ = ["Fetched", "Fetcher"]
 
@@ -46,6 +49,8 @@ _Batch = TypeVar("_Batch")
 _STEP: Final = 256 * 1024
 # How long a store that cannot be reached is left alone.
 _AWAY_S: Final = 60.0
+# All pauses together before an item is given up, silence included: enough for one silence.
+_PATIENCE_S: Final = 90.0
 # The least that an entry of a directory takes in a nar.
 _ENTRY_SIZE: Final = 160
 
@@ -58,6 +63,16 @@ class Fetched:
     nar_size: int
 
 
+@dataclass(slots=True)
+class _Trial:
+    """One item that is wanted."""
+
+    destination: str
+    links: Links | None
+    patience: Patience
+    mismatch: HashMismatch | None = None
+
+
 class Fetcher:
     """Fetches items, one at a time; close it at the end. `store` is None where there is none."""
 
@@ -66,11 +81,12 @@ class Fetcher:
         store: BlockReader | None,
         messages: Messages,
         settings: FetchSettings = DEFAULT_SETTINGS,
+        proxies: Proxies = NO_PROXIES,
     ) -> None:
         self._store = store
         self._messages = messages
         self._settings = settings
-        self._nars = NarClient(settings.connect_s)
+        self._nars = NarClient(settings.connect_s, proxies)
         self._away_until = float("-inf")
 
     async def close(self) -> None:
@@ -87,20 +103,45 @@ class Fetcher:
         if await in_thread(os.path.lexists, destination):
             self._messages.error(f"{destination} exists already")
             return None
-        mismatch: HashMismatch | None = None
+        trial = _Trial(destination, links, Patience(_PATIENCE_S))
+        fetched = await first_success(
+            self._sources(ways),
+            lambda source: self._try(*source, trial),
+            self._pause,
+            trial.patience,
+        )
+        return fetched or trial.mismatch
+
+    def _sources(self, ways: Iterable[Vouched]) -> Iterator[tuple[Source, Vouched]]:
         for way in ways:
             eris = self._store is not None
             for source in sources_of(way, eris=eris, trust_hints=self._settings.trust_hints):
-                if isinstance(source, ErisSource) and self._is_away():
-                    continue
-                try:
-                    return await self._attempt(source, way, destination, links)
-                except HashMismatch as error:
-                    mismatch = mismatch or error
-                    self._failed(source, error)
-                except Exception as error:  # of whatever kind: the next source may do
-                    self._failed(source, error)
-        return mismatch
+                if not (isinstance(source, ErisSource) and self._is_away()):
+                    yield source, way
+
+    async def _try(self, source: Source, way: Vouched, trial: _Trial) -> Fetched | None:
+        """Try a source; None if it is of no use.
+
+        Raises: TemporaryFailure, if it may be in a moment.
+        """
+        try:
+            return await self._attempt(source, way, trial.destination, trial.links)
+        except HashMismatch as error:
+            trial.mismatch = trial.mismatch or error
+            self._failed(source, error)
+        except TemporaryFailure as error:
+            self._failed(source, error)
+            raise
+        except Exception as error:  # of whatever kind: the next source may do
+            self._failed(source, error)
+            if isinstance(source, NarSource) and _is_silence(error):
+                trial.patience.spend(self._settings.nar_stall_s)
+                raise TemporaryFailure("nothing comes any more") from error
+        return None
+
+    async def _pause(self, pause_s: float) -> None:
+        self._messages.say(f"trying again in {pause_s:.0f} s" if pause_s >= 1 else "trying again")
+        await asyncio.sleep(pause_s)
 
     def _is_away(self) -> bool:
         return asyncio.get_running_loop().time() < self._away_until
@@ -140,10 +181,13 @@ class Fetcher:
         self, source: NarSource, sink: NarSink, nar_size: int, destination: str
     ) -> None:
         shown = self._messages.transfer(destination, source.shown, source.file_size)
-        received = _Received()
-        async with Watch(self._settings.nar_stall_s, self._settings.min_rate) as watch:
-            batches = received.batches(self._nars.stream(source, nar_size), watch)
-            await _pour(batches, sink, watch, lambda: shown.reach(received.size))
+        received, end = _Received(), NarEnd()
+        try:
+            async with Watch(self._settings.nar_stall_s, self._settings.min_rate) as watch:
+                batches = received.batches(self._nars.stream(source, nar_size, end), watch)
+                await _pour(batches, sink, watch, lambda: shown.reach(received.size))
+        except (InvalidNar, CompressionError) as error:
+            raise end.judge(error) from error
         shown.succeed(received.size)
 
     async def _fetch_tree(
@@ -222,6 +266,10 @@ class _Received:
                     yield b"".join(waiting)
                     waiting, given = [], self.size
         yield b"".join(waiting)
+
+
+def _is_silence(error: Exception) -> bool:
+    return isinstance(error, TimeoutError) and not isinstance(error, TooSlow)
 
 
 def _reason(error: Exception) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 import httptools
@@ -27,7 +28,9 @@ _MAX_HEAD: Final = 64 * 1024
 # Of one answer that is not complete, beyond its head, for each byte that its body may have: in
 # chunks of one byte it has six.
 _OVERHEAD: Final = 8
-_HEADERS: Final = frozenset({b"cache-control", b"content-length", b"location"})
+_HEADERS: Final = frozenset(
+    {b"cache-control", b"content-encoding", b"content-length", b"location", b"retry-after"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +43,25 @@ class Response:
 
 
 class PipelinedConnection:
-    """The state of one connection; used up when `open` is no longer true."""
+    """The state of one connection; used up when `open` is no longer true.
+
+    `more` is headers beside those that are always sent. `prefix` stands before each path: what a
+    proxy is asked for is a whole URL.
+    """
 
     def __init__(
-        self, host: str, authorization: str | None = None, *, max_body: int = MAX_BODY
+        self,
+        host: str,
+        more: Mapping[str, str] = MappingProxyType({}),
+        *,
+        prefix: str = "",
+        max_body: int = MAX_BODY,
     ) -> None:
-        lines = [f"Host: {host}", "User-Agent: kapla", "Accept: */*"]
-        if authorization is not None:
-            lines.append(f"Authorization: {authorization}")
+        # A narinfo is small and compressed by nobody who knows what this is for.
+        lines = [f"Host: {host}", "User-Agent: kapla", "Accept: */*", "Accept-Encoding: identity"]
+        lines += [f"{name}: {value}" for name, value in more.items()]
         self._head = "".join(f"{line}\r\n" for line in lines).encode("ascii") + b"\r\n"
+        self._method = f"GET {prefix}".encode("ascii")
         self._max_body = max_body
         self._asked: deque[str] = deque()
         self._answers: list[tuple[str, Response]] = []
@@ -71,7 +84,7 @@ class PipelinedConnection:
     def request(self, path: str) -> bytes:
         """Ask for a path (printable ASCII without blanks); returns what is to be sent."""
         self._asked.append(path)
-        return b"GET " + path.encode("ascii") + b" HTTP/1.1\r\n" + self._head
+        return self._method + path.encode("ascii") + b" HTTP/1.1\r\n" + self._head
 
     def receive(self, data: bytes) -> list[tuple[str, Response]]:
         """Take bytes; returns the answers that are complete now, with their paths.

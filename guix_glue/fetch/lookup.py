@@ -16,6 +16,7 @@ from guix_glue.fetch.narinfo_client import LARGEST_ANSWER, NarinfoClient
 from guix_glue.fetch.settings import DEFAULT_TIMEOUTS, Timeouts
 from guix_glue.fetch.traces import Messages
 from guix_glue.formats.store_path import hash_part_of
+from guix_glue.servers.proxies import NO_PROXIES, Proxies
 from guix_glue.servers.url import Server
 
 __all__ = ["DEFAULT_MEMORY", "Found", "Inquiry", "Lookup"]
@@ -37,10 +38,13 @@ class Lookup:
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         *,
         memory: int = DEFAULT_MEMORY,
+        proxies: Proxies = NO_PROXIES,
     ) -> None:
         share = max(LARGEST_ANSWER, memory // max(1, len(servers)))
         self._at_once = share // LARGEST_ANSWER
-        self._clients = [NarinfoClient(server, timeouts, memory=share) for server in servers]
+        self._clients = [
+            NarinfoClient(server, timeouts, memory=share, proxies=proxies) for server in servers
+        ]
         self._messages = messages
 
     def inquire(self, paths: Sequence[str]) -> Inquiry:
@@ -93,12 +97,15 @@ class _Asked:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            return await client.fetch(hash_parts, self._answered, self._left_s)
+            return await client.fetch(hash_parts, self._answered, self._left_s, self._complain)
         except FetchFailed as error:
-            self._messages.warn(f"{client.server.shown}: {error}")
+            self._complain(str(error))
             return client.known(hash_parts)
         finally:
             self._left_s -= loop.time() - began
+
+    def _complain(self, words: str) -> None:
+        self._messages.warn(f"{self.server.shown}: {words}")
 
     def _answered(self) -> None:
         self._done += 1

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 from eris.threads import in_thread
 from guix_glue.local.files import open_regular
-from guix_glue.servers.nars import NarSource
+from guix_glue.servers.nars import NarEnd, NarSource
+from guix_glue.servers.proxies import NO_PROXIES, Proxies
 
 if TYPE_CHECKING:
-    import aiohttp
+    from guix_glue.servers.http import HttpClient
 
 __all__ = ["NarClient"]
 
@@ -24,34 +25,40 @@ _READ: Final = 256 * 1024
 class NarClient:
     """Downloads nars, over connections that are kept from one to the next."""
 
-    def __init__(self, connect_s: float) -> None:
+    def __init__(self, connect_s: float, proxies: Proxies = NO_PROXIES) -> None:
         self._connect_s = connect_s
-        self._session: aiohttp.ClientSession | None = None
+        self._proxies = proxies
+        self._client: HttpClient | None = None
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
+        if self._client is not None:
+            await self._client.close()
 
-    def stream(self, source: NarSource, nar_size: int) -> AsyncGenerator[bytes, None]:
+    def stream(self, source: NarSource, nar_size: int, end: NarEnd) -> AsyncGenerator[bytes, None]:
         """Give the bytes as they come, compressed as they are.
 
-        `nar_size` tells where an uncompressed nar ends, if nothing else does.
+        `nar_size` tells where an uncompressed nar ends, if nothing else does. `end` is told how it
+        did.
         Raises, when iterated: FetchFailed; OSError.
         """
         if source.path is not None:
             return _read_file(source.path)
-        from guix_glue.servers.http import nar_pieces, open_session
+        from guix_glue.servers.http import HttpClient
+        from guix_glue.servers.nar_stream import nar_pieces
 
-        if self._session is None:
-            self._session = open_session(connect_s=self._connect_s)
-        return nar_pieces(self._session, source, nar_size)
+        if self._client is None:
+            self._client = HttpClient(connect_s=self._connect_s, proxies=self._proxies)
+        return nar_pieces(self._client, source, nar_size, end)
 
 
 async def _read_file(path: str) -> AsyncGenerator[bytes, None]:
-    descriptor = await in_thread(open_regular, path)
+    # Not returned by the thread: if we are cancelled, nobody would get it.
+    opened: list[int] = []
     try:
-        while piece := await in_thread(os.read, descriptor, _READ):
+        await in_thread(lambda: opened.append(open_regular(path)))
+        while piece := await in_thread(os.read, opened[0], _READ):
             yield piece
     finally:
-        os.close(descriptor)
+        for descriptor in opened:
+            os.close(descriptor)

@@ -1,26 +1,31 @@
 """The narinfos of one server: asked for together, remembered for a while, also when there are none.
 
 A server that fails is not asked again for a minute: the daemon asks for many items one by one, and
-each would wait for it anew. Redirects are followed a few times. Nothing that comes is believed
-here: these are bytes until somebody parses them, and there is a limit to those that are kept.
+each would wait for it anew. What it is only just now unable to answer is asked for a few times
+more, and redirects are followed a few times. Nothing that comes is believed here: these are bytes
+until somebody parses them, and there is a limit to those that are kept.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Final
 
 from eris.threads import in_thread
-from guix_glue.errors import FetchFailed
+from guix_glue.errors import FetchFailed, TemporaryFailure
+from guix_glue.fetch.asking import Asking, Paths
 from guix_glue.fetch.http_wire import MAX_BODY, Response
 from guix_glue.fetch.pipeline import Pipeline
 from guix_glue.fetch.settings import DEFAULT_TIMEOUTS, Timeouts
 from guix_glue.local.files import open_regular
+from guix_glue.servers.encodings import decode_body, encoding_name
+from guix_glue.servers.failures import status_failure
 from guix_glue.servers.limits import ABSENCE_AGE_S, NARINFO_AGE_S, max_age_s
+from guix_glue.servers.proxies import NO_PROXIES, Proxies, Proxy
 from guix_glue.servers.url import (
     REDIRECT_CODES,
     InvalidServer,
@@ -41,7 +46,8 @@ LARGEST_ANSWER: Final = MAX_BODY + _ENTRY
 _FAILED_S: Final = 60
 _LONGEST_S: Final = 365 * 86400
 
-_REDIRECTS: Final = 4
+# Other hosts to which a server may send us: each is a connection.
+_MAX_HOSTS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +69,16 @@ class NarinfoClient:
     """
 
     def __init__(
-        self, server: Server, timeouts: Timeouts = DEFAULT_TIMEOUTS, *, memory: int
+        self,
+        server: Server,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        *,
+        memory: int,
+        proxies: Proxies = NO_PROXIES,
     ) -> None:
         self.server = server
         self._timeouts = timeouts
+        self._proxies = proxies
         self._memory = memory
         self._kept = 0
         # In the order in which they were last wanted.
@@ -83,27 +95,43 @@ class NarinfoClient:
 
     def allowance_s(self, count: int) -> float:
         """How long the server may take for so many items, together."""
-        return self._timeouts.total_s * (1 + count / 200)
+        return self._timeouts.total_s * (1 + count / (20 if self._is_asked_one_by_one() else 200))
+
+    def _is_asked_one_by_one(self) -> bool:
+        try:
+            origin = self.server.origin
+            proxy = None if origin is None else self._proxies.choose(origin)
+        except InvalidServer:
+            # Which will be told when it is asked.
+            return False
+        return origin is not None and origin.scheme == "http" and proxy is not None
 
     async def fetch(
-        self, hash_parts: Sequence[str], answered: Callable[[], None], allowed_s: float
+        self,
+        hash_parts: Sequence[str],
+        answered: Callable[[], None],
+        allowed_s: float,
+        complain: Callable[[str], None] = lambda _: None,
     ) -> dict[str, bytes]:
         """Get narinfos by hash part; those that the server does not have are left out.
 
-        Calls `answered` for each answer of a host; takes `allowed_s` at most.
+        Calls `answered` for each answer of a host, and `complain` once for each way in which some
+        have no answer that can be used; takes `allowed_s` at most.
         Raises: FetchFailed, if the server failed; what it had answered is kept for the next time.
         """
         asked = self.unknown(hash_parts)
         for one in hash_parts:
             self._want(one)
         if asked:
+            asking = Asking(answered, complain)
             try:
                 async with asyncio.timeout(allowed_s):
-                    await self._ask(asked, answered)
-            except (FetchFailed, TimeoutError) as error:
+                    await self._ask(asked, asking)
+            except (FetchFailed, InvalidServer, TimeoutError) as error:
                 self._down_until = asyncio.get_running_loop().time() + _FAILED_S
                 self.close()
                 raise FetchFailed(str(error) or "the server takes too long") from None
+            self._close_oldest()
         return self.known(hash_parts)
 
     def known(self, hash_parts: Iterable[str]) -> dict[str, bytes]:
@@ -116,56 +144,98 @@ class NarinfoClient:
         for pipeline in self._pipelines.values():
             pipeline.close()
 
-    async def _ask(self, hash_parts: Sequence[str], answered: Callable[[], None]) -> None:
+    def _close_oldest(self) -> None:
+        """A server may send us to others each time."""
+        while len(self._pipelines) > _MAX_HOSTS:
+            oldest = next(host for host in self._pipelines if host != self.server.origin)
+            self._pipelines.pop(oldest).close()
+
+    async def _ask(self, hash_parts: Sequence[str], asking: Asking) -> None:
         if self.server.origin is None:
             directory = self.server.path
             for hash_part in hash_parts:
                 text = await in_thread(_read_narinfo, f"{directory}/{hash_part}.narinfo")
                 self._remember(hash_part, text, 0.0)
-        else:
-            await self._ask_host(self.server.origin, hash_parts, answered)
+            return
+        for hash_part in hash_parts:
+            asking.add(self.server.origin, self.server.narinfo_path(hash_part), hash_part)
+        while hosts := await asking.take():
+            for host, paths in hosts.items():
+                await self._ask_host(host, paths, asking)
+        for hash_part, reason in asking.given_up():
+            self._fail(asking, hash_part, reason)
 
-    async def _ask_host(
-        self, origin: Origin, hash_parts: Sequence[str], answered: Callable[[], None]
-    ) -> None:
-        """Ask the server, then those to which it redirects, if it does."""
-        asking = _Asking(answered)
-        asking.add(origin, {self.server.narinfo_path(one): one for one in hash_parts})
-        for _ in range(_REDIRECTS):
-            for host, paths in asking.take().items():
-                take = partial(self._answered, asking, host, paths)
-                await self._pipeline(host).ask(paths, take)
+    async def _ask_host(self, host: Origin, paths: Paths, asking: Asking) -> None:
+        """Ask the server, or one to which it sends us; takes away the paths that are answered."""
+        pipeline = self._pipeline(host)
+        try:
+            await pipeline.ask(tuple(paths), partial(self._answered, asking, pipeline, paths))
+            reason = "an answer of the server is too long, or no HTTP"
+        except FetchFailed as error:
+            if host == self.server.origin:
+                raise
+            reason = f"it redirects to {host.netloc}: {error}"
+        for hash_part in chain.from_iterable(paths.values()):
+            self._fail(asking, hash_part, FetchFailed(reason))
 
     def _answered(
-        self, asking: _Asking, host: Origin, paths: dict[str, str], path: str, response: Response
+        self, asking: Asking, pipeline: Pipeline, paths: Paths, path: str, response: Response
     ) -> None:
-        if response.status in REDIRECT_CODES:
-            url = f"{host.scheme}://{host.netloc}{path}"
-            with suppress(InvalidServer):
-                target = redirect_target(url, response.headers.get("location", ""))
-                asking.add(target[0], {target[1]: paths[path]})
+        for hash_part in paths.pop(path):
+            self._take(asking, pipeline, path, hash_part, response)
+
+    def _take(
+        self, asking: Asking, pipeline: Pipeline, path: str, hash_part: str, response: Response
+    ) -> None:
+        """Take an answer for a hash part."""
+        try:
+            if response.status in REDIRECT_CODES:
+                self._redirect(asking, f"{pipeline.origin.url}{path}", hash_part, response)
+                return
+            self._keep(hash_part, response, pipeline.asked_proxy)
+        except TemporaryFailure as error:
+            asking.postpone(pipeline.origin, path, hash_part, error)
+        except (FetchFailed, InvalidServer) as error:
+            self._fail(asking, hash_part, error)
         else:
-            self._keep(paths[path], response)
-            asking.answered()
+            asking.done()
+
+    def _redirect(self, asking: Asking, url: str, hash_part: str, response: Response) -> None:
+        host, path = redirect_target(url, response.headers.get("location", ""))
+        if host not in self._pipelines and len(self._pipelines) >= 2 * _MAX_HOSTS:
+            raise InvalidServer("the server redirects to too many hosts")
+        self._pipeline(host)
+        asking.redirect(host, path, hash_part)
+
+    def _fail(self, asking: Asking, hash_part: str, failure: Exception) -> None:
+        asking.complain(str(failure))
+        self._remember(hash_part, None, _FAILED_S)
+        asking.done()
 
     def _pipeline(self, origin: Origin) -> Pipeline:
         if origin not in self._pipelines:
             # The password is for the server itself, not for where it sends us.
             own = origin == self.server.origin
             secret = self.server.authorization if own else None
-            self._pipelines[origin] = Pipeline(origin, secret, timeouts=self._timeouts)
+            proxy = self._proxies.choose(origin)
+            self._pipelines[origin] = Pipeline(origin, secret, proxy=proxy, timeouts=self._timeouts)
         return self._pipelines[origin]
 
-    def _keep(self, hash_part: str, response: Response) -> None:
-        stated = max_age_s(response.headers.get("cache-control", ""))
+    def _keep(self, hash_part: str, response: Response, proxy: Proxy | None) -> None:
+        headers = response.headers
+        stated = max_age_s(headers.get("cache-control", ""))
         text: bytes | None
         match response.status:
             case 200:
-                text, usual = response.body, NARINFO_AGE_S
+                encoding = encoding_name(headers.get("content-encoding", ""))
+                text, usual = decode_body(encoding, response.body, MAX_BODY), NARINFO_AGE_S
             case 404 | 202:
                 text, usual = None, ABSENCE_AGE_S
-            case _:
+            case 403 | 410 if proxy is None:
+                # How some say that they have it not, or not any more.
                 text, usual, stated = None, _FAILED_S, None
+            case status:
+                raise status_failure(status, headers.get("retry-after", ""), proxy)
         self._remember(hash_part, text, usual if stated is None else stated)
 
     def _remember(self, hash_part: str, text: bytes | None, ttl_s: float) -> None:
@@ -186,23 +256,6 @@ class NarinfoClient:
         known = self._known.pop(hash_part, None)
         if known is not None:
             self._kept -= known.size
-
-
-class _Asking:
-    """What is still to be asked, host by host; `answered` is called for what is not any more."""
-
-    def __init__(self, answered: Callable[[], None]) -> None:
-        self._hosts: dict[Origin, dict[str, str]] = {}
-        self.answered = answered
-
-    def add(self, host: Origin, paths: dict[str, str]) -> None:
-        """Ask a host for paths, each standing for a hash part."""
-        self._hosts.setdefault(host, {}).update(paths)
-
-    def take(self) -> dict[Origin, dict[str, str]]:
-        """What is to be asked now."""
-        hosts, self._hosts = self._hosts, {}
-        return hosts
 
 
 def _read_narinfo(path: str) -> bytes | None:

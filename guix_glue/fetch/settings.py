@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from guix_glue.servers.limits import CONNECT_TIMEOUT_S, MAX_UNSIGNED_SIZE, NAR_STALL_S
+from guix_glue.servers.limits import (
+    CONNECT_TIMEOUT_S,
+    MAX_UNSIGNED_SIZE,
+    MIN_RATE,
+    NAR_STALL_S,
+)
 
 __all__ = ["DEFAULT_SETTINGS", "DEFAULT_TIMEOUTS", "FetchSettings", "Timeouts"]
 
@@ -17,10 +22,10 @@ class FetchSettings:
     eris_stall_s: float = 30.0
     """Until a store of blocks is given up that brings none."""
     nar_stall_s: float = NAR_STALL_S
-    min_rate: int = 512
+    min_rate: int = MIN_RATE
     """Bytes a second that a store or server brings at least, on average over its time above.
 
-    Half of what comes through a line of 9600 baud. 0 for any rate.
+    0 for any rate.
     """
     connect_s: float = CONNECT_TIMEOUT_S
     max_unsigned_size: int = MAX_UNSIGNED_SIZE

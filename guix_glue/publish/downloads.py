@@ -23,6 +23,8 @@ from guix_glue.publish.complaints import Complaints
 from guix_glue.publish.directory import CacheDirectory
 from guix_glue.publish.mirror_kept import KeptNars, NarKey
 from guix_glue.publish.nar_check import NarCheck
+from guix_glue.servers.limits import MIN_RATE, NAR_STALL_S
+from guix_glue.servers.watch import Watch
 
 __all__ = ["Download", "Downloads"]
 
@@ -32,6 +34,9 @@ _AT_ONCE: Final = 32
 """Each takes a connection and a file; whoever comes then is sent to the server itself."""
 _COMPLAINTS: Final = 1000
 _PIECE: Final = 256 * 1024
+
+# However slowly a server sends.
+_LONGEST_S: Final = 6 * 3600.0
 
 _Fetch = Callable[[], AsyncGenerator[bytes, None]]
 
@@ -93,19 +98,29 @@ class Download:
 
         Raises: FetchFailed, CompressionError, OSError.
         """
-        async with aclosing(self._fetch()) as pieces:
-            async for piece in pieces:
-                if self._received + len(piece) > self.size:
-                    raise FetchFailed(f"more than the {self.size} bytes that it should have")
-                await in_thread(self._take, piece)
-                self._received += len(piece)
-                self.begin(well=True)
-                self._changed.set()
+        try:
+            async with asyncio.timeout(_LONGEST_S), Watch(NAR_STALL_S, MIN_RATE) as watch:
+                await self._fetch_watched(watch)
+        except TimeoutError as error:
+            raise FetchFailed(str(error) or "nothing comes any more") from None
         if self._received != self.size:
             raise FetchFailed(f"{self._received} bytes instead of {self.size}")
         await in_thread(self._check.finish)
         self._is_right = True
         self._changed.set()
+
+    async def _fetch_watched(self, watch: Watch) -> None:
+        async with aclosing(self._fetch()) as pieces:
+            async for piece in pieces:
+                watch.touch(len(piece))
+                watch.pause()
+                if self._received + len(piece) > self.size:
+                    raise FetchFailed(f"more than the {self.size} bytes that it should have")
+                await in_thread(self._take, piece)
+                watch.resume()
+                self._received += len(piece)
+                self.begin(well=True)
+                self._changed.set()
 
     def begin(self, *, well: bool) -> None:
         """Something came, or nothing ever will."""

@@ -3,19 +3,22 @@
 Trees are made from files, so the nar is unpacked into a temporary directory first, by the
 same code that restores substitutes; only when the whole nar has the signed hash are the files
 encoded. They are removed afterwards, whatever happens. A source is left as soon as it has sent more
-than is signed, or than may be without a signed size.
+than is signed, or than may be without a signed size, and when next to nothing comes from it. One
+that failed only for now is tried again when there is no other.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from eris.threads import in_thread
-from guix_glue.errors import CompressionError, FetchFailed, InvalidNar
+from guix_glue.errors import CompressionError, FetchFailed, InvalidNar, TemporaryFailure
 from guix_glue.local.restore import remove_item
 from guix_glue.local.sinks import Expected, NarSink
 from guix_glue.publish.directory import CacheDirectory
@@ -23,11 +26,19 @@ from guix_glue.publish.mirror_cache import MirrorCache, Mirrored
 from guix_glue.publish.mirror_nars import MirrorNars
 from guix_glue.publish.trees import EncodeTree
 from guix_glue.publish.upstream import Upstream
-from guix_glue.servers.nars import NarSource
+from guix_glue.servers.limits import MIN_RATE, NAR_STALL_S
+from guix_glue.servers.nars import NarEnd, NarSource
+from guix_glue.servers.patience import Patience, first_success
+from guix_glue.servers.watch import Watch
 
 __all__ = ["MirrorBakery"]
 
 _log = logging.getLogger(__name__)
+
+_LONGEST_S: Final = 6 * 3600.0
+"""No item may keep a worker busy with fetching for longer, however slowly it comes."""
+# Others wait for the worker, and whoever asks for the item again starts it again.
+_WAITING_S: Final = 15.0
 
 
 class MirrorBakery:
@@ -74,30 +85,66 @@ class MirrorBakery:
             await in_thread(self._cache.keep, replace(newest, eris=result))
 
     async def _fetch(self, found: Mirrored, target: Path) -> None:
-        failure: Exception = FetchFailed("the narinfo has no nar that can be read")
+        failures: list[Exception] = []
+        try:
+            async with asyncio.timeout(_LONGEST_S):
+                done = await first_success(
+                    self._upstream.nar_sources(found.server, found.narinfo),
+                    lambda source: self._try(source, found, target, failures),
+                    asyncio.sleep,
+                    Patience(_WAITING_S),
+                )
+        except TimeoutError:
+            raise FetchFailed("it takes too long") from None
+        if not done:
+            raise (
+                failures[-1] if failures else FetchFailed("the narinfo has no nar that can be read")
+            )
+
+    async def _try(
+        self, source: NarSource, found: Mirrored, target: Path, failures: list[Exception]
+    ) -> bool | None:
+        """Fetch one nar. Raises: TemporaryFailure, if it may come in a moment."""
+        item = found.narinfo.item
+        try:
+            await self._pour(source, found, target)
+            return True
+        except (FetchFailed, InvalidNar, CompressionError) as error:
+            server = found.server.shown
+            _log.info("The nar of %s that %s names: %s", item.base_name, server, error)
+            failures.append(error)
+            await in_thread(remove_item, str(target))
+            if isinstance(error, TemporaryFailure):
+                raise
+            return None
+
+    async def _pour(self, source: NarSource, found: Mirrored, target: Path) -> None:
         item = found.narinfo.item
         is_signed = "NarSize" in found.narinfo.signed_fields
         expected = Expected(item.nar_hash, item.nar_size if is_signed else self._max_unsigned_size)
-        for source in self._upstream.nar_sources(found.server, found.narinfo):
-            sink = NarSink(str(target), expected, source.compression)
-            try:
-                async with aclosing(await self._pieces(found, source)) as pieces:
-                    async for piece in pieces:
-                        await in_thread(sink.write, piece)
-                await in_thread(sink.finish)
-                return
-            except (FetchFailed, InvalidNar, CompressionError) as error:
-                server = found.server.shown
-                _log.info("The nar of %s that %s names: %s", item.base_name, server, error)
-                failure = error
-            finally:
-                await in_thread(sink.close)
-            await in_thread(remove_item, str(target))
-        raise failure
+        sink = NarSink(str(target), expected, source.compression)
+        end = NarEnd()
+        nar = await self._pieces(found, source, end)
+        try:
+            async with Watch(NAR_STALL_S, MIN_RATE) as watch, aclosing(nar) as pieces:
+                async for piece in pieces:
+                    watch.touch(len(piece))
+                    watch.pause()
+                    await in_thread(sink.write, piece)
+                    watch.resume()
+            await in_thread(sink.finish)
+        except (InvalidNar, CompressionError) as error:
+            raise end.judge(error) from error
+        except TimeoutError as error:
+            raise FetchFailed(str(error) or "nothing comes any more") from None
+        finally:
+            await in_thread(sink.close)
 
-    async def _pieces(self, found: Mirrored, source: NarSource) -> AsyncGenerator[bytes, None]:
+    async def _pieces(
+        self, found: Mirrored, source: NarSource, end: NarEnd
+    ) -> AsyncGenerator[bytes, None]:
         """A nar, from what is kept if it is there."""
         kept = None
         if self._nars is not None:
             kept = await self._nars.kept_pieces(found, source.compression)
-        return kept or self._upstream.nar(source, found.narinfo.item.nar_size)
+        return kept or self._upstream.nar(source, found.narinfo.item.nar_size, end)

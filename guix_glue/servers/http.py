@@ -1,101 +1,165 @@
 """HTTP by way of aiohttp, for nars, and for all that a mirror asks.
 
 Redirects are followed here, by the same rules as for the narinfos of the fetcher: not from https to
-http, and to another host without the password. Not all servers say how long a nar is, and some of
-these leave the connection open behind it: then the size of the nar tells where it ends.
+http, and to another host without the password. Whatever goes wrong is an error of ours, in words
+without URLs, which aiohttp's own texts hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from typing import Final
+import ssl
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
 import aiohttp
 import yarl
 
-from guix_glue.errors import FetchFailed
-from guix_glue.formats.compression import Compression
+from guix_glue.errors import FetchFailed, NoConnection, TemporaryFailure
+from guix_glue.servers.failures import status_failure, system_words
 from guix_glue.servers.limits import CONNECT_TIMEOUT_S
-from guix_glue.servers.nars import NarSource
-from guix_glue.servers.url import REDIRECT_CODES, InvalidServer, origin_of, redirect_target
+from guix_glue.servers.proxies import NO_PROXIES, Proxies, Proxy
+from guix_glue.servers.url import (
+    REDIRECT_CODES,
+    InvalidServer,
+    Origin,
+    parse_url,
+    redirect_target,
+)
 
-__all__ = ["get", "nar_pieces", "open_session", "reason_of"]
+__all__ = ["HttpClient", "network_failure"]
 
 _READ: Final = 256 * 1024
 _REDIRECTS: Final = 5
-# Of a server's own words in a message.
-_LONGEST_REASON: Final = 60
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
-def open_session(
-    *,
-    connect_s: float = CONNECT_TIMEOUT_S,
-    silence_s: float | None = None,
-    total_s: float | None = None,
-) -> aiohttp.ClientSession:
-    """Connections that are kept; close it. Nothing is unpacked on the way: nars are hashed."""
-    return aiohttp.ClientSession(
-        auto_decompress=False,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"User-Agent": "kapla", "Accept-Encoding": "identity"},
-        read_bufsize=_READ,
-        timeout=aiohttp.ClientTimeout(total=total_s, sock_connect=connect_s, sock_read=silence_s),
-    )
+class HttpClient:
+    """Connections that are kept; close it. How long an answer may take is for whoever reads it."""
 
-
-async def get(
-    session: aiohttp.ClientSession, url: str, authorization: str | None
-) -> aiohttp.ClientResponse:
-    """The answer that is no redirect, to be closed.
-
-    Raises: InvalidServer, if redirects lead where none may; aiohttp.ClientError; ValueError;
-    TimeoutError.
-    """
-    for _ in range(1 + _REDIRECTS):
-        response = await session.get(
-            yarl.URL(url, encoded=True),
-            headers={"Authorization": authorization} if authorization else None,
-            allow_redirects=False,
+    def __init__(
+        self,
+        *,
+        connect_s: float = CONNECT_TIMEOUT_S,
+        proxies: Proxies = NO_PROXIES,
+    ) -> None:
+        self._proxies = proxies
+        self._tls: ssl.SSLContext | None = None
+        # Nothing is unpacked on the way: nars are hashed.
+        self._session = aiohttp.ClientSession(
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "kapla", "Accept-Encoding": "identity"},
+            read_bufsize=_READ,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_s),
         )
-        if response.status not in REDIRECT_CODES:
-            return response
-        response.close()
-        host, path = redirect_target(url, response.headers.get("Location", ""))
-        if host != origin_of(url):
-            authorization = None
-        url = f"{host.scheme}://{host.netloc}{path}"
-    raise InvalidServer("the server redirects again and again")
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    async def get(
+        self, url: str, authorization: str | None, headers: Mapping[str, str] = _NONE
+    ) -> aiohttp.ClientResponse:
+        """The answer that is no redirect, whatever its status, to be closed.
+
+        Raises: FetchFailed; TemporaryFailure; InvalidServer, if redirects lead where none may.
+        """
+        origin, path = parse_url(url)
+        for _ in range(1 + _REDIRECTS):
+            response = await self._request(origin, path, authorization, headers)
+            if response.status not in REDIRECT_CODES:
+                return response
+            response.close()
+            location = response.headers.get("Location", "")
+            target, path = redirect_target(f"{origin.url}{path}", location)
+            if target != origin:
+                authorization = None
+            origin = target
+        raise InvalidServer("the server redirects again and again")
+
+    def answered_by(self, response: aiohttp.ClientResponse) -> Proxy | None:
+        """The proxy that gave an answer, its own or the server's; None if it is the server's."""
+        origin, _ = parse_url(str(response.url))
+        return self._proxies.choose(origin) if origin.scheme == "http" else None
+
+    def failure_of(self, response: aiohttp.ClientResponse) -> FetchFailed:
+        """The error that an answer is which brings nothing."""
+        retry_after = response.headers.get("Retry-After", "")
+        return status_failure(response.status, retry_after, self.answered_by(response))
+
+    async def _request(
+        self, origin: Origin, path: str, authorization: str | None, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        proxy = self._proxies.choose(origin)
+        own = {"Authorization": authorization} if authorization else {}
+        try:
+            return await self._session.get(
+                yarl.URL(f"{_base(origin, proxy)}{path}", encoded=True),
+                headers={"Host": origin.netloc, **headers, **own, **_secret(origin, proxy)},
+                allow_redirects=False,
+                **self._way(origin, proxy),
+            )
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise network_failure(error, proxy) from error
+
+    def _way(self, origin: Origin, proxy: Proxy | None) -> dict[str, Any]:
+        """What aiohttp is to be told of the connection."""
+        secure = {origin.scheme, proxy.origin.scheme if proxy else ""} & {"https"}
+        way: dict[str, Any] = {"ssl": self._context()} if secure else {}
+        if proxy is not None:
+            return {
+                **way,
+                "proxy": yarl.URL(proxy.origin.url),
+                "proxy_headers": _authorization(proxy),
+            }
+        return {**way, "server_hostname": origin.name} if secure else way
+
+    def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        return self._tls
 
 
-async def nar_pieces(
-    session: aiohttp.ClientSession, source: NarSource, nar_size: int
-) -> AsyncGenerator[bytes, None]:
-    """The bytes of a nar as they come, compressed as they are.
-
-    `nar_size` tells where an uncompressed nar ends, if nothing else does.
-    Raises: FetchFailed.
-    """
-    try:
-        async with await get(session, source.url, source.authorization) as response:
-            if response.status != 200:
-                reason = (response.reason or "")[:_LONGEST_REASON]
-                raise FetchFailed(f'{response.status}, "{reason}"')
-            endless = response.content_length is None and source.compression is Compression.NONE
-            async for piece in response.content.iter_any():
-                yield piece
-                nar_size -= len(piece)
-                if endless and nar_size <= 0:
-                    response.close()
-                    return
-    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        raise FetchFailed(reason_of(error)) from error
+def _base(origin: Origin, proxy: Proxy | None) -> str:
+    """The beginning of a URL: with a zone as sockets have it, or, for a proxy, without."""
+    if proxy is not None:
+        return f"{origin.scheme}://{origin.netloc}"
+    return origin.url.replace("%25", "%")
 
 
-def reason_of(error: Exception) -> str:
-    """What may be told of an error: aiohttp's own texts hold whole URLs."""
-    if isinstance(error, InvalidServer):
-        return str(error)
-    if isinstance(error, aiohttp.ClientResponseError) and error.status:
-        return f"status {error.status}"
-    system = getattr(error, "os_error", error)
-    return f"connection failed: {getattr(system, 'strerror', None) or type(error).__name__}"
+def _secret(origin: Origin, proxy: Proxy | None) -> Mapping[str, str]:
+    """What goes with a request that the proxy itself reads."""
+    return _authorization(proxy) if proxy is not None and origin.scheme == "http" else _NONE
+
+
+def _authorization(proxy: Proxy) -> Mapping[str, str]:
+    return {"Proxy-Authorization": proxy.authorization} if proxy.authorization else _NONE
+
+
+def network_failure(error: Exception, proxy: Proxy | None = None) -> FetchFailed:
+    """The error of ours for one of aiohttp."""
+    who = "" if proxy is None else f"{proxy.shown}: "
+    match error:
+        case aiohttp.ClientHttpProxyError(status=status) if proxy is not None:
+            return status_failure(status, "", proxy, tunnel=True)
+        case aiohttp.ClientConnectorCertificateError(certificate_error=ssl.SSLError() as cause):
+            return FetchFailed(system_words(cause))
+        case aiohttp.ClientSSLError(os_error=cause):
+            return FetchFailed(system_words(cause))
+        case aiohttp.ClientConnectorError(os_error=cause):
+            return NoConnection(who + system_words(cause))
+        case aiohttp.ConnectionTimeoutError():
+            return NoConnection(f"{who}no connection in time")
+        case aiohttp.ClientResponseError():
+            return FetchFailed("the server's answer is no HTTP")
+        case aiohttp.ClientPayloadError() | aiohttp.ServerDisconnectedError():
+            return TemporaryFailure("the connection was lost")
+        case aiohttp.InvalidURL():
+            return FetchFailed("the URL cannot be asked for")
+        case TimeoutError():
+            return TemporaryFailure(f"{who}no answer in time")
+        case OSError():
+            return TemporaryFailure(who + system_words(error))
+        case _:
+            return FetchFailed(f"connection failed: {type(error).__name__}")

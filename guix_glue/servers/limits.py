@@ -9,6 +9,7 @@ __all__ = [
     "ABSENCE_AGE_S",
     "CONNECT_TIMEOUT_S",
     "MAX_UNSIGNED_SIZE",
+    "MIN_RATE",
     "NARINFO_AGE_S",
     "NAR_STALL_S",
     "max_age_s",
@@ -19,6 +20,10 @@ CONNECT_TIMEOUT_S: Final = 5.0
 
 NAR_STALL_S: Final = 60.0
 """Until a server is given up that sends nothing of a nar: some compress while we wait."""
+
+MIN_RATE: Final = 512
+"""Bytes a second that come of a nar at least, on average over that time: half of what comes through
+a line of 9600 baud."""
 
 MAX_UNSIGNED_SIZE: Final = 16 * 1024**3
 """Bytes of a nar whose size nobody signed; the largest that official servers have are below."""

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from guix_glue.errors import GuixError, TemporaryFailure
 from guix_glue.formats.compression import Compression
 from guix_glue.formats.narinfo import NarUrl
 from guix_glue.servers.url import InvalidServer, Server
 
-__all__ = ["NarSource", "nar_sources"]
+__all__ = ["NarEnd", "NarSource", "nar_sources"]
 
 # Without sizes: what compresses best first, as the stock client has it.
 _RANK: Final = {
@@ -37,6 +38,20 @@ class NarSource:
     def shown(self) -> str:
         """Its URL."""
         return self.url
+
+
+@dataclass(slots=True)
+class NarEnd:
+    """How a nar ended: whether the server told where its end is, or merely closed the connection.
+
+    Then a nar that is too short may be one whose connection was lost.
+    """
+
+    told: bool = True
+
+    def judge(self, error: GuixError) -> GuixError:
+        """What an error of a nar is after that."""
+        return error if self.told else TemporaryFailure(f"the connection may be lost: {error}")
 
 
 def nar_sources(server: Server, urls: Iterable[NarUrl]) -> list[NarSource]:

@@ -1,7 +1,8 @@
 """A substitute server's URL, taken apart once: where to connect, what to ask, what may be shown.
 
 A URL may hold a user name and a password. They go to that very server, as Basic authentication,
-and nowhere else: not to where it redirects, not into any message.
+and nowhere else: not to where it redirects, not into any message. The address of a host on the same
+link may have a zone, `[fe80::1%25eth0]` (RFC 6874): it is for connecting only, not for the server.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from base64 import b64encode
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import SplitResult, unquote_to_bytes, urljoin, urlsplit
+from urllib.parse import SplitResult, unquote, unquote_to_bytes, urljoin, urlsplit
 
 from guix_glue.errors import GuixError
 
@@ -20,7 +21,9 @@ __all__ = [
     "Origin",
     "Server",
     "origin_of",
+    "parse_address",
     "parse_server",
+    "parse_url",
     "redirect_target",
 ]
 
@@ -31,6 +34,10 @@ _LONGEST: Final = 4096
 _PORTS: Final = {"http": 80, "https": 443}
 _PLAIN: Final = re.compile(r"[!-~]+", re.ASCII)
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_HOST: Final = re.compile(r"[a-z0-9._:-]+")
+_BRACKETED: Final = re.compile(r"\[[^][]*\](?::[0-9]*)?")
+# No interface has a longer name; and no other letters, so that it can stand in a URL as it is.
+_ZONE: Final = re.compile(r"[A-Za-z0-9._~-]{1,15}")
 
 
 class InvalidServer(GuixError, ValueError):
@@ -39,16 +46,29 @@ class InvalidServer(GuixError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where to connect. `scheme` is http or https."""
+    """Where to connect. `scheme` is http or https; `host` may end in `%` and a zone."""
 
     scheme: str
     host: str
     port: int
 
     @property
+    def name(self) -> str:
+        """The host as others know it, without the zone: what its certificate is for."""
+        return self.host.partition("%")[0]
+
+    @property
     def netloc(self) -> str:
-        """For a URL and for the header `Host`."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        """For the header `Host`."""
+        return self._with_port(self.name)
+
+    @property
+    def url(self) -> str:
+        """The URL without a path."""
+        return f"{self.scheme}://{self._with_port(self.host.replace('%', '%25'))}"
+
+    def _with_port(self, host: str) -> str:
+        host = f"[{host}]" if ":" in host else host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
 
@@ -112,7 +132,29 @@ def parse_server(url: str) -> Server:
     if parts.scheme not in _PORTS:
         raise InvalidServer("a substitute URL begins with http://, https:// or file://")
     origin = _origin(parts)
-    return Server(f"{parts.scheme}://{origin.netloc}{path}", origin, path, _basic(parts))
+    return Server(f"{origin.url}{path}", origin, path, _basic(parts))
+
+
+def parse_address(url: str) -> tuple[Origin, str | None]:
+    """Where to connect for an http or https URL, and the authorization for that.
+
+    Raises: InvalidServer.
+    """
+    parts = _split(url)
+    if parts.scheme not in _PORTS:
+        raise InvalidServer("it begins with neither http:// nor https://")
+    return _origin(parts), _basic(parts)
+
+
+def parse_url(url: str) -> tuple[Origin, str]:
+    """Where to connect for an http or https URL, and what to ask for: path with query.
+
+    Raises: InvalidServer.
+    """
+    parts = _split(url)
+    if parts.scheme not in _PORTS:
+        raise InvalidServer("a URL is neither http nor https")
+    return _asked(parts)
 
 
 def redirect_target(url: str, location: str) -> tuple[Origin, str]:
@@ -127,10 +169,11 @@ def redirect_target(url: str, location: str) -> tuple[Origin, str]:
     except ValueError:
         raise InvalidServer("the server redirects to what is no URL") from None
     parts = _split(target)
-    if parts.scheme not in _PORTS or (url.startswith("https:") and parts.scheme != "https"):
-        raise InvalidServer("the server redirects to what is not asked, as from https to http")
-    query = f"?{parts.query}" if parts.query else ""
-    return _origin(parts), (parts.path or "/") + query
+    if url.startswith("https:") and parts.scheme == "http":
+        raise InvalidServer("the server redirects from https to http")
+    if parts.scheme not in _PORTS:
+        raise InvalidServer("the server redirects to what is neither http nor https")
+    return _asked(parts)
 
 
 def _split(url: str) -> SplitResult:
@@ -144,14 +187,34 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
+def _asked(parts: SplitResult) -> tuple[Origin, str]:
+    query = f"?{parts.query}" if parts.query else ""
+    return _origin(parts), (parts.path or "/") + query
+
+
 def _origin(parts: SplitResult) -> Origin:
+    host, percent, zone = (parts.hostname or "").partition("%")
     # A name whose parts are empty or overlong cannot be asked of a resolver.
-    host = parts.hostname or ""
-    if not re.fullmatch(r"[a-z0-9._:-]+", host) or not all(
+    if not _HOST.fullmatch(host) or not all(
         0 < len(label) < 64 for label in host.removesuffix(".").split(".")
     ):
         raise InvalidServer("a URL names no host")
+    authority = parts.netloc.rpartition("@")[2]
+    if ":" in host and not _BRACKETED.fullmatch(authority):
+        # Python passes over what else stands there.
+        raise InvalidServer("a URL names no host")
+    if percent:
+        host = f"{host}%{_zone(host, zone)}"
     return Origin(parts.scheme, host, parts.port or _PORTS[parts.scheme])
+
+
+def _zone(host: str, text: str) -> str:
+    """RFC 6874 has a zone behind `%25`; many write `%` alone."""
+    encoded = text.startswith("25") and len(text) > 2
+    zone = unquote(text[2:]) if encoded else text
+    if ":" not in host or not _ZONE.fullmatch(zone):
+        raise InvalidServer("a URL has a zone that makes no sense")
+    return zone
 
 
 def origin_of(url: str) -> Origin | None:

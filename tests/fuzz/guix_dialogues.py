@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from guix_glue.errors import InvalidItems, ProtocolError
+from guix_glue.errors import CompressionError, FetchFailed, InvalidItems, ProtocolError
 from guix_glue.fetch.dialogue import (
     Command,
     CommandReader,
@@ -35,18 +35,24 @@ from guix_glue.publish.directory import CacheDirectory
 from guix_glue.publish.mirror_cache import MirrorCache
 from guix_glue.publish.records import format_record, parse_record
 from guix_glue.publish.routes import parse_path
-from guix_glue.servers.url import InvalidServer, parse_server, redirect_target
+from guix_glue.servers.encodings import body_decoder, decode_body, encoding_name
+from guix_glue.servers.failures import retry_after_s
+from guix_glue.servers.proxies import Proxies
+from guix_glue.servers.url import InvalidServer, parse_address, parse_server, redirect_target
 from tests.fuzz.cutting import as_text, cut, turns
 
 __all__ = [
     "ENTRIES",
     "HASH_PART",
     "commands",
+    "encoded_bodies",
     "http_answers",
     "item_table",
     "mirror_record",
+    "proxies",
     "publisher_record",
     "replies",
+    "retry_after",
     "server_urls",
     "worker",
 ]
@@ -109,6 +115,36 @@ def http_answers(data: bytes) -> None:
     assert 0 <= len(asked) - len(answers) - len(left) <= (connection.failure is not None)
     assert not connection.open
     assert all(len(answer.body) <= _MAX_BODY for _, answer in answers)
+
+
+def encoded_bodies(data: bytes) -> None:
+    """Undo what a server has done to a body: the first byte says what it calls that."""
+    name = ("gzip", "deflate")[(data[:1] or b"\0")[0] % 2]
+    body, pieces = cut(data[1:])
+    with suppress(FetchFailed):
+        assert len(decode_body(name, body, _MAX_BODY)) <= _MAX_BODY
+    decoder = body_decoder(name)
+    with suppress(CompressionError):
+        for piece in pieces:
+            assert all(len(one) <= _MAX_BODY for one in decoder.feed(piece, _MAX_BODY))
+        decoder.finish()
+    with suppress(FetchFailed):
+        body_decoder(encoding_name(data.decode("latin-1")))
+
+
+def proxies(data: bytes) -> None:
+    """Choose a proxy, as an environment of two lines says: the proxy, and `no_proxy`."""
+    proxy, _, bypass = as_text(data).partition("\n")
+    environ = {"all_proxy": proxy, "no_proxy": bypass}
+    for url in ("http://a.example:81", "https://[fe80::1%25eth0]", "http://10.1.2.3"):
+        with suppress(InvalidServer):
+            Proxies.from_environ(environ).choose(parse_address(url)[0])
+
+
+def retry_after(data: bytes) -> None:
+    """Read how long a server asks to wait."""
+    seconds = retry_after_s(data.decode("latin-1"))
+    assert seconds is None or seconds >= 0
 
 
 def server_urls(data: bytes) -> None:

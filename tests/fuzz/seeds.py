@@ -143,6 +143,21 @@ def _answers() -> Iterator[bytes]:
     yield b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"
 
 
+def _encoded() -> Iterator[bytes]:
+    body = next(_narinfos())
+    raw = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    yield b"\0" + WHOLE + gzip.compress(body, mtime=0)
+    yield b"\1" + WHOLE + zlib.compress(body)
+    yield b"\1" + WHOLE + raw.compress(body) + raw.flush()
+    yield b"br"
+
+
+def _proxies() -> Iterator[bytes]:
+    yield b"http://me:s%40cret@p.example:3128\na.example, .b.example:80 10.0.0.0/8"
+    yield b"[::1]:8080\n[fe80::1]:443,fe80::/10,*.c.example"
+    yield b"socks5://p\n*"
+
+
 def _urls() -> Iterator[bytes]:
     yield from (b"/a/b", b"//h:80/x?y", b"https://example.org/nar/zstd/x", b"../up", b"?q", b"#f")
     yield from (b"http://u:p%20@[::1]:8080/a", b"file:///srv/mirror%20b", b"nar/gzip/x")
@@ -275,7 +290,10 @@ _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "commands": lambda: _cut(_commands()),
     "replies": lambda: [b"x-1.drv\nx-1\ny-2", b"\nx", b"a b\nc", b"\xff"],
     "http_answers": lambda: (b"\4" + answer for answer in _cut(_answers())),
+    "encoded_bodies": _encoded,
     "server_urls": _urls,
+    "proxies": _proxies,
+    "retry_after": lambda: [b"120", b"Wed, 01 Jan 2025 00:01:00 GMT", b"Wed, 1 Jan 1 0:0 +2400"],
     "worker": _worker,
     "item_table": _tables,
     "publisher_record": _records,

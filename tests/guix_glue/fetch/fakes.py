@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 __all__ = [
     "FakeServer",
     "Reply",
+    "Script",
     "nar_without_an_end",
     "running_server",
     "scripted_server",

@@ -133,10 +133,10 @@ def test_a_body_may_come_in_the_smallest_chunks() -> None:
 
 
 def test_what_is_sent() -> None:
-    wire = PipelinedConnection("h:81", "Basic abc")
+    wire = PipelinedConnection("h:81", {"Authorization": "Basic abc"}, prefix="http://h:81")
     assert wire.request("/x.narinfo") == (
-        b"GET /x.narinfo HTTP/1.1\r\nHost: h:81\r\nUser-Agent: kapla\r\nAccept: */*\r\n"
-        b"Authorization: Basic abc\r\n\r\n"
+        b"GET http://h:81/x.narinfo HTTP/1.1\r\nHost: h:81\r\nUser-Agent: kapla\r\nAccept: */*\r\n"
+        b"Accept-Encoding: identity\r\nAuthorization: Basic abc\r\n\r\n"
     )
 
 

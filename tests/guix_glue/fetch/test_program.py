@@ -364,7 +364,7 @@ def test_a_redirect_from_https_to_http_is_not_followed(
         command = command_for(made, tmp_path / "item")
         done = run_program(["--substitute"], command, environment)
         assert done.replies == b"not-found\n"
-        assert "redirects to what is not asked" in done.messages
+        assert "redirects from https to http" in done.messages
         assert not server.requests
         secure.files[name] = Reply(b"", 302, {"Location": f"{secure.url}/x"})
         secure.files["/x"] = made.nar

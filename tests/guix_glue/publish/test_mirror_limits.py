@@ -121,7 +121,7 @@ def test_a_server_that_fails_is_named_without_its_password(made: Made, tmp_path:
         arguments = (*TRUST, "--upstream", with_password(server.url))
         with publishing(tmp_path, *arguments, debug=True) as mirror:
             assert mirror.request(narinfo_path(made)).status == 503
-            mirror.wait_for_log(f"{server.url} cannot be asked: status 500")
+            mirror.wait_for_log(f"{server.url} cannot be asked: the server answers 500")
             assert PASSWORD not in mirror.log
 
 

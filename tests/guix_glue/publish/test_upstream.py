@@ -135,17 +135,19 @@ def test_a_server_that_fails_for_each_name_is_told_once(
         for number in range(50):
             server.files[f"/{number:032d}.narinfo"] = Reply(status=500)
 
+        async def ask(upstream: Upstream, number: int) -> None:
+            with pytest.raises(FetchFailed):
+                await upstream.narinfo(f"{number:032d}")
+
         async def main() -> None:
             async with asking(server.url) as upstream:
-                for number in range(50):
-                    with pytest.raises(FetchFailed):
-                        await upstream.narinfo(f"{number:032d}")
+                await asyncio.gather(*(ask(upstream, number) for number in range(50)))
                 server.files.clear()
                 assert await upstream.narinfo("0" * 32) is None
 
         asyncio.run(main())
         assert [record.getMessage() for record in caplog.records] == [
-            f"{server.url} cannot be asked: status 500",
+            f"{server.url} cannot be asked: the server answers 500",
             f"{server.url} can be asked again",
         ]
 

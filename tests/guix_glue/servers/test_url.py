@@ -27,6 +27,24 @@ def test_a_server_with_port_and_path() -> None:
     assert server.locate("nar/x") == "http://[::1]:8080/a/b/nar/x"
 
 
+@pytest.mark.parametrize("url", ["http://[fe80::1%25eth0]:81/p", "http://[FE80::1%eth0]:81/p/"])
+def test_a_zone_is_for_connecting_only(url: str) -> None:
+    server = parse_server(url)
+    assert server.origin == Origin("http", "fe80::1%eth0", 81)
+    assert server.origin.netloc == "[fe80::1]:81"
+    assert server.origin.name == "fe80::1"
+    assert server.url == server.shown == "http://[fe80::1%25eth0]:81/p"
+    assert parse_server(server.url) == server
+    assert server.owns(server.locate("nar/x"))
+    # What is relative stays on that link.
+    assert redirect_target(server.url, "/x") == (server.origin, "/x")
+
+
+def test_a_zone_may_be_a_number() -> None:
+    for url in ("http://[fe80::1%253]", "http://[fe80::1%3]"):
+        assert parse_server(url).origin == Origin("http", "fe80::1%3", 80)
+
+
 def test_a_password_is_for_its_server_and_not_for_the_eye() -> None:
     server = parse_server("http://me:s%3Acret@h.example:81/p")
     assert server.authorization == "Basic bWU6czpjcmV0"
@@ -59,6 +77,14 @@ def test_a_directory() -> None:
         "http://h/\n",
         "http://é/",
         "http://[::1/",
+        "http://[::1]extra/",
+        "http://extra[::1]/",
+        "http://[fe80::1%]/",
+        "http://[fe80::1%25]extra/",
+        "http://[fe80::1%25a%20b]/",
+        "http://[fe80::1%25" + "e" * 16 + "]/",
+        "http://h%25eth0/",
+        "http://127.0.0.1%25eth0/",
         "file://host/x",
         "file:x",
         "file:///%ff",

@@ -9,14 +9,10 @@ neither.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 from types import TracebackType
 from typing import Self
 
-from eris.model import BlockSize, Reference
-from eris.store import BlockReader
-
-__all__ = ["TooSlow", "Watch", "WatchedStore"]
+__all__ = ["TooSlow", "Watch"]
 
 
 class TooSlow(TimeoutError):
@@ -97,21 +93,3 @@ class Watch:
             self._timeout.reschedule(now)
         else:
             self._timer = loop.call_at(min(silent_at, self._window_end), self._check)
-
-
-class WatchedStore:
-    """A store of which every block that comes is progress."""
-
-    def __init__(self, store: BlockReader, watch: Watch) -> None:
-        self._store = store
-        self._watch = watch
-
-    def get(self, reference: Reference, block_size: BlockSize) -> Awaitable[bytes]:
-        """Fetch a block: see `eris.store.BlockReader`."""
-        future = asyncio.ensure_future(self._store.get(reference, block_size))
-        future.add_done_callback(self._came)
-        return future
-
-    def _came(self, future: asyncio.Future[bytes]) -> None:
-        if not future.cancelled() and future.exception() is None:
-            self._watch.touch(len(future.result()))

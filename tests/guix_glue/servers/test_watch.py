@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from guix_glue.fetch.watch import TooSlow, Watch
+from guix_glue.servers.watch import TooSlow, Watch
 from tests.clocks import run_without_waiting as run
 
 
