@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import click
 
-from guix_glue.cli.wrapper import REAL_GUIX, find_program, find_real_guix
+from guix_glue.cli.programs import REAL_GUIX, find_program, find_real_guix
 from kapla.cli.common import CommandError
 from kapla.urls import parse_store_url
 
@@ -79,7 +79,7 @@ def make_environment(
     wrapper = beside if os.access(beside, os.X_OK) else shutil.which("kapla-guix")
     if wrapper is None:
         raise CommandError("kapla-guix is not installed beside this program")
-    guix = find_real_guix(environment)
+    guix = find_real_guix(environment, wrapper)
     if guix is None:
         raise CommandError(f"no guix is found; name it in ${REAL_GUIX}")
     made = {**environment, "GUIX": os.path.abspath(wrapper), REAL_GUIX: guix}

@@ -17,6 +17,7 @@ import click
 
 from eris.errors import StoreUnavailable
 from eris.threads import settle
+from guix_glue.cli.starter import tell_starter
 from guix_glue.errors import GuixError
 from guix_glue.fetch.settings import DEFAULT_SETTINGS, DEFAULT_TIMEOUTS, FetchSettings, Timeouts
 from kapla.cli.common import CommandError, ExitCode, run
@@ -183,6 +184,7 @@ async def _run(
             stack.push_async_callback(fetcher.close)
             deduplicate = options.deduplicate
             session = SubstituteSession(policy, lookup, messages, fetcher, deduplicate=deduplicate)
+        tell_starter(os.environ)
         await run_session(session, lambda data: _write_all(reply_fd, data))
 
 
