@@ -25,6 +25,7 @@ from kapla.cli.common import CommandError, ExitCode, run
 if TYPE_CHECKING:
     from guix_glue.fetch.options import DaemonOptions
     from guix_glue.fetch.traces import Messages
+    from guix_glue.formats.expression import Expression
     from guix_glue.servers.url import Server
     from guix_glue.trust.acl import Acl
     from kapla.cli.common import Store
@@ -261,7 +262,13 @@ def _read_acl(path: str, messages: Messages) -> Acl:
     from guix_glue.trust.acl import LARGEST_ACL, Acl
 
     try:
-        return Acl.parse(read_file(path, LARGEST_ACL))
+        acl = Acl.parse(read_file(path, LARGEST_ACL))
+        if acl.keys <= _own_keys(f"{os.path.dirname(path)}/signing-key.pub"):
+            # What `guix archive --generate-key` leaves. The words are those of the stock command.
+            messages.warn(
+                "ACL for archive imports seems to be uninitialized, substitutes may be unavailable"
+            )
+        return acl
     except FileNotFoundError:
         messages.warn(f"no key is authorized, so that there are no substitutes: there is no {path}")
     except OSError as error:
@@ -269,6 +276,17 @@ def _read_acl(path: str, messages: Messages) -> Acl:
     except GuixError as error:
         messages.warn(f"no key is authorized: {path} cannot be understood: {error}")
     return Acl()
+
+
+def _own_keys(path: str) -> frozenset[Expression]:
+    """This machine's own key, which vouches for nothing that others build."""
+    from guix_glue.local.files import read_file
+    from guix_glue.trust.keys import LARGEST_KEY, parse_public_key
+
+    try:
+        return frozenset({parse_public_key(read_file(path, LARGEST_KEY)).to_expression()})
+    except (OSError, GuixError):
+        return frozenset()
 
 
 def _open_store(urls: Sequence[str], messages: Messages) -> Store | None:

@@ -13,20 +13,22 @@ import logging
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from eris.threads import in_thread
+from guix_glue.errors import FetchFailed
 from guix_glue.fetch.dialogue import Command, CommandReader
 from guix_glue.fetch.lookup import Found, Inquiry, Lookup
-from guix_glue.fetch.narinfos import Candidate, read_candidates
+from guix_glue.fetch.narinfos import Candidate, Vouched, find_vouched, read_candidates
+from guix_glue.fetch.refusals import Refusals, Unauthorized
 from guix_glue.fetch.settings import FetchSettings
+from guix_glue.fetch.sources import download_size
 from guix_glue.fetch.traces import Messages
-from guix_glue.servers.url import Server
 from guix_glue.trust.acl import Acl
 
-__all__ = ["Policy", "Session", "log_rejected", "run_session"]
+__all__ = ["Policy", "Session", "run_session"]
 
 _T = TypeVar("_T")
 
@@ -55,6 +57,7 @@ class Session(ABC):
         self.policy = policy
         self.lookup = lookup
         self.messages = messages
+        self.refusals = Refusals(messages)
 
     @abstractmethod
     async def answer(self, command: Command) -> bytes:
@@ -74,6 +77,28 @@ class Session(ABC):
             result += await self._judge_portion(inquiry, portion, judge)
         return result
 
+    def ways(self, candidates: Sequence[Candidate]) -> Iterator[Vouched]:
+        """The ways in which an item may be fetched; tells why, if there is none."""
+        unauthorized = Unauthorized(self.refusals)
+        none = True
+        for way in find_vouched(candidates, self.policy.acl, unauthorized.refuse):
+            none = False
+            yield way
+        if none:
+            unauthorized.tell()
+
+    def download_size(self, way: Vouched) -> int | None:
+        """Bytes that will come, 0 if nobody knows; None, and a word, if there is nothing to get."""
+        policy = self.policy
+        size = download_size(way, eris=policy.eris, trust_hints=policy.settings.trust_hints)
+        if size is None:
+            self.refuse(way, "it names nothing that can be fetched")
+        return size
+
+    def refuse(self, way: Vouched, reason: str) -> None:
+        """Tell why an item is not fetched by a narinfo that is believed."""
+        self.refusals.refuse(way.candidates[0].server, way.item.path, FetchFailed(reason))
+
     async def _judge_portion(
         self,
         inquiry: Inquiry,
@@ -92,16 +117,11 @@ class Session(ABC):
     ) -> list[_T]:
         result = []
         for path in paths:
-            candidates = read_candidates(path, self.policy.store_dir, found, log_rejected)
+            candidates = read_candidates(path, self.policy.store_dir, found, self.refusals.refuse)
             judged = judge(candidates) if candidates else None
             if judged is not None:
                 result.append(judged)
         return result
-
-
-def log_rejected(server: Server, path: str, reason: str) -> None:
-    """Note why a narinfo is not used: one of many servers may well have a bad one."""
-    _log.debug("The narinfo of %s from %s: %s", path, server.shown, reason)
 
 
 async def run_session(session: Session, reply: Callable[[bytes], None]) -> None:
