@@ -16,6 +16,7 @@ from typing import NoReturn
 import click
 
 from guix_glue.cli.programs import REAL_GUIX, find_program, find_real_guix
+from guix_glue.cli.stores import stores_given
 from kapla.cli.common import CommandError
 from kapla.urls import parse_store_url
 
@@ -33,7 +34,7 @@ __all__ = ["command", "make_environment"]
     metavar="URL",
     multiple=True,
     help="The store with blocks, as coap+unix:///run/eris.sock; several are tried in order."
-    " Default: $ERIS_STORE_URL, else the local daemon's socket, if it is there.",
+    " Default: $ERIS_STORE_URL, else the local daemon's socket, if it is there. none: no store.",
 )
 @click.option(
     "--trust-hints",
@@ -58,9 +59,8 @@ def command(
     All options but those below go to guix-daemon as they are. The real guix is the one that
     $KAPLA_REAL_GUIX names, else the one that is installed.
     """
-    for url in store_urls:
-        for one in url.split():
-            parse_store_url(one)
+    for url in stores_given(store_urls, {}) or ():
+        parse_store_url(url)
     environment = make_environment(os.environ, store_urls, trust_hints)
     daemon = program or find_program("guix-daemon", os.environ)
     if daemon is None:

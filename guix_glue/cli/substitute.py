@@ -46,7 +46,7 @@ Mode = Literal["query", "substitute"]
     metavar="URL",
     multiple=True,
     help="A store with blocks; several are tried in order. Default: $ERIS_STORE_URL, else the local"
-    " daemon's socket, if it is there.",
+    " daemon's socket, if it is there. none: no store, HTTP only.",
 )
 @click.option(
     "--substitute-urls",
@@ -65,7 +65,8 @@ Mode = Literal["query", "substitute"]
     default=DEFAULT_SETTINGS.eris_stall_s,
     show_default=True,
     metavar="SECONDS",
-    help="Give up a store that brings no block for so long, and use HTTP.",
+    help="Give up a store that brings no block for so long, and use HTTP. Of several stores each"
+    " has its share of this.",
 )
 @click.option(
     "--server-timeout",
@@ -151,6 +152,7 @@ async def _run(
     server_timeout_s: float,
     reply_fd: int,
 ) -> None:
+    from guix_glue.cli.stores import open_stores
     from guix_glue.fetch.lookup import Lookup
     from guix_glue.fetch.session import Policy, Session, run_session
     from guix_glue.fetch.traces import Messages
@@ -159,7 +161,7 @@ async def _run(
     if os.environ.get("GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES"):
         messages.warn("GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES is ignored: signatures are checked")
     settings = replace(settings, trust_hints=settings.trust_hints or _hints_wanted(messages))
-    store = _open_store(store_urls, messages)
+    store = open_stores(store_urls, messages, settings.eris_stall_s)
     store_dir, acl = _read_places(messages)
     policy = Policy(store_dir, acl, store is not None, settings)
     timeouts = Timeouts(answer_s=server_timeout_s, total_s=2 * server_timeout_s)
@@ -287,28 +289,3 @@ def _own_keys(path: str) -> frozenset[Expression]:
         return frozenset({parse_public_key(read_file(path, LARGEST_KEY)).to_expression()})
     except (OSError, GuixError):
         return frozenset()
-
-
-def _open_store(urls: Sequence[str], messages: Messages) -> Store | None:
-    """The store to ask for blocks; None where there is none, or none that makes sense."""
-    from kapla.client import RemoteStore, StoreList, default_store_urls
-    from kapla.errors import InvalidUrl
-
-    given = " ".join(urls) or os.environ.get("ERIS_STORE_URL", "")
-    stores: list[RemoteStore] = []
-    for number, text in enumerate(given.split(), 1):
-        try:
-            stores += map(RemoteStore, default_store_urls(text))
-        except InvalidUrl as error:
-            messages.warn(f"store {number} is left out: {error}")
-    if not given.strip():
-        stores += (RemoteStore(url) for url in default_store_urls() if _is_there(url.endpoint))
-    if not stores:
-        return None
-    return stores[0] if len(stores) == 1 else StoreList(stores)
-
-
-def _is_there(endpoint: object) -> bool:
-    """Whether there is a socket where a daemon would have it if there were one."""
-    path = getattr(endpoint, "path", None)
-    return path is not None and os.path.exists(path)

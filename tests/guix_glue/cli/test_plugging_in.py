@@ -97,6 +97,11 @@ def test_several_stores_are_one_list(installed: dict[str, str]) -> None:
     assert found["ERIS_STORE_URL"] == "coap+tcp://[::1]:1 coap+tcp://[::1]:2"
 
 
+def test_there_may_be_no_store(installed: dict[str, str]) -> None:
+    found = told(run(installed, "kapla", "guix-daemon", "--eris-store-url=none"))
+    assert found["ERIS_STORE_URL"] == "none"
+
+
 def test_a_wrong_store_is_told_before_the_daemon_starts(installed: dict[str, str]) -> None:
     result = run(installed, "kapla", "guix-daemon", "--eris-store-url=http://secret")
     assert (result.returncode, result.stdout) == (2, "")
