@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import settings
+
+# What one test was told is nothing to the next one, nor to the user who runs them.
+os.environ["KAPLA_NARINFO_CACHE"] = "none"
 
 # How long an example takes says something about the machine, not about the code.
 #

@@ -23,6 +23,7 @@ from guix_glue.fetch.settings import DEFAULT_SETTINGS, DEFAULT_TIMEOUTS, FetchSe
 from kapla.cli.common import CommandError, ExitCode, run
 
 if TYPE_CHECKING:
+    from guix_glue.fetch.narinfo_cache import NarinfoCache
     from guix_glue.fetch.options import DaemonOptions
     from guix_glue.fetch.traces import Messages
     from guix_glue.formats.expression import Expression
@@ -103,6 +104,13 @@ Mode = Literal["query", "substitute"]
     help="The largest nar to take when nobody signed its size.",
 )
 @click.option(
+    "--narinfo-cache",
+    metavar="DIR",
+    help="Where to keep what servers say of items, for the next process; none: nowhere. Default:"
+    " $KAPLA_NARINFO_CACHE, else /var/cache/kapla/narinfos for root and the user's own cache for"
+    " others.",
+)
+@click.option(
     "--reply-fd",
     type=click.IntRange(min=1),
     default=4,
@@ -120,6 +128,7 @@ def command(
     nar_timeout: float,
     min_rate: int,
     max_unsigned_size: int,
+    narinfo_cache: str | None,
     reply_fd: int,
 ) -> None:
     """Fetch substitutes for the Guix daemon, out of ERIS blocks where they are, else over HTTP.
@@ -141,7 +150,7 @@ def command(
         trust_hints=trust_hints,
     )
     _check_descriptor(reply_fd)
-    run(_run(mode, options, settings, store_urls, server_timeout, reply_fd))
+    run(_run(mode, options, settings, store_urls, server_timeout, narinfo_cache, reply_fd))
 
 
 async def _run(
@@ -150,6 +159,7 @@ async def _run(
     settings: FetchSettings,
     store_urls: Sequence[str],
     server_timeout_s: float,
+    narinfo_cache: str | None,
     reply_fd: int,
 ) -> None:
     from guix_glue.cli.stores import open_stores
@@ -165,7 +175,13 @@ async def _run(
     store_dir, acl = _read_places(messages)
     policy = Policy(store_dir, acl, store is not None, settings)
     timeouts = Timeouts(answer_s=server_timeout_s, total_s=2 * server_timeout_s)
-    lookup = Lookup(_servers(options, messages), messages, timeouts)
+    lookup = Lookup(
+        _servers(options, messages),
+        messages,
+        timeouts,
+        cache=_open_cache(narinfo_cache, messages),
+        announce=mode == "query",
+    )
     async with AsyncExitStack() as stack:
         stack.callback(lookup.close)
         if store is not None:
@@ -233,6 +249,17 @@ def _servers(options: DaemonOptions, messages: Messages) -> list[Server]:
         except InvalidServer as error:
             messages.warn(f"substitute URL {number} is left out: {error}")
     return list(servers)
+
+
+def _open_cache(given: str | None, messages: Messages) -> NarinfoCache | None:
+    from guix_glue.fetch.narinfo_cache import NarinfoCache, narinfo_cache_directory
+
+    try:
+        directory = narinfo_cache_directory(given, os.environ)
+    except ValueError as error:
+        messages.warn(f"narinfos are not kept: {error}")
+        return None
+    return None if directory is None else NarinfoCache(directory)
 
 
 def _hints_wanted(messages: Messages) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -43,6 +43,9 @@ _LONGEST_S: Final = 365 * 86400
 
 _REDIRECTS: Final = 4
 
+# A narinfo, there is none, and there is none yet; all else is trouble that passes.
+_ANSWERS: Final = frozenset({200, 202, 404})
+
 
 @dataclass(frozen=True, slots=True)
 class _Known:
@@ -69,6 +72,8 @@ class NarinfoClient:
         self._timeouts = timeouts
         self._memory = memory
         self._kept = 0
+        self.fresh: dict[str, tuple[bytes | None, float]] = {}
+        """What the last `fetch` was answered, and for how many seconds it is good."""
         # In the order in which they were last wanted.
         self._known: dict[str, _Known] = {}
         self._pipelines: dict[Origin, Pipeline] = {}
@@ -77,9 +82,22 @@ class NarinfoClient:
     def unknown(self, hash_parts: Iterable[str]) -> list[str]:
         """Those that the server would have to be asked for now."""
         now = asyncio.get_running_loop().time()
-        if now < self._down_until:
-            return []
+        return [] if now < self._down_until else self.outdated(hash_parts)
+
+    def outdated(self, hash_parts: Iterable[str]) -> list[str]:
+        """Those of which nothing is known that is good still."""
+        now = asyncio.get_running_loop().time()
         return [one for one in hash_parts if one not in self._known or self._known[one].until < now]
+
+    def recall(self, hash_part: str, text: bytes | None, left_s: float) -> None:
+        """Remember what the server said before, for as long as that is good."""
+        self._remember(hash_part, text, left_s)
+
+    def doubt(self, hash_part: str) -> None:
+        """Ask for this one the next time, though it may be good still."""
+        known = self._known.get(hash_part)
+        if known is not None:
+            self._known[hash_part] = replace(known, until=float("-inf"))
 
     def allowance_s(self, count: int) -> float:
         """How long the server may take for so many items, together."""
@@ -93,6 +111,7 @@ class NarinfoClient:
         Calls `answered` for each answer of a host; takes `allowed_s` at most.
         Raises: FetchFailed, if the server failed; what it had answered is kept for the next time.
         """
+        self.fresh.clear()
         asked = self.unknown(hash_parts)
         for one in hash_parts:
             self._want(one)
@@ -166,7 +185,10 @@ class NarinfoClient:
                 text, usual = None, ABSENCE_AGE_S
             case _:
                 text, usual, stated = None, _FAILED_S, None
-        self._remember(hash_part, text, usual if stated is None else stated)
+        ttl_s = usual if stated is None else stated
+        if response.status in _ANSWERS:
+            self.fresh[hash_part] = text, ttl_s
+        self._remember(hash_part, text, ttl_s)
 
     def _remember(self, hash_part: str, text: bytes | None, ttl_s: float) -> None:
         until = asyncio.get_running_loop().time() + min(ttl_s, _LONGEST_S)

@@ -7,6 +7,7 @@ made for all of them. A server has room for a few kinds; that there are more is 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from guix_glue.errors import GuixError, InvalidNarinfo, NotAuthorized
@@ -22,16 +23,24 @@ _KINDS: Final = 8
 
 
 class Refusals:
-    """What was told. As many servers are remembered as are asked."""
+    """What was told. As many servers are remembered as are asked.
 
-    def __init__(self, messages: Messages) -> None:
+    `damaged` is called with a server and a path for what is not merely of somebody unknown.
+    """
+
+    def __init__(
+        self, messages: Messages, damaged: Callable[[Server, str], None] = lambda _, __: None
+    ) -> None:
         self._messages = messages
+        self._damaged = damaged
         self._told: dict[Server, set[str]] = {}
 
     def refuse(self, server: Server, path: str, error: GuixError) -> None:
         """A narinfo about `path` is not used."""
         reason = reason_of_refusal(error)
         _log.debug("The narinfo of %s from %s: %s", path, server.shown, reason)
+        if not isinstance(error, NotAuthorized):
+            self._damaged(server, path)
         self.tell(server, _kind(error), f"the narinfo of {server.shown}: {reason}")
 
     def tell(self, server: Server, kind: str, text: str) -> None:

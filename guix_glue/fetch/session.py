@@ -57,7 +57,8 @@ class Session(ABC):
         self.policy = policy
         self.lookup = lookup
         self.messages = messages
-        self.refusals = Refusals(messages)
+        # What is damaged is not kept, so that a server can mend it.
+        self.refusals = Refusals(messages, lookup.forget)
 
     @abstractmethod
     async def answer(self, command: Command) -> bytes:
@@ -105,7 +106,15 @@ class Session(ABC):
         portion: Sequence[str],
         judge: Callable[[Sequence[Candidate]], _T | None],
     ) -> list[_T]:
-        found = await inquiry.find(portion)
+        return await self.judge_found(portion, await inquiry.find(portion), judge)
+
+    async def judge_found(
+        self,
+        portion: Sequence[str],
+        found: Found,
+        judge: Callable[[Sequence[Candidate]], _T | None],
+    ) -> list[_T]:
+        """What `judge`, in a worker thread, makes of what servers said."""
         result: list[_T] = []
         for start in range(0, len(portion), _JUDGED_AT_ONCE):
             some = portion[start : start + _JUDGED_AT_ONCE]

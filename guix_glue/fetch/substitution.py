@@ -20,7 +20,7 @@ from guix_glue.fetch.dialogue import (
     format_success,
 )
 from guix_glue.fetch.fetcher import Fetched, Fetcher, NotFetched
-from guix_glue.fetch.lookup import Lookup
+from guix_glue.fetch.lookup import Found, Lookup
 from guix_glue.fetch.session import Policy, Session
 from guix_glue.fetch.traces import Messages
 from guix_glue.formats.narinfo import Narinfo
@@ -66,14 +66,25 @@ class SubstituteSession(Session):
         return NOT_FOUND
 
     async def _substitute(self, path: str, destination: str) -> bytes:
-        found = await self.judge([path], tuple)
-        candidates = found[0] if found else ()
-        ways = (way for way in self.ways(candidates) if self.download_size(way) is not None)
-        match await self._fetcher.fetch(ways, destination, self._links(destination)):
+        inquiry = self.lookup.inquire([path])
+        found = await inquiry.find([path])
+        outcome = await self._fetch(path, found, destination)
+        if isinstance(outcome, NotFetched):
+            # What was known from before may name what is not there any more.
+            again = await inquiry.find_again([path], found)
+            if again is not None:
+                outcome = await self._fetch(path, again, destination)
+        match outcome:
             case Fetched(nar_hash, nar_size):
                 return format_success(nar_hash, nar_size)
             case NotFetched(mismatches):
                 return self._not_fetched(path, mismatches)
+
+    async def _fetch(self, path: str, found: Found, destination: str) -> Fetched | NotFetched:
+        judged = await self.judge_found([path], found, tuple)
+        candidates = judged[0] if judged else ()
+        ways = (way for way in self.ways(candidates) if self.download_size(way) is not None)
+        return await self._fetcher.fetch(ways, destination, self._links(destination))
 
     def _not_fetched(self, path: str, mismatches: Sequence[tuple[Narinfo, HashMismatch]]) -> bytes:
         """The reply: wrong bytes count if somebody who is authorized named where they are."""

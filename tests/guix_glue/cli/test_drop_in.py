@@ -42,6 +42,12 @@ def test_it_names_what_an_installation_has() -> None:
     assert variables()["KAPLA"] == "/opt/kapla/bin/kapla"
 
 
+def test_narinfos_are_kept_where_the_daemon_may_write() -> None:
+    directory = dict(drop_in())["CacheDirectory"]
+    assert variables()["KAPLA_NARINFO_CACHE"] == f"/var/cache/{directory}"
+    assert dict(drop_in())["CacheDirectoryMode"] == "0700"
+
+
 def test_nobody_waits_to_be_told() -> None:
     for value in ("", "nonsense", "99999", "-1", "1" * 30):
         tell_starter({"KAPLA_STARTER": value})
