@@ -9,6 +9,7 @@ What a server said before, to another process, is known from a cache on disk.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
@@ -20,6 +21,8 @@ from guix_glue.fetch.settings import DEFAULT_TIMEOUTS, Timeouts
 from guix_glue.fetch.traces import Messages
 from guix_glue.formats.store_path import hash_part_of
 from guix_glue.servers.url import Server
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["DEFAULT_MEMORY", "Found", "Inquiry", "Lookup"]
 
@@ -148,9 +151,14 @@ class _Asked:
             return await client.fetch(hash_parts, self._answered, self._left_s)
         except FetchFailed as error:
             self._messages.warn(f"{client.server.shown}: {error}")
-            return client.known(hash_parts)
+        except Exception as error:
+            # Of our own making. The other servers answer all the same.
+            _log.debug("A server was not asked", exc_info=error)
+            self._messages.warn(f"{client.server.shown}: {type(error).__name__}")
+            client.close()
         finally:
             self._left_s -= loop.time() - began
+        return client.known(hash_parts)
 
     async def _recall(self, hash_parts: Sequence[str]) -> None:
         """Take what is known from before: the server need not be asked for it."""

@@ -49,9 +49,31 @@ class NarClient:
 
 
 async def _read_file(path: str) -> AsyncGenerator[bytes, None]:
-    descriptor = await in_thread(open_regular, path)
+    file = _File()
     try:
-        while piece := await in_thread(os.read, descriptor, _READ):
+        await in_thread(file.open, path)
+        while piece := await in_thread(file.read, _READ):
             yield piece
     finally:
-        os.close(descriptor)
+        file.close()
+
+
+class _File:
+    """Has the descriptor, also when whoever waited for it to be opened was cancelled."""
+
+    def __init__(self) -> None:
+        self._descriptor: int | None = None
+
+    def open(self, path: str) -> None:
+        """Open a regular file. Raises: OSError."""
+        self._descriptor = open_regular(path)
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, none at the end."""
+        assert self._descriptor is not None
+        return os.read(self._descriptor, size)
+
+    def close(self) -> None:
+        """Close it, if it was opened."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)

@@ -41,6 +41,10 @@ LARGEST_ANSWER: Final = MAX_BODY + _ENTRY
 _FAILED_S: Final = 60
 _LONGEST_S: Final = 365 * 86400
 
+# From when on a failure costs more than to ask again, and for how long a server rests at most then.
+_WAITED_S: Final = 1.0
+_LONGEST_REST_S: Final = 1800.0
+
 _REDIRECTS: Final = 4
 
 # A narinfo, there is none, and there is none yet; all else is trouble that passes.
@@ -78,6 +82,7 @@ class NarinfoClient:
         self._known: dict[str, _Known] = {}
         self._pipelines: dict[Origin, Pipeline] = {}
         self._down_until = 0.0
+        self._pause_s = float(_FAILED_S)
 
     def unknown(self, hash_parts: Iterable[str]) -> list[str]:
         """Those that the server would have to be asked for now."""
@@ -116,14 +121,22 @@ class NarinfoClient:
         for one in hash_parts:
             self._want(one)
         if asked:
+            began = asyncio.get_running_loop().time()
             try:
                 async with asyncio.timeout(allowed_s):
                     await self._ask(asked, answered)
             except (FetchFailed, TimeoutError) as error:
-                self._down_until = asyncio.get_running_loop().time() + _FAILED_S
+                self._rest(asyncio.get_running_loop().time() - began)
                 self.close()
                 raise FetchFailed(str(error) or "the server takes too long") from None
+            self._pause_s = float(_FAILED_S)
         return self.known(hash_parts)
+
+    def _rest(self, waited_s: float) -> None:
+        """Leave it alone for a while, and longer each time that it let us wait."""
+        self._down_until = asyncio.get_running_loop().time() + self._pause_s
+        if waited_s >= _WAITED_S:
+            self._pause_s = min(2 * self._pause_s, _LONGEST_REST_S)
 
     def known(self, hash_parts: Iterable[str]) -> dict[str, bytes]:
         """The narinfos that were got before, by hash part."""

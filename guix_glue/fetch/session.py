@@ -124,13 +124,20 @@ class Session(ABC):
     def _judge_some(
         self, paths: Sequence[str], found: Found, judge: Callable[[Sequence[Candidate]], _T | None]
     ) -> list[_T]:
-        result = []
-        for path in paths:
+        judged = (self._judge_one(path, found, judge) for path in paths)
+        return [one for one in judged if one is not None]
+
+    def _judge_one(
+        self, path: str, found: Found, judge: Callable[[Sequence[Candidate]], _T | None]
+    ) -> _T | None:
+        try:
             candidates = read_candidates(path, self.policy.store_dir, found, self.refusals.refuse)
-            judged = judge(candidates) if candidates else None
-            if judged is not None:
-                result.append(judged)
-        return result
+            return judge(candidates) if candidates else None
+        except Exception as error:
+            # Of our own making. The other items are there all the same.
+            _log.debug("An item was not judged", exc_info=error)
+            self.messages.warn(f"{path}: what is said of it cannot be judged")
+            return None
 
 
 async def run_session(session: Session, reply: Callable[[bytes], None]) -> None:

@@ -21,7 +21,7 @@ from guix_glue.fetch.substitution import SubstituteSession
 from guix_glue.fetch.traces import Messages
 from guix_glue.servers.url import parse_server
 from guix_glue.trust.acl import EMPTY_ACL, Acl, authorize
-from guix_glue.trust.keys import generate_private_key
+from guix_glue.trust.keys import PublicKey, generate_private_key
 from tests.guix_glue.fetch.fakes import FakeServer, running_server
 from tests.guix_glue.fetch.support import (
     KEY,
@@ -178,6 +178,37 @@ def test_who_is_not_authorized_is_no_matter_where_somebody_is(items: list[Made])
         # What is damaged is so whatever others have.
         fill(near, items, DAMAGED["altered"][0])
         assert len(ask([near.url, far.url], [Have(paths)], QuerySession)) == 1
+
+
+def test_an_item_that_cannot_be_judged_hides_no_other(items: list[Made]) -> None:
+    class Faulty(Acl):
+        """A fault of our own, for one item."""
+
+        def authorizes(self, key: PublicKey) -> bool:
+            asked.append(key)
+            if len(asked) == 3:
+                raise RuntimeError
+            return True
+
+    asked: list[PublicKey] = []
+    written = bytearray()
+
+    async def run(url: str) -> bytes:
+        messages = Messages(written.extend)
+        lookup = Lookup([parse_server(url)], messages)
+        policy = Policy(STORE, Faulty(), eris=False, settings=DEFAULT_SETTINGS)
+        try:
+            session = QuerySession(policy, lookup, messages)
+            return await session.answer(Have(tuple(made.item.path for made in items)))
+        finally:
+            lookup.close()
+
+    with running_server() as server:
+        fill(server, items, good)
+        told = asyncio.run(run(server.url)).decode().split()
+        paths = [made.item.path for made in items]
+        assert told == [*paths[:2], *paths[3:]]
+        assert f"{paths[2]}: what is said of it cannot be judged" in written.decode()
 
 
 def test_what_is_told_of_a_server_has_an_end() -> None:
