@@ -141,7 +141,7 @@ def command(
 
     options = parse_options(os.environ.get("_NIX_OPTIONS", ""))
     if substitute_urls is not None:
-        options = replace(options, substitute_urls=tuple(substitute_urls.split()))
+        options = options.with_urls(substitute_urls)
     settings = FetchSettings(
         eris_stall_s=eris_timeout,
         nar_stall_s=nar_timeout,
@@ -248,6 +248,10 @@ def _servers(options: DaemonOptions, messages: Messages) -> list[Server]:
             servers[parse_server(url)] = None
         except InvalidServer as error:
             messages.warn(f"substitute URL {number} is left out: {error}")
+    if options.urls_left_out:
+        messages.warn(
+            f"{options.urls_left_out} more substitute URLs are left out: they are too many"
+        )
     return list(servers)
 
 

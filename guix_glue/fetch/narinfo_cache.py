@@ -113,7 +113,7 @@ class NarinfoCache:
         Raises: OSError.
         """
         if make:
-            os.makedirs(os.path.dirname(self._directory), exist_ok=True)
+            os.makedirs(os.path.dirname(self._directory), 0o755, exist_ok=True)
             with suppress(FileExistsError):
                 os.mkdir(self._directory, 0o700)
         # Whoever made it a symlink is whoever named it.

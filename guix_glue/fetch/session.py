@@ -24,7 +24,7 @@ from guix_glue.fetch.lookup import Found, Inquiry, Lookup
 from guix_glue.fetch.narinfos import Candidate, Vouched, find_vouched, read_candidates
 from guix_glue.fetch.refusals import Refusals, Unauthorized
 from guix_glue.fetch.settings import FetchSettings
-from guix_glue.fetch.sources import download_size
+from guix_glue.fetch.sources import download_size, urn_is_readable
 from guix_glue.fetch.traces import Messages
 from guix_glue.trust.acl import Acl
 
@@ -84,6 +84,8 @@ class Session(ABC):
         none = True
         for way in find_vouched(candidates, self.policy.acl, unauthorized.refuse):
             none = False
+            if self.policy.eris and not urn_is_readable(way.narinfo):
+                self.refuse(way, "ERIS: this is no URN that can be read; its nars are used")
             yield way
         if none:
             unauthorized.tell()

@@ -18,7 +18,7 @@ from guix_glue.fetch.narinfos import Vouched
 from guix_glue.formats.narinfo import Narinfo
 from guix_glue.servers.nars import NarSource, nar_sources
 
-__all__ = ["ErisSource", "Offer", "Source", "download_size", "sources_of"]
+__all__ = ["ErisSource", "Offer", "Source", "download_size", "sources_of", "urn_is_readable"]
 
 # Each hint may cost a time-out, and one server can name only one.
 _MAX_HINTS: Final = 3
@@ -58,6 +58,11 @@ def sources_of(vouched: Vouched, *, eris: bool, trust_hints: bool) -> Iterator[O
         if offer.source.url not in seen:
             seen.add(offer.source.url)
             yield Offer(offer.source, offer.narinfo)
+
+
+def urn_is_readable(narinfo: Narinfo) -> bool:
+    """Whether blocks can be asked for by the URN that is signed, if there is one."""
+    return not narinfo.signed_urn or _capability(narinfo.signed_urn) is not None
 
 
 def download_size(vouched: Vouched, *, eris: bool, trust_hints: bool) -> int | None:

@@ -563,6 +563,48 @@ def test_a_store_that_drips(tmp_path: Path) -> None:
         assert "too little comes" in outcome.messages
 
 
+def test_a_urn_that_nobody_can_read(made: Made, tmp_path: Path) -> None:
+    with running_server() as server:
+        publish(server, made, urn="urn:eris:NONSENSE")
+        outcome = substitute(made, tmp_path / "item", server.url, store=MemoryStore())
+        assert_fetched(outcome, made, tmp_path / "item")
+        assert f"the narinfo of {server.url}: ERIS: this is no URN" in outcome.messages
+
+
+def test_a_frozen_server_is_asked_last_for_the_next_item(made: Made, tmp_path: Path) -> None:
+    asked = []
+
+    def script(connection: socket.socket) -> None:
+        asked.append(connection.recv(1 << 16))
+        clock = clocks.get()
+        clock.settle()
+        clock.skip(DEFAULT_SETTINGS.nar_stall_s)
+        connection.recv(1 << 16)
+
+    clocks = SimpleQueue[Clock]()
+    with running_server() as server, running_server() as good, scripted_server(script) as url:
+        publish(server, made, NarUrl(f"{url}/nar", "none", None, None))
+        publish(good, made)
+
+        async def run(clock: Clock) -> None:
+            clocks.put(clock)
+            messages = Messages(lambda _: None)
+            lookup = Lookup([parse_server(server.url), parse_server(good.url)], messages)
+            fetcher = Fetcher(None, messages)
+            policy = Policy("/gnu/store", ACL, eris=False, settings=DEFAULT_SETTINGS)
+            session = SubstituteSession(policy, lookup, messages, fetcher, deduplicate=False)
+            try:
+                for name in ("one", "two", "three"):
+                    command = Substitute(made.item.path, str(tmp_path / name))
+                    assert await session.answer(command) == success(made)
+            finally:
+                lookup.close()
+                await fetcher.close()
+
+        run_on_clock(run)
+    assert len(asked) == 1
+
+
 def test_blocks_that_are_no_tree(made: Made, tmp_path: Path) -> None:
     store = MemoryStore()
     urn = asyncio.run(put_content(store, b"no tree" * 1000)).to_urn()
