@@ -107,8 +107,8 @@ Mode = Literal["query", "substitute"]
     "--narinfo-cache",
     metavar="DIR",
     help="Where to keep what servers say of items, for the next process; none: nowhere. Default:"
-    " $KAPLA_NARINFO_CACHE, else /var/cache/kapla/narinfos for root and the user's own cache for"
-    " others.",
+    " $KAPLA_NARINFO_CACHE, else kapla/narinfos below $XDG_CACHE_HOME, or /var/cache for root and"
+    " ~/.cache for others.",
 )
 @click.option(
     "--reply-fd",

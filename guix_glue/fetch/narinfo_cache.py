@@ -56,15 +56,24 @@ def narinfo_cache_directory(given: str | None, environ: Mapping[str, str]) -> st
     directory = given or environ.get("KAPLA_NARINFO_CACHE")
     if directory == "none":
         return None
-    if not directory and os.geteuid() == 0:
-        return "/var/cache/kapla/narinfos"
     if not directory:
-        base = environ.get("XDG_CACHE_HOME") or f"{environ.get('HOME', '')}/.cache"
-        # A user without a home has no place of their own.
-        return f"{base}/kapla/narinfos" if base.startswith("/") and base != "/.cache" else None
+        base = _users_caches(environ)
+        return None if base is None else f"{base}/kapla/narinfos"
     if not directory.startswith("/") or "\0" in directory:
         raise ValueError("their place is no absolute path")
     return directory.rstrip("/") or "/"
+
+
+def _users_caches(environ: Mapping[str, str]) -> str | None:
+    """As stock Guix has it: the system's for root, unless the environment says otherwise."""
+    caches = environ.get("XDG_CACHE_HOME", "")
+    # By the rules of the variable another path than an absolute one is ignored.
+    if caches.startswith("/"):
+        return caches
+    if os.geteuid() == 0:
+        return "/var/cache"
+    home = environ.get("HOME", "").rstrip("/")
+    return f"{home}/.cache" if home.startswith("/") else None
 
 
 @dataclass(frozen=True, slots=True)

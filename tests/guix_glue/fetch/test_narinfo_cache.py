@@ -308,10 +308,9 @@ def test_the_place_may_be_said(
 @pytest.mark.parametrize(
     ("environ", "place"),
     [
-        ({"XDG_CACHE_HOME": "/x", "HOME": "/h"}, "/x/kapla/narinfos"),
         ({"XDG_CACHE_HOME": "", "HOME": "/h"}, "/h/.cache/kapla/narinfos"),
         ({"XDG_CACHE_HOME": "x"}, None),
-        ({"KAPLA_NARINFO_CACHE": ""}, None),
+        ({"KAPLA_NARINFO_CACHE": "", "HOME": "/"}, None),
         ({}, None),
     ],
 )
@@ -321,8 +320,9 @@ def test_else_it_is_the_users(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert narinfo_cache_directory(None, environ) == place
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    # Whoever started the daemon as root, from whatever shell: there is one.
     assert narinfo_cache_directory(None, environ) == "/var/cache/kapla/narinfos"
+    named = {**environ, "XDG_CACHE_HOME": "/x"}
+    assert narinfo_cache_directory(None, named) == "/x/kapla/narinfos"
 
 
 @pytest.mark.parametrize("wrong", ["relative", "./x", "/a\0b"])
