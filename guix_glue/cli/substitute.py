@@ -195,6 +195,7 @@ async def _run(
             from guix_glue.fetch.fetcher import Fetcher
             from guix_glue.fetch.substitution import SubstituteSession
 
+            _check_installed("aiohttp")
             if store is not None:
                 greeting = asyncio.create_task(_greet(store))
                 stack.push_async_callback(settle, greeting)
@@ -212,6 +213,14 @@ async def _greet(store: Store) -> None:
     # Whoever asks it for a block will be told.
     with suppress(StoreUnavailable):
         await store.connect()
+
+
+def _check_installed(package: str) -> None:
+    """What is loaded only when it is needed: without it another program had better begin."""
+    from importlib.util import find_spec
+
+    if find_spec(package) is None:
+        raise CommandError(f"the Python package {package} is not installed")
 
 
 def _check_descriptor(descriptor: int) -> None:

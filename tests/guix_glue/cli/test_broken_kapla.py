@@ -158,6 +158,23 @@ def test_what_works_is_not_replaced(started: Started) -> None:
     assert "stock" not in done.stderr
 
 
+def test_what_is_loaded_later_is_looked_for_at_the_start(started: Started) -> None:
+    _script(started.directory, Path(sys.executable))
+    (started.directory / "sitecustomize.py").write_text(
+        "import sys\nclass Gone:\n    @staticmethod\n"
+        "    def find_spec(name, path=None, target=None):\n"
+        "        if name == 'aiohttp': sys.path.clear(); sys.path_importer_cache.clear()\n"
+        "sys.meta_path.insert(0, Gone)\n"
+    )
+    with configuration() as config:
+        environment = program_environment(config, "")
+        del environment["PATH"]
+        environment["PYTHONPATH"] = str(started.directory)
+        done = started.run(environment, ["--substitute"])
+    assert done.stdout == DONE_BY_STOCK.replace("--query", "--substitute")
+    assert "aiohttp is not installed" in done.stderr
+
+
 def test_an_option_that_kapla_lacks_is_for_the_stock_program(started: Started) -> None:
     _script(started.directory, Path(sys.executable))
     done = started.run({}, ["--query", "--of-a-later-guix"])
