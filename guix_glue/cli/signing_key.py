@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -65,12 +68,24 @@ def authorize_key(key: Path, acl: Path | None) -> None:
         public = parse_public_key(read_file(key, LARGEST_KEY))
     except InvalidKey as error:
         raise CommandError(f"{key}: {error}", ExitCode.FILE) from None
-    try:
-        before = read_file(path, LARGEST_ACL)
-    except FileNotFoundError:
-        before = EMPTY_ACL
-    replace_file(path, authorize(before, public), 0o600)
+    with _alone(path.parent):
+        try:
+            before = read_file(path, LARGEST_ACL)
+        except FileNotFoundError:
+            before = EMPTY_ACL
+        replace_file(path, authorize(before, public), 0o600)
     click.echo(f"{path} authorizes {key}")
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Nobody else adds a key between our reading the list and our writing it."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _create(path: Path) -> PrivateKey:

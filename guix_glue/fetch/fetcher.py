@@ -254,8 +254,8 @@ class _Received:
 
 
 def _who(source: Source) -> Hashable:
-    """Whom we wait for: a host, or the store of blocks."""
-    return origin_of(source.url) if isinstance(source, NarSource) else None
+    """Whom we wait for: a host (None: this machine), or the store of blocks."""
+    return origin_of(source.url) if isinstance(source, NarSource) else "blocks"
 
 
 def _now() -> float:

@@ -571,6 +571,34 @@ def test_a_urn_that_nobody_can_read(made: Made, tmp_path: Path) -> None:
         assert f"the narinfo of {server.url}: ERIS: this is no URN" in outcome.messages
 
 
+def test_a_directory_says_nothing_of_a_store_that_is_away(made: Made, tmp_path: Path) -> None:
+    store, urn = put_tree(made.root)
+    site = tmp_path / "site"
+    (site / "nar").mkdir(parents=True)
+    text = narinfo_of(made, [plain_url(made)], urn=urn)
+    (site / f"{made.item.hash_part}.narinfo").write_bytes(text)
+    (site / "nar" / made.item.base_name).write_bytes(made.nar)
+    written = bytearray()
+
+    async def run(clock: Clock) -> None:
+        messages = Messages(written.extend)
+        lookup = Lookup([parse_server(f"file://{site}")], messages)
+        fetcher = Fetcher(Faulty(store, 0, "unavailable"), messages)
+        policy = Policy("/gnu/store", ACL, eris=True, settings=DEFAULT_SETTINGS)
+        session = SubstituteSession(policy, lookup, messages, fetcher, deduplicate=False)
+        try:
+            for name in ("one", "two", "three"):
+                command = Substitute(made.item.path, str(tmp_path / name))
+                assert await session.answer(command) == success(made)
+        finally:
+            lookup.close()
+            await fetcher.close()
+
+    run_on_clock(run)
+    # Asked once: it is away for the other two.
+    assert written.decode().count("failed: ") == 1
+
+
 def test_a_frozen_server_is_asked_last_for_the_next_item(made: Made, tmp_path: Path) -> None:
     asked = []
 
