@@ -265,8 +265,3 @@ def test_the_program_keeps_them_where_it_is_told(way: str, made: Made, tmp_path:
         assert again.replies == found
         assert narinfos_asked(server) == (2 if way == "wrong" else 1)
         assert ("narinfos are not kept" in again.messages) is (way == "wrong")
-        # One that nobody may read is none: the network is asked.
-        if place.exists():
-            place.chmod(0o777)
-            assert run_program(arguments, command, environment).replies == found
-            assert narinfos_asked(server) == 2

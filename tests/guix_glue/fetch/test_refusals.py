@@ -222,7 +222,6 @@ def test_what_is_told_of_a_server_has_an_end() -> None:
     assert lines[-1] == "kapla substitute: warning: more is wrong with what http://127.0.0.1:1 says"
 
 
-@pytest.mark.parametrize("mode", ["query", "substitute"])
 @pytest.mark.parametrize(
     ("acl", "own", "told"),
     [
@@ -233,13 +232,11 @@ def test_what_is_told_of_a_server_has_an_end() -> None:
     ],
     ids=["empty", "only our own", "another's", "ours and another's"],
 )
-def test_an_access_list_without_a_key_of_others(
-    acl: bytes, own: bool, told: bool, mode: str
-) -> None:
+def test_an_access_list_without_a_key_of_others(acl: bytes, own: bool, told: bool) -> None:
     with configuration(acl) as config:
         if own:
             (config / "signing-key.pub").write_bytes(KEY.public.to_file())
-        done = run_program([f"--{mode}"], b"", program_environment(config, ""))
+        done = run_program(["--query"], b"", program_environment(config, ""))
     line = "ACL for archive imports seems to be uninitialized, substitutes may be unavailable"
     assert (line in done.messages) is told
     assert done.messages.count("warning") == told
