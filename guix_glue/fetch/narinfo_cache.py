@@ -26,7 +26,13 @@ from typing import Final
 from guix_glue.fetch.http_wire import MAX_BODY
 from guix_glue.servers.url import Server
 
-__all__ = ["Answer", "NarinfoCache", "narinfo_cache_directory"]
+__all__ = [
+    "Answer",
+    "NarinfoCache",
+    "format_answer",
+    "narinfo_cache_directory",
+    "parse_answer",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -138,7 +144,7 @@ class NarinfoCache:
             content = _read_file(root, _path(hash_part, key))
         except OSError:
             return None
-        return _parse(content, self._now())
+        return parse_answer(content, self._now())
 
     def _write(self, root: int, hash_part: str, key: str, answer: Answer) -> None:
         left_s = min(answer.left_s, LONGEST_S)
@@ -150,7 +156,7 @@ class NarinfoCache:
         with suppress(FileExistsError):
             os.mkdir(bucket, 0o700, dir_fd=root)
         with _Opened(os.open(bucket, _DIRECTORY, dir_fd=root)) as directory:
-            _replace(directory, os.path.basename(path), _format(answer.text, until), until)
+            _replace(directory, os.path.basename(path), format_answer(answer.text, until), until)
             _make_room(directory, self._now())
 
 
@@ -177,21 +183,22 @@ def _path(hash_part: str, key: str) -> str:
     return f"{hash_part[:2]}/{hash_part}-{key}"
 
 
-def _format(text: bytes | None, until: int) -> bytes:
+def format_answer(text: bytes | None, until: int) -> bytes:
+    """The content of a file: a narinfo, or that there is none, and until when that is good."""
     length = "-" if text is None else str(len(text))
     facts = f"{until} {length}"
     digest = hashlib.sha256(facts.encode() + b"\n" + (text or b"")).hexdigest()
     return f"kapla-narinfo 1 {facts} {digest}\n".encode() + (text or b"")
 
 
-def _parse(content: bytes, now: float) -> Answer | None:
+def parse_answer(content: bytes, now: float) -> Answer | None:
     """Read a file; None if it is damaged or out of date."""
     header = _HEADER.match(content)
     if header is None:
         return None
     until = int(header[1])
     text = None if header[2] == b"-" else content[header.end() :]
-    if not now < until <= now + LONGEST_S or content != _format(text, until):
+    if not now < until <= now + LONGEST_S or content != format_answer(text, until):
         return None
     return Answer(text, until - now)
 

@@ -110,8 +110,10 @@ def test_what_was_known_is_shown_without_a_network(machine: Machine, made: Made)
     with running_server() as server:
         publish(server, made)
         assert machine.has(made, server.url)
-        assert "looking for substitutes" in machine.messages
         url = server.url
+        # As the stock client has it.
+        looking = f"looking for substitutes on '{url}'..."
+        assert machine.messages == f"{looking}   0.0%\r\x1b[K{looking} 100.0%\n"
     assert machine.has(made, url)
     # Nobody is asked, so that nothing is said.
     assert machine.messages == ""
