@@ -14,7 +14,7 @@ all: style types tests
 
 venv: $(VENV)/stamp
 
-$(VENV)/stamp: setup.cfg pyproject.toml tools/make_venv.sh
+$(VENV)/stamp: setup.cfg pyproject.toml tools/make_venv.sh packaging/guix/kapla-guix
 	@echo "venv: installing the project into $(VENV)"
 	@tools/make_venv.sh $(VENV) -e '.[test]'
 	@touch $@

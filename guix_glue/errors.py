@@ -27,6 +27,7 @@ __all__ = [
     "InvalidNarinfo",
     "InvalidStorePath",
     "NoConnection",
+    "NotAuthorized",
     "NotBaked",
     "ProtocolError",
     "PublishError",
@@ -107,6 +108,10 @@ class SignatureRejected(GuixError):
     def __init__(self, reason: str) -> None:
         super().__init__(f"signature rejected: {reason}")
         self.reason = reason
+
+
+class NotAuthorized(SignatureRejected):
+    """Nobody who is authorized signed a narinfo. Nothing else is wrong with it."""
 
 
 class DaemonError(GuixError):
@@ -196,7 +201,12 @@ class HashMismatch(FetchFailed):
     """What came is not what was signed. Both are SHA-256 of the nar, 32 bytes."""
 
     def __init__(self, expected: bytes, actual: bytes) -> None:
-        super().__init__(f"the hash of what came is {actual.hex()} and should be {expected.hex()}")
+        # Loaded only here: its errors are ours.
+        from guix_glue.formats.nixbase32 import encode
+
+        super().__init__(
+            f"the hash of what came is {encode(actual)} and should be {encode(expected)}"
+        )
         self.expected = expected
         self.actual = actual
 

@@ -9,6 +9,8 @@ from hypothesis import settings
 # Servers of tests are on this machine, wherever it is and however it gets out.
 for name in [one for one in os.environ if one.lower().endswith("_proxy")]:
     del os.environ[name]
+# What one test was told is nothing to the next one, nor to the user who runs them.
+os.environ["KAPLA_NARINFO_CACHE"] = "none"
 
 # How long an example takes says something about the machine, not about the code.
 #

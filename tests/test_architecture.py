@@ -294,7 +294,7 @@ def test_a_violation_names_file_line_and_rule(tmp_path: Path) -> None:
         ("guix_glue/fetch/nar_client.py", "from guix_glue.publish import model"),
         ("guix_glue/publish/upstream.py", "from guix_glue.fetch.fetcher import Fetcher"),
         ("guix_glue/servers/url.py", "from guix_glue.fetch import options"),
-        ("guix_glue/local/items.py", "from guix_glue.cli import wrapper"),
+        ("guix_glue/local/items.py", "from guix_glue.cli import programs"),
         ("guix_glue/cli/publish.py", "from kapla.daemon import Daemon"),
         ("kapla/log.py", "from tests import fakes"),
     ],

@@ -9,6 +9,7 @@ is_there() {
         libcoap3-bin) command -v coap-client-notls ;;
         nix-bin) command -v nix-store ;;
         curl) command -v curl ;;
+        guile-3.0) command -v guile ;;
         *) return 1 ;;
     esac >/dev/null 2>&1
 }
@@ -19,7 +20,7 @@ if command -v flock >/dev/null; then
     flock 9
 fi
 
-[ $# -gt 0 ] || set -- python3-venv libcoap3-bin nix-bin curl
+[ $# -gt 0 ] || set -- python3-venv libcoap3-bin nix-bin curl guile-3.0
 missing=
 for package; do
     is_there "$package" || missing="$missing $package"

@@ -15,9 +15,10 @@ from typing import NoReturn
 
 import click
 
-from guix_glue.cli.wrapper import REAL_GUIX, find_program, find_real_guix
+from guix_glue.cli.programs import REAL_GUIX, find_program, find_real_guix
+from guix_glue.cli.stores import stores_given
 from kapla.cli.common import CommandError
-from kapla.urls import NO_STORE, parse_store_url
+from kapla.urls import parse_store_url
 
 __all__ = ["command", "make_environment"]
 
@@ -33,7 +34,7 @@ __all__ = ["command", "make_environment"]
     metavar="URL",
     multiple=True,
     help="The store with blocks, as coap+unix:///run/eris.sock; several are tried in order."
-    " Default: $ERIS_STORE_URL, else the local daemon's socket, if it is there.",
+    " Default: $ERIS_STORE_URL, else the local daemon's socket, if it is there. none: no store.",
 )
 @click.option(
     "--trust-hints",
@@ -58,10 +59,8 @@ def command(
     All options but those below go to guix-daemon as they are. The real guix is the one that
     $KAPLA_REAL_GUIX names, else the one that is installed.
     """
-    urls = " ".join(store_urls).split()
-    if urls != [NO_STORE]:
-        for url in urls:
-            parse_store_url(url)
+    for url in stores_given(store_urls, {}) or ():
+        parse_store_url(url)
     environment = make_environment(os.environ, store_urls, trust_hints)
     daemon = program or find_program("guix-daemon", os.environ)
     if daemon is None:
@@ -80,7 +79,7 @@ def make_environment(
     wrapper = beside if os.access(beside, os.X_OK) else shutil.which("kapla-guix")
     if wrapper is None:
         raise CommandError("kapla-guix is not installed beside this program")
-    guix = find_real_guix(environment)
+    guix = find_real_guix(environment, wrapper)
     if guix is None:
         raise CommandError(f"no guix is found; name it in ${REAL_GUIX}")
     made = {**environment, "GUIX": os.path.abspath(wrapper), REAL_GUIX: guix}

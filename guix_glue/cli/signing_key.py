@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -13,6 +16,7 @@ from guix_glue.local.environment import GuixEnvironment
 from guix_glue.local.files import create_file, read_file, replace_file
 from guix_glue.trust.acl import EMPTY_ACL, LARGEST_ACL, authorize
 from guix_glue.trust.keys import (
+    LARGEST_KEY,
     PrivateKey,
     generate_private_key,
     parse_private_key,
@@ -23,7 +27,6 @@ from kapla.cli.common import CommandError, ExitCode
 __all__ = ["command"]
 
 _PRIVATE, _PUBLIC = "signing-key.sec", "signing-key.pub"
-_LONGEST_KEY = 4096
 
 
 @click.group(name="signing-key", short_help="Make signing keys, and authorize them.")
@@ -62,15 +65,27 @@ def authorize_key(key: Path, acl: Path | None) -> None:
     """Accept what is signed with KEY, a public key: add it to the access list of this machine."""
     path = acl or Path(GuixEnvironment.from_environ(os.environ).config_dir) / "acl"
     try:
-        public = parse_public_key(read_file(key, _LONGEST_KEY))
+        public = parse_public_key(read_file(key, LARGEST_KEY))
     except InvalidKey as error:
         raise CommandError(f"{key}: {error}", ExitCode.FILE) from None
-    try:
-        before = read_file(path, LARGEST_ACL)
-    except FileNotFoundError:
-        before = EMPTY_ACL
-    replace_file(path, authorize(before, public), 0o600)
+    with _alone(path.parent):
+        try:
+            before = read_file(path, LARGEST_ACL)
+        except FileNotFoundError:
+            before = EMPTY_ACL
+        replace_file(path, authorize(before, public), 0o600)
     click.echo(f"{path} authorizes {key}")
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Nobody else adds a key between our reading the list and our writing it."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _create(path: Path) -> PrivateKey:
@@ -84,7 +99,7 @@ def _create(path: Path) -> PrivateKey:
 
 def _read(path: Path) -> PrivateKey:
     try:
-        return parse_private_key(read_file(path, _LONGEST_KEY))
+        return parse_private_key(read_file(path, LARGEST_KEY))
     except InvalidKey as error:
         raise CommandError(f"{path} is there already, and no key: {error}", ExitCode.FILE) from None
 

@@ -17,13 +17,16 @@ import click
 
 from eris.errors import StoreUnavailable
 from eris.threads import settle
+from guix_glue.cli.starter import tell_starter
 from guix_glue.errors import GuixError
 from guix_glue.fetch.settings import DEFAULT_SETTINGS, DEFAULT_TIMEOUTS, FetchSettings, Timeouts
 from kapla.cli.common import CommandError, ExitCode, run
 
 if TYPE_CHECKING:
+    from guix_glue.fetch.narinfo_cache import NarinfoCache
     from guix_glue.fetch.options import DaemonOptions
     from guix_glue.fetch.traces import Messages
+    from guix_glue.formats.expression import Expression
     from guix_glue.servers.url import Server
     from guix_glue.trust.acl import Acl
     from kapla.cli.common import Store
@@ -44,7 +47,7 @@ Mode = Literal["query", "substitute"]
     metavar="URL",
     multiple=True,
     help="A store with blocks; several are tried in order. Default: $ERIS_STORE_URL, else the local"
-    " daemon's socket, if it is there.",
+    " daemon's socket, if it is there. none: no store, HTTP only.",
 )
 @click.option(
     "--substitute-urls",
@@ -63,7 +66,8 @@ Mode = Literal["query", "substitute"]
     default=DEFAULT_SETTINGS.eris_stall_s,
     show_default=True,
     metavar="SECONDS",
-    help="Give up a store that brings no block for so long, and use HTTP.",
+    help="Give up a store that brings no block for so long, and use HTTP. Of several stores each"
+    " has its share of this.",
 )
 @click.option(
     "--server-timeout",
@@ -100,6 +104,13 @@ Mode = Literal["query", "substitute"]
     help="The largest nar to take when nobody signed its size.",
 )
 @click.option(
+    "--narinfo-cache",
+    metavar="DIR",
+    help="Where to keep what servers say of items, for the next process; none: nowhere. Default:"
+    " $KAPLA_NARINFO_CACHE, else kapla/narinfos below $XDG_CACHE_HOME, or /var/cache for root and"
+    " ~/.cache for others.",
+)
+@click.option(
     "--reply-fd",
     type=click.IntRange(min=1),
     default=4,
@@ -117,6 +128,7 @@ def command(
     nar_timeout: float,
     min_rate: int,
     max_unsigned_size: int,
+    narinfo_cache: str | None,
     reply_fd: int,
 ) -> None:
     """Fetch substitutes for the Guix daemon, out of ERIS blocks where they are, else over HTTP.
@@ -129,7 +141,7 @@ def command(
 
     options = parse_options(os.environ.get("_NIX_OPTIONS", ""))
     if substitute_urls is not None:
-        options = replace(options, substitute_urls=tuple(substitute_urls.split()))
+        options = options.with_urls(substitute_urls)
     settings = FetchSettings(
         eris_stall_s=eris_timeout,
         nar_stall_s=nar_timeout,
@@ -138,7 +150,7 @@ def command(
         trust_hints=trust_hints,
     )
     _check_descriptor(reply_fd)
-    run(_run(mode, options, settings, store_urls, server_timeout, reply_fd))
+    run(_run(mode, options, settings, store_urls, server_timeout, narinfo_cache, reply_fd))
 
 
 async def _run(
@@ -147,8 +159,10 @@ async def _run(
     settings: FetchSettings,
     store_urls: Sequence[str],
     server_timeout_s: float,
+    narinfo_cache: str | None,
     reply_fd: int,
 ) -> None:
+    from guix_glue.cli.stores import open_stores
     from guix_glue.fetch.lookup import Lookup
     from guix_glue.fetch.session import Policy, Session, run_session
     from guix_glue.fetch.traces import Messages
@@ -158,12 +172,19 @@ async def _run(
     if os.environ.get("GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES"):
         messages.warn("GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES is ignored: signatures are checked")
     settings = replace(settings, trust_hints=settings.trust_hints or _hints_wanted(messages))
-    store = _open_store(store_urls, messages)
+    store = open_stores(store_urls, messages, settings.eris_stall_s)
     store_dir, acl = _read_places(messages)
     policy = Policy(store_dir, acl, store is not None, settings)
     timeouts = Timeouts(answer_s=server_timeout_s, total_s=2 * server_timeout_s)
     proxies = Proxies.from_environ(os.environ)
-    lookup = Lookup(_servers(options, messages), messages, timeouts, proxies=proxies)
+    lookup = Lookup(
+        _servers(options, messages),
+        messages,
+        timeouts,
+        proxies=proxies,
+        cache=_open_cache(narinfo_cache, messages),
+        announce=mode == "query",
+    )
     async with AsyncExitStack() as stack:
         stack.callback(lookup.close)
         if store is not None:
@@ -177,6 +198,7 @@ async def _run(
             from guix_glue.fetch.fetcher import Fetcher
             from guix_glue.fetch.substitution import SubstituteSession
 
+            _check_installed("aiohttp")
             if store is not None:
                 greeting = asyncio.create_task(_greet(store))
                 stack.push_async_callback(settle, greeting)
@@ -185,6 +207,7 @@ async def _run(
             stack.push_async_callback(fetcher.close)
             deduplicate = options.deduplicate
             session = SubstituteSession(policy, lookup, messages, fetcher, deduplicate=deduplicate)
+        tell_starter(os.environ)
         await run_session(session, lambda data: _write_all(reply_fd, data))
 
 
@@ -193,6 +216,14 @@ async def _greet(store: Store) -> None:
     # Whoever asks it for a block will be told.
     with suppress(StoreUnavailable):
         await store.connect()
+
+
+def _check_installed(package: str) -> None:
+    """What is loaded only when it is needed: without it another program had better begin."""
+    from importlib.util import find_spec
+
+    if find_spec(package) is None:
+        raise CommandError(f"the Python package {package} is not installed")
 
 
 def _check_descriptor(descriptor: int) -> None:
@@ -229,7 +260,22 @@ def _servers(options: DaemonOptions, messages: Messages) -> list[Server]:
             servers[parse_server(url)] = None
         except InvalidServer as error:
             messages.warn(f"substitute URL {number} is left out: {error}")
+    if options.urls_left_out:
+        messages.warn(
+            f"{options.urls_left_out} more substitute URLs are left out: they are too many"
+        )
     return list(servers)
+
+
+def _open_cache(given: str | None, messages: Messages) -> NarinfoCache | None:
+    from guix_glue.fetch.narinfo_cache import NarinfoCache, narinfo_cache_directory
+
+    try:
+        directory = narinfo_cache_directory(given, os.environ)
+    except ValueError as error:
+        messages.warn(f"narinfos are not kept: {error}")
+        return None
+    return None if directory is None else NarinfoCache(directory)
 
 
 def _hints_wanted(messages: Messages) -> bool:
@@ -264,6 +310,11 @@ def _read_acl(path: str, messages: Messages) -> Acl:
         acl = Acl.parse(read_file(path, LARGEST_ACL))
         if acl.remark is not None:
             messages.warn(f"{path}: {acl.remark}")
+        if acl.keys <= _own_keys(f"{os.path.dirname(path)}/signing-key.pub"):
+            # What `guix archive --generate-key` leaves. The words are those of the stock command.
+            messages.warn(
+                "ACL for archive imports seems to be uninitialized, substitutes may be unavailable"
+            )
         return acl
     except FileNotFoundError:
         messages.warn(f"no key is authorized, so that there are no substitutes: there is no {path}")
@@ -274,26 +325,12 @@ def _read_acl(path: str, messages: Messages) -> Acl:
     return Acl()
 
 
-def _open_store(urls: Sequence[str], messages: Messages) -> Store | None:
-    """The store to ask for blocks; None where there is none, or none that makes sense."""
-    from kapla.client import RemoteStore, StoreList, default_store_urls
-    from kapla.errors import InvalidUrl
+def _own_keys(path: str) -> frozenset[Expression]:
+    """This machine's own key, which vouches for nothing that others build."""
+    from guix_glue.local.files import read_file
+    from guix_glue.trust.keys import LARGEST_KEY, parse_public_key
 
-    given = " ".join(urls) or os.environ.get("ERIS_STORE_URL", "")
-    stores: list[RemoteStore] = []
-    for number, text in enumerate(given.split(), 1):
-        try:
-            stores += map(RemoteStore, default_store_urls(text))
-        except InvalidUrl as error:
-            messages.warn(f"store {number} is left out: {error}")
-    if not given.strip():
-        stores += (RemoteStore(url) for url in default_store_urls() if _is_there(url.endpoint))
-    if not stores:
-        return None
-    return stores[0] if len(stores) == 1 else StoreList(stores)
-
-
-def _is_there(endpoint: object) -> bool:
-    """Whether there is a socket where a daemon would have it if there were one."""
-    path = getattr(endpoint, "path", None)
-    return path is not None and os.path.exists(path)
+    try:
+        return frozenset({parse_public_key(read_file(path, LARGEST_KEY)).to_expression()})
+    except (OSError, GuixError):
+        return frozenset()

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from guix_glue.errors import ProtocolError
 from guix_glue.formats import nixbase32
@@ -42,6 +43,8 @@ NO_ITEMS: Final = b"\n"
 
 NOT_FOUND: Final = b"not-found\n"
 """The answer to a `substitute` that failed."""
+
+_T = TypeVar("_T")
 
 _PLAIN: Final = re.compile(r"[!-~]+", re.ASCII)
 
@@ -141,19 +144,23 @@ class CommandReader:
 
 
 def format_available(paths: Iterable[str]) -> bytes:
-    """The answer to `have`.
-
-    Raises: ProtocolError, for a path that is not plain text.
-    """
-    return "".join(f"{_plain(path)}\n" for path in paths).encode("ascii") + NO_ITEMS
+    """The answer to `have`; a path that is not plain text is left out."""
+    return b"".join(_each(paths, lambda path: f"{_plain(path)}\n")) + NO_ITEMS
 
 
 def format_details(items: Iterable[tuple[StoreItem, int]]) -> bytes:
     """The answer to `info`: items, each with the bytes to download (0 if that is unknown).
 
-    Raises: ProtocolError, for a name that is not plain text.
+    An item with a name that is not plain text is left out.
     """
-    return "".join(_details(item, size) for item, size in items).encode("ascii") + NO_ITEMS
+    return b"".join(_each(items, lambda known: _details(*known))) + NO_ITEMS
+
+
+def _each(values: Iterable[_T], form: Callable[[_T], str]) -> Iterator[bytes]:
+    """What can be told: one that cannot is no reason to be silent about the others."""
+    for value in values:
+        with suppress(ProtocolError):
+            yield form(value).encode("ascii")
 
 
 def _details(item: StoreItem, download_size: int) -> str:

@@ -3,7 +3,8 @@
 A source that fails costs its leftovers, which are removed, and a line to the user; the next one
 begins anew. When there is no other, servers that failed only for now are tried again a few times.
 Only what this module made is ever removed. A store of blocks that cannot be reached, or brings next
-to nothing, is left alone for a while, so that not every item of a build waits for it.
+to nothing, is left alone for a while, so that not every item of a build waits for it; and a server
+of nars that does so is asked after the others.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
 from eris.errors import ErisError, StoreUnavailable
@@ -24,11 +25,13 @@ from eris_fs.threads import OneBehind
 from guix_glue.errors import CompressionError, HashMismatch, InvalidNar, TemporaryFailure
 from guix_glue.fetch.nar_client import NarClient
 from guix_glue.fetch.narinfos import Vouched
+from guix_glue.fetch.resting import Resting
 from guix_glue.fetch.settings import DEFAULT_SETTINGS, FetchSettings
-from guix_glue.fetch.sources import ErisSource, Source, sources_of
+from guix_glue.fetch.sources import ErisSource, Offer, Source, sources_of
 from guix_glue.fetch.traces import Messages
 from guix_glue.fetch.watched_store import WatchedStore
 from guix_glue.formats.nar import NarEvent, NarLimits
+from guix_glue.formats.narinfo import Narinfo
 from guix_glue.local.links import Links
 from guix_glue.local.restore import remove_item
 from guix_glue.local.sinks import EventSink, Expected, NarSink
@@ -36,9 +39,10 @@ from guix_glue.local.tree_events import tree_events
 from guix_glue.servers.nars import NarEnd, NarSource
 from guix_glue.servers.patience import Patience, first_success
 from guix_glue.servers.proxies import NO_PROXIES, Proxies
+from guix_glue.servers.url import origin_of
 from guix_glue.servers.watch import TooSlow, Watch
 
-__all__ = ["Fetched", "Fetcher"]
+__all__ = ["Fetched", "Fetcher", "NotFetched"]
 
 _log = logging.getLogger(__name__)
 
@@ -47,8 +51,6 @@ _Batch = TypeVar("_Batch")
 
 # Handed to the writing thread at a time.
 _STEP: Final = 256 * 1024
-# How long a store that cannot be reached is left alone.
-_AWAY_S: Final = 60.0
 # All pauses together before an item is given up, silence included: enough for one silence.
 _PATIENCE_S: Final = 90.0
 # The least that an entry of a directory takes in a nar.
@@ -63,6 +65,13 @@ class Fetched:
     nar_size: int
 
 
+@dataclass(frozen=True, slots=True)
+class NotFetched:
+    """No source brought the item; what came with another hash, and the narinfos that named it."""
+
+    mismatches: tuple[tuple[Narinfo, HashMismatch], ...] = ()
+
+
 @dataclass(slots=True)
 class _Trial:
     """One item that is wanted."""
@@ -70,7 +79,7 @@ class _Trial:
     destination: str
     links: Links | None
     patience: Patience
-    mismatch: HashMismatch | None = None
+    mismatches: list[tuple[Narinfo, HashMismatch]] = field(default_factory=list)
 
 
 class Fetcher:
@@ -87,7 +96,7 @@ class Fetcher:
         self._messages = messages
         self._settings = settings
         self._nars = NarClient(settings.connect_s, proxies)
-        self._away_until = float("-inf")
+        self._resting = Resting()
 
     async def close(self) -> None:
         """Close the connections to servers."""
@@ -95,39 +104,43 @@ class Fetcher:
 
     async def fetch(
         self, ways: Iterable[Vouched], destination: str, links: Links | None = None
-    ) -> Fetched | HashMismatch | None:
-        """Make the item at `destination`, where nothing may be.
-
-        When no source brings it, returns the first mismatch of hashes, if there was any.
-        """
+    ) -> Fetched | NotFetched:
+        """Make the item at `destination`, where nothing may be."""
         if await in_thread(os.path.lexists, destination):
             self._messages.error(f"{destination} exists already")
-            return None
+            return NotFetched()
         trial = _Trial(destination, links, Patience(_PATIENCE_S))
         fetched = await first_success(
             self._sources(ways),
-            lambda source: self._try(*source, trial),
+            lambda one: self._try(*one, trial),
             self._pause,
             trial.patience,
         )
-        return fetched or trial.mismatch
+        return fetched or NotFetched(tuple(trial.mismatches))
 
-    def _sources(self, ways: Iterable[Vouched]) -> Iterator[tuple[Source, Vouched]]:
+    def _sources(self, ways: Iterable[Vouched]) -> Iterator[tuple[Offer, Vouched]]:
+        """What to try: last the nars of servers that let us wait before, and no such store."""
+        later = []
         for way in ways:
             eris = self._store is not None
-            for source in sources_of(way, eris=eris, trust_hints=self._settings.trust_hints):
-                if not (isinstance(source, ErisSource) and self._is_away()):
-                    yield source, way
+            for offer in sources_of(way, eris=eris, trust_hints=self._settings.trust_hints):
+                if not self._resting.rests(_who(offer.source), _now()):
+                    yield offer, way
+                elif isinstance(offer.source, NarSource):
+                    later.append((offer, way))
+        yield from later
 
-    async def _try(self, source: Source, way: Vouched, trial: _Trial) -> Fetched | None:
+    async def _try(self, offer: Offer, way: Vouched, trial: _Trial) -> Fetched | None:
         """Try a source; None if it is of no use.
 
         Raises: TemporaryFailure, if it may be in a moment.
         """
+        source = offer.source
         try:
             return await self._attempt(source, way, trial.destination, trial.links)
         except HashMismatch as error:
-            trial.mismatch = trial.mismatch or error
+            if offer.narinfo is not None:
+                trial.mismatches.append((offer.narinfo, error))
             self._failed(source, error)
         except TemporaryFailure as error:
             self._failed(source, error)
@@ -143,13 +156,10 @@ class Fetcher:
         self._messages.say(f"trying again in {pause_s:.0f} s" if pause_s >= 1 else "trying again")
         await asyncio.sleep(pause_s)
 
-    def _is_away(self) -> bool:
-        return asyncio.get_running_loop().time() < self._away_until
-
     def _failed(self, source: Source, error: Exception) -> None:
         _log.debug("A source failed", exc_info=error)
-        if isinstance(source, ErisSource) and isinstance(error, StoreUnavailable | TimeoutError):
-            self._away_until = asyncio.get_running_loop().time() + _AWAY_S
+        if _let_us_wait(source, error):
+            self._resting.rest(_who(source), _now())
         self._messages.warn(f"download from '{source.shown}' failed: {_reason(error)}")
 
     async def _attempt(
@@ -175,6 +185,7 @@ class Fetcher:
             if sink.created:
                 await in_thread(remove_item, destination)
             raise
+        self._resting.came(_who(source))
         return Fetched(item.nar_hash, sink.size)
 
     async def _fetch_nar(
@@ -270,6 +281,22 @@ class _Received:
 
 def _is_silence(error: Exception) -> bool:
     return isinstance(error, TimeoutError) and not isinstance(error, TooSlow)
+
+
+def _who(source: Source) -> Hashable:
+    """Whom we wait for: a host (None: this machine), or the store of blocks."""
+    return origin_of(source.url) if isinstance(source, NarSource) else "blocks"
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _let_us_wait(source: Source, error: Exception) -> bool:
+    """Whether the next item would wait for it again."""
+    if isinstance(source, ErisSource) and isinstance(error, StoreUnavailable):
+        return True
+    return isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
 
 
 def _reason(error: Exception) -> str:

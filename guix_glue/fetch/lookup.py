@@ -3,21 +3,27 @@
 Each server has its own connection and its own deadline, so that a slow one delays the others by no
 more than that; one that fails is as if it had nothing. Many items are asked for in portions, as
 many at a time as there is memory for the largest answers: whatever servers send, it is that much.
+What a server said before, to another process, is known from a cache on disk.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
+from eris.threads import in_thread
 from guix_glue.errors import FetchFailed
+from guix_glue.fetch.narinfo_cache import Answer, NarinfoCache
 from guix_glue.fetch.narinfo_client import LARGEST_ANSWER, NarinfoClient
 from guix_glue.fetch.settings import DEFAULT_TIMEOUTS, Timeouts
 from guix_glue.fetch.traces import Messages
 from guix_glue.formats.store_path import hash_part_of
 from guix_glue.servers.proxies import NO_PROXIES, Proxies
 from guix_glue.servers.url import Server
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["DEFAULT_MEMORY", "Found", "Inquiry", "Lookup"]
 
@@ -29,7 +35,11 @@ Found = Sequence[tuple[Server, Mapping[str, bytes]]]
 
 
 class Lookup:
-    """The servers, in the order of preference; close it at the end."""
+    """The servers, in the order of preference; close it at the end.
+
+    `cache` is what is known from before, if anything is kept. `announce` tells the user that a
+    server is asked; where another process has asked for all items of a build, that is known.
+    """
 
     def __init__(
         self,
@@ -39,6 +49,8 @@ class Lookup:
         *,
         memory: int = DEFAULT_MEMORY,
         proxies: Proxies = NO_PROXIES,
+        cache: NarinfoCache | None = None,
+        announce: bool = True,
     ) -> None:
         share = max(LARGEST_ANSWER, memory // max(1, len(servers)))
         self._at_once = share // LARGEST_ANSWER
@@ -46,18 +58,31 @@ class Lookup:
             NarinfoClient(server, timeouts, memory=share, proxies=proxies) for server in servers
         ]
         self._messages = messages
+        self._cache = cache
+        self._announce = announce
 
     def inquire(self, paths: Sequence[str]) -> Inquiry:
         """Begin to ask for the narinfos of some items."""
         hash_parts = [hash_part_of(path) for path in paths]
-        asked = [_Asked(client, hash_parts, self._messages) for client in self._clients]
+        asked = [self._asked(client, hash_parts) for client in self._clients]
         starts = range(0, len(paths), self._at_once)
         return Inquiry([paths[start : start + self._at_once] for start in starts], asked)
+
+    def forget(self, server: Server, path: str) -> None:
+        """Keep nothing for later of what a server said of an item: it is damaged. By any thread."""
+        if self._cache is not None:
+            self._cache.forget(server, hash_part_of(path))
 
     def close(self) -> None:
         """Close the connections."""
         for client in self._clients:
             client.close()
+
+    def _asked(self, client: NarinfoClient, hash_parts: Sequence[str]) -> _Asked:
+        show = self._messages.looking(client.server.shown) if self._announce else _show_nothing
+        # A directory needs no copy.
+        cache = None if client.server.origin is None else self._cache
+        return _Asked(client, hash_parts, self._messages, show, cache)
 
 
 class Inquiry:
@@ -76,12 +101,24 @@ class Inquiry:
         answers = await asyncio.gather(*(one.ask(some) for one in self._asked))
         return [(one.server, answer) for one, answer in zip(self._asked, answers, strict=True)]
 
+    async def find_again(self, portion: Sequence[str], found: Found) -> Found | None:
+        """Ask once more those who answered before this command; None if they say the same."""
+        for one in self._asked:
+            one.doubt(map(hash_part_of, portion))
+        again = await self.find(portion)
+        return None if again == found else again
+
 
 class _Asked:
     """One server and all that one command wants of it: its time for that, and how far it is."""
 
     def __init__(
-        self, client: NarinfoClient, hash_parts: Sequence[str], messages: Messages
+        self,
+        client: NarinfoClient,
+        hash_parts: Sequence[str],
+        messages: Messages,
+        show: Callable[[int, int], None],
+        cache: NarinfoCache | None,
     ) -> None:
         self.server = client.server
         self._client = client
@@ -89,10 +126,28 @@ class _Asked:
         self._total = len(client.unknown(hash_parts))
         self._left_s = client.allowance_s(self._total)
         self._done = 0
-        self._show = messages.looking(client.server.shown)
+        self._show = show
+        self._cache = cache
+        # Of which there is nothing newer to know.
+        self._settled: set[str] = set()
+
+    def doubt(self, hash_parts: Iterable[str]) -> None:
+        """Ask the server again for what it was not asked by this command."""
+        for one in hash_parts:
+            if one not in self._settled:
+                self._settled.add(one)
+                self._client.doubt(one)
 
     async def ask(self, hash_parts: Sequence[str]) -> Mapping[str, bytes]:
         """What the server has of some of the items."""
+        await self._recall(hash_parts)
+        if self._client.unknown(hash_parts) and not self._done:
+            self._show(0, max(1, self._total))
+        answers = await self._fetch(hash_parts)
+        await self._keep()
+        return answers
+
+    async def _fetch(self, hash_parts: Sequence[str]) -> Mapping[str, bytes]:
         client = self._client
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -100,9 +155,33 @@ class _Asked:
             return await client.fetch(hash_parts, self._answered, self._left_s, self._complain)
         except FetchFailed as error:
             self._complain(str(error))
-            return client.known(hash_parts)
+        except Exception as error:
+            # Of our own making. The other servers answer all the same.
+            _log.debug("A server was not asked", exc_info=error)
+            self._complain(type(error).__name__)
+            client.close()
         finally:
             self._left_s -= loop.time() - began
+        return client.known(hash_parts)
+
+    async def _recall(self, hash_parts: Sequence[str]) -> None:
+        """Take what is known from before: the server need not be asked for it."""
+        wanted = [one for one in hash_parts if one not in self._settled]
+        if self._cache is None or not (wanted := self._client.outdated(wanted)):
+            return
+        unknown = len(self._client.unknown(hash_parts))
+        for hash_part, answer in (await in_thread(self._cache.read, self.server, wanted)).items():
+            self._client.recall(hash_part, answer.text, answer.left_s)
+        self._total -= unknown - len(self._client.unknown(hash_parts))
+        if 0 < self._total <= self._done:
+            self._show(self._total, self._total)
+
+    async def _keep(self) -> None:
+        fresh = self._client.fresh
+        self._settled.update(fresh)
+        if self._cache is not None and fresh:
+            answers = {one: Answer(text, ttl_s) for one, (text, ttl_s) in fresh.items()}
+            await in_thread(self._cache.write, self.server, answers)
 
     def _complain(self, words: str) -> None:
         self._messages.warn(f"{self.server.shown}: {words}")
@@ -112,3 +191,7 @@ class _Asked:
         # What was known for too short a time is asked again, beyond the total.
         if self._done <= self._total:
             self._show(self._done, self._total)
+
+
+def _show_nothing(done: int, total: int) -> None:
+    """Nobody is told."""

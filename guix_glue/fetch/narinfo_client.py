@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import Final
@@ -48,6 +48,12 @@ _LONGEST_S: Final = 365 * 86400
 
 # Other hosts to which a server may send us: each is a connection.
 _MAX_HOSTS: Final = 8
+# From when on a failure costs more than to ask again, and for how long a server rests at most then.
+_WAITED_S: Final = 1.0
+_LONGEST_REST_S: Final = 1800.0
+
+# A narinfo, there is none, and there is none yet; all else is trouble that passes.
+_ANSWERS: Final = frozenset({200, 202, 404})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +87,33 @@ class NarinfoClient:
         self._proxies = proxies
         self._memory = memory
         self._kept = 0
+        self.fresh: dict[str, tuple[bytes | None, float]] = {}
+        """What the last `fetch` was answered, and for how many seconds it is good."""
         # In the order in which they were last wanted.
         self._known: dict[str, _Known] = {}
         self._pipelines: dict[Origin, Pipeline] = {}
         self._down_until = 0.0
+        self._pause_s = float(_FAILED_S)
 
     def unknown(self, hash_parts: Iterable[str]) -> list[str]:
         """Those that the server would have to be asked for now."""
         now = asyncio.get_running_loop().time()
-        if now < self._down_until:
-            return []
+        return [] if now < self._down_until else self.outdated(hash_parts)
+
+    def outdated(self, hash_parts: Iterable[str]) -> list[str]:
+        """Those of which nothing is known that is good still."""
+        now = asyncio.get_running_loop().time()
         return [one for one in hash_parts if one not in self._known or self._known[one].until < now]
+
+    def recall(self, hash_part: str, text: bytes | None, left_s: float) -> None:
+        """Remember what the server said before, for as long as that is good."""
+        self._remember(hash_part, text, left_s)
+
+    def doubt(self, hash_part: str) -> None:
+        """Ask for this one the next time, though it may be good still."""
+        known = self._known.get(hash_part)
+        if known is not None:
+            self._known[hash_part] = replace(known, until=float("-inf"))
 
     def allowance_s(self, count: int) -> float:
         """How long the server may take for so many items, together."""
@@ -119,20 +141,28 @@ class NarinfoClient:
         have no answer that can be used; takes `allowed_s` at most.
         Raises: FetchFailed, if the server failed; what it had answered is kept for the next time.
         """
+        self.fresh.clear()
         asked = self.unknown(hash_parts)
         for one in hash_parts:
             self._want(one)
         if asked:
-            asking = Asking(answered, complain)
+            began = asyncio.get_running_loop().time()
             try:
                 async with asyncio.timeout(allowed_s):
-                    await self._ask(asked, asking)
+                    await self._ask(asked, Asking(answered, complain))
             except (FetchFailed, InvalidServer, TimeoutError) as error:
-                self._down_until = asyncio.get_running_loop().time() + _FAILED_S
+                self._rest(asyncio.get_running_loop().time() - began)
                 self.close()
                 raise FetchFailed(str(error) or "the server takes too long") from None
+            self._pause_s = float(_FAILED_S)
             self._close_oldest()
         return self.known(hash_parts)
+
+    def _rest(self, waited_s: float) -> None:
+        """Leave it alone for a while, and longer each time that it let us wait."""
+        self._down_until = asyncio.get_running_loop().time() + self._pause_s
+        if waited_s >= _WAITED_S:
+            self._pause_s = min(2 * self._pause_s, _LONGEST_REST_S)
 
     def known(self, hash_parts: Iterable[str]) -> dict[str, bytes]:
         """The narinfos that were got before, by hash part."""
@@ -236,7 +266,10 @@ class NarinfoClient:
                 text, usual, stated = None, _FAILED_S, None
             case status:
                 raise status_failure(status, headers.get("retry-after", ""), proxy)
-        self._remember(hash_part, text, usual if stated is None else stated)
+        ttl_s = usual if stated is None else stated
+        if response.status in _ANSWERS:
+            self.fresh[hash_part] = text, ttl_s
+        self._remember(hash_part, text, ttl_s)
 
     def _remember(self, hash_part: str, text: bytes | None, ttl_s: float) -> None:
         until = asyncio.get_running_loop().time() + min(ttl_s, _LONGEST_S)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from guix_glue.errors import InvalidNarinfo, SignatureRejected
+from guix_glue.errors import GuixError, InvalidNarinfo, SignatureRejected
 from guix_glue.formats.narinfo import Narinfo, parse_narinfo
 from guix_glue.formats.store_path import hash_part_of
 from guix_glue.model import StoreItem
@@ -21,7 +21,7 @@ from guix_glue.trust.signature import verify_narinfo
 
 __all__ = ["Candidate", "Rejected", "Vouched", "find_vouched", "read_candidates"]
 
-Rejected = Callable[[Server, str, str], None]
+Rejected = Callable[[Server, str, GuixError], None]
 """Is called with a server, a path, and why its narinfo is not used."""
 
 
@@ -70,10 +70,12 @@ def read_candidates(
         try:
             narinfo = parse_narinfo(text, store_dir=store_dir)
         except InvalidNarinfo as error:
-            rejected(server, path, error.reason)
+            rejected(server, path, error)
             continue
         if narinfo.item.path == path:
             result.append(Candidate(server, narinfo))
+        else:
+            rejected(server, path, InvalidNarinfo("it is another item's", field="StorePath"))
     return result
 
 
@@ -96,7 +98,7 @@ def find_vouched(
         try:
             verify_narinfo(narinfo, acl)
         except SignatureRejected as error:
-            rejected(judged.server, narinfo.item.path, error.reason)
+            rejected(judged.server, narinfo.item.path, error)
             continue
         first = first or narinfo
         same = tuple(one for one in candidates if _says_the_same(one.narinfo, narinfo))

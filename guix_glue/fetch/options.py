@@ -7,18 +7,19 @@ count only without the prefix. Nothing here can fail: what makes no sense is pas
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Self
 
-__all__ = ["DaemonOptions", "parse_options"]
+__all__ = ["MAX_SERVERS", "DaemonOptions", "parse_options"]
 
 _PREFIX: Final = "untrusted-"
 _CHOSEN_BY_ANYBODY: Final = frozenset(
     {"substitute-urls", "print-extended-build-trace", "terminal-columns"}
 )
 
-# Nobody lists so many, and each costs a connection.
-_MAX_SERVERS: Final = 64
+MAX_SERVERS: Final = 64
+"""Nobody lists so many, and each costs a connection."""
+
 _COLUMNS: Final = 80
 
 
@@ -30,6 +31,14 @@ class DaemonOptions:
     extended_trace: bool = False
     deduplicate: bool = False
     terminal_columns: int = _COLUMNS
+    urls_left_out: int = 0
+    """How many more substitute URLs there are than servers that are asked."""
+
+    def with_urls(self, text: str) -> Self:
+        """The same with these servers, separated by spaces."""
+        urls = tuple(text.split())
+        asked = urls[:MAX_SERVERS]
+        return replace(self, substitute_urls=asked, urls_left_out=len(urls) - len(asked))
 
 
 def parse_options(text: str) -> DaemonOptions:
@@ -43,13 +52,13 @@ def parse_options(text: str) -> DaemonOptions:
         if _PREFIX + name in values:
             values[name] = values[_PREFIX + name]
     urls = values.get("substitute-urls")
-    return DaemonOptions(
-        substitute_urls=None if urls is None else tuple(urls.split())[:_MAX_SERVERS],
+    options = DaemonOptions(
         extended_trace=values.get("print-extended-build-trace") == "1",
         # Stock Guix deduplicates whatever the value is, "no" included.
         deduplicate="deduplicate" in values,
         terminal_columns=_columns(values.get("terminal-columns", "")),
     )
+    return options if urls is None else options.with_urls(urls)
 
 
 def _columns(text: str) -> int:

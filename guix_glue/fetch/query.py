@@ -16,9 +16,8 @@ from guix_glue.fetch.dialogue import (
     format_available,
     format_details,
 )
-from guix_glue.fetch.narinfos import Candidate, Vouched, find_vouched
-from guix_glue.fetch.session import Session, log_rejected
-from guix_glue.fetch.sources import download_size
+from guix_glue.fetch.narinfos import Candidate, Vouched
+from guix_glue.fetch.session import Session
 from guix_glue.model import StoreItem
 
 __all__ = ["QuerySession"]
@@ -55,14 +54,16 @@ class QuerySession(Session):
 
     def _details(self, candidates: Sequence[Candidate]) -> tuple[StoreItem, int] | None:
         """What the daemon is told of an item, with the bytes of the download."""
-        policy = self.policy
-        ways = find_vouched(candidates, policy.acl, log_rejected)
-        way = next((way for way in ways if self._may_have_its_size(way)), None)
+        way = next(filter(self._may_have_its_size, self.ways(candidates)), None)
         if way is None:
             return None
-        size = download_size(way, eris=policy.eris, trust_hints=policy.settings.trust_hints)
+        size = self.download_size(way)
         return None if size is None else (way.item, size)
 
     def _may_have_its_size(self, way: Vouched) -> bool:
         """Whether it would be fetched: a size that nobody signed is believed up to a limit."""
-        return way.size_is_signed or way.item.nar_size <= self.policy.settings.max_unsigned_size
+        most = self.policy.settings.max_unsigned_size
+        if way.size_is_signed or way.item.nar_size <= most:
+            return True
+        self.refuse(way, f"its size is not signed, and above {most} bytes")
+        return False

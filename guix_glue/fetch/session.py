@@ -13,20 +13,22 @@ import logging
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from eris.threads import in_thread
+from guix_glue.errors import FetchFailed
 from guix_glue.fetch.dialogue import Command, CommandReader
 from guix_glue.fetch.lookup import Found, Inquiry, Lookup
-from guix_glue.fetch.narinfos import Candidate, read_candidates
+from guix_glue.fetch.narinfos import Candidate, Vouched, find_vouched, read_candidates
+from guix_glue.fetch.refusals import Refusals, Unauthorized
 from guix_glue.fetch.settings import FetchSettings
+from guix_glue.fetch.sources import download_size, urn_is_readable
 from guix_glue.fetch.traces import Messages
-from guix_glue.servers.url import Server
 from guix_glue.trust.acl import Acl
 
-__all__ = ["Policy", "Session", "log_rejected", "run_session"]
+__all__ = ["Policy", "Session", "run_session"]
 
 _T = TypeVar("_T")
 
@@ -55,6 +57,8 @@ class Session(ABC):
         self.policy = policy
         self.lookup = lookup
         self.messages = messages
+        # What is damaged is not kept, so that a server can mend it.
+        self.refusals = Refusals(messages, lookup.forget)
 
     @abstractmethod
     async def answer(self, command: Command) -> bytes:
@@ -74,13 +78,45 @@ class Session(ABC):
             result += await self._judge_portion(inquiry, portion, judge)
         return result
 
+    def ways(self, candidates: Sequence[Candidate]) -> Iterator[Vouched]:
+        """The ways in which an item may be fetched; tells why, if there is none."""
+        unauthorized = Unauthorized(self.refusals)
+        none = True
+        for way in find_vouched(candidates, self.policy.acl, unauthorized.refuse):
+            none = False
+            if self.policy.eris and not urn_is_readable(way.narinfo):
+                self.refuse(way, "ERIS: this is no URN that can be read; its nars are used")
+            yield way
+        if none:
+            unauthorized.tell()
+
+    def download_size(self, way: Vouched) -> int | None:
+        """Bytes that will come, 0 if nobody knows; None, and a word, if there is nothing to get."""
+        policy = self.policy
+        size = download_size(way, eris=policy.eris, trust_hints=policy.settings.trust_hints)
+        if size is None:
+            self.refuse(way, "it names nothing that can be fetched")
+        return size
+
+    def refuse(self, way: Vouched, reason: str) -> None:
+        """Tell why an item is not fetched by a narinfo that is believed."""
+        self.refusals.refuse(way.candidates[0].server, way.item.path, FetchFailed(reason))
+
     async def _judge_portion(
         self,
         inquiry: Inquiry,
         portion: Sequence[str],
         judge: Callable[[Sequence[Candidate]], _T | None],
     ) -> list[_T]:
-        found = await inquiry.find(portion)
+        return await self.judge_found(portion, await inquiry.find(portion), judge)
+
+    async def judge_found(
+        self,
+        portion: Sequence[str],
+        found: Found,
+        judge: Callable[[Sequence[Candidate]], _T | None],
+    ) -> list[_T]:
+        """What `judge`, in a worker thread, makes of what servers said."""
         result: list[_T] = []
         for start in range(0, len(portion), _JUDGED_AT_ONCE):
             some = portion[start : start + _JUDGED_AT_ONCE]
@@ -90,18 +126,20 @@ class Session(ABC):
     def _judge_some(
         self, paths: Sequence[str], found: Found, judge: Callable[[Sequence[Candidate]], _T | None]
     ) -> list[_T]:
-        result = []
-        for path in paths:
-            candidates = read_candidates(path, self.policy.store_dir, found, log_rejected)
-            judged = judge(candidates) if candidates else None
-            if judged is not None:
-                result.append(judged)
-        return result
+        judged = (self._judge_one(path, found, judge) for path in paths)
+        return [one for one in judged if one is not None]
 
-
-def log_rejected(server: Server, path: str, reason: str) -> None:
-    """Note why a narinfo is not used: one of many servers may well have a bad one."""
-    _log.debug("The narinfo of %s from %s: %s", path, server.shown, reason)
+    def _judge_one(
+        self, path: str, found: Found, judge: Callable[[Sequence[Candidate]], _T | None]
+    ) -> _T | None:
+        try:
+            candidates = read_candidates(path, self.policy.store_dir, found, self.refusals.refuse)
+            return judge(candidates) if candidates else None
+        except Exception as error:
+            # Of our own making. The other items are there all the same.
+            _log.debug("An item was not judged", exc_info=error)
+            self.messages.warn(f"{path}: what is said of it cannot be judged")
+            return None
 
 
 async def run_session(session: Session, reply: Callable[[bytes], None]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import assert_never
 
-from guix_glue.errors import HashMismatch
+from guix_glue.errors import HashMismatch, SignatureRejected
 from guix_glue.fetch.dialogue import (
     NOT_FOUND,
     Command,
@@ -17,13 +19,13 @@ from guix_glue.fetch.dialogue import (
     format_mismatch,
     format_success,
 )
-from guix_glue.fetch.fetcher import Fetched, Fetcher
-from guix_glue.fetch.lookup import Lookup
-from guix_glue.fetch.narinfos import find_vouched
+from guix_glue.fetch.fetcher import Fetched, Fetcher, NotFetched
+from guix_glue.fetch.lookup import Found, Lookup
 from guix_glue.fetch.session import Policy, Session
 from guix_glue.fetch.traces import Messages
+from guix_glue.formats.narinfo import Narinfo
 from guix_glue.local.links import Links
-from guix_glue.servers.url import Server
+from guix_glue.trust.signature import verify_narinfo
 
 __all__ = ["SubstituteSession"]
 
@@ -64,21 +66,32 @@ class SubstituteSession(Session):
         return NOT_FOUND
 
     async def _substitute(self, path: str, destination: str) -> bytes:
-        found = await self.judge([path], tuple)
-        reasons: list[str] = []
-
-        def rejected(server: Server, _: str, reason: str) -> None:
-            reasons.append(f"the narinfo of {server.shown}: {reason}")
-
-        ways = find_vouched(found[0] if found else (), self.policy.acl, rejected)
-        links = self._links(destination)
-        match await self._fetcher.fetch(ways, destination, links):
+        inquiry = self.lookup.inquire([path])
+        found = await inquiry.find([path])
+        outcome = await self._fetch(path, found, destination)
+        if isinstance(outcome, NotFetched):
+            # What was known from before may name what is not there any more.
+            again = await inquiry.find_again([path], found)
+            if again is not None:
+                outcome = await self._fetch(path, again, destination)
+        match outcome:
             case Fetched(nar_hash, nar_size):
                 return format_success(nar_hash, nar_size)
-            case HashMismatch() as error:
+            case NotFetched(mismatches):
+                return self._not_fetched(path, mismatches)
+
+    async def _fetch(self, path: str, found: Found, destination: str) -> Fetched | NotFetched:
+        judged = await self.judge_found([path], found, tuple)
+        candidates = judged[0] if judged else ()
+        ways = (way for way in self.ways(candidates) if self.download_size(way) is not None)
+        return await self._fetcher.fetch(ways, destination, self._links(destination))
+
+    def _not_fetched(self, path: str, mismatches: Sequence[tuple[Narinfo, HashMismatch]]) -> bytes:
+        """The reply: wrong bytes count if somebody who is authorized named where they are."""
+        for narinfo, error in mismatches:
+            with suppress(SignatureRejected):
+                verify_narinfo(narinfo, self.policy.acl)
                 return format_mismatch(error.expected, error.actual)
-        for reason in reasons:
-            self.messages.warn(reason)
         self.messages.error(f"no valid substitute for '{path}'")
         return NOT_FOUND
 

@@ -87,7 +87,8 @@ class Transfer:
         if extended:
             self._line(f"@ download-started {self._what} {self._total}\n")
         else:
-            self._line(f"Downloading {_word(url)}...\n")
+            # A URN is shown by its beginning, which says so itself.
+            self._line(f"Downloading {_word(url).removesuffix('...')}...\n")
 
     @property
     def _total(self) -> str:

@@ -7,12 +7,14 @@ them, so they are told apart from damage.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from guix_glue.errors import InvalidExpression, InvalidKey
 from guix_glue.formats.expression import Expression, find, format_advanced, parse
 from guix_glue.trust import ecdsa
 
 __all__ = [
+    "LARGEST_KEY",
     "PrivateKey",
     "PublicKey",
     "generate_private_key",
@@ -20,6 +22,9 @@ __all__ = [
     "parse_public_key",
     "read_public_key",
 ]
+
+LARGEST_KEY: Final = 4096
+"""Bytes of a key's file; those of Guix have less than 200."""
 
 _SIZE = 32
 _CURVE = (b"curve", b"Ed25519")

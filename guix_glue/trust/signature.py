@@ -7,7 +7,7 @@ import binascii
 from hashlib import sha256
 from typing import Final
 
-from guix_glue.errors import InvalidExpression, InvalidKey, SignatureRejected
+from guix_glue.errors import InvalidExpression, InvalidKey, NotAuthorized, SignatureRejected
 from guix_glue.formats.expression import Expression, find, format_advanced, parse
 from guix_glue.formats.narinfo import Narinfo
 from guix_glue.trust import ecdsa
@@ -43,7 +43,7 @@ def verify_narinfo(narinfo: Narinfo, acl: Acl) -> PublicKey:
     Raises: SignatureRejected.
     """
     if narinfo.signature is None or narinfo.signed_text is None:
-        raise SignatureRejected("it is not signed")
+        raise NotAuthorized("it is not signed")
     if not narinfo.signed_text.endswith("\n"):
         # What the signed part calls a value would go on behind its end.
         raise SignatureRejected("it stands in the middle of a line")
@@ -65,7 +65,7 @@ def verify_text(value: str, text: str, acl: Acl) -> PublicKey:
         raise SignatureRejected(str(error)) from None
     # Before the arithmetic: anybody can send signatures by any key.
     if not acl.authorizes(key):
-        raise SignatureRejected("its key is not in the access list")
+        raise NotAuthorized("its key is not in the access list")
     data = find(signature, b"data") or ()
     digest = sha256(text.encode()).digest()
     if find(data, b"hash") != (b"hash", b"sha256", digest):

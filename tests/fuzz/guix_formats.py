@@ -19,7 +19,7 @@ from guix_glue.errors import (
     InvalidStorePath,
     SignatureRejected,
 )
-from guix_glue.fetch.dialogue import format_details
+from guix_glue.fetch.dialogue import NO_ITEMS, format_details
 from guix_glue.formats import nixbase32
 from guix_glue.formats.compression import Compression, decompressor, parse_choice
 from guix_glue.formats.expression import Expression, format_advanced, parse
@@ -68,7 +68,7 @@ def narinfo(data: bytes) -> None:
         verify_narinfo(read, _ACL)
     for value in read.nix_signatures:
         _NIX_KEY.verify(value, read.item)
-    format_details([(read.item, 0)])
+    assert format_details([(read.item, 0)]) != NO_ITEMS
     _check_rewritten(read)
 
 

@@ -30,6 +30,7 @@ from eris_fs.model import (
 )
 from eris_fs.packed.frame import compress
 from eris_fs.packed.index import format_index
+from guix_glue.fetch.narinfo_cache import format_answer
 from guix_glue.formats.compression import Compression, CompressionChoice, compressor
 from guix_glue.model import StoreItem
 from guix_glue.publish.records import Baked, BakedFile, ErisResult, format_record
@@ -289,6 +290,7 @@ _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "guix_texts": _texts,
     "commands": lambda: _cut(_commands()),
     "replies": lambda: [b"x-1.drv\nx-1\ny-2", b"\nx", b"a b\nc", b"\xff"],
+    "kept_narinfo": lambda: [format_answer(text, 1000) for text in (None, b"", b"URL: x\n")],
     "http_answers": lambda: (b"\4" + answer for answer in _cut(_answers())),
     "encoded_bodies": _encoded,
     "server_urls": _urls,

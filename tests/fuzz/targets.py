@@ -27,6 +27,7 @@ TARGETS: dict[str, Target] = {
         guix_formats.guix_texts,
         guix_dialogues.commands,
         guix_dialogues.replies,
+        guix_dialogues.kept_narinfo,
         guix_dialogues.http_answers,
         guix_dialogues.encoded_bodies,
         guix_dialogues.server_urls,

@@ -95,6 +95,7 @@ def fetch(both: Both, narinfo: Narinfo, destination: Path, store: str) -> str:
             "PATH": os.environ["PATH"],
             "HOME": str(destination.parent),
             "GUIX_CONFIGURATION_DIRECTORY": str(SAMPLES / "keys"),
+            "KAPLA_NARINFO_CACHE": "none",
             "_NIX_OPTIONS": f"print-extended-build-trace=1\nsubstitute-urls={both.publisher.url}",
         },
         capture_output=True,

@@ -97,7 +97,7 @@ def test_several_stores_are_one_list(installed: dict[str, str]) -> None:
     assert found["ERIS_STORE_URL"] == "coap+tcp://[::1]:1 coap+tcp://[::1]:2"
 
 
-def test_that_there_is_no_store_is_passed_on(installed: dict[str, str]) -> None:
+def test_there_may_be_no_store(installed: dict[str, str]) -> None:
     found = told(run(installed, "kapla", "guix-daemon", "--eris-store-url=none"))
     assert found["ERIS_STORE_URL"] == "none"
 

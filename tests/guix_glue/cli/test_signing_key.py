@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from guix_glue.cli.signing_key import authorize_key
 from guix_glue.trust.acl import EMPTY_ACL, LARGEST_ACL, Acl
-from guix_glue.trust.keys import parse_private_key, parse_public_key
+from guix_glue.trust.keys import generate_private_key, parse_private_key, parse_public_key
 from tests.integration.commands import Kapla
 
 # Writes nothing: as on a disk that is full.
@@ -86,3 +88,18 @@ def test_an_access_list_that_is_too_large_is_left_alone(kapla: Kapla) -> None:
     error = kapla.error("signing-key", "authorize", "--acl", acl, key, code=7)
     assert "File too large" in error
     assert acl.read_bytes() == before
+
+
+def test_two_who_authorize_at_once_lose_no_key(tmp_path: Path) -> None:
+    acl = tmp_path / "acl"
+    keys = [generate_private_key(bytes([number]) * 32).public for number in range(1, 17)]
+    files = [tmp_path / f"{number}.pub" for number in range(len(keys))]
+    for key, file in zip(keys, files, strict=True):
+        file.write_bytes(key.to_file())
+    assert authorize_key.callback is not None
+    with ThreadPoolExecutor(len(keys)) as pool:
+        jobs = [pool.submit(authorize_key.callback, file, acl) for file in files]
+        for job in jobs:
+            job.result()
+    found = Acl.parse(acl.read_bytes())
+    assert all(found.authorizes(key) for key in keys)

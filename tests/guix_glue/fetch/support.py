@@ -169,6 +169,7 @@ def program_environment(config: Path, options: str) -> dict[str, str]:
         "HOME": str(config),
         "XDG_RUNTIME_DIR": str(config),
         "GUIX_CONFIGURATION_DIRECTORY": str(config),
+        "KAPLA_NARINFO_CACHE": "none",
         "_NIX_OPTIONS": options,
     }
 

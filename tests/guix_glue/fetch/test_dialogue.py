@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guix_glue.errors import ProtocolError
 from guix_glue.fetch.dialogue import (
     Command,
     CommandReader,
@@ -117,9 +116,9 @@ def test_replies_as_stock_writes_them() -> None:
 
 @pytest.mark.parametrize("name", ["a\nb", "a b", "a\rb", "\x1b[K", "a\0", "é"])
 def test_no_name_becomes_a_line_of_its_own(name: str) -> None:
-    with pytest.raises(ProtocolError):
-        format_available([f"/gnu/store/{name}"])
-    with pytest.raises(ProtocolError):
-        format_details([(StoreItem(APP, bytes(32), 1, (name,)), 0)])
-    with pytest.raises(ProtocolError):
-        format_details([(StoreItem(APP, bytes(32), 1, (), name), 0)])
+    """What cannot be told is left out, and the others are told."""
+    plain = StoreItem(APP, bytes(32), 1, ())
+    told = format_details([(plain, 0)])
+    assert format_available([f"/gnu/store/{name}", APP]) == f"{APP}\n\n".encode()
+    for odd in (StoreItem(APP, bytes(32), 1, (name,)), StoreItem(APP, bytes(32), 1, (), name)):
+        assert format_details([(odd, 0), (plain, 0)]) == told

@@ -17,6 +17,7 @@ from guix_glue.fetch.http_wire import MAX_BODY
 from guix_glue.fetch.narinfo_client import LARGEST_ANSWER, NarinfoClient
 from guix_glue.fetch.settings import DEFAULT_TIMEOUTS, Timeouts
 from guix_glue.servers.url import parse_server
+from tests.clocks import Clock, run_on_clock
 from tests.guix_glue.fetch.fakes import Reply, running_server, scripted_server, self_signed
 
 PARTS = [f"{number:032d}" for number in range(300)]
@@ -33,6 +34,32 @@ def client_of(url: str, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> NarinfoClient:
 
 async def ask(client: NarinfoClient, parts: list[str]) -> dict[str, bytes]:
     return await client.fetch(parts, lambda: None, client.allowance_s(len(parts)))
+
+
+def test_who_lets_us_wait_is_left_alone_longer_each_time() -> None:
+    def silent(connection: socket.socket) -> None:
+        while connection.recv(1 << 16):
+            pass
+
+    async def run(clock: Clock) -> None:
+        client = client_of(url)
+
+        async def later(seconds: float) -> list[str]:
+            clock.skip(seconds)
+            await asyncio.sleep(0)
+            return client.unknown(PARTS[:1])
+
+        try:
+            for pause_s in (60, 120, 240):
+                with pytest.raises(FetchFailed):
+                    await clock.skip_until(ask(client, PARTS[:1]), 5.0)
+                assert await later(pause_s - 20) == []
+                assert await later(40) == PARTS[:1]
+        finally:
+            client.close()
+
+    with scripted_server(silent) as url:
+        run_on_clock(run)
 
 
 def fetch(

@@ -50,6 +50,14 @@ def test_columns_that_make_no_sense() -> None:
         assert parse_options(f"terminal-columns={text}").terminal_columns == 80
 
 
+def test_so_many_servers_are_asked_and_of_the_others_the_number_is_known() -> None:
+    urls = [f"http://{number}.example" for number in range(70)]
+    options = parse_options(f"substitute-urls={' '.join(urls)}")
+    assert options.substitute_urls == tuple(urls[:64])
+    assert options.urls_left_out == 6
+    assert options.with_urls("http://a http://b").urls_left_out == 0
+
+
 @given(st.text())
 def test_any_text_is_taken(text: str) -> None:
     parse_options(text)

@@ -47,6 +47,7 @@ from tests.guix_glue.fetch.support import (
 )
 from tests.integration.commands import stalling_store
 from tests.integration.daemon import GUARD_S, Daemon, program, running_daemon
+from tests.integration.users import as_a_user
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +125,56 @@ def test_an_item_out_of_a_real_daemon(
         daemon.url,
     )
     assert not nars_asked(server)
+
+
+def test_a_frozen_store_does_not_hide_the_next_one(
+    made: Made, daemon: Daemon, config: Path, server: FakeServer, tmp_path: Path
+) -> None:
+    publish(server, made, urn=put_tree(daemon, made.root))
+    with running_daemon() as frozen:
+        os.kill(frozen.pid, signal.SIGSTOP)
+        stores = f"{frozen.url} {daemon.url}"
+        arguments = ("--eris-store-url", stores, "--eris-timeout", "2")
+        fetch(made, tmp_path / "item", config, server, *arguments)
+        assert not nars_asked(server)
+        # Where all are frozen there are the nars.
+        os.kill(daemon.pid, signal.SIGSTOP)
+        arguments = ("--eris-store-url", stores, "--eris-timeout", "0.5")
+        done = fetch(made, tmp_path / "again", config, server, *arguments)
+        assert nars_asked(server)
+        assert "failed: " in done.messages
+        os.kill(daemon.pid, signal.SIGCONT)
+        os.kill(frozen.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize(("value", "asked"), [("none", False), ("", True), (" ", True)])
+def test_no_store_is_not_the_same_as_nothing_said(
+    value: str, asked: bool, made: Made, daemon: Daemon, config: Path, server: FakeServer
+) -> None:
+    """Where there is a local daemon, for other things."""
+    publish(server, made, urn=put_tree(daemon, made.root))
+    environment = program_environment(config, options_for(server.url))
+    environment |= {"XDG_RUNTIME_DIR": str(daemon.directory), "ERIS_STORE_URL": value}
+
+    def run(destination: Path, *arguments: str) -> str:
+        command = [*as_a_user(), program("kapla"), "substitute", "--substitute", "--reply-fd=1"]
+        done = subprocess.run(
+            [*command, *arguments],
+            input=command_for(made, destination),
+            env=environment,
+            capture_output=True,
+            check=True,
+            timeout=2 * GUARD_S,
+        )
+        assert done.stdout.startswith(b"success "), done
+        return done.stderr.decode()
+
+    assert "left out" not in run(config / "item")
+    assert nars_asked(server) is not asked
+    # What is given says more than the environment.
+    server.requests.clear()
+    run(config / "again", "--eris-store-url", "none")
+    assert nars_asked(server)
 
 
 def test_the_store_may_be_named_by_the_environment(

@@ -39,6 +39,12 @@ def test_a_download_in_plain_text_keeps_to_the_width() -> None:
     assert len(lines[1]) - len(b"\r\x1b[K\n") <= 60
 
 
+def test_the_beginning_of_a_urn_has_three_dots() -> None:
+    lines, messages = written(extended=False)
+    messages.transfer(ITEM, "urn:eris:BIAWLWWKNJGD...", None)
+    assert lines == [b"Downloading urn:eris:BIAWLWWKNJGD...\n"]
+
+
 def test_looking_for_substitutes() -> None:
     lines, messages = written(extended=True)
     progress = messages.looking("http://h")

@@ -1,0 +1,65 @@
+"""The stores of blocks that `kapla substitute` asks: those it is given, else the local daemon.
+
+What makes no sense must not end a query of the Guix daemon: it is left out, with a warning.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from guix_glue.fetch.traces import Messages
+from kapla.cli.common import Store
+from kapla.client import RemoteStore, StoreList, default_store_urls
+from kapla.errors import InvalidUrl
+from kapla.urls import StoreUrl
+
+__all__ = ["NO_STORE", "open_stores", "stores_given"]
+
+NO_STORE: Final = "none"
+"""In the place of store URLs: nothing but HTTP, though there may be a local daemon."""
+
+
+def stores_given(urls: Sequence[str], environ: Mapping[str, str]) -> list[str] | None:
+    """Store URLs of the options, else of the environment; empty if neither has any.
+
+    None, if they say that there is no store.
+    """
+    given = " ".join(urls).split() or environ.get("ERIS_STORE_URL", "").split()
+    return None if given == [NO_STORE] else given
+
+
+def open_stores(urls: Sequence[str], messages: Messages, patience_s: float) -> Store | None:
+    """The store to ask for blocks; None where there is none, or none that makes sense.
+
+    Of several each may be silent for its share of the time, so that the last one is still asked.
+    """
+    given = stores_given(urls, os.environ)
+    if given is None:
+        return None
+    found = _parse(given, messages) if given else _local()
+    if not found:
+        return None
+    stores = [RemoteStore(url, timeout_s=patience_s / len(found)) for url in found]
+    return stores[0] if len(stores) == 1 else StoreList(stores)
+
+
+def _parse(given: Sequence[str], messages: Messages) -> list[StoreUrl]:
+    found: list[StoreUrl] = []
+    for number, text in enumerate(given, 1):
+        try:
+            found += default_store_urls(text)
+        except InvalidUrl as error:
+            messages.warn(f"store {number} is left out: {error}")
+    return found
+
+
+def _local() -> list[StoreUrl]:
+    """Where a local daemon has its socket, if it is there."""
+    return [url for url in default_store_urls() if _is_there(url.endpoint)]
+
+
+def _is_there(endpoint: object) -> bool:
+    path = getattr(endpoint, "path", None)
+    return path is not None and os.path.exists(path)
