@@ -10,12 +10,14 @@ import resource
 import signal
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Final
 
 import sdnotify
 
+from eris.allocator import give_back_all
 from kapla.coap.peers import Peers
 from kapla.coap.site import AiocoapLane
 from kapla.coap.turns import Turns
@@ -138,7 +140,14 @@ class Daemon:
         access = BlockAccess(self._storage, rights_of(url), self._statistics)
         lane = AiocoapLane(access, self.report)
 
-        peers = Peers(access, lane, self._turns.line(), self._max_connections, self._check_idle)
+        peers = Peers(
+            access,
+            lane,
+            self._turns.line(),
+            self._max_connections,
+            self._check_idle,
+            _give_back_memory,
+        )
         self._peers.append(peers)
         loop = asyncio.get_running_loop()
         sockets: list[socket.socket]
@@ -162,6 +171,11 @@ class Daemon:
     def _check_idle(self) -> None:
         if not self._count_peers():
             self._idle.set()
+
+
+def _give_back_memory() -> None:
+    """What peers have left free, in a thread: of a gigabyte it takes a while."""
+    threading.Thread(target=give_back_all, name="kapla-trim", daemon=True).start()
 
 
 def _lock_store(path: Path) -> int:

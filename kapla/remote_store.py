@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import re
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
@@ -39,6 +40,8 @@ DEFAULT_TIMEOUT_S: Final = 60.0
 DEFAULT_CONNECT_TIMEOUT_S: Final = 10.0
 """How long a connection and its greeting may take: no disk is asked for these."""
 _NEXT_ADDRESS_S: Final = 0.25
+# Until the next try where the daemon has no place in its queue.
+_QUEUE_FULL_S: Final = 0.05
 """After RFC 8305, section 5."""
 _ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
 
@@ -253,7 +256,8 @@ class RemoteStore:
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 if isinstance(endpoint, UnixEndpoint):
-                    await loop.create_unix_connection(lambda: wire, str(endpoint.path))
+                    connected = await _connect_unix(str(endpoint.path))
+                    await loop.create_unix_connection(lambda: wire, sock=connected)
                 else:
                     # An address that swallows what is sent to it does not hide the next one.
                     await loop.create_connection(
@@ -267,12 +271,32 @@ class RemoteStore:
                 f"no connection to {self.url} within {self._connect_timeout_s:g} s"
             ) from None
         except (OSError, UnicodeError) as error:  # a host name can be impossible to encode
-            socket = endpoint.path if isinstance(endpoint, UnixEndpoint) else None
+            path = endpoint.path if isinstance(endpoint, UnixEndpoint) else None
             number, reason = _reason(error)
-            raise CannotConnect(str(self.url), reason, number=number, socket=socket) from error
+            raise CannotConnect(str(self.url), reason, number=number, socket=path) from error
         finally:
             said.cancel()
         return wire
+
+
+async def _connect_unix(path: str) -> socket.socket:
+    """Connect; while the daemon's queue is full, again and again: asyncio takes that for success.
+
+    Raises: OSError.
+    """
+    connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connecting.setblocking(False)
+        while True:
+            try:
+                connecting.connect(path)
+                return connecting
+            except BlockingIOError:
+                # Nothing announces that there is a place again.
+                await asyncio.sleep(_QUEUE_FULL_S)
+    except BaseException:
+        connecting.close()
+        raise
 
 
 def _reason(error: OSError | UnicodeError) -> tuple[int | None, str]:

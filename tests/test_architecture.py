@@ -68,7 +68,14 @@ RULES = (
         where=("kapla/*",),
         but=("kapla/cli/*",),
         forbid=("eris",),
-        allow=("eris.base32", "eris.crypto", "eris.errors", "eris.model", "eris.store"),
+        allow=(
+            "eris.allocator",
+            "eris.base32",
+            "eris.crypto",
+            "eris.errors",
+            "eris.model",
+            "eris.store",
+        ),
     ),
     Rule(
         "the daemon and the client never hold a key",

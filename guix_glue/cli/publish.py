@@ -14,13 +14,13 @@ from typing import Any, Final
 import click
 
 import eris_fs
+from eris.allocator import give_back_what_is_large
 from guix_glue.cli.option_types import parsed, parsed_servers, sound
 from guix_glue.cli.publish_logs import log_options, log_settings
 from guix_glue.cli.publisher import Settings, serve_items
 from guix_glue.errors import GuixError
 from guix_glue.formats.compression import CompressionChoice, parse_choice
 from guix_glue.local.environment import GuixEnvironment
-from guix_glue.publish.allocator import give_back_what_is_large
 from guix_glue.publish.connections import ConnectionLimits
 from guix_glue.publish.descriptors import allow_descriptors
 from guix_glue.publish.directory import make_cache_directory

@@ -13,18 +13,18 @@ from guix_glue.fetch.traces import Messages
 from kapla.cli.common import Store
 from kapla.client import RemoteStore, StoreList, default_store_urls
 from kapla.errors import InvalidUrl
-from kapla.urls import StoreUrl
+from kapla.urls import NO_STORE, StoreUrl
 
-__all__ = ["NO_STORE", "open_stores", "stores_given"]
+__all__ = ["open_stores", "stores_given"]
 
-NO_STORE: Final = "none"
-"""In the place of store URLs: nothing but HTTP, though there may be a local daemon."""
+# An address that swallows what is sent to it is found out sooner than a store that is slow.
+_CONNECT_S: Final = 10.0
 
 
 def stores_given(urls: Sequence[str], environ: Mapping[str, str]) -> list[str] | None:
     """Store URLs of the options, else of the environment; empty if neither has any.
 
-    None, if they say that there is no store.
+    None, if they say that there is no store: then there is nothing but HTTP, local daemon or not.
     """
     given = " ".join(urls).split() or environ.get("ERIS_STORE_URL", "").split()
     return None if given == [NO_STORE] else given
@@ -41,7 +41,9 @@ def open_stores(urls: Sequence[str], messages: Messages, patience_s: float) -> S
     found = _parse(given, messages) if given else _local()
     if not found:
         return None
-    stores = [RemoteStore(url, timeout_s=patience_s / len(found)) for url in found]
+    share_s = patience_s / len(found)
+    connect_s = min(share_s, _CONNECT_S)
+    stores = [RemoteStore(url, timeout_s=share_s, connect_timeout_s=connect_s) for url in found]
     return stores[0] if len(stores) == 1 else StoreList(stores)
 
 

@@ -24,7 +24,7 @@ from typing import Final
 
 from aiohttp import web
 
-from guix_glue.publish.allocator import give_back_all
+from eris.allocator import give_back_all
 from guix_glue.publish.connection import Connection
 from guix_glue.publish.site import Site
 from guix_glue.publish.tally import Tally

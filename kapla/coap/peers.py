@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Final
 
 from kapla.coap.listener import PeerConnection
 from kapla.coap.site import AiocoapLane
@@ -18,12 +19,15 @@ __all__ = ["Peers"]
 
 _log = logging.getLogger(__name__)
 
+_RUSH: Final = 32
+"""So many connections may have made the heap much larger than it needs to be."""
+
 
 class Peers:
     """Makes the connections of one listener, `most` at a time, and knows them until they end.
 
     Counted by listener: strangers on TCP must not lock out the programs on this machine.
-    `on_idle` is called when the last one has ended.
+    `on_idle` is called when the last one has ended, `on_rush_over` when most of many have.
     """
 
     def __init__(
@@ -33,12 +37,15 @@ class Peers:
         line: Line,
         most: int,
         on_idle: Callable[[], None],
+        on_rush_over: Callable[[], None] = lambda: None,
     ) -> None:
         self._access = access
         self._lane = lane
         self._line = line
         self._most = most
         self._on_idle = on_idle
+        self._on_rush_over = on_rush_over
+        self._most_of_late = 0
         self._stopping = False
         self._open: set[PeerConnection] = set()
 
@@ -52,6 +59,7 @@ class Peers:
     def opened(self, peer: PeerConnection) -> None:
         """A connection is made."""
         self._open.add(peer)
+        self._most_of_late = max(self._most_of_late, len(self._open))
         self._access.statistics.connections += 1
         self._access.statistics.open_connections += 1
         if self._stopping:
@@ -66,6 +74,9 @@ class Peers:
         if peer in self._open:
             self._open.remove(peer)
             self._access.statistics.open_connections -= 1
+            if self._most_of_late >= _RUSH and 2 * len(self._open) < self._most_of_late:
+                self._most_of_late = len(self._open)
+                self._on_rush_over()
             if not self._open:
                 self._on_idle()
 

@@ -8,7 +8,9 @@ import re
 import signal
 import socket
 import struct
+import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import pytest
 
 from eris import reference_of
 from kapla.coap.frame import Code
-from tests.integration.daemon import GUARD_S, Daemon, RawPeer, running_daemon, wait_until
+from tests.integration.daemon import GUARD_S, Daemon, RawPeer, program, running_daemon, wait_until
 from tests.kapla.coap.harness import BLOCKS_PATH, LARGE, SMALL, request_bytes
 
 NAME = (15, reference_of(LARGE))
@@ -169,3 +171,47 @@ def test_clients_that_come_while_it_stands_still_wait_in_a_queue(places: int) ->
             client.settimeout(GUARD_S)
             assert client.recv(1)
             client.close()
+
+
+def test_a_full_queue_is_waited_for(tmp_path: Path) -> None:
+    """The daemon stands still, and its queue is full: a command goes on when there is a place."""
+    (tmp_path / "file").write_text("content")
+    with running_daemon() as daemon, ExitStack() as stack:
+        os.kill(daemon.pid, signal.SIGSTOP)
+        stack.callback(os.kill, daemon.pid, signal.SIGCONT)
+        with suppress(BlockingIOError):
+            while True:
+                client = stack.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect(str(daemon.socket))
+        command = [program("kapla"), "encode", "--no-cache", str(tmp_path / "file")]
+        environment = {**os.environ, "ERIS_STORE_URL": daemon.url}
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as encoding:
+            stack.callback(encoding.kill)
+            wait_until(lambda: is_connecting(encoding.pid), "the command to connect")
+            os.kill(daemon.pid, signal.SIGCONT)
+            assert encoding.communicate(timeout=GUARD_S)[0].startswith(b"urn:eris:")
+
+
+def is_connecting(pid: int) -> bool:
+    """Whether a command has come as far as to open its socket."""
+    descriptors = Path(f"/proc/{pid}/fd")
+    with suppress(OSError):
+        return any("socket:" in os.readlink(one) for one in descriptors.iterdir())
+    return False
+
+
+def test_memory_is_given_back_when_a_crowd_has_gone() -> None:
+    """Of answers that nobody takes."""
+    listen = ["coap+tcp://127.0.0.1:0?get&put"]
+    with running_daemon(listen=listen) as daemon, ExitStack() as stack:
+        with daemon.connect() as peer:
+            assert peer.request(Code.PUT, options=BLOCKS_PATH, payload=LARGE).code == 0x41
+        before = daemon.anonymous_bytes()
+        crowd = [stack.enter_context(daemon.connect_tcp()) for _ in range(100)]
+        for peer in crowd:
+            peer.send(REQUESTS["get"] * 200)
+        wait_until(lambda: daemon.anonymous_bytes() > before + (64 << 20), "memory to be taken")
+        for peer in crowd:
+            reset(peer)
+        wait_until(lambda: daemon.anonymous_bytes() < before + (32 << 20), "it to be given back")

@@ -11,7 +11,7 @@ import pytest
 # glibc puts large pieces into its heaps once a larger one was freed, and counts those it does not.
 _PROGRAM = """
 import ctypes
-from guix_glue.publish.allocator import give_back_what_is_large
+from eris.allocator import give_back_what_is_large
 
 class Mallinfo2(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in
