@@ -92,8 +92,8 @@ class _Noted(Generic[_Job]):
         try:
             await self._bake(job)
             failure = None
-        except TryLater:
-            failure = "later"
+        except TryLater as error:
+            failure = _why_later(error)
             raise
         except asyncio.CancelledError:
             failure = "stopped"
@@ -116,3 +116,11 @@ class _Noted(Generic[_Job]):
                 self._journal.note(_Baked(made, kind, size, seconds, result))
         if failure is not None:
             self._journal.note(_Baked(made, "-", None, seconds, failure))
+
+
+def _why_later(error: TryLater) -> str:
+    """What keeps it from being made now, as far as that is known."""
+    cause = error.__cause__
+    if error.reason is None and isinstance(cause, OSError) and cause.strerror:
+        return f"later: {cause.strerror}"
+    return "later" if error.reason is None else f"later: {error.reason}"
