@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from eris_fs import printable
 from guix_glue.errors import CompressionError, FetchFailed
-from guix_glue.formats.compression import Compression, Decompressor, decompressor
+from guix_glue.formats.compression import Compression
+
+if TYPE_CHECKING:
+    from guix_glue.formats.compression import Decompressor
 
 __all__ = ["body_decoder", "decode_body", "encoding_name"]
 
@@ -38,6 +41,9 @@ def body_decoder(name: str) -> Decompressor:
 
     Raises: FetchFailed, if it is not known.
     """
+    # Loaded with the first body: a query that has its answers from before needs none of it.
+    from guix_glue.formats.compression import decompressor
+
     match name:
         case "":
             return decompressor(Compression.NONE)

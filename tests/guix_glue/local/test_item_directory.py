@@ -475,9 +475,14 @@ def test_a_reference_that_changes(tmp_path: Path) -> None:
 
 @contextmanager
 def socket_at(path: Path) -> Iterator[None]:
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(path))
-        yield
+    directory = os.open(path.parent, os.O_PATH)
+    try:
+        with socket.socket(socket.AF_UNIX) as server:
+            # However long the path is: a socket's has 107 bytes at most.
+            server.bind(f"/proc/self/fd/{directory}/{path.name}")
+            yield
+    finally:
+        os.close(directory)
 
 
 def test_entries_that_no_nar_can_hold(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -9,6 +9,8 @@ import re
 import shutil
 import stat
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,16 +50,17 @@ def ids(pid: int) -> dict[str, set[int]]:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def place() -> Iterator[Path]:
     """A directory that somebody else can reach, unlike pytest's, with an item and a secret key."""
-    for directory in (tmp_path, *tmp_path.parents[:2]):
+    with tempfile.TemporaryDirectory(prefix="kapla-") as name:
+        directory = Path(name)
         directory.chmod(0o755)
-    (tmp_path / "items").mkdir()
-    make_item(tmp_path / "items", "item").write_bytes(b"x")
-    secret = tmp_path / "secret"
-    secret.write_bytes((SAMPLES / "keys" / "signing-key.sec").read_bytes())
-    secret.chmod(0o400)
-    return tmp_path
+        (directory / "items").mkdir()
+        make_item(directory / "items", "item").write_bytes(b"x")
+        secret = directory / "secret"
+        secret.write_bytes((SAMPLES / "keys" / "signing-key.sec").read_bytes())
+        secret.chmod(0o400)
+        yield directory
 
 
 @needs_root
