@@ -7,7 +7,6 @@ import sys
 
 import click
 
-from eris.allocator import give_back_what_is_large
 from kapla import __version__, log
 from kapla.config import load_config
 from kapla.daemon import run
@@ -52,7 +51,6 @@ def command(
         file=file, store=store, listen=listen, debug=debug, rebuild_index=rebuild_index
     )
     log.configure(config.log_level)
-    give_back_what_is_large()
     asyncio.run(run(config))
 
 

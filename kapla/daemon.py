@@ -173,9 +173,13 @@ class Daemon:
             self._idle.set()
 
 
+_TRIM: Final = "kapla-trim"
+
+
 def _give_back_memory() -> None:
-    """What peers have left free, in a thread: of a gigabyte it takes a while."""
-    threading.Thread(target=give_back_all, name="kapla-trim", daemon=True).start()
+    """What peers have left free, in a thread, one at a time: of a gigabyte it takes a while."""
+    if all(thread.name != _TRIM for thread in threading.enumerate()):
+        threading.Thread(target=give_back_all, name=_TRIM, daemon=True).start()
 
 
 def _lock_store(path: Path) -> int:

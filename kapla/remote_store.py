@@ -40,9 +40,9 @@ DEFAULT_TIMEOUT_S: Final = 60.0
 DEFAULT_CONNECT_TIMEOUT_S: Final = 10.0
 """How long a connection and its greeting may take: no disk is asked for these."""
 _NEXT_ADDRESS_S: Final = 0.25
+"""After RFC 8305, section 5."""
 # Until the next try where the daemon has no place in its queue.
 _QUEUE_FULL_S: Final = 0.05
-"""After RFC 8305, section 5."""
 _ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
 
 

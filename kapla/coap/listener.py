@@ -13,49 +13,36 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from eris.errors import ErisError
 from eris.model import BlockSize, Reference
 from kapla.coap import fast_lane, shares
 from kapla.coap.blocks import code_of_error, diagnostic
 from kapla.coap.connection import Connection, is_request
+from kapla.coap.fellows import Fellows
 from kapla.coap.frame import Code, Frame, encode_uint, format_message
 from kapla.coap.patience import Patience
 from kapla.coap.site import AiocoapLane, Remote
-from kapla.coap.sockets import spread_output
+from kapla.coap.sockets import is_reset, spread_output
 from kapla.coap.steps import Begun
 from kapla.coap.turns import Line, Turn
 from kapla.coap.under_way import UnderWay
 from kapla.storage.access import BlockAccess, GetDone, PutDone
 
-__all__ = ["Fellows", "PeerConnection"]
+__all__ = ["PeerConnection"]
 
 _log = logging.getLogger(__name__)
 
 # How a GET ends that says it expects 1 KiB.
 _SMALL_HINT: Final = encode_uint(BlockSize.SMALL)
 
+# What is looked at in one go while those of another listener are there too, in bytes.
+_READ_AT_ONCE: Final = 64 * 1024
 # Answers not yet taken by the peer, in bytes, before no more are prepared.
 _WRITE_BUFFER: Final = 512 * 1024
 # What the store's threads take for each of these bytes: it looks for 1024 references in 0.8 ms.
 _STORE_TAKES_S: Final = 25e-9
-
-
-class Fellows(Protocol):
-    """Those who share a listener, as one of them sees it."""
-
-    def __len__(self) -> int:
-        """How many there are."""
-        ...
-
-    def opened(self, peer: PeerConnection, /) -> None:
-        """A connection is made; it may be told to `finish`, or refused."""
-        ...
-
-    def closed(self, peer: PeerConnection, /) -> None:
-        """A connection has ended, and nothing is worked on for it."""
-        ...
 
 
 class PeerConnection(asyncio.Protocol):
@@ -70,10 +57,11 @@ class PeerConnection(asyncio.Protocol):
         self._connection = Connection()
         self._remote = Remote(self._connection, self._is_there)
         self._waiting: deque[Frame] = deque()
+        self._unread = b""
         # Of the slow lane, as far as they needed no waiting.
         self._answers: list[bytes] = []
         self._under_way = UnderWay(self._go_on)
-        self._turn = Turn(line, self._take_turn)
+        self._turn = Turn(line, self._take_turn, self._was_reset)
         self._hints_are_true = True
         self._working = False
         self._patience: Patience | None = None
@@ -97,18 +85,31 @@ class PeerConnection(asyncio.Protocol):
         self._write([self._connection.take_output()])
         if self._connection.closing is not None or self._ending:
             self._end()
+        elif not self._turn.may_go_on():
+            self._set_reading(False)
 
     def data_received(self, data: bytes) -> None:
-        """Sort what arrived into signals and requests."""
+        """Read what arrived; or keep it, and no more, until the turn comes."""
         with self._turn:
-            frames = self._connection.receive(data)
-            if frames:
-                self._waiting.extend(frames)
-                self._work()
-            if self._connection.has_output:
-                self._write([self._connection.take_output()])
-            if self._connection.closing is not None or self._connection.released:
-                self._end()
+            if self._turn.may_go_on():
+                self._read(data)
+            else:
+                self._unread = data
+                self._set_reading(False)
+
+    def _read(self, data: bytes) -> None:
+        """Sort bytes into signals and requests; beside others, some at a time."""
+        if len(data) > _READ_AT_ONCE and self._turn.is_beside_another_line:
+            self._unread = data[_READ_AT_ONCE:]
+            data = data[:_READ_AT_ONCE]
+        frames = self._connection.receive(data)
+        if frames:
+            self._waiting.extend(frames)
+        self._work()
+        if self._connection.has_output:
+            self._write([self._connection.take_output()])
+        if self._connection.closing is not None or self._connection.released:
+            self._end()
 
     def eof_received(self) -> bool:
         """Answer what was asked; the peer will ask no more."""
@@ -134,6 +135,7 @@ class PeerConnection(asyncio.Protocol):
         What is, is not cancelled: the store drops it when its turn comes, and says so.
         """
         self._transport = None
+        self._unread = b""
         self._waiting.clear()
         self._turn.leave()
         if self._patience is not None:
@@ -148,6 +150,13 @@ class PeerConnection(asyncio.Protocol):
         # Not before: what was handed on takes memory, and whoever comes next has a full allowance.
         if not self._is_there() and not self._under_way.requests:
             self._fellows.closed(self)
+
+    def _was_reset(self) -> bool:
+        """Whether the peer has gone, which nobody tells while it is not read from; then close."""
+        if self._transport is None or not is_reset(self._transport):
+            return False
+        self._transport.abort()
+        return True
 
     def _is_there(self) -> bool:
         """Whether anybody waits for answers. Also asked by the threads of the store."""
@@ -188,12 +197,13 @@ class PeerConnection(asyncio.Protocol):
         closing = self._connection.closing
         if closing is not None and closing.aborted:
             self._waiting.clear()
+            self._unread = b""
             self._close()
         else:
             self._close_when_idle()
 
     def _close_when_idle(self) -> None:
-        if self._under_way.requests or self._waiting:
+        if self._under_way.requests or self._waiting or self._unread:
             return
         if self._releasing:
             self._connection.release()
@@ -217,8 +227,11 @@ class PeerConnection(asyncio.Protocol):
                 pass
         finally:
             self._working = False
-        if not self._ending:
-            self._set_reading(not self._waiting and self._writable)
+        if self._unread and not self._waiting and self._writable and self._turn.may_go_on():
+            data, self._unread = self._unread, b""
+            self._read(data)
+        elif not self._ending:
+            self._set_reading(not (self._waiting or self._unread) and self._writable)
 
     def _hand_on(self) -> bool:
         """Hand on one batch; False if the limits allow none."""
@@ -354,7 +367,7 @@ class PeerConnection(asyncio.Protocol):
 
     def _go_on(self) -> None:
         """Something was answered: there is room for more, or an end."""
-        if self._waiting or self._ending:
+        if self._waiting or self._unread or self._ending:
             self._take_turn()
         self._leave_when_idle()
 

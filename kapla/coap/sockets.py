@@ -1,4 +1,4 @@
-"""How TCP is asked to send for us."""
+"""What is asked of sockets beyond what asyncio asks of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from typing import Final
 
-__all__ = ["spread_output"]
+__all__ = ["is_reset", "spread_output"]
 
 # SO_MAX_PACING_RATE of socket(7), which the module socket does not name.
 _SO_MAX_PACING_RATE: Final = 47
@@ -29,3 +29,14 @@ def spread_output(transport: asyncio.BaseTransport) -> None:
     if sys.platform == "linux" and connection is not None and connection.family != socket.AF_UNIX:
         with suppress(OSError):
             connection.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, _FASTEST)
+
+
+def is_reset(transport: asyncio.BaseTransport) -> bool:
+    """Whether the other end has broken the connection off. Asks the kernel, and reads nothing."""
+    connection = transport.get_extra_info("socket")
+    if connection is None:
+        return False
+    try:
+        return bool(connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+    except OSError:
+        return True

@@ -4,9 +4,9 @@ All requests are read, sorted and answered by one event loop, and what a request
 little to do with its length. So time is what is shared. It is measured, and who took some while
 others are there too waits before it goes on:
 
-* a listener as long again, with all its connections. Those that have something waiting go on in
-  turn. So strangers on TCP, however many they are, leave half of the time to the programs of this
-  machine;
+* a listener as long again, with all its connections: what comes for them is not even read. Those
+  that have something waiting go on in turn, whoever had least of late first. So strangers on TCP,
+  however many they are, leave half of the time to the programs of this machine;
 * a connection three times as long, for its requests in the slow lane. What the fast lane takes is
   small beside what the store does for it.
 
@@ -16,8 +16,9 @@ While nobody else is there, nobody waits.
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import time
-from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final
@@ -34,6 +35,12 @@ _MOMENT_S: Final = 1e-6
 # in the slow lane: the store's threads want the interpreter too, and get it last.
 _PAUSE: Final = 1
 _SLOW_PAUSE: Final = 3
+# The most that a listener owes when it took little at a time.
+_MOST_OWED_S: Final = 0.01
+# The longest that a listener's turn does not come.
+_LONGEST_WAIT_S: Final = 0.02
+# What coming costs. Whoever comes anew each time is always behind those who stay.
+_NEWCOMER_S: Final = 0.005
 # The longest that anybody goes on while nobody else is there: somebody may be about to come.
 _LONGEST_S: Final = 0.004
 
@@ -86,7 +93,7 @@ class Turns:
 
     def plan(self) -> None:
         """See to it that those who wait go on when they may."""
-        soonest = min((line.free_at for line in self._lines if line.waiting), default=None)
+        soonest = min((line.free_at for line in self._lines if line.is_waited_in), default=None)
         if soonest is None or (self._plan is not None and self._planned_at <= soonest):
             return
         if self._plan is not None:
@@ -112,7 +119,20 @@ class Line:
         self.served_at = float("-inf")
         self.free_at = float("-inf")
         """When it has waited long enough for what it took."""
-        self.waiting: deque[Turn] = deque()
+        # Whoever had least of late is first; what the one had that was served last.
+        self._heap: list[tuple[float, int, Turn]] = []
+        self._numbers = itertools.count()
+        self._served_had = 0.0
+        self._went_on_at = float("-inf")
+
+    def newcomer_had(self) -> float:
+        """What one starts with who has just come: those who are there already come first."""
+        return self._served_had + _NEWCOMER_S
+
+    @property
+    def is_waited_in(self) -> bool:
+        """Whether somebody waits for a turn."""
+        return bool(self._heap)
 
     def is_free(self) -> bool:
         """Whether its connections may go on."""
@@ -124,32 +144,63 @@ class Line:
         if self.turns.is_any_line_beside(self, now):
             # What was not taken before is saved up, but not for long.
             begin = now - seconds
-            self.free_at = max(self.free_at, begin - _SLICE_S) + (1 + _PAUSE) * seconds
+            free_at = max(self.free_at, begin - _SLICE_S) + (1 + _PAUSE) * seconds
+            # Those who come now are not to pay for all that others took.
+            self.free_at = min(free_at, now + max(_PAUSE * seconds, _MOST_OWED_S))
+
+    def join(self, turn: Turn) -> None:
+        """Let one wait for its turn: before those who had more of late."""
+        turn.had = max(turn.had, self._served_had)
+        heapq.heappush(self._heap, (turn.had, next(self._numbers), turn))
+
+    def leave(self, turn: Turn) -> None:
+        """One waits no more."""
+        self._heap = [entry for entry in self._heap if entry[2] is not turn]
+        heapq.heapify(self._heap)
 
     def go_on(self) -> None:
-        """Serve those that wait, for a slice of time, each once at most."""
+        """Serve those that wait, for a slice of time, each once at most.
+
+        One is served in any case, now and then: those who come and go may keep a listener busy
+        with nothing.
+        """
         clock = self.turns.clock
-        end = clock() + _SLICE_S
-        for _ in range(len(self.waiting)):
-            if clock() > end or not self.is_free():
+        now = clock()
+        is_overdue = now > self._went_on_at + _LONGEST_WAIT_S
+        end = now + _SLICE_S
+        for _ in range(len(self._heap)):
+            if (clock() > end or not self.is_free()) and not is_overdue:
                 return
-            self.waiting.popleft().go_on()
+            had, _, turn = heapq.heappop(self._heap)
+            if turn.drop_if_gone():
+                continue
+            is_overdue = False
+            self._went_on_at = now
+            self._served_had = had
+            turn.go_on()
 
 
 class Turn:
     """One connection's part in it. As a context it measures what is done for the connection.
 
-    `serve` is called when the connection may go on after having waited. `slowly` is a context too,
-    inside the other or not, for what is done in the slow lane.
+    `serve` is called when the connection may go on after having waited, unless `is_gone` says that
+    nobody is there any more. `slowly` is a context too, inside the other or not, for what is done
+    in the slow lane.
     """
 
-    def __init__(self, line: Line, serve: Callable[[], None]) -> None:
+    def __init__(
+        self, line: Line, serve: Callable[[], None], is_gone: Callable[[], bool] = lambda: False
+    ) -> None:
         self.slowly = _Slowly(self)
         self.clock = line.turns.clock
         self._line = line
         self._turns = line.turns
         self._serve = serve
+        self._is_gone = is_gone
+        self.had = line.newcomer_had()
+        """What it took, or as much as whoever was served when it came to wait."""
         self._is_in_line = False
+        self._turn_until = float("-inf")
         self._pause: asyncio.TimerHandle | None = None
         self._depth = 0
         self._begin = 0.0
@@ -170,14 +221,21 @@ class Turn:
         self._depth -= 1
         if not self._depth:
             now = self.clock()
+            took = now - self._begin
+            self.had += took
             self._turns.note(self, now)
-            self._line.took(now - self._begin, now)
+            self._line.took(took, now)
+
+    @property
+    def is_beside_another_line(self) -> bool:
+        """Whether those of another listener are there too."""
+        return self._turns.is_any_line_beside(self._line, self.clock())
 
     def may_go_on(self) -> bool:
         """Whether requests may be taken now. If not, the turn comes by itself."""
         if self._is_in_line:
             return False
-        if self._line.is_free():
+        if self._line.is_free() or self.clock() < self._turn_until:
             return True
         self._stand_in_line()
         return False
@@ -202,13 +260,23 @@ class Turn:
             self._pause.cancel()
         if self._is_in_line:
             self._is_in_line = False
-            self._line.waiting.remove(self)
+            self._line.leave(self)
         self._turns.forget(self)
 
+    def drop_if_gone(self) -> bool:
+        """Whether nobody is there any more; then it waits no longer."""
+        gone = self._is_gone()
+        self._is_in_line = self._is_in_line and not gone
+        return gone
+
     def go_on(self) -> None:
-        """Take the turn."""
+        """Take the turn, for a slice of time."""
         self._is_in_line = False
-        self._serve()
+        self._turn_until = self.clock() + _SLICE_S
+        try:
+            self._serve()
+        finally:
+            self._turn_until = float("-inf")
 
     def took_slowly(self, seconds: float, now: float) -> None:
         """Some time went into its requests in the slow lane."""
@@ -223,7 +291,7 @@ class Turn:
 
     def _stand_in_line(self) -> None:
         self._is_in_line = True
-        self._line.waiting.append(self)
+        self._line.join(self)
         self._turns.plan()
 
     def _paused(self) -> None:

@@ -23,6 +23,7 @@ from typing import Any, Final
 from eris.crypto import reference_of
 from eris.errors import ErisError, StoreFull, StoreUnavailable
 from eris.model import BlockSize, Reference
+from kapla.storage.backlog import Backlog
 from kapla.storage.database import Database, SqliteSettings, open_database, opening
 from kapla.storage.sqlite import PartlyDamaged, PutResult, SqliteReader, SqliteWriter
 from kapla.storage.worker import Done, Wanted, Worker, always
@@ -95,15 +96,27 @@ class _Hasher:
         await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
-        while item := self._queue.get():
-            puts, done, wanted, group = item
-            try:
-                if wanted():
-                    puts.hash()
-            except Exception:
-                # The thread must live. The writer hashes what is not hashed, and tells what fails.
-                _log.exception("Blocks could not be hashed ahead")
-            self._then(puts, done, wanted, group)
+        backlog: Backlog[tuple[_Puts, Done, Wanted, object]] = Backlog()
+        is_ending = False
+        while backlog or not is_ending:
+            # All that has come, or the next that comes: then whoever had least is first.
+            while not is_ending and not (backlog and self._queue.empty()):
+                item = self._queue.get()
+                if item is None:
+                    is_ending = True
+                else:
+                    backlog.add(item[3], item, len(item[0]))
+            if backlog:
+                self._hash(*backlog.take())
+
+    def _hash(self, puts: _Puts, done: Done, wanted: Wanted, group: object) -> None:
+        try:
+            if wanted():
+                puts.hash()
+        except Exception:
+            # The thread must live. The writer hashes what is not hashed, and tells what fails.
+            _log.exception("Blocks could not be hashed ahead")
+        self._then(puts, done, wanted, group)
 
 
 # Beside references, the finder takes this: the bytes of the database are asked for.

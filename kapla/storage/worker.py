@@ -70,6 +70,7 @@ class Worker(Generic[Requests]):
         self._is_stopped = False
         # The thread's own: it has come upon the end of what was handed in.
         self._is_ending = False
+        self._is_poked = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     async def start(self) -> None:
@@ -109,6 +110,8 @@ class Worker(Generic[Requests]):
             return
         self._tell(_settle, self._ready)
         try:
+            # Whatever `prepare` found to be done.
+            self._do_chore(is_idle=False)
             while self._round():
                 pass
             self._finish()
@@ -129,14 +132,14 @@ class Worker(Generic[Requests]):
         while not self._backlog:
             if self._is_ending:
                 return None
+            if self._is_poked:
+                self._is_poked = False
+                self._do_chore(is_idle=False)
             try:
-                arrived = self._queue.get(timeout=self._pause)
+                self._put_by(self._queue.get(timeout=self._pause))
             except queue.Empty:
                 self._do_chore(is_idle=True)
                 continue
-            if arrived is _POKE:
-                self._do_chore(is_idle=False)
-            self._put_by(arrived)
             self._take_in()
         return self._backlog.take()
 
@@ -149,6 +152,7 @@ class Worker(Generic[Requests]):
     def _put_by(self, arrived: tuple[_Item[Requests], object] | str) -> None:
         if isinstance(arrived, str):
             self._is_ending |= arrived is _STOP
+            self._is_poked |= arrived is _POKE
         else:
             item, group = arrived
             self._backlog.add(group, item, len(item[0]))

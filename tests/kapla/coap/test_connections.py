@@ -196,7 +196,7 @@ class Connections(RuleBasedStateMachine):
             under_way = client.peer._under_way
             assert (under_way.requests, under_way.weight) == (0, 0)
         assert not asyncio.all_tasks(self.loop)
-        assert not self.server._line.waiting
+        assert not self.server._line.is_waited_in
 
 
 TestConnections = Connections.TestCase

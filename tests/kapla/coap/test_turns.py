@@ -185,6 +185,6 @@ def test_who_leaves_is_not_served_any_more() -> None:
         took = [one.took for one in crowd]
         await other.keep_asking(loop.clock() + 0.1)
         assert [one.took for one in crowd] == took
-        assert not line.waiting
+        assert not line.is_waited_in
 
     play(scene)

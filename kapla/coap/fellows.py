@@ -1,0 +1,26 @@
+"""Those who share a listener, as one of their connections sees them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from kapla.coap.listener import PeerConnection
+
+__all__ = ["Fellows"]
+
+
+class Fellows(Protocol):
+    """The connections of a listener."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def opened(self, peer: PeerConnection, /) -> None:
+        """A connection is made; it may be told to `finish`, or refused."""
+        ...
+
+    def closed(self, peer: PeerConnection, /) -> None:
+        """A connection has ended, and nothing is worked on for it."""
+        ...
