@@ -281,8 +281,10 @@ class Turn:
     def took_slowly(self, seconds: float, now: float) -> None:
         """Some time went into its requests in the slow lane."""
         begin = now - seconds
-        # However much it was while nobody else was there: that is not held against it.
-        until = min(max(self._slow_until, begin - _SLICE_S), begin + _SLICE_S)
+        until = max(self._slow_until, begin - _SLICE_S)
+        if not self._turns.is_anybody_beside(self, now):
+            # However much it was while nobody else was there: that is not held against it.
+            until = min(until, begin + _SLICE_S)
         self._slow_until = until + (1 + _SLOW_PAUSE) * seconds
 
     def took_elsewhere(self, seconds: float) -> None:
