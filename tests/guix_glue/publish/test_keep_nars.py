@@ -97,6 +97,20 @@ def test_what_was_passed_on_is_served_when_the_server_is_gone(made: Made, tmp_pa
     assert nothing_is_left(tmp_path)
 
 
+def test_what_is_kept_has_one_tag_and_can_be_gone_on_with(made: Made, tmp_path: Path) -> None:
+    with running_server() as server:
+        gzipped(made, server)
+        path = f"/nar/gzip/{made.item.base_name}"
+        with keeping(tmp_path, server.url) as mirror:
+            whole = mirror.request(path).body
+            wait_until(lambda: kept(tmp_path) != [], "the nar to be kept")
+            tags = {mirror.request(path, "HEAD").headers["etag"] for _ in range(3)}
+            assert len(tags) == 1
+            headers = {"Range": "bytes=1000-", "If-Range": tags.pop()}
+            rest = mirror.request(path, headers=headers)
+            assert (rest.status, rest.body) == (206, whole[1000:])
+
+
 def test_the_urn_is_made_of_what_is_kept(made: Made, tmp_path: Path) -> None:
     with running_server() as server:
         gzipped(made, server)
