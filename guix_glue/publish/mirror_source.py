@@ -70,6 +70,7 @@ class MirrorSource:
                 options,
                 max_bytes=keep_nars,
                 max_unsigned_size=max_unsigned_size,
+                doubt=self._narinfos.doubt,
             )
         self.queue: JobQueue[str] | None = None
         if eris is not None:
