@@ -56,7 +56,8 @@ class KeptNars:
     def __init__(self, directory: CacheDirectory, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._directory = directory
-        self._path = directory.subdirectory("nars")
+        # Made where something will be kept; what an earlier server has kept is served in any case.
+        self._path = directory.subdirectory("nars") if max_bytes else directory.path / "nars"
         self._guard = threading.Lock()
         # None: not counted yet.
         self._total: int | None = None

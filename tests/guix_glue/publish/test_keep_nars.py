@@ -202,6 +202,28 @@ def test_a_disk_that_is_too_small(made: Made, tmp_path: Path, tiny_disk: Path) -
             assert nothing_is_left(tmp_path)
 
 
+def test_what_was_promised_is_kept_without_the_option(made: Made, tmp_path: Path) -> None:
+    other = made_item(tmp_path, 1)
+    with running_server() as server:
+        for item in (made, other):
+            gzipped(item, server)
+        path, not_kept = (f"/nar/gzip/{item.item.base_name}" for item in (made, other))
+        with keeping(tmp_path, server.url) as mirror:
+            for item in (made, other):
+                (url,) = mirror.request(narinfo_path(item)).narinfo().urls
+                assert url.url == f"nar/gzip/{item.item.base_name}"
+            assert mirror.request(path).status == 200
+            wait_until(lambda: kept(tmp_path) != [], "the nar to be kept")
+        with publishing(tmp_path, *TRUST, "--upstream", server.url) as mirror:
+            assert mirror.request(path).body == server.files[path]
+            answer = mirror.request(not_kept)
+            assert (answer.status, answer.headers["location"]) == (302, server.url + not_kept)
+            # Nothing more is promised, nor kept.
+            (url,) = mirror.request(narinfo_path(made)).narinfo().urls
+            assert url.url == server.url + path
+            assert len(kept(tmp_path)) == 1
+
+
 class HalfAndHalf:
     """A server that sends the first half of a nar, and the rest when it is told to."""
 
