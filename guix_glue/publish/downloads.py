@@ -3,26 +3,30 @@
 However many clients want the same nar, there is one download of it, as fast as the server sends;
 each client reads the file as fast as it likes. The last bytes are held back until the whole is
 found to have the signed hash, so that nobody takes a wrong one for whole. It ends with the last
-client that waits for it; only what is whole and right is kept.
+client that waits for it; only what is whole and right is kept. What did not come so is left to the
+server for a while: a client that was cut off and tries again is not cut off again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from eris.errors import ErisError
 from eris.threads import in_thread, settle
-from guix_glue.errors import FetchFailed
+from guix_glue.errors import FetchFailed, TemporaryFailure
 from guix_glue.publish.complaints import Complaints
 from guix_glue.publish.directory import CacheDirectory
 from guix_glue.publish.mirror_kept import KeptNars, NarKey
 from guix_glue.publish.nar_check import NarCheck
+from guix_glue.publish.outage import Outage
+from guix_glue.publish.remembered import Remembered
 from guix_glue.servers.limits import MIN_RATE, NAR_STALL_S
 from guix_glue.servers.watch import Watch
 
@@ -33,7 +37,14 @@ _log = logging.getLogger(__name__)
 _AT_ONCE: Final = 32
 """Each takes a connection and a file; whoever comes then is sent to the server itself."""
 _COMPLAINTS: Final = 1000
+# Whoever was cut off tries again within moments; the server may have mended it in minutes.
+_FAILED_S: Final = 300.0
+_FAILURES_KEPT: Final = 10_000
+# After a file could not be written to though there was room when it was made.
+_PAUSE_S: Final = 60.0
 _PIECE: Final = 256 * 1024
+
+_NO_SUCH_CALL: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV})
 
 # However slowly a server sends.
 _LONGEST_S: Final = 6 * 3600.0
@@ -55,6 +66,7 @@ class Download:
         self._file: BinaryIO | None = None
         self._received = 0
         self._is_right = False
+        self._has_ended = False
         self._changed = asyncio.Event()
 
     def leave(self) -> None:
@@ -87,11 +99,13 @@ class Download:
                 await self._changed.wait()
 
     def open_file(self, create: Callable[[Path], BinaryIO], path: Path) -> None:
-        """Make the file. It is ours at once: whoever waits for that may be cancelled.
+        """Make the file, with room for all of it, as long as nobody was sent anything.
 
+        It is ours at once: whoever waits for that may be cancelled.
         Raises: OSError.
         """
         self._file = create(path)
+        _reserve(self._file, self.size)
 
     async def fetch(self) -> None:
         """Fetch it all, and check it.
@@ -129,12 +143,14 @@ class Download:
 
     def end(self) -> None:
         """The task has ended, in whatever way."""
+        self._has_ended = True
         self.begin(well=False)
         self._changed.set()
         self._close_unused()
 
     def _close_unused(self) -> None:
-        if not self.waiting and self.task.done() and self._file is not None:
+        # Not when the task is done: until `end` somebody may still join.
+        if not self.waiting and self._has_ended and self._file is not None:
             self._file.close()
 
     def _take(self, piece: bytes) -> None:
@@ -148,10 +164,17 @@ class Download:
 class Downloads:
     """All that are under way. `close()` it."""
 
-    def __init__(self, directory: CacheDirectory, kept: KeptNars) -> None:
+    def __init__(
+        self, directory: CacheDirectory, kept: KeptNars, doubt: Callable[[str], Awaitable[None]]
+    ) -> None:
+        """`doubt` is told the hash parts of items whose nars came wrong."""
         self._directory = directory
         self._kept = kept
+        self._doubt = doubt
         self._under_way: dict[NarKey, Download] = {}
+        # With the size: one that the server says anew is another nar.
+        self._failed: Remembered[tuple[NarKey, int]] = Remembered(_FAILED_S, length=_FAILURES_KEPT)
+        self._outage = Outage(_PAUSE_S)
         self._complaints = Complaints(_log, length=_COMPLAINTS)
 
     async def join(
@@ -162,7 +185,7 @@ class Downloads:
         `make` gives what fetches and what checks it, if it is not under way.
         """
         download = self._under_way.get(key)
-        if download is None and self._has_room(size):
+        if download is None and self._may_begin(key, size):
             download = self._begin(key, size, *make())
         if download is None or download.is_given_up or download.size != size:
             return None
@@ -185,7 +208,9 @@ class Downloads:
             task.cancel()
         await settle(*tasks)
 
-    def _has_room(self, size: int) -> bool:
+    def _may_begin(self, key: NarKey, size: int) -> bool:
+        if self._outage.left_s or (key, size) in self._failed:
+            return False
         under_way = sum(download.size for download in self._under_way.values())
         return len(self._under_way) < _AT_ONCE and under_way + size <= self._kept.max_bytes
 
@@ -210,13 +235,45 @@ class Downloads:
             await download.fetch()
             await in_thread(self._kept.keep, made, key)
         except (ErisError, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            text = f"The nar of {key.hash_part} ({key.method.value}) is not kept: {reason or error}"
-            self._complaints.say(key.file_name, text)
+            await self._note_failure(key, download, error)
         else:
             self._complaints.withdraw(key.file_name)
+            self._outage.end()
         finally:
             await in_thread(_remove, made)
+
+    async def _note_failure(
+        self, key: NarKey, download: Download, error: ErisError | OSError
+    ) -> None:
+        self._failed.add((key, download.size))
+        reason = error.strerror if isinstance(error, OSError) else error
+        text = f"The nar of {key.hash_part} ({key.method.value}) is not kept: {reason or error}"
+        self._complaints.say(key.file_name, text)
+        if isinstance(error, OSError):
+            self._note_disk(download, error)
+        elif not isinstance(error, TemporaryFailure):
+            await self._doubt(key.hash_part)
+
+    def _note_disk(self, download: Download, error: OSError) -> None:
+        """The disk would cut off others, too; not if it had no room for this one to begin with."""
+        if download.has_begun.done() and self._outage.begin(error.strerror):
+            _log.warning(
+                "No nars are kept for %.0f s: %s; clients are sent to the servers",
+                _PAUSE_S,
+                error.strerror or error,
+            )
+
+
+def _reserve(file: BinaryIO, size: int) -> None:
+    """Take the room that a file needs, where the file system can.
+
+    Raises: OSError, if there is none.
+    """
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno not in _NO_SUCH_CALL:
+            raise
 
 
 def _remove(path: Path) -> None:

@@ -50,7 +50,7 @@ class MirrorBakery:
         cache: MirrorCache,
         upstream: Upstream,
         encode: EncodeTree,
-        nars: MirrorNars | None,
+        nars: MirrorNars,
         *,
         max_unsigned_size: int,
     ) -> None:
@@ -144,7 +144,5 @@ class MirrorBakery:
         self, found: Mirrored, source: NarSource, end: NarEnd
     ) -> AsyncGenerator[bytes, None]:
         """A nar, from what is kept if it is there."""
-        kept = None
-        if self._nars is not None:
-            kept = await self._nars.kept_pieces(found, source.compression)
+        kept = await self._nars.kept_pieces(found, source.compression)
         return kept or self._upstream.nar(source, found.narinfo.item.nar_size, end)

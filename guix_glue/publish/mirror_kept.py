@@ -3,8 +3,9 @@
     nars/HASH-PART.NAR-HASH.METHOD    as it came, compressed or not
 
 The hash in the name (its first half, in hex) is that of the nar: when an item is built anew and
-another, the old file is not taken for it. The time of modification is that of the last use. When
-there is no more room the files that were not used for longest go.
+another, the old file is not taken for it. The time of access is that of the last use; it is set, so
+no option of the mount matters. That of modification stays: it is in the tag that the file is served
+with. When there is no more room the files that were not used for longest go.
 
 Synchronous, for worker threads, but for `size`, which is one question to the system.
 """
@@ -15,6 +16,7 @@ import contextlib
 import os
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +56,8 @@ class KeptNars:
     def __init__(self, directory: CacheDirectory, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._directory = directory
-        self._path = directory.subdirectory("nars")
+        # Made where something will be kept; what an earlier server has kept is served in any case.
+        self._path = directory.subdirectory("nars") if max_bytes else directory.path / "nars"
         self._guard = threading.Lock()
         # None: not counted yet.
         self._total: int | None = None
@@ -77,11 +80,12 @@ class KeptNars:
         except OSError:
             return None
         file = os.fdopen(descriptor, "rb")
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
             file.close()
             return None
         with contextlib.suppress(OSError):
-            os.utime(descriptor)
+            os.utime(descriptor, ns=(time.time_ns(), found.st_mtime_ns))
         return file
 
     def keep(self, made: Path, key: NarKey) -> None:
@@ -99,7 +103,7 @@ class KeptNars:
         """Remove what was not used since a time (seconds of the epoch)."""
         with self._guard:
             for path, found in self._files():
-                if found.st_mtime < before:
+                if found.st_atime < before:
                     path.unlink(missing_ok=True)
             self._total = None
 
@@ -107,7 +111,7 @@ class KeptNars:
         if self._total is not None and self._total + size <= self.max_bytes:
             return
         # Counted anew: others may have removed something, too.
-        files = sorted(self._files(), key=lambda one: one[1].st_mtime, reverse=True)
+        files = sorted(self._files(), key=lambda one: one[1].st_atime, reverse=True)
         total = sum(found.st_size for _, found in files)
         while files and total + size > self.max_bytes:
             path, found = files.pop()

@@ -5,13 +5,11 @@ What nobody has is remembered for a while, too, in memory: a bounded number of n
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeGuard
 
 from eris.threads import in_thread
 from guix_glue.errors import FetchFailed
@@ -19,6 +17,7 @@ from guix_glue.publish.clients import Client
 from guix_glue.publish.lookups import Lookups
 from guix_glue.publish.mirror_cache import MirrorCache, Mirrored
 from guix_glue.publish.outage import Outage
+from guix_glue.publish.remembered import Remembered
 from guix_glue.publish.upstream import Upstream
 
 __all__ = ["MirrorNarinfos"]
@@ -28,24 +27,6 @@ _log = logging.getLogger(__name__)
 _ABSENCES_KEPT: Final = 50_000
 
 
-class _Absences:
-    """Names that nobody has, each for a while; the oldest are forgotten first."""
-
-    def __init__(self, keep_s: float) -> None:
-        self._keep_s = keep_s
-        # Name -> time of the loop until which it is believed.
-        self._until: OrderedDict[str, float] = OrderedDict()
-
-    def __contains__(self, name: str) -> bool:
-        return asyncio.get_running_loop().time() < self._until.get(name, float("-inf"))
-
-    def add(self, name: str) -> None:
-        self._until[name] = asyncio.get_running_loop().time() + self._keep_s
-        self._until.move_to_end(name)
-        if len(self._until) > _ABSENCES_KEPT:
-            self._until.popitem(last=False)
-
-
 class MirrorNarinfos:
     """What other servers say of items. `close()` it."""
 
@@ -53,7 +34,7 @@ class MirrorNarinfos:
         self._cache = cache
         self._upstream = upstream
         self._not_kept = Outage(0.0)
-        self._absences = _Absences(absence_age_s)
+        self._absences: Remembered[str] = Remembered(absence_age_s, length=_ABSENCES_KEPT)
         self._lookups: Lookups[Mirrored | None] = Lookups(self._ask, self._is_needed)
 
     async def close(self) -> None:
@@ -79,6 +60,12 @@ class MirrorNarinfos:
             if found is None:
                 raise
             return found
+
+    async def doubt(self, hash_part: str) -> None:
+        """What is kept of an item leads to a wrong nar: ask for it anew when it is wanted again."""
+        found = self._cache.find(hash_part)
+        if _is_good(found):
+            await self._keep(replace(found, good_until=time.time()))
 
     def _is_needed(self, hash_part: str) -> bool:
         return hash_part not in self._absences and not _is_good(self._cache.find(hash_part))
@@ -107,5 +94,5 @@ class MirrorNarinfos:
                 _log.info("Narinfos are kept on disk again")
 
 
-def _is_good(found: Mirrored | None) -> bool:
+def _is_good(found: Mirrored | None) -> TypeGuard[Mirrored]:
     return found is not None and found.good_until > time.time()

@@ -8,7 +8,7 @@ client is sent to the server that has it, which is where all the other URLs lead
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 from typing import Final
 
@@ -51,12 +51,14 @@ class MirrorNars:
         *,
         max_bytes: int,
         max_unsigned_size: int,
+        doubt: Callable[[str], Awaitable[None]],
     ) -> None:
+        """`doubt` is told the hash parts of items whose nars are not as their narinfos say."""
         self._upstream = upstream
         self._options = options
         self._max_unsigned_size = max_unsigned_size
         self._kept = KeptNars(directory, max_bytes)
-        self._downloads = Downloads(directory, self._kept)
+        self._downloads = Downloads(directory, self._kept, doubt)
 
     async def close(self) -> None:
         """End downloads."""
@@ -115,7 +117,7 @@ class MirrorNars:
             key,
             size,
             lambda: (
-                partial(self._upstream.nar, source, item.nar_size),
+                partial(self._upstream.nar, source, item.nar_size, length=size),
                 NarCheck(source.compression, item.nar_hash, self._limit(found)),
             ),
         )

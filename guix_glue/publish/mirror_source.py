@@ -53,7 +53,10 @@ class MirrorSource:
         keep_nars: int | None = None,
         baking_log: Journal | None = None,
     ) -> None:
-        """With `keep_nars`, nars are passed on and kept: so many bytes of them."""
+        """With `keep_nars`, nars are passed on and kept: so many bytes of them.
+
+        Without it no narinfo names nars of ours; those that did so earlier stay true.
+        """
         self._cache = MirrorCache(directory, options.store_dir)
         self._upstream = upstream
         self._options = options
@@ -62,15 +65,15 @@ class MirrorSource:
         self._narinfos = MirrorNarinfos(
             self._cache, upstream, absence_age_s=ABSENCE_AGE_S if age_s is None else age_s
         )
-        self._nars: MirrorNars | None = None
-        if keep_nars is not None:
-            self._nars = MirrorNars(
-                directory,
-                upstream,
-                options,
-                max_bytes=keep_nars,
-                max_unsigned_size=max_unsigned_size,
-            )
+        self._offers_nars = keep_nars is not None
+        self._nars = MirrorNars(
+            directory,
+            upstream,
+            options,
+            max_bytes=keep_nars or 0,
+            max_unsigned_size=max_unsigned_size,
+            doubt=self._narinfos.doubt,
+        )
         self.queue: JobQueue[str] | None = None
         if eris is not None:
             bakery = MirrorBakery(
@@ -81,9 +84,7 @@ class MirrorSource:
                 self._nars,
                 max_unsigned_size=max_unsigned_size,
             )
-            bake = noted(
-                CacheGuard(bakery.bake, directory.path.parent), self._made, baking_log
-            )
+            bake = noted(CacheGuard(bakery.bake, directory.path.parent), self._made, baking_log)
             self.queue = JobQueue(bake, workers=workers)
 
     async def close(self) -> None:
@@ -91,8 +92,7 @@ class MirrorSource:
         if self.queue is not None:
             await self.queue.close()
         await self._narinfos.close()
-        if self._nars is not None:
-            await self._nars.close()
+        await self._nars.close()
         await self._upstream.close()
 
     def expect(self, hash_parts: Sequence[str]) -> None:
@@ -105,9 +105,7 @@ class MirrorSource:
         return self._reply(found) if isinstance(found, Mirrored) else found
 
     async def nar(self, base_name: str, method: Compression) -> Reply | None:
-        """A nar that is kept here, or passed on; else nars are where the narinfo says."""
-        if self._nars is None:
-            return None
+        """A nar that is kept here, or passed on; else the way to where the server has it."""
         found = await self._find(hash_part_of(base_name))
         if not isinstance(found, Mirrored):
             return found
@@ -126,8 +124,7 @@ class MirrorSource:
     async def expire(self, before: float) -> None:
         """Forget narinfos that were good until some time before this, and nars not used since."""
         await in_thread(self._cache.expire, before)
-        if self._nars is not None:
-            await self._nars.expire(before)
+        await self._nars.expire(before)
 
     async def sweep(self) -> None:
         """Nothing: each entry of this cache is one file, which is whole or not there."""
@@ -182,7 +179,7 @@ class MirrorSource:
             urls = ()
         elif not urls:
             return None
-        elif self._nars is not None:
+        elif self._offers_nars:
             urls = self._nars.urls(replace(found, narinfo=replace(narinfo, urls=urls)))
         hint = None
         if self._eris is not None and found.eris is not None and narinfo.signed_urn is None:

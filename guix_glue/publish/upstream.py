@@ -227,14 +227,19 @@ class Upstream:
         return nar_sources(known, narinfo.urls)
 
     def nar(
-        self, source: NarSource, nar_size: int, end: NarEnd | None = None
+        self,
+        source: NarSource,
+        nar_size: int,
+        end: NarEnd | None = None,
+        *,
+        length: int | None = None,
     ) -> AsyncGenerator[bytes, None]:
         """Fetch a nar, as it is sent; one that is sent without its length ends with its size.
 
-        `end` is told how it ended.
+        `end` is told how it ended. With `length` it is not taken if its server tells another.
         Raises, when iterated: FetchFailed.
         """
-        return nar_pieces(self._nars, source, nar_size, end or NarEnd())
+        return nar_pieces(self._nars, source, nar_size, end or NarEnd(), length=length)
 
 
 class _Asking:

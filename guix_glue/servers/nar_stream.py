@@ -46,14 +46,20 @@ _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
 async def nar_pieces(
-    client: HttpClient, source: NarSource, nar_size: int, end: NarEnd
+    client: HttpClient,
+    source: NarSource,
+    nar_size: int,
+    end: NarEnd,
+    *,
+    length: int | None = None,
 ) -> AsyncGenerator[bytes, None]:
     """Give the bytes as they come, compressed as they are.
 
     `nar_size` tells where an uncompressed nar ends, if nothing else does. `end` is told how it did.
+    With `length` nothing is taken of what the server says to be longer or shorter, as it is sent.
     Raises: FetchFailed; TemporaryFailure, where another try from the beginning may do.
     """
-    stream = _Stream(client, source, nar_size)
+    stream = _Stream(client, source, nar_size, length)
     patience = Patience(_WAITING_S)
     came = 0
     while True:
@@ -75,10 +81,13 @@ async def nar_pieces(
 class _Stream:
     """How far a nar has come, and by what the rest of it can be asked for."""
 
-    def __init__(self, client: HttpClient, source: NarSource, nar_size: int) -> None:
+    def __init__(
+        self, client: HttpClient, source: NarSource, nar_size: int, expected: int | None
+    ) -> None:
         self._client = client
         self._source = source
         self._left = nar_size
+        self._expected = expected
         self._length: int | None = None
         self._validator: str | None = None
         self.came = 0
@@ -138,6 +147,8 @@ class _Stream:
         self.end_is_told = self._length is not None or "Transfer-Encoding" in headers
         encoding = encoding_name(", ".join(headers.getall("Content-Encoding", ())))
         if self._length is not None and not encoding:
+            if self._expected not in (None, self._length):
+                raise FetchFailed(f"{self._length} bytes instead of {self._expected}")
             self._validator = _validator(headers)
         return _decoder(self._source.compression, encoding)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,3 +48,18 @@ def publisher(items: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         *("--ttl", "30d", "--negative-ttl", "1h"),
     ) as one:
         yield one
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 400 kB, where the cache of a test is."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small file system")
+    directory = tmp_path / "cache"
+    directory.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=400k", "kapla-test", str(directory)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"cannot mount a small file system here: {done.stderr.strip()}")
+    yield directory
+    subprocess.run(["umount", "--lazy", str(directory)], check=True)

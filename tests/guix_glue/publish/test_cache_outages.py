@@ -6,11 +6,10 @@ somebody has mended it.
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -136,21 +135,6 @@ def test_a_right_that_is_lost_and_given_back(items: Path, tmp_path: Path) -> Non
             path.chmod(0o700)
         wait_until(lambda: is_baked(publisher, item), "mending")
         assert publisher.log.count("cannot be used:") == 1
-
-
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 400 kB, where the cache of a test is."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a small file system")
-    directory = tmp_path / "cache"
-    directory.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=400k", "kapla-test", str(directory)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"cannot mount a small file system here: {done.stderr.strip()}")
-    yield directory
-    subprocess.run(["umount", "--lazy", str(directory)], check=True)
 
 
 def test_a_full_disk_is_told_with_the_item_and_stops_no_other(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
+import io
 import os
 import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import pytest
 
@@ -31,6 +34,10 @@ async def fetch() -> AsyncGenerator[bytes, None]:
     for at in range(0, len(NAR), 50_000):
         await asyncio.sleep(0)
         yield NAR[at : at + 50_000]
+
+
+async def no_doubt(hash_part: str) -> None:
+    """Nobody keeps a narinfo here."""
 
 
 async def take(downloads: Downloads, limit: int = len(NAR)) -> bytes | None:
@@ -57,7 +64,7 @@ def test_whoever_goes_at_any_moment_leaves_nothing(tmp_path: Path, seed: int) ->
 
     async def main() -> None:
         kept = KeptNars(directory, 1_000_000)
-        downloads = Downloads(directory, kept)
+        downloads = Downloads(directory, kept, no_doubt)
         before = asyncio.all_tasks()
         for _ in range(4):
             tasks = []
@@ -94,7 +101,7 @@ def test_a_wrong_nar_is_never_whole(tmp_path: Path) -> None:
 
     async def main() -> None:
         kept = KeptNars(directory, 1_000_000)
-        downloads = Downloads(directory, kept)
+        downloads = Downloads(directory, kept, no_doubt)
         download = await downloads.join(KEY, len(NAR), lambda: (wrong, check()))
         assert download is not None
         taken = 0
@@ -110,11 +117,65 @@ def test_a_wrong_nar_is_never_whole(tmp_path: Path) -> None:
     directory.close()
 
 
+class Filling(io.FileIO):
+    """A file on a disk that is full after the first piece."""
+
+    def write(self, data: Any, /) -> int:
+        if self.tell():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data)
+
+
+class FullDisk(CacheDirectory):
+    """A cache whose files cannot be written to the end, though there was room at first."""
+
+    is_full = True
+
+    def create(self, path: Path) -> BinaryIO:
+        return cast(BinaryIO, Filling(path, "x+")) if self.is_full else super().create(path)
+
+
+def test_a_disk_that_fills_cuts_off_nobody_twice(tmp_path: Path) -> None:
+    directory = FullDisk(tmp_path / "cache")
+
+    async def main() -> None:
+        downloads = Downloads(directory, KeptNars(directory, 1_000_000), no_doubt)
+        with pytest.raises(FetchFailed):
+            await take(downloads)
+        # Nor anybody who wants another nar.
+        other = NarKey("1" * 32, KEY.nar_hash, KEY.method)
+        for key in (KEY, other):
+            assert await downloads.join(key, len(NAR), lambda: (fetch, check())) is None
+        await downloads.close()
+
+    asyncio.run(main())
+    directory.close()
+
+
+def test_whoever_goes_makes_no_failure(tmp_path: Path) -> None:
+    directory = CacheDirectory(tmp_path / "cache")
+
+    async def main() -> None:
+        downloads = Downloads(directory, KeptNars(directory, 1_000_000), no_doubt)
+        await take(downloads, 1)
+        # What it has left may still be being removed.
+        for _ in range(1000):
+            taken = await take(downloads)
+            if taken is not None:
+                break
+            await asyncio.sleep(0.001)
+        assert taken == NAR
+        await downloads.close()
+
+    asyncio.run(main())
+    directory.close()
+
+
 def test_no_more_are_under_way_than_there_is_room_for(tmp_path: Path) -> None:
     directory = CacheDirectory(tmp_path / "cache")
 
     async def main() -> None:
-        downloads = Downloads(directory, KeptNars(directory, len(NAR) + 1))
+        downloads = Downloads(directory, KeptNars(directory, len(NAR) + 1), no_doubt)
         download = await downloads.join(KEY, len(NAR), lambda: (fetch, check()))
         assert download is not None
         other = NarKey("1" * 32, KEY.nar_hash, KEY.method)

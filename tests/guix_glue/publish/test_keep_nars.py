@@ -9,7 +9,7 @@ import random
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -97,6 +97,20 @@ def test_what_was_passed_on_is_served_when_the_server_is_gone(made: Made, tmp_pa
     assert nothing_is_left(tmp_path)
 
 
+def test_what_is_kept_has_one_tag_and_can_be_gone_on_with(made: Made, tmp_path: Path) -> None:
+    with running_server() as server:
+        gzipped(made, server)
+        path = f"/nar/gzip/{made.item.base_name}"
+        with keeping(tmp_path, server.url) as mirror:
+            whole = mirror.request(path).body
+            wait_until(lambda: kept(tmp_path) != [], "the nar to be kept")
+            tags = {mirror.request(path, "HEAD").headers["etag"] for _ in range(3)}
+            assert len(tags) == 1
+            headers = {"Range": "bytes=1000-", "If-Range": tags.pop()}
+            rest = mirror.request(path, headers=headers)
+            assert (rest.status, rest.body) == (206, whole[1000:])
+
+
 def test_the_urn_is_made_of_what_is_kept(made: Made, tmp_path: Path) -> None:
     with running_server() as server:
         gzipped(made, server)
@@ -140,10 +154,74 @@ def test_a_nar_that_is_not_whole_and_right_is_not_kept(
             mirror.wait_for_log("is not kept")
             assert kept(tmp_path) == []
             wait_until(lambda: nothing_is_left(tmp_path), "what came to be removed")
-            # It is tried anew each time.
-            server.files[path] = good
-            assert mirror.request(path).body == good
+            # Whoever tries again is not cut off again, and the server is not asked for nothing.
+            asked = server.requests.count(path)
+            for _ in range(2):
+                answer = mirror.request(path)
+                assert (answer.status, answer.headers["location"]) == (302, server.url + path)
+            assert server.requests.count(path) == asked
+
+
+@pytest.mark.parametrize("with_length", [True, False])
+def test_a_nar_that_was_compressed_anew(made: Made, tmp_path: Path, with_length: bool) -> None:
+    with running_server() as server:
+        gzipped(made, server)
+        path = f"/nar/gzip/{made.item.base_name}"
+        with keeping(tmp_path, server.url) as mirror:
+            mirror.request(narinfo_path(made))
+            # Longer, as of another version of a library.
+            body = gzip.compress(made.nar[:1000]) + gzip.compress(made.nar[1000:])
+            url = NarUrl(path[1:], "gzip", len(body), None)
+            server.files[narinfo_path(made)] = narinfo_of(made, (url,))
+            server.files[path] = Reply(body, with_length=with_length)
+            # Where the server says how long it is nobody is sent anything of it.
+            with nullcontext() if with_length else suppress(http.client.IncompleteRead):
+                assert mirror.request(path).status == 302
+            # What was told of it is asked for anew.
+            assert mirror.request(path).body == body
             wait_until(lambda: kept(tmp_path) != [], "the nar to be kept")
+            assert mirror.request(narinfo_path(made)).narinfo().urls[0].file_size == len(body)
+
+
+def test_a_disk_that_is_too_small(made: Made, tmp_path: Path, tiny_disk: Path) -> None:
+    large = made_item(tmp_path, 1, 1_000_000)
+    with running_server() as server:
+        for item in (made, large):
+            server.files[narinfo_path(item)] = narinfo_of(item, (plain_url(item),))
+            server.files[f"/nar/{item.item.base_name}"] = item.nar
+        with keeping(tmp_path, server.url) as mirror:
+            # Found out before anything is sent, and no reason not to keep others.
+            path = f"/nar/{large.item.base_name}"
+            for _ in range(2):
+                answer = mirror.request(path)
+                assert (answer.status, answer.headers["location"]) == (302, server.url + path)
+            mirror.wait_for_log("is not kept: No space left on device")
+            assert mirror.request(f"/nar/{made.item.base_name}").body == made.nar
+            wait_until(partial(is_kept, tmp_path, made), "it to be kept")
+            assert path not in server.requests
+            assert nothing_is_left(tmp_path)
+
+
+def test_what_was_promised_is_kept_without_the_option(made: Made, tmp_path: Path) -> None:
+    other = made_item(tmp_path, 1)
+    with running_server() as server:
+        for item in (made, other):
+            gzipped(item, server)
+        path, not_kept = (f"/nar/gzip/{item.item.base_name}" for item in (made, other))
+        with keeping(tmp_path, server.url) as mirror:
+            for item in (made, other):
+                (url,) = mirror.request(narinfo_path(item)).narinfo().urls
+                assert url.url == f"nar/gzip/{item.item.base_name}"
+            assert mirror.request(path).status == 200
+            wait_until(lambda: kept(tmp_path) != [], "the nar to be kept")
+        with publishing(tmp_path, *TRUST, "--upstream", server.url) as mirror:
+            assert mirror.request(path).body == server.files[path]
+            answer = mirror.request(not_kept)
+            assert (answer.status, answer.headers["location"]) == (302, server.url + not_kept)
+            # Nothing more is promised, nor kept.
+            (url,) = mirror.request(narinfo_path(made)).narinfo().urls
+            assert url.url == server.url + path
+            assert len(kept(tmp_path)) == 1
 
 
 class HalfAndHalf:

@@ -17,7 +17,8 @@ from guix_glue.formats.narinfo import NarUrl
 from guix_glue.publish.directory import CacheDirectory
 from guix_glue.publish.mirror_baking import MirrorBakery
 from guix_glue.publish.mirror_cache import MirrorCache, Mirrored
-from guix_glue.publish.model import ErisTarget
+from guix_glue.publish.mirror_nars import MirrorNars
+from guix_glue.publish.model import ErisTarget, PublishOptions
 from guix_glue.publish.tree_formats import StandardTrees
 from guix_glue.publish.trees import EncodeTree
 from guix_glue.publish.upstream import Upstream, UpstreamNarinfo
@@ -128,6 +129,10 @@ def test_a_proxy_that_refuses_is_named(
         assert "secret" not in caplog.text
 
 
+async def no_doubt(hash_part: str) -> None:
+    """Nothing is passed on here."""
+
+
 def bake(made: Made, cache: Path, *urls: NarUrl, **how: Any) -> None:
     """Bake an item of a server whose nars are there."""
     directory = CacheDirectory(cache)
@@ -139,7 +144,11 @@ def bake(made: Made, cache: Path, *urls: NarUrl, **how: Any) -> None:
         mirrored.keep(Mirrored(found.server, found.narinfo, 1e12))
         eris = ErisTarget(NullStore(), None, StandardTrees())
         encode = EncodeTree(eris)
-        bakery = MirrorBakery(directory, mirrored, upstream, encode, None, max_unsigned_size=1)
+        options = PublishOptions(STORE, ())
+        nars = MirrorNars(
+            directory, upstream, options, max_bytes=0, max_unsigned_size=1, doubt=no_doubt
+        )
+        bakery = MirrorBakery(directory, mirrored, upstream, encode, nars, max_unsigned_size=1)
         await bakery.bake(made.item.hash_part)
 
     try:
