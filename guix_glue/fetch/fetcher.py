@@ -4,7 +4,7 @@ A source that fails costs its leftovers, which are removed, and a line to the us
 begins anew. When there is no other, servers that failed only for now are tried again a few times.
 Only what this module made is ever removed. A store of blocks that cannot be reached, or brings next
 to nothing, is left alone for a while, so that not every item of a build waits for it; and a server
-of nars that does so is asked after the others.
+of nars that does so, or is not there, is asked after the others, and once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ from eris.store import BlockReader
 from eris.threads import in_thread
 from eris_fs import Limits, load_tree
 from eris_fs.threads import OneBehind
-from guix_glue.errors import CompressionError, HashMismatch, InvalidNar, TemporaryFailure
+from guix_glue.errors import (
+    CompressionError,
+    HashMismatch,
+    InvalidNar,
+    NoConnection,
+    TemporaryFailure,
+)
 from guix_glue.fetch.nar_client import NarClient
 from guix_glue.fetch.narinfos import Vouched
 from guix_glue.fetch.resting import Resting
@@ -80,6 +86,9 @@ class _Trial:
     links: Links | None
     patience: Patience
     mismatches: list[tuple[Narinfo, HashMismatch]] = field(default_factory=list)
+    # Hosts that are not there; and nars of which something was heard.
+    absent: set[Hashable] = field(default_factory=set)
+    reached: set[Source] = field(default_factory=set)
 
 
 class Fetcher:
@@ -136,6 +145,9 @@ class Fetcher:
         Raises: TemporaryFailure, if it may be in a moment.
         """
         source = offer.source
+        if _who(source) in trial.absent:
+            return None
+        rested = self._resting.rests(_who(source), _now())
         try:
             return await self._attempt(source, way, trial.destination, trial.links)
         except HashMismatch as error:
@@ -144,11 +156,17 @@ class Fetcher:
             self._failed(source, error)
         except TemporaryFailure as error:
             self._failed(source, error)
+            # One that was there just now may be starting anew.
+            if isinstance(error, NoConnection) and source not in trial.reached:
+                trial.absent.add(_who(source))
+                return None
+            trial.reached.add(source)
             raise
         except Exception as error:  # of whatever kind: the next source may do
             self._failed(source, error)
-            if isinstance(source, NarSource) and _is_silence(error):
+            if isinstance(source, NarSource) and _is_silence(error) and not rested:
                 trial.patience.spend(self._settings.nar_stall_s)
+                trial.reached.add(source)
                 raise TemporaryFailure("nothing comes any more") from error
         return None
 
@@ -293,8 +311,10 @@ def _now() -> float:
 
 
 def _let_us_wait(source: Source, error: Exception) -> bool:
-    """Whether the next item would wait for it again."""
+    """Whether the next item would wait for it again, or for nothing."""
     if isinstance(source, ErisSource) and isinstance(error, StoreUnavailable):
+        return True
+    if isinstance(error, NoConnection):
         return True
     return isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
 

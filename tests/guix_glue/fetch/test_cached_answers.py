@@ -246,6 +246,20 @@ def test_another_build_under_the_same_name(machine: Machine, made: Made, tmp_pat
         assert reply.startswith(b"success ")
 
 
+def test_a_server_of_nars_that_is_not_there_is_asked_last(
+    machine: Machine, made: Made, tmp_path: Path
+) -> None:
+    with running_server() as server, running_server() as good:
+        with running_server() as gone:
+            url = gone.url
+        publish(server, made, NarUrl(f"{url}/nar", "none", None, None))
+        publish(good, made)
+        commands = [Substitute(made.item.path, str(tmp_path / name)) for name in ("one", "two")]
+        replies = machine.run(commands, server.url, good.url)
+        assert all(reply.startswith(b"success ") for reply in replies)
+        assert machine.messages.count("Connection refused") == 1
+
+
 # --- the program ----------------------------------------------------------------------------------
 
 
