@@ -89,6 +89,7 @@ class _Trial:
     # Hosts that are not there; and nars of which something was heard.
     absent: set[Hashable] = field(default_factory=set)
     reached: set[Source] = field(default_factory=set)
+    ends: dict[NarSource, NarEnd] = field(default_factory=dict)
 
 
 class Fetcher:
@@ -149,7 +150,7 @@ class Fetcher:
             return None
         rested = self._resting.rests(_who(source), _now())
         try:
-            return await self._attempt(source, way, trial.destination, trial.links)
+            return await self._attempt(source, way, trial)
         except HashMismatch as error:
             if offer.narinfo is not None:
                 trial.mismatches.append((offer.narinfo, error))
@@ -180,14 +181,12 @@ class Fetcher:
             self._resting.rest(_who(source), _now())
         self._messages.warn(f"download from '{source.shown}' failed: {_reason(error)}")
 
-    async def _attempt(
-        self, source: Source, way: Vouched, destination: str, links: Links | None
-    ) -> Fetched:
+    async def _attempt(self, source: Source, way: Vouched, trial: _Trial) -> Fetched:
         """Try one source; leaves nothing behind if it fails.
 
         Raises: HashMismatch; whatever else can go wrong.
         """
-        item = way.narinfo.item
+        item, destination, links = way.narinfo.item, trial.destination, trial.links
         limit = item.nar_size if way.size_is_signed else self._settings.max_unsigned_size
         expected = Expected(item.nar_hash, limit)
         sink: EventSink | NarSink
@@ -196,7 +195,8 @@ class Fetcher:
             fetching = self._fetch_tree(source, tree, limit, item.nar_size, destination)
         else:
             sink = nar = NarSink(destination, expected, source.compression, links)
-            fetching = self._fetch_nar(source, nar, item.nar_size, destination)
+            end = trial.ends.setdefault(source, NarEnd())
+            fetching = self._fetch_nar(source, nar, item.nar_size, destination, end)
         try:
             await fetching
         except BaseException:
@@ -207,16 +207,19 @@ class Fetcher:
         return Fetched(item.nar_hash, sink.size)
 
     async def _fetch_nar(
-        self, source: NarSource, sink: NarSink, nar_size: int, destination: str
+        self, source: NarSource, sink: NarSink, nar_size: int, destination: str, end: NarEnd
     ) -> None:
         shown = self._messages.transfer(destination, source.shown, source.file_size)
-        received, end = _Received(), NarEnd()
+        received = _Received()
         try:
             async with Watch(self._settings.nar_stall_s, self._settings.min_rate) as watch:
                 batches = received.batches(self._nars.stream(source, nar_size, end), watch)
                 await _pour(batches, sink, watch, lambda: shown.reach(received.size))
-        except (InvalidNar, CompressionError) as error:
-            raise end.judge(error) from error
+        except (InvalidNar, CompressionError, HashMismatch) as error:
+            judged = end.judge(error)
+            if judged is error:
+                raise
+            raise judged from error
         shown.succeed(received.size)
 
     async def _fetch_tree(

@@ -50,10 +50,12 @@ async def nar_pieces(
 ) -> AsyncGenerator[bytes, None]:
     """Give the bytes as they come, compressed as they are.
 
-    `nar_size` tells where an uncompressed nar ends, if nothing else does. `end` is told how it did.
+    `nar_size` tells where an uncompressed nar ends, if nothing else does. `end` is told how it did,
+    and is the same for all tries of a source.
     Raises: FetchFailed; TemporaryFailure, where another try from the beginning may do.
     """
-    stream = _Stream(client, source, nar_size)
+    end.begin()
+    stream = _Stream(client, source, nar_size, resumes=not end.whole)
     patience = Patience(_WAITING_S)
     came = 0
     while True:
@@ -70,15 +72,19 @@ async def nar_pieces(
             if pause_s is None:
                 raise
         await asyncio.sleep(pause_s)
+        end.resumed = stream.came > 0
 
 
 class _Stream:
     """How far a nar has come, and by what the rest of it can be asked for."""
 
-    def __init__(self, client: HttpClient, source: NarSource, nar_size: int) -> None:
+    def __init__(
+        self, client: HttpClient, source: NarSource, nar_size: int, *, resumes: bool
+    ) -> None:
         self._client = client
         self._source = source
         self._left = nar_size
+        self._resumes = resumes
         self._length: int | None = None
         self._validator: str | None = None
         self.came = 0
@@ -137,7 +143,7 @@ class _Stream:
         self._length = response.content_length
         self.end_is_told = self._length is not None or "Transfer-Encoding" in headers
         encoding = encoding_name(", ".join(headers.getall("Content-Encoding", ())))
-        if self._length is not None and not encoding:
+        if self._resumes and self._length is not None and not encoding:
             self._validator = _validator(headers)
         return _decoder(self._source.compression, encoding)
 

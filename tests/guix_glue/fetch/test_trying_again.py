@@ -226,12 +226,30 @@ def test_a_nar_that_breaks_off_goes_on_where_it_did(made: Made, tmp_path: Path) 
 def test_the_hash_is_the_judge_of_what_was_put_together(made: Made, tmp_path: Path) -> None:
     first = answer(made.nar, 'ETag: "x"', cut=len(made.nar) // 2)
     # Another nar, which has the same tag all the same.
-    other = made.nar.replace(b"content", b"CONTENT")
-    with running_server() as server, scripted(first, rest_of(other)) as nars:
+    other = made.nar.replace(b"content ", b"CONTENT ")
+    with running_server() as server, scripted(first, rest_of(other), answer(other)) as nars:
         publish(server, made, NarUrl(f"{nars.url}/nar", "none", None, None))
         brought = bring(made, tmp_path / "item", server.url)
         assert brought.reply.startswith(b"hash-mismatch")
         assert not (tmp_path / "item").exists()
+
+
+@pytest.mark.parametrize("method", ["none", "gzip"])
+@pytest.mark.parametrize("kind", ["another", "damaged"])
+def test_parts_that_do_not_fit_together_are_not_the_last_word(
+    kind: str, method: str, made: Made, tmp_path: Path
+) -> None:
+    nar = made.nar if method == "none" else gzip.compress(made.nar, 0)
+    other = bytes(len(nar)) if kind == "damaged" else nar.replace(b"content", b"CONTENT")
+    first = answer(nar, 'ETag: "x"', cut=len(nar) // 2)
+    whole = answer(nar, 'ETag: "x"')
+    # The second time it breaks off, too, and then begins anew all the same.
+    with running_server() as server, scripted(first, rest_of(other), first, whole) as nars:
+        publish(server, made, NarUrl(f"{nars.url}/nar", method, None, None))
+        brought = bring(made, tmp_path / "item", server.url)
+        brought.assert_right(made, tmp_path / "item")
+        assert "do not fit together" in brought.messages
+        assert [bool(asked) for asked, _ in nars.ranges] == [False, True, False, False]
 
 
 def test_what_cannot_be_gone_on_with_is_begun_anew(made: Made, tmp_path: Path) -> None:
