@@ -64,6 +64,15 @@ def test_a_server_that_goes_on_failing_is_told_of_once() -> None:
         assert len(server.requests) == 9
 
 
+def test_a_server_in_trouble_is_not_asked_twice_as_much(made: Made, tmp_path: Path) -> None:
+    with running_server() as server:
+        server.files[f"/{made.item.hash_part}.narinfo"] = Reply(b"", 500)
+        brought = bring(made, tmp_path / "item", server.url)
+        assert brought.reply == NOTHING
+        assert len(server.requests) == 3
+        assert brought.messages.count("the server answers 500") == 1
+
+
 def test_a_server_is_asked_again_when_it_wants_to_be() -> None:
     busy = answer(b"", "Retry-After: 7", status=503)
     with scripted(busy, answer(b"text")) as server:
