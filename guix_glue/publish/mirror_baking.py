@@ -131,9 +131,7 @@ class MirrorBakery:
                 raise
             return None
 
-    async def _pour(
-        self, source: NarSource, found: Mirrored, target: Path, end: NarEnd
-    ) -> None:
+    async def _pour(self, source: NarSource, found: Mirrored, target: Path, end: NarEnd) -> None:
         item = found.narinfo.item
         is_signed = "NarSize" in found.narinfo.signed_fields
         expected = Expected(item.nar_hash, item.nar_size if is_signed else self._max_unsigned_size)
