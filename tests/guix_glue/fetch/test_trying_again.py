@@ -271,6 +271,27 @@ def test_what_cannot_be_gone_on_with_is_begun_anew(made: Made, tmp_path: Path) -
             assert [bool(asked) for asked, _ in nars.ranges] == [False, True, False]
 
 
+def test_a_server_of_nars_that_went_away_may_be_starting_anew(made: Made, tmp_path: Path) -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = listening.accept()
+        listening.close()
+        with connection:
+            connection.recv(1 << 16)
+            connection.sendall(answer(b"", "Connection: close", status=503))
+
+    serving = threading.Thread(target=serve, daemon=True)
+    with running_server() as server, listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/nar"
+        publish(server, made, NarUrl(url, "none", None, None))
+        serving.start()
+        brought = bring(made, tmp_path / "item", server.url)
+        serving.join()
+    assert brought.reply == NOTHING
+    assert brought.messages.count("Connection refused") == 3
+
+
 def test_there_is_an_end_to_trying(made: Made, tmp_path: Path) -> None:
     with running_server() as server, scripted(answer(made.nar, cut=9)) as nars:
         publish(server, made, NarUrl(f"{nars.url}/nar", "none", None, None))
