@@ -4,7 +4,7 @@ A source that fails costs its leftovers, which are removed, and a line to the us
 begins anew. When there is no other, servers that failed only for now are tried again a few times.
 Only what this module made is ever removed. A store of blocks that cannot be reached, or brings next
 to nothing, is left alone for a while, so that not every item of a build waits for it; and a server
-of nars that does so is asked after the others.
+of nars that does so, or is not there, is asked after the others, and once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ from eris.store import BlockReader
 from eris.threads import in_thread
 from eris_fs import Limits, load_tree
 from eris_fs.threads import OneBehind
-from guix_glue.errors import CompressionError, HashMismatch, InvalidNar, TemporaryFailure
+from guix_glue.errors import (
+    CompressionError,
+    HashMismatch,
+    InvalidNar,
+    NoConnection,
+    TemporaryFailure,
+)
 from guix_glue.fetch.nar_client import NarClient
 from guix_glue.fetch.narinfos import Vouched
 from guix_glue.fetch.resting import Resting
@@ -80,6 +86,10 @@ class _Trial:
     links: Links | None
     patience: Patience
     mismatches: list[tuple[Narinfo, HashMismatch]] = field(default_factory=list)
+    # Hosts that are not there; and nars of which something was heard.
+    absent: set[Hashable] = field(default_factory=set)
+    reached: set[Source] = field(default_factory=set)
+    ends: dict[NarSource, NarEnd] = field(default_factory=dict)
 
 
 class Fetcher:
@@ -136,19 +146,28 @@ class Fetcher:
         Raises: TemporaryFailure, if it may be in a moment.
         """
         source = offer.source
+        if _who(source) in trial.absent:
+            return None
+        rested = self._resting.rests(_who(source), _now())
         try:
-            return await self._attempt(source, way, trial.destination, trial.links)
+            return await self._attempt(source, way, trial)
         except HashMismatch as error:
             if offer.narinfo is not None:
                 trial.mismatches.append((offer.narinfo, error))
             self._failed(source, error)
         except TemporaryFailure as error:
             self._failed(source, error)
+            # One that was there just now may be starting anew.
+            if isinstance(error, NoConnection) and source not in trial.reached:
+                trial.absent.add(_who(source))
+                return None
+            trial.reached.add(source)
             raise
         except Exception as error:  # of whatever kind: the next source may do
             self._failed(source, error)
-            if isinstance(source, NarSource) and _is_silence(error):
+            if isinstance(source, NarSource) and _is_silence(error) and not rested:
                 trial.patience.spend(self._settings.nar_stall_s)
+                trial.reached.add(source)
                 raise TemporaryFailure("nothing comes any more") from error
         return None
 
@@ -162,14 +181,12 @@ class Fetcher:
             self._resting.rest(_who(source), _now())
         self._messages.warn(f"download from '{source.shown}' failed: {_reason(error)}")
 
-    async def _attempt(
-        self, source: Source, way: Vouched, destination: str, links: Links | None
-    ) -> Fetched:
+    async def _attempt(self, source: Source, way: Vouched, trial: _Trial) -> Fetched:
         """Try one source; leaves nothing behind if it fails.
 
         Raises: HashMismatch; whatever else can go wrong.
         """
-        item = way.narinfo.item
+        item, destination, links = way.narinfo.item, trial.destination, trial.links
         limit = item.nar_size if way.size_is_signed else self._settings.max_unsigned_size
         expected = Expected(item.nar_hash, limit)
         sink: EventSink | NarSink
@@ -178,7 +195,8 @@ class Fetcher:
             fetching = self._fetch_tree(source, tree, limit, item.nar_size, destination)
         else:
             sink = nar = NarSink(destination, expected, source.compression, links)
-            fetching = self._fetch_nar(source, nar, item.nar_size, destination)
+            end = trial.ends.setdefault(source, NarEnd())
+            fetching = self._fetch_nar(source, nar, item.nar_size, destination, end)
         try:
             await fetching
         except BaseException:
@@ -189,16 +207,19 @@ class Fetcher:
         return Fetched(item.nar_hash, sink.size)
 
     async def _fetch_nar(
-        self, source: NarSource, sink: NarSink, nar_size: int, destination: str
+        self, source: NarSource, sink: NarSink, nar_size: int, destination: str, end: NarEnd
     ) -> None:
         shown = self._messages.transfer(destination, source.shown, source.file_size)
-        received, end = _Received(), NarEnd()
+        received = _Received()
         try:
             async with Watch(self._settings.nar_stall_s, self._settings.min_rate) as watch:
                 batches = received.batches(self._nars.stream(source, nar_size, end), watch)
                 await _pour(batches, sink, watch, lambda: shown.reach(received.size))
-        except (InvalidNar, CompressionError) as error:
-            raise end.judge(error) from error
+        except (InvalidNar, CompressionError, HashMismatch) as error:
+            judged = end.judge(error)
+            if judged is error:
+                raise
+            raise judged from error
         shown.succeed(received.size)
 
     async def _fetch_tree(
@@ -293,8 +314,10 @@ def _now() -> float:
 
 
 def _let_us_wait(source: Source, error: Exception) -> bool:
-    """Whether the next item would wait for it again."""
+    """Whether the next item would wait for it again, or for nothing."""
     if isinstance(source, ErisSource) and isinstance(error, StoreUnavailable):
+        return True
+    if isinstance(error, NoConnection):
         return True
     return isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
 

@@ -1,9 +1,10 @@
 """Asks all servers at once for the narinfos of some items. Signatures are checked elsewhere.
 
 Each server has its own connection and its own deadline, so that a slow one delays the others by no
-more than that; one that fails is as if it had nothing. Many items are asked for in portions, as
-many at a time as there is memory for the largest answers: whatever servers send, it is that much.
-What a server said before, to another process, is known from a cache on disk.
+more than that; one that fails is as if it had nothing, and is told of once. Many
+items are asked for in portions, as many at a time as there is memory for the largest answers:
+whatever servers send, it is that much. What a server said before, to another process, is
+known from a cache on disk.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from eris.threads import in_thread
 from guix_glue.errors import FetchFailed
 from guix_glue.fetch.narinfo_cache import Answer, NarinfoCache
 from guix_glue.fetch.narinfo_client import LARGEST_ANSWER, NarinfoClient
+from guix_glue.fetch.refusals import Refusals
 from guix_glue.fetch.settings import DEFAULT_TIMEOUTS, Timeouts
 from guix_glue.fetch.traces import Messages
 from guix_glue.formats.store_path import hash_part_of
@@ -58,6 +60,7 @@ class Lookup:
             NarinfoClient(server, timeouts, memory=share, proxies=proxies) for server in servers
         ]
         self._messages = messages
+        self._refusals = Refusals(messages)
         self._cache = cache
         self._announce = announce
 
@@ -82,7 +85,7 @@ class Lookup:
         show = self._messages.looking(client.server.shown) if self._announce else _show_nothing
         # A directory needs no copy.
         cache = None if client.server.origin is None else self._cache
-        return _Asked(client, hash_parts, self._messages, show, cache)
+        return _Asked(client, hash_parts, self._refusals, show, cache)
 
 
 class Inquiry:
@@ -116,13 +119,13 @@ class _Asked:
         self,
         client: NarinfoClient,
         hash_parts: Sequence[str],
-        messages: Messages,
+        refusals: Refusals,
         show: Callable[[int, int], None],
         cache: NarinfoCache | None,
     ) -> None:
         self.server = client.server
         self._client = client
-        self._messages = messages
+        self._refusals = refusals
         self._total = len(client.unknown(hash_parts))
         self._left_s = client.allowance_s(self._total)
         self._done = 0
@@ -151,6 +154,8 @@ class _Asked:
         client = self._client
         loop = asyncio.get_running_loop()
         began = loop.time()
+        # Also those that it fails to answer: it is not asked twice as much for being in trouble.
+        self._settled.update(client.unknown(hash_parts))
         try:
             return await client.fetch(hash_parts, self._answered, self._left_s, self._complain)
         except FetchFailed as error:
@@ -178,13 +183,12 @@ class _Asked:
 
     async def _keep(self) -> None:
         fresh = self._client.fresh
-        self._settled.update(fresh)
         if self._cache is not None and fresh:
             answers = {one: Answer(text, ttl_s) for one, (text, ttl_s) in fresh.items()}
             await in_thread(self._cache.write, self.server, answers)
 
     def _complain(self, words: str) -> None:
-        self._messages.warn(f"{self.server.shown}: {words}")
+        self._refusals.tell(self.server, words, f"{self.server.shown}: {words}")
 
     def _answered(self) -> None:
         self._done += 1

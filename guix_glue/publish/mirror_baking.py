@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
@@ -18,7 +19,13 @@ from pathlib import Path
 from typing import Final
 
 from eris.threads import in_thread
-from guix_glue.errors import CompressionError, FetchFailed, InvalidNar, TemporaryFailure
+from guix_glue.errors import (
+    CompressionError,
+    FetchFailed,
+    HashMismatch,
+    InvalidNar,
+    TemporaryFailure,
+)
 from guix_glue.local.restore import remove_item
 from guix_glue.local.sinks import Expected, NarSink
 from guix_glue.publish.directory import CacheDirectory
@@ -86,11 +93,12 @@ class MirrorBakery:
 
     async def _fetch(self, found: Mirrored, target: Path) -> None:
         failures: list[Exception] = []
+        ends = defaultdict[NarSource, NarEnd](NarEnd)
         try:
             async with asyncio.timeout(_LONGEST_S):
                 done = await first_success(
                     self._upstream.nar_sources(found.server, found.narinfo),
-                    lambda source: self._try(source, found, target, failures),
+                    lambda source: self._try(source, found, target, failures, ends[source]),
                     asyncio.sleep,
                     Patience(_WAITING_S),
                 )
@@ -102,12 +110,17 @@ class MirrorBakery:
             )
 
     async def _try(
-        self, source: NarSource, found: Mirrored, target: Path, failures: list[Exception]
+        self,
+        source: NarSource,
+        found: Mirrored,
+        target: Path,
+        failures: list[Exception],
+        end: NarEnd,
     ) -> bool | None:
         """Fetch one nar. Raises: TemporaryFailure, if it may come in a moment."""
         item = found.narinfo.item
         try:
-            await self._pour(source, found, target)
+            await self._pour(source, found, target, end)
             return True
         except (FetchFailed, InvalidNar, CompressionError) as error:
             server = found.server.shown
@@ -118,12 +131,11 @@ class MirrorBakery:
                 raise
             return None
 
-    async def _pour(self, source: NarSource, found: Mirrored, target: Path) -> None:
+    async def _pour(self, source: NarSource, found: Mirrored, target: Path, end: NarEnd) -> None:
         item = found.narinfo.item
         is_signed = "NarSize" in found.narinfo.signed_fields
         expected = Expected(item.nar_hash, item.nar_size if is_signed else self._max_unsigned_size)
         sink = NarSink(str(target), expected, source.compression)
-        end = NarEnd()
         nar = await self._pieces(found, source, end)
         try:
             async with Watch(NAR_STALL_S, MIN_RATE) as watch, aclosing(nar) as pieces:
@@ -133,8 +145,11 @@ class MirrorBakery:
                     await in_thread(sink.write, piece)
                     watch.resume()
             await in_thread(sink.finish)
-        except (InvalidNar, CompressionError) as error:
-            raise end.judge(error) from error
+        except (InvalidNar, CompressionError, HashMismatch) as error:
+            judged = end.judge(error)
+            if judged is error:
+                raise
+            raise judged from error
         except TimeoutError as error:
             raise FetchFailed(str(error) or "nothing comes any more") from None
         finally:

@@ -55,11 +55,13 @@ async def nar_pieces(
 ) -> AsyncGenerator[bytes, None]:
     """Give the bytes as they come, compressed as they are.
 
-    `nar_size` tells where an uncompressed nar ends, if nothing else does. `end` is told how it did.
-    With `length` nothing is taken of what the server says to be longer or shorter, as it is sent.
+    `nar_size` tells where an uncompressed nar ends, if nothing else does. `end` is told how it did,
+    and is the same for all tries of a source. With `length` nothing is taken of what the server
+    says to be longer or shorter, as it is sent.
     Raises: FetchFailed; TemporaryFailure, where another try from the beginning may do.
     """
-    stream = _Stream(client, source, nar_size, length)
+    end.begin()
+    stream = _Stream(client, source, nar_size, length, resumes=not end.whole)
     patience = Patience(_WAITING_S)
     came = 0
     while True:
@@ -76,18 +78,26 @@ async def nar_pieces(
             if pause_s is None:
                 raise
         await asyncio.sleep(pause_s)
+        end.resumed = stream.came > 0
 
 
 class _Stream:
     """How far a nar has come, and by what the rest of it can be asked for."""
 
     def __init__(
-        self, client: HttpClient, source: NarSource, nar_size: int, expected: int | None
+        self,
+        client: HttpClient,
+        source: NarSource,
+        nar_size: int,
+        expected: int | None,
+        *,
+        resumes: bool,
     ) -> None:
         self._client = client
         self._source = source
         self._left = nar_size
         self._expected = expected
+        self._resumes = resumes
         self._length: int | None = None
         self._validator: str | None = None
         self.came = 0
@@ -149,7 +159,8 @@ class _Stream:
         if self._length is not None and not encoding:
             if self._expected not in (None, self._length):
                 raise FetchFailed(f"{self._length} bytes instead of {self._expected}")
-            self._validator = _validator(headers)
+            if self._resumes:
+                self._validator = _validator(headers)
         return _decoder(self._source.compression, encoding)
 
     def _check_rest(self, response: aiohttp.ClientResponse) -> Decompressor:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from guix_glue.errors import GuixError, TemporaryFailure
+from guix_glue.errors import GuixError, HashMismatch, TemporaryFailure
 from guix_glue.formats.compression import Compression
 from guix_glue.formats.narinfo import NarUrl
 from guix_glue.servers.url import InvalidServer, Server
@@ -42,16 +42,31 @@ class NarSource:
 
 @dataclass(slots=True)
 class NarEnd:
-    """How a nar ended: whether the server told where its end is, or merely closed the connection.
+    """How a nar ended, the last time that it was tried.
 
-    Then a nar that is too short may be one whose connection was lost.
+    One that is too short may be one whose connection was lost, if the server did not tell where its
+    end is; and one that was put together may be of two.
     """
 
     told: bool = True
+    """Whether the server told where the end is, or merely closed the connection."""
+    resumed: bool = False
+    """Whether it came in several parts."""
+    whole: bool = False
+    """Whether it is to come in one piece, since parts did not fit together."""
+
+    def begin(self) -> None:
+        """It is tried from the beginning."""
+        self.told, self.resumed = True, False
 
     def judge(self, error: GuixError) -> GuixError:
-        """What an error of a nar is after that."""
-        return error if self.told else TemporaryFailure(f"the connection may be lost: {error}")
+        """What an error is of a nar that came and is wrong; the next try heeds it."""
+        if self.resumed:
+            self.whole = True
+            return TemporaryFailure(f"its parts do not fit together: {error}")
+        if self.told or isinstance(error, HashMismatch):
+            return error
+        return TemporaryFailure(f"the connection may be lost: {error}")
 
 
 def nar_sources(server: Server, urls: Iterable[NarUrl]) -> list[NarSource]:

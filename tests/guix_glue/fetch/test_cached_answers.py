@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from guix_glue.fetch.traces import Messages
 from guix_glue.formats.narinfo import NarUrl
 from guix_glue.servers.url import parse_server
 from guix_glue.trust.acl import Acl
+from tests.clocks import Clock, run_on_clock
 from tests.guix_glue.fetch.fakes import FakeServer, Reply, running_server
 from tests.guix_glue.fetch.support import (
     SAMPLES,
@@ -53,12 +53,14 @@ class Machine:
     time: Time
     acl: Acl = ACL
     messages: str = ""
+    hurried: bool = False
+    """Whether pauses take no time."""
 
     def run(self, commands: Sequence[Command], *urls: str) -> list[bytes]:
         written = bytearray()
         mode = "substitute" if isinstance(commands[0], Substitute) else "query"
 
-        async def answer() -> list[bytes]:
+        async def answer(clock: Clock) -> list[bytes]:
             messages = Messages(written.extend, extended=True)
             cache = NarinfoCache(str(self.directory), now=self.time)
             servers = [parse_server(url) for url in urls]
@@ -71,12 +73,15 @@ class Machine:
                 else SubstituteSession(policy, lookup, messages, fetcher, deduplicate=False)
             )
             try:
-                return [await session.answer(command) for command in commands]
+                answers = (session.answer(command) for command in commands)
+                if self.hurried:
+                    return [await clock.skip_until(one, 0.25) for one in answers]
+                return [await one for one in answers]
             finally:
                 lookup.close()
                 await fetcher.close()
 
-        replies = asyncio.run(answer())
+        replies = run_on_clock(answer)
         self.messages = written.decode()
         return replies
 
@@ -143,9 +148,11 @@ def test_a_servers_word_on_how_long_counts(
 def test_what_is_no_answer_is_not_kept(machine: Machine, made: Made) -> None:
     with running_server() as server:
         publish(server, made)
+        machine.hurried = True
         for status in (500, 503, 403):
             serve(server, made, b"", status)
             assert not machine.has(made, server.url)
+        machine.hurried = False
         publish(server, made)
         assert machine.has(made, server.url)
 
@@ -244,6 +251,31 @@ def test_another_build_under_the_same_name(machine: Machine, made: Made, tmp_pat
         publish(server, made)
         [reply] = machine.run([Substitute(made.item.path, str(tmp_path / "item"))], server.url)
         assert reply.startswith(b"success ")
+
+
+def test_a_server_of_nars_that_is_not_there_is_asked_last(
+    machine: Machine, made: Made, tmp_path: Path
+) -> None:
+    with running_server() as server, running_server() as good:
+        with running_server() as gone:
+            url = gone.url
+        publish(server, made, NarUrl(f"{url}/nar", "none", None, None))
+        publish(good, made)
+        commands = [Substitute(made.item.path, str(tmp_path / name)) for name in ("one", "two")]
+        replies = machine.run(commands, server.url, good.url)
+        assert all(reply.startswith(b"success ") for reply in replies)
+        assert machine.messages.count("Connection refused") == 1
+
+
+def test_a_server_in_trouble_is_told_of_once(machine: Machine, tmp_path: Path) -> None:
+    paths = [f"{STORE}/{digit * 32}-item" for digit in "0123"]
+    with running_server() as server:
+        for path in paths:
+            server.files[f"/{path[len(STORE) + 1 :][:32]}.narinfo"] = Reply(b"", 401)
+        commands = [Substitute(path, str(tmp_path / "item")) for path in paths]
+        assert machine.run(commands, server.url) == [b"not-found\n"] * 4
+        assert narinfos_asked(server) == 4
+        assert machine.messages.count("the server answers 401") == 1
 
 
 # --- the program ----------------------------------------------------------------------------------

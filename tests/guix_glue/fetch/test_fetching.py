@@ -33,6 +33,7 @@ from guix_glue.formats.store_path import format_hash
 from guix_glue.servers.url import parse_server
 from guix_glue.trust.acl import Acl
 from tests.clocks import Clock, run_on_clock
+from tests.guix_glue.fetch.bringing import bring
 from tests.guix_glue.fetch.fakes import (
     FakeServer,
     Reply,
@@ -270,8 +271,8 @@ def test_the_wrong_bytes(made: Made, tmp_path: Path) -> None:
         assert_nothing(outcome, tmp_path / "item", expected)
         # Also when another source fails otherwise, and success when one does not fail.
         two.files[f"/nar/{made.item.base_name}"] = Reply(b"", 500)
-        outcome = substitute(made, tmp_path / "item", two.url, one.url)
-        assert_nothing(outcome, tmp_path / "item", expected)
+        assert bring(made, tmp_path / "item", two.url, one.url).reply == expected
+        assert not os.path.lexists(tmp_path / "item")
         two.files[f"/nar/{made.item.base_name}"] = made.nar
         outcome = substitute(made, tmp_path / "item", one.url, two.url)
         assert_fetched(outcome, made, tmp_path / "item")
@@ -782,3 +783,16 @@ def test_a_source_that_lies_leaves_nothing_among_the_links(
         assert_nothing(outcome, Path(here.item.path), make_wrong(made, lie.nar))
     assert os.listdir(store_dir) == [".links"]
     assert os.listdir(store_dir / ".links") == []
+
+
+def test_a_server_that_is_not_there_is_not_tried_again(made: Made, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        gone = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    with running_server() as server:
+        urls = [NarUrl(f"{gone}/{method}", method, None, None) for method in ("none", "gzip")]
+        publish(server, made, *urls)
+        outcome = substitute(made, tmp_path / "item", server.url)
+        assert_nothing(outcome, tmp_path / "item")
+        # Both nars are with one host.
+        assert outcome.messages.count("' failed: connection failed: Connection refused\n") == 1
+        assert "trying again" not in outcome.messages

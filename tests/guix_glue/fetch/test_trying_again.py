@@ -64,6 +64,15 @@ def test_a_server_that_goes_on_failing_is_told_of_once() -> None:
         assert len(server.requests) == 9
 
 
+def test_a_server_in_trouble_is_not_asked_twice_as_much(made: Made, tmp_path: Path) -> None:
+    with running_server() as server:
+        server.files[f"/{made.item.hash_part}.narinfo"] = Reply(b"", 500)
+        brought = bring(made, tmp_path / "item", server.url)
+        assert brought.reply == NOTHING
+        assert len(server.requests) == 3
+        assert brought.messages.count("the server answers 500") == 1
+
+
 def test_a_server_is_asked_again_when_it_wants_to_be() -> None:
     busy = answer(b"", "Retry-After: 7", status=503)
     with scripted(busy, answer(b"text")) as server:
@@ -226,12 +235,30 @@ def test_a_nar_that_breaks_off_goes_on_where_it_did(made: Made, tmp_path: Path) 
 def test_the_hash_is_the_judge_of_what_was_put_together(made: Made, tmp_path: Path) -> None:
     first = answer(made.nar, 'ETag: "x"', cut=len(made.nar) // 2)
     # Another nar, which has the same tag all the same.
-    other = made.nar.replace(b"content", b"CONTENT")
-    with running_server() as server, scripted(first, rest_of(other)) as nars:
+    other = made.nar.replace(b"content ", b"CONTENT ")
+    with running_server() as server, scripted(first, rest_of(other), answer(other)) as nars:
         publish(server, made, NarUrl(f"{nars.url}/nar", "none", None, None))
         brought = bring(made, tmp_path / "item", server.url)
         assert brought.reply.startswith(b"hash-mismatch")
         assert not (tmp_path / "item").exists()
+
+
+@pytest.mark.parametrize("method", ["none", "gzip"])
+@pytest.mark.parametrize("kind", ["another", "damaged"])
+def test_parts_that_do_not_fit_together_are_not_the_last_word(
+    kind: str, method: str, made: Made, tmp_path: Path
+) -> None:
+    nar = made.nar if method == "none" else gzip.compress(made.nar, 0)
+    other = bytes(len(nar)) if kind == "damaged" else nar.replace(b"content", b"CONTENT")
+    first = answer(nar, 'ETag: "x"', cut=len(nar) // 2)
+    whole = answer(nar, 'ETag: "x"')
+    # The second time it breaks off, too, and then begins anew all the same.
+    with running_server() as server, scripted(first, rest_of(other), first, whole) as nars:
+        publish(server, made, NarUrl(f"{nars.url}/nar", method, None, None))
+        brought = bring(made, tmp_path / "item", server.url)
+        brought.assert_right(made, tmp_path / "item")
+        assert "do not fit together" in brought.messages
+        assert [bool(asked) for asked, _ in nars.ranges] == [False, True, False, False]
 
 
 def test_what_cannot_be_gone_on_with_is_begun_anew(made: Made, tmp_path: Path) -> None:
@@ -242,6 +269,27 @@ def test_what_cannot_be_gone_on_with_is_begun_anew(made: Made, tmp_path: Path) -
             destination = tmp_path / f"item-{len(second)}"
             bring(made, destination, server.url).assert_right(made, destination)
             assert [bool(asked) for asked, _ in nars.ranges] == [False, True, False]
+
+
+def test_a_server_of_nars_that_went_away_may_be_starting_anew(made: Made, tmp_path: Path) -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = listening.accept()
+        listening.close()
+        with connection:
+            connection.recv(1 << 16)
+            connection.sendall(answer(b"", "Connection: close", status=503))
+
+    serving = threading.Thread(target=serve, daemon=True)
+    with running_server() as server, listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/nar"
+        publish(server, made, NarUrl(url, "none", None, None))
+        serving.start()
+        brought = bring(made, tmp_path / "item", server.url)
+        serving.join()
+    assert brought.reply == NOTHING
+    assert brought.messages.count("Connection refused") == 3
 
 
 def test_there_is_an_end_to_trying(made: Made, tmp_path: Path) -> None:

@@ -174,6 +174,13 @@ def test_a_nar_is_tried_again(made: Made, tmp_path: Path) -> None:
         assert len(nars.heads) == 3
 
 
+def test_parts_of_a_nar_that_do_not_fit_together(made: Made, tmp_path: Path) -> None:
+    first = answer(made.nar, 'ETag: "x"', cut=len(made.nar) // 2)
+    with scripted(first, rest_of(bytes(len(made.nar))), first, answer(made.nar)) as nars:
+        bake(made, tmp_path / "cache", NarUrl(f"{nars.url}/nar", "none", None, None))
+        assert [bool(asked) for asked, _ in nars.ranges] == [False, True, False, False]
+
+
 def test_there_is_an_end_to_trying_nars(made: Made, tmp_path: Path) -> None:
     with scripted(answer(made.nar, cut=9)) as nars:
         with pytest.raises(FetchFailed, match="connection was lost"):
