@@ -63,10 +63,10 @@ class Listing(NamedTuple):
 def list_entries(directory: str, before: Listing | None = None) -> Listing:
     """Read the directory and its table.
 
-    With a table of which nothing can be understood this fails, and with one of which it cannot be
-    told which entry some of it is about, all are left out that have no table of their own. With a
-    listing from `before`, what that says still holds, and only what came since is left out.
-    Raises: InvalidItems.
+    With a table of which it cannot be told which entry some of it is about, or of which nothing can
+    be understood, all are left out that have no table of their own. With a listing from `before`,
+    what that says still holds, and only what came since is left out.
+    Raises: InvalidItems, if the directory cannot be read.
     """
     started_ns = time.time_ns()
     stamps = stamps_of(directory, [".", TABLE])
@@ -161,9 +161,7 @@ def _table(directory: str, entries: frozenset[str], before: Listing | None) -> I
             return table
         remarks = table.remarks
     except InvalidItems as error:
-        if before is None:
-            raise
-        remarks = (str(error),)
+        table, remarks = ItemTable(), (str(error),)
     if before is None:
         unknown = (entries - table.facts.keys()) | table.wrong
         remarks = (*remarks, f"{TABLE}: what has no table of its own there is left out")

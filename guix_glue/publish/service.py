@@ -7,12 +7,14 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final
 
 import sdnotify
 
 from eris.errors import ErisError
+from guix_glue.publish.complaints import Complaints
 from guix_glue.publish.http_server import HttpServer
 from guix_glue.publish.listening import url_of
 from guix_glue.publish.source import Source
@@ -22,6 +24,7 @@ __all__ = ["serve"]
 _log = logging.getLogger(__name__)
 
 _EXPIRY_PERIOD_S: Final = 3600.0
+_COMPLAINTS: Final = 10
 
 
 async def serve(
@@ -60,13 +63,22 @@ async def serve(
 
 
 async def _tidy(source: Source, ttl_s: int | None) -> None:
-    try:
-        await source.sweep()
-    except OSError as error:
-        _log.warning("Cannot remove what a killed server left: %s", error)
+    complaints = Complaints(_log, length=_COMPLAINTS)
+    await _go_on(source.sweep, "Cannot remove what a killed server left", complaints)
     while ttl_s is not None:
-        try:
-            await source.expire(time.time() - ttl_s)
-        except (ErisError, OSError) as error:
-            _log.warning("Cannot tell what is not needed any more: %s", error)
+        expire = partial(source.expire, time.time() - ttl_s)
+        await _go_on(expire, "Cannot tell what is not needed any more", complaints)
         await asyncio.sleep(min(_EXPIRY_PERIOD_S, max(1.0, ttl_s)))
+
+
+async def _go_on(do: Callable[[], Awaitable[None]], failure: str, complaints: Complaints) -> None:
+    """Do something that is tried again later, whatever is wrong with it."""
+    try:
+        await do()
+    except (ErisError, OSError) as error:
+        complaints.say(failure, f"{failure}: {error}")
+    except Exception as error:
+        _log.debug("Tidying failed", exc_info=True)
+        complaints.say(failure, f"{failure}: {error!r}")
+    else:
+        complaints.withdraw(failure)

@@ -8,6 +8,7 @@ from typing import Final, assert_never
 
 from eris.errors import ErisError
 from guix_glue.errors import StillHashing
+from guix_glue.publish.complaints import Complaints
 from guix_glue.publish.model import TEXT_TYPE, PublishOptions, Reply, Request
 from guix_glue.publish.pages import cache_info, landing_page
 from guix_glue.publish.routes import (
@@ -29,6 +30,7 @@ _log = logging.getLogger(__name__)
 
 _HTML_TYPE: Final = "text/html;charset=utf-8"
 _METHODS: Final = ("GET", "HEAD")
+_COMPLAINTS: Final = 1000
 _HASHING_AGE_S: Final = 10
 """How long it may not be known whether there is something; told no age, clients wait longer."""
 
@@ -48,6 +50,7 @@ class Site:
         self._source = source
         self._options = options
         self._public_key = public_key
+        self._complaints = Complaints(_log, length=_COMPLAINTS)
         self._landing = landing_page(options.store_dir, public_key, eris=eris, mirror=mirror)
         self._cache_info = cache_info(options.store_dir, mass_query=options.mass_query)
 
@@ -61,7 +64,8 @@ class Site:
         except StillHashing:
             return _text(404, f"Not known yet: {request.path}", _HASHING_AGE_S)
         except (ErisError, OSError) as error:
-            _log.warning("Cannot answer: %s", error)
+            # Strangers choose what is asked for, and how often.
+            self._complaints.say(str(error), f"Cannot answer: {error}")
             return _text(503, "The server cannot tell at the moment")
         except Exception:
             _log.exception("An answer failed")

@@ -162,8 +162,7 @@ class Upstream:
             self._complaints.say(key, text)
             raise FetchFailed(text) from error
         except FetchFailed as error:
-            # An answer, if a useless one, says that it is there.
-            self._note_failure(server, str(error), pause=not heard.is_set())
+            self._note_failure(server, str(error), heard)
             if isinstance(error, TemporaryFailure) and not isinstance(error, NoConnection):
                 raise
             raise FetchFailed(f"{server.shown} cannot be asked") from error
@@ -173,16 +172,24 @@ class Upstream:
             return None
         except Exception as error:
             _log.debug("A server cannot be asked", exc_info=True)
-            self._note_failure(server, f"an answer that is not understood: {type(error).__name__}")
+            reason = f"an answer that is not understood: {type(error).__name__}"
+            self._note_failure(server, reason, heard)
             raise FetchFailed(f"{server.shown} cannot be asked") from error
         if self._outages[server].end():
             _log.info("%s can be asked again", server.shown)
         return found
 
-    def _note_failure(self, server: Server, reason: str, *, pause: bool = True) -> None:
-        """Leave a server alone for a while, and say why: once, and again when it changes."""
-        if self._outages[server].begin(reason, pause=pause):
-            _log.warning("%s cannot be asked: %s", server.shown, reason)
+    def _note_failure(self, server: Server, reason: str, heard: asyncio.Event) -> None:
+        """Leave a server alone for a while, and say why: once, and again when it changes.
+
+        An answer, if a useless one, says that it is there: only what was asked for is not to be
+        had, and other items may be.
+        """
+        text = f"{server.shown} cannot be asked: {reason}"
+        if heard.is_set():
+            self._complaints.say(f"{server.url} {reason}", text)
+        elif self._outages[server].begin(reason):
+            _log.warning("%s", text)
 
     async def _ask(
         self, server: Server, hash_part: str, heard: asyncio.Event

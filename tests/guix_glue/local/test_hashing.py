@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import random
 import time
@@ -305,3 +306,50 @@ def test_a_link_more_is_no_change(tmp_path: Path) -> None:
     next(steps)
     os.link(path, tmp_path / "another")
     assert result_of(steps) == expected
+
+
+def test_a_file_of_hashes_that_was_removed_is_made_again_whole(tmp_path: Path) -> None:
+    path = tmp_path / "cache" / "hashes"
+    kept = KnownHashes(path)
+    kept.keep("a", bytes(32), Hashed(bytes(32), 1))
+    path.unlink()
+    path.parent.rmdir()
+    kept.keep("b", bytes(32), Hashed(bytes(32), 2))
+    again = KnownHashes(path)
+    assert [again.recall(name, bytes(32)) for name in "ab"] == [
+        Hashed(bytes(32), size) for size in (1, 2)
+    ]
+
+
+def test_hashes_are_kept_again_when_there_is_room(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    now = 0.0
+    tries = 0
+    full = True
+
+    def replace(path: Path, content: bytes) -> None:
+        nonlocal tries
+        tries += 1
+        if full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        path.write_bytes(content)
+
+    path = tmp_path / "hashes"
+    kept = KnownHashes(path, replace, lambda: now)
+    for number in range(100):
+        kept.keep(f"{number}", bytes(32), Hashed(bytes(32), number))
+    assert tries == 1
+    assert kept.recall("99", bytes(32)) is not None
+    now = 3600.0
+    kept.keep("100", bytes(32), Hashed(bytes(32), 100))
+    assert tries == 2
+    now, full = 7200.0, False
+    kept.keep("101", bytes(32), Hashed(bytes(32), 101))
+    again = KnownHashes(path)
+    assert all(again.recall(f"{number}", bytes(32)) for number in range(102))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"hashes of items cannot be kept: {path}: {os.strerror(errno.ENOSPC)}",
+        f"hashes of items can be kept again: {path}",
+    ]

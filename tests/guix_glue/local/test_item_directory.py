@@ -255,11 +255,20 @@ def test_a_name_with_a_dot_and_no_quotes(tmp_path: Path, caplog: pytest.LogCaptu
 
 
 @pytest.mark.parametrize("text", ["x", "[fi", "[[[\n[file\n", "x = " + "[" * 10**5])
-def test_tables_of_which_nothing_can_be_understood(tmp_path: Path, text: str) -> None:
+def test_tables_of_which_nothing_can_be_understood(
+    tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "file").write_text("content")
     table(tmp_path, text)
-    with pytest.raises(InvalidItems, match=r"items\.toml"):
-        DirectoryItems(str(tmp_path), STORE_DIR)
+
+    async def test(items: DirectoryItems) -> None:
+        assert "what has no table of its own there is left out" in caplog.text
+        part = path_of(tmp_path, "file")[11:43]
+        assert await items.find(part) is None
+        table(tmp_path, "")
+        await found(items, path_of(tmp_path, "file"))
+
+    run(tmp_path, test)
 
 
 @pytest.mark.parametrize(
@@ -325,14 +334,16 @@ def test_a_table_that_becomes_unreadable(tmp_path: Path, caplog: pytest.LogCaptu
     run(tmp_path, test)
 
 
-def test_a_table_that_is_no_text(tmp_path: Path) -> None:
+def test_a_table_that_cannot_be_read_stops_no_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "items.toml").write_bytes(b"\xff")
-    with pytest.raises(InvalidItems):
-        DirectoryItems(str(tmp_path), STORE_DIR)
+    DirectoryItems(str(tmp_path), STORE_DIR)
+    assert "can't decode" in caplog.text
     (tmp_path / "items.toml").unlink()
     (tmp_path / "items.toml").mkdir()
-    with pytest.raises(InvalidItems, match="cannot read"):
-        DirectoryItems(str(tmp_path), STORE_DIR)
+    DirectoryItems(str(tmp_path), STORE_DIR)
+    assert "cannot read items.toml" in caplog.text
 
 
 @given(st.one_of(st.text(), st.text(alphabet='ab[]"=,.\n {}1', max_size=40)))

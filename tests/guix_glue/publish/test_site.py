@@ -94,3 +94,14 @@ def test_any_request_has_an_answer(path: str, method: str) -> None:
     assert reply.status in (200, 404, 405)
     assert isinstance(reply.body, bytes)
     assert reply.size == len(reply.body)
+
+
+def test_what_cannot_be_answered_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    site = Site(Echo(DaemonError("odd")), OPTIONS, public_key=None, eris=True)
+
+    async def main() -> None:
+        for _ in range(100):
+            assert (await site.answer(Request("GET", f"/{HASH}.narinfo"))).status == 503
+
+    asyncio.run(main())
+    assert len(caplog.records) == 1

@@ -148,8 +148,32 @@ def test_a_server_that_fails_for_each_name_is_told_once(
         asyncio.run(main())
         assert [record.getMessage() for record in caplog.records] == [
             f"{server.url} cannot be asked: the server answers 500",
-            f"{server.url} can be asked again",
         ]
+
+
+def test_a_server_that_fails_for_some_names_only_does_not_fill_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    with running_server() as server:
+        for number in range(0, 16, 2):
+            server.files[f"/{number:032d}.narinfo"] = Reply(status=(500, 501)[number // 2 % 2])
+
+        async def ask(upstream: Upstream, number: int) -> None:
+            if number % 2:
+                assert await upstream.narinfo(f"{number:032d}") is None
+            else:
+                with pytest.raises(FetchFailed):
+                    await upstream.narinfo(f"{number:032d}")
+
+        async def main() -> None:
+            async with asking(server.url) as upstream:
+                await asyncio.gather(*(ask(upstream, number) for number in range(16)))
+
+        asyncio.run(main())
+    assert sorted(record.getMessage() for record in caplog.records) == [
+        f"{server.url} cannot be asked: the server answers {status}" for status in (500, 501)
+    ]
 
 
 @pytest.mark.parametrize("steps", range(0, 60, 6))
