@@ -199,6 +199,9 @@ class Lookups(Generic[_T]):
     def _next_expected(self) -> _Lookup[_T] | None:
         while self._in_turn:
             share, _ = self._in_turn.popitem(last=False)
+            if not share.wants_more:
+                # Its turn came for all of that meanwhile.
+                continue
             name, _ = share.coming.popitem(last=False)
             share.ahead.add(name)
             self._queue_share(share)

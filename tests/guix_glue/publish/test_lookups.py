@@ -44,6 +44,10 @@ class Server:
 
 def run(main: Callable[[Server, Lookups[str]], Awaitable[None]]) -> None:
     async def within() -> None:
+        complaints: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _loop, context: complaints.append(context)
+        )
         server = Server()
         lookups = Lookups(server.look_up, lambda name: name not in server.known)
         tasks = asyncio.all_tasks()
@@ -53,6 +57,7 @@ def run(main: Callable[[Server, Lookups[str]], Awaitable[None]]) -> None:
             await lookups.close()
         assert server.at_once == 0
         assert asyncio.all_tasks() == tasks
+        assert complaints == []
 
     run_without_waiting(within)
 
@@ -240,5 +245,20 @@ def test_whoever_goes_at_any_moment_leaves_nothing(seed: int) -> None:
         done.clear()
         gc.collect()
         assert len(seen) == 0
+
+    run(main)
+
+
+@pytest.mark.parametrize("answered", [0, 30, 59])
+def test_what_was_answered_before_its_turn_is_not_looked_for(answered: int) -> None:
+    async def main(server: Server, lookups: Lookups[str]) -> None:
+        clients = [Client() for _ in range(60)]
+        for number, client in enumerate(clients):
+            lookups.expect(client, [f"n{number}"])
+        # Of a moment ago, from another's question.
+        lookups.passed(clients[answered], f"n{answered}")
+        await asyncio.sleep(4 * ROUND_TRIP_S)
+        others = {f"n{number}" for number in range(60) if number != answered}
+        assert server.known - {f"n{answered}"} == others
 
     run(main)
