@@ -15,10 +15,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar, cast
 
 from eris.crypto import reference_of
 from eris.errors import ErisError, StoreFull, StoreUnavailable
@@ -31,6 +32,8 @@ from kapla.storage.worker import Done, Wanted, Worker, always
 __all__ = ["BatchedStorage", "FindDone", "GetDone", "PutDone", "Wanted", "always"]
 
 _log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 # A round ends when this much has been gathered, or little more: a commit of 2 MiB, or of 512 small
 # blocks; a query for 64 blocks. More would save nothing, and would leave peers waiting for all of
@@ -65,6 +68,27 @@ class _Puts:
 
     def hash(self) -> None:
         self.references = list(map(reference_of, self.blocks))
+
+
+class _Task(Generic[_T]):
+    """Something else that the writer's thread is to do, on its session."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Callable[[SqliteWriter], _T]) -> None:
+        self.call = call
+
+    def __len__(self) -> int:
+        """What it weighs beside blocks."""
+        return _LEAST_WEIGHT
+
+    def do(self, writer: SqliteWriter) -> _T | ErisError:
+        try:
+            return self.call(writer)
+        except ErisError as error:
+            return error
+        except sqlite3.Error as error:
+            return StoreUnavailable(f"the store failed: {error}")
 
 
 class _Hasher:
@@ -146,7 +170,7 @@ class BatchedStorage:
         Raises: StorageError.
         """
         self._database = await _to_its_end(lambda: open_database(self._settings))
-        self._writing: Worker[_Puts] = Worker(
+        self._writing: Worker[_Puts | _Task[Any]] = Worker(
             "kapla-writer",
             _COMMIT,
             self._put_round,
@@ -208,6 +232,25 @@ class BatchedStorage:
         """Keep blocks, each 1024 or 32768 bytes; their references are computed here."""
         worker = self._hashing if len(blocks[0]) == BlockSize.LARGE else self._writing
         worker.submit(_Puts(blocks), done, wanted, group)  # type: ignore[arg-type]
+
+    async def do(self, call: Callable[[SqliteWriter], _T], wanted: Wanted = always) -> _T:
+        """Have the writer's thread do something between its commits, as to a pin.
+
+        It should be short: everybody's PUTs wait meanwhile.
+        Raises: what `call` raises of ErisError; StoreUnavailable, also for what SQLite says.
+        """
+        answer: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+
+        def done(result: object) -> None:
+            if answer.done():
+                return
+            if isinstance(result, ErisError):
+                answer.set_exception(result)
+            else:
+                answer.set_result(cast(_T, result))
+
+        self._writing.submit(_Task(call), done, lambda: not answer.cancelled() and wanted())
+        return await answer
 
     async def totals(self) -> tuple[dict[int, int], int]:
         """How many blocks of each size there are, and the bytes of the database.
@@ -296,7 +339,21 @@ class BatchedStorage:
         if self._database.is_rebuild_wanted:
             self._writing.poke()
 
-    def _put_round(self, batch: list[_Puts]) -> list[object]:
+    def _put_round(self, batch: list[_Puts | _Task[Any]]) -> list[object]:
+        puts = [item for item in batch if isinstance(item, _Puts)]
+        if len(puts) == len(batch):
+            return self._put(puts)
+        writer = self._writer
+        assert writer is not None
+        try:
+            put = iter(self._put(puts))
+        except ErisError as error:
+            # A full disk is no reason to do nothing else: it may be the way out.
+            self._writing.complain(error)
+            put = iter([error] * len(puts))
+        return [item.do(writer) if isinstance(item, _Task) else next(put) for item in batch]
+
+    def _put(self, batch: list[_Puts]) -> list[object]:
         assert self._writer is not None
         together: dict[Reference, bytes] = {}
         for puts in batch:

@@ -21,6 +21,7 @@ from kapla.storage import schema
 from kapla.storage.damage import drop_table, is_damage, transaction
 from kapla.storage.engine import connect, make_engine
 from kapla.storage.files import check_kind
+from kapla.storage.keeping.state import Keeping
 from kapla.storage.loading import load
 from kapla.storage.recent import RecentPlaces
 from kapla.storage.state import Database, SqliteSettings
@@ -47,7 +48,8 @@ def open_database(settings: SqliteSettings) -> Database:
         raise StorageError(f"cannot open the store {path}: {error.strerror}") from error
     with opening(path):
         _check_length(path)
-        database = Database(settings, RecentPlaces(settings.generation))
+        keeping = Keeping(tracks_reads=settings.has_limit)
+        database = Database(settings, RecentPlaces(settings.generation), keeping)
         engine = make_engine(settings)
         try:
             _create_file(engine)
@@ -123,7 +125,7 @@ def _mend_version(settings: SqliteSettings) -> None:
         drop_table(connection, "kapla_schema")
         with transaction(connection):
             connection.execute("CREATE TABLE kapla_schema (version INTEGER NOT NULL)")
-            version = 2 if b"upkeep" in names else 1
+            version = 3 if b"pins" in names else 2 if b"upkeep" in names else 1
             connection.execute("INSERT INTO kapla_schema VALUES (?)", (version,))
 
 

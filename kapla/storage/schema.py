@@ -9,13 +9,22 @@ reference itself decides; there is one writer, which looks before it inserts. Ne
 `totals` is kept up to date with every commit: counting millions of rows takes seconds, and the
 quota and `kapla stat` ask often.
 
-`upkeep` holds what `kapla.storage.notes` names: how far moving and rebuilding have come. All tables
-but `blocks` follow from it, and are made anew where they are damaged (`kapla.storage.rebuild`); the
-index that is being replaced is `damaged_places` meanwhile.
+`pins` are named sets of blocks. What a pin holds stands in two bitmaps of ids, `small` and `large`
+by the size of the block (`kapla.storage.keeping.ids`); `wanted` has the references that it lacks,
+and `arrivals` what of these came since the bitmaps were last written. The one that a store got when
+it came to have pins holds all that there was: its sizes are known in sum only (`before_small`,
+`before_large`), and all its ids stand in `small`. `lent` has one row: what may be lent while it is
+kept without a pin.
+
+`upkeep` holds what `kapla.storage.notes` names: how far moving and rebuilding have come. `places`,
+`recent`, `totals` and `upkeep` follow from `blocks`, and are made anew where they are damaged
+(`kapla.storage.rebuild`); the index that is being replaced is `damaged_places` meanwhile.
 """
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -27,30 +36,42 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Table,
+    UniqueConstraint,
     delete,
+    func,
     insert,
     inspect,
     select,
 )
+from sqlalchemy.exc import DatabaseError
 
 from eris.model import BlockSize
 from kapla.errors import StorageError
+from kapla.storage.keeping.ids import Ids
 
 __all__ = [
+    "BEFORE_PINS",
     "SCHEMA_VERSION",
+    "arrivals",
     "blocks",
     "create",
     "damaged_places",
+    "lent",
     "make_missing",
+    "pins",
     "places",
     "prefix_of",
     "recent",
     "totals",
     "upgrade",
     "upkeep",
+    "wanted",
 ]
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
+
+BEFORE_PINS: Final = "before-pins"
+"""The pin over all that a store held before there were pins. It is root's."""
 
 metadata = MetaData()
 
@@ -97,6 +118,51 @@ upkeep = Table(
     Column("value", BigInteger, nullable=False),
 )
 
+pins = Table(
+    "pins",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    # A uid: each has names of its own.
+    Column("owner", BigInteger, nullable=False),
+    Column("name", LargeBinary, nullable=False),
+    # The reference of the root; none for a pin over what has no single one.
+    Column("root", LargeBinary),
+    Column("keep", Integer, nullable=False),
+    Column("lend", Integer, nullable=False),
+    # Seconds since 1970.
+    Column("created", BigInteger, nullable=False),
+    Column("before_small", BigInteger),
+    Column("before_large", BigInteger),
+    # Last, as they may be long.
+    Column("small", LargeBinary, nullable=False),
+    Column("large", LargeBinary, nullable=False),
+    UniqueConstraint("owner", "name"),
+)
+
+wanted = Table(
+    "wanted",
+    metadata,
+    Column("reference", LargeBinary, primary_key=True),
+    Column("pin", BigInteger, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+
+arrivals = Table(
+    "arrivals",
+    metadata,
+    Column("pin", BigInteger, primary_key=True, autoincrement=False),
+    Column("block_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("block_size", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+lent = Table(
+    "lent",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("ids", LargeBinary, nullable=False),
+)
+
 # Not made with the others: it is `places` under another name.
 damaged_places = Table(
     "damaged_places",
@@ -122,8 +188,53 @@ def _begin_totals(connection: Connection) -> None:
     )
 
 
+def _add_pins(connection: Connection) -> None:
+    for table in (pins, wanted, arrivals, lent):
+        table.create(connection, checkfirst=True)
+    all_ids = _all_ids(connection)
+    if not all_ids:
+        return
+    counts: dict[int, int] = {}
+    # Where the totals are damaged it is not known: they are made anew later, and cost no start.
+    with contextlib.suppress(DatabaseError):
+        rows = connection.execute(select(totals.c.block_size, totals.c.blocks))
+        counts = {size: count for size, count in rows}
+    connection.execute(
+        insert(pins).values(
+            owner=0,
+            name=BEFORE_PINS.encode(),
+            keep=1,
+            lend=0,
+            created=int(time.time()),
+            before_small=counts.get(BlockSize.SMALL),
+            before_large=counts.get(BlockSize.LARGE),
+            small=all_ids.pack(),
+            large=Ids().pack(),
+        )
+    )
+
+
+def _all_ids(connection: Connection) -> Ids:
+    """All ids that there may be, as runs: those of a store that turned begin with the lowest."""
+    column = blocks.c.id
+    try:
+        first, last = connection.execute(select(func.min(column), func.max(column))).one()
+        if first is None:
+            return Ids()
+        if first > 0:
+            return Ids.run(first, last)
+        below = connection.execute(select(func.max(column)).where(column < 0)).scalar_one()
+    except DatabaseError:
+        # The first or the last page is damaged. More than there are does no harm.
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        size = connection.exec_driver_sql("PRAGMA page_size").scalar_one()
+        return Ids.run(1, max(1, pages * (size // BlockSize.SMALL)))
+    turned = Ids.run(first, below)
+    return turned | Ids.run(1, last) if last > 0 else turned
+
+
 # From version N (the key) to N + 1.
-_MIGRATIONS: Final[dict[int, Callable[[Connection], None]]] = {1: _add_upkeep}
+_MIGRATIONS: Final[dict[int, Callable[[Connection], None]]] = {1: _add_upkeep, 2: _add_pins}
 
 
 def prefix_of(reference: bytes) -> int:

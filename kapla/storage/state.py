@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from kapla.storage.keeping.state import Keeping
 from kapla.storage.recent import GENERATION, RecentPlaces
 
 __all__ = ["Database", "SqliteSettings"]
@@ -32,6 +33,11 @@ class SqliteSettings:
     generation: int = GENERATION
     rebuild_index: bool = False
 
+    @property
+    def has_limit(self) -> bool:
+        """Whether there can be too little room for what comes: then reads are remembered."""
+        return self.max_size is not None
+
 
 @dataclass(slots=True)
 class Database:
@@ -42,6 +48,7 @@ class Database:
 
     settings: SqliteSettings
     recent: RecentPlaces
+    keeping: Keeping
     totals: dict[int, int] | None = None
     """Blocks of each size that are there; None while they are counted anew."""
     is_rebuild_wanted: bool = False

@@ -79,9 +79,7 @@ class Worker(Generic[Requests]):
         # Not the future itself: it must outlive a caller who is cancelled.
         await asyncio.shield(self._ready)
 
-    def submit(
-        self, requests: Requests, done: Done, wanted: Wanted, group: object = None
-    ) -> None:
+    def submit(self, requests: Requests, done: Done, wanted: Wanted, group: object = None) -> None:
         """Hand in work; that of different groups is done in turn. After `stop` it is refused."""
         if self._is_stopped:
             self._tell(_deliver, [done], [StoreUnavailable("the store is closed")])
