@@ -198,7 +198,7 @@ def _add_pins(connection: Connection) -> None:
     # Where the totals are damaged it is not known: they are made anew later, and cost no start.
     with contextlib.suppress(DatabaseError):
         rows = connection.execute(select(totals.c.block_size, totals.c.blocks))
-        counts = {size: count for size, count in rows}
+        counts = dict(rows.all())
     connection.execute(
         insert(pins).values(
             owner=0,
