@@ -1,0 +1,134 @@
+"""What was asked of a store, step by step, and what may hold after a crash at any moment of it.
+
+A step is one transaction: after a crash in it, it happened or it did not. So what a store holds
+must be what it held after one of the steps, and not before the last step that was answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from eris.model import Reference
+
+__all__ = ["Facts", "Fault", "History", "Pin", "Window"]
+
+
+class Fault(Exception):
+    """Something was promised and does not hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """What a pin should be."""
+
+    root: Reference | None
+    keep: bool
+    lend: bool
+    small: frozenset[Reference]
+    large: frozenset[Reference]
+    wanted: frozenset[Reference] = frozenset()
+
+    @property
+    def blocks(self) -> frozenset[Reference]:
+        """All that it holds."""
+        return self.small | self.large
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a store holds: the first so many of the blocks that were ever kept, and pins."""
+
+    blocks: int = 0
+    pins: dict[tuple[int, str], Pin] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The facts of which one must hold. `is_exact`: nothing else may be there."""
+
+    allowed: Sequence[Facts]
+    is_exact: bool
+
+
+class History:
+    """Steps, each marked in the records when it begins and when it is answered."""
+
+    def __init__(self, mark: Callable[[int], None]) -> None:
+        self.blocks: dict[Reference, bytes] = {}
+        """All that was ever put, whether it was answered or not."""
+        self.order: list[Reference] = []
+        """What was kept, in this order."""
+        self.facts = [Facts()]
+        self.is_evicting = False
+        """Blocks without a pin may go."""
+        self._failures: list[int] = []
+        self._mark = mark
+        self._known: set[Reference] = set()
+
+    @property
+    def now(self) -> Facts:
+        """What holds when nothing is under way."""
+        return self.facts[-1]
+
+    def step(self, after: Facts, do: Callable[[], object], expected: type[Exception]) -> bool:
+        """Do something after which `after` holds; tells whether it was done."""
+        index = len(self.facts)
+        self.facts.append(after)
+        self._mark(2 * index)
+        try:
+            do()
+        except expected:
+            # It may be there after all: what failed may have been to say so.
+            self.facts[-1] = self.facts[-2]
+            self._failures.append(index)
+            self._mark(2 * index + 1)
+            return False
+        self._mark(2 * index + 1)
+        return True
+
+    def put(
+        self,
+        blocks: dict[Reference, bytes],
+        do: Callable[[], object],
+        expected: type[Exception],
+        *,
+        answers_early: bool = False,
+    ) -> bool:
+        """Keep blocks as one step."""
+        self.blocks |= blocks
+        new = [name for name in blocks if name not in self._known]
+        after = replace(self.now, blocks=len(self.order) + len(new))
+        self.order += new
+        if answers_early:
+            self._mark(2 * len(self.facts) + 1)
+        is_done = self.step(after, do, expected)
+        if is_done:
+            self._known.update(new)
+        else:
+            del self.order[len(self.order) - len(new) :]
+        return is_done
+
+    def restart(self, facts: Facts, present: Iterable[Reference]) -> None:
+        """Go on from what was found after a crash."""
+        self.order = [name for name in self.blocks if name in set(present)]
+        self._known = set(self.order)
+        self.facts = [replace(facts, blocks=len(self.order))]
+        self._failures = []
+
+    def window(self, marks: Sequence[int], *, loses_answered: bool) -> Window:
+        """What may hold after these marks; `loses_answered`: a power cut takes back what it can."""
+        begun = max((mark // 2 for mark in marks if mark % 2 == 0), default=0)
+        done = max((mark // 2 for mark in marks if mark % 2), default=0)
+        first = 0 if loses_answered else done
+        is_exact = not self.is_evicting and not any(index <= begun for index in self._failures)
+        return Window(self.facts[first : max(begun, done) + 1], is_exact)
+
+    def fits(self, facts: Facts, present: set[Reference], *, is_exact: bool) -> bool:
+        """Whether these blocks can be all that there is."""
+        if not present <= self.blocks.keys():
+            return False
+        kept = set(self.order[: facts.blocks])
+        if self.is_evicting:
+            kept = set().union(*(pin.blocks for pin in facts.pins.values() if pin.keep))
+        return present == kept if is_exact else kept <= present
