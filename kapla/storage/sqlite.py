@@ -15,7 +15,7 @@ from eris.crypto import reference_of
 from eris.errors import StoreUnavailable
 from eris.model import BlockSize, Reference
 from kapla.storage.damage import DamagedStore, is_damage, transaction, unreadable
-from kapla.storage.files import StoreFiles
+from kapla.storage.files import StoreFiles, sync_names
 from kapla.storage.keeper import Keeper
 from kapla.storage.keeping.pins import Pins
 from kapla.storage.keeping.promises import Promise
@@ -79,6 +79,7 @@ class SqliteWriter(SqliteReader):
             self._promises: Sequence[Promise] = ()
             # The WAL is there once something was read. No block was taken yet.
             self._files = StoreFiles(database.settings.path)
+            sync_names(database.settings.path)
             self.keeper = Keeper(
                 self._connection,
                 database,

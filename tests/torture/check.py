@@ -6,13 +6,15 @@ import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 
 from eris.errors import ErisError
 from eris.model import BlockSize, Reference
 from kapla.errors import KaplaError
 from kapla.storage.database import SqliteSettings, open_database
 from kapla.storage.sqlite import SqliteReader, SqliteWriter
-from tests.torture.history import Facts, Fault, History, Window
+from tests.torture.check_pins import pins_of
+from tests.torture.history import Facts, Fault, History, Pins, Window
 
 __all__ = ["check_file", "check_store"]
 
@@ -56,7 +58,8 @@ def check_store(
             ):
                 present = _present(reader, history.blocks)
                 check_file(writer._connection, present)
-                facts = _matching(history, window, present)
+                pins = pins_of(writer, writer._connection)
+                facts = _matching(history, window, present, pins)
                 _check_takes(writer, reader, new)
     except (ErisError, KaplaError, sqlite3.Error) as error:
         raise Fault(f"{type(error).__name__}: {error}") from error
@@ -73,16 +76,29 @@ def _present(reader: SqliteReader, known: dict[Reference, bytes]) -> set[Referen
     return set(found)
 
 
-def _matching(history: History, window: Window, present: set[Reference]) -> Facts:
+def _matching(history: History, window: Window, present: set[Reference], pins: Pins) -> Facts:
+    are_blocks_right = False
     for facts in reversed(window.allowed):
         if history.fits(facts, present, is_exact=window.is_exact):
-            return facts
+            are_blocks_right = True
+            if window.fits_pins(facts, pins):
+                return replace(facts, pins=pins)
+    if are_blocks_right:
+        raise Fault(f"the pins are {_shown(pins)}, and were {_shown(window.allowed[-1].pins)}")
     wanted = window.allowed[0].blocks, window.allowed[-1].blocks
     first = set(history.order[: wanted[0]])
     raise Fault(
         f"{len(present)} blocks are there, and {wanted[0]} to {wanted[1]} were to be:"
         f" {len(first - present)} that were answered are missing"
     )
+
+
+def _shown(pins: Pins) -> dict[str, str]:
+    return {
+        f"{owner}:{name}": f"{len(pin.small)}+{len(pin.large)} lacks {len(pin.wanted)}"
+        f" {'keep' * pin.keep} {'lend' * pin.lend}"
+        for (owner, name), pin in pins.items()
+    }
 
 
 def check_file(connection: sqlite3.Connection, present: set[Reference] | None) -> None:

@@ -6,12 +6,13 @@ must be what it held after one of the steps, and not before the last step that w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from eris.model import Reference
+from eris.model import BlockSize, Reference
+from kapla.storage.schema import BEFORE_PINS
 
-__all__ = ["Facts", "Fault", "History", "Pin", "Window"]
+__all__ = ["Facts", "Fault", "History", "Pin", "Pins", "Window", "before_pins", "sized"]
 
 
 class Fault(Exception):
@@ -34,13 +35,43 @@ class Pin:
         """All that it holds."""
         return self.small | self.large
 
+    def with_arrived(self, blocks: dict[Reference, bytes]) -> Pin:
+        """As it is once these have come."""
+        arrived = self.wanted & blocks.keys()
+        if not arrived:
+            return self
+        small, large = sized(blocks, arrived)
+        return replace(
+            self,
+            small=self.small | small,
+            large=self.large | large,
+            wanted=self.wanted - arrived,
+        )
+
+
+Pins = dict[tuple[int, str], Pin]
+"""By owner and name."""
+
+
+def sized(
+    blocks: Mapping[Reference, bytes], names: Iterable[Reference]
+) -> tuple[frozenset[Reference], frozenset[Reference]]:
+    """The names of the small blocks and of the large ones."""
+    large = frozenset(name for name in names if len(blocks[name]) == BlockSize.LARGE)
+    return frozenset(names) - large, large
+
+
+def before_pins(blocks: Mapping[Reference, bytes]) -> Pins:
+    """What a store of an earlier version gets: one pin over all that there is."""
+    return {(0, BEFORE_PINS): Pin(None, True, False, *sized(blocks, blocks))}
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What a store holds: the first so many of the blocks that were ever kept, and pins."""
 
     blocks: int = 0
-    pins: dict[tuple[int, str], Pin] = field(default_factory=dict)
+    pins: Pins = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +80,15 @@ class Window:
 
     allowed: Sequence[Facts]
     is_exact: bool
+    failed: Sequence[Facts]
+    """What would hold after steps that failed: some of it may."""
+
+    def fits_pins(self, facts: Facts, found: Pins) -> bool:
+        """Whether these can be the pins, with what is allowed to be there."""
+        return all(
+            found.get(key) in [one.pins.get(key) for one in (facts, *self.failed)]
+            for key in facts.pins.keys() | found.keys()
+        )
 
 
 class History:
@@ -62,9 +102,14 @@ class History:
         self.facts = [Facts()]
         self.is_evicting = False
         """Blocks without a pin may go."""
-        self._failures: list[int] = []
+        self._failures: dict[int, Facts] = {}
         self._mark = mark
         self._known: set[Reference] = set()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether some step did not succeed."""
+        return bool(self._failures)
 
     @property
     def now(self) -> Facts:
@@ -80,8 +125,8 @@ class History:
             do()
         except expected:
             # It may be there after all: what failed may have been to say so.
+            self._failures[index] = after
             self.facts[-1] = self.facts[-2]
-            self._failures.append(index)
             self._mark(2 * index + 1)
             return False
         self._mark(2 * index + 1)
@@ -98,7 +143,8 @@ class History:
         """Keep blocks as one step."""
         self.blocks |= blocks
         new = [name for name in blocks if name not in self._known]
-        after = replace(self.now, blocks=len(self.order) + len(new))
+        pins = {key: pin.with_arrived(blocks) for key, pin in self.now.pins.items()}
+        after = Facts(len(self.order) + len(new), pins)
         self.order += new
         if answers_early:
             self._mark(2 * len(self.facts) + 1)
@@ -114,15 +160,16 @@ class History:
         self.order = [name for name in self.blocks if name in set(present)]
         self._known = set(self.order)
         self.facts = [replace(facts, blocks=len(self.order))]
-        self._failures = []
+        self._failures = {}
 
     def window(self, marks: Sequence[int], *, loses_answered: bool) -> Window:
         """What may hold after these marks; `loses_answered`: a power cut takes back what it can."""
         begun = max((mark // 2 for mark in marks if mark % 2 == 0), default=0)
         done = max((mark // 2 for mark in marks if mark % 2), default=0)
         first = 0 if loses_answered else done
-        is_exact = not self.is_evicting and not any(index <= begun for index in self._failures)
-        return Window(self.facts[first : max(begun, done) + 1], is_exact)
+        failed = [facts for index, facts in self._failures.items() if index <= begun]
+        is_exact = not self.is_evicting and not failed
+        return Window(self.facts[first : max(begun, done) + 1], is_exact, failed)
 
     def fits(self, facts: Facts, present: set[Reference], *, is_exact: bool) -> bool:
         """Whether these blocks can be all that there is."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import tempfile
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -13,9 +14,9 @@ from eris.errors import StoreUnavailable
 from eris.model import BlockSize
 from kapla.storage.database import SqliteSettings, open_database
 from kapla.storage.sqlite import SqliteWriter
+from tests.torture.blocks import new_blocks
 from tests.torture.disk import Image
-from tests.torture.history import History
-from tests.torture.works import new_blocks
+from tests.torture.history import History, before_pins
 
 __all__ = ["image_of_version"]
 
@@ -35,7 +36,10 @@ def image_of_version(version: int, random: Random, history: History) -> Image:
             connection.execute("UPDATE kapla_schema SET version = ?", (version,))
             connection.commit()
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        history.restart(history.now, history.order)
+        facts = history.now
+        if version < 3:
+            facts = replace(facts, pins=before_pins(history.blocks))
+        history.restart(facts, history.order)
         return {"": path.read_bytes()}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 from unittest.mock import patch
@@ -11,6 +11,7 @@ from unittest.mock import patch
 from eris.model import Reference
 from kapla.storage import engine
 from kapla.storage.database import SqliteSettings
+from kapla.storage.keeping.rows import PinRows
 from kapla.storage.sqlite import PutResult, SqliteWriter
 from kapla.storage.statements import statements
 
@@ -56,6 +57,16 @@ def _split() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _no_arrival() -> Iterator[None]:
+    def forget(rows: PinRows, arrived: Iterable[tuple[int, int, int]]) -> None:
+        for _ in arrived:
+            pass
+
+    with patch.object(PinRows, "arrive", forget):
+        yield
+
+
 PLANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     # Done by the session itself: see `works.Session.answers_early`.
     "early-answer": nullcontext,
@@ -63,4 +74,5 @@ PLANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "no-count": _no_count,
     "no-sync": _no_sync,
     "split-commit": _split,
+    "no-arrival": _no_arrival,
 }

@@ -22,13 +22,14 @@ from eris.model import BlockSize
 from kapla.errors import KaplaError
 from kapla.storage.database import SqliteSettings, open_database
 from kapla.storage.sqlite import SqliteReader, SqliteWriter
+from tests.torture.blocks import new_blocks
 from tests.torture.check import check_store
 from tests.torture.disk import Disk, Image
 from tests.torture.history import Facts, Fault, History
 from tests.torture.images import image_of_version
 from tests.torture.plants import PLANTS
 from tests.torture.shim import Kind, Operation, Plan, Shim
-from tests.torture.works import Session, new_blocks, work
+from tests.torture.works import Session, work
 
 __all__ = ["Run", "directory", "warm_up"]
 

@@ -6,17 +6,19 @@ A new kind is a function in `WORKS`, with how often it is done beside the others
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final, Protocol
 
-from eris.crypto import reference_of
 from eris.errors import ErisError, StoreUnavailable
 from eris.model import BlockSize, Reference
 from kapla.storage.sqlite import SqliteReader, SqliteWriter
+from tests.torture.blocks import new_blocks
 from tests.torture.history import Fault, History
+from tests.torture.pin_works import PIN_WORKS, Opened
 
-__all__ = ["WORKS", "Session", "Work", "new_blocks"]
+__all__ = ["WORKS", "Session", "Work", "work"]
 
 
 @dataclass(slots=True)
@@ -31,6 +33,32 @@ class Session:
     """A fault that is planted."""
     reading: bool = field(default=False)
     """Whether the reader is in the middle of a transaction, which keeps the WAL from its start."""
+    opened: list[Opened] = field(default_factory=list)
+    coming: dict[Reference, bytes] = field(default_factory=dict)
+    """What open pins lack, and is to come."""
+
+    @property
+    def present(self) -> set[Reference]:
+        """All that was kept."""
+        return set(self.history.order[: self.history.now.blocks])
+
+    def flip(self) -> bool:
+        """Heads or tails."""
+        return self.random.random() < 0.5
+
+    def some_known(self, most: int) -> dict[Reference, bytes]:
+        """Up to so many that are there, failed before, or are to come."""
+        names = list(self.history.blocks)
+        chosen = self.random.sample(names, min(self.random.randrange(most + 1), len(names)))
+        return {name: self.history.blocks[name] for name in chosen}
+
+    def put(self, blocks: dict[Reference, bytes], do: Callable[[], object]) -> bool:
+        """Keep blocks: one step."""
+        is_kept = self.history.put(blocks, do, StoreUnavailable, answers_early=self.answers_early)
+        if is_kept:
+            for opened in self.opened:
+                opened.arrived(set(blocks))
+        return is_kept
 
 
 class Work(Protocol):
@@ -39,25 +67,14 @@ class Work(Protocol):
     def __call__(self, session: Session) -> None: ...
 
 
-def new_blocks(random: Random, size: BlockSize, count: int) -> dict[Reference, bytes]:
-    """Blocks that were never there."""
-    blocks = (random.randbytes(size) for _ in range(count))
-    return {reference_of(block): block for block in blocks}
-
-
 def _put(session: Session, blocks: dict[Reference, bytes]) -> None:
-    session.history.put(
-        blocks,
-        lambda: session.writer.put_many(blocks),
-        StoreUnavailable,
-        answers_early=session.answers_early,
-    )
+    session.put(blocks, lambda: session.writer.put_many(blocks))
 
 
 def put_small(session: Session) -> None:
     """Some new small blocks, and some that are there."""
     blocks = new_blocks(session.random, BlockSize.SMALL, session.random.randrange(1, 13))
-    _put(session, blocks | _known(session, session.random.randrange(4)))
+    _put(session, blocks | session.some_known(3))
 
 
 def put_large(session: Session) -> None:
@@ -67,20 +84,14 @@ def put_large(session: Session) -> None:
 
 def put_known(session: Session) -> None:
     """Only what is there, or failed before."""
-    if blocks := _known(session, 8):
+    if blocks := session.some_known(8):
         _put(session, blocks)
-
-
-def _known(session: Session, most: int) -> dict[Reference, bytes]:
-    names = list(session.history.blocks)
-    chosen = session.random.sample(names, min(most, len(names)))
-    return {name: session.history.blocks[name] for name in chosen}
 
 
 def upkeep(session: Session) -> None:
     """Some of the writer's chores."""
     for _ in range(session.random.randrange(1, 6)):
-        session.writer.keeper.chore(is_idle=session.random.random() < 0.7)
+        session.writer.chore(is_idle=session.random.random() < 0.7)
 
 
 def checkpoint(session: Session) -> None:
@@ -124,6 +135,7 @@ WORKS: Final[dict[Work, int]] = {
     checkpoint: 2,
     read: 2,
     long_read: 1,
+    **PIN_WORKS,
 }
 
 
