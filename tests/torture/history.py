@@ -29,6 +29,17 @@ class Pin:
     small: frozenset[Reference]
     large: frozenset[Reference]
     wanted: frozenset[Reference] = frozenset()
+    is_loose: bool = False
+    """It did not keep its blocks all the time, in a store with a cap: it may lack any of them."""
+
+    def fits(self, found: Pin | None, *, is_evicting: bool) -> bool:
+        """Whether this can be how the pin is found."""
+        if found is None or not (is_evicting and (self.is_loose or not self.keep)):
+            return found is not None and replace(self, is_loose=False) == found
+        switches = (self.root, self.keep, self.lend)
+        return switches == (found.root, found.keep, found.lend) and (
+            self.blocks | self.wanted == found.blocks | found.wanted
+        )
 
     @property
     def blocks(self) -> frozenset[Reference]:
@@ -82,11 +93,17 @@ class Window:
     is_exact: bool
     failed: Sequence[Facts]
     """What would hold after steps that failed: some of it may."""
+    is_evicting: bool
 
     def fits_pins(self, facts: Facts, found: Pins) -> bool:
         """Whether these can be the pins, with what is allowed to be there."""
         return all(
-            found.get(key) in [one.pins.get(key) for one in (facts, *self.failed)]
+            any(
+                pin.fits(found.get(key), is_evicting=self.is_evicting)
+                if (pin := one.pins.get(key)) is not None
+                else key not in found
+                for one in (facts, *self.failed)
+            )
             for key in facts.pins.keys() | found.keys()
         )
 
@@ -137,7 +154,6 @@ class History:
         blocks: dict[Reference, bytes],
         do: Callable[[], object],
         expected: type[Exception],
-        *,
         answers_early: bool = False,
     ) -> bool:
         """Keep blocks as one step."""
@@ -169,7 +185,7 @@ class History:
         first = 0 if loses_answered else done
         failed = [facts for index, facts in self._failures.items() if index <= begun]
         is_exact = not self.is_evicting and not failed
-        return Window(self.facts[first : max(begun, done) + 1], is_exact, failed)
+        return Window(self.facts[first : max(begun, done) + 1], is_exact, failed, self.is_evicting)
 
     def fits(self, facts: Facts, present: set[Reference], *, is_exact: bool) -> bool:
         """Whether these blocks can be all that there is."""
@@ -177,5 +193,6 @@ class History:
             return False
         kept = set(self.order[: facts.blocks])
         if self.is_evicting:
-            kept = set().union(*(pin.blocks for pin in facts.pins.values() if pin.keep))
+            pins = [pin for pin in facts.pins.values() if pin.keep and not pin.is_loose]
+            kept = set().union(*(pin.blocks for pin in pins))
         return present == kept if is_exact else kept <= present

@@ -62,7 +62,7 @@ def put_under_pin(session: Session) -> None:
     blocks |= session.some_known(4)
     promise = Promise(opened.hold, list(blocks))
     if session.put(blocks, lambda: session.writer.put_many(blocks, [promise])):
-        opened.held |= blocks.keys()
+        opened.held |= blocks.keys() - session.refused
 
 
 def want(session: Session) -> None:
@@ -79,11 +79,15 @@ def want(session: Session) -> None:
     def do() -> None:
         found.update(session.writer.want(opened.number, opened.hold, [*there, *coming]))
 
-    if session.history.step(session.history.now, do, ErisError):
-        if found != there:
-            raise Fault("an open pin does not find what is there, or finds what is not")
-        opened.held |= there
-        opened.wanted |= coming.keys()
+    if not session.history.step(session.history.now, do, ErisError):
+        # What is there may be held, though it was not said.
+        session.opened.remove(opened)
+        session.writer.pins.abandon(opened.number, opened.hold)
+        return
+    if not (found <= there if session.history.is_evicting else found == there):
+        raise Fault("an open pin does not find what is there, or finds what is not")
+    opened.held |= found
+    opened.wanted |= coming.keys() | (there - found)
 
 
 def put_wanted(session: Session) -> None:
@@ -107,7 +111,8 @@ def close_pin(session: Session) -> None:
         return
     name = session.random.choice(_NAMES) if is_named else None
     small, large = sized(session.history.blocks, opened.held)
-    pin = Pin(root, session.flip(), session.flip(), small, large, frozenset(opened.wanted))
+    keep, lend, wanted = session.random.random() < 0.7, session.flip(), frozenset(opened.wanted)
+    pin = Pin(root, keep, lend, small, large, wanted, is_loose=not keep)
     closing = Closing(name, root, lend=pin.lend, keep=pin.keep, incomplete=bool(pin.wanted))
     key = (opened.hold.owner, name or name_of_root(root))
     after = replace(session.history.now, pins=session.history.now.pins | {key: pin})
@@ -129,7 +134,9 @@ def switch_pin(session: Session) -> None:
     """A pin is lent or kept, or no more."""
     key = _some_pin(session)
     if key is not None:
-        pin = replace(session.history.now.pins[key], lend=session.flip(), keep=session.flip())
+        pin, keep = session.history.now.pins[key], session.flip()
+        is_loose = pin.is_loose or not keep
+        pin = replace(pin, lend=session.flip(), keep=keep, is_loose=is_loose)
         after = replace(session.history.now, pins=session.history.now.pins | {key: pin})
         change = session.writer.pins.change
         chosen = _chooser(key)
@@ -154,7 +161,7 @@ def list_pins(session: Session) -> None:
     wanted = {
         key: (len(pin.blocks), len(pin.wanted)) for key, pin in session.history.now.pins.items()
     }
-    if told != wanted and not session.history.has_failed:
+    if told != wanted and not (session.history.has_failed or session.history.is_evicting):
         raise Fault(f"of pins is told {told}, and there should be {wanted}")
 
 

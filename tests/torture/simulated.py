@@ -35,6 +35,7 @@ __all__ = ["Run", "directory", "warm_up"]
 _STATES: Final = 48
 """Tried of each session, at the most."""
 _NAME: Final = "blocks.sqlite"
+_NO_QUOTA: Final = 1 << 40
 
 
 def directory() -> tempfile.TemporaryDirectory[str]:
@@ -60,6 +61,7 @@ class _Way:
     checkpoint_pages: int
     has_faults: bool
     version: int | None
+    max_size: int | None
 
 
 def _draw_way(random: Random) -> _Way:
@@ -69,6 +71,7 @@ def _draw_way(random: Random) -> _Way:
         random.choice((3, 10, 40, 1000)),
         random.random() < 0.3,
         random.choice((None, None, 1, 2, 3)),
+        random.choice((None, None, random.randrange(300, 900) * 1024)),
     )
 
 
@@ -85,6 +88,7 @@ class Run:
         self._work, self._states = place / "work", place / "state"
         self._way = _draw_way(self._random)
         self._history = History(shim.mark)
+        self._history.is_evicting = self._way.max_size is not None
         self._seen: set[int] = set()
 
     def go(self) -> None:
@@ -105,6 +109,8 @@ class Run:
             synchronous=self._way.synchronous,
             generation=self._way.generation,
             rebuild_index=rebuild,
+            max_size=self._way.max_size,
+            max_pinned=_NO_QUOTA if self._way.max_size is not None else None,
         )
 
     def _recorded(self, image: Image) -> list[Operation]:

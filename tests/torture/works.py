@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from eris.errors import ErisError, StoreUnavailable
 from eris.model import BlockSize, Reference
-from kapla.storage.sqlite import SqliteReader, SqliteWriter
+from kapla.storage.sqlite import PutResult, SqliteReader, SqliteWriter
 from tests.torture.blocks import new_blocks
 from tests.torture.history import Fault, History
 from tests.torture.pin_works import PIN_WORKS, Opened
@@ -36,6 +36,8 @@ class Session:
     opened: list[Opened] = field(default_factory=list)
     coming: dict[Reference, bytes] = field(default_factory=dict)
     """What open pins lack, and is to come."""
+    refused: set[Reference] = field(default_factory=set)
+    """Of the last PUT."""
 
     @property
     def present(self) -> set[Reference]:
@@ -52,13 +54,18 @@ class Session:
         chosen = self.random.sample(names, min(self.random.randrange(most + 1), len(names)))
         return {name: self.history.blocks[name] for name in chosen}
 
-    def put(self, blocks: dict[Reference, bytes], do: Callable[[], object]) -> bool:
+    def put(self, blocks: dict[Reference, bytes], do: Callable[[], PutResult]) -> bool:
         """Keep blocks: one step."""
-        is_kept = self.history.put(blocks, do, StoreUnavailable, answers_early=self.answers_early)
+        is_kept = self.history.put(
+            blocks, lambda: self._note_refused(do()), StoreUnavailable, self.answers_early
+        )
         if is_kept:
             for opened in self.opened:
-                opened.arrived(set(blocks))
+                opened.arrived(blocks.keys() - self.refused)
         return is_kept
+
+    def _note_refused(self, result: PutResult) -> None:
+        self.refused = set(result.refused)
 
 
 class Work(Protocol):
@@ -112,7 +119,11 @@ def read(session: Session) -> None:
     history = session.history
     if any(found[name] != history.blocks[name] for name in found):
         raise Fault("a block is another one than was put")
-    if not history.is_evicting and not session.reading and len(found) < history.now.blocks:
+    if session.reading:
+        return
+    if any(not opened.held <= found.keys() for opened in session.opened):
+        raise Fault("what an open pin holds is not there")
+    if not history.is_evicting and len(found) < history.now.blocks:
         raise Fault("what was answered is not found by the next who asks")
 
 
