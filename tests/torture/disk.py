@@ -19,6 +19,8 @@ Image = dict[str, bytes]
 """What is on a disk: contents by the ends of the names; that of the database itself is empty."""
 
 _PAGE: Final = 4096
+# No file is called so.
+_NONE: Final = "/"
 _TORN: Final = (512, _PAGE)
 
 
@@ -66,14 +68,14 @@ class Disk:
 
     def do(self, operation: Operation) -> None:
         """One more operation; marks are nothing to a disk."""
-        kind, name = operation.kind, self._names.get(operation.file, "")
+        kind, name = operation.kind, self._names.get(operation.file, _NONE)
         if kind is Kind.CREATE:
             name = self._names[operation.file] = operation.data.decode()
             self._now[name] = _File()
         elif kind is Kind.OPEN:
             self._names[operation.file] = operation.data.decode()
         elif kind is Kind.UNLINK:
-            self._now.pop(name, None)
+            self._now.pop(operation.data.decode(), None)
         elif kind is Kind.SYNC_DIRECTORY:
             self._sure = dict(self._now)
         elif kind is Kind.RENAME:
@@ -88,7 +90,7 @@ class Disk:
     def killed(self, following: Operation | None, random: Random) -> Image:
         """What is there after the process was killed, perhaps in the middle of the next write."""
         image = {name: bytes(file.now) for name, file in self._now.items()}
-        name = self._names.get(following.file, "") if following is not None else ""
+        name = self._names.get(following.file, _NONE) if following is not None else _NONE
         if following is not None and following.kind is Kind.WRITE and name in image:
             torn = bytearray(image[name])
             _apply(torn, _torn_end(following, random))

@@ -63,6 +63,8 @@ def put_under_pin(session: Session) -> None:
     promise = Promise(opened.hold, list(blocks))
     if session.put(blocks, lambda: session.writer.put_many(blocks, [promise])):
         opened.held |= blocks.keys() - session.refused
+    else:
+        _give_up(session, opened)
 
 
 def want(session: Session) -> None:
@@ -80,10 +82,7 @@ def want(session: Session) -> None:
         found.update(session.writer.want(opened.number, opened.hold, [*there, *coming]))
 
     if not session.history.step(session.history.now, do, ErisError):
-        # What is there may be held, though it was not said.
-        session.opened.remove(opened)
-        session.writer.pins.abandon(opened.number, opened.hold)
-        return
+        return _give_up(session, opened)
     if not (found <= there if session.history.is_evicting else found == there):
         raise Fault("an open pin does not find what is there, or finds what is not")
     opened.held |= found
@@ -123,11 +122,16 @@ def close_pin(session: Session) -> None:
         session.opened.remove(opened)
 
 
+def _give_up(session: Session, opened: Opened) -> None:
+    """After something failed: what was there may be held, though it was not said."""
+    session.opened.remove(opened)
+    session.writer.pins.abandon(opened.number, opened.hold)
+
+
 def abandon_pin(session: Session) -> None:
     """An open pin is given up."""
     if session.opened:
-        opened = session.opened.pop(session.random.randrange(len(session.opened)))
-        session.writer.pins.abandon(opened.number, opened.hold)
+        _give_up(session, session.random.choice(session.opened))
 
 
 def switch_pin(session: Session) -> None:

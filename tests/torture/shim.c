@@ -34,7 +34,8 @@ struct plan {
 
 struct record {
     uint32_t kind, file;
-    uint64_t offset, length; /* `length` bytes of data follow a WRITE; a name follows CREATE, OPEN_FILE, RENAME */
+    uint64_t offset, length; /* `length` bytes of data follow a WRITE; a name follows CREATE, OPEN_FILE, UNLINK and
+                                RENAME */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -308,7 +309,7 @@ int unlink(const char *path) {
     }
     int done = REAL(unlink)(path);
     if (index >= 0 && done == 0)
-        record(UNLINK, index, 0, NULL, 0);
+        record(UNLINK, index, 0, names[index] + 1, strlen(names[index] + 1));
     pthread_mutex_unlock(&lock);
     return done;
 }
@@ -321,6 +322,8 @@ int rename(const char *from, const char *to) {
         die_if_due();
     }
     int done = REAL(rename)(from, to);
+    if (done == 0 && source >= 0)
+        record(OPEN_FILE, source, 0, names[source] + 1, strlen(names[source] + 1));
     if (done == 0 && source >= 0 && target >= 0)
         record(RENAME, source, target, names[target] + 1, strlen(names[target] + 1));
     pthread_mutex_unlock(&lock);

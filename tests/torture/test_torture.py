@@ -76,7 +76,7 @@ def test_two_runs_share_no_files(tmp_path: Path) -> None:
     disk = Disk({"-wal": b"old"})
     for operation in (
         Operation(Kind.OPEN, 3, 0, b"-wal"),
-        Operation(Kind.UNLINK, 3, 0, b""),
+        Operation(Kind.UNLINK, 3, 0, b"-wal"),
         Operation(Kind.CREATE, 3, 0, b"-wal"),
         Operation(Kind.WRITE, 3, 0, b"new"),
     ):
