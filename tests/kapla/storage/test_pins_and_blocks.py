@@ -18,9 +18,11 @@ from kapla.storage.damage import transaction
 from kapla.storage.keeping.ids import Ids
 from kapla.storage.keeping.pin import PinSummary
 from kapla.storage.keeping.pins import Closing
+from kapla.storage.keeping.promises import Promise
 from kapla.storage.sqlite import SqliteWriter
 from tests.kapla.storage.databases import (
     batched,
+    forge,
     get_many,
     make_blocks,
     opened,
@@ -221,6 +223,18 @@ def test_what_fails_at_closing_leaves_the_pin_open(tmp_path: Path) -> None:
             assert (await storage.pinning.close(pin, name="a")).small == 4
 
     asyncio.run(main())
+
+
+def test_a_reference_that_begins_as_another_is_not_taken_for_it(tmp_path: Path) -> None:
+    first, second, third = (forge(7, number) for number in range(3))
+    with opened(settings_for(tmp_path)) as store:
+        store.writer.put_many(dict([first]))
+        number, hold, _ = store.writer.pins.begin(OWNER, None)
+        store.writer.want(number, hold, [third[0]])
+        store.writer.put_many(dict([second]), [Promise(hold, [second[0]])])
+        assert hold.small == Ids([2])
+        store.writer.put_many(dict([first, third]))
+        assert hold.small == Ids([2, 3])
 
 
 # --- killed in the middle ---------------------------------------------------------------------
