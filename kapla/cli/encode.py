@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -174,13 +174,16 @@ async def _encode(
 
 def _size(path: str, how: _How) -> int | None:
     """How many bytes there are to encode, if they can be counted beforehand."""
-    if path == "-":
-        return size_of(standard_input())
-    if os.path.isdir(path):
-        root = os.path.join(path, "")
-        return eris_fs.measure_tree(root, any_bytes=how.level is not None, exclude=how.exclude).size
-    status = os.stat(path)
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
+    # What is wrong with them is said when they are read.
+    with suppress(OSError, eris_fs.TreeError):
+        if path == "-":
+            return size_of(standard_input())
+        if os.path.isdir(path):
+            root, packed = os.path.join(path, ""), how.level is not None
+            return eris_fs.measure_tree(root, any_bytes=packed, exclude=how.exclude).size
+        status = os.stat(path)
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
+    return None
 
 
 async def _encode_into(store: Store | Room | NullStore, path: str, how: _How) -> ReadCapability:

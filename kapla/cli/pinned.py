@@ -127,7 +127,7 @@ async def pinned(
         pin = await _opened(pins, taker, encode, await in_thread(size))
     except PinsUnsupported as error:
         capability = await encode(store)
-        say(f"{taker.url} has not pinned this and may drop it when it needs room: {error}")
+        say(f"not pinned: {error}; {taker.url} may drop this when it needs room")
         return capability
     async with pin:
         capability = await encode(taker)
