@@ -35,6 +35,7 @@ from kapla.coap.blocks import (
     parse_block_query,
     split_references,
 )
+from kapla.coap.caller import NOBODY, Caller
 from kapla.coap.connection import Connection
 from kapla.coap.frame import Code, Frame, OptionNumber, encode_options, format_frame, format_message
 from kapla.coap.request import Rejected, Request, read_request
@@ -69,6 +70,8 @@ class Remote:
     def __init__(self, connection: Connection, is_there: Wanted = always) -> None:
         self._connection = connection
         self.is_there = is_there
+        self.caller: Caller = NOBODY
+        """Who it is: known once the connection is made."""
         self.assemblies: dict[object, bytearray] = {}
 
     @property

@@ -19,11 +19,18 @@ __all__ = ["BlockAccess", "GetDone", "PutDone", "Rights", "Statistics", "Wanted"
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What is allowed: reading blocks, adding blocks, asking what the daemon holds."""
+    """What the peers of a listener may do, whoever they are."""
 
     get: bool = True
+    """Read all blocks."""
+    lend: bool = False
+    """Read what is lent: without `get` nothing else is there for them."""
     put: bool = False
+    """Add blocks."""
     stat: bool = False
+    """Ask what the daemon holds."""
+    admin: bool = False
+    """See to the whole store, and to everybody's pins."""
 
 
 @dataclass(slots=True)
