@@ -449,7 +449,7 @@ def test_an_address_of_another_machine(bound: contextlib.ExitStack) -> None:
         ("coap+unix:///a?get", Rights(get=True, put=False, stat=True)),
         ("coap+unix:///a?put", Rights(get=False, put=True, stat=True)),
         ("coap+unix:///a?lend&admin", Rights(get=False, lend=True, stat=True, admin=True)),
-        ("coap+tcp://h", Rights(get=True)),
+        ("coap+tcp://h", Rights(get=False, lend=True)),
         ("coap+tcp://h?get&lend", Rights(get=True, lend=True)),
         ("coap+tcp://h?admin", Rights(get=False, admin=True)),
         ("coap+tcp://h?put", Rights(get=False, put=True, stat=False)),
