@@ -12,8 +12,9 @@ from typing import Any
 
 from eris.model import Reference
 from kapla.storage.damage import is_bad_disk, is_damage, unreadable
+from kapla.storage.keeping.ids import Ids
 from kapla.storage.schema import prefix_of
-from kapla.storage.session import SqliteReader, are_blocks, is_block
+from kapla.storage.session import Found, SqliteReader, are_blocks, is_block
 
 __all__ = ["Lent", "LentReader", "apart", "lent_blocks", "lent_names"]
 
@@ -32,7 +33,8 @@ class LentReader(SqliteReader):
 
         Raises: StoreUnavailable.
         """
-        rows = self._lent_rows(references, self._statements.kept_by_id)
+        texts = self._statements
+        rows = self._lent_rows(references, texts.kept_by_id, texts.kept_by_prefix)
         blocks: dict[Reference, bytes] = {row[0]: row[1] for row in rows}
         if are_blocks(blocks):
             return blocks
@@ -43,46 +45,51 @@ class LentReader(SqliteReader):
 
         Raises: StoreUnavailable.
         """
-        rows = self._lent_rows(references, self._statements.name_and_id_by_id)
+        texts = self._statements
+        rows = self._lent_rows(references, texts.named_by_id, texts.named_by_prefix)
         return {row[0] for row in rows}.intersection(references)
 
     def _lent_rows(
-        self, references: Sequence[Reference], by_id: dict[int, str]
+        self, references: Sequence[Reference], by_id: dict[int, str], by_prefix: dict[int, str]
     ) -> list[tuple[Any, ...]]:
         """Rows that end in an id, of lent blocks that may be those."""
-        before = self._database.rebuilds
         lent = self._database.keeping.lent
         if not lent:
             return []
         try:
-            ids = self._ids_among(list(map(prefix_of, references)))
-            rows = self._among(by_id, [block_id for block_id in ids if block_id in lent])
-            is_sure = before == self._database.rebuilds and not self._database.is_rebuilding
-        except sqlite3.Error as error:
-            if not (is_damage(error) or is_bad_disk(error)):
-                raise unreadable(error) from error
-            is_sure = False
-        if not is_sure:
-            rows = self._lent_in_damaged(references, by_id[1])
-        lent_rows = [row for row in rows if row[-1] in lent]
-        reads = self._database.keeping.reads
-        if reads is not None:
-            reads.add(row[-1] for row in lent_rows)
-        return lent_rows
-
-    def _ids_among(self, prefixes: Sequence[int]) -> list[int]:
-        # All are looked up on the disk, also what is in memory: it takes as long for each.
-        ids, _ = self._database.recent.find(prefixes)
-        found = self._among(self._statements.ids_by_prefix, prefixes)
-        return ids + [block_id for (block_id,) in found]
-
-    def _lent_in_damaged(
-        self, references: Sequence[Reference], by_id: str
-    ) -> list[tuple[Any, ...]]:
-        try:
-            return self._one_by_one(references, by_id).rows
+            wanted = self._that_lead_to(lent, references)
+            found = self._find(wanted, by_id, by_prefix) if wanted else Found([], [])
         except sqlite3.Error as error:
             raise unreadable(error) from error
+        rows = [row for row in found.rows if row[-1] in lent]
+        reads = self._database.keeping.reads
+        if reads is not None:
+            reads.add([row[-1] for row in rows])
+        return rows
+
+    def _that_lead_to(self, lent: Ids, references: Sequence[Reference]) -> Sequence[Reference]:
+        """Those whose place leads to something lent; all, where the index does not tell."""
+        prefixes = list(map(prefix_of, references))
+        recent = self._database.recent
+        before = self._database.rebuilds
+        # All are looked up in both places, so that it takes as long for each.
+        leading = {
+            prefix
+            for prefix in prefixes
+            if any(block_id in lent for block_id in recent.find((prefix,))[0])
+        }
+        try:
+            places = self._among(self._statements.places_by_prefix, prefixes)
+        except sqlite3.Error as error:
+            if is_damage(error) or is_bad_disk(error):
+                return references
+            raise
+        if self._database.is_rebuilding or before != self._database.rebuilds:
+            return references
+        leading.update(prefix for prefix, block_id in places if block_id in lent)
+        return [
+            name for name, prefix in zip(references, prefixes, strict=True) if prefix in leading
+        ]
 
 
 _Batch = list[Sequence[Reference]]
