@@ -54,6 +54,8 @@ class Campaign:
                 self._take(result, report)
                 if result.rounds >= self.rounds or len(result.faults) >= self.most_faults:
                     break
+            else:
+                self._look_at_ends(result, workers)
         finally:
             _end(workers)
         result.elapsed_s = time.monotonic() - started
@@ -70,6 +72,12 @@ class Campaign:
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
+
+    def _look_at_ends(self, result: Result, workers: Sequence[subprocess.Popen[bytes]]) -> None:
+        for number, worker in enumerate(workers):
+            if worker.wait():
+                fault = f"worker {number} of seed {self.seed} failed: see above"
+                self._take(result, {"rounds": 0, "fault": fault})
 
     def _take(self, result: Result, report: dict[str, object]) -> None:
         assert isinstance(report["rounds"], int)

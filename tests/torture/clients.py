@@ -20,6 +20,7 @@ from eris import BlockSize, get_content, put_content
 from eris.errors import BlockNotFound, StoreError
 from kapla.remote_store import RemoteStore
 from kapla.urls import parse_store_url
+from tests.torture.pin_clients import list_pins, pin_blocks, release_pin
 from tests.torture.processes import Child
 from tests.torture.things import block_of, content_of, size_of
 
@@ -36,6 +37,7 @@ class Client:
     numbers: count[int]
     is_evicting: bool
     put: list[int] = field(default_factory=list)
+    pins: list[str] = field(default_factory=list)
 
     def tell(self, **facts: object) -> None:
         """Write a line."""
@@ -99,6 +101,9 @@ WORKS: Final[dict[Callable[[Client], Awaitable[None]], int]] = {
     get_blocks: 2,
     find_blocks: 1,
     encode_and_decode: 2,
+    pin_blocks: 4,
+    release_pin: 1,
+    list_pins: 1,
 }
 
 _PAUSE_S: Final = 0.01

@@ -28,6 +28,7 @@ from kapla.urls import parse_store_url
 from tests.torture.check import check_file
 from tests.torture.clients import start_client
 from tests.torture.history import Fault
+from tests.torture.pin_clients import PinBook
 from tests.torture.processes import GUARD_S, Child, Daemon, start_daemon
 from tests.torture.shim import Shim, build
 from tests.torture.smalldisk import fill, small_disk
@@ -57,8 +58,12 @@ class Chain:
         self._place = place / f"chain-{seed}"
         self._kept: dict[Reference, bytes] = {}
         self._new: dict[Reference, bytes] = {}
+        self._pins = PinBook()
         self._numbers = 1
         self._settings = {"KAPLA_SYNCHRONOUS": self._random.choice(("normal", "full"))}
+        self._is_evicting = self._random.random() < 0.4
+        if self._is_evicting:
+            self._settings["KAPLA_MAX_SIZE"] = f"{self._random.randrange(2, 12)} MiB"
         self._children: list[Child] = []
 
     def go(self) -> None:
@@ -78,7 +83,7 @@ class Chain:
                 try:
                     self._do_round(is_last=number == self._most - 1)
                 except Fault as fault:
-                    raise Fault(f"seed {self.seed}, round {number}: {fault}") from fault
+                    raise Fault(f"round {number}: {fault}") from fault
                 self.rounds += 1
 
     def _end_all(self) -> None:
@@ -115,7 +120,9 @@ class Chain:
 
     def _start_client(self) -> Child:
         first, self._numbers = self._numbers, self._numbers + _NUMBERS
-        return start_client(self._socket, f"{self.seed} {first}", first, is_evicting=False)
+        return start_client(
+            self._socket, f"{self.seed} {first}", first, is_evicting=self._is_evicting
+        )
 
     def _let_happen(self, weather: Weather, daemon: Daemon, clients: list[Child]) -> None:
         ends = signal.SIGTERM if weather.how_it_ends == "stopped" else signal.SIGKILL
@@ -152,6 +159,9 @@ class Chain:
             facts: dict[str, Any] = json.loads(line)
             if "fault" in facts:
                 raise Fault(facts["fault"])
+            self._pins.take(facts)
+            if self._is_evicting:
+                continue
             self._new |= dict(map(block_of, facts.get("put", ())))
             if "content" in facts:
                 self._new |= encoded(facts["content"])[1]
@@ -162,7 +172,7 @@ class Chain:
 
     def _check(self, *, is_last: bool) -> None:
         (self._disk / "filler").unlink(missing_ok=True)
-        wanted = self._kept
+        wanted = self._pins.blocks() if self._is_evicting else self._kept
         if not is_last and len(wanted) > _CHECKED:
             names = self._random.sample(list(wanted), _CHECKED)
             wanted = {name: wanted[name] for name in names} | self._new
@@ -170,6 +180,7 @@ class Chain:
         self._children = [daemon]
         if not daemon.wait_until_ready():
             raise Fault(f"the daemon does not start: {daemon.text.decode(errors='replace')}")
+        asyncio.run(self._pins.check(self._socket))
         stat = asyncio.run(_check_blocks(self._socket, wanted))
         daemon.signal(signal.SIGTERM)
         if code := daemon.wait():

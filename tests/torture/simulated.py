@@ -123,7 +123,7 @@ class Run:
                 self._session(settings)
             except (KaplaError, sqlite3.Error) as error:
                 if not self._shim.faults():
-                    raise Fault(f"seed {self.seed}: {type(error).__name__}: {error}") from error
+                    raise Fault(f"{type(error).__name__}: {error}") from error
             finally:
                 operations = self._shim.records()
                 self._shim.end()
@@ -184,7 +184,7 @@ class Run:
         except Fault as fault:
             kind = "a power cut" if is_cut else "a killed process"
             raise Fault(
-                f"seed {self.seed}, state {self.states}, after {kind} with synchronous ="
+                f"state {self.states}, after {kind} with synchronous ="
                 f" {self._way.synchronous}: {_plain(fault, self._states)}; files: {_sizes(state)}"
             ) from fault
         return facts, present

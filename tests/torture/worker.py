@@ -28,7 +28,7 @@ def _simulated(seed: int, shim: Shim, place: Path, most: int, plant: str | None)
     try:
         run.go()
     except Fault as fault:
-        return {"rounds": run.states, "fault": str(fault)}
+        return {"rounds": run.states, "fault": f"seed {seed}: {fault}"}
     return {"rounds": run.states}
 
 
@@ -40,7 +40,7 @@ def _real(seed: int, shim: Shim, place: Path, most: int, plant: str | None) -> _
     try:
         chain.go()
     except Fault as fault:
-        return {"rounds": chain.rounds, "fault": str(fault), "counted": chain.counted}
+        return {"rounds": chain.rounds, "fault": f"seed {seed}, {fault}", "counted": chain.counted}
     return {"rounds": chain.rounds, "counted": chain.counted}
 
 

@@ -98,7 +98,10 @@ def put_known(session: Session) -> None:
 def upkeep(session: Session) -> None:
     """Some of the writer's chores."""
     for _ in range(session.random.randrange(1, 6)):
-        session.writer.chore(is_idle=session.random.random() < 0.7)
+        try:
+            session.writer.chore(is_idle=session.random.random() < 0.7)
+        except (ErisError, sqlite3.Error) as error:
+            raise Fault(f"the upkeep lets an error through: {error}") from error
 
 
 def checkpoint(session: Session) -> None:
@@ -156,6 +159,6 @@ def work(session: Session, steps: int) -> None:
     for kind in session.random.choices(kinds, weights, k=steps):
         try:
             kind(session)
-        except sqlite3.Error:
-            # Of what needs no answer, as a checkpoint.
+        except (ErisError, sqlite3.Error):
+            # Of what needs no answer, as a checkpoint or a list.
             continue
