@@ -16,10 +16,10 @@ from typing import Any, Final
 
 from eris.model import BlockSize
 from kapla.storage.damage import is_bad_disk, is_damage, transaction
-from kapla.storage.keeping.hand import Candidate, choose, is_before, runs_between
+from kapla.storage.keeping.hand import MOST_AGAIN, Candidate, choose, is_before, runs_between
 from kapla.storage.keeping.ids import Ids
 from kapla.storage.notes import Note, read_notes, write_notes
-from kapla.storage.numbering import Numbering
+from kapla.storage.numbering import LOWEST_ID, Numbering
 from kapla.storage.rebuild import Rebuild
 from kapla.storage.recent import pack_prefixes
 from kapla.storage.schema import prefix_of
@@ -32,15 +32,16 @@ _log = logging.getLogger(__name__)
 
 _FIRST: Final = 0
 _LAST: Final = 2**63 - 1
-_FIRST_TURNED: Final = -(2**63)
 _REFERENCE: Final = 32
 _SIZES: Final = frozenset(map(int, BlockSize))
-# Looked at together: their pages are read, and those of large blocks hold 256 KiB.
-_ROWS: Final = 256
+# Looked at together: their pages are read, and those of large blocks are many.
+_ROWS: Final = 128
 _ROWS_NEAR_DAMAGE: Final = 8
 # What goes with one transaction, for which a PUT, or who asks for what is not there, may wait.
 _BATCH: Final = 4 * 1024 * 1024
+_ALLOWANCE: Final = 4 * 1024 * 1024
 _MOST_DAMAGES: Final = 8
+_LONGEST_LEAP: Final = 2**24
 
 
 @dataclass
@@ -51,12 +52,28 @@ class _Batch:
     safe: Ids
     freed: int = 0
     is_end: bool = False
+    allowance: int = _ALLOWANCE
+    runs: list[tuple[int, int]] = field(default_factory=list)
+    """Where the hand was, kept or not."""
     gone: dict[int, int] = field(default_factory=lambda: dict.fromkeys(map(int, BlockSize), 0))
     """How many of each size."""
     passed: list[tuple[int, int]] = field(default_factory=list)
     """All that was passed, as (id, size)."""
     moved: list[int] = field(default_factory=list)
     """The prefixes of what goes to the end."""
+    new_ids: list[tuple[int, int]] = field(default_factory=list)
+    """Of the same, as (new id, old id)."""
+
+    def go_on(self, after: int) -> None:
+        """Have the hand come after this id."""
+        self.runs.append((self.at, after))
+        self.at = after + 1
+
+    def leap(self, to: int, last: int) -> None:
+        """Have the hand leave one side of the ids, whose last one is given, for the other."""
+        if last >= self.at:
+            self.runs.append((self.at, last))
+        self.at = to
 
 
 class Evictor:
@@ -94,7 +111,7 @@ class Evictor:
                     raise
                 self._go_around(error)
             else:
-                self._rows = _ROWS
+                self._rows = min(_ROWS, 4 * self._rows)
                 return batch.freed > 0
         return False
 
@@ -104,6 +121,8 @@ class Evictor:
             with self._renumbered(batch), transaction(self._connection):
                 while batch.freed < wanted and not batch.is_end:
                     self._pass_some(batch, wanted - batch.freed)
+                    if self._rows < _ROWS and batch.freed:
+                        break  # damage is near, and would undo this too
                 if batch.passed:
                     self._write(batch)
             self._confirm(batch)
@@ -140,7 +159,7 @@ class Evictor:
         rows = self._next_rows(batch)
         candidates = [Candidate(row[0], row[2] or 0) for row in rows if row[0] not in batch.safe]
         reads = self._database.keeping.reads
-        choice = choose(candidates, Ids() if reads is None else reads, wanted)
+        choice = choose(candidates, Ids() if reads is None else reads, wanted, batch.allowance)
         again = {block_id for block_id, _ in choice.again}
         self._move([row for row in rows if row[0] in again], batch)
         passed = sorted(choice.gone + choice.again)
@@ -148,13 +167,15 @@ class Evictor:
         self._connection.executemany(statements().delete_run, runs_between(ids, batch.safe))
         batch.passed += passed
         batch.freed += choice.freed
+        saved = sum(size for _, size in choice.again)
+        batch.allowance += MOST_AGAIN * choice.freed - saved
         for _, size in choice.gone:
             if size in batch.gone:
                 batch.gone[size] += 1
         # All that was read is passed, or the rest is looked at again.
         last = rows[-1][0] if rows and len(passed) == len(candidates) else ids[-1] if ids else None
         if last is not None:
-            batch.at = last + 1 if last != _LAST else _FIRST_TURNED
+            batch.go_on(last)
 
     def _next_rows(self, batch: _Batch) -> list[tuple[Any, ...]]:
         """Rows from the hand on, at least one of which may go; none at the end."""
@@ -164,17 +185,23 @@ class Evictor:
             # SQLAlchemy's LIMIT has an offset too.
             values = (start, last, self._rows, 0)
             rows = self._connection.execute(statements().next_rows, values).fetchall()
-            if not rows and start < 0:
-                batch.is_end = True
-                batch.at = self._numbering.next
-                return []
             if any(row[0] not in batch.safe for row in rows):
                 return rows
-            batch.at = rows[-1][0] + 1 if rows and rows[-1][0] != _LAST else _FIRST_TURNED
+            if rows:
+                batch.go_on(rows[-1][0])
+            elif start >= 0:
+                batch.leap(LOWEST_ID, self._numbering.highest)
+            else:
+                is_turned = self._numbering.is_turned
+                batch.leap(
+                    self._numbering.next, self._numbering.next - 1 if is_turned else start - 1
+                )
+                batch.is_end = True
+                return []
 
     def _move(self, rows: list[tuple[Any, ...]], batch: _Batch) -> None:
         """Put these at the end, under new ids."""
-        pairs = []
+        pairs: list[tuple[int, int]] = []
         for block_id, reference, size in rows:
             # Damage may have made anything of it: then it just goes.
             if isinstance(reference, bytes) and len(reference) == _REFERENCE and size in _SIZES:
@@ -184,6 +211,7 @@ class Evictor:
             elif size in batch.gone:
                 batch.gone[size] += 1
         self._connection.executemany(statements().move_block, pairs)
+        batch.new_ids += pairs
 
     def _write(self, batch: _Batch) -> None:
         texts, connection = statements(), self._connection
@@ -203,12 +231,12 @@ class Evictor:
 
     def _confirm(self, batch: _Batch) -> None:
         database, keeping = self._database, self._database.keeping
-        before, self._hand = self._hand, batch.at
-        if is_before(before, batch.at):
-            passed = Ids.run(before, _before(batch.at))
+        self._hand = batch.at
+        for first, last in batch.runs:
             if keeping.reads is not None:
-                keeping.reads.subtract(passed)
-            database.gone.unite(passed - batch.safe)
+                keeping.reads.drop_run(first, last)
+            database.gone.unite(Ids.run(first, last) - batch.safe)
+        keeping.lent.add([new for new, old in batch.new_ids if old in keeping.lent])
         self.stale += len(batch.passed)
         database.evicted_blocks += sum(batch.gone.values())
         if database.totals is not None:
@@ -227,7 +255,7 @@ class Evictor:
         start = self._safe.next_gap(self._hand)
         last = _LAST if start >= 0 else -1
         leap = _ROWS_NEAR_DAMAGE
-        while start + leap <= last:
+        while start + leap <= last and leap < _LONGEST_LEAP:
             values = (start + leap, last, 1, 0)
             try:
                 self._connection.execute(statements().next_rows, values).fetchone()
@@ -235,7 +263,3 @@ class Evictor:
             except sqlite3.Error:
                 leap *= 2
         self._stuck.unite(Ids.run(start, min(start + leap, last + 1) - 1))
-
-
-def _before(block_id: int) -> int:
-    return block_id - 1 if block_id != _FIRST_TURNED else _LAST

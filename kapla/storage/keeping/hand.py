@@ -16,8 +16,8 @@ from kapla.storage.keeping.ids import Ids
 __all__ = ["Candidate", "Choice", "choose", "is_before", "runs_between"]
 
 MOST_AGAIN: Final = 3
-"""Bytes that get a second chance for each byte that goes, at the most: where nearly everything is
-read, a PUT must not wait until the whole store has been written again."""
+"""Bytes that get a second chance for each byte that goes, beside the allowance: where nearly
+everything is read, a PUT must not wait until the whole store has been written again."""
 
 
 class Candidate(NamedTuple):
@@ -39,15 +39,19 @@ class Choice(NamedTuple):
         return sum(size for _, size in self.gone)
 
 
-def choose(candidates: Sequence[Candidate], read: Ids, wanted: int) -> Choice:
-    """Pass over these, in order, until `wanted` bytes go; what is after them was not passed."""
+def choose(candidates: Sequence[Candidate], read: Ids, wanted: int, allowance: int) -> Choice:
+    """Pass over these, in order, until `wanted` bytes go; what is after them was not passed.
+
+    `allowance`: bytes that may get a second chance before anything goes. What is read together
+    came together: without it such a run would have to pay for itself.
+    """
     gone: list[Candidate] = []
     again: list[Candidate] = []
     freed = saved = 0
     for candidate in candidates:
         if freed >= wanted:
             break
-        if candidate.id in read and saved <= MOST_AGAIN * freed:
+        if candidate.id in read and saved < allowance + MOST_AGAIN * freed:
             again.append(candidate)
             saved += candidate.size
         else:
