@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Final, NamedTuple
 
 from eris.crypto import reference_of
@@ -29,6 +30,7 @@ __all__ = ["DamagedStore", "PartlyDamaged", "PutResult", "SqliteReader", "Sqlite
 _log = logging.getLogger(__name__)
 
 _MOST_DUE: Final = 16
+_FEW: Final = 8
 
 
 class PutResult(NamedTuple):
@@ -121,13 +123,28 @@ class SqliteWriter(Session):
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _put_with_room(self, blocks: dict[Reference, bytes]) -> PutResult:
-        """Raises: sqlite3.Error."""
+        """Raises: sqlite3.Error; on a full disk some may be kept."""
         try:
             self._space.make(blocks.values())
             return self._put(blocks)
         except sqlite3.Error as error:
             if not (is_full(error) and self._space.rescue()):
                 raise
+        added, refused = 0, frozenset[Reference]()
+        for part in _parts(blocks):
+            result = self._put_on_full_disk(part)
+            added, refused = added + result.added, refused | result.refused
+        return PutResult(added, refused)
+
+    def _put_on_full_disk(self, blocks: dict[Reference, bytes]) -> PutResult:
+        """The fewer, the better they fit into what there is of the WAL. Raises: sqlite3.Error."""
+        try:
+            self._space.make(blocks.values())
+            return self._put(blocks)
+        except sqlite3.Error as error:
+            if not is_full(error):
+                raise
+        self._space.rescue()
         self._space.make(blocks.values())
         return self._put(blocks)
 
@@ -300,6 +317,12 @@ def _count(coming: _Coming) -> dict[int, int]:
         blocks = [item for item in blocks if not coming.replaces(item[0])]
     counts = {int(size): sum(len(block) == size for _, block in blocks) for size in BlockSize}
     return {size: count for size, count in counts.items() if count}
+
+
+def _parts(blocks: dict[Reference, bytes]) -> Iterator[dict[Reference, bytes]]:
+    items = iter(blocks.items())
+    while part := dict(islice(items, _FEW)):
+        yield part
 
 
 def _unwritable(error: sqlite3.Error) -> StoreUnavailable:

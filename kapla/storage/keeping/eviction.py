@@ -34,8 +34,11 @@ _FIRST: Final = 0
 _LAST: Final = 2**63 - 1
 _REFERENCE: Final = 32
 _SIZES: Final = frozenset(map(int, BlockSize))
-# Looked at together: their pages are read, and those of large blocks are many.
+# Looked at together; and passed together, in bytes: so much the file may grow for what is moved
+# before what it is moved from is free.
 _ROWS: Final = 128
+_PASSED: Final = 256 * 1024
+_PASSED_PART: Final = 32
 _ROWS_NEAR_DAMAGE: Final = 8
 # What goes with one transaction, for which a PUT, or who asks for what is not there, may wait.
 _BATCH: Final = 4 * 1024 * 1024
@@ -158,6 +161,7 @@ class Evictor:
     def _pass_some(self, batch: _Batch, wanted: int) -> None:
         rows = self._next_rows(batch)
         candidates = [Candidate(row[0], row[2] or 0) for row in rows if row[0] not in batch.safe]
+        del candidates[self._fit(candidates) :]
         reads = self._database.keeping.reads
         choice = choose(candidates, Ids() if reads is None else reads, wanted, batch.allowance)
         again = {block_id for block_id, _ in choice.again}
@@ -172,10 +176,17 @@ class Evictor:
         for _, size in choice.gone:
             if size in batch.gone:
                 batch.gone[size] += 1
-        # All that was read is passed, or the rest is looked at again.
-        last = rows[-1][0] if rows and len(passed) == len(candidates) else ids[-1] if ids else None
-        if last is not None:
-            batch.go_on(last)
+        if ids:
+            batch.go_on(ids[-1])
+
+    def _fit(self, candidates: list[Candidate]) -> int:
+        """How many of these are passed together."""
+        room = min(_PASSED, (self._database.settings.max_size or _PASSED) // _PASSED_PART)
+        for count, (_, size) in enumerate(candidates):
+            room -= size
+            if room < 0:
+                return max(1, count)
+        return len(candidates)
 
     def _next_rows(self, batch: _Batch) -> list[tuple[Any, ...]]:
         """Rows from the hand on, at least one of which may go; none at the end."""

@@ -14,7 +14,7 @@ __all__ = ["Reserve"]
 
 _LARGEST: Final = 8 * 1024 * 1024
 # Of the largest size of the store.
-_PART: Final = 64
+_PART: Final = 16
 
 
 class Reserve:

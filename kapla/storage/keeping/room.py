@@ -21,7 +21,7 @@ _MIB: Final = 1024 * 1024
 _WAL: Final = 18 * _MIB
 """What the WAL has at most when nobody reads for long: SQLite empties it at 1000 pages."""
 
-# Of a small cap, so much at the most is set aside for the WAL and the reserve.
+# Of a small cap, or a small disk, so much at the most is set aside for the WAL.
 _SMALLEST_PART: Final = 16
 
 
@@ -53,7 +53,7 @@ class Room:
         size = self._settings.max_size
         if size is None or not self._settings.evicts:
             return size
-        return size - min(_WAL + self._reserve.size, size // _SMALLEST_PART)
+        return size - self._reserve.size - min(_WAL, size // _SMALLEST_PART)
 
     def file_bytes(self) -> int:
         """The size of the file when all of the WAL is in it."""
@@ -86,8 +86,11 @@ class Room:
         cap = self.cap
         by_cap = cap is not None and self.surplus() >= -self.page
         if self._settings.evicts:
-            limit = "raise max-size" if by_cap else "make room on its disk"
-            return f"the store is full, and all of it is pinned: release a pin, or {limit}"
+            if by_cap:
+                return (
+                    "the store is full, and all of it is pinned: release a pin, or raise max-size"
+                )
+            return "the disk is full, and all of the store is pinned: make room, or release a pin"
         if by_cap or self._settings.min_free is None:
             return "the store is full: it has reached max-size"
         return "the store is full: its disk has no more than min-free"
@@ -97,10 +100,16 @@ class Room:
         used = pages - self.free_bytes()
         limits = [] if self.cap is None else [self.cap]
         if with_disk:
-            # What is in the WAL only needs room in the file, and the WAL room to grow.
-            due = max(0, pages - self._files.file_bytes) + max(0, _WAL - self._files.wal_bytes)
-            limits.append(pages + max(0, self.on_disk() - due))
+            limits.append(pages + self._growth(pages))
         return min(limits) - used
+
+    def _growth(self, pages: int) -> int:
+        """By how many bytes the file may grow, as far as its disk has them."""
+        on_disk, wal = self.on_disk(), self._files.wal_bytes
+        largest_wal = min(_WAL, (on_disk + pages + wal) // _SMALLEST_PART)
+        # What is in the WAL only needs room in the file, and the WAL room to grow.
+        due = max(0, pages - self._files.file_bytes) + max(0, largest_wal - wal)
+        return max(0, on_disk - due)
 
     def _pragma(self, name: str) -> int:
         (value,) = self._connection.execute(f"PRAGMA {name}").fetchone()

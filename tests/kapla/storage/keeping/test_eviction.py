@@ -97,7 +97,7 @@ def _names(seeds: range) -> list[Reference]:
 def test_where_all_is_kept_new_blocks_are_refused_as_far_as_they_find_no_room(
     tmp_path: Path,
 ) -> None:
-    blocks = make_blocks(1500)
+    blocks = make_blocks(1300)
     with opened(settings_for(tmp_path, max_size=2 * MIB)) as store:
         fill(store, blocks)
         hold(store, blocks)
@@ -248,10 +248,10 @@ def test_killed_while_blocks_go_all_is_as_before_or_as_after(
 
     read = make_blocks(100)
     store_settings = settings_for(tmp_path, max_size=2 * MIB, generation=128)
-    names = [*read, *_names(range(1, 8))]
+    names = [*read, *_names(range(1, 7))]
     with opened(store_settings) as store:
         fill(store, read)
-        for seed in range(1, 8):
+        for seed in range(1, 7):
             fill(store, make_blocks(200, seed=seed))
         store.reader.get_many(list(read))
         evictor = store.writer._space._evictor
