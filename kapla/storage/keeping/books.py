@@ -39,6 +39,7 @@ class PinBooks:
         self.quota = Quota(database.settings, database.keeping)
         self.wants = Wants(self._rows, self.quota, database.keeping)
         self._is_damaged = False
+        self._is_doubtful = False
         self._last_number = 0
         self.advice = ""
         """How to get room, where a pin that nobody made takes nearly all; for a sentence."""
@@ -102,22 +103,26 @@ class PinBooks:
             self.tell_damage(error)
             return False
         self._use(accounts)
+        self._is_doubtful = False
         return True
 
     def _use(self, accounts: Accounts) -> None:
         self.quota.accounts = accounts
         self._keeping.kept, self._keeping.lent = accounts.kept, accounts.lent
+        self._keeping.pinned = accounts.all
         self._look_at_room()
 
     def _settle(self) -> None:
-        """Count all pins anew, if what is counted may be too much. Raises: StoreUnavailable."""
-        if not self.quota.accounts.is_stale:
-            return
-        accounts = Accounts()
-        with self._mended():
-            for pin in self._rows.all():
-                accounts.add(self._with_sums(pin))
-        self._use(accounts)
+        """Count all pins anew, if what is counted may be wrong. Raises: StoreUnavailable."""
+        if self.is_stale:
+            with self._mended():
+                if not self._load():
+                    raise StorageError("the pins cannot be read")
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether what is counted may be too much."""
+        return self.quota.accounts.is_stale or self._is_doubtful
 
     def _with_sums(self, pin: Pin) -> Pin:
         """Where the totals were damaged when the pin was made, those of now must do."""

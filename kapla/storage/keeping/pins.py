@@ -139,7 +139,7 @@ class Pins(PinTraffic):
         if self._is_damaged:
             self._salvage()
         number = self.wants.next_to_fold()
-        is_left = number is not None or self.wants.has_gone or self.quota.accounts.is_stale
+        is_left = number is not None or self.wants.has_gone or self.is_stale
         if not is_left or not is_idle:
             return _IDLE_S if is_left else None
         with self._mended():
