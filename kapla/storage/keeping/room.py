@@ -21,6 +21,9 @@ _MIB: Final = 1024 * 1024
 _WAL: Final = 18 * _MIB
 """What the WAL has at most when nobody reads for long: SQLite empties it at 1000 pages."""
 
+_WAL_PAGES: Final = 1000
+_FEWEST_WAL_PAGES: Final = 16
+
 # Of a small cap, or a small disk, so much at the most is set aside for the WAL.
 _SMALLEST_PART: Final = 16
 
@@ -77,9 +80,18 @@ class Room:
         return 0 if cap is None else self.file_bytes() - self.free_bytes() - cap
 
     def on_disk(self) -> int:
-        """Bytes of the file system that are free, and not left to others."""
+        """Bytes of the file system that are free, and neither left to others nor the reserve's."""
         found = os.statvfs(self._directory)
-        return found.f_bavail * found.f_frsize - (self._settings.min_free or 0)
+        given_up = 0 if self._reserve.is_there else self._reserve.size
+        return found.f_bavail * found.f_frsize - (self._settings.min_free or 0) - given_up
+
+    def wal_pages(self) -> int:
+        """At how many pages the WAL should be emptied: not so many where there is little room."""
+        sizes = [] if self.cap is None else [self.cap]
+        if self._settings.min_free is not None:
+            sizes.append(max(0, self.on_disk()) + self.file_bytes())
+        pages = min(sizes, default=0) // _SMALLEST_PART // self.page
+        return max(_FEWEST_WAL_PAGES, min(_WAL_PAGES, pages))
 
     def why_full(self) -> str:
         """What stands in the way of a block that found no room."""
@@ -106,7 +118,7 @@ class Room:
     def _growth(self, pages: int) -> int:
         """By how many bytes the file may grow, as far as its disk has them."""
         on_disk, wal = self.on_disk(), self._files.wal_bytes
-        largest_wal = min(_WAL, (on_disk + pages + wal) // _SMALLEST_PART)
+        largest_wal = min(_WAL, max(0, on_disk + pages + wal) // _SMALLEST_PART)
         # What is in the WAL only needs room in the file, and the WAL room to grow.
         due = max(0, pages - self._files.file_bytes) + max(0, largest_wal - wal)
         return max(0, on_disk - due)

@@ -47,14 +47,16 @@ class Space:
         settings = database.settings
         self._settings = settings
         self._connection = connection
-        self._reserve = Reserve(settings.path, settings.max_size)
+        self._reserve = Reserve(settings.path, settings.max_size, settings.min_free)
         self.room = Room(connection, settings, files, self._reserve)
         self._evictor = Evictor(connection, database, numbering, rebuild, pins)
         self._sweep = Sweep(connection, database, self._evictor)
         self._headroom = min(_HEADROOM, (settings.max_size or _HEADROOM) // _HEADROOM_PART)
         self._look_again = 0.0
         self._is_vacuum_of_use = True
-        if not settings.evicts:
+        if settings.evicts:
+            connection.execute(f"PRAGMA wal_autocheckpoint = {self.room.wal_pages()}").fetchall()
+        else:
             self._reserve.release()
 
     def make(self, blocks: Iterable[bytes]) -> None:
@@ -116,5 +118,5 @@ class Space:
         if now < self._look_again:
             return
         self._look_again = now + _RESERVE_S
-        if not self._reserve.is_there and self.room.on_disk() > 4 * self._reserve.size:
+        if not self._reserve.is_there and self.room.on_disk() > 2 * self._reserve.size:
             self._reserve.make()
