@@ -136,7 +136,7 @@ class Pins(PinTraffic):
 
     def chore(self, *, is_idle: bool) -> float | None:
         """Do a little of what there is to do; see `kapla.storage.keeper`."""
-        if self._is_damaged:
+        if self._is_damaged and (is_idle or not self._is_beyond_help):
             self._salvage()
         number = self.wants.next_to_fold()
         is_left = number is not None or self.wants.has_gone or self.is_stale
