@@ -6,7 +6,7 @@ must be what it held after one of the steps, and not before the last step that w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from eris.model import BlockSize, Reference
@@ -155,6 +155,7 @@ class History:
         do: Callable[[], object],
         expected: type[Exception],
         answers_early: bool = False,
+        refusals: Callable[[], Collection[Reference]] = frozenset,
     ) -> bool:
         """Keep blocks as one step."""
         self.blocks |= blocks
@@ -165,6 +166,13 @@ class History:
         if answers_early:
             self._mark(2 * len(self.facts) + 1)
         is_done = self.step(after, do, expected)
+        refused = refusals() if is_done else frozenset[Reference]()
+        if refused:
+            # What was refused completes no pin.
+            kept = {name: block for name, block in blocks.items() if name not in refused}
+            before = self.facts[-2].pins
+            pins = {key: pin.with_arrived(kept) for key, pin in before.items()}
+            self.facts[-1] = Facts(after.blocks, pins)
         if is_done:
             self._known.update(new)
         else:
