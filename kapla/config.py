@@ -45,6 +45,8 @@ class Config:
     """What an acknowledged block survives: a killed process, or with "full" a power cut too."""
     max_connections: int = 512
     """Connections at a time: each may cost a few MiB when its peer is slow."""
+    max_pinned: int | None = None
+    """Bytes that the pins of one user may hold. None: half of `max_size`, if there is that."""
     log_level: str = "info"
     rebuild_index: bool = False
     """Make the index and the totals anew from the blocks: a flag only, for one start."""
@@ -86,6 +88,13 @@ def _parse_store_size(value: object) -> int:
     size = parse_size(value)
     if size < _SMALLEST_STORE:
         raise ValueError("a store has at least 1 MiB")
+    return size
+
+
+def _parse_quota(value: object) -> int:
+    size = parse_size(value)
+    if not 0 <= size < 2**63:
+        raise ValueError("a size is a number of bytes, or as in 10 GiB")
     return size
 
 
@@ -142,6 +151,7 @@ _SETTINGS: Final[tuple[tuple[str, str, str, Callable[[object], object]], ...]] =
     ("max-size", "KAPLA_MAX_SIZE", "max_size", _parse_store_size),
     ("synchronous", "KAPLA_SYNCHRONOUS", "synchronous", _parse_choice("normal", "full")),
     ("max-connections", "KAPLA_MAX_CONNECTIONS", "max_connections", _parse_count),
+    ("max-pinned-bytes", "KAPLA_MAX_PINNED_BYTES", "max_pinned", _parse_quota),
     ("log-level", "KAPLA_LOG_LEVEL", "log_level", _parse_choice(*_LEVELS)),
 )
 

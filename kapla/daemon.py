@@ -51,6 +51,7 @@ class Daemon:
                 synchronous=config.synchronous,
                 max_size=config.max_size,
                 rebuild_index=config.rebuild_index,
+                max_pinned=config.max_pinned,
             )
         )
         self._statistics = Statistics()

@@ -72,7 +72,11 @@ class Keeping:
         """All that must not go. Under the lock."""
         return self.kept | self._held
 
+    def holds(self) -> list[Hold]:
+        """All that are open."""
+        # A copy of the set at once, whatever other threads do.
+        return list(self._holds)
+
     def holds_of(self, owner: int) -> list[Hold]:
         """What somebody has open."""
-        with self.lock:
-            return [hold for hold in self._holds if hold.owner == owner]
+        return [hold for hold in self.holds() if hold.owner == owner]
