@@ -63,10 +63,15 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
         environment=environment,
         store="/flag/store",
         listen=("coap+unix:///flag.sock", "coap+tcp://[::1]:7"),
+        max_size="3 GiB",
+        min_free="1 GiB",
+        when_full="refuse",
         debug=True,
     )
     assert from_flags.store == Path("/flag/store")
     assert [str(url) for url in from_flags.listen] == ["Unix socket /flag.sock", "TCP [::1]:7"]
+    assert (from_flags.max_size, from_flags.min_free) == (3 * GIB, GIB)
+    assert from_flags.when_full == "refuse"
     assert from_flags.log_level == "debug"
 
 
@@ -76,6 +81,8 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
         ('store = "/a"', "KAPLA_STORE", "/a", "store", Path("/a")),
         ('max-size = "2 GiB"', "KAPLA_MAX_SIZE", "2 GiB", "max_size", 2 * GIB),
         ("max-size = 5_000_000", "KAPLA_MAX_SIZE", "5000000", "max_size", 5_000_000),
+        ("min-free = 0", "KAPLA_MIN_FREE", "0", "min_free", 0),
+        ('when-full = "refuse"', "KAPLA_WHEN_FULL", "refuse", "when_full", "refuse"),
         ('synchronous = "full"', "KAPLA_SYNCHRONOUS", "full", "synchronous", "full"),
         (
             'max-pinned-bytes = "1 GiB"',
@@ -247,6 +254,8 @@ WRONG = [
     ('max-size = "ten"', "KAPLA_MAX_SIZE", "ten", "10 GiB"),
     ('max-size = "10 GB"', "KAPLA_MAX_SIZE", "10 GB", "10 GiB"),
     (f'max-size = "{"9" * 400}"', "KAPLA_MAX_SIZE", "9" * 400, "10 GiB"),
+    ("min-free = -1", "KAPLA_MIN_FREE", "-1", "10 GiB"),
+    ('when-full = "evicts"', "KAPLA_WHEN_FULL", "evicts", "evict, refuse"),
     ('synchronous = "off"', "KAPLA_SYNCHRONOUS", "off", "normal, full"),
     ("synchronous = true", "KAPLA_SYNCHRONOUS", "true", "normal, full"),
     ("max-pinned-bytes = -1", "KAPLA_MAX_PINNED_BYTES", "-1", ""),

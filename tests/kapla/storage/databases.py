@@ -7,7 +7,7 @@ import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from eris import BlockSize, ErisError, Reference, reference_of
 from kapla.storage.batching import BatchedStorage
@@ -43,6 +43,8 @@ def settings_for(
     max_pinned: int | None = None,
     generation: int = GENERATION,
     rebuild_index: bool = False,
+    min_free: int | None = None,
+    when_full: Literal["evict", "refuse"] = "evict",
 ) -> SqliteSettings:
     """A store named `blocks.sqlite` in a directory."""
     return SqliteSettings(
@@ -51,6 +53,8 @@ def settings_for(
         max_pinned=max_pinned,
         generation=generation,
         rebuild_index=rebuild_index,
+        min_free=min_free,
+        when_full=when_full,
     )
 
 
