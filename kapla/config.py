@@ -28,6 +28,8 @@ WhenFull = Literal["evict", "refuse"]
 _LEVELS: Final = ("debug", "info", "warning", "error")
 _UNITS: Final = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _SMALLEST_STORE: Final = 2**20
+# A large block a second: a client with one under way hears something all the time.
+_SLOWEST: Final = 32 * 2**10
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class Config:
     """Whether what nobody keeps makes room for new blocks, or these are refused."""
     synchronous: Synchronous = "normal"
     """What an acknowledged block survives: a killed process, or with "full" a power cut too."""
+    max_put_rate: int | None = None
+    """Bytes a second that each user may put; TCP peers share one rate by listener. None: any."""
     max_connections: int = 512
     """Connections at a time: each may cost a few MiB when its peer is slow."""
     max_pinned: int | None = None
@@ -101,6 +105,16 @@ def _parse_amount(value: object) -> int:
     if not 0 <= size < 2**63:
         raise ValueError("a size is a number of bytes, or as in 10 GiB")
     return size
+
+
+def _parse_rate(value: object) -> int:
+    # As rates are written elsewhere: 10M.
+    if isinstance(value, str) and re.fullmatch(r".*[0-9] ?[KMGTkmgt]", value.strip()):
+        value = f"{value.strip()}iB"
+    rate = parse_size(value)
+    if rate < _SLOWEST:
+        raise ValueError("a rate is 32 KiB a second or more")
+    return rate
 
 
 def _parse_path(value: object) -> Path:
@@ -157,6 +171,7 @@ _SETTINGS: Final[tuple[tuple[str, str, str, Callable[[object], object]], ...]] =
     ("min-free", "KAPLA_MIN_FREE", "min_free", _parse_amount),
     ("when-full", "KAPLA_WHEN_FULL", "when_full", _parse_choice("evict", "refuse")),
     ("synchronous", "KAPLA_SYNCHRONOUS", "synchronous", _parse_choice("normal", "full")),
+    ("max-put-rate", "KAPLA_MAX_PUT_RATE", "max_put_rate", _parse_rate),
     ("max-connections", "KAPLA_MAX_CONNECTIONS", "max_connections", _parse_count),
     ("max-pinned-bytes", "KAPLA_MAX_PINNED_BYTES", "max_pinned", _parse_amount),
     ("log-level", "KAPLA_LOG_LEVEL", "log_level", _parse_choice(*_LEVELS)),

@@ -19,6 +19,7 @@ import sdnotify
 
 from eris.allocator import give_back_all
 from kapla.coap.peers import Peers
+from kapla.coap.put_rate import PutRates
 from kapla.coap.site import AiocoapLane
 from kapla.coap.turns import Turns
 from kapla.config import Config
@@ -64,6 +65,7 @@ class Daemon:
         self._unix_sockets: list[BoundUnixSocket] = []
         self._peers: list[Peers] = []
         self._turns = Turns()
+        self._put_rates = PutRates(config.max_put_rate)
         # Looked at when it stops only, and set while that goes on.
         self._idle = asyncio.Event()
 
@@ -78,6 +80,19 @@ class Daemon:
         _log.debug("Store %s is open", self._config.store)
         for url in self._config.listen:
             await self._listen(url)
+        self._warn_if_nothing_is_lent()
+
+    def _warn_if_nothing_is_lent(self) -> None:
+        if self._storage.keeping.lent:
+            return
+        for url in self._config.listen:
+            rights = rights_of(url)
+            if rights.lend and not rights.get:
+                _log.warning(
+                    "%s lends blocks, and nothing is lent yet: see `kapla lend`; with ?get it"
+                    " gives all blocks away",
+                    url,
+                )
 
     async def stop(self) -> None:
         """Take no more connections, answer what was asked, empty the WAL, remove the sockets."""
@@ -153,6 +168,7 @@ class Daemon:
             self._max_connections,
             self._check_idle,
             _give_back_memory,
+            self._put_rates,
         )
         self._peers.append(peers)
         loop = asyncio.get_running_loop()
