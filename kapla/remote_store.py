@@ -147,6 +147,10 @@ class RemoteStore:
                     one.cancel()
         return found
 
+    async def taker(self) -> RemoteStore:
+        """The store that puts go to: this one, as a `StoreList` has several to choose from."""
+        return self
+
     async def takes_blocks(self) -> bool:
         """Ask whether the store lets us put blocks: with a PUT of nothing, which no store keeps.
 

@@ -24,10 +24,10 @@ from kapla.cli.common import (
     run,
     shows_progress,
     standard_input,
-    standard_output,
     store_option,
 )
 from kapla.cli.exclude import exclude_options, explained, read_patterns
+from kapla.cli.noting import Measured, Noting, note_options
 from kapla.cli.source import content_of, open_source, size_of
 from kapla.encode_cache import EncodeCache, default_cache_path
 
@@ -63,6 +63,7 @@ _BLOCK_SIZES = ("auto", "1KiB", "32KiB", "cost")
     help="Only those who have the 32 bytes in FILE get the same URN for the same content.",
 )
 @exclude_options
+@note_options
 @click.option("--no-store", is_flag=True, help="Only compute the URN; needs no daemon.")
 @click.option("--no-cache", is_flag=True, help="Encode again what a cache knows to be stored.")
 @store_option
@@ -77,6 +78,7 @@ def command(
     exclude_files: tuple[str, ...],
     no_store: bool,
     no_cache: bool,
+    noting: Noting,
     store_url: str | None,
 ) -> None:
     """Encode a file, a directory tree or standard input (-) into the store; print its URN.
@@ -109,12 +111,14 @@ def command(
     is_tree = path != "-" and (os.path.isdir(path) or not os.path.lexists(path))
     if patterns is not None and not is_tree:
         raise click.UsageError("--exclude and --exclude-from are for directories.")
-    how = _How(block_size or "auto", level, secret, cached, patterns)
+    how = _How(block_size or "auto", level, secret, cached, patterns, noting.measured)
     # Before the work: of unique content nothing but the URN would lead to it.
-    output = standard_output()
-    capability = run(_encode(path, how, no_store, store_url))
-    output.write(capability.to_urn().encode() + b"\n")
-    output.flush()
+    write = noting.output()
+    capability = run(_encode(path, how, no_store, noting, store_url))
+    # Before it is written, which may fail: then it can still be found.
+    noting.note(capability, path, is_tree=packed or is_tree)
+    write(capability.to_urn())
+    noting.let_go_of_old_versions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,7 @@ class _How:
     secret: ConvergenceSecret
     cached: bool
     exclude: eris_fs.Patterns | None
+    measured: Measured
 
     @property
     def block_size(self) -> BlockSize | eris_fs.SizeRule | None:
@@ -153,11 +158,19 @@ def _read_secret(name: str) -> ConvergenceSecret:
     return ConvergenceSecret(data)
 
 
-async def _encode(path: str, how: _How, no_store: bool, store_url: str | None) -> ReadCapability:
+async def _encode(
+    path: str, how: _How, no_store: bool, noting: Noting, store_url: str | None
+) -> ReadCapability:
+    if no_store:
+        return await _encode_into(NullStore(), path, how)
+    async with connect(store_url) as store:
+        capability = await _encode_into(store, path, how)
+        await noting.note_store(store)
+        return capability
+
+
+async def _encode_into(store: Store | NullStore, path: str, how: _How) -> ReadCapability:
     async with AsyncExitStack() as stack:
-        store: Store | NullStore = NullStore()
-        if not no_store:
-            store = await stack.enter_async_context(connect(store_url))
         if path == "-":
             return await _encode_file(store, standard_input(), "standard input", how)
         if os.path.isdir(path) or how.level is not None:
@@ -192,6 +205,7 @@ async def _encode_file(store: BlockWriter, file: BinaryIO, name: str, how: _How)
             )
         block_size = block_size(size)
     with progress(f"Encoding {name}", size) as shown:
+        shown = how.measured.beside(shown)
         return await put_content(
             store,
             content_of(file, shown),
@@ -211,6 +225,7 @@ async def _encode_tree(
         packed = how.level is not None
         total = eris_fs.measure_tree(root, any_bytes=packed, exclude=how.exclude).size
     with progress(f"Encoding {path}", total) as shown:
+        shown = how.measured.beside(shown)
         if how.level is not None:
             return await eris_fs.put_packed_tree(
                 store,
