@@ -14,6 +14,10 @@ __all__ = [
     "ListenError",
     "NoStore",
     "NotAllowed",
+    "PinIncomplete",
+    "PinLost",
+    "PinNotFound",
+    "PinsUnsupported",
     "RequestMalformed",
     "StorageError",
     "StoreSilent",
@@ -64,6 +68,27 @@ class NotAllowed(StoreRefused):
 
 class RequestMalformed(StoreRefused):
     """The store calls the request wrong: CoAP's 4.00."""
+
+
+class PinNotFound(StoreRefused):
+    """There is no such pin, or it is somebody else's."""
+
+
+class PinIncomplete(StoreRefused):
+    """Blocks of a pin are not in the store; `missing` is how many."""
+
+    def __init__(self, missing: int) -> None:
+        blocks = "1 block is" if missing == 1 else f"{missing:,} blocks are"
+        super().__init__(f"{blocks} missing")
+        self.missing = missing
+
+
+class PinLost(StoreUnavailable):
+    """The store has given up an open pin: what it held may go."""
+
+
+class PinsUnsupported(StoreRefused):
+    """The store has no pins, or none for us: another program's, or not allowed here."""
 
 
 class UnknownAnswer(StoreUnavailable):

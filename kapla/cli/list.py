@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from eris_fs import printable
+from kapla.cli.amounts import bytes_text
 from kapla.cli.common import CommandError, ExitCode
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _line(entry: Entry, long: bool, urns: bool) -> str:
     parts = [
         time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.stored)),
         f"{printable(kind):<7}",
-        f"{_bytes(entry.size):>10}",
+        f"{bytes_text(entry.size):>10}",
         f"{name:<{_NAME_WIDTH}}",
         printable(entry.source),
     ]
@@ -116,11 +117,3 @@ def _json_line(entry: Entry) -> str:
         fields["damaged"] = True
     # Python escapes all that is not printable but DEL.
     return json.dumps(fields).replace("\x7f", "\\u007f")
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
-        count /= 1024
-    return f"{count:,.1f} TiB"

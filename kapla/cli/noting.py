@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from eris.capability import ReadCapability
-from eris.errors import ErisError
+from eris.errors import ErisError, StoreError
 from eris.node import block_count
 from kapla.cli.common import CommandError, Progress, Store, run
 from kapla.cli.store import say
@@ -139,10 +140,15 @@ class Noting:
 
     async def note_store(self, store: Store) -> None:
         """Remember which store the blocks went to."""
-        if self.wanted:
-            from kapla.urls import format_store_url
+        if not self.wanted:
+            return
+        from kapla.urls import format_store_url
 
-            self._store_url = format_store_url((await store.taker()).url)
+        url = store.urls[0]
+        # All is stored by now: that a connection is lost changes nothing.
+        with suppress(StoreError):
+            url = (await store.taker()).url
+        self._store_url = format_store_url(url)
 
     def note(self, capability: ReadCapability, path: str, *, is_tree: bool) -> None:
         """Note what was stored, unless that is not wanted."""

@@ -115,7 +115,7 @@ def _say_taker(taker: StoreUrl, refusing: Sequence[StoreUrl]) -> None:
 
 
 def say(text: str) -> None:
-    """One line on standard error, beside the result."""
+    """Say something beside the result, in one line on standard error."""
     click.echo(f"kapla: {printable(text)}", err=True)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from kapla.catalogue.catalogue import Catalogue
 from kapla.catalogue.entries import Entry
-from tests.integration.commands import Kapla
+from tests.integration.commands import Kapla, without_notices
 from tests.integration.daemon import Daemon, running_daemon
 from tests.integration.users import as_a_user
 
@@ -160,7 +160,7 @@ def test_old_versions_stay_where_their_store_cannot_be_told(kapla: Kapla, notes:
         check=True,
     )
     assert done.stdout.startswith(b"urn:eris:")
-    text = done.stderr.decode()
+    text = without_notices(done.stderr.decode())
     assert text.startswith("kapla: older versions of notes stay until the next time: ")
     assert text.count("\n") == 1
     assert kapla.out("cat", "@notes~0", "a") == "2"
@@ -180,7 +180,7 @@ def warned(kapla: Kapla, *arguments: str | Path) -> str:
         cwd=kapla.home,
     )
     assert done.stdout.startswith(b"urn:eris:") and done.stdout.count(b"\n") == 1
-    text = done.stderr.decode()
+    text = without_notices(done.stderr.decode())
     assert text.startswith("kapla: ") and text.count("\n") == 1 and "urn:" not in text
     return text
 
