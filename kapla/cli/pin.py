@@ -24,8 +24,9 @@ from kapla.cli.common import (
     store_option,
 )
 from kapla.cli.pin_names import read_pin_name
+from kapla.cli.pinned import is_lent
 from kapla.cli.store import missing_root
-from kapla.pinning import OpenPin, Pins
+from kapla.pinning import OpenPin, Pins, default_name
 
 __all__ = ["command"]
 
@@ -81,7 +82,8 @@ async def _pin(
                 async with await pins.open() as pin:
                     await _fill(store, pin, contents, incomplete, shown)
                     root = contents[0].root.reference
-                    await pin.close(name=name, root=root, lend=lend, incomplete=incomplete)
+                    lent = lend or await is_lent(pins, name or default_name(root))
+                    await pin.close(name=name, root=root, lend=lent, incomplete=incomplete)
 
 
 async def _fill(

@@ -25,7 +25,7 @@ from kapla.errors import PinsUnsupported
 if TYPE_CHECKING:
     from kapla.pinning import OpenPin, Pins
 
-__all__ = ["Pinning", "Room", "pin_options", "pinned", "read_pinning"]
+__all__ = ["Pinning", "Room", "is_lent", "pin_options", "pinned", "read_pinning"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -119,7 +119,7 @@ async def pinned(
     """
     if not pinning.pin:
         return await encode(store)
-    from kapla.pinning import Pins
+    from kapla.pinning import Pins, default_name
 
     taker = await store.taker()
     pins = Pins(taker)
@@ -131,8 +131,15 @@ async def pinned(
         return capability
     async with pin:
         capability = await encode(taker)
-        await pin.close(root=capability.root.reference, lend=pinning.lend)
+        root = capability.root.reference
+        await pin.close(root=root, lend=pinning.lend or await is_lent(pins, default_name(root)))
     return capability
+
+
+async def is_lent(pins: Pins, name: str) -> bool:
+    """Whether the pin of this name, which another is about to replace, is lent: it stays so."""
+    before = await pins.find(name)
+    return before is not None and before.lend
 
 
 async def _opened(pins: Pins, store: Store, encode: Encode, size: int | None) -> OpenPin:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
@@ -13,10 +16,12 @@ from kapla.coap.connection import Connection
 from kapla.coap.frame import Code, FrameReader, Message, Option, format_message, parse_body
 from kapla.coap.listener import PeerConnection
 from kapla.coap.peers import Peers
+from kapla.coap.put_rate import PutRates
 from kapla.coap.site import AiocoapLane, Remote
 from kapla.coap.turns import Turns
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage, FindDone, GetDone, PutDone, Wanted, always
+from kapla.storage.lending import Lent
 
 __all__ = [
     "ALL_RIGHTS",
@@ -40,6 +45,7 @@ SMALL_CSM = format_message(Code.CSM, options=[(2, b"\x04\x80"), (4, b"")])
 ALL_RIGHTS = Rights(get=True, put=True, stat=True)
 BLOCKS_PATH: list[Option] = [(11, b".well-known"), (11, b"eris"), (11, b"blocks")]
 SMALL = bytes(range(256)) * 4
+NO_BLOCK = Reference(b"")
 LARGE = bytes(reversed(range(256))) * 128
 
 # Turns of the event loop after which nothing that was going on still does.
@@ -51,6 +57,7 @@ class MemoryStorage:
 
     def __init__(self, blocks: Iterable[bytes] = (), *, hold: bool = False) -> None:
         self.blocks: dict[Reference, bytes] = {reference_of(block): block for block in blocks}
+        self.lent: set[Reference] = set()
         self.failure: ErisError | None = None
         self.hold = hold
         self.held: list[Callable[[], None]] = []
@@ -66,9 +73,8 @@ class MemoryStorage:
     ) -> None:
         self.batches.append(("get", len(references)))
         self.wanted.append(wanted)
-        self._later(
-            lambda: done(self.failure or [self.blocks.get(reference) for reference in references])
-        )
+        there = self._there_for(references)
+        self._later(lambda: done(self.failure or [self.blocks.get(name) for name in there]))
 
     def find_many(
         self,
@@ -79,9 +85,8 @@ class MemoryStorage:
     ) -> None:
         self.batches.append(("find", len(references)))
         self.wanted.append(wanted)
-        self._later(
-            lambda: done(self.failure or [reference in self.blocks for reference in references])
-        )
+        there = self._there_for(references)
+        self._later(lambda: done(self.failure or [name in self.blocks for name in there]))
 
     def put_many(
         self,
@@ -106,6 +111,12 @@ class MemoryStorage:
         for action in held:
             action()
 
+    def _there_for(self, references: Sequence[Reference]) -> Sequence[Reference]:
+        """The same, or NO_BLOCK for each that is not there for whoever asks."""
+        if not isinstance(references, Lent):
+            return references
+        return [name if name in self.lent else NO_BLOCK for name in references]
+
     def _later(self, action: Callable[[], None]) -> None:
         if self.hold:
             self.held.append(action)
@@ -113,11 +124,26 @@ class MemoryStorage:
             asyncio.get_running_loop().call_soon(action)
 
 
-class FakeTransport(asyncio.Transport):
-    """Keeps what is written. With `blocked` the peer takes nothing: see `unblock`."""
+class _FakeSocket:
+    """A Unix socket to which somebody connected."""
 
-    def __init__(self, protocol: asyncio.Protocol) -> None:
-        super().__init__()
+    family = socket.AF_UNIX
+
+    def __init__(self, uid: int) -> None:
+        self._credentials = struct.pack("iII", 1, uid, uid)
+
+    def getsockopt(self, level: int, option: int, size: int = 0) -> int | bytes:
+        return self._credentials if option == socket.SO_PEERCRED else 0
+
+
+class FakeTransport(asyncio.Transport):
+    """Keeps what is written. With `blocked` the peer takes nothing: see `unblock`.
+
+    With `uid` it is that of a Unix socket.
+    """
+
+    def __init__(self, protocol: asyncio.Protocol, uid: int | None = None) -> None:
+        super().__init__(None if uid is None else {"socket": _FakeSocket(uid)})
         self.output = bytearray()
         self.reading = True
         self.blocked = False
@@ -193,9 +219,13 @@ async def _report() -> dict[str, object]:
 class _Peers(Peers):
     """Remembers who has left, and may greet with a refusal or a stop."""
 
-    def __init__(self, server: Server, *, refused: bool, stopped: bool) -> None:
+    def __init__(
+        self, server: Server, *, refused: bool, stopped: bool, put_rates: PutRates | None
+    ) -> None:
         most = 0 if refused else 1 << 20
-        super().__init__(server._access, server.lane, server._line, most, lambda: None)
+        super().__init__(
+            server._access, server.lane, server._line, most, lambda: None, put_rates=put_rates
+        )
         self._closed = server.closed
         if stopped:
             self.finish()
@@ -216,23 +246,26 @@ class Server:
         *,
         refused: bool = False,
         stopped: bool = False,
+        uid: int | None = None,
+        put_rates: PutRates | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.storage = storage or MemoryStorage()
         self.statistics = Statistics()
         self.closed: list[PeerConnection] = []
         self._access = BlockAccess(cast(BatchedStorage, self.storage), rights, self.statistics)
         self.lane = AiocoapLane(self._access, _report)
-        self.turns = Turns()
+        self.turns = Turns(clock)
         self._line = self.turns.line()
-        self._peers = _Peers(self, refused=refused, stopped=stopped)
-        self.peer, self.transport = self.connect()
+        self._peers = _Peers(self, refused=refused, stopped=stopped, put_rates=put_rates)
+        self.peer, self.transport = self.connect(uid)
         if csm:
             self.feed(csm)
 
-    def connect(self) -> tuple[PeerConnection, FakeTransport]:
-        """Let a peer connect."""
+    def connect(self, uid: int | None = None) -> tuple[PeerConnection, FakeTransport]:
+        """Let a peer connect: a user on a Unix socket, or somebody on TCP."""
         peer = PeerConnection(self._access, self.lane, self._line, self._peers)
-        transport = FakeTransport(peer)
+        transport = FakeTransport(peer, uid)
         peer.connection_made(transport)
         return peer, transport
 
