@@ -173,13 +173,12 @@ async def _encode(
 ) -> ReadCapability:
     if no_store:
         return await _encode_into(NullStore(), path, how)
+
+    async def encode(into: Store | Room) -> ReadCapability:
+        return await noting.before_pin(await _encode_into(into, path, how))
+
     async with connect(store_url) as store:
-        capability = await pinned(
-            store,
-            lambda into: _encode_into(into, path, how),
-            pinning,
-            size=lambda: _size(path, how),
-        )
+        capability = await pinned(store, encode, pinning, size=lambda: _size(path, how))
         await noting.note_store(store)
         return capability
 

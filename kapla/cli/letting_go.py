@@ -6,10 +6,13 @@ pinned; it is released with the last one.
 
 from __future__ import annotations
 
+import os
+
 from eris.model import Reference
 from kapla.catalogue.catalogue import Catalogue
 from kapla.catalogue.entries import Entry
 from kapla.cli.releasing import release
+from kapla.cli.turns import wait_for_turn
 
 __all__ = ["let_go"]
 
@@ -20,10 +23,15 @@ async def let_go(catalogue: Catalogue, entry: Entry, *, local: bool = False) -> 
     Returns whether another entry keeps the same blocks pinned.
     Raises: ErisError, CommandError: then the entry is still there.
     """
-    if catalogue.remove_if_shared(entry):
-        return True
-    # Of a damaged entry nobody knows which blocks it stood for.
-    if entry.is_sound and not local:
-        await release(Reference(entry.root), entry.store)
-    catalogue.remove(entry)
-    return False
+    turn = await wait_for_turn(alone=True)
+    try:
+        if catalogue.remove_if_shared(entry):
+            return True
+        # Of a damaged entry nobody knows which blocks it stood for.
+        if entry.is_sound and not local:
+            await release(Reference(entry.root), entry.store)
+        catalogue.remove(entry)
+        return False
+    finally:
+        if turn is not None:
+            os.close(turn)

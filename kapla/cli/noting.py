@@ -130,6 +130,7 @@ class Noting:
     out: str | None
     measured: Measured = field(default_factory=Measured)
     _store_url: str = field(default="", repr=False)
+    _turn: int | None = None
 
     def output(self) -> Callable[[str], None]:
         """Where the URN is to be written.
@@ -137,6 +138,14 @@ class Noting:
         Raises: CommandError, before the work, if it cannot be written there.
         """
         return urn_output(self.out)
+
+    async def before_pin(self, capability: ReadCapability) -> ReadCapability:
+        """Wait while somebody lets go of something: it may be the same. Until it is noted."""
+        if self.wanted and self._turn is None:
+            from kapla.cli.turns import wait_for_turn
+
+            self._turn = await wait_for_turn(alone=False)
+        return capability
 
     async def note_store(self, store: Store) -> None:
         """Remember which store the blocks went to."""
@@ -172,13 +181,20 @@ class Noting:
             keep=self.keep,
         )
         try:
-            aside = note(default_path(), entry)
+            aside = self._in_turn(lambda: note(default_path(), entry))
         except CatalogueError as error:
             say(f"this is not in the catalogue: {error}; --no-catalogue does without")
             self.wanted = False
             return
         if aside is not None:
             say(f"the catalogue was damaged, and is now {aside}; what could be read was kept")
+
+    def _in_turn(self, note: Callable[[], _T]) -> _T:
+        try:
+            return note()
+        finally:
+            if self._turn is not None:
+                os.close(self._turn)
 
     def let_go_of_old_versions(self) -> None:
         """Forget the versions of the name that are too many; those that cannot be stay."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -9,7 +10,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -280,6 +281,57 @@ def test_a_newer_catalogue_is_left_alone(path: Path) -> None:
     with pytest.raises(CatalogueUnusable, match="newer Kapla"):
         note(path, an_entry(2))
     assert path.read_bytes() == before and os.listdir(path.parent) == [path.name]
+
+
+# --- a full disk --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A small file system of its own, which `fill` fills."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small file system")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k,mode=700", "kapla-test", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("cannot mount a small file system here")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def fill(disk: Path) -> Path:
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    return filler
+
+
+def test_a_disk_that_fills_loses_nothing(full_disk: Path) -> None:
+    path = full_disk / "kapla-client" / "catalogue.sqlite"
+    note(path, an_entry(1))
+    filler = fill(full_disk)
+    with pytest.raises(CatalogueUnusable, match="the disk is full"):
+        for number in range(2, 200):
+            note(path, an_entry(number))
+    assert "1" in urns(path)
+    filler.unlink()
+    note(path, an_entry(1000))
+    assert urns(path)[0] == "1000"
+
+
+def test_a_disk_that_is_full_has_no_half_a_catalogue(full_disk: Path) -> None:
+    path = full_disk / "kapla-client" / "catalogue.sqlite"
+    filler = fill(full_disk)
+    with pytest.raises(CatalogueUnusable):
+        note(path, an_entry(1))
+    assert not path.exists()
+    filler.unlink()
+    note(path, an_entry(1))
+    assert os.listdir(path.parent) == [path.name]
 
 
 # --- who can reach it -------------------------------------------------------------------------
