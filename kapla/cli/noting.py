@@ -139,13 +139,12 @@ class Noting:
         """
         return urn_output(self.out)
 
-    async def before_pin(self, capability: ReadCapability) -> ReadCapability:
-        """Wait while somebody lets go of something: it may be the same. Until it is noted."""
+    async def before_pin(self) -> None:
+        """Wait while somebody lets go of something, maybe the same; nobody does until `note`."""
         if self.wanted and self._turn is None:
             from kapla.cli.turns import wait_for_turn
 
             self._turn = await wait_for_turn(alone=False)
-        return capability
 
     async def note_store(self, store: Store) -> None:
         """Remember which store the blocks went to."""

@@ -41,15 +41,15 @@ class Here:
         """What a command writes to standard output."""
         command = commands.load(name)
         assert isinstance(command, click.Command)
-        before, sys.stdout = sys.stdout, io.TextIOWrapper(io.BytesIO())
+        written = io.BytesIO()
+        before, sys.stdout = sys.stdout, io.TextIOWrapper(written)
         try:
             given = [*map(str, arguments), "--store-url", self.url]
             command.main(given, standalone_mode=False)
             sys.stdout.flush()
-            written = sys.stdout.buffer.getvalue()
+            return written.getvalue().decode().rstrip("\n")
         finally:
             sys.stdout = before
-        return written.decode().rstrip("\n")
 
     def pins(self) -> dict[str, dict[str, Any]]:
         """What `kapla pins --json` lists, by name."""
