@@ -175,13 +175,13 @@ class Noting:
             kind="tree" if is_tree else "file",
             size=size,
             blocks=None if is_tree else block_count(size, capability.block_size),
-            source=path if path == "-" else os.path.abspath(path),
+            source=_source(path),
             name=self.name,
             keep=self.keep,
         )
         try:
             aside = self._in_turn(lambda: note(default_path(), entry))
-        except CatalogueError as error:
+        except (CatalogueError, OSError) as error:
             say(f"this is not in the catalogue: {error}; --no-catalogue does without")
             self.wanted = False
             return
@@ -209,6 +209,12 @@ class Noting:
                     run(_let_go(catalogue, self.name))
         except (CatalogueError, CommandError, ErisError, OSError) as error:
             say(f"older versions of {self.name} stay until the next time: {error}")
+
+
+def _source(path: str) -> str:
+    """What was encoded, as text: a path may be any bytes."""
+    whole = path if path == "-" else os.path.abspath(path)
+    return os.fsencode(whole).decode("utf-8", "backslashreplace")
 
 
 async def _let_go(catalogue: Catalogue, name: str) -> None:

@@ -105,6 +105,12 @@ def test_the_store_that_took_the_blocks_is_noted(kapla: Kapla, home: Path, daemo
     assert [entry.store for entry in listed(kapla)] == [daemon.url]
 
 
+def test_a_path_of_any_bytes_is_noted(kapla: Kapla, home: Path) -> None:
+    (home / os.fsdecode(b"\xff")).write_bytes(b"x")
+    kapla("encode", b"\xff")
+    assert kapla.out("list").endswith(f"{home}/\\xff")
+
+
 def test_the_same_again_is_one_entry(kapla: Kapla, notes: Path) -> None:
     for _ in range(2):
         kapla("encode", notes)
