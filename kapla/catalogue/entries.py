@@ -26,7 +26,7 @@ class Entry:
     kind: str
     """`file` or `tree`."""
     size: int
-    """Bytes of content; of a tree, those of all its files."""
+    """Bytes of content; of a tree, those of its files, in a packed one each content once."""
     source: str = field(default="", repr=False)
     """What was encoded: a path, or `-` for standard input."""
     name: str | None = None
