@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from eris import ReadCapability, Reference
+from eris.base32 import format_base32
 from kapla.catalogue.catalogue import Catalogue
 from kapla.catalogue.entries import Entry
 from tests.integration.commands import Kapla, without_notices
@@ -357,6 +359,18 @@ def test_a_name_is_forgotten_with_its_versions(kapla: Kapla, notes: Path) -> Non
     ]
     assert [entry.name for entry in listed(kapla)] == ["other"]
     assert kapla.error("forget", "notes", code=1).startswith("the catalogue has no notes")
+
+
+def test_what_is_forgotten_is_no_longer_pinned(kapla: Kapla, notes: Path) -> None:
+    names = [format_base32(entry_root(urn)) for urn in versions(kapla, notes, b"old", b"new")]
+    assert all(name in kapla.out("pins", "--json") for name in names)
+    kapla("forget", "@notes~1")
+    pins = kapla.out("pins", "--json")
+    assert names[0] not in pins and names[1] in pins
+
+
+def entry_root(urn: str) -> Reference:
+    return ReadCapability.from_urn(urn).root.reference
 
 
 def test_one_version_or_a_urn_is_forgotten(kapla: Kapla, notes: Path, home: Path) -> None:
