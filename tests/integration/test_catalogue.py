@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -9,16 +10,65 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from eris import ReadCapability, Reference
 from eris.base32 import format_base32
+from eris.errors import ErisError
+from eris_fs.model import printable
 from kapla.catalogue.catalogue import Catalogue
 from kapla.catalogue.entries import Entry
+from kapla.cli import commands
+from kapla.cli.main import _line, exit_code
+from kapla.cli.outcome import CommandError
 from tests.integration.commands import Kapla, without_notices
 from tests.integration.daemon import Daemon, running_daemon
 from tests.integration.users import as_a_user
+
+
+class Inside(Kapla):
+    """The same command line in this process: a tenth of the time, where no process is needed."""
+
+    def __call__(
+        self,
+        *arguments: str | Path | bytes,
+        code: int = 0,
+        stdin: bytes = b"",
+        cwd: Path | None = None,
+        umask: int = 0o022,
+    ) -> subprocess.CompletedProcess[bytes]:
+        name, *given = map(os.fsdecode, arguments)
+        command = commands.load(name)
+        assert isinstance(command, click.Command)
+        with (
+            patch.dict(os.environ, self.environment(), clear=True),
+            contextlib.chdir(cwd or self.home),
+        ):
+            before = os.umask(umask)
+            try:
+                done = CliRunner().invoke(command, given, input=stdin, standalone_mode=False)
+            finally:
+                os.umask(before)
+        got, said = _ending(done.exception)
+        stderr = (done.stderr + said).encode()
+        assert got == code, (given, done, stderr)
+        self.check_errors(stderr, code, given)
+        return subprocess.CompletedProcess([name, *given], got, done.stdout_bytes, stderr)
+
+
+def _ending(error: BaseException | None) -> tuple[int, str]:
+    """Exit code and message, as `kapla` itself has them."""
+    if error is None:
+        return 0, ""
+    if isinstance(error, click.ClickException):
+        return error.exit_code, f"Usage: {error.format_message()}\n"
+    if not isinstance(error, CommandError | ErisError | OSError):
+        raise error
+    return exit_code(error), f"kapla: {printable(_line(error))}\n"
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +86,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def kapla(daemon: Daemon, home: Path) -> Kapla:
-    return Kapla(home, daemon.url)
+    return Inside(home, daemon.url)
 
 
 @pytest.fixture
@@ -78,7 +128,7 @@ def test_every_encode_is_noted(kapla: Kapla, home: Path, notes: Path, daemon: Da
     tree = kapla.out("encode", "--name", "my notes", notes)
     packed = kapla.out("encode", "--packed", notes)
     file = kapla.out("encode", home / "f")
-    piped = kapla.out("encode", "-", stdin=b"piped")
+    piped = Kapla(home, daemon.url).out("encode", "-", stdin=b"piped")
     lines = kapla.out("list", "--json").splitlines()
     found = {entry["urn"]: entry for entry in map(json.loads, lines)}
     assert found.keys() == {tree, packed, file, piped}
@@ -103,7 +153,8 @@ def test_a_tree_that_the_cache_knows_has_its_size(kapla: Kapla, notes: Path) -> 
 
 def test_the_store_that_took_the_blocks_is_noted(kapla: Kapla, home: Path, daemon: Daemon) -> None:
     both = f"coap+unix://{home}/none.sock {daemon.url}?get&put"
-    kapla("encode", "--store-url", both, "-", stdin=b"both")
+    (home / "f").write_bytes(b"both")
+    kapla("encode", "--store-url", both, "f")
     assert [entry.store for entry in listed(kapla)] == [daemon.url]
 
 
@@ -123,7 +174,7 @@ def test_the_same_again_is_one_entry(kapla: Kapla, notes: Path) -> None:
 def test_what_is_not_stored_is_not_noted(kapla: Kapla, home: Path, notes: Path) -> None:
     kapla("encode", "--no-store", notes)
     kapla("encode", "--no-catalogue", notes)
-    Kapla(home, f"coap+unix://{home}/none.sock")("encode", notes, code=3)
+    Inside(home, f"coap+unix://{home}/none.sock")("encode", notes, code=3)
     assert listed(kapla) == []
     assert not catalogue_of(home).exists()
 
@@ -158,7 +209,7 @@ def test_old_versions_go(kapla: Kapla, notes: Path) -> None:
 
 def test_old_versions_stay_where_their_store_cannot_be_told(kapla: Kapla, notes: Path) -> None:
     with running_daemon() as other:
-        elsewhere = Kapla(kapla.home, other.url)
+        elsewhere = Inside(kapla.home, other.url)
         first = versions(elsewhere, notes, b"1")
     (notes / "a").write_bytes(b"2")
     done = subprocess.run(
@@ -322,7 +373,7 @@ def test_a_list_for_people(kapla: Kapla, home: Path, notes: Path, daemon: Daemon
     assert kapla.out("list") == ""
     urns = versions(kapla, notes, b"1", b"2" * 3000)
     (home / "li\nne").write_bytes(b"x")
-    Kapla(home, daemon.url)("encode", "li\nne")
+    kapla("encode", "li\nne")
     lines = kapla.out("list").splitlines()
     assert lines[0].split() == ["STORED", "KIND", "SIZE", "NAME", "FROM"]
     assert [line[16:].split() for line in lines[1:]] == [
@@ -393,7 +444,7 @@ def test_nothing_is_forgotten_beside_a_mistyped_name(kapla: Kapla, notes: Path) 
 
 def test_what_a_store_cannot_be_told_stays(kapla: Kapla, notes: Path) -> None:
     with running_daemon() as other:
-        Kapla(kapla.home, other.url)("encode", "--name", "notes", notes)
+        Inside(kapla.home, other.url)("encode", "--name", "notes", notes)
     text = kapla.error("forget", "notes", code=3)
     assert text.startswith("notes stays in the catalogue: cannot connect to ")
     assert text.endswith("; --local forgets it all the same")
