@@ -24,10 +24,10 @@ from kapla.cli.common import (
     run,
     shows_progress,
     standard_input,
-    standard_output,
     store_option,
 )
 from kapla.cli.exclude import exclude_options, explained, read_patterns
+from kapla.cli.noting import Measured, Noting, note_options
 from kapla.cli.pinned import Pinning, Room, pin_options, pinned, read_pinning
 from kapla.cli.source import content_of, open_source, size_of
 from kapla.encode_cache import EncodeCache, default_cache_path
@@ -64,6 +64,7 @@ _BLOCK_SIZES = ("auto", "1KiB", "32KiB", "cost")
     help="Only those who have the 32 bytes in FILE get the same URN for the same content.",
 )
 @exclude_options
+@note_options
 @click.option("--no-store", is_flag=True, help="Only compute the URN; needs no daemon.")
 @click.option("--no-cache", is_flag=True, help="Encode again what a cache knows to be stored.")
 @pin_options
@@ -79,6 +80,7 @@ def command(
     exclude_files: tuple[str, ...],
     no_store: bool,
     no_cache: bool,
+    noting: Noting,
     no_pin: bool,
     lend: bool,
     store_url: str | None,
@@ -114,12 +116,14 @@ def command(
     if patterns is not None and not is_tree:
         raise click.UsageError("--exclude and --exclude-from are for directories.")
     pinning = read_pinning(no_pin, lend, no_store=no_store)
-    how = _How(block_size or "auto", level, secret, cached, patterns)
+    how = _How(block_size or "auto", level, secret, cached, patterns, noting.measured)
     # Before the work: of unique content nothing but the URN would lead to it.
-    output = standard_output()
-    capability = run(_encode(path, how, no_store, pinning, store_url))
-    output.write(capability.to_urn().encode() + b"\n")
-    output.flush()
+    write = noting.output()
+    capability = run(_encode(path, how, no_store, pinning, noting, store_url))
+    # Before it is written, which may fail: then it can still be found.
+    noting.note(capability, path, is_tree=packed or is_tree)
+    write(capability.to_urn())
+    noting.let_go_of_old_versions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,7 @@ class _How:
     secret: ConvergenceSecret
     cached: bool
     exclude: eris_fs.Patterns | None
+    measured: Measured
 
     @property
     def block_size(self) -> BlockSize | eris_fs.SizeRule | None:
@@ -159,17 +164,26 @@ def _read_secret(name: str) -> ConvergenceSecret:
 
 
 async def _encode(
-    path: str, how: _How, no_store: bool, pinning: Pinning, store_url: str | None
+    path: str,
+    how: _How,
+    no_store: bool,
+    pinning: Pinning,
+    noting: Noting,
+    store_url: str | None,
 ) -> ReadCapability:
     if no_store:
         return await _encode_into(NullStore(), path, how)
+
+    async def encode(into: Store | Room) -> ReadCapability:
+        capability = await _encode_into(into, path, how)
+        if not isinstance(into, Room):
+            await noting.before_pin()
+        return capability
+
     async with connect(store_url) as store:
-        return await pinned(
-            store,
-            lambda into: _encode_into(into, path, how),
-            pinning,
-            size=lambda room: _size(path, how, room),
-        )
+        capability = await pinned(store, encode, pinning, size=lambda room: _size(path, how, room))
+        await noting.note_store(store)
+        return capability
 
 
 def _size(path: str, how: _How, room: int) -> int | None:
@@ -235,6 +249,7 @@ async def _encode_file(store: BlockWriter, file: BinaryIO, name: str, how: _How)
             )
         block_size = block_size(size)
     with progress(f"Encoding {name}", size) as shown:
+        shown = how.measured.beside(shown)
         return await put_content(
             store,
             content_of(file, shown),
@@ -254,6 +269,7 @@ async def _encode_tree(
         packed = how.level is not None
         total = eris_fs.measure_tree(root, any_bytes=packed, exclude=how.exclude).size
     with progress(f"Encoding {path}", total) as shown:
+        shown = how.measured.beside(shown)
         if how.level is not None:
             return await eris_fs.put_packed_tree(
                 store,

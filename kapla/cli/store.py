@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kapla.client import RemoteStore, StoreList
     from kapla.urls import StoreUrl
 
-__all__ = ["Store", "connect", "missing_root", "say", "store_option"]
+__all__ = ["Store", "connect", "missing_root", "say", "store_option", "timeout_option"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -39,19 +39,7 @@ def store_option(command: Callable[_P, _T]) -> Callable[_P, _T]:
     def join(_: click.Context, __: click.Parameter, urls: tuple[str, ...]) -> str | None:
         return " ".join(urls) or None
 
-    def note(context: click.Context, _: click.Parameter, timeout_s: float | None) -> None:
-        context.meta[_TIMEOUT] = timeout_s
-
-    command = click.option(
-        "--timeout",
-        type=click.FloatRange(min=0, min_open=True, max=86400),
-        metavar="SECONDS",
-        envvar="KAPLA_TIMEOUT",
-        callback=note,
-        expose_value=False,
-        help="Give up a store, or go on to the next, that is silent for so long. Default:"
-        " $KAPLA_TIMEOUT, else 10 while connecting and 60 for an answer.",
-    )(command)
+    command = timeout_option(command)
     return click.option(
         "--store-url",
         metavar="URL",
@@ -60,6 +48,24 @@ def store_option(command: Callable[_P, _T]) -> Callable[_P, _T]:
         help="The store, as coap+unix:///run/eris.sock or coap+tcp://host. Several, given one by"
         " one or separated by spaces, are tried in order. Default: $ERIS_STORE_URL, else the local"
         " daemon's socket.",
+    )(command)
+
+
+def timeout_option(command: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Add `--timeout` alone, for a command whose stores are not named on its command line."""
+
+    def note(context: click.Context, _: click.Parameter, timeout_s: float | None) -> None:
+        context.meta[_TIMEOUT] = timeout_s
+
+    return click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True, max=86400),
+        metavar="SECONDS",
+        envvar="KAPLA_TIMEOUT",
+        callback=note,
+        expose_value=False,
+        help="Give up a store, or go on to the next, that is silent for so long. Default:"
+        " $KAPLA_TIMEOUT, else 10 while connecting and 60 for an answer.",
     )(command)
 
 
