@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from eris_fs.stamp import Stamp, settled_status
     from eris_fs.survey import Survey, survey_content, survey_tree
     from eris_fs.tree import get_tree, load_tree, put_manifest, put_tree, read_tree
+    from eris_fs.walk import FoundBlock, contents_of, walk_contents
 else:
     # Loaded when it is used: a command shows its help without.
     __getattr__ = reexport(
@@ -161,6 +162,11 @@ else:
                 "put_tree",
                 "read_tree",
             ),
+            "walk": (
+                "FoundBlock",
+                "contents_of",
+                "walk_contents",
+            ),
         },
     )
 
@@ -175,6 +181,7 @@ __all__ = [
     "FileChanged",
     "FileEntry",
     "FilePiece",
+    "FoundBlock",
     "InvalidManifest",
     "InvalidPack",
     "InvalidPattern",
@@ -204,6 +211,7 @@ __all__ = [
     "UnsafePath",
     "UnsupportedEntry",
     "choose_by_cost",
+    "contents_of",
     "fetch_files",
     "format_manifest",
     "get_tree",
@@ -227,6 +235,7 @@ __all__ = [
     "show_path",
     "survey_content",
     "survey_tree",
+    "walk_contents",
     "writer_name",
 ]
 

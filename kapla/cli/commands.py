@@ -29,8 +29,11 @@ class Own(NamedTuple):
 
 OWN: Final = {
     "cat": Own("kapla.cli.cat", "Write one file of a tree to standard output."),
+    "copy": Own("kapla.cli.copy", "Copy contents from one store to another."),
     "decode": Own("kapla.cli.decode", "Decode the file or tree of a URN."),
     "encode": Own("kapla.cli.encode", "Encode a file or a tree; print its URN."),
+    "export": Own("kapla.cli.export", "Write contents into a file, as a bundle of blocks."),
+    "import": Own("kapla.cli.import_bundle", "Put the blocks of a bundle into the store."),
     "info": Own("kapla.cli.info", "Show kind, size and blocks of a content."),
     "ls": Own("kapla.cli.ls", "List what is in a tree."),
     "stat": Own("kapla.cli.stat", "Show what the daemon holds."),

@@ -39,6 +39,8 @@ TARGETS: dict[str, Target] = {
         guix_dialogues.mirror_record,
         blocks_and_trees.capability,
         blocks_and_trees.node,
+        blocks_and_trees.bundle,
+        blocks_and_trees.block_list,
         blocks_and_trees.eris_fs_index,
         blocks_and_trees.packed_index,
         blocks_and_trees.packed_sections,

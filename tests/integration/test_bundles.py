@@ -1,0 +1,280 @@
+"""Contents that go from daemon to daemon: copied, or carried as a file where the two never meet."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import cbor2
+import pytest
+
+from eris import ReadCapability, Reference, decode, encode, reference_of
+from eris.bundle import BUNDLE_HEAD
+from tests.integration.commands import Kapla
+from tests.integration.daemon import Daemon, running_daemon
+
+BLOCKS = 9
+"""Of what `content` gives: eight of 32 KiB, no two alike, and the node above them."""
+
+
+@pytest.fixture(scope="module")
+def daemons() -> Iterator[tuple[Daemon, Daemon]]:
+    """Two, which never meet; the second has listeners that only give, and only take."""
+    listen = ("coap+tcp://127.0.0.1:0?get", "coap+tcp://127.0.0.1:0?put")
+    with running_daemon() as first, running_daemon(listen=listen) as second:
+        yield first, second
+
+
+@pytest.fixture
+def here(daemons: tuple[Daemon, Daemon], tmp_path: Path) -> Kapla:
+    """A user of the first daemon."""
+    return user(tmp_path / "here", daemons[0])
+
+
+@pytest.fixture
+def there(daemons: tuple[Daemon, Daemon], tmp_path: Path) -> Kapla:
+    """A user of the second one."""
+    return user(tmp_path / "there", daemons[1])
+
+
+@pytest.fixture
+def content(request: pytest.FixtureRequest) -> bytes:
+    """Of each test its own: the daemons are shared."""
+    name = request.node.name.encode().ljust(100)
+    return b"".join(name[:100] + number.to_bytes(4, "big") for number in range(2400))
+
+
+def user(home: Path, daemon: Daemon) -> Kapla:
+    home.mkdir()
+    return Kapla(home, daemon.url)
+
+
+def make_tree(path: Path, content: bytes) -> None:
+    (path / "sub").mkdir(parents=True)
+    (path / "large").write_bytes(content)
+    (path / "sub" / "small").write_bytes(content[:3000])
+    (path / "sub" / "same").write_bytes(content[:3000])
+    (path / "empty").write_bytes(b"")
+
+
+def tcp_ports(daemon: Daemon) -> list[int]:
+    return [int(port) for port in re.findall(r"Listening on TCP 127.0.0.1:(\d+)", daemon.log)]
+
+
+def files_of(path: Path) -> dict[str, bytes]:
+    found = (file for file in path.rglob("*") if file.is_file())
+    return {str(file.relative_to(path)): file.read_bytes() for file in found}
+
+
+def counts(done: str) -> dict[str, int]:
+    found: dict[str, int] = json.loads(done)
+    return found
+
+
+# copy
+
+
+def test_what_was_copied_is_whole_there_and_a_second_time_nothing_moves(
+    here: Kapla, there: Kapla, content: bytes
+) -> None:
+    urn = here.out("encode", "-", stdin=content)
+    first = here.out("copy", urn, "--to", there.url)
+    assert first == f"{BLOCKS} blocks copied ({BLOCKS * 32768:,} bytes)"
+    assert there("decode", urn, "-").stdout == content
+    again = counts(here.out("copy", urn, "--to", there.url, "--json"))
+    assert again == {"blocks": 0, "bytes": 0, "present": BLOCKS}
+
+
+def test_only_what_is_missing_is_copied_into_the_usual_store(
+    here: Kapla, there: Kapla, content: bytes
+) -> None:
+    urn = here.out("encode", "-", stdin=content)
+    there("encode", "-", stdin=content[:-100])
+    moved = counts(there.out("copy", urn, "--from", here.url, "--json"))
+    assert moved == {"blocks": 2, "bytes": 2 * 32768, "present": BLOCKS - 2}
+    assert there("decode", urn, "-").stdout == content
+
+
+@pytest.mark.parametrize("options", [(), ("--packed",)], ids=["standard", "packed"])
+def test_a_tree_is_copied_with_all_its_files(
+    here: Kapla, there: Kapla, content: bytes, options: tuple[str, ...]
+) -> None:
+    make_tree(here.home / "tree", content)
+    urn = here.out("encode", "tree", *options)
+    here("copy", urn, "--to", there.url)
+    there("decode", urn, "back")
+    assert files_of(there.home / "back") == files_of(here.home / "tree")
+
+
+def test_of_a_tree_the_index_alone_is_copied_if_asked(
+    here: Kapla, there: Kapla, content: bytes
+) -> None:
+    make_tree(here.home / "tree", content)
+    urn = here.out("encode", "tree")
+    moved = counts(here.out("copy", urn, "--to", there.url, "--json", "--raw"))
+    assert moved["blocks"] == 1
+    assert there("decode", urn, "-", "--raw").stdout == here("decode", urn, "-", "--raw").stdout
+
+
+def test_a_store_that_takes_no_blocks_is_named(
+    here: Kapla, daemons: tuple[Daemon, Daemon], content: bytes
+) -> None:
+    urn = here.out("encode", "-", stdin=content)
+    giving, _ = tcp_ports(daemons[1])
+    told = here.error("copy", urn, "--to", f"coap+tcp://127.0.0.1:{giving}", code=6)
+    assert told.startswith(f"TCP 127.0.0.1:{giving}: ")
+    assert "read-only" in told
+    told = here.error("copy", urn, "--to", f"{daemons[1].url}?get", code=6)
+    assert "allows no put" in told
+
+
+def test_a_store_that_gives_no_blocks_is_named(here: Kapla, daemons: tuple[Daemon, Daemon]) -> None:
+    _, taking = tcp_ports(daemons[1])
+    urn = encode(b"anything")[0].to_urn()
+    told = here.error("copy", urn, "--from", f"coap+tcp://127.0.0.1:{taking}", code=6)
+    assert told.startswith(f"TCP 127.0.0.1:{taking}: ")
+
+
+def test_a_copy_wants_to_know_where_to(here: Kapla) -> None:
+    urn = here.out("encode", "-", stdin=b"x")
+    assert "--to" in here("copy", urn, code=2).stderr.decode()
+    assert "the same store" in here.error("copy", urn, "--to", here.url, code=2)
+
+
+def test_what_the_source_does_not_have_is_said(here: Kapla, there: Kapla) -> None:
+    urn = encode(b"nobody stored this")[0].to_urn()
+    assert "first block" in here.error("copy", urn, "--to", there.url, code=4)
+
+
+# bundles
+
+
+def test_a_bundle_brings_contents_and_says_which(here: Kapla, there: Kapla, content: bytes) -> None:
+    make_tree(here.home / "tree", content)
+    file, tree = here.out("encode", "-", stdin=content), here.out("encode", "tree")
+    here("export", file, tree, "both.eris")
+    assert there.out("import", here.home / "both.eris") == f"{file}\n{tree}"
+    assert there("decode", file, "-").stdout == content
+    there("decode", tree, "back")
+    assert files_of(there.home / "back") == files_of(here.home / "tree")
+
+
+def test_a_bundle_goes_through_a_pipe(here: Kapla, there: Kapla, content: bytes) -> None:
+    urn = here.out("encode", "-", stdin=content)
+    bundle = here("export", urn, "-").stdout
+    found = json.loads(there.out("import", "-", "--json", stdin=bundle))
+    assert found == {
+        "blocks": BLOCKS,
+        "bytes": BLOCKS * 32768,
+        "present": 0,
+        "bad": 0,
+        "ignored": 0,
+        "urns": [urn],
+    }
+    assert there("decode", urn, "-").stdout == content
+
+
+def test_a_stranger_reads_a_bundle(here: Kapla, content: bytes) -> None:
+    urn = here.out("encode", "-", stdin=content + content)
+    bundle = here("export", urn, "-").stdout
+    assert bundle.startswith(bytes.fromhex("d9d9f7da657269739fbf5820"))
+    tagged = cbor2.loads(bundle)
+    assert tagged.tag == 1701996915
+    blocks, capability = tagged.value
+    assert all(reference_of(block) == reference for reference, block in blocks.items())
+    assert capability.tag == 276
+    read = ReadCapability.from_bytes(capability.value)
+    assert decode(read, {Reference(name): block for name, block in blocks.items()}) == content * 2
+    # No key stands twice, which a reader may refuse.
+    assert bundle.count(b"\x59\x80\x00") == len(blocks)
+
+
+def test_what_a_stranger_wrote_is_imported(there: Kapla, content: bytes) -> None:
+    capability, blocks = encode(content)
+    bundle = cbor2.dumps([dict(blocks), cbor2.CBORTag(276, capability.to_bytes())])
+    assert there.out("import", "-", stdin=bundle) == capability.to_urn()
+    assert there("decode", capability.to_urn(), "-").stdout == content
+
+
+def test_a_bundle_with_secrets_is_for_its_owner_only(here: Kapla, content: bytes) -> None:
+    urn = here.out("encode", "-", stdin=content)
+    here("export", urn, "secret.eris", umask=0o022)
+    here("export", urn, "--no-capabilities", "open.eris", umask=0o022)
+    modes = [
+        stat.S_IMODE(os.stat(here.home / name).st_mode) for name in ("secret.eris", "open.eris")
+    ]
+    assert modes == [0o600, 0o644]
+    key = bytes(ReadCapability.from_urn(urn).root.key)
+    assert key in (here.home / "secret.eris").read_bytes()
+    assert key not in (here.home / "open.eris").read_bytes()
+
+
+def test_a_bundle_without_capabilities_is_carried_by_strangers(
+    here: Kapla, there: Kapla, content: bytes
+) -> None:
+    urn = here.out("encode", "-", stdin=content)
+    here("export", urn, "--no-capabilities", "open.eris")
+    assert there.out("import", here.home / "open.eris") == ""
+    assert there("decode", urn, "-").stdout == content
+
+
+def test_a_file_that_is_there_is_replaced_only_if_asked(here: Kapla, content: bytes) -> None:
+    urn = here.out("encode", "-", stdin=content)
+    (here.home / "mine").write_bytes(b"precious")
+    assert "--force" in here.error("export", urn, "mine", code=7)
+    assert (here.home / "mine").read_bytes() == b"precious"
+    here("export", urn, "mine", "--force")
+    assert (here.home / "mine").read_bytes().startswith(BUNDLE_HEAD)
+
+
+def test_what_cannot_be_exported_whole_leaves_no_file(here: Kapla, content: bytes) -> None:
+    stored = here.out("encode", "-", stdin=content)
+    lost = encode(b"nobody stored this")[0].to_urn()
+    here.error("export", stored, lost, "out.eris", code=4)
+    assert list(here.home.glob("*out.eris*")) == []
+
+
+def test_of_a_damaged_bundle_the_rest_is_kept(here: Kapla, there: Kapla, content: bytes) -> None:
+    urn = here.out("encode", "-", stdin=content)
+    bundle = bytearray(here("export", urn, "-").stdout)
+    bundle[len(BUNDLE_HEAD) + 1000] ^= 1
+    done = there("import", "-", code=5, stdin=bytes(bundle))
+    assert done.stdout.decode().split() == [urn]
+    assert f"{BLOCKS - 1} blocks imported" in done.stderr.decode()
+    assert "1 bad" in done.stderr.decode()
+    # The other store has what is lacking.
+    moved = counts(there.out("copy", urn, "--from", here.url, "--json"))
+    assert (moved["blocks"], moved["present"]) == (1, BLOCKS - 1)
+
+
+def test_of_a_bundle_that_is_cut_off_what_came_is_kept(
+    here: Kapla, there: Kapla, content: bytes
+) -> None:
+    urn = here.out("encode", "-", stdin=content)
+    bundle = here("export", urn, "-").stdout
+    told = there.error("import", "-", code=5, stdin=bundle[: len(bundle) // 2])
+    assert "cut off" in told
+    assert "4 blocks imported" in told
+    assert there.out("import", "-", stdin=bundle) == urn
+
+
+def test_what_is_no_bundle_is_said_to_be_none(there: Kapla) -> None:
+    told = there.error("import", "-", code=5, stdin=b"no bundle at all\n" * 100)
+    assert "byte 0" in told
+    assert "0 blocks imported" in told
+
+
+def test_only_what_another_store_lacks_is_exported(
+    here: Kapla, there: Kapla, content: bytes
+) -> None:
+    old = here.out("encode", "-", stdin=content[:-100])
+    here("copy", old, "--to", there.url)
+    new = here.out("encode", "-", stdin=content)
+    here("export", new, "delta.eris", "--missing-from", there.url)
+    assert (here.home / "delta.eris").stat().st_size < 3 * 32768
+    assert there.out("import", here.home / "delta.eris") == new
+    assert there("decode", new, "-").stdout == content
