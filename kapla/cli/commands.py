@@ -35,6 +35,7 @@ OWN: Final = {
     "export": Own("kapla.cli.export", "Write contents into a file, as a bundle of blocks."),
     "import": Own("kapla.cli.import_bundle", "Put the blocks of a bundle into the store."),
     "info": Own("kapla.cli.info", "Show kind, size and blocks of a content."),
+    "list-blocks": Own("kapla.cli.list_blocks", "Write a list of all that a store has."),
     "ls": Own("kapla.cli.ls", "List what is in a tree."),
     "stat": Own("kapla.cli.stat", "Show what the daemon holds."),
     "verify": Own("kapla.cli.verify", "Check that every block is there and sound."),

@@ -156,7 +156,7 @@ class BatchedStorage:
         """How many blocks were new since the start."""
         self.full_blocks = 0
         """How many were refused since the start, as the store is full."""
-        self._settings = settings
+        self.settings = self._settings = settings
         self._started: list[Worker[Any] | _Hasher] = []
         self._database: Database
         self._reader: LentReader | None = None

@@ -35,6 +35,7 @@ from kapla.coap.frame import (
     format_message,
     parse_body,
 )
+from kapla.coap.list_pages import parse_after, parse_page
 from kapla.coap.request import Rejected, read_request
 from kapla.errors import InvalidBlockList, InvalidUrl
 from kapla.urls import parse_store_url
@@ -47,6 +48,7 @@ __all__ = [
     "coap_connection",
     "coap_frames",
     "eris_fs_index",
+    "list_pages",
     "node",
     "pack",
     "packed_index",
@@ -112,6 +114,15 @@ def block_list(data: bytes) -> None:
         found = [reference for piece in pieces for reference in reader.feed(piece)]
         reader.finish()
         assert LIST_HEAD + format_references(found) == body
+
+
+def list_pages(data: bytes) -> None:
+    """Read a page of the list of all blocks, and the place where one is to begin."""
+    with suppress(ValueError):
+        references, following = parse_page(data)
+        assert not following or following + b"".join(references) == data
+    with suppress(BadRequest):
+        assert 0 <= parse_after([as_text(data)]) < 1 << 64
 
 
 def eris_fs_index(data: bytes) -> None:

@@ -326,5 +326,6 @@ _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "pack": _packs,
     "coap_frames": lambda: _cut(_messages()),
     "coap_connection": lambda: _cut(_messages()),
+    "list_pages": lambda: [b"", bytes(72), bytes(8), b"after=00000000000000ff", b"after=1"],
     "store_url": _store_urls,
 }

@@ -47,6 +47,7 @@ TARGETS: dict[str, Target] = {
         blocks_and_trees.pack,
         blocks_and_trees.coap_frames,
         blocks_and_trees.coap_connection,
+        blocks_and_trees.list_pages,
         blocks_and_trees.store_url,
     )
 }

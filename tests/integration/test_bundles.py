@@ -278,3 +278,50 @@ def test_only_what_another_store_lacks_is_exported(
     assert (here.home / "delta.eris").stat().st_size < 3 * 32768
     assert there.out("import", here.home / "delta.eris") == new
     assert there("decode", new, "-").stdout == content
+
+
+# where two stores never meet
+
+
+def test_a_stick_carries_what_is_missing_in_both_directions(
+    here: Kapla, there: Kapla, content: bytes, tmp_path: Path
+) -> None:
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    shared = here.out("encode", "-", stdin=content[:-100])
+    there("encode", "-", stdin=content[:-100])
+    # First the lists go round, then what each lacks.
+    here("list-blocks", stick / "here.list")
+    there("list-blocks", stick / "there.list")
+    mine = here.out("encode", "-", stdin=content)
+    theirs = there.out("encode", "-", stdin=content + content)
+    for user, urn, other in ((here, mine, "there"), (there, theirs, "here")):
+        whole = user("export", urn, "-").stdout
+        file = stick / f"for-{other}"
+        user("export", shared, urn, file, "--missing-from", stick / f"{other}.list")
+        assert file.stat().st_size < len(whole) - 6 * 32768
+    assert there.out("import", stick / "for-there").split() == [shared, mine]
+    assert here.out("import", stick / "for-here").split() == [shared, theirs]
+    assert there("decode", mine, "-").stdout == content
+    assert here("decode", theirs, "-").stdout == content + content
+    assert stat.S_IMODE((stick / "here.list").stat().st_mode) == 0o600
+
+
+def test_a_list_is_told_from_other_files(here: Kapla, content: bytes) -> None:
+    urn = here.out("encode", "-", stdin=content)
+    (here.home / "x.list").write_bytes(b"something else")
+    assert "no list" in here.error("export", urn, "-", "--missing-from", "x.list", code=2)
+    data = here("list-blocks").stdout
+    (here.home / "x.list").write_bytes(data[:-1])
+    assert "cut off" in here.error("export", urn, "-", "--missing-from", "x.list", code=2)
+    here.error("export", urn, "-", "--missing-from", "nothing.list", code=7)
+
+
+def test_a_store_that_may_not_be_listed_says_to_whom(
+    here: Kapla, daemons: tuple[Daemon, Daemon]
+) -> None:
+    giving, _ = tcp_ports(daemons[1])
+    url = f"coap+tcp://127.0.0.1:{giving}"
+    told = here.error("list-blocks", "all.list", "--store-url", url, code=6)
+    assert "admin" in told
+    assert not (here.home / "all.list").exists()
