@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -14,6 +15,9 @@ import pytest
 
 from eris import ReadCapability, Reference, decode, encode, reference_of
 from eris.bundle import BUNDLE_HEAD
+from eris.transfer import get_content, put_content
+from kapla.client import RemoteStore
+from kapla.urls import parse_store_url
 from tests.integration.commands import Kapla
 from tests.integration.daemon import Daemon, running_daemon
 
@@ -61,6 +65,26 @@ def make_tree(path: Path, content: bytes) -> None:
     (path / "empty").write_bytes(b"")
 
 
+def stored(user: Kapla, content: bytes) -> str:
+    """Put content into a user's store, without a command's start; gives its URN."""
+
+    async def put() -> str:
+        async with RemoteStore(parse_store_url(user.url)) as store:
+            return (await put_content(store, content)).to_urn()
+
+    return asyncio.run(put())
+
+
+def read(user: Kapla, urn: str) -> bytes:
+    """What a user's store has of a content."""
+
+    async def get() -> bytes:
+        async with RemoteStore(parse_store_url(user.url)) as store:
+            return await get_content(store, ReadCapability.from_urn(urn))
+
+    return asyncio.run(get())
+
+
 def tcp_ports(daemon: Daemon) -> list[int]:
     return [int(port) for port in re.findall(r"Listening on TCP 127.0.0.1:(\d+)", daemon.log)]
 
@@ -81,10 +105,10 @@ def counts(done: str) -> dict[str, int]:
 def test_what_was_copied_is_whole_there_and_a_second_time_nothing_moves(
     here: Kapla, there: Kapla, content: bytes
 ) -> None:
-    urn = here.out("encode", "-", stdin=content)
+    urn = stored(here, content)
     first = here.out("copy", urn, "--to", there.url)
     assert first == f"{BLOCKS} blocks copied ({BLOCKS * 32768:,} bytes)"
-    assert there("decode", urn, "-").stdout == content
+    assert read(there, urn) == content
     again = counts(here.out("copy", urn, "--to", there.url, "--json"))
     assert again == {"blocks": 0, "bytes": 0, "present": BLOCKS}
 
@@ -92,11 +116,11 @@ def test_what_was_copied_is_whole_there_and_a_second_time_nothing_moves(
 def test_only_what_is_missing_is_copied_into_the_usual_store(
     here: Kapla, there: Kapla, content: bytes
 ) -> None:
-    urn = here.out("encode", "-", stdin=content)
-    there("encode", "-", stdin=content[:-100])
+    urn = stored(here, content)
+    stored(there, content[:-100])
     moved = counts(there.out("copy", urn, "--from", here.url, "--json"))
     assert moved == {"blocks": 2, "bytes": 2 * 32768, "present": BLOCKS - 2}
-    assert there("decode", urn, "-").stdout == content
+    assert read(there, urn) == content
 
 
 @pytest.mark.parametrize("options", [(), ("--packed",)], ids=["standard", "packed"])
@@ -123,7 +147,7 @@ def test_of_a_tree_the_index_alone_is_copied_if_asked(
 def test_a_store_that_takes_no_blocks_is_named(
     here: Kapla, daemons: tuple[Daemon, Daemon], content: bytes
 ) -> None:
-    urn = here.out("encode", "-", stdin=content)
+    urn = stored(here, content)
     giving, _ = tcp_ports(daemons[1])
     told = here.error("copy", urn, "--to", f"coap+tcp://127.0.0.1:{giving}", code=6)
     assert told.startswith(f"TCP 127.0.0.1:{giving}: ")
@@ -140,7 +164,7 @@ def test_a_store_that_gives_no_blocks_is_named(here: Kapla, daemons: tuple[Daemo
 
 
 def test_a_copy_wants_to_know_where_to(here: Kapla) -> None:
-    urn = here.out("encode", "-", stdin=b"x")
+    urn = stored(here, b"x")
     assert "--to" in here("copy", urn, code=2).stderr.decode()
     assert "the same store" in here.error("copy", urn, "--to", here.url, code=2)
 
@@ -155,16 +179,16 @@ def test_what_the_source_does_not_have_is_said(here: Kapla, there: Kapla) -> Non
 
 def test_a_bundle_brings_contents_and_says_which(here: Kapla, there: Kapla, content: bytes) -> None:
     make_tree(here.home / "tree", content)
-    file, tree = here.out("encode", "-", stdin=content), here.out("encode", "tree")
+    file, tree = stored(here, content), here.out("encode", "tree")
     here("export", file, tree, "both.eris")
     assert there.out("import", here.home / "both.eris") == f"{file}\n{tree}"
-    assert there("decode", file, "-").stdout == content
+    assert read(there, file) == content
     there("decode", tree, "back")
     assert files_of(there.home / "back") == files_of(here.home / "tree")
 
 
 def test_a_bundle_goes_through_a_pipe(here: Kapla, there: Kapla, content: bytes) -> None:
-    urn = here.out("encode", "-", stdin=content)
+    urn = stored(here, content)
     bundle = here("export", urn, "-").stdout
     found = json.loads(there.out("import", "-", "--json", stdin=bundle))
     assert found == {
@@ -175,11 +199,11 @@ def test_a_bundle_goes_through_a_pipe(here: Kapla, there: Kapla, content: bytes)
         "ignored": 0,
         "urns": [urn],
     }
-    assert there("decode", urn, "-").stdout == content
+    assert read(there, urn) == content
 
 
 def test_a_stranger_reads_a_bundle(here: Kapla, content: bytes) -> None:
-    urn = here.out("encode", "-", stdin=content + content)
+    urn = stored(here, content + content)
     bundle = here("export", urn, "-").stdout
     assert bundle.startswith(bytes.fromhex("d9d9f7da657269739fbf5820"))
     tagged = cbor2.loads(bundle)
@@ -197,11 +221,11 @@ def test_what_a_stranger_wrote_is_imported(there: Kapla, content: bytes) -> None
     capability, blocks = encode(content)
     bundle = cbor2.dumps([dict(blocks), cbor2.CBORTag(276, capability.to_bytes())])
     assert there.out("import", "-", stdin=bundle) == capability.to_urn()
-    assert there("decode", capability.to_urn(), "-").stdout == content
+    assert read(there, capability.to_urn()) == content
 
 
 def test_a_bundle_with_secrets_is_for_its_owner_only(here: Kapla, content: bytes) -> None:
-    urn = here.out("encode", "-", stdin=content)
+    urn = stored(here, content)
     here("export", urn, "secret.eris", umask=0o022)
     here("export", urn, "--no-capabilities", "open.eris", umask=0o022)
     modes = [
@@ -216,14 +240,14 @@ def test_a_bundle_with_secrets_is_for_its_owner_only(here: Kapla, content: bytes
 def test_a_bundle_without_capabilities_is_carried_by_strangers(
     here: Kapla, there: Kapla, content: bytes
 ) -> None:
-    urn = here.out("encode", "-", stdin=content)
+    urn = stored(here, content)
     here("export", urn, "--no-capabilities", "open.eris")
     assert there.out("import", here.home / "open.eris") == ""
-    assert there("decode", urn, "-").stdout == content
+    assert read(there, urn) == content
 
 
 def test_a_file_that_is_there_is_replaced_only_if_asked(here: Kapla, content: bytes) -> None:
-    urn = here.out("encode", "-", stdin=content)
+    urn = stored(here, content)
     (here.home / "mine").write_bytes(b"precious")
     assert "--force" in here.error("export", urn, "mine", code=7)
     assert (here.home / "mine").read_bytes() == b"precious"
@@ -232,14 +256,14 @@ def test_a_file_that_is_there_is_replaced_only_if_asked(here: Kapla, content: by
 
 
 def test_what_cannot_be_exported_whole_leaves_no_file(here: Kapla, content: bytes) -> None:
-    stored = here.out("encode", "-", stdin=content)
+    urn = stored(here, content)
     lost = encode(b"nobody stored this")[0].to_urn()
-    here.error("export", stored, lost, "out.eris", code=4)
+    here.error("export", urn, lost, "out.eris", code=4)
     assert list(here.home.glob("*out.eris*")) == []
 
 
 def test_of_a_damaged_bundle_the_rest_is_kept(here: Kapla, there: Kapla, content: bytes) -> None:
-    urn = here.out("encode", "-", stdin=content)
+    urn = stored(here, content)
     bundle = bytearray(here("export", urn, "-").stdout)
     bundle[len(BUNDLE_HEAD) + 1000] ^= 1
     done = there("import", "-", code=5, stdin=bytes(bundle))
@@ -254,7 +278,7 @@ def test_of_a_damaged_bundle_the_rest_is_kept(here: Kapla, there: Kapla, content
 def test_of_a_bundle_that_is_cut_off_what_came_is_kept(
     here: Kapla, there: Kapla, content: bytes
 ) -> None:
-    urn = here.out("encode", "-", stdin=content)
+    urn = stored(here, content)
     bundle = here("export", urn, "-").stdout
     told = there.error("import", "-", code=5, stdin=bundle[: len(bundle) // 2])
     assert "cut off" in told
@@ -271,13 +295,13 @@ def test_what_is_no_bundle_is_said_to_be_none(there: Kapla) -> None:
 def test_only_what_another_store_lacks_is_exported(
     here: Kapla, there: Kapla, content: bytes
 ) -> None:
-    old = here.out("encode", "-", stdin=content[:-100])
+    old = stored(here, content[:-100])
     here("copy", old, "--to", there.url)
-    new = here.out("encode", "-", stdin=content)
+    new = stored(here, content)
     here("export", new, "delta.eris", "--missing-from", there.url)
     assert (here.home / "delta.eris").stat().st_size < 3 * 32768
     assert there.out("import", here.home / "delta.eris") == new
-    assert there("decode", new, "-").stdout == content
+    assert read(there, new) == content
 
 
 # where two stores never meet
@@ -288,27 +312,27 @@ def test_a_stick_carries_what_is_missing_in_both_directions(
 ) -> None:
     stick = tmp_path / "stick"
     stick.mkdir()
-    shared = here.out("encode", "-", stdin=content[:-100])
-    there("encode", "-", stdin=content[:-100])
+    shared = stored(here, content[:-100])
+    stored(there, content[:-100])
     # First the lists go round, then what each lacks.
     here("list-blocks", stick / "here.list")
     there("list-blocks", stick / "there.list")
-    mine = here.out("encode", "-", stdin=content)
-    theirs = there.out("encode", "-", stdin=content + content)
-    for user, urn, other in ((here, mine, "there"), (there, theirs, "here")):
-        whole = user("export", urn, "-").stdout
+    mine = stored(here, content)
+    theirs = stored(there, content + content)
+    for one, urn, other in ((here, mine, "there"), (there, theirs, "here")):
+        whole = one("export", urn, "-").stdout
         file = stick / f"for-{other}"
-        user("export", shared, urn, file, "--missing-from", stick / f"{other}.list")
+        one("export", shared, urn, file, "--missing-from", stick / f"{other}.list")
         assert file.stat().st_size < len(whole) - 6 * 32768
     assert there.out("import", stick / "for-there").split() == [shared, mine]
     assert here.out("import", stick / "for-here").split() == [shared, theirs]
-    assert there("decode", mine, "-").stdout == content
-    assert here("decode", theirs, "-").stdout == content + content
+    assert read(there, mine) == content
+    assert read(here, theirs) == content + content
     assert stat.S_IMODE((stick / "here.list").stat().st_mode) == 0o600
 
 
 def test_a_list_is_told_from_other_files(here: Kapla, content: bytes) -> None:
-    urn = here.out("encode", "-", stdin=content)
+    urn = stored(here, content)
     (here.home / "x.list").write_bytes(b"something else")
     assert "no list" in here.error("export", urn, "-", "--missing-from", "x.list", code=2)
     data = here("list-blocks").stdout
