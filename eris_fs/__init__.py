@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         writer_name,
     )
     from eris_fs.progress import Progress
+    from eris_fs.references import FoundReferences, ReferenceWalk
     from eris_fs.remove import remove_at, remove_tree
     from eris_fs.restore import Restorer
     from eris_fs.scan import OpenFile, TreeSize, measure_tree, scan_tree
@@ -135,6 +136,10 @@ else:
                 "writer_name",
             ),
             "progress": ("Progress",),
+            "references": (
+                "FoundReferences",
+                "ReferenceWalk",
+            ),
             "remove": (
                 "remove_at",
                 "remove_tree",
@@ -182,6 +187,7 @@ __all__ = [
     "FileEntry",
     "FilePiece",
     "FoundBlock",
+    "FoundReferences",
     "InvalidManifest",
     "InvalidPack",
     "InvalidPattern",
@@ -197,6 +203,7 @@ __all__ = [
     "Pattern",
     "Patterns",
     "Progress",
+    "ReferenceWalk",
     "RegularFile",
     "Restorer",
     "SizeRule",

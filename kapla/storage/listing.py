@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from eris.model import REFERENCE_SIZE, Reference
 from kapla.storage.damage import is_damage, unreadable
 from kapla.storage.engine import connect
-from kapla.storage.rebuild import LOWEST_ID
+from kapla.storage.schema import LOWEST_ID
 from kapla.storage.state import SqliteSettings
 from kapla.storage.statements import statements
 

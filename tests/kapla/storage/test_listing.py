@@ -9,7 +9,7 @@ from pathlib import Path
 
 from eris import BlockSize, Reference
 from kapla.storage.listing import PAGE, Listing
-from kapla.storage.rebuild import LOWEST_ID
+from kapla.storage.schema import LOWEST_ID
 from tests.kapla.storage.databases import make_blocks, opened, settings_for
 
 
