@@ -21,7 +21,9 @@ from kapla.cli.common import (
     read_capability,
     run,
 )
+from kapla.cli.holding import Holder
 from kapla.cli.moving import Moved, move_blocks, presence
+from kapla.cli.pinned import Pinning, pin_options, read_pinning
 from kapla.cli.store import timeout_option
 from kapla.client import default_store_urls
 
@@ -38,20 +40,29 @@ __all__ = ["command"]
 )
 @click.option("--raw", is_flag=True, help="Of a tree only its index: the content of the URN.")
 @click.option("--json", "as_json", is_flag=True, help="Say what was done as one JSON object.")
+@pin_options
 @timeout_option
 def command(
-    urns: tuple[str, ...], source: str | None, target: str | None, raw: bool, as_json: bool
+    urns: tuple[str, ...],
+    source: str | None,
+    target: str | None,
+    raw: bool,
+    as_json: bool,
+    no_pin: bool,
+    lend: bool,
 ) -> None:
     """Copy contents and whole trees, only the blocks that are missing there.
 
     STORE is a store URL, or several separated by spaces. One of --from and --to may be left out,
     and is then the store that other commands use. Whatever interrupts it, run it again to go on.
+    What was copied is pinned there.
     """
+    pinning = read_pinning(no_pin, lend, no_store=False)
     if source is None and target is None:
         raise click.UsageError("Where to? Give --from, --to or both.")
     contents = [read_capability(urn) for urn in urns]
     _check_target(source, target)
-    moved = run(_copy(contents, source, target, raw))
+    moved = run(_copy(contents, source, target, raw, pinning))
     click.echo(json.dumps(asdict(moved)) if as_json else moved.sentence("copied"))
 
 
@@ -68,24 +79,33 @@ def _check_target(source: str | None, target: str | None) -> None:
 
 
 async def _copy(
-    contents: Sequence[ReadCapability], source_url: str | None, target_url: str | None, raw: bool
+    contents: Sequence[ReadCapability],
+    source_url: str | None,
+    target_url: str | None,
+    raw: bool,
+    pinning: Pinning,
 ) -> Moved:
     moved = Moved()
     async with connect(source_url, *contents) as source, connect(target_url) as target:
+        holder = Holder(target, pinning)
         with progress("Copying") as shown:
-            await _move(contents, source, target, moved, shown, raw)
+            for content in contents:
+                async with holder.open() as (taker, pin):
+                    await _move(content, source, taker, moved, shown, raw)
+                    if pin is not None:
+                        await pin.close(root=content.root.reference, lend=pinning.lend)
     return moved
 
 
 async def _move(
-    contents: Sequence[ReadCapability],
+    content: ReadCapability,
     source: Store,
     target: Store,
     moved: Moved,
     shown: Progress,
     raw: bool,
 ) -> None:
-    pieces = move_blocks(source, contents, presence(target), moved, raw=raw)
+    pieces = move_blocks(source, [content], presence(target), moved, raw=raw)
     async with PutWindow(target, DEFAULT_WINDOW) as puts, aclosing(pieces):
         async for piece in pieces:
             await puts.add(piece)

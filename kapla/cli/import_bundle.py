@@ -29,7 +29,9 @@ from kapla.cli.common import (
     standard_output,
     store_option,
 )
+from kapla.cli.holding import Holder, pin_contents
 from kapla.cli.moving import Moved, presence
+from kapla.cli.pinned import Pinning, pin_options, read_pinning
 from kapla.cli.source import content_of, open_source, size_of
 
 __all__ = ["command"]
@@ -72,14 +74,17 @@ class _Found:
 @click.command(name="import", short_help="Put the blocks of a bundle into the store.")
 @click.argument("file", metavar="FILE|-")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, with counts and URNs.")
+@pin_options
 @store_option
-def command(file: str, as_json: bool, store_url: str | None) -> None:
+def command(file: str, as_json: bool, no_pin: bool, lend: bool, store_url: str | None) -> None:
     """Put the blocks of a bundle, as kapla export writes it, into the store; print its URNs.
 
-    Each block is checked. Of a damaged or cut file what is good is kept; exit code 5.
+    Each block is checked. Of a damaged or cut file what is good is kept; exit code 5. The contents
+    that FILE names are pinned.
     """
+    pinning = read_pinning(no_pin, lend, no_store=False)
     output = standard_output()
-    found = run(_import(file, store_url))
+    found = run(_import(file, store_url, pinning))
     if as_json:
         output.write(json.dumps(found.facts()).encode() + b"\n")
     else:
@@ -92,12 +97,16 @@ def command(file: str, as_json: bool, store_url: str | None) -> None:
         click.echo(found.moved.sentence("imported"), err=True)
 
 
-async def _import(name: str, store_url: str | None) -> _Found:
+async def _import(name: str, store_url: str | None, pinning: Pinning) -> _Found:
     with ExitStack() as stack:
         file = standard_input() if name == "-" else stack.enter_context(open_source(name))
         shown = stack.enter_context(progress(f"Importing {name}", size_of(file)))
         async with connect(store_url) as store:
-            return await _put(store, content_of(file, shown))
+            async with Holder(store, pinning).open() as (taker, pin):
+                found = await _put(taker, content_of(file, shown))
+                if pin is not None:
+                    await pin_contents(await taker.taker(), found.contents, pinning)
+            return found
 
 
 async def _put(store: Store, source: BinaryIO | AsyncIterable[bytes]) -> _Found:
