@@ -170,11 +170,13 @@ async def _fetched(
 async def _take(
     in_flight: deque[tuple[Reference, asyncio.Future[bytes] | bytes]], most: int
 ) -> list[EncodedBlock]:
-    """The oldest of what is under way."""
+    """The oldest of what is under way, and as many behind it as are there by now."""
     taken: list[EncodedBlock] = []
     while in_flight and len(taken) < most:
         reference, got = in_flight[0]
         if not isinstance(got, bytes):
+            if taken and not got.done():
+                break
             # Awaited where it stands, so that an interruption finds it in the queue.
             got = await got
             if reference_of(got) != reference:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +14,13 @@ from pathlib import Path
 import cbor2
 import pytest
 
-from eris import ReadCapability, Reference, decode, encode, reference_of
+from eris import BlockSize, ReadCapability, Reference, decode, encode, reference_of
 from eris.bundle import BUNDLE_HEAD
 from eris.transfer import get_content, put_content
 from kapla.client import RemoteStore
 from kapla.urls import parse_store_url
-from tests.integration.commands import Kapla
-from tests.integration.daemon import Daemon, running_daemon
+from tests.integration.commands import Kapla, blocks_of, stalling_store
+from tests.integration.daemon import GUARD_S, Daemon, running_daemon, wait_until
 
 BLOCKS = 9
 """Of what `content` gives: eight of 32 KiB, no two alike, and the node above them."""
@@ -83,6 +84,16 @@ def read(user: Kapla, urn: str) -> bytes:
             return await get_content(store, ReadCapability.from_urn(urn))
 
     return asyncio.run(get())
+
+
+def found(user: Kapla, references: list[Reference]) -> list[bool]:
+    """Which blocks a user's store has."""
+
+    async def find() -> list[bool]:
+        async with RemoteStore(parse_store_url(user.url)) as store:
+            return await store.find(references)
+
+    return asyncio.run(find())
 
 
 def tcp_ports(daemon: Daemon) -> list[int]:
@@ -172,6 +183,25 @@ def test_a_copy_wants_to_know_where_to(here: Kapla) -> None:
 def test_what_the_source_does_not_have_is_said(here: Kapla, there: Kapla) -> None:
     urn = encode(b"nobody stored this")[0].to_urn()
     assert "first block" in here.error("copy", urn, "--to", there.url, code=4)
+
+
+def test_an_interrupted_copy_goes_on_where_it_was(
+    here: Kapla, there: Kapla, content: bytes, daemons: tuple[Daemon, Daemon], tmp_path: Path
+) -> None:
+    urn = stored(here, content)
+    references = blocks_of(content, BlockSize.LARGE)
+    slow = daemons[0].directory / "slow.sock"
+    with (
+        stalling_store(slow, daemons[0].socket, 5 * 32768) as source,
+        there.running("copy", urn, "--from", source.url, "--no-pin") as process,
+    ):
+        assert source.stalled.wait(GUARD_S)
+        wait_until(lambda: any(found(there, references)), "what came to be put")
+        there.interrupt(process, signal.SIGINT)
+    moved = counts(there.out("copy", urn, "--from", here.url, "--json"))
+    assert moved["present"] > 0
+    assert moved["blocks"] + moved["present"] == BLOCKS
+    assert read(there, urn) == content
 
 
 # bundles
