@@ -1,402 +1,340 @@
-"""Pins by the command line, in a real daemon: what is stored stays, and what that means."""
+"""Pins over the wire, through a real daemon: who may have them, what they hold, what they lend."""
 
 from __future__ import annotations
 
-import asyncio
-import io
 import json
 import os
 import random
-import signal
-import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import click
+import cbor2
 import pytest
 
-from eris import BlockSize, ReadCapability
-from eris.base32 import format_base32
-from eris.errors import StoreFull
-from kapla.cli import commands
-from kapla.cli.outcome import CommandError, ExitCode
-from kapla.client import RemoteStore
-from kapla.errors import PinsUnsupported
-from kapla.urls import parse_store_url
-from tests.eris_fs.trees import File, Link, Node, lay_out
-from tests.integration.commands import Kapla, blocks_of
-from tests.integration.daemon import GUARD_S, Daemon, running_daemon
+from eris import reference_of
+from kapla.coap.frame import Code, Message, Option
+from tests.integration.daemon import Daemon, RawPeer, running_daemon, wait_until
+from tests.integration.users import connected_as
 
-_random = random.Random(12)
+BLOCKS: list[Option] = [(11, b".well-known"), (11, b"eris"), (11, b"blocks")]
+ALICE, BOB = 12345, 12346
+ADMIN_TCP = "coap+tcp://127.0.0.1:0?get&put&admin"
 
 
-class Here:
-    """Runs commands in this process, on one store."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def __call__(self, name: str, *arguments: str | Path) -> str:
-        """What a command writes to standard output."""
-        command = commands.load(name)
-        assert isinstance(command, click.Command)
-        before, sys.stdout = sys.stdout, io.TextIOWrapper(io.BytesIO())
-        try:
-            given = [*map(str, arguments), "--store-url", self.url]
-            command.main(given, standalone_mode=False)
-            sys.stdout.flush()
-            written = sys.stdout.buffer.getvalue()
-        finally:
-            sys.stdout = before
-        return written.decode().rstrip("\n")
-
-    def pins(self) -> dict[str, dict[str, Any]]:
-        """What `kapla pins --json` lists, by name."""
-        found = [json.loads(line) for line in self("pins", "--json").splitlines()]
-        return {one["name"]: one for one in found}
-
-    def pin_of(self, urn: str) -> dict[str, Any] | None:
-        """The pin that a content has by its own name."""
-        return self.pins().get(root_of(urn))
-
-    def stat(self) -> dict[str, Any]:
-        report: dict[str, Any] = json.loads(self("stat", "--json"))
-        return report
+def make_blocks(count: int, seed: int = 0) -> dict[bytes, bytes]:
+    source = random.Random(seed)
+    blocks = [source.randbytes(1024) for _ in range(count)]
+    return {reference_of(block): block for block in blocks}
 
 
-def root_of(urn: str) -> str:
-    return format_base32(ReadCapability.from_urn(urn).root.reference)
+class Peer:
+    """A client of the pins of a daemon."""
+
+    def __init__(self, raw: RawPeer) -> None:
+        self.raw = raw
+
+    def ask(
+        self, code: int, where: str, asked: Mapping[str, object] | bytes | None = None
+    ) -> Message:
+        path, _, query = where.partition("?")
+        options: list[Option] = [(11, b".well-known"), (11, b"eris")]
+        options += [(11, part.encode()) for part in path.split("/")]
+        options += [(15, query.encode())] if query else []
+        payload = asked if isinstance(asked, bytes) else cbor2.dumps(asked or {})
+        return self.raw.request(code, b"t", options, payload if code != Code.GET else b"")
+
+    def post(self, what: str, **asked: object) -> dict[str, Any]:
+        """Do something to a pin; it must work."""
+        answer = self.ask(Code.POST, f"pins/{what}", asked)
+        assert answer.code in (Code.CREATED, Code.CHANGED), answer
+        assert (12, b"\x3c") in answer.options
+        found: dict[str, Any] = cbor2.loads(answer.payload)
+        return found
+
+    def refused(self, what: str, **asked: object) -> int:
+        """Do something to a pin that cannot be done; returns the code."""
+        return self.ask(Code.POST, f"pins/{what}", asked).code
+
+    def names(self) -> list[tuple[int, str]]:
+        """Owner and name of all pins that this peer may see."""
+        found, after = [], ""
+        while True:
+            answer = self.ask(Code.GET, f"pins{after}")
+            assert answer.code == Code.CONTENT, answer
+            page = cbor2.loads(answer.payload)
+            found += [(pin["owner"], pin["name"]) for pin in page["pins"]]
+            if "next" not in page:
+                return found
+            after = f"?after={page['next']}"
+
+    def put(self, blocks: Mapping[bytes, bytes]) -> None:
+        """Put blocks."""
+        for block in blocks.values():
+            assert self.raw.request(Code.PUT, b"t", BLOCKS, block).code == Code.CREATED
+
+    def get(self, reference: bytes) -> Message:
+        """Ask for a block."""
+        return self.raw.request(Code.GET, b"t", [*BLOCKS, (15, reference)])
+
+    def fetch(self, *references: bytes) -> bytes:
+        """Which of these are there, as a bitmap."""
+        answer = self.raw.request(Code.FETCH, b"t", BLOCKS, b"".join(references))
+        assert answer.code == Code.CONTENT
+        return answer.payload
+
+    def pin(self, blocks: Mapping[bytes, bytes], **close: object) -> dict[str, Any]:
+        """Put blocks under a pin, and close it."""
+        self.post("open")
+        self.put(blocks)
+        return self.post("close", root=next(iter(blocks)), **close)
+
+
+@contextmanager
+def peer_of(daemon: Daemon, uid: int | None = None, *, at: Path | None = None) -> Iterator[Peer]:
+    """A peer on a Unix socket of the daemon: whoever runs the tests, or somebody else."""
+    with ExitStack() as stack:
+        path = at or daemon.socket
+        if uid is None:
+            yield Peer(stack.enter_context(RawPeer.unix(path)))
+        else:
+            yield Peer(RawPeer(stack.enter_context(connected_as(uid, path))))
 
 
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Daemon]:
-    with running_daemon(listen=["coap+tcp://127.0.0.1:0?get&put&stat"]) as running:
+    """One that lends on TCP."""
+    with running_daemon(listen=["coap+tcp://127.0.0.1:0"]) as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        assert "Traceback" not in running.log
 
 
 @pytest.fixture
-def kapla(daemon: Daemon) -> Here:
-    return Here(daemon.url)
+def me(daemon: Daemon) -> Iterator[Peer]:
+    with peer_of(daemon) as peer:
+        yield peer
 
 
-@pytest.fixture
-def small_store(tmp_path: Path) -> Iterator[Daemon]:
-    """A daemon where one user may pin some 4 MB of content: half the cap."""
-    with running_daemon(tmp_path, "--max-size", "8MiB") as one:
-        yield one
+# --- lending ----------------------------------------------------------------------------------
 
 
-def a_file(directory: Path, size: int, name: str = "file") -> Path:
-    path = directory / name
-    path.write_bytes(_random.randbytes(size))
-    return path
+def test_a_stranger_gets_what_is_lent_and_nothing_else(daemon: Daemon, me: Peer) -> None:
+    lent, own = make_blocks(3, seed=1), make_blocks(2, seed=2)
+    me.pin(lent, name="lent", lend=True)
+    me.pin(own, name="own")
+    absent = bytes(32)
+    with daemon.connect_tcp() as raw:
+        stranger = Peer(raw)
+        assert [stranger.get(name).payload for name in lent] == list(lent.values())
+        not_lent, not_there = stranger.get(next(iter(own))), stranger.get(absent)
+        assert not_lent == not_there
+        assert not_there.code == Code.NOT_FOUND
+        assert stranger.fetch(*lent, *own, absent) == bytes([0b11100000])
+        assert raw.request(Code.PUT, b"t", BLOCKS, bytes(1024)).code == Code.FORBIDDEN
+        # As soon as it is so.
+        me.post("change", name="own", lend=True)
+        assert stranger.fetch(*own, absent) == bytes([0b11000000])
+        me.post("change", name="lent", lend=False)
+        assert stranger.get(next(iter(lent))) == not_there
+        me.post("release", name="own")
+        assert stranger.fetch(*lent, *own) == bytes(1)
+    # Here all is there, as before.
+    assert me.fetch(*lent, *own) == bytes([0b11111000])
 
 
-def a_tree(directory: Path) -> Path:
-    node: Node = {
-        "small": File(_random.randbytes(100)),
-        "again": {"large": File(_random.randbytes(150_000)), "link": Link("../small")},
-        "empty": {},
-    }
-    lay_out(node, directory / "tree")
-    return directory / "tree"
+def test_what_is_lent_stays_so_over_a_restart() -> None:
+    lent = make_blocks(2, seed=3)
+    with running_daemon(listen=["coap+tcp://127.0.0.1:0"]) as daemon:
+        daemon.wait_for_log("nothing is lent yet")
+        with peer_of(daemon) as peer:
+            peer.pin(lent, name="lent", lend=True)
+        before = len(daemon.log)
+        daemon.restart()
+        with daemon.connect_tcp() as raw:
+            assert Peer(raw).fetch(*lent) == bytes([0b11000000])
+        assert "nothing is lent yet" not in daemon.log[before:]
 
 
-# --- encode -----------------------------------------------------------------------------------
+def test_without_a_lending_listener_nothing_is_said_of_lending() -> None:
+    with running_daemon(listen=["coap+tcp://127.0.0.1:0?get"]) as daemon:
+        assert daemon.stop() == 0
+        assert "lent" not in daemon.log
 
 
-def test_what_is_encoded_is_pinned_by_the_reference_of_its_first_block(
-    kapla: Here, tmp_path: Path
-) -> None:
-    urn = kapla("encode", a_file(tmp_path, 100_000))
-    pin = kapla.pin_of(urn)
-    assert pin is not None
-    assert (pin["root"], pin["bytes"], pin["own_bytes"]) == (root_of(urn), 5 * 32768, 5 * 32768)
-    assert (pin["blocks"], pin["missing"], pin["keep"], pin["lend"]) == (5, 0, True, False)
-    assert pin["owner"] == os.geteuid()
+def test_those_who_are_lent_to_hold_no_more_than_that() -> None:
+    lent, own = make_blocks(2, seed=4), make_blocks(2, seed=5)
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        lending = directory / "lending.sock"
+        listen = [f"coap+unix://{lending}?lend&put"]
+        daemon = stack.enter_context(running_daemon(listen=listen))
+        me = stack.enter_context(peer_of(daemon))
+        me.pin(lent, name="lent", lend=True)
+        me.put(own)
+        other = stack.enter_context(peer_of(daemon, ALICE, at=lending))
+        other.post("open")
+        assert other.fetch(*own, *lent) == bytes([0b00110000])
+        # This would hold, and tell of, what it cannot even see.
+        answer = other.ask(Code.FETCH, "pins/open", b"".join(own))
+        assert answer.code == Code.FORBIDDEN
+        assert other.post("close", name="mine", lend=True)["small"] == len(lent)
+        assert other.fetch(*own) == bytes(1)
 
 
-@pytest.mark.parametrize("packed", [(), ("--packed",)], ids=["standard", "packed"])
-def test_a_tree_is_pinned_whole_however_it_comes_about(
-    kapla: Here, tmp_path: Path, packed: tuple[str, ...]
-) -> None:
-    tree = a_tree(tmp_path)
-    urn = kapla("encode", *packed, tree)
-    first = kapla.pin_of(urn)
-    assert first is not None
-    # Once more: all of it is there, and the cache knows it.
-    kapla("unpin", urn)
-    assert kapla.pin_of(urn) is None
-    puts = kapla.stat()["requests"]["put"]
-    assert kapla("encode", *packed, tree) == urn
-    again = kapla.pin_of(urn)
-    assert kapla.stat()["requests"]["put"] - puts < first["blocks"]
-    # And by a walk through what is there.
-    kapla("unpin", urn)
-    kapla("pin", urn)
-    walked = kapla.pin_of(urn)
-    for pin in (again, walked):
-        assert pin is not None
-        assert (pin["blocks"], pin["bytes"]) == (first["blocks"], first["bytes"])
+# --- whose ------------------------------------------------------------------------------------
 
 
-def test_without_a_pin_nothing_is_pinned(kapla: Here, tmp_path: Path) -> None:
-    urn = kapla("encode", "--no-pin", a_file(tmp_path, 1000))
-    assert kapla.pin_of(urn) is None
+def test_pins_are_each_users_own(daemon: Daemon, me: Peer) -> None:
+    with peer_of(daemon, ALICE) as alice, peer_of(daemon, BOB) as bob:
+        blocks = make_blocks(3, seed=6)
+        root = next(iter(blocks))
+        assert alice.pin(blocks, name="notes")["owner"] == ALICE
+        assert bob.pin(blocks, name="notes")["owner"] == BOB
+        assert alice.names() == [(ALICE, "notes")]
+        # To others a pin does not exist: neither by its name nor by its root, nor by its owner.
+        bob.post("change", name="notes", keep=True)
+        assert bob.refused("release", name="notes", owner=ALICE) == Code.NOT_FOUND
+        assert bob.refused("release", root=root, owner=ALICE) == Code.NOT_FOUND
+        assert bob.refused("change", name="notes", owner=ALICE, lend=True) == Code.NOT_FOUND
+        assert bob.refused("release", name="none", owner=ALICE) == Code.NOT_FOUND
+        bob.post("release", root=root)
+        assert alice.names() == [(ALICE, "notes")]
+        # Whoever runs the daemon sees everybody's, and may release them.
+        assert (ALICE, "notes") in me.names()
+        assert me.refused("release", name="notes") == Code.NOT_FOUND
+        assert me.post("release", name="notes", owner=ALICE)["name"] == "notes"
+        assert alice.names() == []
 
 
-def test_what_is_lent_stays_lent_when_it_is_stored_again(kapla: Here, tmp_path: Path) -> None:
-    file = a_file(tmp_path, 1000)
-    urn = kapla("encode", "--lend", file)
-    for again in (("encode", file), ("pin", urn)):
-        kapla(*again)
-        pin = kapla.pin_of(urn)
-        assert pin is not None
-        assert pin["lend"]
+def test_an_open_pin_is_gone_on_with_by_its_owner_alone(daemon: Daemon) -> None:
+    blocks = make_blocks(2, seed=7)
+    with peer_of(daemon, ALICE) as alice:
+        token = alice.post("open")["token"]
+        alice.put(blocks)
+    with peer_of(daemon, BOB) as bob:
+        assert bob.refused("open", token=token) == Code.NOT_FOUND
+        assert bob.refused("open", token=bytes(16)) == Code.NOT_FOUND
+    with peer_of(daemon, ALICE) as alice:
+        wait_until(lambda: alice.refused("open", token=token) == Code.CREATED, "the old one's end")
+        assert alice.post("close", name="again")["small"] == len(blocks)
+        alice.post("release", name="again")
 
 
-@pytest.mark.parametrize("other", ["--no-pin", "--no-store"])
-def test_what_is_not_pinned_is_not_lent(kapla: Here, tmp_path: Path, other: str) -> None:
-    with pytest.raises(click.UsageError, match="exclude each other"):
-        kapla("encode", "--lend", other, a_file(tmp_path, 10))
+def test_who_comes_back_before_the_old_connection_has_ended_takes_over(daemon: Daemon) -> None:
+    blocks = make_blocks(2, seed=8)
+    with peer_of(daemon, ALICE) as old, peer_of(daemon, ALICE) as new, peer_of(daemon, BOB) as bob:
+        token = old.post("open")["token"]
+        old.put(blocks)
+        assert bob.refused("open", token=token) == Code.NOT_FOUND
+        assert new.post("open", token=token)["token"] == token
+        # The old one has no pin any more.
+        assert old.refused("close", name="old") == Code.NOT_FOUND
+        assert new.post("close", name="new")["small"] == len(blocks)
+        new.post("release", name="new")
 
 
-def test_a_file_that_has_no_room_fails_before_any_of_it_is_sent(
-    small_store: Daemon, tmp_path: Path
-) -> None:
-    kapla = Here(small_store.url)
-    with pytest.raises((StoreFull, CommandError)) as caught:
-        kapla("encode", a_file(tmp_path, 12_000_000))
-    assert getattr(caught.value, "exit_code", ExitCode.REFUSED) == ExitCode.REFUSED
-    assert kapla.stat()["requests"]["put"] == 0
-    assert not kapla.pins()
-    # And nothing is held: what has room finds it.
-    kapla("encode", a_file(tmp_path, 3_000_000))
+def test_a_connection_has_one_open_pin(me: Peer) -> None:
+    me.post("open", bytes=5000)
+    assert me.refused("open") == Code.CONFLICT
+    assert me.ask(Code.POST, "pins/abandon").code == Code.CHANGED
+    assert me.ask(Code.POST, "pins/abandon").code == Code.CHANGED
+    assert me.refused("close", name="x") == Code.NOT_FOUND
+    me.post("open")
+    assert me.ask(Code.POST, "pins/abandon").code == Code.CHANGED
 
 
-def test_a_tree_that_has_no_room_fails_before_any_of_it_is_sent(
-    small_store: Daemon, tmp_path: Path
-) -> None:
-    kapla = Here(small_store.url)
-    (tmp_path / "tree").mkdir()
-    for number in range(12):
-        a_file(tmp_path / "tree", 1_000_000, str(number))
-    with pytest.raises((StoreFull, CommandError)):
-        kapla("encode", tmp_path / "tree")
-    assert kapla.stat()["requests"]["put"] == 0
-    assert not kapla.pins()
+def test_what_is_lacking_is_told_and_comes_later(me: Peer) -> None:
+    blocks = make_blocks(9, seed=9)
+    names = list(blocks)
+    me.put(dict(list(blocks.items())[:4]))
+    me.post("open")
+    answer = me.ask(Code.FETCH, "pins/open", b"".join(names))
+    assert (answer.code, answer.payload) == (Code.CONTENT, bytes([0b11110000, 0]))
+    answer = me.ask(Code.POST, "pins/close", {"root": names[0]})
+    assert (answer.code, answer.payload) == (Code.CONFLICT, b"5 blocks are missing")
+    summary = me.post("close", root=names[0], incomplete=True)
+    assert (summary["small"], summary["missing"]) == (4, 5)
+    assert len(summary["name"]) == 52
+    me.put(blocks)
+    assert me.post("release", root=names[0])["small"] == 9
 
 
-def test_what_is_there_already_needs_no_room(small_store: Daemon, tmp_path: Path) -> None:
-    kapla = Here(small_store.url)
-    file = a_file(tmp_path, 3_000_000)
-    urn = kapla("encode", file)
-    assert kapla("encode", file) == urn
-    assert list(kapla.pins()) == [root_of(urn)]
+# --- where ------------------------------------------------------------------------------------
+
+WAYS = [
+    (Code.GET, "pins"),
+    (Code.POST, "pins/open"),
+    (Code.FETCH, "pins/open"),
+    (Code.POST, "pins/close"),
+    (Code.POST, "pins/abandon"),
+    (Code.POST, "pins/change"),
+    (Code.POST, "pins/release"),
+]
 
 
-def test_a_tree_of_equal_files_needs_the_room_of_one(small_store: Daemon, tmp_path: Path) -> None:
-    kapla = Here(small_store.url)
-    (tmp_path / "tree").mkdir()
-    content = _random.randbytes(1_000_000)
-    for number in range(12):
-        (tmp_path / "tree" / str(number)).write_bytes(content)
-    urn = kapla("encode", tmp_path / "tree")
-    pin = kapla.pin_of(urn)
-    assert pin is not None
-    assert pin["bytes"] < 2_000_000
+def test_there_are_none_on_tcp_without_the_flag(daemon: Daemon) -> None:
+    listen = ["coap+tcp://127.0.0.1:0?get&lend&put&stat"]
+    with running_daemon(listen=listen) as second:
+        for one in (daemon, second):
+            with one.connect_tcp() as raw:
+                assert {Peer(raw).ask(*way).code for way in WAYS} == {Code.FORBIDDEN}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_encode_that_is_interrupted_holds_nothing(
-    small_store: Daemon, tmp_path: Path, number: signal.Signals
-) -> None:
-    kapla = Here(small_store.url)
-    os.mkfifo(tmp_path / "fifo")
-    command = Kapla(tmp_path, small_store.url)
+def test_with_the_flag_they_are_the_daemons_on_tcp() -> None:
+    blocks = make_blocks(2, seed=10)
     with (
-        command.running("encode", tmp_path / "fifo") as process,
-        open(tmp_path / "fifo", "wb") as fifo,
+        running_daemon(listen=[ADMIN_TCP]) as daemon,
+        daemon.connect_tcp() as raw,
+        peer_of(daemon, ALICE) as alice,
     ):
-        fifo.write(_random.randbytes(3_000_000))
-        fifo.flush()
-        command.interrupt(process, number)
-    assert not kapla.pins()
-    # What was held would leave no room for this.
-    kapla("encode", a_file(tmp_path, 3_500_000))
+        alice.pin(blocks, name="hers")
+        stranger = Peer(raw)
+        assert stranger.pin(blocks, name="mine")["owner"] == os.geteuid()
+        assert sorted(stranger.names()) == sorted([(os.geteuid(), "mine"), (ALICE, "hers")])
+        stranger.post("release", name="hers", owner=ALICE)
+        assert alice.names() == []
 
 
-def test_pins_are_there_after_a_restart(tmp_path: Path) -> None:
-    with running_daemon(tmp_path) as daemon:
-        kapla = Here(daemon.url)
-        urn = kapla("encode", "--lend", a_file(tmp_path, 5000))
-        before = kapla.pin_of(urn)
-        daemon.kill()
-        daemon.start()
-        assert kapla.pin_of(urn) == before
+def test_a_unix_socket_that_takes_nothing_has_pins_for_its_daemon_only() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        giving = Path(directory) / "giving.sock"
+        with (
+            running_daemon(listen=[f"coap+unix://{giving}?get"]) as daemon,
+            peer_of(daemon, at=giving) as me,
+            peer_of(daemon, ALICE, at=giving) as alice,
+        ):
+            assert {alice.ask(*way).code for way in WAYS} == {Code.FORBIDDEN}
+            assert me.names() == []
+            me.post("open")
 
 
-def test_a_store_that_lets_us_pin_nothing_gets_one_line(daemon: Daemon, tmp_path: Path) -> None:
-    over_tcp = Kapla(tmp_path, daemon.tcp_url)
-    done = over_tcp("encode", a_file(tmp_path, 1000))
-    assert done.stderr.startswith(b"kapla: not pinned: ")
-    assert done.stderr.count(b"\n") == 1
-    urn = done.stdout.decode().strip()
-    assert Here(daemon.url).pin_of(urn) is None
-    for arguments in (("pin", urn), ("lend", urn), ("unpin", "x"), ("pins",)):
-        with pytest.raises((PinsUnsupported, CommandError)) as caught:
-            Here(daemon.tcp_url)(*arguments)
-        assert getattr(caught.value, "exit_code", ExitCode.REFUSED) == ExitCode.REFUSED
+def test_long_names_come_in_pages_too(me: Peer) -> None:
+    names = sorted(f"{number:03}" + "é" * 126 for number in range(90))
+    for name in names:
+        me.post("open")
+        me.post("close", name=name, incomplete=True)
+    found = [name for _, name in me.names() if name.endswith("é")]
+    assert found == names
+    for name in names:
+        me.post("release", name=name)
 
 
-# --- pin, lend, unpin, pins -------------------------------------------------------------------
+# --- how fast ---------------------------------------------------------------------------------
 
 
-def put_some(daemon: Daemon, content: bytes, kept: slice) -> list[bytes]:
-    """Put some blocks of a content; returns the references of all of them, leaves first."""
-    from eris import Encoder
-    from eris.model import NULL_CONVERGENCE_SECRET
-
-    encoder = Encoder(BlockSize.SMALL, NULL_CONVERGENCE_SECRET)
-    made = [*encoder.feed(content), *encoder.finish()]
-
-    async def put() -> None:
-        async with RemoteStore(parse_store_url(daemon.url)) as store:
-            for reference, block in made[kept]:
-                await store.put(reference, block)
-
-    asyncio.run(put())
-    return [reference for reference, _ in made]
-
-
-def test_what_is_not_wholly_there_is_not_pinned_and_how_much_is_missing_is_said(
-    kapla: Here, daemon: Daemon, tmp_path: Path
-) -> None:
-    file = a_file(tmp_path, 10_000)
-    urn = kapla("encode", "--no-store", file)
-    count = len(put_some(daemon, file.read_bytes(), slice(2, None)))
-    with pytest.raises(CommandError, match=r"2 blocks, 2\.0 KiB") as caught:
-        kapla("pin", urn)
-    assert caught.value.exit_code == ExitCode.MISSING
-    assert kapla.pin_of(urn) is None
-    kapla("pin", "--incomplete", "--name", "some of it", urn)
-    pin = kapla.pins()["some of it"]
-    assert (pin["blocks"], pin["missing"]) == (count - 2, 2)
-    # They come, without any word of the pin.
-    kapla("encode", "--no-pin", file)
-    pin = kapla.pins()["some of it"]
-    assert (pin["blocks"], pin["missing"]) == (count, 0)
-
-
-def test_of_what_is_not_there_at_all_the_first_block_is_missing(kapla: Here) -> None:
-    urn = ReadCapability.from_bytes(bytes([10, 0]) + b"r" * 32 + b"k" * 32).to_urn()
-    with pytest.raises(CommandError, match="does not have the first block of this URN"):
-        kapla("pin", urn)
-    kapla("pin", "--incomplete", urn)
-    pin = kapla.pin_of(urn)
-    assert pin is not None
-    assert (pin["blocks"], pin["missing"]) == (0, 1)
-
-
-def test_several_contents_are_a_pin_each_or_all_one(kapla: Here, tmp_path: Path) -> None:
-    urns = [kapla("encode", "--no-pin", a_file(tmp_path, 3000, str(number))) for number in range(3)]
-    kapla("pin", *urns)
-    each = [kapla.pin_of(urn) for urn in urns]
-    blocks = [pin["blocks"] for pin in each if pin is not None]
-    assert len(blocks) == 3
-    kapla("pin", "--name", "all three", *urns)
-    pin = kapla.pins()["all three"]
-    assert (pin["root"], pin["blocks"], pin["own_blocks"]) == (root_of(urns[0]), sum(blocks), 0)
-    kapla("unpin", *urns)
-    # By its first content the common one has gone too.
-    assert not {"all three", *map(root_of, urns)} & set(kapla.pins())
-
-
-def test_shared_blocks_are_in_both_and_belong_to_neither_alone(kapla: Here, tmp_path: Path) -> None:
-    common = _random.randbytes(40 * 1024)
-    for name, more in (("a", b"x" * 1024), ("b", b"y" * 1024)):
-        (tmp_path / name).write_bytes(common + more)
-    urns = [kapla("encode", "--block-size", "1KiB", tmp_path / name) for name in ("a", "b")]
-    sets = [set(blocks_of((tmp_path / name).read_bytes(), BlockSize.SMALL)) for name in ("a", "b")]
-    for urn, own in zip(urns, (sets[0] - sets[1], sets[1] - sets[0]), strict=True):
-        pin = kapla.pin_of(urn)
-        assert pin is not None
-        assert pin["blocks"] == len(sets[0])
-        assert pin["own_blocks"] == len(own)
-
-
-@pytest.mark.parametrize("by", ["name", "urn"])
-def test_lending_begins_and_stops(kapla: Here, tmp_path: Path, by: str) -> None:
-    urn = kapla("encode", "--no-pin", a_file(tmp_path, 100))
-    kapla("pin", "--name", f"to lend by {by}", urn)
-    which = urn if by == "urn" else f"to lend by {by}"
-    assert not kapla.pins()[f"to lend by {by}"]["lend"]
-    kapla("lend", which)
-    assert kapla.pins()[f"to lend by {by}"]["lend"]
-    kapla("lend", "--stop", which)
-    assert not kapla.pins()[f"to lend by {by}"]["lend"]
-    kapla("unpin", which)
-    assert f"to lend by {by}" not in kapla.pins()
-
-
-@pytest.mark.parametrize("command", ["lend", "unpin"])
-def test_what_is_not_pinned_is_named(kapla: Here, tmp_path: Path, command: str) -> None:
-    urn = kapla("encode", "--no-pin", a_file(tmp_path, 100))
-    with pytest.raises(CommandError, match="no pin here is of this URN"):
-        kapla(command, urn)
-    with pytest.raises(CommandError, match="there is no pin nothing here"):
-        kapla(command, "nothing")
-
-
-@pytest.mark.parametrize("name", ["", "a\nb", "x" * 256, "urn:eris:AAAA", "@notes", "-"])
-def test_names_that_no_pin_may_have(kapla: Here, tmp_path: Path, name: str) -> None:
-    urn = kapla("encode", "--no-store", a_file(tmp_path, 10))
-    with pytest.raises(click.UsageError, match="pin"):
-        kapla("pin", "--name", name, urn)
-
-
-def test_the_table_has_a_line_for_each_pin_with_its_name_last(kapla: Here, tmp_path: Path) -> None:
-    urn = kapla("encode", "--no-pin", a_file(tmp_path, 100))
-    kapla("pin", "--name", "é \u202e name", urn)
-    head, *lines = kapla("pins").splitlines()
-    assert head.split() == ["SIZE", "ONLY", "HERE", "MISSING", "KEPT", "LENT", "AGE", "NAME"]
-    assert len(lines) == len(kapla.pins())
-    (line,) = [line for line in lines if line.endswith("name")]
-    assert line.split()[:2] == ["1.0", "KiB"]
-    assert line.isprintable()
-
-
-def test_of_several_stores_the_one_with_the_blocks_has_the_pin(
-    daemon: Daemon, tmp_path: Path
-) -> None:
-    with running_daemon(listen=["coap+tcp://127.0.0.1:0"]) as other:
-        both = Here(f"{other.tcp_url} {daemon.url}")
-        urn = both("encode", a_file(tmp_path, 5000))
-        assert Here(daemon.url).pin_of(urn) is not None
-        assert Here(other.url).pin_of(urn) is None
-        assert both.pin_of(urn) is not None
-
-
-def test_an_encode_that_is_killed_can_be_given_again(small_store: Daemon, tmp_path: Path) -> None:
-    """What a client that vanishes held is held on: the same content counts once."""
-    os.mkfifo(tmp_path / "fifo")
-    content = _random.randbytes(3_000_000)
+def test_who_puts_at_full_speed_is_read_later_and_others_are_not() -> None:
+    large = bytes(32768)
     with (
-        Kapla(tmp_path, small_store.url).running("encode", tmp_path / "fifo") as process,
-        open(tmp_path / "fifo", "wb") as fifo,
+        running_daemon(env={"KAPLA_MAX_PUT_RATE": "32K"}) as daemon,
+        peer_of(daemon, ALICE) as alice,
+        peer_of(daemon) as me,
     ):
-        fifo.write(content[:2_900_000])
-        fifo.flush()
-        process.kill()
-        process.wait(GUARD_S)
-    (tmp_path / "file").write_bytes(content)
-    kapla = Here(small_store.url)
-    assert not kapla.pins()
-    urn = kapla("encode", tmp_path / "file")
-    assert list(kapla.pins()) == [root_of(urn)]
+        for number in range(6):
+            alice.raw.send_message(Code.PUT, b"p", BLOCKS, bytes([number]) + large[1:])
+        # Two were saved up; each of the others takes a second.
+        alice.raw.responses(2)
+        me.put({b"": bytes(1024)})
+        answer = me.raw.request(Code.GET, b"t", [(11, b"kapla"), (11, b"stat")])
+        assert json.loads(answer.payload)["requests"]["put"] < 7
