@@ -52,6 +52,7 @@ _RESUME_AGAIN_S: Final = (0.05, 0.2, 0.75)
 """When to ask once more for a pin that is not there to go on with."""
 _ABANDON_S: Final = 3.0
 """A store that does not take that a pin is abandoned gives it up by itself, ten minutes later."""
+_QUERY_LETTERS: Final = 60
 _MAX_PAGES: Final = 100_000
 _OTHER_PROGRAMS: Final = frozenset(
     {
@@ -174,7 +175,9 @@ class Pins:
         return read_summary(read_map(self._good(code, payload)))
 
     async def _page(self, after: str | None) -> tuple[Sequence[PinSummary], str | None]:
-        query = [] if after is None else [f"after={after}"]
+        # A query has 255 bytes, and a letter of a name at most four.
+        parts = range(0, len(after or ""), _QUERY_LETTERS)
+        query = [f"after={(after or '')[start : start + _QUERY_LETTERS]}" for start in parts]
         code, payload = await self._ask(Code.GET, ("pins",), None, query)
         if code in _OTHER_PROGRAMS:
             raise PinsUnsupported("this store has no pins")

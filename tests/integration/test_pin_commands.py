@@ -88,7 +88,7 @@ def kapla(daemon: Daemon) -> Here:
 @pytest.fixture
 def small_store(tmp_path: Path) -> Iterator[Daemon]:
     """A daemon where one user may pin some 4 MB of content: half the cap."""
-    with running_daemon(tmp_path, "--max-size", "8MiB") as one:
+    with running_daemon(tmp_path, env={"KAPLA_MAX_SIZE": "8MiB"}) as one:
         yield one
 
 
