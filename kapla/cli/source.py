@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, Final
 
-from eris.transfer import Source
 from kapla.cli.common import Counted, Progress
 
 __all__ = ["content_of", "open_source", "size_of"]
@@ -44,7 +43,7 @@ def size_of(file: BinaryIO) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def content_of(file: BinaryIO, shown: Progress) -> Source:
+def content_of(file: BinaryIO, shown: Progress) -> BinaryIO | AsyncIterator[bytes]:
     """What an encoder reads, telling a progress display how far it got."""
     mode = os.fstat(file.fileno()).st_mode
     # A terminal is a character device; others, as /dev/zero, always have something.

@@ -33,13 +33,12 @@ _TIMEOUT: Final = "kapla.timeout_s"
 def store_option(command: Callable[_P, _T]) -> Callable[_P, _T]:
     """Add `--store-url` to a command, which gets all that are given in one text, or None.
 
-    And `--timeout`, which `connect` finds by itself.
+    And `--timeout`.
     """
 
     def join(_: click.Context, __: click.Parameter, urls: tuple[str, ...]) -> str | None:
         return " ".join(urls) or None
 
-    command = timeout_option(command)
     return click.option(
         "--store-url",
         metavar="URL",
@@ -48,11 +47,11 @@ def store_option(command: Callable[_P, _T]) -> Callable[_P, _T]:
         help="The store, as coap+unix:///run/eris.sock or coap+tcp://host. Several, given one by"
         " one or separated by spaces, are tried in order. Default: $ERIS_STORE_URL, else the local"
         " daemon's socket.",
-    )(command)
+    )(timeout_option(command))
 
 
 def timeout_option(command: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Add `--timeout` alone, for a command whose stores are not named on its command line."""
+    """Add `--timeout` to a command, which `connect` finds by itself."""
 
     def note(context: click.Context, _: click.Parameter, timeout_s: float | None) -> None:
         context.meta[_TIMEOUT] = timeout_s

@@ -44,6 +44,8 @@ from kapla.coap.fragments import (
     respond,
 )
 from kapla.coap.frame import Code, Frame, OptionNumber, encode_options, format_frame, format_message
+from kapla.coap.list_pages import list_path
+from kapla.coap.listing import BlockList
 from kapla.coap.open_pin import ConnectionPin
 from kapla.coap.pins import pin_resources
 from kapla.coap.request import Rejected, Request, read_request
@@ -99,10 +101,11 @@ class AiocoapLane:
     ) -> None:
         self._access = access
         self._site = aiocoap.resource.Site()
-        blocks = _Blocks(access)
+        blocks, listing = _Blocks(access), BlockList(access)
         of_pins = pin_resources(access)
         for path in BLOCKS_PATHS:
             self._site.add_resource(list(path), blocks)
+            self._site.add_resource(list(list_path(path)), listing)
             for below, resource in of_pins.items():
                 self._site.add_resource([*path[:-1], *below], resource)
         self._site.add_resource(list(STAT_PATH), _Stat(access, report))

@@ -97,7 +97,7 @@ class BatchedStorage:
         """How many were refused since the start, as the store is full."""
         self.pinning = Pinning(self)
         """What must stay, or may be given to others."""
-        self._settings = settings
+        self.settings = self._settings = settings
         self._started: list[Worker[Any] | Hasher] = []
         self._database: Database
         self._reader: LentReader | None = None

@@ -136,6 +136,12 @@ class Statements:
                 blocks.c.id == bindparam("id")
             )
         )
+        self.list_between = compiled(
+            select(blocks.c.id, blocks.c.reference)
+            .where(blocks.c.id.between(bindparam("first"), bindparam("last")))
+            .order_by(blocks.c.id)
+            .limit(bindparam("count"))
+        )
         self.create = {
             table.name: compiled(CreateTable(table))
             for table in (

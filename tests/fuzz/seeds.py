@@ -15,8 +15,10 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 
 import zstandard
+from cbor2 import CBORTag, dumps
 
 from eris import BlockSize, Key, ReadCapability, Reference, ReferenceKeyPair, encode
+from eris.bundle import BUNDLE_HEAD, format_bundle_tail, format_bundled_block
 from eris_fs.manifest import format_manifest
 from eris_fs.model import (
     EmptyDirectory,
@@ -34,6 +36,7 @@ from guix_glue.fetch.narinfo_cache import format_answer
 from guix_glue.formats.compression import Compression, CompressionChoice, compressor
 from guix_glue.model import StoreItem
 from guix_glue.publish.records import Baked, BakedFile, ErisResult, format_record
+from kapla.block_list import LIST_HEAD
 from kapla.coap.blocks import BLOCKS_PATHS, get_options, put_options
 from kapla.coap.frame import Code, format_frame, format_message
 from kapla.coap.maps import format_map
@@ -231,6 +234,19 @@ def _indexes() -> Iterator[bytes]:
     yield from (b"".join(format_manifest(tree)) for tree in trees)
 
 
+def _bundles() -> Iterator[bytes]:
+    capability, blocks = encode(b"hail ERIS " * 200)
+    entries = b"".join(format_bundled_block(*item) for item in blocks.items())
+    whole = BUNDLE_HEAD + entries + format_bundle_tail([capability])
+    yield whole
+    yield BUNDLE_HEAD + format_bundle_tail()
+    plain = [dict(blocks), CBORTag(276, capability.to_bytes()), {"a": [1.5, None]}, b"x"]
+    yield dumps(plain)
+    yield dumps(CBORTag(1701996915, plain))
+    yield whole[20:] + whole
+    yield whole[:-72] + bytes.fromhex("9f5f4161ffbf0102ffff") + whole[-72:]
+
+
 def _packed_trees() -> Iterator[bytes]:
     pack = Pack(0, 40, 30, _CAPABILITY.to_bytes())
     second = Pack(40, 8, 8, _CAPABILITY.to_bytes())
@@ -311,12 +327,15 @@ _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "mirror_record": _mirror_records,
     "capability": _capabilities,
     "node": _nodes,
+    "bundle": lambda: _cut(_bundles()),
+    "block_list": lambda: _cut([LIST_HEAD + bytes(range(64)), LIST_HEAD, LIST_HEAD + b"x"]),
     "eris_fs_index": lambda: _cut(_indexes()),
     "packed_index": lambda: _cut(_packed_trees()),
     "packed_sections": _sections,
     "pack": _packs,
     "coap_frames": lambda: _cut(_messages()),
     "coap_connection": lambda: _cut(_messages()),
+    "list_pages": lambda: [b"", bytes(72), bytes(8), b"after=00000000000000ff", b"after=1"],
     "store_url": _store_urls,
     "pin_requests": _pin_requests,
 }
