@@ -36,12 +36,21 @@ _ROOT_GROUP: Final = "kapla"
 
 
 def rights_of(url: StoreUrl) -> Rights:
-    """What peers of a listener may do: its flags, else all on a Unix socket and get on TCP."""
+    """What peers of a listener may do: its flags.
+
+    Without any it gives and takes on a Unix socket, and on TCP it lends.
+    """
     local = isinstance(url.endpoint, UnixEndpoint)
     allow = url.flags.allow
     if allow is None:
-        return Rights(get=True, put=local, stat=local)
-    return Rights(get="get" in allow, put="put" in allow, stat=local or "stat" in allow)
+        return Rights(get=local, lend=not local, put=local, stat=local)
+    return Rights(
+        get="get" in allow,
+        lend="lend" in allow,
+        put="put" in allow,
+        stat=local or "stat" in allow,
+        admin="admin" in allow,
+    )
 
 
 class BoundUnixSocket:

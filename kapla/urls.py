@@ -5,9 +5,9 @@
     coap+tcp://%2Frun%2Feris.sock/a/b     the same, as libcoap writes it (also coap://%2F…)
     coap+tcp://host[:port][/a/b]          TCP, port 5683
 
-A path of `/` means the endpoint-wide store. Flags may follow as a query, `get`, `put`, `stat`,
-`mode=0660`, `group=NAME`: they say what the listener allows, and a client that is given such a URL
-keeps to them. The path of a store may act as a capability, so it is never shown.
+A path of `/` means the endpoint-wide store. Flags may follow as a query, `get`, `lend`, `put`,
+`stat`, `admin`, `mode=0660`, `group=NAME`: they say what the listener allows, and a client that is
+given such a URL keeps to them. The path of a store may act as a capability, so it is never shown.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ NO_STORE: Final = "none"
 # The kernel's sun_path holds 108 bytes, one of them the final NUL.
 _MAX_SOCKET_PATH: Final = 107
 _LONGEST_URL: Final = 4096
+_RIGHTS: Final = ("get", "lend", "put", "stat", "admin")
 _HOST: Final = re.compile(r"[A-Za-z0-9._~:%-]+")
 
 
@@ -89,8 +90,9 @@ class StoreUrl:
         return str(self.endpoint)
 
     def allows(self, right: str) -> bool:
-        """Whether the flags let a client do this."""
-        return self.flags.allow is None or right in self.flags.allow
+        """Whether the flags let a client do this: one that is lent to gets, too."""
+        allow = self.flags.allow
+        return allow is None or right in allow or (right == "get" and "lend" in allow)
 
 
 def parse_store_url(text: str) -> StoreUrl:
@@ -194,7 +196,7 @@ def _parse_flags(query: str) -> Flags:
     group: str | None = None
     for item in query.split("&") if query else ():
         name, _, value = item.partition("=")
-        if name in ("get", "put", "stat") and not value:
+        if name in _RIGHTS and not value:
             allow = (allow or set()) | {name}
         elif name == "mode" and re.fullmatch(r"0?[0-7]{3}", value):
             mode = int(value, 8)
@@ -203,5 +205,6 @@ def _parse_flags(query: str) -> Flags:
         else:
             # Only its name, and only if it is one: what stands there may be a part of a secret.
             shown = f"the flag {name}" if re.fullmatch(r"[a-z]{1,10}", name) else "a flag"
-            raise InvalidUrl(f"{shown} is none of get, put, stat, mode=0660, group=NAME")
+            known = ", ".join((*_RIGHTS, "mode=0660", "group=NAME"))
+            raise InvalidUrl(f"{shown} is none of {known}")
     return Flags(None if allow is None else frozenset(allow), mode, group)

@@ -137,7 +137,7 @@ def kaplad(place: Place, directory: Path) -> Iterator[Store]:
     directory.mkdir(exist_ok=True)
     url = f"coap+unix://{directory}/s"
     command = place.command(_PROGRAMS / "kaplad", "--store", directory / "b.sqlite")
-    command += ["--listen", url, "--listen", f"coap+tcp://{place.address}:0"]
+    command += ["--listen", url, "--listen", f"coap+tcp://{place.address}:0?get"]
     listening = r"Listening on TCP.*:(\d+)"
     with _running(command, directory / "log", listening) as (process, port):
         yield Store(url, f"coap+tcp://{place.address}:{port}", process)

@@ -16,12 +16,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from eris.errors import ErisError
-from eris.model import BlockSize, Reference
-from kapla.coap import fast_lane, shares
-from kapla.coap.blocks import code_of_error, diagnostic
-from kapla.coap.connection import Connection, is_request
+from eris.model import Reference
+from kapla.coap import shares
+from kapla.coap.answers import answers_to_gets, answers_to_puts
+from kapla.coap.batch import Limits, take_batch
+from kapla.coap.caller import caller_of
+from kapla.coap.connection import Connection
 from kapla.coap.fellows import Fellows
-from kapla.coap.frame import Code, Frame, encode_uint, format_message
+from kapla.coap.frame import Frame
 from kapla.coap.patience import Patience
 from kapla.coap.site import AiocoapLane, Remote
 from kapla.coap.sockets import is_reset, spread_output
@@ -33,9 +35,6 @@ from kapla.storage.access import BlockAccess, GetDone, PutDone
 __all__ = ["PeerConnection"]
 
 _log = logging.getLogger(__name__)
-
-# How a GET ends that says it expects 1 KiB.
-_SMALL_HINT: Final = encode_uint(BlockSize.SMALL)
 
 # What is looked at in one go while those of another listener are there too, in bytes.
 _READ_AT_ONCE: Final = 64 * 1024
@@ -79,6 +78,7 @@ class PeerConnection(asyncio.Protocol):
         self._transport = transport
         # First of all: whatever fails below ends in `connection_lost`.
         self._fellows.opened(self)
+        self._remote.caller = caller_of(transport, self._access.rights)
         self._patience = Patience(transport, self._miss_greeting, self._drop_stalled)
         spread_output(transport)
         transport.set_write_buffer_limits(high=_WRITE_BUFFER)
@@ -235,55 +235,25 @@ class PeerConnection(asyncio.Protocol):
 
     def _hand_on(self) -> bool:
         """Hand on one batch; False if the limits allow none."""
-        gets: list[Reference] = []
-        get_tokens: list[bytes] = []
-        puts: list[bytes] = []
-        put_tokens: list[bytes] = []
-        waiting = self._waiting
-        whole = self._connection.takes_whole_blocks
         peers = max(1, len(self._fellows))
-        most_weight = shares.weight(peers)
-        room = shares.requests(peers) - self._under_way.requests if self._writable else 0
-        get_weight = put_weight = slow_weight = taken = 0
-        light = self._hints_are_true
-        # In parts that the store can begin with before all is there.
-        most_weight = min(most_weight - self._under_way.weight, shares.PART)
-        while waiting and room > 0 and get_weight + put_weight + slow_weight < most_weight:
-            frame = waiting.popleft()
-            code, token, buffer, start, stop = frame
-            room -= 1
-            taken += 1
-            if code == Code.GET and whole:
-                reference = fast_lane.requested_reference(buffer, start, stop)
-                if reference is not None:
-                    gets.append(reference)
-                    get_tokens.append(token)
-                    small = light and buffer.endswith(_SMALL_HINT, start, stop)
-                    get_weight += 1 if small else shares.LARGE_WEIGHT
-                    continue
-            elif code == Code.PUT:
-                payload = fast_lane.put_payload_start(buffer, start, stop)
-                if payload is not None:
-                    puts.append(buffer[payload:stop])
-                    put_tokens.append(token)
-                    put_weight += (stop - payload) >> 10
-                    continue
-            if not is_request(code):
-                room += 1  # a response to nothing: this end sends no requests
-            elif self._turn.may_go_slowly():
-                slow_weight += self._take_slow_lane(frame)
-            else:
-                waiting.appendleft(frame)
-                taken -= 1
-                break
+        under_way = self._under_way
+        room = shares.requests(peers) - under_way.requests if self._writable else 0
+        limits = Limits(
+            room,
+            # In parts that the store can begin with before all is there.
+            min(shares.weight(peers) - under_way.weight, shares.PART),
+            self._connection.takes_whole_blocks,
+            self._hints_are_true,
+        )
+        batch = take_batch(self._waiting, limits, self._take_slow_lane)
         if self._answers:
             answers, self._answers = self._answers, []
             self._write(answers)
-        if gets:
-            self._get(get_tokens, gets, get_weight)
-        if puts:
-            self._put(put_tokens, puts, put_weight)
-        return taken > 0
+        if batch.gets:
+            self._get(batch.get_tokens, batch.gets, batch.get_weight)
+        if batch.puts:
+            self._put(batch.put_tokens, batch.puts, batch.put_weight)
+        return batch.taken > 0
 
     def _get(self, tokens: list[bytes], references: list[Reference], weight: int) -> None:
         def start(done: GetDone) -> None:
@@ -306,47 +276,22 @@ class PeerConnection(asyncio.Protocol):
     def _answer_gets(
         self, tokens: Sequence[bytes], weight: int, result: Sequence[bytes | None] | ErisError
     ) -> None:
-        if isinstance(result, ErisError):
-            self._answer_error(tokens, result)
-            return
         with self._turn:
-            if sum(len(block) for block in result if block is not None) > weight << 10:
-                self._hints_are_true = False
-            answer_block = fast_lane.answer_block
-            self._write(
-                [
-                    fast_lane.answer_empty(Code.NOT_FOUND, token)
-                    if block is None
-                    else answer_block(token, block)
-                    for token, block in zip(tokens, result, strict=True)
-                ]
-            )
+            if not isinstance(result, ErisError):
+                size = sum(len(block) for block in result if block is not None)
+                self._hints_are_true &= size <= weight << 10
+            self._write(answers_to_gets(tokens, result))
 
     def _answer_puts(
         self, tokens: Sequence[bytes], result: Sequence[ErisError | None] | ErisError | None
     ) -> None:
-        if isinstance(result, ErisError):
-            self._answer_error(tokens, result)
-            return
-        created = Code.CREATED
-        errors = result or [None] * len(tokens)
         with self._turn:
-            self._write(
-                [
-                    fast_lane.answer_empty(created, token)
-                    if error is None
-                    else format_message(code_of_error(error), token, payload=diagnostic(error))
-                    for token, error in zip(tokens, errors, strict=True)
-                ]
-            )
+            self._write(answers_to_puts(tokens, result))
 
-    def _answer_error(self, tokens: Sequence[bytes], error: ErisError) -> None:
-        code, payload = code_of_error(error), diagnostic(error)
-        with self._turn:
-            self._write([format_message(code, token, payload=payload) for token in tokens])
-
-    def _take_slow_lane(self, frame: Frame) -> int:
-        """Answer a request in a task of its own; returns what it weighs."""
+    def _take_slow_lane(self, frame: Frame) -> int | None:
+        """Answer a request in a task of its own; returns what it weighs, None if it has to wait."""
+        if not self._turn.may_go_slowly():
+            return None
         code, token, buffer, start, stop = frame
         weight = shares.slow_weight(code, stop - start)
         with self._turn.slowly:

@@ -18,7 +18,6 @@ from typing import Any, Final
 import aiocoap
 import aiocoap.error
 import aiocoap.resource
-from aiocoap.blockwise import ContinueException, IncompleteException
 from aiocoap.message import Direction
 from aiocoap.numbers import ContentFormat
 
@@ -35,7 +34,15 @@ from kapla.coap.blocks import (
     parse_block_query,
     split_references,
 )
+from kapla.coap.caller import NOBODY, Caller
 from kapla.coap.connection import Connection
+from kapla.coap.fragments import (
+    FRAGMENT_EXPONENT,
+    MAX_ASSEMBLED,
+    Fragmenting,
+    accepts,
+    respond,
+)
 from kapla.coap.frame import Code, Frame, OptionNumber, encode_options, format_frame, format_message
 from kapla.coap.request import Rejected, Request, read_request
 from kapla.storage.access import BlockAccess, Wanted, always
@@ -44,11 +51,6 @@ __all__ = ["AiocoapLane", "Remote"]
 
 _log = logging.getLogger(__name__)
 
-# The largest payload that is put together: one block, or a FETCH of a thousand references.
-_MAX_ASSEMBLED: Final = 32768
-# Payloads one connection may have begun and not finished.
-_MAX_ASSEMBLIES: Final = 4
-_FRAGMENT_EXPONENT: Final = 6  # 1024 bytes
 # RFC 6690 section 4.1; a filter on anything else is passed over.
 _LINK_FILTERS: Final = ("href=", "rt=", "ct=")
 
@@ -64,11 +66,13 @@ class Remote:
     uri_base = "coap+tcp://client"
     uri_base_local = "coap+tcp://server"
     authenticated_claims: tuple[str, ...] = ()
-    maximum_block_size_exp = _FRAGMENT_EXPONENT
+    maximum_block_size_exp = FRAGMENT_EXPONENT
 
     def __init__(self, connection: Connection, is_there: Wanted = always) -> None:
         self._connection = connection
         self.is_there = is_there
+        self.caller: Caller = NOBODY
+        """Who it is: known once the connection is made."""
         self.assemblies: dict[object, bytearray] = {}
 
     @property
@@ -80,7 +84,7 @@ class Remote:
     def maximum_payload_size(self) -> int:
         """The longest payload that may go in one message."""
         if self._connection.takes_whole_blocks:
-            return _MAX_ASSEMBLED
+            return MAX_ASSEMBLED
         return 1024
 
 
@@ -153,87 +157,7 @@ class _Pipe:
         self.response = response
 
 
-class _Fragmenting(aiocoap.resource.Resource):  # type: ignore[misc]
-    """A resource whose requests and responses may come and go in pieces (RFC 7959)."""
-
-    async def render_to_pipe(self, pipe: Any) -> None:
-        """Put the request together, answer it, cut the response."""
-        request = pipe.request
-        whole = _assemble(request)
-        response = await self.render(whole)
-        if request.opt.block1 is not None:
-            response.opt.block1 = request.opt.block1
-        pipe.add_response(_fragment(request, response), is_last=True)
-
-
-def _assemble(request: Any) -> Any:
-    """Collect a payload that comes in Block1 pieces, in order.
-
-    Raises: ContinueException until it is whole; IncompleteException on a gap; 4.13 over the limit.
-    """
-    piece = request.opt.block1
-    if piece is None:
-        return request
-    assemblies = request.remote.assemblies
-    key = (request.code, request.opt.uri_path, request.opt.uri_query)
-    if piece.start == 0:
-        if key not in assemblies and len(assemblies) >= _MAX_ASSEMBLIES:
-            raise _TooManyTransfers
-        assemblies[key] = bytearray()
-    collected = assemblies.get(key)
-    if collected is None or len(collected) != piece.start:
-        assemblies.pop(key, None)
-        raise IncompleteException
-    if len(collected) + len(request.payload) > _MAX_ASSEMBLED:
-        del assemblies[key]
-        raise aiocoap.error.RequestEntityTooLarge
-    collected += request.payload
-    if piece.more:
-        raise ContinueException(piece)
-    del assemblies[key]
-    whole = request.copy(payload=bytes(collected), block1=None)
-    whole.direction = Direction.INCOMING
-    whole.remote = request.remote
-    return whole
-
-
-def _fragment(request: Any, response: Any) -> Any:
-    """Cut out the piece of a response that was asked for, or the first if it is too long."""
-    asked = request.opt.block2
-    size = len(response.payload)
-    if not response.code.is_successful():
-        return response
-    if asked is None:
-        if size <= request.remote.maximum_payload_size:
-            return response
-        number, exponent = 0, _FRAGMENT_EXPONENT
-    else:
-        number, exponent = asked.block_number, min(asked.size_exponent, _FRAGMENT_EXPONENT)
-    length = 1 << exponent + 4
-    start = number * length
-    if start and start >= size:
-        raise aiocoap.error.BadRequest
-    more = start + length < size
-    response.payload = response.payload[start : start + length]
-    response.opt.block2 = (number, more, exponent)
-    response.opt.size2 = size
-    return response
-
-
-class _TooManyTransfers(aiocoap.error.RenderableError):  # type: ignore[misc]
-    def to_message(self) -> Any:
-        return _message(Code.SERVICE_UNAVAILABLE, b"too many payloads in pieces at once")
-
-
-def _message(code: int, payload: bytes = b"") -> Any:
-    return aiocoap.Message(code=aiocoap.Code(code), payload=payload)
-
-
-def _accepts(request: Any, content_format: int) -> bool:
-    return request.opt.accept is None or int(request.opt.accept) == content_format
-
-
-class _Blocks(_Fragmenting):
+class _Blocks(Fragmenting):
     """GET and PUT of blocks, one at a time."""
 
     rt = "eris.blocks"
@@ -244,8 +168,8 @@ class _Blocks(_Fragmenting):
 
     async def render_get(self, request: Any) -> Any:
         """Give a block."""
-        if not _accepts(request, ContentFormat.OCTETSTREAM):
-            return _message(Code.NOT_ACCEPTABLE)
+        if not accepts(request, ContentFormat.OCTETSTREAM):
+            return respond(Code.NOT_ACCEPTABLE)
         queries = request.opt.uri_query
         try:
             if len(queries) != 1:
@@ -254,12 +178,12 @@ class _Blocks(_Fragmenting):
                 parse_block_query(queries[0].encode()), request.remote.is_there
             )
         except BadRequest as error:
-            return _message(Code.BAD_REQUEST, str(error).encode())
+            return respond(Code.BAD_REQUEST, str(error).encode())
         except ErisError as error:
-            return _message(code_of_error(error), diagnostic(error))
+            return respond(code_of_error(error), diagnostic(error))
         if len(block) not in BLOCK_SIZES:  # damage, which counts as not there
-            return _message(Code.NOT_FOUND)
-        return _message(Code.CONTENT, block)
+            return respond(Code.NOT_FOUND)
+        return respond(Code.CONTENT, block)
 
     async def render_fetch(self, request: Any) -> Any:
         """Tell which of many blocks are there."""
@@ -267,10 +191,10 @@ class _Blocks(_Fragmenting):
             references = split_references(request.payload)
             present = await self._access.find(references, request.remote.is_there)
         except BadRequest as error:
-            return _message(Code.BAD_REQUEST, str(error).encode())
+            return respond(Code.BAD_REQUEST, str(error).encode())
         except ErisError as error:
-            return _message(code_of_error(error), diagnostic(error))
-        return _message(Code.CONTENT, pack_bitmap(present))
+            return respond(code_of_error(error), diagnostic(error))
+        return respond(Code.CONTENT, pack_bitmap(present))
 
     async def render_put(self, request: Any) -> Any:
         """Take a block."""
@@ -278,17 +202,17 @@ class _Blocks(_Fragmenting):
         if len(block) not in BLOCK_SIZES:
             if not self._access.rights.put:
                 # So that clients can ask with a PUT of nothing whether they may.
-                return _message(Code.FORBIDDEN, b"this store is read-only here")
+                return respond(Code.FORBIDDEN, b"this store is read-only here")
             text = f"{len(block)} bytes: a block has 1024 or 32768"
-            return _message(Code.BAD_REQUEST, text.encode())
+            return respond(Code.BAD_REQUEST, text.encode())
         try:
             await self._access.put(reference_of(block), block, request.remote.is_there)
         except ErisError as error:
-            return _message(code_of_error(error), diagnostic(error))
-        return _message(Code.CREATED)
+            return respond(code_of_error(error), diagnostic(error))
+        return respond(Code.CREATED)
 
 
-class _Stat(_Fragmenting):
+class _Stat(Fragmenting):
     """What the daemon holds."""
 
     def __init__(
@@ -305,15 +229,15 @@ class _Stat(_Fragmenting):
     async def render_get(self, request: Any) -> Any:
         """Give the report."""
         if not self._access.rights.stat:
-            return _message(Code.FORBIDDEN, b"not told to peers of this listener")
-        if not _accepts(request, ContentFormat.JSON):
-            return _message(Code.NOT_ACCEPTABLE)
-        message = _message(Code.CONTENT, json.dumps(await self._report()).encode())
+            return respond(Code.FORBIDDEN, b"not told to peers of this listener")
+        if not accepts(request, ContentFormat.JSON):
+            return respond(Code.NOT_ACCEPTABLE)
+        message = respond(Code.CONTENT, json.dumps(await self._report()).encode())
         message.opt.content_format = ContentFormat.JSON
         return message
 
 
-class _Core(_Fragmenting, aiocoap.resource.WKCResource):  # type: ignore[misc]
+class _Core(Fragmenting, aiocoap.resource.WKCResource):  # type: ignore[misc]
     """Discovery: `/.well-known/core`."""
 
     async def render_get(self, request: Any) -> Any:

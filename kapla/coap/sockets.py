@@ -9,12 +9,14 @@ import sys
 from contextlib import suppress
 from typing import Final
 
-__all__ = ["is_reset", "spread_output"]
+__all__ = ["is_reset", "peer_uid", "spread_output"]
 
 # SO_MAX_PACING_RATE of socket(7), which the module socket does not name.
 _SO_MAX_PACING_RATE: Final = 47
 # In bytes a second, the highest that is a limit: what counts is that there is one.
 _FASTEST: Final = struct.pack("I", 0xFFFFFFFE)
+# `struct ucred` of unix(7): pid, uid, gid.
+_CREDENTIALS: Final = struct.Struct("iII")
 
 
 def spread_output(transport: asyncio.BaseTransport) -> None:
@@ -40,3 +42,18 @@ def is_reset(transport: asyncio.BaseTransport) -> bool:
         return bool(connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
     except OSError:
         return True
+
+
+def peer_uid(transport: asyncio.BaseTransport) -> int | None:
+    """Who connected to a Unix socket, as the kernel knows it; None on TCP."""
+    connection = transport.get_extra_info("socket")
+    if connection is None or connection.family != socket.AF_UNIX:
+        return None
+    try:
+        credentials = connection.getsockopt(
+            socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
+        )
+    except OSError:
+        return None
+    uid: int = _CREDENTIALS.unpack(credentials)[1]
+    return uid

@@ -13,17 +13,25 @@ from dataclasses import dataclass
 from eris.errors import BlockNotFound, CorruptBlock, ErisError, StoreRefused
 from eris.model import BlockSize, Reference
 from kapla.storage.batching import BatchedStorage, GetDone, PutDone, Wanted, always
+from kapla.storage.lending import Lent
 
 __all__ = ["BlockAccess", "GetDone", "PutDone", "Rights", "Statistics", "Wanted", "always"]
 
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What is allowed: reading blocks, adding blocks, asking what the daemon holds."""
+    """What the peers of a listener may do, whoever they are."""
 
     get: bool = True
+    """Read all blocks."""
+    lend: bool = False
+    """Read what is lent: without `get` nothing else is there for them."""
     put: bool = False
+    """Add blocks."""
     stat: bool = False
+    """Ask what the daemon holds."""
+    admin: bool = False
+    """See to the whole store, and to everybody's pins."""
 
 
 @dataclass(slots=True)
@@ -55,9 +63,11 @@ class BlockAccess:
         """Fetch blocks of either size; `done` gets them in this order, or one error for all."""
         self.statistics.get += len(references)
         if not self.rights.get:
-            self.statistics.refused += len(references)
-            done(StoreRefused("this store gives no blocks away"))
-            return
+            if not self.rights.lend:
+                self.statistics.refused += len(references)
+                done(StoreRefused("this store gives no blocks away"))
+                return
+            references = Lent(references)
         self.storage.get_many(references, done, wanted, self)
 
     def put_many(self, blocks: Sequence[bytes], done: PutDone, wanted: Wanted = always) -> None:
@@ -93,8 +103,10 @@ class BlockAccess:
     async def find(self, references: Sequence[Reference], wanted: Wanted = always) -> list[bool]:
         """Tell which blocks are there: see `eris.store.BlockFinder`."""
         if not self.rights.get:
-            self.statistics.refused += 1
-            raise StoreRefused("this store gives no blocks away")
+            if not self.rights.lend:
+                self.statistics.refused += 1
+                raise StoreRefused("this store gives no blocks away")
+            references = Lent(references)
         answer: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
 
         def done(result: Sequence[bool] | ErisError) -> None:

@@ -26,8 +26,9 @@ from eris.errors import ErisError, StoreFull, StoreUnavailable
 from eris.model import BlockSize, Reference
 from kapla.storage.backlog import Backlog
 from kapla.storage.database import Database, SqliteSettings, open_database, opening
-from kapla.storage.sqlite import PartlyDamaged, PutResult, SqliteReader, SqliteWriter
-from kapla.storage.worker import Done, Wanted, Worker, always
+from kapla.storage.lending import LentReader, apart, lent_blocks, lent_names
+from kapla.storage.sqlite import PartlyDamaged, PutResult, SqliteWriter
+from kapla.storage.worker import Done, Wanted, Worker, always, to_its_end
 
 __all__ = ["BatchedStorage", "FindDone", "GetDone", "PutDone", "Wanted", "always"]
 
@@ -158,8 +159,8 @@ class BatchedStorage:
         self._settings = settings
         self._started: list[Worker[Any] | _Hasher] = []
         self._database: Database
-        self._reader: SqliteReader | None = None
-        self._finder: SqliteReader | None = None
+        self._reader: LentReader | None = None
+        self._finder: LentReader | None = None
         self._writer: SqliteWriter | None = None
         self._is_full_told = False
         self._size: asyncio.Future[int] | None = None
@@ -169,7 +170,7 @@ class BatchedStorage:
 
         Raises: StorageError.
         """
-        self._database = await _to_its_end(lambda: open_database(self._settings))
+        self._database = await to_its_end(lambda: open_database(self._settings))
         self._writing: Worker[_Puts | _Task[Any]] = Worker(
             "kapla-writer",
             _COMMIT,
@@ -178,12 +179,21 @@ class BatchedStorage:
             self._close_writer,
             self._keep,
         )
+        mend = self._see_to_damage
         self._reading: Worker[Sequence[Reference]] = Worker(
-            "kapla-reader", _QUERY, self._get_round, self._open_reader, self._close_reader
+            "kapla-reader",
+            _QUERY,
+            apart(self._get_round, lambda batch: lent_blocks(self._reader, batch), mend),
+            self._open_reader,
+            self._close_reader,
         )
         # Apart from the reader: a question about a thousand blocks must not delay one for a block.
         self._finding: Worker[Sequence[Reference]] = Worker(
-            "kapla-finder", _QUERY, self._find_round, self._open_finder, self._close_finder
+            "kapla-finder",
+            _QUERY,
+            apart(self._find_round, lambda batch: lent_names(self._finder, batch), mend),
+            self._open_finder,
+            self._close_finder,
         )
         for worker in (self._writing, self._reading, self._finding):
             # Before it starts: it must be stopped whatever becomes of that.
@@ -208,6 +218,7 @@ class BatchedStorage:
     ) -> None:
         """Fetch blocks of either size; what is damaged beyond reading counts as not there.
 
+        Of references that are `Lent` only what is lent is there; as for `find_many`.
         `group`: of those who ask, as a listener; here as below groups are served in turn.
         """
         self._reading.submit(references, done, wanted, group)  # type: ignore[arg-type]
@@ -279,7 +290,7 @@ class BatchedStorage:
 
     def _open_reader(self) -> None:
         with opening(self._settings.path):
-            self._reader = SqliteReader(self._database)
+            self._reader = LentReader(self._database)
 
     def _close_reader(self) -> None:
         assert self._reader is not None
@@ -287,7 +298,7 @@ class BatchedStorage:
 
     def _open_finder(self) -> None:
         with opening(self._settings.path):
-            self._finder = SqliteReader(self._database)
+            self._finder = LentReader(self._database)
 
     def _close_finder(self) -> None:
         assert self._finder is not None
@@ -384,13 +395,3 @@ class BatchedStorage:
             # Once, until there was room again: peers go on trying.
             self._is_full_told = True
             _log.warning("The store is full: new blocks are refused, as it has reached max-size")
-
-
-async def _to_its_end(work: Callable[[], Database]) -> Database:
-    """Run in a thread; if cancelled, still wait until it is done: it has the store open."""
-    running = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        raise

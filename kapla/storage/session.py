@@ -17,7 +17,7 @@ from kapla.storage.schema import prefix_of
 from kapla.storage.state import Database
 from kapla.storage.statements import IN_SIZES, statements
 
-__all__ = ["Found", "Session", "SqliteReader"]
+__all__ = ["Found", "Session", "SqliteReader", "are_blocks", "is_block"]
 
 _BLOCK_SIZES: Final = frozenset(map(int, BlockSize))
 
@@ -176,7 +176,7 @@ class SqliteReader(Session):
         except sqlite3.Error as error:
             raise unreadable(error) from error
         blocks: dict[Reference, bytes] = dict(found.rows)
-        return blocks if _are_blocks(blocks) else _sound(found)
+        return blocks if are_blocks(blocks) else _sound(found)
 
     def find_many(self, references: Sequence[Reference]) -> set[Reference]:
         """Tell which of these blocks are there.
@@ -193,14 +193,16 @@ class SqliteReader(Session):
 
 def _sound(found: Found) -> dict[Reference, bytes]:
     """Only what can be a block: several rows may have one name, and one of them be damaged."""
-    return dict(row for row in found.rows if _is_block(row[1]))
+    return dict(row for row in found.rows if is_block(row[1]))
 
 
-def _is_block(value: object) -> bool:
+def is_block(value: object) -> bool:
+    """Whether this can be a block: damage may have made anything of it."""
     return isinstance(value, bytes) and len(value) in _BLOCK_SIZES
 
 
-def _are_blocks(blocks: dict[Reference, bytes]) -> bool:
+def are_blocks(blocks: dict[Reference, bytes]) -> bool:
+    """Whether all of these can be blocks."""
     try:
         return set(map(len, blocks.values())) <= _BLOCK_SIZES
     except TypeError:  # damage made a number of it

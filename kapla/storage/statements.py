@@ -55,6 +55,10 @@ class Statements:
         kept = select(blocks.c.reference, blocks.c.block, blocks.c.id)
         self.kept_by_id = among(kept, blocks.c.id)
         self.kept_by_prefix = among(kept.select_from(at_place), places.c.prefix)
+        named = select(blocks.c.reference, blocks.c.id)
+        self.named_by_id = among(named, blocks.c.id)
+        self.named_by_prefix = among(named.select_from(at_place), places.c.prefix)
+        self.places_by_prefix = among(select(places.c.prefix, places.c.block_id), places.c.prefix)
         self.insert_block = compiled(insert(blocks))
         self.replace_block = compiled(
             update(blocks).where(blocks.c.id == bindparam("at")).values(block=bindparam("whole"))

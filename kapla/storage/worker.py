@@ -18,7 +18,7 @@ from eris.errors import ErisError, StoreUnavailable
 from kapla.storage.backlog import Backlog
 from kapla.storage.complaints import Complaints
 
-__all__ = ["Done", "Wanted", "Worker", "always"]
+__all__ = ["Done", "Wanted", "Worker", "always", "to_its_end"]
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ Chore = Callable[[bool], float | None]
 seconds as it said. None: only after the next round."""
 
 Requests = TypeVar("Requests", bound=Sized)
+Result = TypeVar("Result")
 
 _Item = tuple[Requests, Done, Wanted]
 _STOP: Final = "stop"
@@ -213,6 +214,16 @@ class Worker(Generic[Requests]):
             self._complaints.well()
         self._failed_in_part = False
         return results
+
+
+async def to_its_end(work: Callable[[], Result]) -> Result:
+    """Run in a thread; if cancelled, still wait until it is done: it may have something open."""
+    running = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
 
 
 def _settle(future: asyncio.Future[None]) -> None:

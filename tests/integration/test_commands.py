@@ -43,7 +43,7 @@ TREE: Node = {
 
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Daemon]:
-    with running_daemon(listen=["coap+tcp://127.0.0.1:0"]) as running:
+    with running_daemon(listen=["coap+tcp://127.0.0.1:0?get"]) as running:
         yield running
 
 

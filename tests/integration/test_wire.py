@@ -30,7 +30,7 @@ Connect = Callable[[], RawPeer]
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Daemon]:
     """A daemon that has both blocks: a Unix socket, and a TCP port for reading."""
-    with running_daemon(listen=["coap+tcp://127.0.0.1:0"]) as running:
+    with running_daemon(listen=["coap+tcp://127.0.0.1:0?get"]) as running:
         with running.connect() as peer:
             for block in (SMALL, LARGE):
                 assert put(peer, block).code == Code.CREATED
@@ -302,7 +302,7 @@ FLOODS = [
 @pytest.mark.parametrize(("kind", "data"), FLOODS)
 def test_peers_that_do_not_read_cost_little_and_stop_nobody(kind: str, data: bytes) -> None:
     with (
-        running_daemon(listen=["coap+tcp://127.0.0.1:0"]) as daemon,
+        running_daemon(listen=["coap+tcp://127.0.0.1:0?get"]) as daemon,
         daemon.connect() as peer,
         ExitStack() as silent,
     ):
@@ -396,7 +396,7 @@ def test_a_stop_answers_what_was_asked() -> None:
 
 
 def test_a_stop_does_not_wait_for_ever() -> None:
-    with running_daemon(listen=["coap+tcp://127.0.0.1:0"]) as daemon, daemon.connect() as peer:
+    with running_daemon(listen=["coap+tcp://127.0.0.1:0?get"]) as daemon, daemon.connect() as peer:
         put(peer, LARGE)
         put(peer, SMALL)
         with daemon.connect_tcp() as silent, daemon.connect() as half:

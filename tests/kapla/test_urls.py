@@ -120,6 +120,8 @@ def test_the_longest_socket_path(length: int) -> None:
 
 def test_rights() -> None:
     assert all(parse_store_url("coap+tcp://h").allows(right) for right in ("get", "put", "stat"))
+    assert parse_store_url("coap+tcp://h?lend").allows("get")
+    assert not parse_store_url("coap+tcp://h?lend").allows("put")
     only_get = parse_store_url("coap+tcp://h?get")
     assert only_get.allows("get")
     assert not only_get.allows("put")

@@ -17,6 +17,7 @@ from kapla.coap.site import AiocoapLane, Remote
 from kapla.coap.turns import Turns
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage, FindDone, GetDone, PutDone, Wanted, always
+from kapla.storage.lending import Lent
 
 __all__ = [
     "ALL_RIGHTS",
@@ -40,6 +41,7 @@ SMALL_CSM = format_message(Code.CSM, options=[(2, b"\x04\x80"), (4, b"")])
 ALL_RIGHTS = Rights(get=True, put=True, stat=True)
 BLOCKS_PATH: list[Option] = [(11, b".well-known"), (11, b"eris"), (11, b"blocks")]
 SMALL = bytes(range(256)) * 4
+NO_BLOCK = Reference(b"")
 LARGE = bytes(reversed(range(256))) * 128
 
 # Turns of the event loop after which nothing that was going on still does.
@@ -51,6 +53,7 @@ class MemoryStorage:
 
     def __init__(self, blocks: Iterable[bytes] = (), *, hold: bool = False) -> None:
         self.blocks: dict[Reference, bytes] = {reference_of(block): block for block in blocks}
+        self.lent: set[Reference] = set()
         self.failure: ErisError | None = None
         self.hold = hold
         self.held: list[Callable[[], None]] = []
@@ -66,9 +69,8 @@ class MemoryStorage:
     ) -> None:
         self.batches.append(("get", len(references)))
         self.wanted.append(wanted)
-        self._later(
-            lambda: done(self.failure or [self.blocks.get(reference) for reference in references])
-        )
+        there = self._there_for(references)
+        self._later(lambda: done(self.failure or [self.blocks.get(name) for name in there]))
 
     def find_many(
         self,
@@ -79,9 +81,8 @@ class MemoryStorage:
     ) -> None:
         self.batches.append(("find", len(references)))
         self.wanted.append(wanted)
-        self._later(
-            lambda: done(self.failure or [reference in self.blocks for reference in references])
-        )
+        there = self._there_for(references)
+        self._later(lambda: done(self.failure or [name in self.blocks for name in there]))
 
     def put_many(
         self,
@@ -105,6 +106,12 @@ class MemoryStorage:
         held, self.held = self.held, []
         for action in held:
             action()
+
+    def _there_for(self, references: Sequence[Reference]) -> Sequence[Reference]:
+        """The same, or NO_BLOCK for each that is not there for whoever asks."""
+        if not isinstance(references, Lent):
+            return references
+        return [name if name in self.lent else NO_BLOCK for name in references]
 
     def _later(self, action: Callable[[], None]) -> None:
         if self.hold:

@@ -159,7 +159,7 @@ ODD_OPTIONS: st.SearchStrategy[tuple[list[Option], list[Option], list[Option]]] 
 PAYLOADS = st.sampled_from([0, 1, 1023, 1024, 1025, 32767, 32768, 32769]).map(
     bytes
 ) | st.sampled_from([SMALL, LARGE])
-RIGHTS = st.builds(Rights, st.booleans(), st.booleans(), st.booleans())
+RIGHTS = st.builds(Rights, *[st.booleans()] * 5)
 OPTIONS: st.SearchStrategy[tuple[list[Option], list[Option], list[Option]]] = st.one_of(
     # Mostly what programs send, and something odd beside it now and then.
     st.tuples(st.sampled_from(PATHS), QUERIES.map(lambda q: [(15, q)]), st.just([])),
@@ -191,6 +191,7 @@ def test_both_lanes_answer_the_same(
     failing: bool,
 ) -> None:
     storage = MemoryStorage([SMALL, LARGE])
+    storage.lent.add(LARGE_REFERENCE)
     if failing:
         storage.failure = StoreUnavailable("the disk is on fire")
     data = request_bytes(code, [option for part in parts for option in part], payload)
@@ -308,6 +309,27 @@ def test_put_to_a_read_only_listener() -> None:
 def test_get_from_a_listener_that_only_takes() -> None:
     data = request_bytes(Code.GET, [*BLOCKS_PATH, (15, SMALL_REFERENCE)])
     assert ask(data, rights=Rights(get=False, put=True)).code == Code.FORBIDDEN
+
+
+LENDING = Rights(get=False, lend=True, put=True)
+
+
+def test_what_is_not_lent_is_not_there_for_those_who_are_lent_to() -> None:
+    storage = MemoryStorage([SMALL, LARGE])
+    storage.lent.add(LARGE_REFERENCE)
+
+    def get(reference: bytes) -> Message:
+        data = request_bytes(Code.GET, [*BLOCKS_PATH, (15, reference)])
+        return ask(data, rights=LENDING, storage=storage)
+
+    assert get(LARGE_REFERENCE).payload == LARGE
+    # To the last byte.
+    assert get(SMALL_REFERENCE) == get(MISSING) == Message(Code.NOT_FOUND, b"t", (), b"")
+    names = b"".join([SMALL_REFERENCE, LARGE_REFERENCE, MISSING])
+    fetched = request_bytes(Code.FETCH, BLOCKS_PATH, names)
+    assert ask(fetched, rights=LENDING, storage=storage).payload == bytes([0b01000000])
+    # Whoever may get besides, gets everything.
+    assert ask(fetched, rights=Rights(get=True, lend=True), storage=storage).payload == b"\xc0"
 
 
 def test_a_failing_store_says_why() -> None:

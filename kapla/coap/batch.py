@@ -1,0 +1,90 @@
+"""Sorting waiting requests into what is handed on together.
+
+This is the hottest loop of the server, so it keeps to local names.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from eris.model import BlockSize, Reference
+from kapla.coap import fast_lane, shares
+from kapla.coap.connection import is_request
+from kapla.coap.frame import Code, Frame, encode_uint
+
+__all__ = ["Batch", "Limits", "take_batch"]
+
+# How a GET ends that says it expects 1 KiB.
+_SMALL_HINT: Final = encode_uint(BlockSize.SMALL)
+
+
+class Limits(NamedTuple):
+    """What a batch may hold."""
+
+    requests: int
+    weight: int
+    """In KiB."""
+    whole_blocks: bool
+    """Whether the peer takes blocks in one piece: else the slow lane cuts them."""
+    trust_hints: bool
+    """Whether a GET weighs what its Size1 says."""
+
+
+class Batch(NamedTuple):
+    """GETs and PUTs of blocks, in order, with their tokens and their weights in KiB."""
+
+    taken: int
+    """How many requests were taken, those of the slow lane included."""
+    gets: list[Reference]
+    get_tokens: list[bytes]
+    get_weight: int
+    puts: list[bytes]
+    put_tokens: list[bytes]
+    put_weight: int
+
+
+def take_batch(
+    waiting: deque[Frame], limits: Limits, take_slow_lane: Callable[[Frame], int | None]
+) -> Batch:
+    """Take requests from the front, as far as the limits allow.
+
+    `take_slow_lane` takes one of the others and tells its weight, or None to have it wait.
+    """
+    room, most_weight, whole, light = limits
+    gets: list[Reference] = []
+    get_tokens: list[bytes] = []
+    puts: list[bytes] = []
+    put_tokens: list[bytes] = []
+    get_weight = put_weight = slow_weight = taken = 0
+    while waiting and room > 0 and get_weight + put_weight + slow_weight < most_weight:
+        frame = waiting.popleft()
+        code, token, buffer, start, stop = frame
+        room -= 1
+        taken += 1
+        if code == Code.GET and whole:
+            reference = fast_lane.requested_reference(buffer, start, stop)
+            if reference is not None:
+                gets.append(reference)
+                get_tokens.append(token)
+                small = light and buffer.endswith(_SMALL_HINT, start, stop)
+                get_weight += 1 if small else shares.LARGE_WEIGHT
+                continue
+        elif code == Code.PUT:
+            payload = fast_lane.put_payload_start(buffer, start, stop)
+            if payload is not None:
+                puts.append(buffer[payload:stop])
+                put_tokens.append(token)
+                put_weight += (stop - payload) >> 10
+                continue
+        if not is_request(code):
+            room += 1  # a response to nothing: this end sends no requests
+            continue
+        weight = take_slow_lane(frame)
+        if weight is None:
+            waiting.appendleft(frame)
+            taken -= 1
+            break
+        slow_weight += weight
+    return Batch(taken, gets, get_tokens, get_weight, puts, put_tokens, put_weight)
