@@ -28,6 +28,10 @@ class Note(IntEnum):
     BEFORE_SMALL = 7
     """What the totals said when the rebuilding began."""
     BEFORE_LARGE = 8
+    SCRUB_AFTER = 30
+    """The last id that the background scrub has looked at; none between two passes."""
+    SCRUB_BEGAN = 31
+    """When its last pass began: seconds since 1970."""
 
 
 def counted_note(size: int, *, before: bool = False) -> Note:

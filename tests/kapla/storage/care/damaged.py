@@ -21,6 +21,7 @@ __all__ = [
     "pins_in",
     "places_of_blocks",
     "sound_blocks",
+    "write_page",
 ]
 
 BLOCKS = make_blocks(3000) | make_blocks(90, BlockSize.LARGE)
@@ -105,6 +106,14 @@ def _write(path: Path, at: int, data: bytes) -> None:
 
 
 _PAGE = 16384
+
+
+def write_page(path: Path, content: bytes, page: bytes) -> bytes:
+    """Overwrite the page on which this is; returns what was there."""
+    data = path.read_bytes()
+    at = data.index(content) // len(page) * len(page)
+    _write(path, at, page)
+    return data[at : at + len(page)]
 
 
 def _noise(count: int) -> bytes:
