@@ -14,21 +14,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import queue
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeVar, cast
 
-from eris.crypto import reference_of
 from eris.errors import ErisError, StoreFull, StoreUnavailable
 from eris.model import BlockSize, Reference
-from kapla.storage.backlog import Backlog
 from kapla.storage.database import Database, SqliteSettings, open_database, opening
+from kapla.storage.hashing import LEAST_WEIGHT, Hasher, Puts
+from kapla.storage.keeping.promises import Promise
+from kapla.storage.keeping.state import Hold, Keeping
 from kapla.storage.lending import LentReader, apart, lent_blocks, lent_names
-from kapla.storage.sqlite import PartlyDamaged, PutResult, SqliteWriter
-from kapla.storage.worker import Done, Wanted, Worker, always, to_its_end
+from kapla.storage.pinning import Pinning
+from kapla.storage.sqlite import PartlyDamaged, PutResult, SqliteReader, SqliteWriter
+from kapla.storage.worker import Wanted, Worker, always, to_its_end
 
 __all__ = ["BatchedStorage", "FindDone", "GetDone", "PutDone", "Wanted", "always"]
 
@@ -40,7 +40,6 @@ _T = TypeVar("_T")
 # blocks; a query for 64 blocks. More would save nothing, and would leave peers waiting for all of
 # it, with nothing under way meanwhile.
 _COMMIT: Final = 2 * 1024 * 1024
-_LEAST_WEIGHT: Final = 4096
 _QUERY: Final = 64
 
 GetDone = Callable[[Sequence[bytes | None] | ErisError], None]
@@ -53,24 +52,6 @@ FindDone = Callable[[Sequence[bool] | ErisError], None]
 """Called on the event loop with whether each of the blocks is there."""
 
 
-class _Puts:
-    """Blocks that want to be kept, and their references once they are known."""
-
-    __slots__ = ("_weight", "blocks", "references")
-
-    def __init__(self, blocks: Sequence[bytes]) -> None:
-        self.blocks = blocks
-        self.references: list[Reference] = []
-        self._weight = sum(max(_LEAST_WEIGHT, len(block)) for block in blocks)
-
-    def __len__(self) -> int:
-        """What they weigh in a commit, in bytes."""
-        return self._weight
-
-    def hash(self) -> None:
-        self.references = list(map(reference_of, self.blocks))
-
-
 class _Task(Generic[_T]):
     """Something else that the writer's thread is to do, on its session."""
 
@@ -81,7 +62,7 @@ class _Task(Generic[_T]):
 
     def __len__(self) -> int:
         """What it weighs beside blocks."""
-        return _LEAST_WEIGHT
+        return LEAST_WEIGHT
 
     def do(self, writer: SqliteWriter) -> _T | ErisError:
         try:
@@ -92,56 +73,14 @@ class _Task(Generic[_T]):
             return StoreUnavailable(f"the store failed: {error}")
 
 
-class _Hasher:
-    """A thread that computes references ahead of the writer.
+class _HeldFind(list[Reference]):
+    """A question about blocks that are to be held, if they are there."""
 
-    The hash of a large block lets other threads run; that of a small one does not, and would only
-    add a change of threads: the writer computes those.
-    """
+    __slots__ = ("hold",)
 
-    def __init__(self, then: Callable[[_Puts, Done, Wanted, object], None]) -> None:
-        self._queue: queue.SimpleQueue[tuple[_Puts, Done, Wanted, object] | None]
-        self._queue = queue.SimpleQueue()
-        self._then = then
-        self._is_stopped = False
-        self._thread = threading.Thread(target=self._run, name="kapla-hasher", daemon=True)
-        self._thread.start()
-
-    def submit(self, puts: _Puts, done: Done, wanted: Wanted, group: object = None) -> None:
-        if self._is_stopped:
-            # The writer refuses it.
-            self._then(puts, done, wanted, group)
-        else:
-            self._queue.put((puts, done, wanted, group))
-
-    async def stop(self) -> None:
-        """Hand on everything handed in before, then end the thread."""
-        self._is_stopped = True
-        self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
-
-    def _run(self) -> None:
-        backlog: Backlog[tuple[_Puts, Done, Wanted, object]] = Backlog()
-        is_ending = False
-        while backlog or not is_ending:
-            # All that has come, or the next that comes: then whoever had least is first.
-            while not is_ending and not (backlog and self._queue.empty()):
-                item = self._queue.get()
-                if item is None:
-                    is_ending = True
-                else:
-                    backlog.add(item[3], item, len(item[0]))
-            if backlog:
-                self._hash(*backlog.take())
-
-    def _hash(self, puts: _Puts, done: Done, wanted: Wanted, group: object) -> None:
-        try:
-            if wanted():
-                puts.hash()
-        except Exception:
-            # The thread must live. The writer hashes what is not hashed, and tells what fails.
-            _log.exception("Blocks could not be hashed ahead")
-        self._then(puts, done, wanted, group)
+    def __init__(self, references: Sequence[Reference], hold: Hold) -> None:
+        super().__init__(references)
+        self.hold = hold
 
 
 # Beside references, the finder takes this: the bytes of the database are asked for.
@@ -156,8 +95,10 @@ class BatchedStorage:
         """How many blocks were new since the start."""
         self.full_blocks = 0
         """How many were refused since the start, as the store is full."""
+        self.pinning = Pinning(self)
+        """What must stay, or may be given to others."""
         self._settings = settings
-        self._started: list[Worker[Any] | _Hasher] = []
+        self._started: list[Worker[Any] | Hasher] = []
         self._database: Database
         self._reader: LentReader | None = None
         self._finder: LentReader | None = None
@@ -171,7 +112,7 @@ class BatchedStorage:
         Raises: StorageError.
         """
         self._database = await to_its_end(lambda: open_database(self._settings))
-        self._writing: Worker[_Puts | _Task[Any]] = Worker(
+        self._writing: Worker[Puts | _Task[Any]] = Worker(
             "kapla-writer",
             _COMMIT,
             self._put_round,
@@ -199,11 +140,12 @@ class BatchedStorage:
             # Before it starts: it must be stopped whatever becomes of that.
             self._started.append(worker)
             await worker.start()
-        self._hashing = _Hasher(self._writing.submit)
+        self._hashing = Hasher(self._writing.submit)
         self._started.append(self._hashing)
 
     async def close(self) -> None:
         """Finish what was handed in, move the WAL into the database, close it."""
+        self.pinning.end()
         while self._started:
             # Off the list only when it has ended: a close that is cancelled can be repeated.
             await self._started[-1].stop()
@@ -229,8 +171,11 @@ class BatchedStorage:
         done: FindDone,
         wanted: Wanted = always,
         group: object = None,
+        hold: Hold | None = None,
     ) -> None:
-        """Tell which blocks are there."""
+        """Tell which blocks are there; those are held, where there is a hold."""
+        if hold is not None:
+            references = _HeldFind(references, hold)
         self._finding.submit(references, done, wanted, group)  # type: ignore[arg-type]
 
     def put_many(
@@ -239,10 +184,15 @@ class BatchedStorage:
         done: PutDone,
         wanted: Wanted = always,
         group: object = None,
+        hold: Hold | None = None,
     ) -> None:
-        """Keep blocks, each 1024 or 32768 bytes; their references are computed here."""
+        """Keep blocks, each 1024 or 32768 bytes; their references are computed here.
+
+        Where there is a hold, they are held: also those that were there. If its owner may not pin
+        so much the answer is StoreFull for all of them, and they may be there all the same.
+        """
         worker = self._hashing if len(blocks[0]) == BlockSize.LARGE else self._writing
-        worker.submit(_Puts(blocks), done, wanted, group)  # type: ignore[arg-type]
+        worker.submit(Puts(blocks, hold), done, wanted, group)  # type: ignore[arg-type]
 
     async def do(self, call: Callable[[SqliteWriter], _T], wanted: Wanted = always) -> _T:
         """Have the writer's thread do something between its commits, as to a pin.
@@ -262,6 +212,11 @@ class BatchedStorage:
 
         self._writing.submit(_Task(call), done, lambda: not answer.cancelled() and wanted())
         return await answer
+
+    @property
+    def keeping(self) -> Keeping:
+        """What is kept, held and lent, of an open store."""
+        return self._database.keeping
 
     async def totals(self) -> tuple[dict[int, int], int]:
         """How many blocks of each size there are, and the bytes of the database.
@@ -323,7 +278,7 @@ class BatchedStorage:
 
     def _keep(self, is_idle: bool) -> float | None:
         assert self._writer is not None
-        return self._writer.keeper.chore(is_idle=is_idle)
+        return self._writer.chore(is_idle=is_idle)
 
     def _get_round(self, batch: list[Sequence[Reference]]) -> list[object]:
         assert self._reader is not None
@@ -337,21 +292,42 @@ class BatchedStorage:
 
     def _find_round(self, batch: list[Sequence[Reference]]) -> list[object]:
         assert self._finder is not None
-        asked = [name for part in batch if part is not _SIZE for name in part]
+        asked = [
+            name
+            for part in batch
+            if part is not _SIZE and not isinstance(part, _HeldFind)
+            for name in part
+        ]
         found = self._finder.find_many(asked)
         self._see_to_damage()
-        return [
-            self._finder.database_bytes() if part is _SIZE else [name in found for name in part]
-            for part in batch
-        ]
+        return [self._answer(self._finder, part, found) for part in batch]
+
+    def _answer(
+        self, finder: SqliteReader, part: Sequence[Reference], found: set[Reference]
+    ) -> object:
+        if part is _SIZE:
+            return finder.database_bytes()
+        if isinstance(part, _HeldFind):
+            return self._hold(finder, part)
+        return [name in found for name in part]
+
+    def _hold(self, finder: SqliteReader, asked: _HeldFind) -> list[bool] | ErisError:
+        assert self._writer is not None
+        quota = self._writer.pins.quota
+        try:
+            found = finder.hold_many(asked, lambda places: quota.hold_found(asked.hold, places))
+        except ErisError as error:
+            return error
+        self._see_to_damage()
+        return [name in found for name in asked]
 
     def _see_to_damage(self) -> None:
         """The writer mends; it may be waiting for work."""
         if self._database.is_rebuild_wanted:
             self._writing.poke()
 
-    def _put_round(self, batch: list[_Puts | _Task[Any]]) -> list[object]:
-        puts = [item for item in batch if isinstance(item, _Puts)]
+    def _put_round(self, batch: list[Puts | _Task[Any]]) -> list[object]:
+        puts = [item for item in batch if isinstance(item, Puts)]
         if len(puts) == len(batch):
             return self._put(puts)
         writer = self._writer
@@ -364,16 +340,21 @@ class BatchedStorage:
             put = iter([error] * len(puts))
         return [item.do(writer) if isinstance(item, _Task) else next(put) for item in batch]
 
-    def _put(self, batch: list[_Puts]) -> list[object]:
+    def _put(self, batch: list[Puts]) -> list[object]:
         assert self._writer is not None
         together: dict[Reference, bytes] = {}
         for puts in batch:
             if not puts.references:
                 puts.hash()
             together.update(zip(puts.references, puts.blocks, strict=True))
+        promises = [
+            None if puts.hold is None else Promise(puts.hold, puts.references) for puts in batch
+        ]
         errors: dict[Reference, StoreUnavailable | StoreFull] = {}
         try:
-            result: PutResult = self._writer.put_many(together)
+            result: PutResult = self._writer.put_many(
+                together, [promise for promise in promises if promise is not None]
+            )
         except PartlyDamaged as error:
             result = error.result
             errors |= error.failed
@@ -381,13 +362,17 @@ class BatchedStorage:
         self.new_blocks += result.added
         if result.refused:
             self._tell_full(len(result.refused))
-            refusal = StoreFull("the store is full: it has reached max-size")
+            advice = self._writer.pins.advice
+            refusal = StoreFull(f"the store is full: it has reached max-size{advice}")
             errors |= dict.fromkeys(result.refused, refusal)
         elif result.added:
             self._is_full_told = False
         if not errors:
-            return [None] * len(batch)
-        return [[errors.get(name) for name in puts.references] for puts in batch]
+            return [promise and promise.error for promise in promises]
+        return [
+            (promise and promise.error) or [errors.get(name) for name in puts.references]
+            for puts, promise in zip(batch, promises, strict=True)
+        ]
 
     def _tell_full(self, refused: int) -> None:
         self.full_blocks += refused

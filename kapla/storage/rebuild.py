@@ -21,16 +21,13 @@ from eris.model import BlockSize
 from kapla.storage.damage import drop_table, is_damage, renew_table, transaction
 from kapla.storage.notes import Note, counted_note, write_notes
 from kapla.storage.recent import GENERATION
-from kapla.storage.schema import prefix_of
+from kapla.storage.schema import LOWEST_ID, prefix_of
 from kapla.storage.state import Database
 from kapla.storage.statements import statements
 
-__all__ = ["LOWEST_ID", "Rebuild", "write_totals"]
+__all__ = ["Rebuild", "write_totals"]
 
 _log = logging.getLogger(__name__)
-
-LOWEST_ID: Final = -(2**62)
-"""Where ids begin when no more can be added at their end: see `SqliteWriter`."""
 
 # What is done at once: a few milliseconds, for which a PUT may have to wait.
 _SCANNED: Final = 512

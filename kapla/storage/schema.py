@@ -24,21 +24,22 @@ kept without a pin.
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
     Table,
     UniqueConstraint,
     delete,
-    func,
     insert,
     inspect,
     select,
@@ -51,7 +52,10 @@ from kapla.storage.keeping.ids import Ids
 
 __all__ = [
     "BEFORE_PINS",
+    "LOWEST_ID",
+    "SALVAGED",
     "SCHEMA_VERSION",
+    "all_ids",
     "arrivals",
     "blocks",
     "create",
@@ -72,6 +76,12 @@ SCHEMA_VERSION: Final = 3
 
 BEFORE_PINS: Final = "before-pins"
 """The pin over all that a store held before there were pins. It is root's."""
+
+SALVAGED: Final = "salvaged"
+"""The pin over all that there is, where it cannot be read any more what is pinned. It is root's."""
+
+LOWEST_ID: Final = -(2**62)
+"""Where ids begin when no more can be added at their end: see `SqliteWriter`."""
 
 metadata = MetaData()
 
@@ -144,6 +154,8 @@ wanted = Table(
     metadata,
     Column("reference", LargeBinary, primary_key=True),
     Column("pin", BigInteger, primary_key=True, autoincrement=False),
+    # How much a pin lacks is asked for, and goes with it.
+    Index("wanted_by_pin", "pin"),
     sqlite_with_rowid=False,
 )
 
@@ -191,8 +203,13 @@ def _begin_totals(connection: Connection) -> None:
 def _add_pins(connection: Connection) -> None:
     for table in (pins, wanted, arrivals, lent):
         table.create(connection, checkfirst=True)
-    all_ids = _all_ids(connection)
-    if not all_ids:
+    _keep_all(connection, BEFORE_PINS)
+
+
+def _keep_all(connection: Connection, name: str) -> None:
+    """Make a pin over all that there is."""
+    ids = all_ids(lambda text: connection.exec_driver_sql(text).one())
+    if not ids:
         return
     counts: dict[int, int] = {}
     # Where the totals are damaged it is not known: they are made anew later, and cost no start.
@@ -202,33 +219,35 @@ def _add_pins(connection: Connection) -> None:
     connection.execute(
         insert(pins).values(
             owner=0,
-            name=BEFORE_PINS.encode(),
+            name=name.encode(),
             keep=1,
             lend=0,
             created=int(time.time()),
             before_small=counts.get(BlockSize.SMALL),
             before_large=counts.get(BlockSize.LARGE),
-            small=all_ids.pack(),
+            small=ids.pack(),
             large=Ids().pack(),
         )
     )
 
 
-def _all_ids(connection: Connection) -> Ids:
-    """All ids that there may be, as runs: those of a store that turned begin with the lowest."""
-    column = blocks.c.id
+def all_ids(one: Callable[[str], Sequence[Any]]) -> Ids:
+    """All ids that there may be, as runs: those of a store that turned begin with the lowest.
+
+    `one` runs a statement and returns its row.
+    """
     try:
-        first, last = connection.execute(select(func.min(column), func.max(column))).one()
+        first, last = one("SELECT min(id), max(id) FROM blocks")
         if first is None:
             return Ids()
         if first > 0:
             return Ids.run(first, last)
-        below = connection.execute(select(func.max(column)).where(column < 0)).scalar_one()
-    except DatabaseError:
+        (below,) = one("SELECT max(id) FROM blocks WHERE id < 0")
+    except (DatabaseError, sqlite3.DatabaseError):
         # The first or the last page is damaged. More than there are does no harm.
-        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
-        size = connection.exec_driver_sql("PRAGMA page_size").scalar_one()
-        return Ids.run(1, max(1, pages * (size // BlockSize.SMALL)))
+        (pages,), (size,) = one("PRAGMA page_count"), one("PRAGMA page_size")
+        most = max(1, pages * (size // BlockSize.SMALL))
+        return Ids.run(1, most) | Ids.run(LOWEST_ID, LOWEST_ID + most)
     turned = Ids.run(first, below)
     return turned | Ids.run(1, last) if last > 0 else turned
 
@@ -272,11 +291,20 @@ def upgrade(connection: Connection) -> None:
 
 
 def make_missing(connection: Connection) -> list[str]:
-    """Make the tables that follow from `blocks` and are not there; returns their names."""
+    """Make the tables that are not there; returns the names of those that follow from `blocks`.
+
+    Where it was one of those that tell what is pinned, all that there is is pinned.
+    """
     present = set(inspect(connection).get_table_names())
-    missing = [table for table in (places, recent, totals, upkeep) if table.name not in present]
+    follow = (places, recent, totals, upkeep)
+    missing = [table for table in follow if table.name not in present]
     for table in missing:
         table.create(connection)
+    of_pins = [table for table in (pins, wanted, arrivals, lent) if table.name not in present]
+    for table in of_pins:
+        table.create(connection)
+    if pins in of_pins or arrivals in of_pins:
+        _keep_all(connection, SALVAGED)
     return [table.name for table in missing]
 
 

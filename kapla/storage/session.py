@@ -7,7 +7,7 @@ block is looked up alone: what cannot be read counts as not there, and spoils no
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from eris.model import BlockSize, Reference
@@ -199,6 +199,27 @@ class SqliteReader(Session):
         except sqlite3.Error as error:
             raise unreadable(error) from error
         return {row[0] for row in found.rows}.intersection(references)
+
+    def hold_many(
+        self, references: Sequence[Reference], hold: Callable[[list[tuple[int, int]]], None]
+    ) -> set[Reference]:
+        """As `find_many`; what is there is given to `hold`, as (id, size), before it can go.
+
+        Raises: StoreUnavailable; what `hold` raises.
+        """
+        texts, names = self._statements, set(references)
+        with self._database.keeping.lock:
+            try:
+                found = self._find(references, texts.sized_by_id, texts.sized_by_prefix)
+            except sqlite3.Error as error:
+                raise unreadable(error) from error
+            places = {
+                name: (block_id, size)
+                for name, block_id, size in found.rows
+                if name in names and size in _BLOCK_SIZES
+            }
+            hold(list(places.values()))
+        return set(places)
 
 
 def _sound(found: Found) -> dict[Reference, bytes]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from eris.crypto import reference_of
@@ -17,10 +17,12 @@ from eris.model import BlockSize, Reference
 from kapla.storage.damage import DamagedStore, is_damage, transaction, unreadable
 from kapla.storage.files import StoreFiles
 from kapla.storage.keeper import Keeper
-from kapla.storage.rebuild import LOWEST_ID
+from kapla.storage.keeping.pins import Pins
+from kapla.storage.keeping.promises import Promise
+from kapla.storage.keeping.state import Hold
 from kapla.storage.recent import pack_prefixes
-from kapla.storage.schema import prefix_of
-from kapla.storage.session import Found, Session, SqliteReader
+from kapla.storage.schema import LOWEST_ID, prefix_of
+from kapla.storage.session import Found, SqliteReader
 from kapla.storage.state import Database
 
 __all__ = ["DamagedStore", "PartlyDamaged", "PutResult", "SqliteReader", "SqliteWriter"]
@@ -52,13 +54,20 @@ class _Coming(NamedTuple):
     blocks: list[tuple[Reference, bytes]]
     refused: frozenset[Reference]
     bad_places: list[tuple[int, int]]
+    known: dict[Reference, int]
+    """The ids of those that were there."""
 
     def replaces(self, reference: Reference) -> bool:
         """Whether a new block takes the place of a damaged one, which was counted already."""
         return prefix_of(reference) in {prefix for prefix, _ in self.bad_places}
 
+    def replacements(self, new: dict[Reference, tuple[int, int]]) -> dict[int, tuple[int, int]]:
+        """The new blocks, as (id, size), by the ids of the damaged ones that they replace."""
+        places = {prefix_of(reference): place for reference, place in new.items()}
+        return {block_id: places[prefix] for prefix, block_id in self.bad_places}
 
-class SqliteWriter(Session):
+
+class SqliteWriter(SqliteReader):
     """Writes blocks."""
 
     def __init__(self, database: Database) -> None:
@@ -67,6 +76,7 @@ class SqliteWriter(Session):
             self._highest_id = self._find_highest_id()
             self._next_id = self._highest_id + 1
             self._is_turned = False
+            self._promises: Sequence[Promise] = ()
             # The WAL is there once something was read. No block was taken yet.
             self._files = StoreFiles(database.settings.path)
             self.keeper = Keeper(
@@ -76,20 +86,27 @@ class SqliteWriter(Session):
                 lambda: max(self._highest_id, self._next_id - 1),
             )
             self.keeper.start()
+            self.pins = Pins(self._connection, database)
+            """What must stay; for this thread."""
+            self.pins.start()
             if self._is_end_damaged:
                 self._turn_if_possible()
         except BaseException:
             self._connection.close()
             raise
 
-    def put_many(self, blocks: dict[Reference, bytes]) -> PutResult:
+    def put_many(
+        self, blocks: dict[Reference, bytes], promises: Sequence[Promise] = ()
+    ) -> PutResult:
         """Keep blocks, in one transaction if nothing is damaged.
 
-        After an error none of the new ones is kept, but for `PartlyDamaged`.
+        Those of `promises` are held then. After an error none of the new ones is kept, but for
+        `PartlyDamaged`.
         Raises: StoreUnavailable, on a full disk or a failing one.
         """
         self._check_files()
         before = self._connection.total_changes
+        self._promises = promises
         try:
             result = self._put(blocks)
         except sqlite3.Error as error:
@@ -104,6 +121,20 @@ class SqliteWriter(Session):
             if self.keeper.chore(is_idle=False) != 0.0:
                 break
         return result
+
+    def want(self, number: int, hold: Hold, references: Sequence[Reference]) -> set[Reference]:
+        """Hold what is there of these; an open pin lacks the others. Returns what is there.
+
+        Raises: StoreFull, StoreUnavailable.
+        """
+        found = self.hold_many(references, lambda places: self.pins.quota.hold_found(hold, places))
+        self.pins.want(number, hold, [name for name in references if name not in found])
+        return found
+
+    def chore(self, *, is_idle: bool) -> float | None:
+        """Do a little of what there is to do; see `Keeper.chore`."""
+        pauses = [self.keeper.chore(is_idle=is_idle), self.pins.chore(is_idle=is_idle)]
+        return min((pause for pause in pauses if pause is not None), default=None)
 
     def checkpoint(self) -> None:
         """Move everything from the WAL into the database file and empty it."""
@@ -156,11 +187,14 @@ class SqliteWriter(Session):
         """
         first_id = self._next_id
         prefixes: list[int] = []
+        after: Callable[[], None] | None = None
         try:
             with transaction(self._connection):
                 coming = self._select(blocks, found or self._find_kept(blocks))
                 prefixes = [prefix_of(reference) for reference, _ in coming.blocks]
                 counts = self._insert(coming, prefixes)
+                if self._promises or self.pins.is_wanting or coming.bad_places:
+                    after = self._tell_pins(coming, blocks)
                 if prefixes:
                     # Before the commit, after which nothing may fail any more: without their rows
                     # the places lead to nothing.
@@ -170,6 +204,8 @@ class SqliteWriter(Session):
             self._next_id = first_id
             self._database.recent.withdraw(first_id, prefixes)
             raise
+        if after is not None:
+            after()
         totals = self._database.totals
         if totals is not None:
             for size, added in counts.items():
@@ -178,28 +214,48 @@ class SqliteWriter(Session):
             self._forget_places(coming.bad_places)
         return PutResult(sum(counts.values()), coming.refused)
 
+    def _tell_pins(self, coming: _Coming, blocks: dict[Reference, bytes]) -> Callable[[], None]:
+        """Who wants these has them; returns what is to be done once they are committed."""
+        known = {name: (block_id, len(blocks[name])) for name, block_id in coming.known.items()}
+        for promise in self._promises:
+            # At once: they are there, and were promised.
+            promise.take(known, self.pins.quota)
+        new = {
+            name: (block_id, len(block))
+            for block_id, (name, block) in enumerate(coming.blocks, self._next_id)
+        }
+        told = self.pins.arrive(known | new, coming.replacements(new))
+
+        def after() -> None:
+            for promise in self._promises:
+                promise.take(new, self.pins.quota)
+            told()
+
+        return after
+
     def _find_kept(self, blocks: dict[Reference, bytes]) -> Found:
         texts = self._statements
         return self._find(list(blocks), texts.kept_by_id, texts.kept_by_prefix)
 
     def _select(self, blocks: dict[Reference, bytes], found: Found) -> _Coming:
         """Tell what is new of these, and heal what is damaged of the others."""
-        known = set()
+        known: dict[Reference, int] = {}
         bad_places = found.bad_places
         for reference, block, block_id in found.rows:
             good = blocks.get(reference)
             if good is None or block == good or self._heal(block_id, reference, good):
-                known.add(reference)
+                known[reference] = block_id
             elif reference_of(good) == reference:
                 bad_places.append((prefix_of(reference), block_id))
             else:
-                known.add(reference)
+                known[reference] = block_id
         new = [item for item in blocks.items() if item[0] not in known]
         refused = self._over_quota(new)
         if refused:
             new = [item for item in new if item[0] not in refused]
         replaced = {prefix_of(reference) for reference, _ in new} if bad_places else set()
-        return _Coming(new, refused, [place for place in bad_places if place[0] in replaced])
+        bad_places = [place for place in bad_places if place[0] in replaced]
+        return _Coming(new, refused, bad_places, known)
 
     def _insert(self, coming: _Coming, prefixes: Sequence[int]) -> dict[int, int]:
         """Returns how many there are more of each size."""

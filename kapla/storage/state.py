@@ -32,6 +32,15 @@ class SqliteSettings:
     mmap_bytes: int = 0
     generation: int = GENERATION
     rebuild_index: bool = False
+    max_pinned: int | None = None
+    """Bytes that the pins of one user may hold. None: half of `max_size`, if there is that."""
+
+    @property
+    def pinned_quota(self) -> int | None:
+        """Bytes that the pins of one user may hold together, or None: any number."""
+        if self.max_pinned is None and self.max_size is not None:
+            return self.max_size // 2
+        return self.max_pinned
 
     @property
     def has_limit(self) -> bool:

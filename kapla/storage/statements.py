@@ -50,6 +50,9 @@ class Statements:
         whole = select(blocks.c.reference, blocks.c.block)
         self.name_by_id = among(names, blocks.c.id)
         self.name_by_prefix = among(names.select_from(at_place), places.c.prefix)
+        sized = select(blocks.c.reference, blocks.c.id, func.length(blocks.c.block))
+        self.sized_by_id = among(sized, blocks.c.id)
+        self.sized_by_prefix = among(sized.select_from(at_place), places.c.prefix)
         self.block_by_id = among(whole, blocks.c.id)
         self.block_by_prefix = among(whole.select_from(at_place), places.c.prefix)
         kept = select(blocks.c.reference, blocks.c.block, blocks.c.id)
@@ -110,7 +113,11 @@ class Statements:
             )
         )
         self.create = {
-            table.name: compiled(CreateTable(table)) for table in (places, recent, totals, notes)
+            table.name: compiled(CreateTable(table))
+            for table in (
+                *(places, recent, totals, notes),
+                *(schema.pins, schema.wanted, schema.arrivals, schema.lent),
+            )
         }
 
 

@@ -166,17 +166,16 @@ class Scrubbing:
     async def _go_through(self, after: int, began: int | None) -> None:
         noted = time.monotonic()
         place: int | None = after
-        while place is not None:
-            after = place
-            try:
-                place, size = await self._round(after, self._rate, None)
+        try:
+            while place is not None:
+                place, size = await self._round(place, self._rate, None)
                 await asyncio.sleep(size / self._rate)
-            except asyncio.CancelledError:
-                await self._note(after, began)
-                raise
-            if place is not None and time.monotonic() - noted > _NOTED_EVERY_S:
-                noted = time.monotonic()
-                await self._note(place, began)
+                if time.monotonic() - noted > _NOTED_EVERY_S:
+                    noted = time.monotonic()
+                    await self._note(place, began)
+        except asyncio.CancelledError:
+            await self._note(place, began)
+            raise
 
     async def _round(
         self, after: int, rate: int, status: ScrubStatus | None

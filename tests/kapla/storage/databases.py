@@ -38,6 +38,7 @@ def settings_for(
     directory: Path,
     *,
     max_size: int | None = None,
+    max_pinned: int | None = None,
     generation: int = GENERATION,
     rebuild_index: bool = False,
 ) -> SqliteSettings:
@@ -45,6 +46,7 @@ def settings_for(
     return SqliteSettings(
         directory / "blocks.sqlite",
         max_size=max_size,
+        max_pinned=max_pinned,
         generation=generation,
         rebuild_index=rebuild_index,
     )

@@ -17,6 +17,7 @@ from eris import BlockSize, ErisError, Reference, StoreRefused, StoreUnavailable
 from kapla.errors import StorageError
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.database import SqliteSettings
+from kapla.storage.keeping.promises import Promise
 from kapla.storage.sqlite import PutResult, SqliteReader, SqliteWriter
 from tests.kapla.storage.databases import (
     batched,
@@ -142,9 +143,11 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Failing:
     fault = Failing()
     put, get = SqliteWriter.put_many, SqliteReader.get_many
 
-    def put_or_fail(self: SqliteWriter, blocks: dict[Reference, bytes]) -> PutResult:
+    def put_or_fail(
+        self: SqliteWriter, blocks: dict[Reference, bytes], promises: Sequence[Promise] = ()
+    ) -> PutResult:
         fault.check()
-        return put(self, blocks)
+        return put(self, blocks, promises)
 
     def get_or_fail(self: SqliteReader, references: Sequence[Reference]) -> dict[Reference, bytes]:
         fault.check()
@@ -268,6 +271,7 @@ import asyncio, sys
 from pathlib import Path
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.database import SqliteSettings
+from kapla.storage.keeping.promises import Promise
 from tests.kapla.storage.databases import make_blocks, put_many
 
 async def main():

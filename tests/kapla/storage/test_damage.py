@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from eris import BlockSize, Reference, StoreUnavailable
-from kapla.storage import batching as batching_module
+from kapla.storage import hashing as hashing_module
 from kapla.storage import recent as recent_module
 from kapla.storage.recent import GENERATION
 from tests.kapla.storage.databases import (
@@ -126,7 +126,7 @@ def test_a_hasher_without_memory_lives_on(tmp_path: Path, monkeypatch: pytest.Mo
     async def main() -> None:
         async with batched(settings_for(tmp_path)) as storage:
             with monkeypatch.context() as without_memory:
-                without_memory.setattr(batching_module, "reference_of", no_memory)
+                without_memory.setattr(hashing_module, "reference_of", no_memory)
                 assert isinstance(await put_many(storage, [block]), StoreUnavailable)
             assert await put_many(storage, [block]) is None
 

@@ -1,0 +1,163 @@
+"""What is known in memory of all pins: their unions, what each lacks; and mending their tables.
+
+What a pin holds stands on disk only. The unions are brought up to date after each change that is
+committed: when a pin goes away they may be too large for a while, never too small.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from eris.errors import StoreUnavailable
+from eris.model import BlockSize
+from kapla.errors import StorageError
+from kapla.storage.damage import is_damage, unreadable
+from kapla.storage.keeping.accounting import Accounts
+from kapla.storage.keeping.ids import Ids
+from kapla.storage.keeping.pin import Pin, PinSummary, Sizes
+from kapla.storage.keeping.quota import Quota
+from kapla.storage.keeping.rows import PinRows
+from kapla.storage.keeping.salvage import all_of_them, salvage
+from kapla.storage.keeping.wants import Wants
+from kapla.storage.state import Database
+
+__all__ = ["PinBooks"]
+
+_log = logging.getLogger(__name__)
+
+
+class PinBooks:
+    """All pins of a store as they are counted, on the writer's connection."""
+
+    def __init__(self, connection: sqlite3.Connection, database: Database) -> None:
+        self._connection = connection
+        self._database = database
+        self._keeping = database.keeping
+        self._rows = PinRows(connection)
+        self.quota = Quota(database.settings, database.keeping)
+        self.wants = Wants(self._rows, self.quota, database.keeping)
+        self._is_damaged = False
+        self._last_number = 0
+        self.advice = ""
+        """How to get room, where a pin that nobody made takes nearly all; for a sentence."""
+
+    def start(self) -> None:
+        """Read all pins. Where that cannot be, all that there is is kept. Raises: sqlite3.Error."""
+        if not self._load():
+            try:
+                self._salvage()
+            except sqlite3.Error as error:
+                if not is_damage(error):
+                    raise
+        if self._is_damaged:
+            self._keep_everything()
+        if self.advice:
+            _log.warning("The store has little room%s", self.advice)
+
+    def tell_damage(self, error: Exception) -> None:
+        """A table of pins cannot be read. What is known to be kept stays so until it is mended."""
+        if not self._is_damaged:
+            self._is_damaged = True
+            _log.error("The tables of pins are damaged, and made anew: %s", error)
+
+    @contextmanager
+    def _mended(self) -> Iterator[None]:
+        """Where a table turns out to be damaged, mend it, and say that it failed this time."""
+        try:
+            yield
+        except (sqlite3.Error, StorageError) as error:
+            if isinstance(error, sqlite3.Error) and not is_damage(error):
+                raise unreadable(error) from error
+            self.tell_damage(error)
+            self._salvage()
+            raise StoreUnavailable("the pins were damaged, and are mended: try again") from error
+
+    def _salvage(self) -> None:
+        salvage(self._connection)
+        self._is_damaged = not self._load()
+
+    def _keep_everything(self) -> None:
+        """What cannot be mended: nothing goes while the store is open."""
+        _log.error("The tables of pins cannot be made anew: all blocks are kept")
+        accounts = Accounts()
+        accounts.add(all_of_them(self._connection, 0))
+        self._use(accounts)
+
+    def _load(self) -> bool:
+        """Count everything; returns whether it could be read."""
+        accounts, known = Accounts(), dict[int, Pin]()
+        try:
+            self._last_number = max(self._last_number, self._rows.last_number())
+            missing = self._rows.missing()
+            for pin in self._rows.all():
+                accounts.add(self._with_sums(pin))
+                if pin.id in missing:
+                    known[pin.id] = pin
+            self.wants.load(known)
+        except (sqlite3.Error, StorageError) as error:
+            if isinstance(error, sqlite3.Error) and not is_damage(error):
+                raise
+            self.tell_damage(error)
+            return False
+        self._use(accounts)
+        return True
+
+    def _use(self, accounts: Accounts) -> None:
+        before = self._keeping.kept
+        self.quota.accounts = accounts
+        self._keeping.kept, self._keeping.lent = accounts.kept, accounts.lent
+        self._released(before - accounts.kept)
+        self._look_at_room()
+
+    def _settle(self) -> None:
+        """Count all pins anew, if what is counted may be too much. Raises: StoreUnavailable."""
+        if not self.quota.accounts.is_stale:
+            return
+        accounts = Accounts()
+        with self._mended():
+            for pin in self._rows.all():
+                accounts.add(self._with_sums(pin))
+        self._use(accounts)
+
+    def _with_sums(self, pin: Pin) -> Pin:
+        """Where the totals were damaged when the pin was made, those of now must do."""
+        totals = self._database.totals
+        if pin.sums is not None and not any(pin.sums) and totals is not None:
+            pin.sums = Sizes(totals[BlockSize.SMALL], totals[BlockSize.LARGE])
+        return pin
+
+    def _is_gone(self, pin: Pin) -> None:
+        self.wants.drop(pin.id)
+        self._released(self.quota.accounts.remove(pin))
+
+    def _released(self, ids: Ids) -> None:
+        self._keeping.release(ids - self.quota.accounts.kept)
+
+    def _summary(self, pin: Pin) -> PinSummary:
+        sizes, own = self._with_sums(pin).sizes, self.quota.accounts.own(pin)
+        return PinSummary(
+            name=pin.name,
+            owner=pin.owner,
+            root=pin.root,
+            keep=pin.keep,
+            lend=pin.lend,
+            created=pin.created,
+            small=sizes.small,
+            large=sizes.large,
+            own_small=own.small,
+            own_large=own.large,
+            missing=self.wants.missing(pin.id),
+        )
+
+    def _look_at_room(self) -> None:
+        """Whether what nobody chose to keep leaves little room, and what can be done about it."""
+        self.advice = ""
+        for name, sizes in self.quota.accounts.kept_by_sums().items():
+            if self.quota.is_pressing(sizes):
+                self.advice = (
+                    f": nearly all of it is kept by the pin {name}; release that"
+                    f" (kapla unpin {name}), or raise max-size"
+                )

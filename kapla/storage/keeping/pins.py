@@ -1,0 +1,187 @@
+"""The pins of an open store, as the writer's thread has them: made, told of, changed, released.
+
+Each change is one transaction, and durable when it returns.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from eris.model import Reference
+from kapla.errors import PinIncomplete, PinNotFound, RequestMalformed
+from kapla.storage.damage import transaction
+from kapla.storage.keeping.pin import Pin, PinSummary, name_of_root
+from kapla.storage.keeping.rows import PinRows
+from kapla.storage.keeping.state import Hold
+from kapla.storage.keeping.traffic import PinTraffic
+from kapla.storage.schema import BEFORE_PINS, SALVAGED
+
+__all__ = ["Closing", "Pins"]
+
+_log = logging.getLogger(__name__)
+
+_OWN_NAMES: Final = (BEFORE_PINS, SALVAGED)
+_IDLE_S: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """What an open pin is to become. Without a name it is called by its root."""
+
+    name: str | None
+    root: Reference | None
+    lend: bool
+    keep: bool
+    incomplete: bool
+
+
+class Pins(PinTraffic):
+    """All pins of a store, on the writer's connection."""
+
+    def begin(self, owner: int, wants: int | None) -> tuple[int, Hold, int]:
+        """Open a pin: its number, what it holds, and the bytes of content there is room for.
+
+        Raises: StoreFull, if that is less than `wants`.
+        """
+        self._settle()
+        if wants is not None:
+            self.quota.check_room(owner, wants)
+        self._last_number += 1
+        return self._last_number, self._keeping.open_hold(owner), self.quota.room(owner)
+
+    def want(self, number: int, hold: Hold, references: Sequence[Reference]) -> None:
+        """Remember what an open pin lacks. Raises: StoreFull, StoreUnavailable."""
+        with self._mended(), transaction(self._connection):
+            added = self.wants.want(number, hold, references)
+        self.wants.wanted(number, hold, added)
+
+    def close(self, number: int, hold: Hold, closing: Closing, most: int) -> PinSummary:
+        """Make a pin of what was held; then it is held no more. `most`: pins that one may have.
+
+        Raises: PinIncomplete, StoreFull, StoreUnavailable, RequestMalformed; then nothing is
+        changed.
+        """
+        pin = self._new_pin(number, hold, closing)
+        if self.wants.missing(number) and not closing.incomplete:
+            raise PinIncomplete(self.wants.missing(number))
+        self.quota.check(hold.owner, most)
+        with self._mended(), transaction(self._connection):
+            before = self._rows.named(pin.owner, pin.name)
+            if before is not None:
+                self._rows.delete(before)
+            self._rows.insert(pin)
+        self.quota.accounts.add(pin)
+        self.wants.close(number, pin)
+        if before is not None:
+            self._is_gone(before)
+        self._keeping.end_hold(hold)
+        return self._summary(pin)
+
+    def abandon(self, number: int, hold: Hold) -> None:
+        """Nothing of this is held any more."""
+        self.wants.drop(number)
+        self._keeping.end_hold(hold)
+
+    def page(
+        self, owner: int | None, after: tuple[int, str], most: int
+    ) -> tuple[list[PinSummary], bool]:
+        """Some pins in the order of owner and name, and whether there are more."""
+        self._settle()
+        with self._mended():
+            found = self._rows.page(owner, after, most + 1)
+        return [self._summary(pin) for pin in found[:most]], len(found) > most
+
+    def change(
+        self, pins: Callable[[PinRows], list[Pin]], *, lend: bool | None, keep: bool | None
+    ) -> PinSummary:
+        """Set switches of the pins that are found. Raises: PinNotFound, StoreUnavailable."""
+        with self._mended(), transaction(self._connection):
+            found = _some(pins(self._rows))
+            changed = [
+                replace(
+                    pin,
+                    lend=pin.lend if lend is None else lend,
+                    keep=pin.keep if keep is None else keep,
+                )
+                for pin in found
+            ]
+            for pin in changed:
+                self._rows.switch(pin)
+        for before, pin in zip(found, changed, strict=True):
+            self._released(self.quota.accounts.switch(before, pin))
+            self.wants.switched(pin)
+        self._look_at_room()
+        self._settle()
+        return self._summary(changed[-1])
+
+    def release(self, pins: Callable[[PinRows], list[Pin]]) -> PinSummary:
+        """Remove the pins that are found; returns what the last one was.
+
+        Raises: PinNotFound, StoreUnavailable.
+        """
+        self._settle()
+        with self._mended(), transaction(self._connection):
+            found = _some(pins(self._rows))
+            for pin in found:
+                self._rows.delete(pin)
+        summary = self._summary(found[-1])
+        for pin in found:
+            self._is_gone(pin)
+        self._look_at_room()
+        return summary
+
+    def chore(self, *, is_idle: bool) -> float | None:
+        """Do a little of what there is to do; see `kapla.storage.keeper`."""
+        if self._is_damaged:
+            self._salvage()
+        number = self.wants.next_to_fold()
+        is_left = number is not None or self.wants.has_gone or self.quota.accounts.is_stale
+        if not is_left or not is_idle:
+            return _IDLE_S if is_left else None
+        with self._mended():
+            if number is not None:
+                self._fold(number)
+            elif self.wants.has_gone:
+                with transaction(self._connection):
+                    self.wants.forget_some()
+            else:
+                self._settle()
+        return 0.0
+
+    def _new_pin(self, number: int, hold: Hold, closing: Closing) -> Pin:
+        name = closing.name
+        if name is None:
+            if closing.root is None:
+                raise RequestMalformed("a pin needs a name or a root")
+            name = name_of_root(closing.root)
+        if hold.owner == 0 and name in _OWN_NAMES:
+            raise RequestMalformed(f"{name} is the name of a pin that the daemon makes")
+        with self._keeping.lock:
+            small, large = hold.small.copy(), hold.large.copy()
+        created = int(time.time())
+        return Pin(
+            number,
+            hold.owner,
+            name,
+            closing.root,
+            closing.keep,
+            closing.lend,
+            created,
+            small,
+            large,
+        )
+
+    def _fold(self, number: int) -> None:
+        with transaction(self._connection):
+            self._rows.refill(self._rows.get(number))
+        self.wants.folded(number)
+
+
+def _some(found: list[Pin]) -> list[Pin]:
+    if not found:
+        raise PinNotFound("there is no such pin")
+    return found

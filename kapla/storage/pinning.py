@@ -1,0 +1,350 @@
+"""Pins of an open store, from the event loop: begun, closed, told of, changed, released.
+
+A pin is opened before its first block comes. What comes under it is held in memory until it is
+closed: then it is on disk, under a name. An open pin belongs to a connection; when that ends, it
+waits ten minutes for another one to go on with it, by its token. All work on pins is done by the
+writer's thread, between its commits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import unicodedata
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol, TypeVar
+
+from eris.errors import ErisError, StoreRefused
+from eris.model import Reference
+from kapla.errors import PinNotFound, RequestMalformed
+from kapla.storage.keeping.pin import Pin, PinSummary
+from kapla.storage.keeping.pins import Closing
+from kapla.storage.keeping.rows import PinRows
+from kapla.storage.keeping.state import Hold
+from kapla.storage.schema import BEFORE_PINS, SALVAGED
+
+__all__ = ["MOST_OPEN", "ORPHAN_S", "OpenPin", "PinSummary", "Pinning"]
+
+_log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+ORPHAN_S: Final = 600.0
+"""For so long an open pin outlives its connection."""
+
+MOST_OPEN: Final = 64
+"""Pins of one user that are open at a time."""
+
+MOST_PINS: Final = 100_000
+"""Pins of one user: all are counted anew after a release, which takes seconds for so many."""
+
+_NAME_BYTES: Final = 255
+_TOKEN_BYTES: Final = 16
+
+
+class _Storage(Protocol):
+    """What is needed of the store; see `BatchedStorage`."""
+
+    async def do(self, call: Callable[[Any], _T]) -> _T:
+        """Have the writer's thread do something."""
+
+    def find_many(
+        self, references: Sequence[Reference], done: Any, *, hold: Hold | None = None
+    ) -> None:
+        """Tell which blocks are there, and hold them."""
+
+
+class OpenPin:
+    """A pin that is being filled, by one connection at a time."""
+
+    def __init__(self, pinning: Pinning, number: int, hold: Hold, room: int) -> None:
+        self.token = secrets.token_bytes(_TOKEN_BYTES)
+        """By which another connection of the same user can go on."""
+        self.hold = hold
+        """To be handed in with what is put, and asked for, under this pin."""
+        self.number = number
+        self.room = room
+        """Bytes of content for which there was room when it was opened."""
+        self._pinning = pinning
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether a connection has it."""
+        return self._timer is None
+
+    def attach(self) -> None:
+        """A connection has it; twice is nothing."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def detach(self) -> None:
+        """Its connection has ended: if no other comes, all of it is let go after ten minutes."""
+        if self._timer is None and self._pinning.has(self):
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(ORPHAN_S, self._pinning.expire, self)
+
+
+class Pinning:
+    """The pins of one store."""
+
+    def __init__(self, storage: _Storage) -> None:
+        self._storage = storage
+        # By token; the oldest first.
+        self._open: dict[bytes, OpenPin] = {}
+        # Those that are being opened, by owner.
+        self._opening: dict[int, int] = {}
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def open(self, owner: int, *, wants: int | None = None) -> OpenPin:
+        """Begin a pin for a user; `wants`: bytes of content that are about to come.
+
+        Raises: StoreFull, if there is not that much room; StoreRefused, if too many are open;
+        StoreUnavailable.
+        """
+        self._make_place(owner)
+        opening = asyncio.ensure_future(self._begin(owner, wants))
+        try:
+            return await self._to_its_end(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(self._unwanted)
+            raise
+
+    def resume(self, owner: int, token: bytes) -> OpenPin:
+        """Go on with a pin whose connection has ended.
+
+        Raises: PinNotFound, if there is none with this token, or somebody else's, or in use.
+        """
+        pin = self._open.get(token)
+        if pin is None or pin.hold.owner != owner or pin.is_attached:
+            raise PinNotFound("there is no open pin to go on with")
+        pin.attach()
+        return pin
+
+    def has(self, pin: OpenPin) -> bool:
+        """Whether it is still open."""
+        return self._open.get(pin.token) is pin
+
+    async def want(self, pin: OpenPin, references: Sequence[Reference]) -> list[bool]:
+        """Tell which blocks are there, and hold them; remember the others as lacking.
+
+        Raises: StoreFull, PinNotFound, StoreUnavailable.
+        """
+        self._check(pin)
+        answer: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
+
+        def done(result: Sequence[bool] | ErisError) -> None:
+            if answer.done():
+                return
+            if isinstance(result, ErisError):
+                answer.set_exception(result)
+            else:
+                answer.set_result(list(result))
+
+        self._storage.find_many(references, done, hold=pin.hold)
+        there = await answer
+        missing = [name for name, found in zip(references, there, strict=True) if not found]
+        if missing:
+            self._check(pin)
+            came = await self._storage.do(lambda writer: writer.want(pin.number, pin.hold, missing))
+            there = [found or name in came for name, found in zip(references, there, strict=True)]
+        return there
+
+    async def close(
+        self,
+        pin: OpenPin,
+        *,
+        name: str | None = None,
+        root: Reference | None = None,
+        lend: bool = False,
+        keep: bool = True,
+        incomplete: bool = False,
+    ) -> PinSummary:
+        """Make a pin of what was held, durably; one of the same owner and name is replaced.
+
+        Raises: PinIncomplete, if something is lacking and that was not allowed; StoreFull, if the
+        owner has pinned too much; RequestMalformed, for a name that cannot be one; PinNotFound,
+        StoreUnavailable. Then it is still open.
+        """
+        self._check(pin)
+        if name is not None:
+            _check_name(name)
+        closing = Closing(name, root, lend=lend, keep=keep, incomplete=incomplete)
+        return await self._to_its_end(asyncio.ensure_future(self._close(pin, closing)))
+
+    async def abandon(self, pin: OpenPin) -> None:
+        """Let go of all that was held. Raises: PinNotFound, StoreUnavailable."""
+        self._check(pin)
+        self._forget(pin)
+        await self._storage.do(lambda writer: writer.pins.abandon(pin.number, pin.hold))
+
+    async def list(
+        self, owner: int | None, after: str | None, most: int
+    ) -> tuple[list[PinSummary], str | None]:
+        """Some pins of a user, or of all (None), in order, and what to give as `after` for more.
+
+        Raises: RequestMalformed, StoreUnavailable.
+        """
+        start = _parse_after(after, owner)
+        found, is_more = await self._storage.do(lambda writer: writer.pins.page(owner, start, most))
+        last = f"{found[-1].owner}:{found[-1].name}" if is_more else None
+        return found, last
+
+    async def change(
+        self,
+        owner: int,
+        *,
+        name: str | None = None,
+        root: Reference | None = None,
+        lend: bool | None = None,
+        keep: bool | None = None,
+    ) -> PinSummary:
+        """Set switches of the pin of a name, or of all with a root; tells of the last one.
+
+        Raises: PinNotFound, RequestMalformed, StoreUnavailable.
+        """
+        chosen = _chooser(owner, name, root)
+        return await self._storage.do(
+            lambda writer: writer.pins.change(chosen, lend=lend, keep=keep)
+        )
+
+    async def release(
+        self, owner: int, *, name: str | None = None, root: Reference | None = None
+    ) -> PinSummary:
+        """Remove the pin of a name, or all with a root; tells what the last one was.
+
+        Raises: PinNotFound, RequestMalformed, StoreUnavailable.
+        """
+        chosen = _chooser(owner, name, root)
+        return await self._storage.do(lambda writer: writer.pins.release(chosen))
+
+    def expire(self, pin: OpenPin) -> None:
+        """Nobody came back for it."""
+        if self.has(pin):
+            _log.info("An open pin is given up: nobody went on with it")
+            self._let_go(pin)
+
+    def end(self) -> None:
+        """The store is closed: what was not closed before is no pin."""
+        for pin in list(self._open.values()):
+            self._forget(pin)
+
+    def _make_place(self, owner: int) -> None:
+        mine = [pin for pin in self._open.values() if pin.hold.owner == owner]
+        if len(mine) + self._opening.get(owner, 0) < MOST_OPEN:
+            return
+        waiting = next((pin for pin in mine if not pin.is_attached), None)
+        if waiting is None:
+            raise StoreRefused(f"{MOST_OPEN} pins of yours are open already")
+        self._let_go(waiting)
+
+    async def _begin(self, owner: int, wants: int | None) -> OpenPin:
+        self._opening[owner] = self._opening.get(owner, 0) + 1
+        try:
+            number, hold, room = await self._storage.do(
+                lambda writer: writer.pins.begin(owner, wants)
+            )
+        finally:
+            self._opening[owner] -= 1
+            if not self._opening[owner]:
+                del self._opening[owner]
+        pin = OpenPin(self, number, hold, room)
+        self._open[pin.token] = pin
+        return pin
+
+    async def _close(self, pin: OpenPin, closing: Closing) -> PinSummary:
+        summary: PinSummary = await self._storage.do(
+            lambda writer: writer.pins.close(pin.number, pin.hold, closing, MOST_PINS)
+        )
+        self._forget(pin)
+        return summary
+
+    async def _to_its_end(self, task: asyncio.Task[_T]) -> _T:
+        """Wait for work that is done whole, though nobody waits for it any more."""
+        self._keep_running(task)
+        return await asyncio.shield(task)
+
+    def _unwanted(self, opening: asyncio.Task[OpenPin]) -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            self._let_go(opening.result())
+
+    def _let_go(self, pin: OpenPin) -> None:
+        self._forget(pin)
+        self._keep_running(asyncio.ensure_future(self._abandon(pin)))
+
+    def _keep_running(self, task: asyncio.Task[Any]) -> None:
+        # Until it is done: the loop has only weak references.
+        self._running.add(task)
+        task.add_done_callback(self._is_done)
+
+    def _is_done(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            # Looked at, though nobody may wait for it.
+            task.exception()
+
+    async def _abandon(self, pin: OpenPin) -> None:
+        try:
+            await self._storage.do(lambda writer: writer.pins.abandon(pin.number, pin.hold))
+        except ErisError as error:
+            # Closed meanwhile: nothing is held then.
+            _log.debug("An open pin could not be given up: %s", error)
+
+    def _forget(self, pin: OpenPin) -> None:
+        pin.attach()
+        if self.has(pin):
+            del self._open[pin.token]
+
+    def _check(self, pin: OpenPin) -> None:
+        if not self.has(pin):
+            raise PinNotFound("this pin is not open any more")
+
+
+def _check_name(name: str) -> None:
+    """Raises: RequestMalformed."""
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError:
+        raise RequestMalformed("the name of a pin is no text") from None
+    if not 1 <= length <= _NAME_BYTES:
+        raise RequestMalformed(f"the name of a pin has 1 to {_NAME_BYTES} bytes")
+    if any(unicodedata.category(letter) == "Cc" for letter in name):
+        raise RequestMalformed("the name of a pin has no control characters")
+
+
+def _parse_after(after: str | None, owner: int | None) -> tuple[int, str]:
+    """Where a page begins, from what the page before it ended with."""
+    if after is None:
+        return (-1 if owner is None else owner), ""
+    number, colon, name = after.partition(":")
+    if not colon or not number.isascii() or not number.isdigit() or len(number) > 10:
+        raise RequestMalformed("that is not where a list of pins goes on")
+    return int(number), name
+
+
+def _chooser(
+    owner: int, name: str | None, root: Reference | None
+) -> Callable[[PinRows], list[Pin]]:
+    """Finds the pins that are meant.
+
+    Those that the daemon makes are root's; its own user has a right to them too.
+    Raises: RequestMalformed.
+    """
+    if (name is None) == (root is None):
+        raise RequestMalformed("either the name or the root of a pin is expected")
+    if name is not None:
+        _check_name(name)
+
+    def choose(rows: PinRows) -> list[Pin]:
+        if name is None:
+            assert root is not None
+            return rows.rooted(owner, root)
+        pin = rows.named(owner, name)
+        if pin is None and name in (BEFORE_PINS, SALVAGED) and owner == os.geteuid():
+            pin = rows.named(0, name)
+        return [] if pin is None else [pin]
+
+    return choose
