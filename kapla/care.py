@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kapla.storage.care.check import Report, check
-from kapla.storage.care.salvage import SALVAGED, Salvaged, salvage
+from kapla.storage.care.salvage import Salvaged, salvage
 from kapla.storage.lock import locked
+from kapla.storage.schema import SALVAGED
 
 __all__ = ["check_store", "salvage_store"]
 

@@ -2,7 +2,8 @@
 
 Each is looked at once more, for a good one may have come meanwhile. The row goes, and the place
 that leads to it; where damage holds the row, the place alone. Then the block counts as not there,
-and one that comes is kept.
+its pins lack it, and one that comes is kept. What somebody holds who is just storing it stays until
+the next look: a good one may be on its way.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from eris.crypto import reference_of
 from kapla.storage.damage import is_bad_disk, is_damage, transaction
+from kapla.storage.keeping.ids import Ids
 from kapla.storage.schema import prefix_of
 from kapla.storage.sqlite import SqliteWriter
 
@@ -35,13 +37,26 @@ def drop_bad(writer: SqliteWriter, suspects: Sequence[int]) -> int:
     Raises: sqlite3.Error.
     """
     found = [bad for bad in (_look(writer, block_id) for block_id in suspects) if bad is not None]
+    held = Ids()
+    for hold in writer.database.keeping.holds():
+        held = held | hold.small | hold.large
+    _drop_many(writer, [bad for bad in found if bad.id not in held])
+    return len(found)
+
+
+def _drop_many(writer: SqliteWriter, found: Sequence[_Bad]) -> None:
+    """In one transaction, as pins are read for it; or each alone, where damage is in the way."""
+    try:
+        _drop(writer, found, with_rows=True)
+        return
+    except sqlite3.Error as error:
+        _check(error)
     for bad in found:
         try:
-            _drop(writer, bad, with_row=True)
+            _drop(writer, [bad], with_rows=True)
         except sqlite3.Error as error:
             _check(error)
-            _drop(writer, bad, with_row=False)
-    return len(found)
+            _drop(writer, [bad], with_rows=False)
 
 
 def _look(writer: SqliteWriter, block_id: int) -> _Bad | None:
@@ -64,25 +79,25 @@ def _look(writer: SqliteWriter, block_id: int) -> _Bad | None:
     return _Bad(block_id, reference if is_reference else None, size if is_counted else None)
 
 
-def _drop(writer: SqliteWriter, bad: _Bad, *, with_row: bool) -> None:
+def _drop(writer: SqliteWriter, found: Sequence[_Bad], *, with_rows: bool) -> None:
     execute, database = writer.connection.execute, writer.database
+    places = [(prefix_of(bad.reference), bad.id) for bad in found if bad.reference is not None]
+    sizes = {bad.id: bad.size for bad in found if bad.size is not None}
     with transaction(writer.connection):
-        if with_row:
-            execute("DELETE FROM blocks WHERE id = ?", (bad.id,))
-        if bad.reference is not None:
-            _drop_place(writer, prefix_of(bad.reference), bad.id)
-        if bad.size is not None and with_row:
-            execute("UPDATE totals SET blocks = blocks - 1 WHERE block_size = ?", (bad.size,))
-    if bad.reference is not None:
-        database.recent.discard(prefix_of(bad.reference), bad.id)
-    if bad.size is not None and with_row and database.totals is not None:
-        database.totals[bad.size] -= 1
-
-
-def _drop_place(writer: SqliteWriter, prefix: int, block_id: int) -> None:
-    writer.connection.execute(
-        "DELETE FROM places WHERE prefix = ? AND block_id = ?", (prefix, block_id)
-    )
+        if with_rows:
+            for bad in found:
+                execute("DELETE FROM blocks WHERE id = ?", (bad.id,))
+            for size in sizes.values():
+                execute("UPDATE totals SET blocks = blocks - 1 WHERE block_size = ?", (size,))
+        for place in places:
+            execute("DELETE FROM places WHERE prefix = ? AND block_id = ?", place)
+        # Last: what is noted in memory is not taken back.
+        writer.pins.lost({bad.id: bad.reference for bad in found}, sizes)
+    for place in places:
+        database.recent.discard(*place)
+    if with_rows and database.totals is not None:
+        for size in sizes.values():
+            database.totals[size] -= 1
 
 
 def _check(error: sqlite3.Error) -> None:

@@ -116,7 +116,7 @@ def _take(name: str, row: int | None, values: list[Value], found: Rescued) -> bo
             if pin is not None and not _has_name(found, pin):
                 found.pins.setdefault(row, pin)
             return pin is not None
-        case "wanted", [bytes(reference), int(pin_id)] if len(reference) == _REFERENCE:
+        case "wanted", [bytes(reference), int(pin_id)] if 0 < len(reference) <= _REFERENCE:
             if pin_id in found.pins:
                 found.wanted.add((reference, pin_id))
             return True

@@ -22,12 +22,11 @@ from kapla.storage.care.placing import placing
 from kapla.storage.care.rescue import Rescued, RescuedPin, rescue
 from kapla.storage.care.scan import Scan
 from kapla.storage.keeping.ids import Ids
-from kapla.storage.schema import BEFORE_PINS
+from kapla.storage.schema import BEFORE_PINS, SALVAGED
 
-__all__ = ["SALVAGED", "Salvaged", "salvage"]
+__all__ = ["Salvaged", "salvage"]
 
-SALVAGED: Final = "salvaged"
-"""The pin over everything, where the pins could not be read. It is root's."""
+_REFERENCE: Final = 32
 
 
 @dataclass(slots=True)
@@ -90,7 +89,8 @@ def _write_pins(fresh: Fresh, rescued: Rescued, result: Salvaged) -> None:
     for pin in rescued.pins.values():
         _write_pin(fresh, pin, everything)
     for reference, pin_id in rescued.wanted:
-        block_id = fresh.find(reference)
+        # Of some the name is not known in full: these never come.
+        block_id = fresh.find(reference) if len(reference) == _REFERENCE else None
         if block_id is None:
             _want(fresh, reference, pin_id)
         else:
@@ -124,6 +124,8 @@ def _write_pin(fresh: Fresh, pin: RescuedPin, everything: Ids) -> None:
             pin.ids.add([there])
         elif reference is not None:
             _want(fresh, reference, pin.id)
+    for block_id in (pin.ids - fresh.moved()) - everything if pin.is_exact else Ids():
+        _want(fresh, _nameless(block_id), pin.id)
     small, large = (pin.ids & fresh.ids[size] for size in BlockSize)
     values = (pin.id, pin.owner, pin.name, pin.root, pin.keep, pin.lend, pin.created)
     fresh.connection.execute(
@@ -131,6 +133,11 @@ def _write_pin(fresh: Fresh, pin: RescuedPin, everything: Ids) -> None:
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (*values, small.pack(), large.pack()),
     )
+
+
+def _nameless(block_id: int) -> bytes:
+    """What stands in `wanted` for a block of which not even the name is known."""
+    return b"?" + (block_id & ((1 << 64) - 1)).to_bytes(8, "big")
 
 
 def _want(fresh: Fresh, reference: bytes, pin_id: int) -> None:

@@ -28,6 +28,7 @@ from tests.kapla.storage.test_damage import break_overflow
 
 SMALL, LARGE = make_blocks(300), make_blocks(40, BlockSize.LARGE)
 BLOCKS = SMALL | LARGE
+SPOIL = "UPDATE blocks SET block = zeroblob(length(block)) WHERE reference = ?"
 
 
 @asynccontextmanager
@@ -89,11 +90,7 @@ def test_bad_blocks_are_dropped_and_may_come_again(
 ) -> None:
     bad = [*list(SMALL)[5:250:60], *list(LARGE)[3::20]]
     for name in bad:
-        change(
-            settings.path,
-            "UPDATE blocks SET block = zeroblob(length(block)) WHERE reference = ?",
-            (name,),
-        )
+        change(settings.path, SPOIL, (name,))
 
     async def main() -> None:
         async with scrubbing(settings) as (storage, scrub):
@@ -110,6 +107,48 @@ def test_bad_blocks_are_dropped_and_may_come_again(
     asyncio.run(main())
     assert check(settings.path).is_sound
     assert [r.levelname for r in caplog.records].count("ERROR") == 1
+
+
+def test_a_pin_lacks_what_was_dropped_until_it_comes_again(settings: SqliteSettings) -> None:
+    [bad, *others] = SMALL
+
+    async def main() -> None:
+        async with scrubbing(settings) as (storage, scrub):
+            pin = await storage.pinning.open(1000)
+            assert all(await storage.pinning.want(pin, list(SMALL)))
+            await storage.pinning.close(
+                pin, name="notes", root=others[0], lend=False, keep=True, incomplete=False
+            )
+            change(settings.path, SPOIL, (bad,))
+            assert (await whole(scrub)).bad == 1
+            [[summary], _] = await storage.pinning.list(1000, None, 100)
+            assert (summary.small, summary.missing) == (299, 1)
+            assert await put_many(storage, [SMALL[bad]]) is None
+            [[summary], _] = await storage.pinning.list(1000, None, 100)
+            assert (summary.small, summary.missing) == (300, 0)
+
+    asyncio.run(main())
+    assert check(settings.path).is_sound
+
+
+def test_what_somebody_holds_stays_until_the_next_look(settings: SqliteSettings) -> None:
+    [bad, *_] = SMALL
+    change(settings.path, SPOIL, (bad,))
+
+    async def main() -> None:
+        async with scrubbing(settings) as (storage, scrub):
+            pin = await storage.pinning.open(1000)
+            assert await storage.pinning.want(pin, [bad]) == [True]
+            assert (await whole(scrub)).bad == 1
+            # A good one that comes takes its place.
+            assert await put_many(storage, [SMALL[bad]]) is None
+            summary = await storage.pinning.close(
+                pin, name="notes", root=bad, lend=False, keep=True, incomplete=False
+            )
+            assert (summary.small, summary.missing) == (1, 0)
+            assert await get_many(storage, [bad]) == [SMALL[bad]]
+
+    asyncio.run(main())
 
 
 def test_what_cannot_be_read_spoils_nothing_else(settings: SqliteSettings) -> None:
@@ -135,7 +174,7 @@ def test_a_block_that_is_healed_meanwhile_stays(
     settings: SqliteSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [name, *_] = SMALL
-    change(settings.path, "UPDATE blocks SET block = zeroblob(1024) WHERE reference = ?", (name,))
+    change(settings.path, SPOIL, (name,))
     drop_bad = scrubbing_module.drop_bad
 
     def late(writer: object, suspects: Sequence[int]) -> int:
@@ -188,7 +227,7 @@ def test_the_background_goes_on_where_it_was(settings: SqliteSettings) -> None:
 
 def test_in_the_background_bad_blocks_are_dropped_too(settings: SqliteSettings) -> None:
     [name, *_] = SMALL
-    change(settings.path, "UPDATE blocks SET block = zeroblob(1024) WHERE reference = ?", (name,))
+    change(settings.path, SPOIL, (name,))
 
     async def main() -> None:
         async with scrubbing(settings, 2**30) as (storage, scrub):
