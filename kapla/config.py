@@ -27,6 +27,8 @@ Synchronous = Literal["normal", "full"]
 _LEVELS: Final = ("debug", "info", "warning", "error")
 _UNITS: Final = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _SMALLEST_STORE: Final = 2**20
+# A large block a second: a client with one under way hears something all the time.
+_SLOWEST: Final = 32 * 2**10
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class Config:
     """Bytes the database may grow to; new blocks are refused beyond. None: as the disk allows."""
     synchronous: Synchronous = "normal"
     """What an acknowledged block survives: a killed process, or with "full" a power cut too."""
+    max_put_rate: int | None = None
+    """Bytes a second that each user may put; TCP peers share one rate by listener. None: any."""
     max_connections: int = 512
     """Connections at a time: each may cost a few MiB when its peer is slow."""
     log_level: str = "info"
@@ -87,6 +91,16 @@ def _parse_store_size(value: object) -> int:
     if size < _SMALLEST_STORE:
         raise ValueError("a store has at least 1 MiB")
     return size
+
+
+def _parse_rate(value: object) -> int:
+    # As rates are written elsewhere: 10M.
+    if isinstance(value, str) and re.fullmatch(r".*[0-9] ?[KMGTkmgt]", value.strip()):
+        value = f"{value.strip()}iB"
+    rate = parse_size(value)
+    if rate < _SLOWEST:
+        raise ValueError("a rate is 32 KiB a second or more")
+    return rate
 
 
 def _parse_path(value: object) -> Path:
@@ -141,6 +155,7 @@ _SETTINGS: Final[tuple[tuple[str, str, str, Callable[[object], object]], ...]] =
     ("listen", "KAPLA_LISTEN", "listen", _parse_urls),
     ("max-size", "KAPLA_MAX_SIZE", "max_size", _parse_store_size),
     ("synchronous", "KAPLA_SYNCHRONOUS", "synchronous", _parse_choice("normal", "full")),
+    ("max-put-rate", "KAPLA_MAX_PUT_RATE", "max_put_rate", _parse_rate),
     ("max-connections", "KAPLA_MAX_CONNECTIONS", "max_connections", _parse_count),
     ("log-level", "KAPLA_LOG_LEVEL", "log_level", _parse_choice(*_LEVELS)),
 )

@@ -17,6 +17,7 @@ import sdnotify
 
 from eris.allocator import give_back_all
 from kapla.coap.peers import Peers
+from kapla.coap.put_rate import PutRates
 from kapla.coap.site import AiocoapLane
 from kapla.coap.turns import Turns
 from kapla.config import Config
@@ -58,6 +59,7 @@ class Daemon:
         self._unix_sockets: list[BoundUnixSocket] = []
         self._peers: list[Peers] = []
         self._turns = Turns()
+        self._put_rates = PutRates(config.max_put_rate)
         # Looked at when it stops only, and set while that goes on.
         self._idle = asyncio.Event()
 
@@ -144,6 +146,7 @@ class Daemon:
             self._max_connections,
             self._check_idle,
             _give_back_memory,
+            self._put_rates,
         )
         self._peers.append(peers)
         loop = asyncio.get_running_loop()

@@ -30,6 +30,8 @@ class Limits(NamedTuple):
     """Whether the peer takes blocks in one piece: else the slow lane cuts them."""
     trust_hints: bool
     """Whether a GET weighs what its Size1 says."""
+    put_room: int
+    """KiB that may be put: where nothing is left, a PUT has to wait, with all behind it."""
 
 
 class Batch(NamedTuple):
@@ -43,6 +45,10 @@ class Batch(NamedTuple):
     puts: list[bytes]
     put_tokens: list[bytes]
     put_weight: int
+    put_kib: int
+    """What was put, in either lane."""
+    is_held_up: bool
+    """Whether a PUT has to wait."""
 
 
 def take_batch(
@@ -52,7 +58,8 @@ def take_batch(
 
     `take_slow_lane` takes one of the others and tells its weight, or None to have it wait.
     """
-    room, most_weight, whole, light = limits
+    room, most_weight, whole, light, put_room = limits
+    is_held_up = False
     gets: list[Reference] = []
     get_tokens: list[bytes] = []
     puts: list[bytes] = []
@@ -72,6 +79,12 @@ def take_batch(
                 get_weight += 1 if small else shares.LARGE_WEIGHT
                 continue
         elif code == Code.PUT:
+            if put_room <= 0:
+                waiting.appendleft(frame)
+                taken -= 1
+                is_held_up = True
+                break
+            put_room -= (stop - start) >> 10 or 1
             payload = fast_lane.put_payload_start(buffer, start, stop)
             if payload is not None:
                 puts.append(buffer[payload:stop])
@@ -87,4 +100,7 @@ def take_batch(
             taken -= 1
             break
         slow_weight += weight
-    return Batch(taken, gets, get_tokens, get_weight, puts, put_tokens, put_weight)
+    put_kib = limits.put_room - put_room
+    return Batch(
+        taken, gets, get_tokens, get_weight, puts, put_tokens, put_weight, put_kib, is_held_up
+    )

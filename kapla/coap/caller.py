@@ -7,11 +7,9 @@ something there is so by the listener's flag, and acts for the daemon.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from dataclasses import dataclass
 
-from kapla.coap.sockets import peer_uid
 from kapla.storage.access import Rights
 
 __all__ = ["NOBODY", "Caller", "caller_of"]
@@ -34,10 +32,9 @@ class Caller:
 NOBODY = Caller(None)
 
 
-def caller_of(transport: asyncio.BaseTransport, rights: Rights) -> Caller:
-    """Who is there, on a listener with these rights."""
+def caller_of(uid: int | None, rights: Rights) -> Caller:
+    """Who is there, on a listener with these rights; `uid`: what the kernel says, None on TCP."""
     own = os.geteuid()
-    uid = peer_uid(transport)
     if uid is None:
         return Caller(own, may_administer=True, may_pin=True) if rights.admin else NOBODY
     may_administer = rights.admin or uid in (_ROOT, own)

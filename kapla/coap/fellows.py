@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from kapla.coap.listener import PeerConnection
+    from kapla.coap.put_rate import PutRate
 
 __all__ = ["Fellows"]
 
@@ -23,4 +24,8 @@ class Fellows(Protocol):
 
     def closed(self, peer: PeerConnection, /) -> None:
         """A connection has ended, and nothing is worked on for it."""
+        ...
+
+    def put_rate(self, uid: int | None, /) -> PutRate | None:
+        """How fast a user, or those whom nobody knows (None), may put. None: as fast as it goes."""
         ...

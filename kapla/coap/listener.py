@@ -25,8 +25,9 @@ from kapla.coap.connection import Connection
 from kapla.coap.fellows import Fellows
 from kapla.coap.frame import Frame
 from kapla.coap.patience import Patience
+from kapla.coap.put_rate import NO_LIMIT, PutRate
 from kapla.coap.site import AiocoapLane, Remote
-from kapla.coap.sockets import is_reset, spread_output
+from kapla.coap.sockets import is_reset, peer_uid, spread_output
 from kapla.coap.steps import Begun
 from kapla.coap.turns import Line, Turn
 from kapla.coap.under_way import UnderWay
@@ -61,6 +62,7 @@ class PeerConnection(asyncio.Protocol):
         self._answers: list[bytes] = []
         self._under_way = UnderWay(self._go_on)
         self._turn = Turn(line, self._take_turn, self._was_reset)
+        self._put_rate: PutRate | None = None
         self._hints_are_true = True
         self._working = False
         self._patience: Patience | None = None
@@ -78,7 +80,9 @@ class PeerConnection(asyncio.Protocol):
         self._transport = transport
         # First of all: whatever fails below ends in `connection_lost`.
         self._fellows.opened(self)
-        self._remote.caller = caller_of(transport, self._access.rights)
+        uid = peer_uid(transport)
+        self._remote.caller = caller_of(uid, self._access.rights)
+        self._put_rate = self._fellows.put_rate(uid)
         self._patience = Patience(transport, self._miss_greeting, self._drop_stalled)
         spread_output(transport)
         transport.set_write_buffer_limits(high=_WRITE_BUFFER)
@@ -138,6 +142,8 @@ class PeerConnection(asyncio.Protocol):
         self._unread = b""
         self._waiting.clear()
         self._turn.leave()
+        if self._put_rate is not None:
+            self._put_rate.leave(self._take_turn)
         if self._patience is not None:
             self._patience.end()
         closing = self._connection.closing
@@ -238,14 +244,21 @@ class PeerConnection(asyncio.Protocol):
         peers = max(1, len(self._fellows))
         under_way = self._under_way
         room = shares.requests(peers) - under_way.requests if self._writable else 0
+        rate = self._put_rate
         limits = Limits(
             room,
             # In parts that the store can begin with before all is there.
             min(shares.weight(peers) - under_way.weight, shares.PART),
             self._connection.takes_whole_blocks,
             self._hints_are_true,
+            NO_LIMIT if rate is None else rate.room(self._take_turn),
         )
         batch = take_batch(self._waiting, limits, self._take_slow_lane)
+        if rate is not None:
+            if batch.put_kib:
+                rate.took(self._take_turn, batch.put_kib)
+            if batch.is_held_up:
+                rate.wait(self._take_turn)
         if self._answers:
             answers, self._answers = self._answers, []
             self._write(answers)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from kapla.coap.listener import PeerConnection
+from kapla.coap.put_rate import PutRate, PutRates
 from kapla.coap.site import AiocoapLane
 from kapla.coap.turns import Line
 from kapla.storage.access import BlockAccess
@@ -38,6 +39,7 @@ class Peers:
         most: int,
         on_idle: Callable[[], None],
         on_rush_over: Callable[[], None] = lambda: None,
+        put_rates: PutRates | None = None,
     ) -> None:
         self._access = access
         self._lane = lane
@@ -45,6 +47,8 @@ class Peers:
         self._most = most
         self._on_idle = on_idle
         self._on_rush_over = on_rush_over
+        self._put_rates = put_rates or PutRates(None)
+        self._shared_rate = self._put_rates.make()
         self._most_of_late = 0
         self._stopping = False
         self._open: set[PeerConnection] = set()
@@ -79,6 +83,10 @@ class Peers:
                 self._on_rush_over()
             if not self._open:
                 self._on_idle()
+
+    def put_rate(self, uid: int | None) -> PutRate | None:
+        """How fast a user may put, on all listeners together; nobody's peers share one here."""
+        return self._shared_rate if uid is None else self._put_rates.of(uid)
 
     def finish(self) -> None:
         """Take no more requests; answer those that were asked, then close."""

@@ -77,6 +77,10 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
         ('max-size = "2 GiB"', "KAPLA_MAX_SIZE", "2 GiB", "max_size", 2 * GIB),
         ("max-size = 5_000_000", "KAPLA_MAX_SIZE", "5000000", "max_size", 5_000_000),
         ('synchronous = "full"', "KAPLA_SYNCHRONOUS", "full", "synchronous", "full"),
+        ('max-put-rate = "10M"', "KAPLA_MAX_PUT_RATE", "10M", "max_put_rate", 10 << 20),
+        ('max-put-rate = "40 k"', "KAPLA_MAX_PUT_RATE", "40 k", "max_put_rate", 40 << 10),
+        ('max-put-rate = "1 GiB"', "KAPLA_MAX_PUT_RATE", "1 GiB", "max_put_rate", GIB),
+        ("max-put-rate = 32768", "KAPLA_MAX_PUT_RATE", "32768", "max_put_rate", 32768),
         ("max-connections = 7", "KAPLA_MAX_CONNECTIONS", "7", "max_connections", 7),
         ('log-level = "debug"', "KAPLA_LOG_LEVEL", "debug", "log_level", "debug"),
     ],
@@ -94,8 +98,8 @@ def test_listeners_in_the_environment_are_separated_by_spaces() -> None:
 
 
 def test_an_empty_variable_is_none(tmp_path: Path) -> None:
-    names = ("STORE", "LISTEN", "MAX_SIZE", "SYNCHRONOUS", "MAX_CONNECTIONS", "LOG_LEVEL", "CONFIG")
-    environment = {f"KAPLA_{name}": "" for name in names}
+    names = "STORE LISTEN MAX_SIZE MAX_PUT_RATE SYNCHRONOUS MAX_CONNECTIONS LOG_LEVEL CONFIG"
+    environment = {f"KAPLA_{name}": "" for name in names.split()}
     assert load_config(environment=environment).max_size is None
 
 
@@ -239,6 +243,12 @@ WRONG = [
     ('max-size = "ten"', "KAPLA_MAX_SIZE", "ten", "10 GiB"),
     ('max-size = "10 GB"', "KAPLA_MAX_SIZE", "10 GB", "10 GiB"),
     (f'max-size = "{"9" * 400}"', "KAPLA_MAX_SIZE", "9" * 400, "10 GiB"),
+    ("max-put-rate = 0", "KAPLA_MAX_PUT_RATE", "0", "32 KiB"),
+    ('max-put-rate = "31K"', "KAPLA_MAX_PUT_RATE", "31K", "32 KiB"),
+    ('max-put-rate = "fast"', "KAPLA_MAX_PUT_RATE", "fast", "10 GiB"),
+    ('max-put-rate = "10MB"', "KAPLA_MAX_PUT_RATE", "10MB", "10 GiB"),
+    ('max-put-rate = "10 MiK"', "KAPLA_MAX_PUT_RATE", "10 MiK", "10 GiB"),
+    ("max-put-rate = true", "KAPLA_MAX_PUT_RATE", "true", "10 GiB"),
     ('synchronous = "off"', "KAPLA_SYNCHRONOUS", "off", "normal, full"),
     ("synchronous = true", "KAPLA_SYNCHRONOUS", "true", "normal, full"),
     ("max-connections = 0", "KAPLA_MAX_CONNECTIONS", "0", "100000"),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
@@ -13,6 +16,7 @@ from kapla.coap.connection import Connection
 from kapla.coap.frame import Code, FrameReader, Message, Option, format_message, parse_body
 from kapla.coap.listener import PeerConnection
 from kapla.coap.peers import Peers
+from kapla.coap.put_rate import PutRates
 from kapla.coap.site import AiocoapLane, Remote
 from kapla.coap.turns import Turns
 from kapla.storage.access import BlockAccess, Rights, Statistics
@@ -120,11 +124,26 @@ class MemoryStorage:
             asyncio.get_running_loop().call_soon(action)
 
 
-class FakeTransport(asyncio.Transport):
-    """Keeps what is written. With `blocked` the peer takes nothing: see `unblock`."""
+class _FakeSocket:
+    """A Unix socket to which somebody connected."""
 
-    def __init__(self, protocol: asyncio.Protocol) -> None:
-        super().__init__()
+    family = socket.AF_UNIX
+
+    def __init__(self, uid: int) -> None:
+        self._credentials = struct.pack("iII", 1, uid, uid)
+
+    def getsockopt(self, level: int, option: int, size: int = 0) -> int | bytes:
+        return self._credentials if option == socket.SO_PEERCRED else 0
+
+
+class FakeTransport(asyncio.Transport):
+    """Keeps what is written. With `blocked` the peer takes nothing: see `unblock`.
+
+    With `uid` it is that of a Unix socket.
+    """
+
+    def __init__(self, protocol: asyncio.Protocol, uid: int | None = None) -> None:
+        super().__init__(None if uid is None else {"socket": _FakeSocket(uid)})
         self.output = bytearray()
         self.reading = True
         self.blocked = False
@@ -200,9 +219,13 @@ async def _report() -> dict[str, object]:
 class _Peers(Peers):
     """Remembers who has left, and may greet with a refusal or a stop."""
 
-    def __init__(self, server: Server, *, refused: bool, stopped: bool) -> None:
+    def __init__(
+        self, server: Server, *, refused: bool, stopped: bool, put_rates: PutRates | None
+    ) -> None:
         most = 0 if refused else 1 << 20
-        super().__init__(server._access, server.lane, server._line, most, lambda: None)
+        super().__init__(
+            server._access, server.lane, server._line, most, lambda: None, put_rates=put_rates
+        )
         self._closed = server.closed
         if stopped:
             self.finish()
@@ -223,23 +246,26 @@ class Server:
         *,
         refused: bool = False,
         stopped: bool = False,
+        uid: int | None = None,
+        put_rates: PutRates | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.storage = storage or MemoryStorage()
         self.statistics = Statistics()
         self.closed: list[PeerConnection] = []
         self._access = BlockAccess(cast(BatchedStorage, self.storage), rights, self.statistics)
         self.lane = AiocoapLane(self._access, _report)
-        self.turns = Turns()
+        self.turns = Turns(clock)
         self._line = self.turns.line()
-        self._peers = _Peers(self, refused=refused, stopped=stopped)
-        self.peer, self.transport = self.connect()
+        self._peers = _Peers(self, refused=refused, stopped=stopped, put_rates=put_rates)
+        self.peer, self.transport = self.connect(uid)
         if csm:
             self.feed(csm)
 
-    def connect(self) -> tuple[PeerConnection, FakeTransport]:
-        """Let a peer connect."""
+    def connect(self, uid: int | None = None) -> tuple[PeerConnection, FakeTransport]:
+        """Let a peer connect: a user on a Unix socket, or somebody on TCP."""
         peer = PeerConnection(self._access, self.lane, self._line, self._peers)
-        transport = FakeTransport(peer)
+        transport = FakeTransport(peer, uid)
         peer.connection_made(transport)
         return peer, transport
 

@@ -23,7 +23,7 @@ class Transport(asyncio.BaseTransport):
 
 
 def caller(connection: socket.socket | None, rights: Rights) -> Caller:
-    return caller_of(Transport(connection), rights)
+    return caller_of(peer_uid(Transport(connection)), rights)
 
 
 def test_whoever_runs_the_daemon_administers_it_on_a_unix_socket() -> None:
