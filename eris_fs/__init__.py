@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         writer_name,
     )
     from eris_fs.progress import Progress
+    from eris_fs.references import FoundReferences, ReferenceWalk
     from eris_fs.remove import remove_at, remove_tree
     from eris_fs.restore import Restorer
     from eris_fs.scan import OpenFile, TreeSize, measure_tree, scan_tree
@@ -134,6 +135,10 @@ else:
                 "writer_name",
             ),
             "progress": ("Progress",),
+            "references": (
+                "FoundReferences",
+                "ReferenceWalk",
+            ),
             "remove": (
                 "remove_at",
                 "remove_tree",
@@ -175,6 +180,7 @@ __all__ = [
     "FileChanged",
     "FileEntry",
     "FilePiece",
+    "FoundReferences",
     "InvalidManifest",
     "InvalidPack",
     "InvalidPattern",
@@ -190,6 +196,7 @@ __all__ = [
     "Pattern",
     "Patterns",
     "Progress",
+    "ReferenceWalk",
     "RegularFile",
     "Restorer",
     "SizeRule",

@@ -15,7 +15,9 @@ __all__ = [
     "NoStore",
     "NotAllowed",
     "PinIncomplete",
+    "PinLost",
     "PinNotFound",
+    "PinsUnsupported",
     "RequestMalformed",
     "StorageError",
     "StoreSilent",
@@ -79,6 +81,14 @@ class PinIncomplete(StoreRefused):
         blocks = "1 block is" if missing == 1 else f"{missing:,} blocks are"
         super().__init__(f"{blocks} missing")
         self.missing = missing
+
+
+class PinLost(StoreUnavailable):
+    """The store has given up an open pin: what it held may go."""
+
+
+class PinsUnsupported(StoreRefused):
+    """The store has no pins, or none for us: another program's, or not allowed here."""
 
 
 class UnknownAnswer(StoreUnavailable):

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -30,7 +30,13 @@ from kapla.coap.requester import SAID_AFTER_S, Requester
 from kapla.errors import CannotConnect, RequestMalformed, UnknownAnswer
 from kapla.urls import StoreUrl, UnixEndpoint
 
-__all__ = ["DEFAULT_CONNECT_TIMEOUT_S", "DEFAULT_TIMEOUT_S", "DEFAULT_WINDOW", "RemoteStore"]
+__all__ = [
+    "DEFAULT_CONNECT_TIMEOUT_S",
+    "DEFAULT_TIMEOUT_S",
+    "DEFAULT_WINDOW",
+    "Ask",
+    "RemoteStore",
+]
 
 DEFAULT_WINDOW: Final = 4096
 """Requests in flight at most: a bound for memory. What the link can use is found out."""
@@ -43,6 +49,9 @@ _NEXT_ADDRESS_S: Final = 0.25
 """After RFC 8305, section 5."""
 # Until the next try where the daemon has no place in its queue.
 _QUEUE_FULL_S: Final = 0.05
+Ask = Callable[[int, bytes], Awaitable[tuple[int, bytes]]]
+"""Sends a request, code and body, on one connection; code and payload of the answer."""
+
 _ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
 
 
@@ -77,6 +86,9 @@ class RemoteStore:
             size: options.index(bytes(52)) for size, options in self._get_options.items()
         }
         self._wire: Requester | None = None
+        self.on_connected: Callable[[Ask], Coroutine[Any, Any, None]] | None = None
+        """Called with each new connection, before anything else is asked on it: what it has to say
+        goes first. What it raises is what every request gets that waits for the connection."""
         # Those that take no more requests, but are still owed answers.
         self._leaving: set[Requester] = set()
         self._connecting: asyncio.Task[Requester] | None = None
@@ -147,6 +159,10 @@ class RemoteStore:
                     one.cancel()
         return found
 
+    async def taker(self) -> RemoteStore:
+        """The store that puts go to: this one, as a `StoreList` has several to choose from."""
+        return self
+
     async def takes_blocks(self) -> bool:
         """Ask whether the store lets us put blocks: with a PUT of nothing, which no store keeps.
 
@@ -188,6 +204,14 @@ class RemoteStore:
         if not isinstance(report, dict):
             raise StoreUnavailable("the daemon's report makes no sense")
         return report
+
+    async def ask(self, code: int, body: bytes) -> tuple[int, bytes]:
+        """Send any request; returns code and payload of the answer, whatever it is.
+
+        Raises: StoreUnavailable.
+        """
+        wire = await self._connected()
+        return await wire.ask(code, body)
 
     async def close(self) -> None:
         """Fail what is still waiting and close the connection; the next request makes another."""
@@ -276,6 +300,12 @@ class RemoteStore:
             raise CannotConnect(str(self.url), reason, number=number, socket=path) from error
         finally:
             said.cancel()
+        if self.on_connected is not None:
+            try:
+                await self.on_connected(wire.ask)
+            except BaseException:
+                await wire.close()
+                raise
         return wire
 
 

@@ -201,6 +201,13 @@ class StoreList:
             member.failed(error)
             raise
 
+    async def taker(self) -> RemoteStore:
+        """The store that puts go to, chosen and connected.
+
+        Raises: StoreError.
+        """
+        return (await self._chosen()).store
+
     async def stat(self) -> dict[str, Any]:
         """Ask the first store that can be reached what it holds."""
         failure: StoreUnavailable | None = None

@@ -15,6 +15,7 @@ from typing import Final
 import eris_fs
 from eris.model import NULL_CONVERGENCE_SECRET
 from eris.store import NullStore
+from guix_glue.cli.item_pins import StorePins
 from guix_glue.cli.publish_logs import Logs, LogSettings
 from guix_glue.cli.store_failures import failure_of_store
 from guix_glue.local.build_logs import BuildLogs
@@ -30,9 +31,9 @@ from guix_glue.publish.local_source import LocalSource
 from guix_glue.publish.mirror_source import MirrorSource
 from guix_glue.publish.model import ErisTarget, PublishOptions
 from guix_glue.publish.narinfos import NarinfoWriter, SigningKeys
+from guix_glue.publish.pin_care import PinCare
 from guix_glue.publish.service import serve
 from guix_glue.publish.site import Site
-from guix_glue.publish.source import Source
 from guix_glue.publish.tree_formats import TreeFormat
 from guix_glue.publish.upstream import Upstream
 from guix_glue.servers.limits import NARINFO_AGE_S
@@ -40,7 +41,7 @@ from guix_glue.servers.proxies import Proxies
 from guix_glue.servers.url import Server
 from guix_glue.trust.acl import Acl
 from kapla.cli.common import CommandError, ExitCode
-from kapla.client import default_store_urls, open_store
+from kapla.client import default_store_urls
 from kapla.encode_cache import EncodeCache
 
 __all__ = ["Settings", "serve_items"]
@@ -87,7 +88,7 @@ async def serve_items(
         directory = CacheDirectory(settings.cache)
         stack.callback(directory.close)
         eris = _eris_target(settings, directory, stack)
-        source: Source
+        source: LocalSource | MirrorSource
         if settings.upstream:
             upstream = Upstream(
                 settings.upstream,
@@ -136,6 +137,7 @@ async def serve_items(
                 sockets,
                 ttl_s=settings.publish.ttl_s,
                 on_hangup=logs.reopen,
+                care=_care(eris, source),
             )
         except OSError as error:
             raise CommandError(f"cannot listen: {error.strerror}", ExitCode.USAGE) from error
@@ -162,13 +164,30 @@ def _eris_target(
     trees = settings.trees
     if not settings.eris:
         return ErisTarget(NullStore(), None, trees)
-    store = open_store(default_store_urls(settings.eris))
-    stack.push_async_callback(store.close)
     cache = EncodeCache(
         directory.path / "encode.sqlite", secret=NULL_CONVERGENCE_SECRET, variant=trees.variant
     )
     stack.callback(cache.close)
-    name = hashlib.sha256(settings.eris.encode()).hexdigest()[:32]
+    pins = StorePins(default_store_urls(settings.eris), _identity(directory))
+    stack.push_async_callback(pins.close)
     return ErisTarget(
-        store, name, trees, lambda: eris_fs.KnownContents(cache, store), failure_of_store
+        NullStore(),
+        hashlib.sha256(settings.eris.encode()).hexdigest()[:32],
+        trees,
+        lambda store: eris_fs.KnownContents(cache, store),
+        pins,
+        failure_of_store,
     )
+
+
+def _identity(directory: CacheDirectory) -> str:
+    """What tells this publisher from others on the same store, without saying where it is.
+
+    One that begins anew in the same place finds the pins of the one before, and releases them.
+    """
+    where = f"{socket.gethostname()}\0".encode() + os.fsencode(directory.path.parent)
+    return hashlib.sha256(where).hexdigest()[:8]
+
+
+def _care(eris: ErisTarget | None, source: LocalSource | MirrorSource) -> PinCare | None:
+    return None if eris is None or eris.pins is None else PinCare(eris.pins, source)

@@ -35,6 +35,7 @@ from guix_glue.publish.directory import CacheDirectory
 from guix_glue.publish.records import (
     Baked,
     BakedFile,
+    Destination,
     ErisResult,
     Promise,
     format_record,
@@ -184,6 +185,26 @@ class BakedCache:
                 stores = dict.fromkeys((*before.eris.stores, *result.stores))
                 result = replace(result, stores=tuple(stores))
             return self._write(replace(before, item=item, eris=result))
+
+    def urns(self, wanted: Destination) -> dict[str, str]:
+        """The URNs in all records, by hash part, that are for this format and store."""
+        found = {}
+        for hash_part in self._names():
+            baked = self._read(hash_part)
+            urn = baked.eris.urn_in(wanted) if baked is not None and baked.eris else None
+            if urn is not None:
+                found[hash_part] = urn
+        return found
+
+    def withdraw_urn(self, hash_part: str) -> None:
+        """Note that an item has no URN, whatever there was.
+
+        Raises: OSError.
+        """
+        with self._writing:
+            baked = self._read(hash_part)
+            if baked is not None:
+                self._write(replace(baked, eris=None))
 
     def hash_parts(self) -> Iterator[tuple[str, float]]:
         """What is in the cache, each with the time of its last use (seconds of the epoch)."""

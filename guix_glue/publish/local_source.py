@@ -9,11 +9,12 @@ the store says: then what the cache has of it is offered, or nothing.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from eris.threads import in_thread
@@ -177,6 +178,20 @@ class LocalSource:
                 continue
             if baked is None or not await self._may_be_valid(baked.item.path):
                 await in_thread(self._cache.forget, hash_part, before)
+
+    async def urns(self) -> Mapping[str, str]:
+        """The URNs that narinfos have, by hash part."""
+        if self._destination is None:
+            return {}
+        return await in_thread(self._cache.urns, self._destination)
+
+    async def withdraw(self, hash_part: str) -> None:
+        """Promise the URN of an item no more; bake it again if it is in the store."""
+        await in_thread(self._cache.withdraw_urn, hash_part)
+        with contextlib.suppress(GuixError):
+            item = await self._items.find(hash_part)
+            if item is not None:
+                self.queue.want(item.path, item)
 
     async def sweep(self) -> None:
         """Remove nars that are in no record."""

@@ -15,14 +15,16 @@ import math
 import os
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from guix_glue.errors import GuixError
 from guix_glue.formats.narinfo import Narinfo, parse_narinfo
+from guix_glue.formats.store_path import is_hash_part
 from guix_glue.publish.complaints import Complaints
 from guix_glue.publish.directory import CacheDirectory
 from guix_glue.publish.records import (
+    Destination,
     ErisResult,
     format_checked,
     pack_eris,
@@ -89,6 +91,25 @@ class MirrorCache:
         with self._writing:
             self._remember(hash_part, mirrored)
             self._directory.write(self._path / hash_part, format_checked(value))
+
+    def urns(self, wanted: Destination) -> dict[str, str]:
+        """The URNs that were computed here, by hash part, that are for this format and store."""
+        found = {}
+        for hash_part in filter(is_hash_part, os.listdir(self._path)):
+            mirrored = self._read(hash_part)
+            urn = mirrored.eris.urn_in(wanted) if mirrored is not None and mirrored.eris else None
+            if urn is not None:
+                found[hash_part] = urn
+        return found
+
+    def withdraw_urn(self, hash_part: str) -> None:
+        """Note that an item has no URN, whatever there was.
+
+        Raises: OSError.
+        """
+        mirrored = self.find(hash_part)
+        if mirrored is not None:
+            self.keep(replace(mirrored, eris=None))
 
     def expire(self, before: float) -> None:
         """Remove what was good until some time before this, and what is damaged."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from eris.threads import in_thread
@@ -125,6 +125,19 @@ class MirrorSource:
         """Forget narinfos that were good until some time before this, and nars not used since."""
         await in_thread(self._cache.expire, before)
         await self._nars.expire(before)
+
+    async def urns(self) -> Mapping[str, str]:
+        """The URNs that narinfos have, by hash part, as far as they were computed here."""
+        if self._eris is None:
+            return {}
+        return await in_thread(self._cache.urns, self._eris.destination)
+
+    async def withdraw(self, hash_part: str) -> None:
+        """Promise the URN of an item no more; it is computed anew."""
+        await in_thread(self._cache.withdraw_urn, hash_part)
+        found = self._cache.find(hash_part)
+        if self.queue is not None and found is not None:
+            self.queue.want(found.narinfo.item.base_name, hash_part)
 
     async def sweep(self) -> None:
         """Nothing: each entry of this cache is one file, which is whole or not there."""

@@ -10,6 +10,7 @@ from eris.errors import StoreError
 from eris.store import BlockWriter
 from eris_fs import KnownContents
 from guix_glue.formats.compression import CompressionChoice
+from guix_glue.publish.item_pins import ItemPins, PinningStore
 from guix_glue.publish.records import Destination
 from guix_glue.publish.tree_formats import TreeFormat
 
@@ -78,15 +79,17 @@ class ErisTarget:
     """Where items go, and as trees of which format.
 
     `store_id` tells one store from another without telling its URL; None for a store that keeps
-    nothing, when only URNs are wanted. `known` gives what spares encoding again, anew for each
-    item, or None; it must be for this format. `explain` says in a few words what a store does that
-    fails, without its URL; None if that cannot be told.
+    nothing, when only URNs are wanted. With `pins` items go where these are, and not to `store`.
+    `known` gives what spares encoding again into the store that it is given, anew for each item, or
+    None; it must be for this format. `explain` says in a few words what a store does that fails,
+    without its URL; None if that cannot be told.
     """
 
     store: BlockWriter = field(repr=False)
     store_id: str | None
     trees: TreeFormat
-    known: Callable[[], KnownContents | None] = lambda: None
+    known: Callable[[PinningStore], KnownContents | None] = lambda store: None
+    pins: ItemPins | None = None
     explain: Callable[[StoreError], str | None] = lambda error: None
 
     @property

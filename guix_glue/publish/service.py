@@ -24,6 +24,8 @@ __all__ = ["serve"]
 _log = logging.getLogger(__name__)
 
 _EXPIRY_PERIOD_S: Final = 3600.0
+_CARE_PERIOD_S: Final = 24 * 3600.0
+_CARE_AGAIN_S: Final = 600.0
 _COMPLAINTS: Final = 10
 
 
@@ -34,11 +36,12 @@ async def serve(
     *,
     ttl_s: int | None,
     on_hangup: Callable[[], None] = lambda: None,
+    care: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT. With `ttl_s`, what was not used for so long is looked at.
 
     SIGHUP, which a terminal that is closed sends as well as whoever moves logs, ends nothing:
-    `on_hangup` is called.
+    `on_hangup` is called. `care` is called at the start, and daily.
     Raises: OSError, if the sockets cannot be listened on.
     """
     loop = asyncio.get_running_loop()
@@ -47,7 +50,9 @@ async def serve(
         loop.add_signal_handler(number, stopping.set)
     loop.add_signal_handler(signal.SIGHUP, on_hangup)
     service_manager = sdnotify.SystemdNotifier()
-    tidying = asyncio.create_task(_tidy(source, ttl_s))
+    behind = [asyncio.create_task(_tidy(source, ttl_s))]
+    if care is not None:
+        behind.append(asyncio.create_task(_look_after(care)))
     try:
         await server.start(sockets)
         for one in sockets:
@@ -57,8 +62,9 @@ async def serve(
         _log.info("Stopping")
         service_manager.notify("STOPPING=1")
     finally:
-        tidying.cancel()
-        await asyncio.wait([tidying])
+        for task in behind:
+            task.cancel()
+        await asyncio.wait(behind)
         await server.stop()
 
 
@@ -71,8 +77,15 @@ async def _tidy(source: Source, ttl_s: int | None) -> None:
         await asyncio.sleep(min(_EXPIRY_PERIOD_S, max(1.0, ttl_s)))
 
 
-async def _go_on(do: Callable[[], Awaitable[None]], failure: str, complaints: Complaints) -> None:
-    """Do something that is tried again later, whatever is wrong with it."""
+async def _look_after(care: Callable[[], Awaitable[None]]) -> None:
+    complaints = Complaints(_log, length=_COMPLAINTS)
+    while True:
+        done = await _go_on(care, "Cannot tell what the store keeps", complaints)
+        await asyncio.sleep(_CARE_PERIOD_S if done else _CARE_AGAIN_S)
+
+
+async def _go_on(do: Callable[[], Awaitable[None]], failure: str, complaints: Complaints) -> bool:
+    """Do something that is tried again later, whatever is wrong with it; tells whether it went."""
     try:
         await do()
     except (ErisError, OSError) as error:
@@ -82,3 +95,5 @@ async def _go_on(do: Callable[[], Awaitable[None]], failure: str, complaints: Co
         complaints.say(failure, f"{failure}: {error!r}")
     else:
         complaints.withdraw(failure)
+        return True
+    return False

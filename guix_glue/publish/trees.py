@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from eris.capability import ReadCapability
 from eris.errors import StoreError
 from eris_fs.errors import TreeTooLarge, UnsupportedEntry
+from guix_glue.formats.store_path import hash_part_of
 from guix_glue.publish.model import ErisTarget
 from guix_glue.publish.outage import Outage
 from guix_glue.publish.queue import TryLater
@@ -41,16 +43,14 @@ class EncodeTree:
             raise TryLater(self._outage.left_s)
 
     async def __call__(self, root: str, name: str) -> ErisResult:
-        """Encode the tree at `root`; `name` is for the log.
+        """Encode the tree at `root`; `name` is the item's, with its hash part.
 
         A tree that its format cannot express gives a result without URN.
         Raises: TryLater, if the store fails; FileChanged; OSError.
         """
         self.check()
         try:
-            capability = await self._target.trees.put(
-                self._target.store, root, self._target.known()
-            )
+            capability = await self._put(root, name)
         except (UnsupportedEntry, TreeTooLarge) as error:
             if isinstance(error.__cause__, OSError):
                 # What cannot be read today says nothing about the tree.
@@ -66,6 +66,16 @@ class EncodeTree:
         stores = () if store_id is None else (store_id,)
         _log.debug("Encoded %s", name)
         return ErisResult(self.destination.format, capability.to_urn(), stores)
+
+    async def _put(self, root: str, name: str) -> ReadCapability:
+        """Encode a tree, under a pin if there are pins."""
+        target = self._target
+        if target.pins is None:
+            return await target.trees.put(target.store, root, None)
+        async with target.pins.opened() as pin:
+            capability = await target.trees.put(pin.store, root, target.known(pin.store))
+            await pin.keep(hash_part_of(name), capability.root.reference)
+            return capability
 
     def _note_failure(self, name: str, error: StoreError) -> None:
         # The message of the error may name the store's URL, which is not for every log.

@@ -32,8 +32,12 @@ OWN: Final = {
     "decode": Own("kapla.cli.decode", "Decode the file or tree of a URN."),
     "encode": Own("kapla.cli.encode", "Encode a file or a tree; print its URN."),
     "info": Own("kapla.cli.info", "Show kind, size and blocks of a content."),
+    "lend": Own("kapla.cli.lend", "Let the daemon give pinned contents to others."),
     "ls": Own("kapla.cli.ls", "List what is in a tree."),
+    "pin": Own("kapla.cli.pin", "Keep contents in the store for good."),
+    "pins": Own("kapla.cli.pins", "List what is pinned in the store."),
     "stat": Own("kapla.cli.stat", "Show what the daemon holds."),
+    "unpin": Own("kapla.cli.unpin", "Release pins: their contents may go."),
     "verify": Own("kapla.cli.verify", "Check that every block is there and sound."),
     "guix-daemon": Own(
         "guix_glue.cli.guix_daemon", "Start guix-daemon, with substitutes from blocks."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -28,6 +28,7 @@ from kapla.cli.common import (
     store_option,
 )
 from kapla.cli.exclude import exclude_options, explained, read_patterns
+from kapla.cli.pinned import Pinning, Room, pin_options, pinned, read_pinning
 from kapla.cli.source import content_of, open_source, size_of
 from kapla.encode_cache import EncodeCache, default_cache_path
 
@@ -65,6 +66,7 @@ _BLOCK_SIZES = ("auto", "1KiB", "32KiB", "cost")
 @exclude_options
 @click.option("--no-store", is_flag=True, help="Only compute the URN; needs no daemon.")
 @click.option("--no-cache", is_flag=True, help="Encode again what a cache knows to be stored.")
+@pin_options
 @store_option
 def command(
     path: str,
@@ -77,6 +79,8 @@ def command(
     exclude_files: tuple[str, ...],
     no_store: bool,
     no_cache: bool,
+    no_pin: bool,
+    lend: bool,
     store_url: str | None,
 ) -> None:
     """Encode a file, a directory tree or standard input (-) into the store; print its URN.
@@ -109,10 +113,11 @@ def command(
     is_tree = path != "-" and (os.path.isdir(path) or not os.path.lexists(path))
     if patterns is not None and not is_tree:
         raise click.UsageError("--exclude and --exclude-from are for directories.")
+    pinning = read_pinning(no_pin, lend, no_store=no_store)
     how = _How(block_size or "auto", level, secret, cached, patterns)
     # Before the work: of unique content nothing but the URN would lead to it.
     output = standard_output()
-    capability = run(_encode(path, how, no_store, store_url))
+    capability = run(_encode(path, how, no_store, pinning, store_url))
     output.write(capability.to_urn().encode() + b"\n")
     output.flush()
 
@@ -153,13 +158,43 @@ def _read_secret(name: str) -> ConvergenceSecret:
     return ConvergenceSecret(data)
 
 
-async def _encode(path: str, how: _How, no_store: bool, store_url: str | None) -> ReadCapability:
-    async with AsyncExitStack() as stack:
-        store: Store | NullStore = NullStore()
-        if not no_store:
-            store = await stack.enter_async_context(connect(store_url))
+async def _encode(
+    path: str, how: _How, no_store: bool, pinning: Pinning, store_url: str | None
+) -> ReadCapability:
+    if no_store:
+        return await _encode_into(NullStore(), path, how)
+    async with connect(store_url) as store:
+        return await pinned(
+            store,
+            lambda into: _encode_into(into, path, how),
+            pinning,
+            size=lambda: _size(path, how),
+        )
+
+
+def _size(path: str, how: _How) -> int | None:
+    """How many bytes there are to encode, if they can be counted beforehand."""
+    # What is wrong with them is said when they are read.
+    with suppress(OSError, eris_fs.TreeError):
         if path == "-":
-            return await _encode_file(store, standard_input(), "standard input", how)
+            return size_of(standard_input())
+        if os.path.isdir(path):
+            root, packed = os.path.join(path, ""), how.level is not None
+            return eris_fs.measure_tree(root, any_bytes=packed, exclude=how.exclude).size
+        status = os.stat(path)
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
+    return None
+
+
+async def _encode_into(store: Store | Room | NullStore, path: str, how: _How) -> ReadCapability:
+    async with AsyncExitStack() as stack:
+        if path == "-":
+            file = standard_input()
+            start = file.tell() if isinstance(store, Room) else 0
+            capability = await _encode_file(store, file, "standard input", how)
+            if isinstance(store, Room):
+                file.seek(start)
+            return capability
         if os.path.isdir(path) or how.level is not None:
             known = None
             if how.cached and not isinstance(store, NullStore):

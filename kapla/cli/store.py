@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kapla.client import RemoteStore, StoreList
     from kapla.urls import StoreUrl
 
-__all__ = ["Store", "connect", "missing_root", "store_option"]
+__all__ = ["Store", "connect", "missing_root", "say", "store_option"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -100,15 +100,16 @@ def _timeouts() -> dict[str, Any]:
 
 
 def _say_waiting(url: StoreUrl) -> None:
-    _say(f"waiting for {url}, which does not answer; --timeout says for how long")
+    say(f"waiting for {url}, which does not answer; --timeout says for how long")
 
 
 def _say_taker(taker: StoreUrl, refusing: Sequence[StoreUrl]) -> None:
     passed = f" ({', '.join(map(str, refusing))}: read-only here)" if refusing else ""
-    _say(f"the blocks go to {taker}{passed}")
+    say(f"the blocks go to {taker}{passed}")
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Say something beside the result, in one line on standard error."""
     click.echo(f"kapla: {printable(text)}", err=True)
 
 

@@ -39,6 +39,10 @@ _STEP_S: Final = 1.0
 # Answers to the store's own requests and pings, in bytes, that it may leave unread.
 _MAX_UNREAD: Final = 64 * 1024
 
+# In the place of a block's size: whatever the answer is, its code and payload are the result. No
+# payload has this length, nor does what stands between two others.
+_ANY_ANSWER: Final = -2
+
 # So many may wait before those that were cancelled are looked for, and then twice what is left.
 _LEAST_FORGOTTEN: Final = 4096
 
@@ -49,7 +53,7 @@ class _Pending(NamedTuple):
     future: asyncio.Future[Any]
     reference: bytes
     size: int
-    """The size of the block that is wanted; 0 for other requests."""
+    """The size of the block that is wanted; 0 for other requests, `_ANY_ANSWER` for `ask`."""
     weight: int
     """Bytes on the wire: those of the request, and of the block that is wanted."""
 
@@ -103,7 +107,7 @@ class Requester(asyncio.Protocol):
         if not self.usable:
             future.set_exception(StoreUnavailable(f"the connection to {self._name} is lost"))
             return future
-        pending = _Pending(future, reference, size, size + len(body))
+        pending = _Pending(future, reference, size, max(0, size) + len(body))
         if not self._queue and self._may_send():
             self._send(code, body, pending)
         else:
@@ -111,6 +115,10 @@ class Requester(asyncio.Protocol):
             if len(self._queue) > self._forget_at:
                 self._forget_given_up()
         return future
+
+    def ask(self, code: int, body: bytes) -> asyncio.Future[tuple[int, bytes]]:
+        """Send a request; the future gets code and payload of whatever the answer is."""
+        return self.request(code, body, b"", _ANY_ANSWER)
 
     @property
     def is_over(self) -> bool:
@@ -313,9 +321,11 @@ def _outcome(code: int, pending: _Pending, buffer: bytes, start: int, stop: int)
         options, payload = parse_body(buffer, start, stop)
     except MalformedMessage as error:
         return StoreUnavailable(f"the store sent a malformed answer: {error}")
+    if code == Code.CONTENT and any(number == OptionNumber.BLOCK2 for number, _ in options):
+        return StoreUnavailable("the store sent an answer in pieces, though it was told not to")
+    if pending.size == _ANY_ANSWER:
+        return code, payload
     if code == Code.CONTENT:
-        if any(number == OptionNumber.BLOCK2 for number, _ in options):
-            return StoreUnavailable("the store sent an answer in pieces, though it was told not to")
         if pending.size and len(payload) != pending.size:
             return CorruptBlock(pending.reference, size=len(payload), expected_size=pending.size)
         return payload

@@ -18,7 +18,7 @@ from tests.integration.daemon import GUARD_S, program
 
 __all__ = ["Kapla", "StallingStore", "blocks_of", "stalling_store"]
 
-_NOTICES = ("kapla: waiting for ", "kapla: the blocks go to ")
+_NOTICES = ("kapla: waiting for ", "kapla: the blocks go to ", "kapla: not pinned: ")
 
 Done = subprocess.CompletedProcess[bytes]
 

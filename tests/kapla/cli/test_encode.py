@@ -35,4 +35,4 @@ def test_a_file_that_is_torn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(encode_module, "connect", connect)
     with pytest.raises(FileChanged, match="time of change"):
-        encode_module.command.main([str(path)], standalone_mode=False)
+        encode_module.command.main([str(path), "--no-pin"], standalone_mode=False)

@@ -1,0 +1,87 @@
+"""Looking after pins: what the cache promises is whole in the store, and nothing else is pinned.
+
+Each URN in the cache is compared with the pin of its item. Where there is none, as of what was
+baked by an earlier version, one is made of the blocks that are there. Where blocks are missing the
+URN is withdrawn, and the item baked again if it is still to be had. Pins of items that have left
+the cache are released, unless they are so young that their record may still be on its way.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import aclosing
+from typing import Final, Protocol
+
+from eris.capability import ReadCapability
+from eris.errors import ContentError, InvalidCapability
+from eris_fs import ReferenceWalk
+from guix_glue.publish.item_pins import ItemPins, PinnedItem
+
+__all__ = ["PinCare", "PromisedUrns"]
+
+_log = logging.getLogger(__name__)
+
+_YOUNG_S: Final = 3600.0
+
+
+class PromisedUrns(Protocol):
+    """The URNs that narinfos have, by the hash parts of their items."""
+
+    async def urns(self) -> Mapping[str, str]:
+        """All of those in the store that is in use."""
+
+    async def withdraw(self, hash_part: str) -> None:
+        """Promise the URN of this item no more, and have the item baked again if that goes."""
+
+
+class PinCare:
+    """Keeps promises and pins together."""
+
+    def __init__(self, pins: ItemPins, promised: PromisedUrns) -> None:
+        self._pins = pins
+        self._promised = promised
+
+    async def __call__(self) -> None:
+        """Look at all of them once. Raises: StoreError, OSError."""
+        # In this order: what is baked meanwhile has a young pin, and then a record.
+        pinned = await self._pins.items()
+        if pinned is None:
+            return
+        by_part = {one.hash_part: one for one in pinned}
+        urns = await self._promised.urns()
+        lost = 0
+        for hash_part, urn in urns.items():
+            if not await self._is_whole(hash_part, urn, by_part.get(hash_part)):
+                await self._promised.withdraw(hash_part)
+                lost += 1
+        if lost:
+            _log.warning("%d items are baked again, or lose their URNs: blocks are missing", lost)
+        for one in pinned:
+            if one.hash_part not in urns and one.age_s > _YOUNG_S:
+                await self._pins.release(one.hash_part)
+
+    async def _is_whole(self, hash_part: str, urn: str, pin: PinnedItem | None) -> bool:
+        try:
+            capability = ReadCapability.from_urn(urn)
+        except InvalidCapability:
+            return False
+        if pin is not None and pin.root == capability.root.reference:
+            return not pin.missing
+        try:
+            return await self._pin(hash_part, capability)
+        except ContentError:
+            return False
+
+    async def _pin(self, hash_part: str, capability: ReadCapability) -> bool:
+        """Pin what is in the store already; False, and no pin, if any of it is not."""
+        async with self._pins.opened() as pin:
+            walk = ReferenceWalk(pin.store)
+            async with aclosing(walk.content(capability)) as batches:
+                async for batch in batches:
+                    if not all(await pin.want([reference for reference, _ in batch])):
+                        return False
+            if walk.unknown:
+                return False
+            await pin.keep(hash_part, capability.root.reference)
+            return True

@@ -1,0 +1,108 @@
+"""`kapla pins`: what is pinned in a store."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from eris.base32 import format_base32
+from eris_fs.model import printable
+from kapla.cli.amounts import bytes_text, duration_text
+from kapla.cli.common import connect, run, store_option
+from kapla.pinning import Pins, PinSummary
+
+__all__ = ["command"]
+
+_HEAD = ("SIZE", "ONLY HERE", "MISSING", "KEPT", "LENT", "AGE", "NAME")
+
+
+@click.command(name="pins", short_help="List what is pinned in the store.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each pin.")
+@store_option
+def command(as_json: bool, store_url: str | None) -> None:
+    """List the pins in the store: yours, and those of others where you may see them.
+
+    Of each the bytes of its blocks, those that no other pin holds, how many blocks are missing, and
+    whether it is kept and lent. A pin that was given no name is called by the reference of its
+    first block.
+    """
+
+    async def ask() -> list[PinSummary]:
+        async with connect(store_url) as store:
+            return [one async for one in Pins(await store.taker()).list()]
+
+    found = run(ask())
+    if as_json:
+        for one in found:
+            click.echo(json.dumps(_facts(one)).replace("\x7f", "\\u007f"))
+    elif found:
+        for line in _table(found):
+            click.echo(line)
+
+
+def _facts(pin: PinSummary) -> dict[str, Any]:
+    return {
+        "name": pin.name,
+        "owner": pin.owner,
+        "root": None if pin.root is None else format_base32(pin.root),
+        "keep": pin.keep,
+        "lend": pin.lend,
+        "created": pin.created,
+        "blocks": pin.small + pin.large,
+        "bytes": pin.block_bytes,
+        "own_blocks": pin.own_small + pin.own_large,
+        "own_bytes": pin.own_block_bytes,
+        "missing": pin.missing,
+    }
+
+
+def _table(found: Sequence[PinSummary]) -> list[str]:
+    """Lines with the name last: it may be long."""
+    owners = {pin.owner for pin in found}
+    rows = [_row(pin) for pin in found]
+    head = list(_HEAD)
+    if len(owners) > 1:
+        head.insert(-1, "OWNER")
+        for row, pin in zip(rows, found, strict=True):
+            row.insert(-1, _user(pin.owner))
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return [_line(cells, widths) for cells in (head, *rows)]
+
+
+def _row(pin: PinSummary) -> list[str]:
+    return [
+        bytes_text(pin.block_bytes),
+        bytes_text(pin.own_block_bytes),
+        f"{pin.missing:,}",
+        _yes(pin.keep),
+        _yes(pin.lend),
+        _age(pin.created),
+        printable(pin.name),
+    ]
+
+
+def _age(created: int) -> str:
+    """How long ago that was, by the largest unit."""
+    return " ".join(duration_text(max(0.0, time.time() - created)).split(" ")[:2])
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = [cell.rjust(width) for cell, width in zip(cells[:-1], widths, strict=False)]
+    return "  ".join([*padded, cells[-1]])
+
+
+def _yes(switch: bool) -> str:
+    return "yes" if switch else "no"
+
+
+def _user(uid: int) -> str:
+    import pwd
+
+    try:
+        return printable(pwd.getpwuid(uid).pw_name)
+    except (KeyError, OverflowError):
+        return str(uid)

@@ -1,0 +1,315 @@
+"""The client's side of pins: opening, filling and closing one, and looking after those there are.
+
+A pin is opened before the first block is put. From then on whatever is put on the connection, or
+confirmed by a FETCH, is held by the store until the pin is closed under a name or abandoned. A
+connection has one open pin. When it is lost the next one goes on with the pin by its token, before
+anything else is asked on it; after ten minutes, or if the store was restarted, it is gone, and
+whoever relied on it is told. See `docs/wire.md`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import TracebackType
+from typing import Final, Self
+
+from eris.errors import ErisError, StoreRefused, StoreUnavailable
+from eris.model import Reference
+from kapla.coap.blocks import MAX_FETCHED, unpack_bitmap
+from kapla.coap.frame import Code
+from kapla.errors import NotAllowed, PinLost, PinNotFound, PinsUnsupported
+from kapla.pin_messages import (
+    LONGEST_NAME,
+    PinSummary,
+    check_name,
+    default_name,
+    format_request,
+    good_answer,
+    nonsense,
+    read_map,
+    read_summary,
+    told,
+)
+from kapla.remote_store import Ask, RemoteStore
+
+__all__ = [
+    "LONGEST_NAME",
+    "OpenPin",
+    "PinNotWhole",
+    "PinSummary",
+    "Pins",
+    "check_name",
+    "default_name",
+]
+
+_AT_ONCE: Final = 8
+"""Requests of 1024 references under way."""
+_TRIES: Final = 3
+"""How often a request that may be repeated is sent when connections are lost."""
+_ABANDON_S: Final = 3.0
+"""A store that does not take that a pin is abandoned gives it up by itself, ten minutes later."""
+_MAX_PAGES: Final = 100_000
+_OTHER_PROGRAMS: Final = frozenset(
+    {
+        Code.BAD_REQUEST,
+        Code.BAD_OPTION,
+        Code.NOT_FOUND,
+        Code.METHOD_NOT_ALLOWED,
+        Code.NOT_ACCEPTABLE,
+        Code.UNSUPPORTED_CONTENT_FORMAT,
+        Code.NOT_IMPLEMENTED,
+    }
+)
+"""What programs without pins say when they are asked for one."""
+
+
+class PinNotWhole(StoreRefused):
+    """Blocks of a pin are not in the store, and nobody said that they may be missing."""
+
+
+class Pins:
+    """The pins of one store, as far as they are ours to see. One of them may be open."""
+
+    def __init__(self, store: RemoteStore) -> None:
+        self._store = store
+
+    async def open(self, expected: int | None = None) -> OpenPin:
+        """Begin a pin; `expected`: how many bytes of blocks are about to come, if that is known.
+
+        Raises: StoreFull, if there is no room for them; PinsUnsupported; StoreError.
+        """
+        opening = asyncio.ensure_future(self._open(expected))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The store may have opened it already, and would wait for us.
+            await asyncio.wait([opening], timeout=_ABANDON_S)
+            if opening.cancel() or opening.cancelled() or opening.exception() is not None:
+                raise
+            await opening.result().abandon()
+            raise
+
+    async def list(self) -> AsyncIterator[PinSummary]:
+        """Every pin that we may see.
+
+        Raises: PinsUnsupported; StoreError.
+        """
+        self._check_right()
+        after: str | None = None
+        for _ in range(_MAX_PAGES):
+            page, after = await self._page(after)
+            for summary in page:
+                yield summary
+            if after is None:
+                return
+        raise StoreUnavailable("the store's list of pins has no end")
+
+    async def change(
+        self,
+        which: str | Reference,
+        *,
+        owner: int | None = None,
+        lend: bool | None = None,
+        keep: bool | None = None,
+    ) -> PinSummary:
+        """Set switches of the pin with a name (str), or of all with a root reference (bytes).
+
+        `owner`: whose it is, if not ours. Returns the last one that was changed.
+        Raises: PinNotFound; PinsUnsupported; StoreError.
+        """
+        return await self._do("change", which, owner, {"lend": lend, "keep": keep})
+
+    async def release(self, which: str | Reference, *, owner: int | None = None) -> PinSummary:
+        """Release the pin with a name (str), or all with a root reference (bytes).
+
+        Raises: PinNotFound; PinsUnsupported; StoreError.
+        """
+        return await self._do("release", which, owner, {})
+
+    async def _open(self, expected: int | None) -> OpenPin:
+        self._check_right()
+        if self._store.on_connected is not None:
+            raise RuntimeError("this connection has an open pin")
+        asked = {} if expected is None else {"bytes": expected}
+        code, payload = await self._ask(Code.POST, ("pins", "open"), asked)
+        if code in _OTHER_PROGRAMS:
+            raise PinsUnsupported("this store has no pins")
+        good = self._good(code, payload)
+        try:
+            answer = read_map(good)
+        except StoreUnavailable:
+            raise PinsUnsupported("this store has no pins that we understand") from None
+        token, room = answer.get("token"), answer.get("room")
+        if not isinstance(token, bytes) or not isinstance(room, int):
+            raise PinsUnsupported("this store has no pins that we understand")
+        return OpenPin(self._store, token, room)
+
+    async def _do(
+        self, what: str, which: str | Reference, owner: int | None, more: Mapping[str, object]
+    ) -> PinSummary:
+        self._check_right()
+        by = "name" if isinstance(which, str) else "root"
+        asked = {by: which, "owner": owner, **more}
+        code, payload = await self._ask(Code.POST, ("pins", what), asked)
+        if code in _OTHER_PROGRAMS:
+            # A store without pins says the same: what it says to another question tells them apart.
+            await self._page(None)
+        if code == Code.NOT_FOUND:
+            raise PinNotFound("there is no such pin here, or it is not yours")
+        return read_summary(read_map(self._good(code, payload)))
+
+    async def _page(self, after: str | None) -> tuple[Sequence[PinSummary], str | None]:
+        query = [] if after is None else [f"after={after}"]
+        code, payload = await self._ask(Code.GET, ("pins",), None, query)
+        if code in _OTHER_PROGRAMS:
+            raise PinsUnsupported("this store has no pins")
+        answer = read_map(self._good(code, payload))
+        found, following = answer.get("pins"), answer.get("next")
+        if not isinstance(found, list) or not isinstance(following, str | None):
+            raise nonsense()
+        return [read_summary(one) for one in found], following
+
+    def _check_right(self) -> None:
+        if not self._store.url.allows("put"):
+            raise PinsUnsupported("the URL of this store does not allow put, nor pins")
+
+    @staticmethod
+    def _good(code: int, payload: bytes) -> bytes:
+        try:
+            return good_answer(code, payload)
+        except NotAllowed:
+            raise PinsUnsupported("this store does not let us pin here") from None
+
+    async def _ask(
+        self,
+        code: int,
+        names: Sequence[str],
+        asked: Mapping[str, object] | None,
+        query: Sequence[str] = (),
+    ) -> tuple[int, bytes]:
+        return await self._store.ask(
+            code, format_request(self._store.url.store_path, names, asked, query)
+        )
+
+
+class OpenPin:
+    """A pin that is being filled. As an asynchronous context it is abandoned unless closed."""
+
+    def __init__(self, store: RemoteStore, token: bytes, room: int) -> None:
+        self.room = room
+        """Bytes that the store could hold for us when the pin was opened."""
+        self._store = store
+        self._token = token
+        store.on_connected = self._resume
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.abandon()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is neither closed nor abandoned."""
+        return self._store.on_connected == self._resume
+
+    async def want(self, references: Sequence[Reference]) -> list[bool]:
+        """Hold the blocks that are there, and note the others as lacking; tells which are there.
+
+        Some requests at a time. Raises: StoreError.
+        """
+        found: list[bool] = []
+        parts = [
+            references[start : start + MAX_FETCHED]
+            for start in range(0, len(references), MAX_FETCHED)
+        ]
+        for first in range(0, len(parts), _AT_ONCE):
+            asked = [
+                asyncio.ensure_future(self._want(part)) for part in parts[first : first + _AT_ONCE]
+            ]
+            try:
+                for answer in await asyncio.gather(*asked):
+                    found += answer
+            finally:
+                for one in asked:
+                    one.cancel()
+        return found
+
+    async def close(
+        self,
+        *,
+        root: Reference | None,
+        name: str | None = None,
+        lend: bool = False,
+        keep: bool = True,
+        incomplete: bool = False,
+    ) -> PinSummary:
+        """Keep what is held under a name, or that of `root`; one of ours so called is replaced.
+
+        Raises: PinNotWhole, if blocks are lacking and that was not said to be right: the pin
+        stays open; StoreFull, over a quota; StoreError.
+        """
+        asked = {"name": name, "root": root, "lend": lend, "keep": keep, "incomplete": incomplete}
+        body = format_request(self._store.url.store_path, ("pins", "close"), asked)
+        code, payload = await self._store.ask(Code.POST, body)
+        if code == Code.CONFLICT:
+            raise PinNotWhole(told(payload) or "blocks of this pin are missing")
+        if code == Code.NOT_FOUND:
+            raise PinLost("the store has given up the pin while blocks were put")
+        summary = read_summary(read_map(good_answer(code, payload)))
+        self._store.on_connected = None
+        return summary
+
+    async def abandon(self) -> None:
+        """Hold nothing any more. A store that is not to be reached finds out by itself, later."""
+        if not self.is_open:
+            return
+        body = format_request(self._store.url.store_path, ("pins", "abandon"), {})
+        try:
+            with contextlib.suppress(ErisError, TimeoutError):
+                async with asyncio.timeout(_ABANDON_S):
+                    await self._store.ask(Code.POST, body)
+        finally:
+            self._store.on_connected = None
+
+    async def _want(self, references: Sequence[Reference]) -> list[bool]:
+        body = (
+            format_request(self._store.url.store_path, ("pins", "open"), None)
+            + b"\xff"
+            + b"".join(references)
+        )
+        code, payload = await self._ask_again(Code.FETCH, body)
+        try:
+            return unpack_bitmap(good_answer(code, payload), len(references))
+        except ValueError as error:
+            raise StoreRefused(f"the store does not tell what it has: {error}") from None
+
+    async def _ask_again(self, code: int, body: bytes) -> tuple[int, bytes]:
+        """Ask what may be asked twice: over the next connection where one is lost."""
+        for _ in range(_TRIES - 1):
+            try:
+                return await self._store.ask(code, body)
+            except PinLost:
+                raise
+            except StoreUnavailable:
+                if self._store.connected:
+                    raise
+        return await self._store.ask(code, body)
+
+    async def _resume(self, ask: Ask) -> None:
+        """Go on with the pin on a new connection."""
+        body = format_request(self._store.url.store_path, ("pins", "open"), {"token": self._token})
+        code, payload = await ask(Code.POST, body)
+        if code >> 5 != 2:
+            raise PinLost(
+                "the store has given up the pin that held these blocks: it was restarted, or not"
+                " reached for too long"
+            )
+        good_answer(code, payload)
