@@ -50,6 +50,8 @@ class Config:
     max_connections: int = 512
     """Connections at a time: each may cost a few MiB when its peer is slow."""
     log_level: str = "info"
+    scrub_rate: int = 2**20
+    """Bytes a second that are read and hashed in the background: 2.5 TB in thirty days; 0: none."""
     rebuild_index: bool = False
     """Make the index and the totals anew from the blocks: a flag only, for one start."""
 
@@ -100,6 +102,13 @@ def _parse_rate(value: object) -> int:
     rate = parse_size(value)
     if rate < _SLOWEST:
         raise ValueError("a rate is 32 KiB a second or more")
+    return rate
+
+
+def _parse_scrub_rate(value: object) -> int:
+    rate = parse_size(value)
+    if not 0 <= rate <= 2**40:
+        raise ValueError("a rate is bytes a second, or as in 4 MiB")
     return rate
 
 
@@ -157,6 +166,7 @@ _SETTINGS: Final[tuple[tuple[str, str, str, Callable[[object], object]], ...]] =
     ("synchronous", "KAPLA_SYNCHRONOUS", "synchronous", _parse_choice("normal", "full")),
     ("max-put-rate", "KAPLA_MAX_PUT_RATE", "max_put_rate", _parse_rate),
     ("max-connections", "KAPLA_MAX_CONNECTIONS", "max_connections", _parse_count),
+    ("scrub-rate", "KAPLA_SCRUB_RATE", "scrub_rate", _parse_scrub_rate),
     ("log-level", "KAPLA_LOG_LEVEL", "log_level", _parse_choice(*_LEVELS)),
 )
 

@@ -49,6 +49,7 @@ class Daemon:
                 synchronous=config.synchronous,
                 max_size=config.max_size,
                 rebuild_index=config.rebuild_index,
+                scrub_rate=config.scrub_rate,
             )
         )
         self._statistics = Statistics()
@@ -113,6 +114,8 @@ class Daemon:
             },
             "new_blocks": self._storage.new_blocks,
             "full_blocks": self._storage.full_blocks,
+            "scrubbed_blocks": self._storage.scrubbing.looked_at,
+            "bad_blocks": self._storage.scrubbing.bad_blocks,
             "connections": {
                 "now": statistics.open_connections,
                 "since_start": statistics.connections,

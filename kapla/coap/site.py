@@ -35,6 +35,7 @@ from kapla.coap.blocks import (
     split_references,
 )
 from kapla.coap.caller import NOBODY, Caller
+from kapla.coap.care import care_resources
 from kapla.coap.connection import Connection
 from kapla.coap.fragments import (
     FRAGMENT_EXPONENT,
@@ -100,6 +101,8 @@ class AiocoapLane:
         for path in BLOCKS_PATHS:
             self._site.add_resource(list(path), blocks)
         self._site.add_resource(list(STAT_PATH), _Stat(access, report))
+        for place, one in care_resources(access).items():
+            self._site.add_resource(list(place), one)
         self._site.add_resource(
             [".well-known", "core"],
             _Core(self._site.get_resources_as_linkheader, impl_info=None),

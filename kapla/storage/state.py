@@ -20,6 +20,8 @@ _log = logging.getLogger(__name__)
 class SqliteSettings:
     """How a store file is opened.
 
+    `scrub_rate`: bytes a second that are read and hashed in the background; 0: none.
+
     `synchronous`: with "normal" an acknowledged block survives a killed process, with "full" also a
     power cut, at the price of an fsync for each commit. `max_size`: bytes the file may grow to, or
     None. `rebuild_index`: make the index and the totals anew, whether or not they look damaged.
@@ -32,6 +34,7 @@ class SqliteSettings:
     mmap_bytes: int = 0
     generation: int = GENERATION
     rebuild_index: bool = False
+    scrub_rate: int = 0
     max_pinned: int | None = None
     """Bytes that the pins of one user may hold. None: half of `max_size`, if there is that."""
 

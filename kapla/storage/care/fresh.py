@@ -14,8 +14,8 @@ from kapla.storage.care.scan import FoundBlock
 from kapla.storage.database import open_database
 from kapla.storage.engine import connect
 from kapla.storage.keeping.ids import Ids
-from kapla.storage.rebuild import LOWEST_ID, write_totals
-from kapla.storage.schema import prefix_of
+from kapla.storage.rebuild import write_totals
+from kapla.storage.schema import LOWEST_ID, prefix_of
 from kapla.storage.state import SqliteSettings
 
 __all__ = ["Fresh"]

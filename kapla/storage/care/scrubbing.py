@@ -14,10 +14,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from eris.errors import ErisError
-from kapla.storage.batching import BatchedStorage
 from kapla.storage.care.dropping import drop_bad
 from kapla.storage.care.looking import BEFORE_ALL, Looker
 from kapla.storage.complaints import Complaints
@@ -26,16 +25,17 @@ from kapla.storage.notes import Note, read_notes, write_notes
 from kapla.storage.sqlite import SqliteWriter
 from kapla.storage.state import SqliteSettings
 
-__all__ = ["DEFAULT_RATE", "ScrubStatus", "Scrubbing"]
+if TYPE_CHECKING:
+    from kapla.storage.batching import BatchedStorage
+
+__all__ = ["ScrubStatus", "Scrubbing"]
 
 _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-DEFAULT_RATE: Final = 1024 * 1024
-"""Bytes a second: 2.5 TB in thirty days."""
 _EVERY_S: Final = 30 * 24 * 3600
-_FIRST_AFTER_S: Final = 10.0
+_FIRST_AFTER_S: Final = 2.0
 _RETRY_S: Final = 60.0
 _NOTED_EVERY_S: Final = 60.0
 # Looked at at once: a few milliseconds of the interpreter. With a rate it is less.

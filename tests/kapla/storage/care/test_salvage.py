@@ -17,7 +17,7 @@ from kapla.errors import StorageError
 from kapla.storage.care.check import check
 from kapla.storage.care.salvage import salvage
 from kapla.storage.keeping.ids import Ids
-from kapla.storage.rebuild import LOWEST_ID
+from kapla.storage.schema import LOWEST_ID
 from tests.kapla.storage.care import damaged
 from tests.kapla.storage.care.damaged import (
     BLOCKS,
