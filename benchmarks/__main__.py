@@ -21,6 +21,7 @@ from typing import Final
 
 from benchmarks import (
     bare_sqlite,
+    care,
     clients,
     codec,
     files,
@@ -43,6 +44,7 @@ _PARTS: Final[dict[str, tuple[Callable[[int], list[Row]], int]]] = {
     "wire": (wire.run, 9),
     "files": (files.run, 3),
     "sqlite": (bare_sqlite.run, 3),
+    "care": (care.run, 5),
     "clients": (clients.run, 3),
     "neighbours": (neighbours.run, 3),
     "trees": (trees.run, 3),

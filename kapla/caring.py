@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,10 @@ from kapla.remote_store import RemoteStore
 
 __all__ = ["Scrubbed", "database_path", "scrub"]
 
-_ASKED_EVERY_S: Final = 0.2
+# How long it waits before it asks again: a little of the time that it took so far.
+_SOONEST_S: Final = 0.02
+_LATEST_S: Final = 0.5
+_OF_ELAPSED: Final = 0.05
 _END_S: Final = 3.0
 _UNKNOWN: Final = frozenset({Code.NOT_FOUND, Code.METHOD_NOT_ALLOWED, Code.BAD_OPTION})
 
@@ -46,10 +50,12 @@ async def scrub(
     `rate`: bytes a second; None: as fast as it goes. `tell` is called now and then.
     Raises: StoreError.
     """
+    started = time.monotonic()
     begun = found = _read_status(await _ask(store, Code.POST, "scrub", {"rate": rate}))
     try:
         while found.running:
-            await asyncio.sleep(_ASKED_EVERY_S)
+            elapsed = time.monotonic() - started
+            await asyncio.sleep(min(_LATEST_S, max(_SOONEST_S, _OF_ELAPSED * elapsed)))
             found = _read_status(await _ask(store, Code.GET, "scrub"))
             if found.run != begun.run:
                 raise StoreUnavailable("the daemon was restarted while it looked at its blocks")

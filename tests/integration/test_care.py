@@ -161,7 +161,7 @@ def test_a_backup_is_one_moment_of_a_store_that_changes(tmp_path: Path) -> None:
     """Writers go on while it is made; it neither begins anew nor has half of anything."""
     with running_daemon(tmp_path) as daemon:
         asyncio.run(put_all(daemon, make_blocks(2000)))
-        seen = []
+        seen: list[int] = []
 
         def tell(done: int, of: int) -> bool:
             if len(seen) < 8:

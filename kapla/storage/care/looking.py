@@ -25,6 +25,8 @@ _CACHE: Final = 1024 * 1024
 _MOST_PROBED: Final = 65536
 # How many there are on the last page nobody knows, if it cannot be read.
 _LAST_PROBED: Final = 16
+# The writer looks at these again, and everybody's PUTs wait meanwhile.
+_MOST_SUSPECTS: Final = 64
 _FARTHEST: Final = 1 << 40
 _AFTER: Final = "SELECT id, reference, block FROM blocks WHERE id > ? ORDER BY id"
 _NEXT: Final = "SELECT id FROM blocks WHERE id >= ? ORDER BY id LIMIT 1"
@@ -69,17 +71,31 @@ class Looker:
         """
         found = Look()
         try:
-            rows = self._connection.execute(_AFTER, (after,))
-            for row in rows:
-                found.take(row)
-                if found.bytes + len(found.suspects) * 1024 >= size:
-                    rows.close()
-                    break
+            self._look_along(after, size, found)
         except sqlite3.Error as error:
             if not (is_damage(error) or is_bad_disk(error)):
                 raise
             self._look_around(after if found.last is None else found.last, found)
         return found
+
+    def _look_along(self, after: int, size: int, found: Look) -> None:
+        """As long as all can be read. A million blocks pass here: no call is without need."""
+        rows = self._connection.execute(_AFTER, (after,))
+        block_id, blocks, sound = found.last, 0, 0
+        try:
+            for block_id, reference, block in rows:
+                blocks += 1
+                if type(block) is bytes and reference_of(block) == reference:
+                    sound += len(block)
+                    if sound >= size:
+                        break
+                else:
+                    found.suspects.append(block_id)
+                    if len(found.suspects) >= _MOST_SUSPECTS:
+                        break
+        finally:
+            rows.close()
+            found.last, found.blocks, found.bytes = block_id, blocks, sound
 
     def _look_around(self, after: int, found: Look) -> None:
         """The next ones each alone, as far as something there cannot be read."""

@@ -12,6 +12,7 @@ import pytest
 
 from eris import BlockSize, Reference
 from kapla.storage.batching import BatchedStorage
+from kapla.storage.care import dropping
 from kapla.storage.care import scrubbing as scrubbing_module
 from kapla.storage.care.check import check
 from kapla.storage.care.scrubbing import Scrubbing, ScrubStatus
@@ -175,7 +176,7 @@ def test_a_block_that_is_healed_meanwhile_stays(
 ) -> None:
     [name, *_] = SMALL
     change(settings.path, SPOIL, (name,))
-    drop_bad = scrubbing_module.drop_bad
+    drop_bad = dropping.drop_bad
 
     def late(writer: object, suspects: Sequence[int]) -> int:
         # As if it had come between the look and the drop.
