@@ -49,6 +49,8 @@ class Config:
     """Bytes a second that each user may put; TCP peers share one rate by listener. None: any."""
     max_connections: int = 512
     """Connections at a time: each may cost a few MiB when its peer is slow."""
+    max_pinned: int | None = None
+    """Bytes that the pins of one user may hold. None: half of `max_size`, if there is that."""
     log_level: str = "info"
     scrub_rate: int = 2**20
     """Bytes a second that are read and hashed in the background: 2.5 TB in thirty days; 0: none."""
@@ -112,6 +114,13 @@ def _parse_scrub_rate(value: object) -> int:
     return rate
 
 
+def _parse_quota(value: object) -> int:
+    size = parse_size(value)
+    if not 0 <= size < 2**63:
+        raise ValueError("a size is a number of bytes, or as in 10 GiB")
+    return size
+
+
 def _parse_path(value: object) -> Path:
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("a path is expected")
@@ -167,6 +176,7 @@ _SETTINGS: Final[tuple[tuple[str, str, str, Callable[[object], object]], ...]] =
     ("max-put-rate", "KAPLA_MAX_PUT_RATE", "max_put_rate", _parse_rate),
     ("max-connections", "KAPLA_MAX_CONNECTIONS", "max_connections", _parse_count),
     ("scrub-rate", "KAPLA_SCRUB_RATE", "scrub_rate", _parse_scrub_rate),
+    ("max-pinned-bytes", "KAPLA_MAX_PINNED_BYTES", "max_pinned", _parse_quota),
     ("log-level", "KAPLA_LOG_LEVEL", "log_level", _parse_choice(*_LEVELS)),
 )
 

@@ -50,6 +50,7 @@ class Daemon:
                 max_size=config.max_size,
                 rebuild_index=config.rebuild_index,
                 scrub_rate=config.scrub_rate,
+                max_pinned=config.max_pinned,
             )
         )
         self._statistics = Statistics()

@@ -216,7 +216,12 @@ class SqliteWriter(SqliteReader):
 
     def _tell_pins(self, coming: _Coming, blocks: dict[Reference, bytes]) -> Callable[[], None]:
         """Who wants these has them; returns what is to be done once they are committed."""
-        known = {name: (block_id, len(blocks[name])) for name, block_id in coming.known.items()}
+        known = {
+            name: (block_id, len(blocks[name]))
+            for name, block_id in coming.known.items()
+            # Some may only share the first bytes of their reference with what has come.
+            if name in blocks
+        }
         for promise in self._promises:
             # At once: they are there, and were promised.
             promise.take(known, self.pins.quota)
@@ -224,12 +229,15 @@ class SqliteWriter(SqliteReader):
             name: (block_id, len(block))
             for block_id, (name, block) in enumerate(coming.blocks, self._next_id)
         }
-        told = self.pins.arrive(known | new, coming.replacements(new))
+        told: Callable[[], None] | None = None
+        if self.pins.is_wanting or coming.bad_places:
+            told = self.pins.arrive(known | new, coming.replacements(new))
 
         def after() -> None:
             for promise in self._promises:
                 promise.take(new, self.pins.quota)
-            told()
+            if told is not None:
+                told()
 
         return after
 

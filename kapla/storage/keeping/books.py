@@ -16,7 +16,6 @@ from eris.model import BlockSize
 from kapla.errors import StorageError
 from kapla.storage.damage import is_damage, unreadable
 from kapla.storage.keeping.accounting import Accounts
-from kapla.storage.keeping.ids import Ids
 from kapla.storage.keeping.pin import Pin, PinSummary, Sizes
 from kapla.storage.keeping.quota import Quota
 from kapla.storage.keeping.rows import PinRows
@@ -106,10 +105,8 @@ class PinBooks:
         return True
 
     def _use(self, accounts: Accounts) -> None:
-        before = self._keeping.kept
         self.quota.accounts = accounts
         self._keeping.kept, self._keeping.lent = accounts.kept, accounts.lent
-        self._released(before - accounts.kept)
         self._look_at_room()
 
     def _settle(self) -> None:
@@ -131,10 +128,7 @@ class PinBooks:
 
     def _is_gone(self, pin: Pin) -> None:
         self.wants.drop(pin.id)
-        self._released(self.quota.accounts.remove(pin))
-
-    def _released(self, ids: Ids) -> None:
-        self._keeping.release(ids - self.quota.accounts.kept)
+        self.quota.accounts.remove(pin)
 
     def _summary(self, pin: Pin) -> PinSummary:
         sizes, own = self._with_sums(pin).sizes, self.quota.accounts.own(pin)

@@ -112,7 +112,7 @@ class Pins(PinTraffic):
             for pin in changed:
                 self._rows.switch(pin)
         for before, pin in zip(found, changed, strict=True):
-            self._released(self.quota.accounts.switch(before, pin))
+            self.quota.accounts.switch(before, pin)
             self.wants.switched(pin)
         self._look_at_room()
         self._settle()

@@ -62,14 +62,17 @@ class PinTraffic(PinBooks):
         gone = Ids(known) & self.quota.accounts.all
         if not gone:
             return
-        sums: dict[int, Sizes] = {}
+        losses = []
         for pin in self._rows.all():
             mine = pin.ids & gone
             if mine:
                 self._lose(pin, mine, sizes)
-                if pin.sums is not None:
-                    sums[pin.id] = pin.sums
-                self.wants.want_again(pin, [_key(block_id, known[block_id]) for block_id in mine])
+                keys = [_key(block_id, known[block_id]) for block_id in mine]
+                losses.append((pin, keys, self.wants.want_again(pin, keys)))
+        # All that can fail is done.
+        for pin, keys, added in losses:
+            self.wants.lost(pin, keys, added)
+        sums = {pin.id: pin.sums for pin, _, _ in losses if pin.sums is not None}
         self.quota.accounts.forget(gone, sums)
 
     def move(self, places: Mapping[int, tuple[int, int]]) -> bool:
@@ -111,7 +114,6 @@ class PinTraffic(PinBooks):
                 max(0, pin.sums.small - len(mine) + large), max(0, pin.sums.large - large)
             )
         self._rows.refill(pin)
-        self.wants.folded(pin.id)
 
 
 def _key(block_id: int, known: bytes | None) -> bytes:

@@ -100,11 +100,18 @@ class Wants:
         if added:
             self._lacking.setdefault(number, Lacking(hold.owner, hold=hold)).missing += added
 
-    def want_again(self, pin: Pin, keys: Sequence[bytes]) -> None:
-        """A closed pin has lost these. Raises: sqlite3.Error."""
-        added = self._rows.want(Wanting(key, pin.id) for key in keys)
-        lacking = self._lacking.setdefault(pin.id, Lacking(pin.owner, pin))
+    def want_again(self, pin: Pin, keys: Sequence[bytes]) -> int:
+        """A closed pin has lost these; returns how many, for `lost` when all is done.
+
+        Inside a transaction. Raises: sqlite3.Error.
+        """
+        return self._rows.want(Wanting(key, pin.id) for key in keys)
+
+    def lost(self, pin: Pin, keys: Sequence[bytes], added: int) -> None:
+        """What `want_again` wrote is so."""
+        lacking = self._lacking.setdefault(pin.id, Lacking(pin.owner, _without_blocks(pin)))
         lacking.missing += added
+        self._arrived.pop(pin.id, None)
         self._has_unnamed |= any(len(key) < _WHOLE for key in keys)
 
     def close(self, number: int, pin: Pin) -> None:

@@ -271,7 +271,6 @@ import asyncio, sys
 from pathlib import Path
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.database import SqliteSettings
-from kapla.storage.keeping.promises import Promise
 from tests.kapla.storage.databases import make_blocks, put_many
 
 async def main():
