@@ -76,6 +76,19 @@ class Daemon:
         _log.debug("Store %s is open", self._config.store)
         for url in self._config.listen:
             await self._listen(url)
+        self._warn_if_nothing_is_lent()
+
+    def _warn_if_nothing_is_lent(self) -> None:
+        if self._storage.keeping.lent:
+            return
+        for url in self._config.listen:
+            rights = rights_of(url)
+            if rights.lend and not rights.get:
+                _log.warning(
+                    "%s lends blocks, and nothing is lent yet: see `kapla lend`; with ?get it"
+                    " gives all blocks away",
+                    url,
+                )
 
     async def stop(self) -> None:
         """Take no more connections, answer what was asked, empty the WAL, remove the sockets."""

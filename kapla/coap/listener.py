@@ -142,6 +142,7 @@ class PeerConnection(asyncio.Protocol):
         self._unread = b""
         self._waiting.clear()
         self._turn.leave()
+        self._remote.pin.leave()
         if self._put_rate is not None:
             self._put_rate.leave(self._take_turn)
         if self._patience is not None:
@@ -278,8 +279,10 @@ class PeerConnection(asyncio.Protocol):
         self._under_way.hand_on(len(tokens), weight, start, answer)
 
     def _put(self, tokens: list[bytes], blocks: list[bytes], weight: int) -> None:
+        hold = self._remote.pin.hold
+
         def start(done: PutDone) -> None:
-            self._access.put_many(blocks, done, self._is_there)
+            self._access.put_many(blocks, done, self._is_there, hold)
 
         def answer(result: Sequence[ErisError | None] | ErisError | None) -> None:
             self._answer_puts(tokens, result)

@@ -45,6 +45,8 @@ from kapla.coap.fragments import (
     respond,
 )
 from kapla.coap.frame import Code, Frame, OptionNumber, encode_options, format_frame, format_message
+from kapla.coap.open_pin import ConnectionPin
+from kapla.coap.pins import pin_resources
 from kapla.coap.request import Rejected, Request, read_request
 from kapla.storage.access import BlockAccess, Wanted, always
 
@@ -74,6 +76,7 @@ class Remote:
         self.is_there = is_there
         self.caller: Caller = NOBODY
         """Who it is: known once the connection is made."""
+        self.pin = ConnectionPin()
         self.assemblies: dict[object, bytearray] = {}
 
     @property
@@ -98,8 +101,11 @@ class AiocoapLane:
         self._access = access
         self._site = aiocoap.resource.Site()
         blocks = _Blocks(access)
+        of_pins = pin_resources(access)
         for path in BLOCKS_PATHS:
             self._site.add_resource(list(path), blocks)
+            for below, resource in of_pins.items():
+                self._site.add_resource([*path[:-1], *below], resource)
         self._site.add_resource(list(STAT_PATH), _Stat(access, report))
         for place, one in care_resources(access).items():
             self._site.add_resource(list(place), one)
@@ -192,7 +198,8 @@ class _Blocks(Fragmenting):
         """Tell which of many blocks are there."""
         try:
             references = split_references(request.payload)
-            present = await self._access.find(references, request.remote.is_there)
+            remote = request.remote
+            present = await self._access.find(references, remote.is_there, remote.pin.hold)
         except BadRequest as error:
             return respond(Code.BAD_REQUEST, str(error).encode())
         except ErisError as error:
@@ -209,7 +216,8 @@ class _Blocks(Fragmenting):
             text = f"{len(block)} bytes: a block has 1024 or 32768"
             return respond(Code.BAD_REQUEST, text.encode())
         try:
-            await self._access.put(reference_of(block), block, request.remote.is_there)
+            remote = request.remote
+            await self._access.put(reference_of(block), block, remote.is_there, remote.pin.hold)
         except ErisError as error:
             return respond(code_of_error(error), diagnostic(error))
         return respond(Code.CREATED)

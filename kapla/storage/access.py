@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from eris.errors import BlockNotFound, CorruptBlock, ErisError, StoreRefused
 from eris.model import BlockSize, Reference
 from kapla.storage.batching import BatchedStorage, GetDone, PutDone, Wanted, always
+from kapla.storage.keeping.state import Hold
 from kapla.storage.lending import Lent
 
 __all__ = ["BlockAccess", "GetDone", "PutDone", "Rights", "Statistics", "Wanted", "always"]
@@ -70,14 +71,20 @@ class BlockAccess:
             references = Lent(references)
         self.storage.get_many(references, done, wanted, self)
 
-    def put_many(self, blocks: Sequence[bytes], done: PutDone, wanted: Wanted = always) -> None:
-        """Keep blocks, each 1024 or 32768 bytes."""
+    def put_many(
+        self,
+        blocks: Sequence[bytes],
+        done: PutDone,
+        wanted: Wanted = always,
+        hold: Hold | None = None,
+    ) -> None:
+        """Keep blocks, each 1024 or 32768 bytes; `hold`: of the open pin that they belong to."""
         self.statistics.put += len(blocks)
         if not self.rights.put:
             self.statistics.refused += len(blocks)
             done(StoreRefused("this store is read-only here"))
             return
-        self.storage.put_many(blocks, done, wanted, self)
+        self.storage.put_many(blocks, done, wanted, self, hold)
 
     async def fetch(self, reference: Reference, wanted: Wanted = always) -> bytes:
         """Fetch a block of either size.
@@ -100,13 +107,29 @@ class BlockAccess:
             raise BlockNotFound(reference)
         return block
 
-    async def find(self, references: Sequence[Reference], wanted: Wanted = always) -> list[bool]:
-        """Tell which blocks are there: see `eris.store.BlockFinder`."""
-        if not self.rights.get:
-            if not self.rights.lend:
-                self.statistics.refused += 1
-                raise StoreRefused("this store gives no blocks away")
-            references = Lent(references)
+    async def find(
+        self, references: Sequence[Reference], wanted: Wanted = always, hold: Hold | None = None
+    ) -> list[bool]:
+        """Tell which blocks are there: see `eris.store.BlockFinder`.
+
+        `hold`: of the open pin that those belong to which are.
+        """
+        if self.rights.get:
+            return await self._find(references, wanted, hold)
+        if not self.rights.lend:
+            self.statistics.refused += 1
+            raise StoreRefused("this store gives no blocks away")
+        found = await self._find(Lent(references), wanted, None)
+        if hold is None or not any(found):
+            return found
+        # What is not lent must not be held either.
+        lent = [name for name, is_lent in zip(references, found, strict=True) if is_lent]
+        held = iter(await self._find(lent, wanted, hold))
+        return [is_lent and next(held) for is_lent in found]
+
+    async def _find(
+        self, references: Sequence[Reference], wanted: Wanted, hold: Hold | None
+    ) -> list[bool]:
         answer: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
 
         def done(result: Sequence[bool] | ErisError) -> None:
@@ -117,7 +140,10 @@ class BlockAccess:
             else:
                 answer.set_result(list(result))
 
-        self.storage.find_many(references, done, lambda: not answer.done() and wanted(), self)
+        def is_wanted() -> bool:
+            return not answer.done() and wanted()
+
+        self.storage.find_many(references, done, is_wanted, self, hold)
         return await answer
 
     async def get(self, reference: Reference, block_size: BlockSize) -> bytes:
@@ -127,7 +153,13 @@ class BlockAccess:
             raise CorruptBlock(reference, size=len(block), expected_size=int(block_size))
         return block
 
-    async def put(self, reference: Reference, block: bytes, wanted: Wanted = always) -> None:
+    async def put(
+        self,
+        reference: Reference,
+        block: bytes,
+        wanted: Wanted = always,
+        hold: Hold | None = None,
+    ) -> None:
         """Keep a block: see `eris.store.BlockWriter`. The reference is computed anew."""
         if len(block) not in (BlockSize.SMALL, BlockSize.LARGE):
             raise CorruptBlock(reference, size=len(block), expected_size=int(BlockSize.SMALL))
@@ -142,5 +174,5 @@ class BlockAccess:
             else:
                 answer.set_result(None)
 
-        self.put_many([block], done, lambda: not answer.done() and wanted())
+        self.put_many([block], done, lambda: not answer.done() and wanted(), hold)
         await answer

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import socket
 import struct
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import cast
+from typing import Any, cast
 
 from eris import reference_of
 from eris.errors import ErisError
 from eris.model import Reference
+from kapla.coap.caller import NOBODY, Caller
 from kapla.coap.connection import Connection
 from kapla.coap.frame import Code, FrameReader, Message, Option, format_message, parse_body
 from kapla.coap.listener import PeerConnection
@@ -19,9 +21,13 @@ from kapla.coap.peers import Peers
 from kapla.coap.put_rate import PutRates
 from kapla.coap.site import AiocoapLane, Remote
 from kapla.coap.turns import Turns
+from kapla.errors import PinNotFound
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage, FindDone, GetDone, PutDone, Wanted, always
+from kapla.storage.keeping.pin import PinSummary
+from kapla.storage.keeping.state import Hold
 from kapla.storage.lending import Lent
+from kapla.storage.pinning import OpenPin, Pinning
 
 __all__ = [
     "ALL_RIGHTS",
@@ -31,6 +37,7 @@ __all__ = [
     "SMALL",
     "SMALL_CSM",
     "FakeTransport",
+    "MemoryPinning",
     "MemoryStorage",
     "Server",
     "ask_slow_lane",
@@ -52,12 +59,99 @@ LARGE = bytes(reversed(range(256))) * 128
 _TURNS = 12
 
 
+class MemoryPinning:
+    """What `Pinning` is to the server: pins that hold nothing, by owner and name."""
+
+    def __init__(self) -> None:
+        self.open_pins: list[OpenPin] = []
+        self.pins: dict[tuple[int, str], PinSummary] = {}
+        self.wanted: list[Reference] = []
+        self.failure: ErisError | None = None
+
+    def has(self, pin: OpenPin) -> bool:
+        return pin in self.open_pins
+
+    def expire(self, pin: OpenPin) -> None:
+        self.open_pins.remove(pin)
+
+    async def open(self, owner: int, *, wants: int | None = None) -> OpenPin:
+        await asyncio.sleep(0)
+        self._check()
+        pin = OpenPin(cast(Pinning, self), 1, Hold(owner), wants or 0)
+        self.open_pins.append(pin)
+        return pin
+
+    def resume(self, owner: int, token: bytes) -> OpenPin:
+        for pin in self.open_pins:
+            if (pin.token, pin.hold.owner, pin.is_attached) == (token, owner, False):
+                pin.attach()
+                return pin
+        raise PinNotFound("there is no open pin to go on with")
+
+    async def want(self, pin: OpenPin, references: Sequence[Reference]) -> list[bool]:
+        self._check()
+        self.wanted += references
+        return [False for _ in references]
+
+    async def close(self, pin: OpenPin, **given: Any) -> PinSummary:
+        self._check()
+        self.open_pins.remove(pin)
+        owner, name = pin.hold.owner, given.pop("name") or "root"
+        given.pop("incomplete")
+        summary = PinSummary(
+            name, owner, created=1, small=2, large=3, own_small=4, own_large=5, missing=6, **given
+        )
+        self.pins[owner, name] = summary
+        return summary
+
+    async def abandon(self, pin: OpenPin) -> None:
+        self.open_pins.remove(pin)
+
+    async def list(
+        self, owner: int | None, after: str | None, most: int
+    ) -> tuple[list[PinSummary], str | None]:
+        self._check()
+        start = int(after or "0")
+        found = [pin for pin in self.pins.values() if owner in (None, pin.owner)]
+        rest = len(found) > start + most
+        return found[start : start + most], str(start + most) if rest else None
+
+    async def change(
+        self, owner: int, *, name: str | None, root: Reference | None, **switches: bool | None
+    ) -> PinSummary:
+        given: dict[str, Any] = {one: on for one, on in switches.items() if on is not None}
+        [*names] = self._names(owner, name, root)
+        for one in names:
+            self.pins[owner, one] = dataclasses.replace(self.pins[owner, one], **given)
+        return self.pins[owner, names[-1]]
+
+    async def release(self, owner: int, *, name: str | None, root: Reference | None) -> PinSummary:
+        return [self.pins.pop((owner, one)) for one in self._names(owner, name, root)][-1]
+
+    def _names(self, owner: int, name: str | None, root: Reference | None) -> Sequence[str]:
+        found = [
+            pin.name
+            for pin in self.pins.values()
+            if pin.owner == owner and (pin.name == name or (root is not None and pin.root == root))
+        ]
+        if not found:
+            raise PinNotFound("there is no such pin")
+        return found
+
+    def _check(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
 class MemoryStorage:
     """What `BatchedStorage` is to the server, in a dict. With `hold` answers wait for `deliver`."""
 
     def __init__(self, blocks: Iterable[bytes] = (), *, hold: bool = False) -> None:
         self.blocks: dict[Reference, bytes] = {reference_of(block): block for block in blocks}
         self.lent: set[Reference] = set()
+        self.pinning = MemoryPinning()
+        self.holds: list[Hold | None] = []
+        """What each PUT and FETCH came under."""
         self.failure: ErisError | None = None
         self.hold = hold
         self.held: list[Callable[[], None]] = []
@@ -82,7 +176,9 @@ class MemoryStorage:
         done: FindDone,
         wanted: Wanted = always,
         group: object = None,
+        hold: Hold | None = None,
     ) -> None:
+        self.holds.append(hold)
         self.batches.append(("find", len(references)))
         self.wanted.append(wanted)
         there = self._there_for(references)
@@ -94,7 +190,9 @@ class MemoryStorage:
         done: PutDone,
         wanted: Wanted = always,
         group: object = None,
+        hold: Hold | None = None,
     ) -> None:
+        self.holds.append(hold)
         self.batches.append(("put", len(blocks)))
         self.wanted.append(wanted)
 
@@ -318,12 +416,19 @@ def request_bytes(
     return format_message(code, token, sorted(options, key=lambda option: option[0]), payload)
 
 
-async def ask_slow_lane(data: bytes, storage: MemoryStorage, rights: Rights) -> Message:
+async def ask_slow_lane(
+    data: bytes,
+    storage: MemoryStorage,
+    rights: Rights,
+    caller: Caller = NOBODY,
+) -> Message:
     """The answer of the aiocoap lane to a request, whatever the fast lane would do with it."""
     connection = Connection()
     connection.receive(EMPTY_CSM)
     (frame,) = connection.receive(data)
     access = BlockAccess(cast(BatchedStorage, storage), rights, Statistics())
     lane = AiocoapLane(access, _report)
-    (response,) = parse_messages(await lane.answer(frame, Remote(connection)))
+    remote = Remote(connection)
+    remote.caller = caller
+    (response,) = parse_messages(await lane.answer(frame, remote))
     return response

@@ -26,6 +26,7 @@ from tests.kapla.coap.harness import (
 NAME = (15, reference_of(SMALL))
 GET = request_bytes(Code.GET, [*BLOCKS_PATH, NAME, (60, b"\x04\x00")])
 COUNT = 30
+PINS: list[tuple[int, bytes]] = [(11, b".well-known"), (11, b"eris"), (11, b"pins")]
 
 # The request, and the most that a byte of it may cost: times what a byte of a GET costs.
 KINDS: dict[str, tuple[bytes, float]] = {
@@ -48,6 +49,23 @@ KINDS: dict[str, tuple[bytes, float]] = {
     "malformed": (b"\x11\x01t\xf0", 30),
     "many options": (request_bytes(Code.GET, [(15, b"x")] * 60), 20),
     "discovery": (request_bytes(Code.GET, [(11, b".well-known"), (11, b"core")]), 35),
+    "pins": (request_bytes(Code.GET, [(11, b"pins")]), 50),
+    "a pin is opened": (request_bytes(Code.POST, [*PINS, (11, b"open")]), 90),
+    "and is open already": (request_bytes(Code.POST, [*PINS, (11, b"open")], b"\xa0"), 90),
+    "what is in no pin": (request_bytes(Code.FETCH, [*PINS, (11, b"open")], bytes(32)), 50),
+    "many references in no pin": (
+        request_bytes(Code.FETCH, [*PINS, (11, b"open")], bytes(1024) * 32),
+        0.1,
+    ),
+    "a pin that is not there": (
+        request_bytes(Code.POST, [*PINS, (11, b"release")], b"\xa1\x64name\x61x"),
+        60,
+    ),
+    "a map that is no map": (request_bytes(Code.POST, [*PINS, (11, b"close")], b"x"), 50),
+    "a map of much": (
+        request_bytes(Code.POST, [*PINS, (11, b"close")], b"\xa1\x61x" + b"\x81" * 9999 + b"\x00"),
+        20,
+    ),
     "stat": (request_bytes(Code.GET, [(11, b"kapla"), (11, b"stat")]), 45),
 }
 # Beyond this a byte costs so much more that it must be paid for.
@@ -64,7 +82,7 @@ def cost(request: bytes) -> tuple[float, float]:
 
     async def run() -> None:
         nonlocal paid
-        server = Server(MemoryStorage([SMALL, LARGE]))
+        server = Server(MemoryStorage([SMALL, LARGE]), uid=1000)
         turn = server.peer._turn
         took = turn.took_slowly
 
