@@ -48,8 +48,11 @@ _AT_ONCE: Final = 8
 """Requests of 1024 references under way."""
 _TRIES: Final = 3
 """How often a request that may be repeated is sent when connections are lost."""
+_RESUME_AGAIN_S: Final = (0.05, 0.2, 0.75)
+"""When to ask once more for a pin that is not there to go on with."""
 _ABANDON_S: Final = 3.0
 """A store that does not take that a pin is abandoned gives it up by itself, ten minutes later."""
+_QUERY_LETTERS: Final = 60
 _MAX_PAGES: Final = 100_000
 _OTHER_PROGRAMS: Final = frozenset(
     {
@@ -106,6 +109,17 @@ class Pins:
                 return
         raise StoreUnavailable("the store's list of pins has no end")
 
+    async def find(self, which: str | Reference) -> PinSummary | None:
+        """Our pin of this name or root reference; None if there is none.
+
+        Raises: PinsUnsupported; StoreError.
+        """
+        try:
+            # A change of nothing.
+            return await self.change(which)
+        except PinNotFound:
+            return None
+
     async def change(
         self,
         which: str | Reference,
@@ -161,7 +175,9 @@ class Pins:
         return read_summary(read_map(self._good(code, payload)))
 
     async def _page(self, after: str | None) -> tuple[Sequence[PinSummary], str | None]:
-        query = [] if after is None else [f"after={after}"]
+        # A query has 255 bytes, and a letter of a name at most four.
+        parts = range(0, len(after or ""), _QUERY_LETTERS)
+        query = [f"after={(after or '')[start : start + _QUERY_LETTERS]}" for start in parts]
         code, payload = await self._ask(Code.GET, ("pins",), None, query)
         if code in _OTHER_PROGRAMS:
             raise PinsUnsupported("this store has no pins")
@@ -304,9 +320,16 @@ class OpenPin:
         return await self._store.ask(code, body)
 
     async def _resume(self, ask: Ask) -> None:
-        """Go on with the pin on a new connection."""
+        """Go on with the pin on a new connection.
+
+        The store may not have noticed yet that the one before has ended.
+        """
         body = format_request(self._store.url.store_path, ("pins", "open"), {"token": self._token})
-        code, payload = await ask(Code.POST, body)
+        for pause_s in (*_RESUME_AGAIN_S, None):
+            code, payload = await ask(Code.POST, body)
+            if code != Code.NOT_FOUND or pause_s is None:
+                break
+            await asyncio.sleep(pause_s)
         if code >> 5 != 2:
             raise PinLost(
                 "the store has given up the pin that held these blocks: it was restarted, or not"

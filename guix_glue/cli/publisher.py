@@ -190,4 +190,4 @@ def _identity(directory: CacheDirectory) -> str:
 
 
 def _care(eris: ErisTarget | None, source: LocalSource | MirrorSource) -> PinCare | None:
-    return None if eris is None or eris.pins is None else PinCare(eris.pins, source)
+    return None if eris is None or eris.pins is None else PinCare(eris.pins, source, eris.explain)

@@ -9,12 +9,12 @@ the cache are released, unless they are so young that their record may still be 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from typing import Final, Protocol
 
 from eris.capability import ReadCapability
-from eris.errors import ContentError, InvalidCapability
+from eris.errors import ContentError, InvalidCapability, StoreError, StoreUnavailable
 from eris_fs import ReferenceWalk
 from guix_glue.publish.item_pins import ItemPins, PinnedItem
 
@@ -38,12 +38,27 @@ class PromisedUrns(Protocol):
 class PinCare:
     """Keeps promises and pins together."""
 
-    def __init__(self, pins: ItemPins, promised: PromisedUrns) -> None:
+    def __init__(
+        self,
+        pins: ItemPins,
+        promised: PromisedUrns,
+        explain: Callable[[StoreError], str | None] = lambda error: None,
+    ) -> None:
+        """`explain` says in a few words what a store does that fails, without its URL."""
         self._pins = pins
         self._promised = promised
+        self._explain = explain
 
     async def __call__(self) -> None:
-        """Look at all of them once. Raises: StoreError, OSError."""
+        """Look at all of them once. Raises: StoreUnavailable, OSError."""
+        try:
+            await self._look()
+        except StoreError as error:
+            # Its message may name the store's URL, which is not for every log.
+            reason = self._explain(error) or "cannot be reached or fails"
+            raise StoreUnavailable(f"the store {reason}") from error
+
+    async def _look(self) -> None:
         # In this order: what is baked meanwhile has a young pin, and then a record.
         pinned = await self._pins.items()
         if pinned is None:

@@ -158,22 +158,30 @@ async def _encode(
             store,
             lambda into: _encode_into(into, path, how),
             pinning,
-            size=lambda: _size(path, how),
+            size=lambda room: _size(path, how, room),
         )
 
 
-def _size(path: str, how: _How) -> int | None:
-    """How many bytes there are to encode, if they can be counted beforehand."""
+def _size(path: str, how: _How, room: int) -> int | None:
+    """How many bytes there are to encode; None where they cannot be counted, or need not be."""
     # What is wrong with them is said when they are read.
     with suppress(OSError, eris_fs.TreeError):
         if path == "-":
             return size_of(standard_input())
         if os.path.isdir(path):
+            if _used_beside(path) <= room:
+                return None
             root, packed = os.path.join(path, ""), how.level is not None
             return eris_fs.measure_tree(root, any_bytes=packed, exclude=how.exclude).size
         status = os.stat(path)
         return status.st_size if stat.S_ISREG(status.st_mode) else None
     return None
+
+
+def _used_beside(path: str) -> int:
+    """The bytes in use in a file system: as much as a tree in it can have, but for holes."""
+    found = os.statvfs(path)
+    return (found.f_blocks - found.f_bfree) * found.f_frsize
 
 
 async def _encode_into(store: Store | Room | NullStore, path: str, how: _How) -> ReadCapability:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
 
 import click
 
@@ -24,8 +24,9 @@ from kapla.cli.common import (
     store_option,
 )
 from kapla.cli.pin_names import read_pin_name
+from kapla.cli.pinned import is_lent
 from kapla.cli.store import missing_root
-from kapla.pinning import OpenPin, Pins
+from kapla.pinning import OpenPin, Pins, default_name
 
 __all__ = ["command"]
 
@@ -55,15 +56,40 @@ def command(
     run(_pin(groups, name, lend, incomplete, store_url))
 
 
-@dataclass(slots=True)
-class _Lacking:
-    """What a content lacks in the store."""
+class _Filling:
+    """Has a pin hold batches of references, one while the next is looked for."""
 
-    blocks: dict[Reference, BlockSize] = field(default_factory=dict)
+    def __init__(self, pin: OpenPin, shown: Progress) -> None:
+        self.lacking: dict[Reference, BlockSize] = {}
+        """What of them is missing."""
+        self._pin = pin
+        self._shown = shown
+        self._batch: eris_fs.FoundReferences = []
+        self._asked: asyncio.Task[list[bool]] | None = None
 
-    def __str__(self) -> str:
-        size = sum(self.blocks.values())
-        return f"{blocks_text(len(self.blocks))}, {bytes_text(size)}"
+    async def add(self, batch: eris_fs.FoundReferences) -> None:
+        """Begin with a batch; returns when the one before is done."""
+        await self.settle()
+        self._batch = batch
+        asked = self._pin.want([reference for reference, _ in batch])
+        self._asked = asyncio.create_task(asked)
+
+    async def settle(self) -> None:
+        """Wait for what was begun."""
+        if self._asked is None:
+            return
+        found = await self._asked
+        self._asked = None
+        self._shown.advance(sum(size for _, size in self._batch))
+        if not all(found):
+            self.lacking.update(
+                one for one, is_there in zip(self._batch, found, strict=True) if not is_there
+            )
+
+    def withdraw(self) -> None:
+        """Wait for nothing more."""
+        if self._asked is not None:
+            self._asked.cancel()
 
 
 async def _pin(
@@ -81,7 +107,8 @@ async def _pin(
                 async with await pins.open() as pin:
                     await _fill(store, pin, contents, incomplete, shown)
                     root = contents[0].root.reference
-                    await pin.close(name=name, root=root, lend=lend, incomplete=incomplete)
+                    lent = lend or await is_lent(pins, name or default_name(root))
+                    await pin.close(name=name, root=root, lend=lent, incomplete=incomplete)
 
 
 async def _fill(
@@ -95,27 +122,31 @@ async def _fill(
 
     Raises: CommandError, with how much is missing, unless that is right.
     """
-    lacking = _Lacking()
+    filling = _Filling(pin, shown)
     walk = eris_fs.ReferenceWalk(store)
-    for content in contents:
-        async with aclosing(walk.content(content)) as batches:
-            async for batch in batches:
-                found = await pin.want([reference for reference, _ in batch])
-                shown.advance(sum(size for _, size in batch))
-                lacking.blocks.update(
-                    one for one, is_there in zip(batch, found, strict=True) if not is_there
-                )
-    if lacking.blocks and not incomplete:
-        raise CommandError(_reason(store, lacking, walk.unknown, contents), ExitCode.MISSING)
-    if walk.unknown and not incomplete:
+    try:
+        for content in contents:
+            async with aclosing(walk.content(content)) as batches:
+                async for batch in batches:
+                    await filling.add(batch)
+        await filling.settle()
+    finally:
+        filling.withdraw()
+    if incomplete:
+        return
+    if filling.lacking:
+        raise CommandError(_reason(store, filling, walk.unknown, contents), ExitCode.MISSING)
+    if walk.unknown:
         raise CommandError("blocks went while they were pinned: try again", ExitCode.MISSING)
 
 
 def _reason(
-    store: Store, lacking: _Lacking, unknown: int, contents: Sequence[ReadCapability]
+    store: Store, filling: _Filling, unknown: int, contents: Sequence[ReadCapability]
 ) -> str:
     """How much is missing, and what can be done."""
-    if contents[0].root.reference in lacking.blocks:
+    lacking = filling.lacking
+    if contents[0].root.reference in lacking:
         return missing_root(store.urls)
     more = ", and maybe others, of which these would tell" if unknown else ""
-    return f"missing of this: {lacking}{more}. To pin what there is: --incomplete"
+    amount = f"{blocks_text(len(lacking))}, {bytes_text(sum(lacking.values()))}"
+    return f"missing of this: {amount}{more}. To pin what there is: --incomplete"

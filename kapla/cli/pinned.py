@@ -25,7 +25,7 @@ from kapla.errors import PinsUnsupported
 if TYPE_CHECKING:
     from kapla.pinning import OpenPin, Pins
 
-__all__ = ["Pinning", "Room", "pin_options", "pinned", "read_pinning"]
+__all__ = ["Pinning", "Room", "is_lent", "pin_options", "pinned", "read_pinning"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -110,43 +110,71 @@ Encode: TypeAlias = Callable[["Store | Room"], Awaitable[ReadCapability]]
 
 
 async def pinned(
-    store: Store, encode: Encode, pinning: Pinning, *, size: Callable[[], int | None]
+    store: Store, encode: Encode, pinning: Pinning, *, size: Callable[[int], int | None]
 ) -> ReadCapability:
     """Encode into a store under a pin; `size` counts the bytes there are, for a worker thread.
+
+    It is given the room there is, and returns None where they fit for sure, or nobody can tell.
 
     `encode` is called with what blocks are put into, maybe twice.
     Raises: StoreFull, if there is no room for it; whatever `encode` raises.
     """
     if not pinning.pin:
         return await encode(store)
-    from kapla.pinning import Pins
+    from kapla.pinning import Pins, default_name
 
     taker = await store.taker()
     pins = Pins(taker)
     try:
-        pin = await _opened(pins, taker, encode, await in_thread(size))
+        pin = await _opened(pins, taker, encode, size)
     except PinsUnsupported as error:
         capability = await encode(store)
         say(f"not pinned: {error}; {taker.url} may drop this when it needs room")
         return capability
     async with pin:
         capability = await encode(taker)
-        await pin.close(root=capability.root.reference, lend=pinning.lend)
+        root = capability.root.reference
+        await pin.close(root=root, lend=pinning.lend or await is_lent(pins, default_name(root)))
     return capability
 
 
-async def _opened(pins: Pins, store: Store, encode: Encode, size: int | None) -> OpenPin:
+async def is_lent(pins: Pins, name: str) -> bool:
+    """Whether the pin of this name, which another is about to replace, is lent: it stays so."""
+    before = await pins.find(name)
+    return before is not None and before.lend
+
+
+async def _opened(
+    pins: Pins, store: Store, encode: Encode, size: Callable[[int], int | None]
+) -> OpenPin:
     """An open pin, with room for what is to come as far as that is known."""
+    pin = await pins.open()
     try:
-        return await pins.open(size)
+        expected = await in_thread(size, pin.room)
+    except BaseException:
+        await pin.abandon()
+        raise
+    if expected is None or expected <= pin.room:
+        return pin
+    await pin.abandon()
+    try:
+        return await pins.open(expected)
     except StoreFull as error:
         # Some of it may be there already.
-        pin = await pins.open()
-        try:
-            room = Room(store, pin.room, error)
-            await encode(room)
-            await room.settle()
-        except BaseException:
-            await pin.abandon()
-            raise
-        return pin
+        return await _tried(pins, store, encode, error)
+
+
+async def _tried(pins: Pins, store: Store, encode: Encode, error: StoreFull) -> OpenPin:
+    """An open pin, if there is room for what is not in the store yet.
+
+    Raises: the error, if there is not.
+    """
+    pin = await pins.open()
+    try:
+        room = Room(store, pin.room, error)
+        await encode(room)
+        await room.settle()
+    except BaseException:
+        await pin.abandon()
+        raise
+    return pin

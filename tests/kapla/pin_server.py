@@ -137,8 +137,8 @@ class PinServer:
         ]
 
     def _list(self, request: Message) -> tuple[int, bytes]:
-        query = [value.decode() for value in request.values(15)]
-        after = query[0].removeprefix("after=") if query else ""
+        assert all(len(value) <= 255 for value in request.values(15))
+        after = "".join(value.decode().removeprefix("after=") for value in request.values(15))
         names = sorted(name for name in self.pins if name > after)
         told: dict[str, Any] = {"pins": [self._summary(name) for name in names[: self.page]]}
         if len(names) > self.page:

@@ -189,9 +189,18 @@ async def make_pins(store: RemoteStore, *names: str) -> None:
 def test_pins_are_listed_page_by_page() -> None:
     async def main() -> None:
         async with pinning(PinServer(page=2)) as (_, store):
-            await make_pins(store, "a", "b", "c", "d é", "e")
-            names = [pin.name async for pin in Pins(store).list()]
-            assert names == ["a", "b", "c", "d é", "e"]
+            made = [
+                "a",
+                "b",
+                "c",
+                "d é",
+                "e",
+                "é" * 127,
+                "\U0001f600" * 63,
+                "\U0001f600" * 63 + "a",
+            ]
+            await make_pins(store, *made)
+            assert [pin.name async for pin in Pins(store).list()] == made
 
     run(main)
 
