@@ -22,6 +22,7 @@ from typing import Final
 
 from benchmarks import (
     bare_sqlite,
+    care,
     clients,
     codec,
     eviction,
@@ -45,6 +46,7 @@ _PARTS: Final[dict[str, tuple[Callable[[int], list[Row]], int]]] = {
     "wire": (wire.run, 9),
     "files": (files.run, 3),
     "sqlite": (bare_sqlite.run, 3),
+    "care": (care.run, 5),
     "clients": (clients.run, 3),
     "neighbours": (neighbours.run, 3),
     "trees": (trees.run, 3),

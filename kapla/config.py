@@ -57,6 +57,8 @@ class Config:
     max_pinned: int | None = None
     """Bytes that the pins of one user may hold. None: half of `max_size`, if there is that."""
     log_level: str = "info"
+    scrub_rate: int = 2**20
+    """Bytes a second that are read and hashed in the background: 2.5 TB in thirty days; 0: none."""
     rebuild_index: bool = False
     """Make the index and the totals anew from the blocks: a flag only, for one start."""
 
@@ -117,6 +119,13 @@ def _parse_rate(value: object) -> int:
     return rate
 
 
+def _parse_scrub_rate(value: object) -> int:
+    rate = parse_size(value)
+    if not 0 <= rate <= 2**40:
+        raise ValueError("a rate is bytes a second, or as in 4 MiB")
+    return rate
+
+
 def _parse_path(value: object) -> Path:
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("a path is expected")
@@ -173,6 +182,7 @@ _SETTINGS: Final[tuple[tuple[str, str, str, Callable[[object], object]], ...]] =
     ("synchronous", "KAPLA_SYNCHRONOUS", "synchronous", _parse_choice("normal", "full")),
     ("max-put-rate", "KAPLA_MAX_PUT_RATE", "max_put_rate", _parse_rate),
     ("max-connections", "KAPLA_MAX_CONNECTIONS", "max_connections", _parse_count),
+    ("scrub-rate", "KAPLA_SCRUB_RATE", "scrub_rate", _parse_scrub_rate),
     ("max-pinned-bytes", "KAPLA_MAX_PINNED_BYTES", "max_pinned", _parse_amount),
     ("log-level", "KAPLA_LOG_LEVEL", "log_level", _parse_choice(*_LEVELS)),
 )

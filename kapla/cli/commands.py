@@ -28,6 +28,7 @@ class Own(NamedTuple):
 
 
 OWN: Final = {
+    "backup": Own("kapla.cli.backup", "Copy the whole store to a file, while it is used."),
     "cat": Own("kapla.cli.cat", "Write one file of a tree to standard output."),
     "copy": Own("kapla.cli.copy", "Copy contents from one store to another."),
     "decode": Own("kapla.cli.decode", "Decode the file or tree of a URN."),
@@ -42,6 +43,7 @@ OWN: Final = {
     "ls": Own("kapla.cli.ls", "List what is in a tree."),
     "pin": Own("kapla.cli.pin", "Keep contents in the store for good."),
     "pins": Own("kapla.cli.pins", "List what is pinned in the store."),
+    "scrub": Own("kapla.cli.scrub", "Have the daemon look at all that it stores."),
     "stat": Own("kapla.cli.stat", "Show what the daemon holds."),
     "unpin": Own("kapla.cli.unpin", "Release pins: their contents may go."),
     "verify": Own("kapla.cli.verify", "Check that every block is there and sound."),

@@ -29,6 +29,7 @@ from kapla.cli.common import (
 from kapla.cli.exclude import exclude_options, explained, read_patterns
 from kapla.cli.noting import Measured, Noting, note_options
 from kapla.cli.pinned import Pinning, Room, pin_options, pinned, read_pinning
+from kapla.cli.secret import read_secret
 from kapla.cli.source import content_of, open_source, size_of
 from kapla.encode_cache import EncodeCache, default_cache_path
 
@@ -105,7 +106,7 @@ def command(
     if unique:
         secret = ConvergenceSecret.unique()
     elif secret_file is not None:
-        secret = _read_secret(secret_file)
+        secret = read_secret(secret_file)
     if packed:
         level = eris_fs.DEFAULT_LEVEL if level is None else level
     cached = not (unique or no_store or no_cache)
@@ -150,17 +151,6 @@ class _How:
         if self.level is None:
             return self.rule
         return f"kapla-packed-1, {eris_fs.writer_name(self.level)}"
-
-
-def _read_secret(name: str) -> ConvergenceSecret:
-    with open(name, "rb") as file:
-        data = file.read(33)
-    if len(data) != 32:
-        found = "more" if len(data) > 32 else str(len(data))
-        raise CommandError(
-            f"{name}: a convergence secret is 32 bytes, the file holds {found}", ExitCode.USAGE
-        )
-    return ConvergenceSecret(data)
 
 
 async def _encode(

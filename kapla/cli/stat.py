@@ -80,6 +80,9 @@ def _lines(report: dict[str, Any]) -> list[str]:
         lines.append(f"{'refused as full:':<20}{report['full_blocks']:>12,}  blocks")
     if "evicted_blocks" in report:
         lines.append(f"{'evicted blocks:':<20}{report['evicted_blocks']:>12,}  since the start")
+    if "bad_blocks" in report:
+        scrubbed = f"blocks, of {report['scrubbed_blocks']:,} that were scrubbed"
+        lines.append(f"{'bad blocks:':<20}{report['bad_blocks']:>12,}  {scrubbed}")
     lines.append(f"{'uptime:':<20}{duration_text(report['uptime_s']):>12}")
     for name, count in report["requests"].items():
         lines.append(f"{printable(name) + ' requests:':<20}{count:>12,}")

@@ -35,6 +35,7 @@ from kapla.coap.blocks import (
     split_references,
 )
 from kapla.coap.caller import NOBODY, Caller
+from kapla.coap.care import care_resources
 from kapla.coap.connection import Connection
 from kapla.coap.fragments import (
     FRAGMENT_EXPONENT,
@@ -109,6 +110,8 @@ class AiocoapLane:
             for below, resource in of_pins.items():
                 self._site.add_resource([*path[:-1], *below], resource)
         self._site.add_resource(list(STAT_PATH), _Stat(access, report))
+        for place, one in care_resources(access).items():
+            self._site.add_resource(list(place), one)
         self._site.add_resource(
             [".well-known", "core"],
             _Core(self._site.get_resources_as_linkheader, impl_info=None),

@@ -37,6 +37,16 @@ class Session:
         self._connection = connect(database.settings)
         self._statements = statements()
 
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection, for whoever works in this thread."""
+        return self._connection
+
+    @property
+    def database(self) -> Database:
+        """What this session shares with others."""
+        return self._database
+
     def totals(self) -> dict[int, int]:
         """How many blocks of each size there are, as it stands in the file.
 
