@@ -8,7 +8,7 @@ PYTHON := $(VENV)/bin/python
 # two cannot share an environment.
 export KAPLA_PEERS_PYTHON ?= $(CURDIR)/$(PEERS)/bin/python
 
-.PHONY: all venv peers deps demo test tests style types coverage bench bench-bytes bench-peers campaign docs fuzz vectors-large clean
+.PHONY: all venv peers deps demo test tests style types coverage bench bench-bytes bench-peers campaign docs fuzz torture vectors-large clean
 
 all: style types tests
 
@@ -68,6 +68,10 @@ campaign: venv
 # KAPLA_FUZZ_SECONDS is for each target, 20 if it is not set.
 fuzz:
 	@tools/fuzz.sh $(FUZZ)
+
+# SECONDS_EACH or ROUNDS end each of the two kinds; SEED does again what was printed.
+torture: venv
+	@$(PYTHON) -m tests.torture --seconds $${SECONDS_EACH:-60} $${ROUNDS:+--rounds $$ROUNDS} $${SEED:+--seed $$SEED}
 
 vectors-large: venv
 	$(PYTHON) -m pytest -m large

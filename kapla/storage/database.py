@@ -80,8 +80,8 @@ def opening(path: Path) -> Iterator[None]:
 
 def check_length(path: Path) -> None:
     """SQLite calls a file that was cut short malformed, as it does with anything else."""
-    if path.with_name(path.name + "-wal").exists():
-        return  # the rest may be in there
+    if any(path.with_name(path.name + end).exists() for end in ("-wal", "-journal")):
+        return  # the rest may be in there, or there was less before what SQLite will take back
     with path.open("rb") as file:
         header = file.read(100)
     if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):

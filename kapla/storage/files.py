@@ -8,6 +8,7 @@ inode, learnt from this process's own descriptors, and compared with what stands
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Final
 
 from kapla.errors import StorageError
 
-__all__ = ["StoreFiles", "check_kind"]
+__all__ = ["StoreFiles", "check_kind", "sync_names"]
 
 _OWN_DESCRIPTORS: Final = Path("/proc/self/fd")
 _KINDS: Final = (
@@ -45,6 +46,24 @@ def check_kind(path: Path) -> None:
             raise StorageError(f"cannot open the store {path}: {name}")
     if found.st_nlink > 1:
         raise StorageError(f"the store {path} has another name, by which it may be in use too")
+
+
+def sync_names(path: Path) -> None:
+    """Have the names of a store's files outlive a power cut, as what is in them does.
+
+    SQLite does so too, but does not look whether it succeeds.
+    Raises: StorageError.
+    """
+    try:
+        directory = os.open(os.path.dirname(os.path.realpath(path)), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        # Some file systems know no such thing.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise StorageError(f"its directory cannot be written: {error.strerror}") from error
 
 
 class StoreFiles:

@@ -17,7 +17,7 @@ from eris.errors import StoreUnavailable
 from eris.model import Reference
 from kapla.storage.coming import Coming, PartlyDamaged, PutResult
 from kapla.storage.damage import DamagedStore, is_damage, is_full, transaction, unreadable
-from kapla.storage.files import StoreFiles
+from kapla.storage.files import StoreFiles, sync_names
 from kapla.storage.keeper import Keeper
 from kapla.storage.keeping.pins import Pins
 from kapla.storage.keeping.promises import Promise
@@ -47,6 +47,7 @@ class SqliteWriter(SqliteReader):
             self._promises: Sequence[Promise] = ()
             # The WAL is there once something was read. No block was taken yet.
             self._files = StoreFiles(database.settings.path)
+            sync_names(database.settings.path)
             self._space = Space(
                 self._connection,
                 database,

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from eris.errors import StoreUnavailable
 from eris.model import BlockSize
 from kapla.errors import StorageError
+from kapla.storage.complaints import Complaints
 from kapla.storage.damage import is_damage, unreadable
 from kapla.storage.keeping.accounting import Accounts
 from kapla.storage.keeping.pin import Pin, PinSummary, Sizes
@@ -39,6 +40,7 @@ class PinBooks:
         self.quota = Quota(database.settings, database.keeping)
         self.wants = Wants(self._rows, self.quota, database.keeping)
         self._is_damaged = False
+        self._complaints = Complaints(_log)
         self._last_number = 0
         self.advice = ""
         """How to get room, where a pin that nobody made takes nearly all; for a sentence."""

@@ -6,13 +6,15 @@ Each change is one transaction, and durable when it returns.
 from __future__ import annotations
 
 import logging
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from eris.errors import StoreUnavailable
 from eris.model import Reference
-from kapla.errors import PinIncomplete, PinNotFound, RequestMalformed
+from kapla.errors import PinIncomplete, PinNotFound, RequestMalformed, StorageError
 from kapla.storage.damage import transaction
 from kapla.storage.keeping.pin import Pin, PinSummary, name_of_root
 from kapla.storage.keeping.rows import PinRows
@@ -26,6 +28,7 @@ _log = logging.getLogger(__name__)
 
 _OWN_NAMES: Final = (BEFORE_PINS, SALVAGED)
 _IDLE_S: Final = 0.2
+_RETRY_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,17 @@ class Pins(PinTraffic):
         return summary
 
     def chore(self, *, is_idle: bool) -> float | None:
-        """Do a little of what there is to do; see `kapla.storage.keeper`."""
+        """Do a little of what there is to do; see `Keeper.chore`."""
+        try:
+            pause = self._chore(is_idle)
+        except (sqlite3.Error, StoreUnavailable, StorageError) as error:
+            self._complaints.tell(f"The upkeep of pins failed, and is tried again: {error}")
+            return _RETRY_S
+        if pause is None:
+            self._complaints.well()
+        return pause
+
+    def _chore(self, is_idle: bool) -> float | None:
         if self._is_damaged:
             self._salvage()
         number = self.wants.next_to_fold()

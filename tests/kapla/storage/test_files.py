@@ -199,3 +199,26 @@ def test_a_wal_that_a_reader_made_grow_shrinks_again(
         assert store.writer.keeper.chore(is_idle=True) is None
         assert wal.stat().st_size <= limit
         assert store.writer.put_many(make_blocks(1000, seed=5)).added == 0
+
+
+def test_a_start_that_was_killed_before_there_was_a_wal(tmp_path: Path) -> None:
+    """The first page counts pages that were never written; the journal takes that back."""
+    settings = settings_for(tmp_path)
+    path, journal = settings.path, tmp_path / "blocks.sqlite-journal"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA page_size = 16384")
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA user_version = 0")
+        connection.execute("PRAGMA cache_size = 1")
+        connection.execute("BEGIN")
+        connection.execute("CREATE TABLE a (b)")
+        # More than fits into the cache: so the journal is whole before that is written.
+        connection.executemany("INSERT INTO a VALUES (?)", [(bytes(10_000),)] * 20)
+        first_page, before = path.read_bytes()[:16384], journal.read_bytes()
+    counted = (13).to_bytes(4, "big")
+    path.write_bytes(first_page[:24] + first_page[92:96] + counted + first_page[32:])
+    journal.write_bytes(before)
+    with opened(settings) as store:
+        blocks = make_blocks(5)
+        store.writer.put_many(blocks)
+        assert store.reader.get_many(list(blocks)) == blocks

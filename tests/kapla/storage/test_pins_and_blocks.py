@@ -301,3 +301,27 @@ def test_what_was_open_when_it_was_killed_lacks_nothing_later(tmp_path: Path) ->
         assert store.writer.pins.close(again, hold, made, 9).small == 0
     with closing(sqlite3.connect(settings.path)) as connection:
         assert connection.execute("SELECT count(*) FROM wanted").fetchone() == (0,)
+
+
+def test_upkeep_that_fails_for_a_while_is_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk that cannot be written stops nothing else that the writer does between its rounds."""
+    blocks = make_blocks(3)
+    with opened(settings_for(tmp_path)) as store:
+        writer, connection = store.writer, store.writer._connection
+        number, hold, _ = writer.pins.begin(1000, None)
+        writer.want(number, hold, list(blocks))
+        closing = Closing("a", next(iter(blocks)), lend=False, keep=True, incomplete=True)
+        writer.pins.close(number, hold, closing, 10)
+        writer.put_many(blocks)
+        connection.execute("PRAGMA query_only = 1")
+        assert writer.chore(is_idle=True) == writer.chore(is_idle=True) == 5.0
+        assert caplog.text.count("The upkeep of pins failed") == 1
+        assert "Traceback" not in caplog.text
+        connection.execute("PRAGMA query_only = 0")
+        while writer.chore(is_idle=True) is not None:
+            pass
+        assert connection.execute("SELECT count(*) FROM arrivals").fetchall() == [(0,)]
+        ([summary], _) = writer.pins.page(None, (-1, ""), 10)
+        assert (summary.small, summary.missing) == (3, 0)
