@@ -23,6 +23,7 @@ from benchmarks import (
     bare_sqlite,
     clients,
     codec,
+    eviction,
     files,
     growth,
     link,
@@ -48,6 +49,7 @@ _PARTS: Final[dict[str, tuple[Callable[[int], list[Row]], int]]] = {
     "trees": (trees.run, 3),
     "link": (link.run, 3),
     "growth": (growth.run, 3),
+    "eviction": (eviction.run, 3),
     "substitutes": (substitutes.run, 5),
     "bytes": (package_bytes.run, 3),
 }

@@ -34,6 +34,18 @@ _EXIT_CONFIG = 2
     " may be given several times, and replaces the defaults.",
 )
 @click.option(
+    "--max-size",
+    metavar="SIZE",
+    help='Bytes the store may have, or as in "100 GiB". What nobody keeps makes room then.',
+)
+@click.option("--min-free", metavar="SIZE", help="Bytes of its disk that the store leaves free.")
+@click.option(
+    "--when-full",
+    metavar="evict|refuse",
+    help="What is done where there is no room: old blocks go (the default), or new ones are"
+    " refused.",
+)
+@click.option(
     "--rebuild-index",
     is_flag=True,
     help="Make the index and the totals anew from the blocks, while they are served.",
@@ -43,12 +55,22 @@ def command(
     file: str | None,
     store: str | None,
     listen: tuple[str, ...],
+    max_size: str | None,
+    min_free: str | None,
+    when_full: str | None,
     rebuild_index: bool,
 ) -> None:
     """Keep ERIS blocks and serve them over CoAP, in the foreground."""
     log.configure("debug" if debug else "info")
     config = load_config(
-        file=file, store=store, listen=listen, debug=debug, rebuild_index=rebuild_index
+        file=file,
+        store=store,
+        listen=listen,
+        max_size=max_size,
+        min_free=min_free,
+        when_full=when_full,
+        debug=debug,
+        rebuild_index=rebuild_index,
     )
     log.configure(config.log_level)
     asyncio.run(run(config))

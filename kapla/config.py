@@ -23,6 +23,7 @@ from kapla.urls import StoreUrl, UnixEndpoint, parse_store_url
 __all__ = ["SYSTEM_SOCKET", "Config", "default_socket", "is_root", "load_config", "parse_size"]
 
 Synchronous = Literal["normal", "full"]
+WhenFull = Literal["evict", "refuse"]
 
 _LEVELS: Final = ("debug", "info", "warning", "error")
 _UNITS: Final = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -42,13 +43,19 @@ class Config:
     default_listen: bool = True
     """Whether `listen` is the default: then a missing group is a warning, not an error."""
     max_size: int | None = None
-    """Bytes the database may grow to; new blocks are refused beyond. None: as the disk allows."""
+    """Bytes the database and its WAL may grow to. None: as the disk allows."""
+    min_free: int | None = None
+    """Bytes of the file system that the store leaves to others: it does not grow beyond."""
+    when_full: WhenFull = "evict"
+    """Whether what nobody keeps makes room for new blocks, or these are refused."""
     synchronous: Synchronous = "normal"
     """What an acknowledged block survives: a killed process, or with "full" a power cut too."""
     max_put_rate: int | None = None
     """Bytes a second that each user may put; TCP peers share one rate by listener. None: any."""
     max_connections: int = 512
     """Connections at a time: each may cost a few MiB when its peer is slow."""
+    max_pinned: int | None = None
+    """Bytes that the pins of one user may hold. None: half of `max_size`, if there is that."""
     log_level: str = "info"
     rebuild_index: bool = False
     """Make the index and the totals anew from the blocks: a flag only, for one start."""
@@ -103,6 +110,13 @@ def _parse_rate(value: object) -> int:
     return rate
 
 
+def _parse_free(value: object) -> int:
+    size = parse_size(value)
+    if not 0 <= size < 2**63:
+        raise ValueError("a size is a number of bytes, or as in 10 GiB")
+    return size
+
+
 def _parse_path(value: object) -> Path:
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("a path is expected")
@@ -154,9 +168,12 @@ _SETTINGS: Final[tuple[tuple[str, str, str, Callable[[object], object]], ...]] =
     ("store", "KAPLA_STORE", "store", _parse_path),
     ("listen", "KAPLA_LISTEN", "listen", _parse_urls),
     ("max-size", "KAPLA_MAX_SIZE", "max_size", _parse_store_size),
+    ("min-free", "KAPLA_MIN_FREE", "min_free", _parse_free),
+    ("when-full", "KAPLA_WHEN_FULL", "when_full", _parse_choice("evict", "refuse")),
     ("synchronous", "KAPLA_SYNCHRONOUS", "synchronous", _parse_choice("normal", "full")),
     ("max-put-rate", "KAPLA_MAX_PUT_RATE", "max_put_rate", _parse_rate),
     ("max-connections", "KAPLA_MAX_CONNECTIONS", "max_connections", _parse_count),
+    ("max-pinned-bytes", "KAPLA_MAX_PINNED_BYTES", "max_pinned", _parse_free),
     ("log-level", "KAPLA_LOG_LEVEL", "log_level", _parse_choice(*_LEVELS)),
 )
 
@@ -166,6 +183,9 @@ def load_config(
     file: str | None = None,
     store: str | None = None,
     listen: tuple[str, ...] = (),
+    max_size: str | None = None,
+    min_free: str | None = None,
+    when_full: str | None = None,
     debug: bool = False,
     rebuild_index: bool = False,
     environment: Mapping[str, str] = os.environ,
@@ -181,8 +201,10 @@ def load_config(
     for _, variable, name, parse in _SETTINGS:
         if environment.get(variable):
             values[name] = _parsed(parse, environment[variable], f"${variable}")
-    if store is not None:
-        values["store"] = _parsed(_parse_path, store, "--store")
+    flags = {"store": store, "max_size": max_size, "min_free": min_free, "when_full": when_full}
+    for key, _, name, parse in _SETTINGS:
+        if (flag := flags.get(name)) is not None:
+            values[name] = _parsed(parse, flag, f"--{key}")
     if listen:
         values["listen"] = _parsed(_parse_urls, list(listen), "--listen")
     if debug:

@@ -51,7 +51,10 @@ class Daemon:
                 config.store,
                 synchronous=config.synchronous,
                 max_size=config.max_size,
+                min_free=config.min_free,
+                when_full=config.when_full,
                 rebuild_index=config.rebuild_index,
+                max_pinned=config.max_pinned,
             )
         )
         self._statistics = Statistics()
@@ -120,6 +123,8 @@ class Daemon:
             "bytes": {str(size): size * count for size, count in sorted(blocks.items())},
             "database_bytes": database_bytes,
             "max_size": self._config.max_size,
+            "min_free": self._config.min_free,
+            "when_full": self._config.when_full,
             "uptime_s": round(time.monotonic() - self._started, 3),
             "requests": {
                 "get": statistics.get,
@@ -129,6 +134,7 @@ class Daemon:
             },
             "new_blocks": self._storage.new_blocks,
             "full_blocks": self._storage.full_blocks,
+            "evicted_blocks": self._storage.evicted_blocks,
             "connections": {
                 "now": statistics.open_connections,
                 "since_start": statistics.connections,

@@ -77,6 +77,8 @@ def _lines(report: dict[str, Any]) -> list[str]:
     # Older daemons do not tell.
     if "full_blocks" in report:
         lines.append(f"{'refused as full:':<20}{report['full_blocks']:>12,}  blocks")
+    if "evicted_blocks" in report:
+        lines.append(f"{'evicted blocks:':<20}{report['evicted_blocks']:>12,}  since the start")
     lines.append(f"{'uptime:':<20}{_duration(report['uptime_s']):>12}")
     for name, count in report["requests"].items():
         lines.append(f"{printable(name) + ' requests:':<20}{count:>12,}")

@@ -61,7 +61,6 @@ class _Task(Generic[_T]):
         self.call = call
 
     def __len__(self) -> int:
-        """What it weighs beside blocks."""
         return LEAST_WEIGHT
 
     def do(self, writer: SqliteWriter) -> _T | ErisError:
@@ -232,6 +231,11 @@ class BatchedStorage:
             raise StoreUnavailable("the totals were damaged, and the blocks are counted anew")
         return dict(self._database.totals), size
 
+    @property
+    def evicted_blocks(self) -> int:
+        """How many made room for others since the start."""
+        return self._database.evicted_blocks
+
     def _set_size(self, result: object) -> None:
         size, self._size = self._size, None
         assert size is not None
@@ -361,9 +365,8 @@ class BatchedStorage:
             self._writing.complain(error)
         self.new_blocks += result.added
         if result.refused:
-            self._tell_full(len(result.refused))
-            advice = self._writer.pins.advice
-            refusal = StoreFull(f"the store is full: it has reached max-size{advice}")
+            refusal = StoreFull(self._writer.why_full())
+            self._tell_full(len(result.refused), refusal)
             errors |= dict.fromkeys(result.refused, refusal)
         elif result.added:
             self._is_full_told = False
@@ -374,9 +377,9 @@ class BatchedStorage:
             for puts, promise in zip(batch, promises, strict=True)
         ]
 
-    def _tell_full(self, refused: int) -> None:
+    def _tell_full(self, refused: int, why: StoreFull) -> None:
         self.full_blocks += refused
         if not self._is_full_told:
             # Once, until there was room again: peers go on trying.
             self._is_full_told = True
-            _log.warning("The store is full: new blocks are refused, as it has reached max-size")
+            _log.warning("New blocks are refused: %s", why)

@@ -20,6 +20,7 @@ __all__ = [
     "drop_table",
     "is_bad_disk",
     "is_damage",
+    "is_full",
     "renew_table",
     "transaction",
     "unreadable",
@@ -48,6 +49,11 @@ def is_bad_disk(error: sqlite3.Error) -> bool:
 def is_damage(error: sqlite3.Error) -> bool:
     """Whether it is the file's content that is wrong, in this place."""
     return _kind(error) in _DAMAGE
+
+
+def is_full(error: sqlite3.Error) -> bool:
+    """Whether the disk has no room."""
+    return _kind(error) == sqlite3.SQLITE_FULL
 
 
 def unreadable(error: sqlite3.Error) -> StoreUnavailable:

@@ -48,7 +48,7 @@ def open_database(settings: SqliteSettings) -> Database:
         raise StorageError(f"cannot open the store {path}: {error.strerror}") from error
     with opening(path):
         _check_length(path)
-        keeping = Keeping(tracks_reads=settings.has_limit)
+        keeping = Keeping(tracks_reads=settings.evicts)
         database = Database(settings, RecentPlaces(settings.generation), keeping)
         engine = make_engine(settings)
         try:

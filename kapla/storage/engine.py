@@ -60,4 +60,6 @@ def _configure(connection: sqlite3.Connection, settings: SqliteSettings) -> None
     connection.execute(f"PRAGMA cache_size = {-(settings.cache_bytes // 1024)}")
     connection.execute(f"PRAGMA mmap_size = {settings.mmap_bytes}")
     connection.execute("PRAGMA temp_store = MEMORY")
+    # Some systems have SQLite write zeros over each page that becomes free. These were ciphertext.
+    connection.execute("PRAGMA secure_delete = FAST").fetchall()
     connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT}")

@@ -57,6 +57,8 @@ class StoreFiles:
         self._wal_path = self._path + "-wal"
         self._file = _only(_opened(self._path) or _named(self._path))
         self._wal = _only(_opened(self._wal_path) or _named(self._wal_path))
+        self.file_bytes = 0
+        """The size of the database file when it was last looked at."""
         self.wal_bytes = 0
         """The size of the WAL when it was last looked at."""
 
@@ -66,7 +68,7 @@ class StoreFiles:
             file, wal = os.stat(self._path), os.stat(self._wal_path)
         except OSError:
             return False
-        self.wal_bytes = wal.st_size
+        self.file_bytes, self.wal_bytes = file.st_size, wal.st_size
         return (file.st_dev, file.st_ino) == self._file and (wal.st_dev, wal.st_ino) == self._wal
 
 

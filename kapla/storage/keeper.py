@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from eris.model import BlockSize
@@ -44,14 +44,17 @@ class Keeper:
         database: Database,
         files: StoreFiles,
         last_id: Callable[[], int],
+        chores: Sequence[Callable[[bool], float | None]] = (),
     ) -> None:
+        """`chores`: what else is to be done in small pieces, and called as `chore` is."""
         self._connection = connection
         self._database = database
         self._recent = database.recent
         self._files = files
         self._last_id = last_id
-        self._mover = Mover(connection, database.recent, database.settings)
-        self._rebuild: Rebuild | None = None
+        self._chores = chores
+        self._mover = Mover(connection, database.recent, database.settings, database.gone)
+        self.rebuild: Rebuild | None = None
         self._complaints = Complaints(_log)
         self._is_wal_told = False
 
@@ -65,13 +68,13 @@ class Keeper:
         if self._database.is_rebuild_wanted:
             self._begin_rebuild()
         elif self._database.is_rebuilding and Note.REBUILD_BELOW in notes:
-            self._rebuild = Rebuild(self._connection, self._database, self._last_id() + 1)
-            self._rebuild.resume(notes)
+            self.rebuild = Rebuild(self._connection, self._database, self._last_id() + 1)
+            self.rebuild.resume(notes)
         enough = LOGGED_AT_ONCE * self._recent.generation
-        while self._rebuild is not None and self._rebuild.scanned < enough:
+        while self.rebuild is not None and self.rebuild.scanned < enough:
             self._step()
-        if self._rebuild is not None:
-            self._rebuild.end_run()
+        if self.rebuild is not None:
+            self.rebuild.end_run()
 
     def chore(self, *, is_idle: bool) -> float | None:
         """Do a little of what there is to do.
@@ -80,13 +83,14 @@ class Keeper:
         there was something.
         """
         try:
-            pause = self._chore(is_idle)
+            pauses = [self._chore(is_idle), *[chore(is_idle) for chore in self._chores]]
         except sqlite3.Error as error:
             self._complaints.tell(f"The store's upkeep failed, and is tried again: {error}")
             return _RETRY_S
-        if pause is None:
+        due = [pause for pause in pauses if pause is not None]
+        if not due:
             self._complaints.well()
-        return pause
+        return min(due, default=None)
 
     def mend(self) -> bool:
         """Make anew what cannot be used of the log, the totals and the notes; tells if any was so.
@@ -103,12 +107,12 @@ class Keeper:
     def _chore(self, is_idle: bool) -> float | None:
         if self._database.is_rebuild_wanted:
             self._begin_rebuild()
-        if self._rebuild is not None:
+        if self.rebuild is not None:
             self._step()
         if self._recent.due() >= self._recent.slice or (is_idle and self._recent.can_move()):
             self._move()
         self._watch_wal(is_idle)
-        if self._rebuild is not None or self._database.is_rebuild_wanted:
+        if self.rebuild is not None or self._database.is_rebuild_wanted:
             return 0.0
         if self._recent.due() >= self._recent.slice:
             return 0.0
@@ -126,14 +130,14 @@ class Keeper:
 
     def _begin_rebuild(self) -> None:
         self.mend()
-        self._rebuild = Rebuild(self._connection, self._database, self._last_id() + 1)
-        self._rebuild.begin()
+        self.rebuild = Rebuild(self._connection, self._database, self._last_id() + 1)
+        self.rebuild.begin()
 
     def _step(self) -> None:
-        assert self._rebuild is not None
+        assert self.rebuild is not None
         try:
-            if self._rebuild.step():
-                self._rebuild = None
+            if self.rebuild.step():
+                self.rebuild = None
         except sqlite3.Error as error:
             if not is_damage(error):
                 raise
@@ -151,7 +155,7 @@ class Keeper:
             return False
         _log.warning("The store's notes are damaged, and made anew")
         renew_table(self._connection, "upkeep")
-        if self._rebuild is not None:
+        if self.rebuild is not None:
             self._database.is_rebuild_wanted = True
         return True
 

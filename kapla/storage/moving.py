@@ -13,6 +13,7 @@ from operator import itemgetter
 from typing import Final
 
 from kapla.storage.damage import transaction
+from kapla.storage.keeping.ids import Ids
 from kapla.storage.notes import Note, write_notes
 from kapla.storage.recent import Moved, RecentPlaces, Slice, unpack_prefixes
 from kapla.storage.state import SqliteSettings
@@ -38,11 +39,16 @@ class Mover:
     """Moves places on the writer's connection."""
 
     def __init__(
-        self, connection: sqlite3.Connection, recent: RecentPlaces, settings: SqliteSettings
+        self,
+        connection: sqlite3.Connection,
+        recent: RecentPlaces,
+        settings: SqliteSettings,
+        gone: Ids,
     ) -> None:
         self._connection = connection
         self._recent = recent
         self._settings = settings
+        self._gone = gone
 
     def move(self) -> None:
         """Move what is due, a slice at least. Raises: sqlite3.Error; then nothing has moved."""
@@ -60,8 +66,11 @@ class Mover:
             return
         texts = statements()
         moved, is_last = self._recent.after(part)
+        gone, places = self._gone, part.places
+        if gone:
+            places = [place for place in places if place[1] not in gone]
         with self._without_waiting(), transaction(self._connection):
-            self._connection.executemany(texts.insert_place, part.places)
+            self._connection.executemany(texts.insert_place, places)
             if is_last:
                 self._connection.execute(texts.forget_log, (moved.until_id,))
                 write_notes(self._connection, _NO_MOVE)

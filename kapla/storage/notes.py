@@ -5,12 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 from enum import IntEnum, unique
+from typing import Final
 
 from eris.model import BlockSize
 from kapla.storage.recent import Moved
 from kapla.storage.statements import statements
 
-__all__ = ["Note", "counted_note", "moved_of", "read_notes", "write_notes"]
+__all__ = ["REBUILD_NOTES", "Note", "counted_note", "moved_of", "read_notes", "write_notes"]
 
 
 @unique
@@ -28,6 +29,18 @@ class Note(IntEnum):
     BEFORE_SMALL = 7
     """What the totals said when the rebuilding began."""
     BEFORE_LARGE = 8
+    LAST_ID = 20
+    """No id up to this one is given again, though all that is behind it may be gone."""
+    LAST_TURNED_ID = 21
+    """The same for the ids of a store that has turned."""
+    STALE_PLACES = 22
+    """How many places of the index, or a few fewer, lead to what is gone."""
+
+
+REBUILD_NOTES: Final = tuple(
+    note for note in Note if Note.REBUILD_BELOW <= note <= Note.BEFORE_LARGE
+)
+"""What is no more to be known when rebuilding has ended."""
 
 
 def counted_note(size: int, *, before: bool = False) -> Note:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from heapq import merge
 from itertools import islice
 from operator import itemgetter
@@ -19,9 +19,10 @@ from typing import Any, Final
 
 from eris.model import BlockSize
 from kapla.storage.damage import drop_table, is_damage, renew_table, transaction
-from kapla.storage.notes import Note, counted_note, write_notes
+from kapla.storage.notes import REBUILD_NOTES, Note, counted_note, read_notes, write_notes
+from kapla.storage.numbering import LOWEST_ID
 from kapla.storage.recent import GENERATION
-from kapla.storage.schema import LOWEST_ID, prefix_of
+from kapla.storage.schema import prefix_of
 from kapla.storage.state import Database
 from kapla.storage.statements import statements
 
@@ -49,6 +50,8 @@ class Rebuild:
         self._last_id = below - 1
         # Looked at from here downwards; and from where on all is in the index.
         self._below = below
+        # As it stands in the notes.
+        self._noted_below = below
         self._is_all_read = False
         self._counted = dict.fromkeys(map(int, BlockSize), 0)
         self._part: list[tuple[int, int]] = []
@@ -76,7 +79,7 @@ class Rebuild:
         """Go on where a run of the program ended."""
         if not self._database.is_rebuilding:
             self._database.rebuilds += 1
-        self._below = notes[Note.REBUILD_BELOW]
+        self._below = self._noted_below = notes[Note.REBUILD_BELOW]
         self._counted = {size: notes.get(counted_note(size), 0) for size in self._counted}
 
     def end_run(self) -> None:
@@ -100,6 +103,31 @@ class Rebuild:
             self._finish()
             return True
         return False
+
+    def note_gone(self, gone: Iterable[tuple[int, int]]) -> None:
+        """Blocks are being deleted, as (id, size), in a transaction: what was there before is less.
+
+        Those that the notes have counted were there, and are counted with what changed since.
+        Raises: sqlite3.Error.
+        """
+        notes = read_notes(self._connection)
+        less = {
+            counted_note(size, before=True): self._count_below(gone, size, self._noted_below)
+            for size in self._counted
+        }
+        write_notes(
+            self._connection, {note: notes.get(note, 0) - count for note, count in less.items()}
+        )
+
+    def confirm_gone(self, gone: Iterable[tuple[int, int]]) -> None:
+        """They are deleted: what was read and is not yet noted counts as if it had not been."""
+        for size in self._counted:
+            self._counted[size] -= self._count_below(gone, size, self._noted_below)
+            self._counted[size] += self._count_below(gone, size, self._below)
+
+    @staticmethod
+    def _count_below(gone: Iterable[tuple[int, int]], size: int, below: int) -> int:
+        return sum(found == size and block_id < below for block_id, found in gone)
 
     def _note_begin(self) -> None:
         notes: dict[Note, int | None] = {Note.REBUILD_BELOW: self._below}
@@ -136,10 +164,8 @@ class Rebuild:
         return rows
 
     def _readable_rows(self) -> list[tuple[Any, ...]]:
-        """Ask for each id alone, where a page cannot be read; ids are dense."""
-        if LOWEST_ID + self._last_id < self._below <= 1:
-            self._below = LOWEST_ID + max(self._last_id, 0) + _SCANNED
-        ids = range(self._below - 1, self._below - 1 - _SCANNED, -1)
+        """Ask for each id alone, where a page cannot be read; where there is none, leap."""
+        ids = range(self._below - 1, max(self._below - 1 - _SCANNED, LOWEST_ID - 1), -1)
         rows = []
         for block_id in ids:
             try:
@@ -150,10 +176,42 @@ class Rebuild:
                 continue
             if row is not None:
                 rows.append(row)
-        self._below = ids[-1]
+        self._below = max(self._below - _SCANNED, LOWEST_ID)
+        if not rows:
+            self._leap()
         self._is_all_read = self._below <= LOWEST_ID
         self.scanned += _SCANNED
         return rows
+
+    def _leap(self) -> None:
+        """Go down to the next block that can be read: there may be any number of ids between.
+
+        Of what can be read below a damaged page nothing is passed over.
+        """
+        if self._is_sound_below(self._below):
+            return
+        above, leap = self._below, _SCANNED
+        while not self._is_sound_below(below := max(above - leap, LOWEST_ID)):
+            if below == LOWEST_ID:
+                break
+            leap *= 2
+        while above - below > 1:
+            middle = (above + below) // 2
+            if self._is_sound_below(middle):
+                below = middle
+            else:
+                above = middle
+        self._below = below
+
+    def _is_sound_below(self, below: int) -> bool:
+        """Whether the next block below an id can be read, or there is none."""
+        try:
+            self._connection.execute(statements().scan_below, (below, 1, 0)).fetchone()
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
+            return False
+        return True
 
     def _insert(self) -> None:
         assert self._sorted is not None
@@ -165,6 +223,7 @@ class Rebuild:
                 notes |= {counted_note(size): count for size, count in self._counted.items()}
                 write_notes(self._connection, notes)
         if len(places) < _INSERTED:
+            self._noted_below = self._below
             self._sorted = None
             self._parts = []
 
@@ -173,7 +232,7 @@ class Rebuild:
         with transaction(self._connection):
             totals = self._new_totals()
             write_totals(self._connection, totals)
-            write_notes(self._connection, {note: None for note in Note if note > 2})
+            write_notes(self._connection, dict.fromkeys(REBUILD_NOTES))
         self._database.totals = totals
         self._database.rebuilds += 1
         _log.info(

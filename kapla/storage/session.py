@@ -66,6 +66,21 @@ class Session:
 
         Raises: sqlite3.Error, when nothing can be read now.
         """
+        before = self._database.evictions
+        found = self._find_now(references, by_id, by_prefix)
+        if before % 2 or before != self._database.evictions:
+            # Between two looks a block may have gone from its place to a new one.
+            known = {row[0] for row in found.rows}
+            missing = [name for name in references if name not in known]
+            if missing:
+                with self._database.keeping.lock:
+                    rest = self._find_now(missing, by_id, by_prefix)
+                return Found(found.rows + rest.rows, found.bad_places + rest.bad_places)
+        return found
+
+    def _find_now(
+        self, references: Sequence[Reference], by_id: dict[int, str], by_prefix: dict[int, str]
+    ) -> Found:
         before = self._database.rebuilds
         try:
             rows = self._look_up(references, by_id, by_prefix)
@@ -171,8 +186,14 @@ class SqliteReader(Session):
         Raises: StoreUnavailable.
         """
         texts = self._statements
+        reads = self._database.keeping.reads
         try:
-            found = self._find(references, texts.block_by_id, texts.block_by_prefix)
+            if reads is None:
+                found = self._find(references, texts.block_by_id, texts.block_by_prefix)
+            else:
+                found = self._find(references, texts.kept_by_id, texts.kept_by_prefix)
+                reads.add([row[2] for row in found.rows])
+                found = Found([row[:2] for row in found.rows], found.bad_places)
         except sqlite3.Error as error:
             raise unreadable(error) from error
         blocks: dict[Reference, bytes] = dict(found.rows)
@@ -184,8 +205,13 @@ class SqliteReader(Session):
         Raises: StoreUnavailable.
         """
         texts = self._statements
+        reads = self._database.keeping.reads
         try:
-            found = self._find(references, texts.name_by_id, texts.name_by_prefix)
+            if reads is None:
+                found = self._find(references, texts.name_by_id, texts.name_by_prefix)
+            else:
+                found = self._find(references, texts.placed_by_id, texts.placed_by_prefix)
+                reads.add([row[1] for row in found.rows])
         except sqlite3.Error as error:
             raise unreadable(error) from error
         return {row[0] for row in found.rows}.intersection(references)

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Final, NamedTuple
 
 from eris.crypto import reference_of
 from eris.errors import StoreUnavailable
 from eris.model import BlockSize, Reference
-from kapla.storage.damage import DamagedStore, is_damage, transaction, unreadable
+from kapla.storage.damage import DamagedStore, is_damage, is_full, transaction, unreadable
 from kapla.storage.files import StoreFiles
 from kapla.storage.keeper import Keeper
 from kapla.storage.keeping.pins import Pins
 from kapla.storage.keeping.promises import Promise
+from kapla.storage.keeping.space import Space
 from kapla.storage.keeping.state import Hold
+from kapla.storage.numbering import Numbering
 from kapla.storage.recent import pack_prefixes
-from kapla.storage.schema import LOWEST_ID, prefix_of
+from kapla.storage.schema import prefix_of
 from kapla.storage.session import Found, SqliteReader
 from kapla.storage.state import Database
 
@@ -30,6 +33,7 @@ __all__ = ["DamagedStore", "PartlyDamaged", "PutResult", "SqliteReader", "Sqlite
 _log = logging.getLogger(__name__)
 
 _MOST_DUE: Final = 16
+_FEW: Final = 8
 
 
 class PutResult(NamedTuple):
@@ -73,23 +77,30 @@ class SqliteWriter(SqliteReader):
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         try:
-            self._highest_id = self._find_highest_id()
-            self._next_id = self._highest_id + 1
-            self._is_turned = False
+            self._numbering = Numbering(self._connection)
             self._promises: Sequence[Promise] = ()
             # The WAL is there once something was read. No block was taken yet.
             self._files = StoreFiles(database.settings.path)
+            self._space = Space(
+                self._connection,
+                database,
+                self._files,
+                self._numbering,
+                lambda: self.keeper.rebuild,
+                lambda: self.pins,
+            )
             self.keeper = Keeper(
                 self._connection,
                 database,
                 self._files,
-                lambda: max(self._highest_id, self._next_id - 1),
+                lambda: self._numbering.highest,
+                [self._space.chore],
             )
             self.keeper.start()
             self.pins = Pins(self._connection, database)
             """What must stay; for this thread."""
             self.pins.start()
-            if self._is_end_damaged:
+            if self._numbering.is_end_damaged:
                 self._turn_if_possible()
         except BaseException:
             self._connection.close()
@@ -108,7 +119,7 @@ class SqliteWriter(SqliteReader):
         before = self._connection.total_changes
         self._promises = promises
         try:
-            result = self._put(blocks)
+            result = self._put_with_room(blocks)
         except sqlite3.Error as error:
             if not is_damage(error):
                 raise _unwritable(error) from error
@@ -136,9 +147,39 @@ class SqliteWriter(SqliteReader):
         pauses = [self.keeper.chore(is_idle=is_idle), self.pins.chore(is_idle=is_idle)]
         return min((pause for pause in pauses if pause is not None), default=None)
 
+    def why_full(self) -> str:
+        """What stands in the way of a block that was refused, and what can be done."""
+        return self._space.room.why_full() + self.pins.advice
+
     def checkpoint(self) -> None:
         """Move everything from the WAL into the database file and empty it."""
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _put_with_room(self, blocks: dict[Reference, bytes]) -> PutResult:
+        """Raises: sqlite3.Error; on a full disk some may be kept."""
+        try:
+            self._space.make(blocks.values())
+            return self._put(blocks)
+        except sqlite3.Error as error:
+            if not (is_full(error) and self._space.rescue()):
+                raise
+        added, refused = 0, frozenset[Reference]()
+        for part in _parts(blocks):
+            result = self._put_on_full_disk(part)
+            added, refused = added + result.added, refused | result.refused
+        return PutResult(added, refused)
+
+    def _put_on_full_disk(self, blocks: dict[Reference, bytes]) -> PutResult:
+        """The fewer, the better they fit into what there is of the WAL. Raises: sqlite3.Error."""
+        try:
+            self._space.make(blocks.values())
+            return self._put(blocks)
+        except sqlite3.Error as error:
+            if not is_full(error):
+                raise
+        self._space.rescue()
+        self._space.make(blocks.values())
+        return self._put(blocks)
 
     def _check_files(self) -> None:
         if self._files.are_ours():
@@ -185,7 +226,7 @@ class SqliteWriter(SqliteReader):
 
         Raises: sqlite3.Error; then nothing is kept.
         """
-        first_id = self._next_id
+        first_id = self._numbering.next
         prefixes: list[int] = []
         after: Callable[[], None] | None = None
         try:
@@ -198,10 +239,10 @@ class SqliteWriter(SqliteReader):
                 if prefixes:
                     # Before the commit, after which nothing may fail any more: without their rows
                     # the places lead to nothing.
-                    self._next_id += len(prefixes)
+                    self._numbering.next += len(prefixes)
                     self._database.recent.add(first_id, prefixes)
         except BaseException:
-            self._next_id = first_id
+            self._numbering.next = first_id
             self._database.recent.withdraw(first_id, prefixes)
             raise
         if after is not None:
@@ -216,20 +257,28 @@ class SqliteWriter(SqliteReader):
 
     def _tell_pins(self, coming: _Coming, blocks: dict[Reference, bytes]) -> Callable[[], None]:
         """Who wants these has them; returns what is to be done once they are committed."""
-        known = {name: (block_id, len(blocks[name])) for name, block_id in coming.known.items()}
+        known = {
+            name: (block_id, len(blocks[name]))
+            for name, block_id in coming.known.items()
+            # Some may only share the first bytes of their reference with what has come.
+            if name in blocks
+        }
         for promise in self._promises:
             # At once: they are there, and were promised.
             promise.take(known, self.pins.quota)
         new = {
             name: (block_id, len(block))
-            for block_id, (name, block) in enumerate(coming.blocks, self._next_id)
+            for block_id, (name, block) in enumerate(coming.blocks, self._numbering.next)
         }
-        told = self.pins.arrive(known | new, coming.replacements(new))
+        told: Callable[[], None] | None = None
+        if self.pins.is_wanting or coming.bad_places:
+            told = self.pins.arrive(known | new, coming.replacements(new))
 
         def after() -> None:
             for promise in self._promises:
                 promise.take(new, self.pins.quota)
-            told()
+            if told is not None:
+                told()
 
         return after
 
@@ -241,6 +290,9 @@ class SqliteWriter(SqliteReader):
         """Tell what is new of these, and heal what is damaged of the others."""
         known: dict[Reference, int] = {}
         bad_places = found.bad_places
+        reads = self._database.keeping.reads
+        if reads is not None:
+            reads.add([row[2] for row in found.rows])
         for reference, block, block_id in found.rows:
             good = blocks.get(reference)
             if good is None or block == good or self._heal(block_id, reference, good):
@@ -261,7 +313,7 @@ class SqliteWriter(SqliteReader):
         """Returns how many there are more of each size."""
         if not prefixes:
             return {}
-        connection, texts, first_id = self._connection, self._statements, self._next_id
+        connection, texts, first_id = self._connection, self._statements, self._numbering.next
         connection.executemany(
             texts.insert_block,
             [(block_id, *item) for block_id, item in enumerate(coming.blocks, first_id)],
@@ -296,11 +348,10 @@ class SqliteWriter(SqliteReader):
             _log.debug("Places of damaged blocks remain: %s", error)
 
     def _over_quota(self, coming: list[tuple[Reference, bytes]]) -> frozenset[Reference]:
-        """Which of the new blocks would take the file beyond its largest size."""
-        max_size = self._database.settings.max_size
-        if max_size is None:
+        """Which of the new blocks find no room."""
+        if not self._database.settings.has_limit:
             return frozenset()
-        room = max_size - self.database_bytes()
+        room = self._space.room.allowed()
         refused = set()
         for reference, block in coming:
             room -= len(block)
@@ -308,24 +359,8 @@ class SqliteWriter(SqliteReader):
                 refused.add(reference)
         return frozenset(refused)
 
-    def _find_highest_id(self) -> int:
-        self._is_end_damaged = False
-        try:
-            (last_id,) = self._connection.execute(self._statements.last_id).fetchone()
-            return max(last_id or 0, 0)
-        except sqlite3.Error as error:
-            if not is_damage(error):
-                raise
-            self._is_end_damaged = True
-        # Ids are dense, and a page holds so many blocks at the most.
-        page, count = (
-            self._connection.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("page_size", "page_count")
-        )
-        return int(count * (page // BlockSize.SMALL))
-
     def _turn_if_possible(self) -> None:
-        if self._is_turned:
+        if self._numbering.is_turned:
             return
         try:
             self._turn()
@@ -339,12 +374,7 @@ class SqliteWriter(SqliteReader):
         Raises: sqlite3.Error.
         """
         self.keeper.empty_log()
-        texts = self._statements
-        (last_id,) = self._connection.execute(texts.last_id_below, (0,)).fetchone()
-        self._highest_id = max(self._highest_id, self._next_id - 1)
-        self._next_id = (LOWEST_ID if last_id is None else last_id) + 1
-        self._is_turned = True
-        _log.warning("The store's last page cannot be written: blocks are added before the first")
+        self._numbering.turn(self._connection)
 
 
 def _count(coming: _Coming) -> dict[int, int]:
@@ -355,7 +385,13 @@ def _count(coming: _Coming) -> dict[int, int]:
     return {size: count for size, count in counts.items() if count}
 
 
+def _parts(blocks: dict[Reference, bytes]) -> Iterator[dict[Reference, bytes]]:
+    items = iter(blocks.items())
+    while part := dict(islice(items, _FEW)):
+        yield part
+
+
 def _unwritable(error: sqlite3.Error) -> StoreUnavailable:
-    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+    if is_full(error):
         return StoreUnavailable("the disk is full")
     return StoreUnavailable(f"the database cannot be written: {error}")

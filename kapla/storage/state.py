@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from kapla.storage.keeping.ids import Ids
 from kapla.storage.keeping.state import Keeping
 from kapla.storage.recent import GENERATION, RecentPlaces
 
@@ -22,7 +23,9 @@ class SqliteSettings:
 
     `synchronous`: with "normal" an acknowledged block survives a killed process, with "full" also a
     power cut, at the price of an fsync for each commit. `max_size`: bytes the file may grow to, or
-    None. `rebuild_index`: make the index and the totals anew, whether or not they look damaged.
+    None; `min_free`: bytes of the file system that the store leaves to others, or None.
+    `when_full`: what is not kept by anybody makes room, or what is new is refused.
+    `rebuild_index`: make the index and the totals anew, whether or not they look damaged.
     """
 
     path: Path
@@ -32,6 +35,8 @@ class SqliteSettings:
     mmap_bytes: int = 0
     generation: int = GENERATION
     rebuild_index: bool = False
+    min_free: int | None = None
+    when_full: Literal["evict", "refuse"] = "evict"
     max_pinned: int | None = None
     """Bytes that the pins of one user may hold. None: half of `max_size`, if there is that."""
 
@@ -44,8 +49,13 @@ class SqliteSettings:
 
     @property
     def has_limit(self) -> bool:
-        """Whether there can be too little room for what comes: then reads are remembered."""
-        return self.max_size is not None
+        """Whether there can be too little room for what comes."""
+        return self.max_size is not None or self.min_free is not None
+
+    @property
+    def evicts(self) -> bool:
+        """Whether room is made then: only so it matters what is read."""
+        return self.has_limit and self.when_full == "evict"
 
 
 @dataclass(slots=True)
@@ -64,6 +74,12 @@ class Database:
     """Something that follows from the blocks is damaged."""
     rebuilds: int = 0
     """Goes up by one when rebuilding begins and when it ends: odd while it is under way."""
+    gone: Ids = field(default_factory=Ids)
+    """Ids that lead to nothing any more, as far as that was seen since the start."""
+    evictions: int = 0
+    """Goes up by one when a batch begins to go and when it is gone: odd while it is under way."""
+    evicted_blocks: int = 0
+    """How many blocks made room for others since the start."""
     _is_damage_told: bool = field(default=False)
 
     @property

@@ -8,6 +8,7 @@ from typing import Any, Final
 from sqlalchemy import (
     ColumnElement,
     Dialect,
+    Integer,
     Select,
     bindparam,
     delete,
@@ -58,15 +59,32 @@ class Statements:
         kept = select(blocks.c.reference, blocks.c.block, blocks.c.id)
         self.kept_by_id = among(kept, blocks.c.id)
         self.kept_by_prefix = among(kept.select_from(at_place), places.c.prefix)
-        named = select(blocks.c.reference, blocks.c.id)
-        self.named_by_id = among(named, blocks.c.id)
-        self.named_by_prefix = among(named.select_from(at_place), places.c.prefix)
+        placed = select(blocks.c.reference, blocks.c.id)
+        self.placed_by_id = among(placed, blocks.c.id)
+        self.placed_by_prefix = among(placed.select_from(at_place), places.c.prefix)
         self.places_by_prefix = among(select(places.c.prefix, places.c.block_id), places.c.prefix)
         self.insert_block = compiled(insert(blocks))
         self.replace_block = compiled(
             update(blocks).where(blocks.c.id == bindparam("at")).values(block=bindparam("whole"))
         )
         self.last_id = compiled(select(func.max(blocks.c.id)))
+        self.move_block = compiled(
+            insert(blocks).from_select(
+                ["id", "reference", "block"],
+                select(bindparam("to", type_=Integer), blocks.c.reference, blocks.c.block).where(
+                    blocks.c.id == bindparam("at")
+                ),
+            )
+        )
+        between = blocks.c.id.between(bindparam("first"), bindparam("last"))
+        self.delete_run = compiled(delete(blocks).where(between))
+        # The size stands before the block: its pages are not touched.
+        self.next_rows = compiled(
+            select(blocks.c.id, blocks.c.reference, func.length(blocks.c.block))
+            .where(between)
+            .order_by(blocks.c.id)
+            .limit(bindparam("count"))
+        )
         self.last_id_below = compiled(
             select(func.max(blocks.c.id)).where(blocks.c.id < bindparam("below"))
         )
@@ -79,6 +97,12 @@ class Statements:
         )
         self.delete_place = compiled(
             delete(places).where(at_prefix, places.c.block_id == bindparam("block_id"))
+        )
+        self.places_from = compiled(
+            select(places.c.prefix, places.c.block_id)
+            .where(places.c.prefix >= bindparam("prefix"))
+            .order_by(places.c.prefix)
+            .limit(bindparam("count"))
         )
         self.count_places = compiled(select(func.count()).select_from(places))
 

@@ -80,12 +80,14 @@ def test_damaged_totals_are_told_rightly(tmp_path: Path) -> None:
 
 
 def test_a_full_store_is_told_of(tmp_path: Path) -> None:
-    with running_daemon(tmp_path, env={"KAPLA_MAX_SIZE": "1 MiB"}) as daemon:
+    with running_daemon(
+        tmp_path, env={"KAPLA_MAX_SIZE": "1 MiB", "KAPLA_WHEN_FULL": "refuse"}
+    ) as daemon:
         asyncio.run(put_until_full(daemon, make_blocks(2000)))
         report = asyncio.run(stat(daemon))
         assert isinstance(report["full_blocks"], int)
         assert 1000 < report["full_blocks"] < 2000
-        assert daemon.log.count("The store is full") == 1
+        assert daemon.log.count("the store is full") == 1
 
 
 def test_a_directory_is_called_one(tmp_path: Path) -> None:

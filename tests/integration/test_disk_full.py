@@ -211,7 +211,7 @@ def test_a_store_whose_file_is_gone_takes_nothing(tmp_path: Path) -> None:
 
 def test_a_quota_refuses_from_the_start() -> None:
     blocks = make_blocks(4 * MIB // 1024)
-    with running_daemon(env={"KAPLA_MAX_SIZE": "2 MiB"}) as daemon:
+    with running_daemon(env={"KAPLA_MAX_SIZE": "2 MiB", "KAPLA_WHEN_FULL": "refuse"}) as daemon:
         errors = asyncio.run(put_all(daemon, blocks))
         assert errors
         assert all(isinstance(error, StoreRefused) for error in errors.values())

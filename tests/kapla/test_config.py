@@ -63,10 +63,15 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
         environment=environment,
         store="/flag/store",
         listen=("coap+unix:///flag.sock", "coap+tcp://[::1]:7"),
+        max_size="3 GiB",
+        min_free="1 GiB",
+        when_full="refuse",
         debug=True,
     )
     assert from_flags.store == Path("/flag/store")
     assert [str(url) for url in from_flags.listen] == ["Unix socket /flag.sock", "TCP [::1]:7"]
+    assert (from_flags.max_size, from_flags.min_free) == (3 * GIB, GIB)
+    assert from_flags.when_full == "refuse"
     assert from_flags.log_level == "debug"
 
 
@@ -76,11 +81,21 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
         ('store = "/a"', "KAPLA_STORE", "/a", "store", Path("/a")),
         ('max-size = "2 GiB"', "KAPLA_MAX_SIZE", "2 GiB", "max_size", 2 * GIB),
         ("max-size = 5_000_000", "KAPLA_MAX_SIZE", "5000000", "max_size", 5_000_000),
+        ("min-free = 0", "KAPLA_MIN_FREE", "0", "min_free", 0),
+        ('when-full = "refuse"', "KAPLA_WHEN_FULL", "refuse", "when_full", "refuse"),
         ('synchronous = "full"', "KAPLA_SYNCHRONOUS", "full", "synchronous", "full"),
         ('max-put-rate = "10M"', "KAPLA_MAX_PUT_RATE", "10M", "max_put_rate", 10 << 20),
         ('max-put-rate = "40 k"', "KAPLA_MAX_PUT_RATE", "40 k", "max_put_rate", 40 << 10),
         ('max-put-rate = "1 GiB"', "KAPLA_MAX_PUT_RATE", "1 GiB", "max_put_rate", GIB),
         ("max-put-rate = 32768", "KAPLA_MAX_PUT_RATE", "32768", "max_put_rate", 32768),
+        (
+            'max-pinned-bytes = "1 GiB"',
+            "KAPLA_MAX_PINNED_BYTES",
+            "1 GiB",
+            "max_pinned",
+            GIB,
+        ),
+        ("max-pinned-bytes = 0", "KAPLA_MAX_PINNED_BYTES", "0", "max_pinned", 0),
         ("max-connections = 7", "KAPLA_MAX_CONNECTIONS", "7", "max_connections", 7),
         ('log-level = "debug"', "KAPLA_LOG_LEVEL", "debug", "log_level", "debug"),
     ],
@@ -249,8 +264,13 @@ WRONG = [
     ('max-put-rate = "10MB"', "KAPLA_MAX_PUT_RATE", "10MB", "10 GiB"),
     ('max-put-rate = "10 MiK"', "KAPLA_MAX_PUT_RATE", "10 MiK", "10 GiB"),
     ("max-put-rate = true", "KAPLA_MAX_PUT_RATE", "true", "10 GiB"),
+    ("min-free = -1", "KAPLA_MIN_FREE", "-1", "10 GiB"),
+    ('when-full = "evicts"', "KAPLA_WHEN_FULL", "evicts", "evict, refuse"),
     ('synchronous = "off"', "KAPLA_SYNCHRONOUS", "off", "normal, full"),
     ("synchronous = true", "KAPLA_SYNCHRONOUS", "true", "normal, full"),
+    ("max-pinned-bytes = -1", "KAPLA_MAX_PINNED_BYTES", "-1", ""),
+    ("max-pinned-bytes = true", "KAPLA_MAX_PINNED_BYTES", "true", "10 GiB"),
+    (f'max-pinned-bytes = "{"9" * 18} TiB"', "KAPLA_MAX_PINNED_BYTES", "9" * 18 + "TiB", "bytes"),
     ("max-connections = 0", "KAPLA_MAX_CONNECTIONS", "0", "100000"),
     ("max-connections = 100001", "KAPLA_MAX_CONNECTIONS", "100001", "100000"),
     ("max-connections = inf", "KAPLA_MAX_CONNECTIONS", "inf", "100000"),

@@ -76,8 +76,8 @@ class Accounts:
         account.large.unite(pin.large)
         account.pins += 1
 
-    def remove(self, pin: Pin) -> Ids:
-        """Count a pin no more; returns what only it held, for certain."""
+    def remove(self, pin: Pin) -> None:
+        """Count a pin no more."""
         own = pin.ids - self._shared
         self.is_stale |= len(own) < len(pin.ids)
         for union in (self.all, self.kept, self.lent, self._small, self._large):
@@ -90,7 +90,6 @@ class Accounts:
             account.pins -= 1
             if not account.pins:
                 del self._owners[pin.owner]
-        return own
 
     def own(self, pin: Pin) -> Sizes:
         """How many blocks only this pin has.
@@ -156,14 +155,12 @@ class Accounts:
             pin.name: self._unsized(pin.ids, pin.sizes) for pin in self._sums.values() if pin.keep
         }
 
-    def switch(self, before: Pin, after: Pin) -> Ids:
-        """The switches of a pin are others; returns what is not kept any more, for certain."""
+    def switch(self, before: Pin, after: Pin) -> None:
+        """The switches of a pin are others."""
         ids = after.ids
         own = ids - self._shared
-        gone = Ids()
         if before.keep and not after.keep:
             self.kept.subtract(own)
-            gone = own
         if before.lend and not after.lend:
             self.lent.subtract(own)
         if after.keep:
@@ -174,7 +171,6 @@ class Accounts:
             self._sums[after.id].keep = after.keep
         # Others may keep or lend what is shared, or not.
         self.is_stale |= len(own) < len(ids)
-        return gone
 
     def grow(self, pin: Pin, arrived: list[tuple[int, int]]) -> None:
         """A pin that is counted has got these too: (id, size of the block)."""
@@ -189,17 +185,6 @@ class Accounts:
         ids = known.ids | more.ids
         self.add(more)
         self._sums[pin.id].ids = ids
-
-    def forget(self, lost: Ids, sums: dict[int, Sizes]) -> None:
-        """No pin has these any more; `sums`: what those have left whose sizes are a sum."""
-        unions = [self.all, self.kept, self.lent, self._shared, self._small, self._large]
-        for account in self._owners.values():
-            unions += [account.small, account.large]
-        for union in unions:
-            union.subtract(lost)
-        for number, pin in self._sums.items():
-            pin.ids.subtract(lost)
-            pin.sizes = sums.get(number, pin.sizes)
 
     def _unsized(self, ids: Ids, sums: Sizes) -> Sizes:
         """What of a pin, whose sizes are known in sum, no pin with known sizes has."""

@@ -106,6 +106,24 @@ class Ids:
             return None
         return _signed(found)
 
+    def next_gap(self, block_id: int) -> int:
+        """The first id that is not here and is this one or comes after it."""
+        start = _unsigned(block_id)
+        if start not in self._bits:
+            return block_id
+        # All of the first `inside` ids are here, not all of the first `beyond`.
+        inside, beyond = 1, 2
+        while start + beyond <= _MASK and self._bits.contains_range(start, start + beyond):
+            inside, beyond = beyond, 2 * beyond
+        beyond = min(beyond, _MASK - start)
+        while beyond - inside > 1:
+            middle = (inside + beyond) // 2
+            if self._bits.contains_range(start, start + middle):
+                inside = middle
+            else:
+                beyond = middle
+        return _signed(start + inside)
+
     def first(self) -> int | None:
         """The one that came first."""
         return _signed(self._bits.min()) if self._bits else None

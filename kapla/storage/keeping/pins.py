@@ -112,7 +112,7 @@ class Pins(PinTraffic):
             for pin in changed:
                 self._rows.switch(pin)
         for before, pin in zip(found, changed, strict=True):
-            self._released(self.quota.accounts.switch(before, pin))
+            self.quota.accounts.switch(before, pin)
             self.wants.switched(pin)
         self._look_at_room()
         self._settle()
@@ -136,10 +136,10 @@ class Pins(PinTraffic):
 
     def chore(self, *, is_idle: bool) -> float | None:
         """Do a little of what there is to do; see `kapla.storage.keeper`."""
-        if self._is_damaged:
+        if self._is_damaged and (is_idle or not self._is_beyond_help):
             self._salvage()
         number = self.wants.next_to_fold()
-        is_left = number is not None or self.wants.has_gone or self.quota.accounts.is_stale
+        is_left = number is not None or self.wants.has_gone or self.is_stale
         if not is_left or not is_idle:
             return _IDLE_S if is_left else None
         with self._mended():

@@ -25,7 +25,13 @@ __all__ = ["all_of_them", "salvage"]
 
 _log = logging.getLogger(__name__)
 
-_TABLES: Final = {"pins": "id", "wanted": "reference, pin", "arrivals": "pin, block_id"}
+# Each with the ways in which it can be read, one after the other: those of `wanted` also out of its
+# index, which has all columns.
+_TABLES: Final = {
+    "pins": ("id", "id DESC"),
+    "wanted": ("reference", "reference DESC", "pin, reference", "pin DESC, reference DESC"),
+    "arrivals": ("pin, block_id", "pin DESC, block_id DESC"),
+}
 
 
 class _Table(NamedTuple):
@@ -37,7 +43,7 @@ class _Table(NamedTuple):
 
 def salvage(connection: sqlite3.Connection) -> None:
     """Make anew what is damaged of the tables of pins. Raises: sqlite3.Error."""
-    tables = {name: _read(connection, name, order) for name, order in _TABLES.items()}
+    tables = {name: _read(connection, name, ways) for name, ways in _TABLES.items()}
     pins, bad = _sound(tables["pins"].rows)
     is_known = tables["pins"].is_whole and tables["arrivals"].is_whole and not bad
     for name, table in tables.items():
@@ -56,30 +62,48 @@ def salvage(connection: sqlite3.Connection) -> None:
             _keep_all(connection, rows)
     if not is_known:
         _log.error(
-            "The pins are damaged: %d can be read. All that the store has is kept, by the pin %s",
+            "The pins are damaged: %d can be read. All that the store has is kept, by the pin %s:"
+            " pin again what matters, then release that",
             len(pins),
             schema.SALVAGED,
         )
     if not tables["wanted"].is_whole:
-        _log.error("It cannot be read any more what pins lack: pin what matters again")
+        _log.error(
+            "What pins lack cannot be read wholly, but for %d blocks: pin again what matters",
+            len(tables["wanted"].rows),
+        )
 
 
-def _read(connection: sqlite3.Connection, table: str, order: str) -> _Table:
-    """All rows from the beginning, and from the end, up to what cannot be read."""
+def _read(connection: sqlite3.Connection, table: str, ways: Sequence[str]) -> _Table:
+    """What can be read of a table, from all its ends."""
     rows: dict[tuple[Any, ...], None] = {}
-    is_whole = True
-    down = ", ".join(f"{column} DESC" for column in order.split(", "))
-    for ordered in (order, down):
-        text = f"SELECT * FROM {table} ORDER BY {ordered}"
+    is_whole = _is_sound(connection, table)
+    for way in ways:
         try:
-            for row in connection.execute(text):
+            for row in connection.execute(f"SELECT * FROM {table} ORDER BY {way}"):
                 rows[row] = None
-            return _Table(list(rows), is_whole)
+            if is_whole:
+                break
         except sqlite3.Error as error:
-            if not (is_damage(error) or is_bad_disk(error)):
-                raise
+            _check_damage(error)
             is_whole = False
     return _Table(list(rows), is_whole)
+
+
+def _is_sound(connection: sqlite3.Connection, table: str) -> bool:
+    """Whether a table and its indexes agree."""
+    try:
+        found = connection.execute(f"PRAGMA integrity_check({table})").fetchall()
+    except sqlite3.Error as error:
+        _check_damage(error)
+        return False
+    return found == [(b"ok",)]
+
+
+def _check_damage(error: sqlite3.Error) -> None:
+    """Only what is damaged is made anew; a busy or full disk is not."""
+    if not (is_damage(error) or is_bad_disk(error)):
+        raise error
 
 
 def _sound(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Pin], list[object]]:

@@ -33,20 +33,14 @@ class Keeping:
         self.lock = threading.Lock()
         self.kept = Ids()
         """Of all pins that keep. It may hold more than that for a while, never less."""
+        self.pinned = Ids()
+        """Of all pins, those that do not keep included."""
         self.lent = Ids()
         """What may be given to others."""
         self.reads: Ids | None = Ids() if tracks_reads else None
         """What was read since the hand passed; None: nobody will ask."""
-        self.released: int | None = None
-        """The first of the blocks that nobody keeps any more since the hand looked here."""
         self._held = Ids()
         self._holds: set[Hold] = set()
-
-    def release(self, ids: Ids) -> None:
-        """Note that these are kept no more; for the writer."""
-        first = ids.first()
-        if first is not None and (self.released is None or _is_before(first, self.released)):
-            self.released = first
 
     def open_hold(self, owner: int) -> Hold:
         """Begin to hold blocks for somebody; the uid is told apart by quotas."""
@@ -75,7 +69,10 @@ class Keeping:
                 held.unite(other.small)
                 held.unite(other.large)
             self._held = held
-        self.release((hold.small | hold.large) - self.kept - held)
+
+    def loose(self) -> Ids:
+        """What may go, and some pin has all the same."""
+        return self.pinned - self.kept
 
     def safe(self) -> Ids:
         """All that must not go. Under the lock."""
@@ -89,8 +86,3 @@ class Keeping:
     def holds_of(self, owner: int) -> list[Hold]:
         """What somebody has open."""
         return [hold for hold in self.holds() if hold.owner == owner]
-
-
-def _is_before(one: int, other: int) -> bool:
-    """In the order of arrival."""
-    return Ids((one, other)).first() == one

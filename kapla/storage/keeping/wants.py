@@ -62,15 +62,19 @@ class Wants:
 
     def load(self, pins: Mapping[int, Pin]) -> None:
         """Begin with what stands in the tables. Raises: sqlite3.Error."""
+        opened = {n: lacking for n, lacking in self._lacking.items() if lacking.hold is not None}
         self._lacking.clear()
         self._gone.clear()
         for number, missing in self._rows.missing().items():
             pin = pins.get(number)
-            if pin is None:
+            if number in opened:
+                self._lacking[number] = opened[number]
+                opened[number].missing = missing
+            elif pin is None:
                 # It was open when the daemon ended, or went not long before.
                 self._gone.append(number)
             else:
-                self._lacking[number] = Lacking(pin.owner, pin, None, missing)
+                self._lacking[number] = Lacking(pin.owner, _without_blocks(pin), None, missing)
         self._arrived = self._rows.arriving()
         self._has_unnamed = self._rows.lacks_unnamed()
 
@@ -100,11 +104,18 @@ class Wants:
         if added:
             self._lacking.setdefault(number, Lacking(hold.owner, hold=hold)).missing += added
 
-    def want_again(self, pin: Pin, keys: Sequence[bytes]) -> None:
-        """A closed pin has lost these. Raises: sqlite3.Error."""
-        added = self._rows.want(Wanting(key, pin.id) for key in keys)
-        lacking = self._lacking.setdefault(pin.id, Lacking(pin.owner, pin))
+    def want_again(self, pin: Pin, keys: Sequence[bytes]) -> int:
+        """A closed pin has lost these; returns how many, for `lost` when all is done.
+
+        Inside a transaction. Raises: sqlite3.Error.
+        """
+        return self._rows.want(Wanting(key, pin.id) for key in keys)
+
+    def lost(self, pin: Pin, keys: Sequence[bytes], added: int) -> None:
+        """What `want_again` wrote is so."""
+        lacking = self._lacking.setdefault(pin.id, Lacking(pin.owner, _without_blocks(pin)))
         lacking.missing += added
+        self._arrived.pop(pin.id, None)
         self._has_unnamed |= any(len(key) < _WHOLE for key in keys)
 
     def close(self, number: int, pin: Pin) -> None:

@@ -7,11 +7,12 @@ import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from eris import BlockSize, ErisError, Reference, reference_of
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.database import SqliteSettings, open_database
+from kapla.storage.pinning import OpenPin
 from kapla.storage.recent import GENERATION
 from kapla.storage.sqlite import SqliteReader, SqliteWriter
 
@@ -24,6 +25,7 @@ __all__ = [
     "opened",
     "put_many",
     "settings_for",
+    "under_pin",
 ]
 
 
@@ -41,6 +43,8 @@ def settings_for(
     max_pinned: int | None = None,
     generation: int = GENERATION,
     rebuild_index: bool = False,
+    min_free: int | None = None,
+    when_full: Literal["evict", "refuse"] = "evict",
 ) -> SqliteSettings:
     """A store named `blocks.sqlite` in a directory."""
     return SqliteSettings(
@@ -49,6 +53,8 @@ def settings_for(
         max_pinned=max_pinned,
         generation=generation,
         rebuild_index=rebuild_index,
+        min_free=min_free,
+        when_full=when_full,
     )
 
 
@@ -95,6 +101,20 @@ async def put_many(
     answer = asyncio.get_running_loop().create_future()
     storage.put_many(blocks, answer.set_result)
     return await answer
+
+
+async def under_pin(storage: BatchedStorage, blocks: Sequence[bytes], pin: OpenPin) -> None:
+    """Hand blocks in under an open pin.
+
+    Raises: what the store says of them, if it keeps none.
+    """
+    answer: asyncio.Future[Sequence[ErisError | None] | ErisError | None]
+    answer = asyncio.get_running_loop().create_future()
+    storage.put_many(blocks, answer.set_result, hold=pin.hold)
+    error = await answer
+    if isinstance(error, ErisError):
+        raise error
+    assert error is None
 
 
 async def get_many(

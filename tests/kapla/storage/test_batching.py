@@ -114,7 +114,7 @@ def test_only_what_is_over_the_quota_is_refused(tmp_path: Path) -> None:
     blocks = list(make_blocks(100, BlockSize.LARGE).values())
 
     async def main() -> None:
-        async with batched(settings_for(tmp_path, max_size=1 << 20)) as storage:
+        async with batched(settings_for(tmp_path, max_size=1 << 20, when_full="refuse")) as storage:
             answers = await asyncio.gather(*[put_many(storage, [block]) for block in blocks])
             refused = [answer[0] for answer in answers if isinstance(answer, list) and answer[0]]
             assert 0 < len(refused) < 100
@@ -271,7 +271,6 @@ import asyncio, sys
 from pathlib import Path
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.database import SqliteSettings
-from kapla.storage.keeping.promises import Promise
 from tests.kapla.storage.databases import make_blocks, put_many
 
 async def main():

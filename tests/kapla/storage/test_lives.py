@@ -196,7 +196,7 @@ def test_a_full_store_says_so_once_and_counts(
     blocks = list(make_blocks(100, BlockSize.LARGE).values())
 
     async def main() -> None:
-        async with batched(settings_for(tmp_path, max_size=1 << 20)) as storage:
+        async with batched(settings_for(tmp_path, max_size=1 << 20, when_full="refuse")) as storage:
             answers = await asyncio.gather(*[put_many(storage, [block]) for block in blocks])
             refused = sum(answer not in (None, [None]) for answer in answers)
             assert 0 < refused < 100
@@ -208,7 +208,7 @@ def test_a_full_store_says_so_once_and_counts(
     with caplog.at_level(logging.WARNING):
         asyncio.run(main())
     assert [record.message for record in caplog.records] == [
-        "The store is full: new blocks are refused, as it has reached max-size"
+        "New blocks are refused: the store is full: it has reached max-size"
     ]
 
 

@@ -12,19 +12,16 @@ from kapla.errors import PinIncomplete, PinNotFound, RequestMalformed
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.keeping.ids import Ids
 from kapla.storage.pinning import OpenPin
-from tests.kapla.storage.databases import batched, make_blocks, settings_for
+from tests.kapla.storage.databases import batched, make_blocks, put_many, settings_for, under_pin
 
 OWNER = 1000
 
 
 async def put(storage: BatchedStorage, blocks: list[bytes], pin: OpenPin | None = None) -> None:
-    answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-    hold = pin.hold if pin else None
-    storage.put_many(blocks, answer.set_result, hold=hold)
-    error = await answer
-    if isinstance(error, ErisError):
-        raise error
-    assert error is None
+    if pin is None:
+        assert await put_many(storage, blocks) is None
+    else:
+        await under_pin(storage, blocks, pin)
 
 
 async def find(storage: BatchedStorage, names: list[Reference], pin: OpenPin) -> list[bool]:

@@ -218,7 +218,7 @@ MIB = 1 << 20
 @both_sizes
 def test_beyond_the_quota_new_blocks_are_refused(tmp_path: Path, size: BlockSize) -> None:
     blocks = make_blocks(4 * MIB // size, size)
-    with opened(settings_for(tmp_path, max_size=2 * MIB)) as store:
+    with opened(settings_for(tmp_path, max_size=2 * MIB, when_full="refuse")) as store:
         result = store.writer.put_many(blocks)
         assert result.refused
         assert result.added == len(blocks) - len(result.refused)
@@ -239,7 +239,7 @@ def test_a_smaller_quota_takes_nothing_away(tmp_path: Path) -> None:
     blocks = make_blocks(100, BlockSize.LARGE)
     with opened(settings_for(tmp_path)) as store:
         store.writer.put_many(blocks)
-    with opened(settings_for(tmp_path, max_size=MIB)) as store:
+    with opened(settings_for(tmp_path, max_size=MIB, when_full="refuse")) as store:
         assert store.writer.put_many(blocks) == (0, frozenset())
         new = make_blocks(1, seed=5)
         assert store.writer.put_many(new) == (0, frozenset(new))
@@ -248,15 +248,15 @@ def test_a_smaller_quota_takes_nothing_away(tmp_path: Path) -> None:
 
 def test_a_larger_quota_makes_room(tmp_path: Path) -> None:
     blocks = make_blocks(100, BlockSize.LARGE)
-    with opened(settings_for(tmp_path, max_size=MIB)) as store:
+    with opened(settings_for(tmp_path, max_size=MIB, when_full="refuse")) as store:
         assert store.writer.put_many(blocks).refused
-    with opened(settings_for(tmp_path, max_size=10 * MIB)) as store:
+    with opened(settings_for(tmp_path, max_size=10 * MIB, when_full="refuse")) as store:
         assert not store.writer.put_many(blocks).refused
         assert store.reader.get_many(list(blocks)) == blocks
 
 
 def test_the_file_does_not_grow_beyond_the_quota_in_small_steps(tmp_path: Path) -> None:
-    with opened(settings_for(tmp_path, max_size=MIB)) as store:
+    with opened(settings_for(tmp_path, max_size=MIB, when_full="refuse")) as store:
         for seed in range(60):
             store.writer.put_many(make_blocks(30, seed=seed))
         store.writer.checkpoint()

@@ -1,0 +1,122 @@
+"""What the writer does so that there is room: before it puts, when the disk is full, meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from kapla.storage.files import StoreFiles
+from kapla.storage.keeping.eviction import Evictor
+from kapla.storage.keeping.reserve import Reserve
+from kapla.storage.keeping.room import Room, weight_of
+from kapla.storage.keeping.sweep import Sweep
+from kapla.storage.keeping.traffic import PinTraffic
+from kapla.storage.numbering import Numbering
+from kapla.storage.rebuild import Rebuild
+from kapla.storage.state import Database
+
+__all__ = ["Space"]
+
+_log = logging.getLogger(__name__)
+
+# Made beyond what a round needs, so that not each one has a transaction more.
+_HEADROOM: Final = 4 * 1024 * 1024
+_HEADROOM_PART: Final = 128
+# How long a PUT may have to wait for a piece of what is done meanwhile.
+_SHRUNK: Final = 1024 * 1024
+_VACUUMED: Final = 64
+_RESERVE_S: Final = 5.0
+
+
+class Space:
+    """The room of a store, on the writer's connection."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        database: Database,
+        files: StoreFiles,
+        numbering: Numbering,
+        rebuild: Callable[[], Rebuild | None],
+        pins: Callable[[], PinTraffic],
+    ) -> None:
+        settings = database.settings
+        self._settings = settings
+        self._connection = connection
+        self._reserve = Reserve(settings.path, settings.max_size, settings.min_free)
+        self.room = Room(connection, settings, files, self._reserve)
+        self._evictor = Evictor(connection, database, numbering, rebuild, pins)
+        self._sweep = Sweep(connection, database, self._evictor)
+        self._headroom = min(_HEADROOM, (settings.max_size or _HEADROOM) // _HEADROOM_PART)
+        self._look_again = 0.0
+        self._is_vacuum_of_use = True
+        if settings.evicts:
+            connection.execute(f"PRAGMA wal_autocheckpoint = {self.room.wal_pages()}").fetchall()
+        else:
+            self._reserve.release()
+
+    def make(self, blocks: Iterable[bytes]) -> None:
+        """Have something go, if these need room; before it is known which of them are there.
+
+        Raises: sqlite3.Error.
+        """
+        if not self._settings.evicts:
+            return
+        needed = sum(weight_of(len(block)) for block in blocks)
+        while (left := self.room.left()) < needed:
+            if not self._evictor.evict(needed - left + self._headroom):
+                break
+
+    def rescue(self) -> bool:
+        """The disk is full: see that something can go in spite of it, and tell whether it may."""
+        if not self._settings.evicts:
+            return False
+        if self._reserve.release():
+            _log.warning("The disk is full: the store's reserve is given up, and blocks go")
+            self._look_again = time.monotonic() + _RESERVE_S
+        # What the WAL holds can be written over once it is in the file.
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        return True
+
+    def chore(self, is_idle: bool) -> float | None:
+        """Do a little of what there is to do, and tell when to call again: see `Keeper.chore`.
+
+        Raises: sqlite3.Error.
+        """
+        if not self._settings.has_limit:
+            return None
+        if self._settings.evicts:
+            self._see_to_reserve()
+            if self._shrink() or self._sweep.step():
+                return 0.0
+        return 0.0 if self._vacuum() else None
+
+    def _shrink(self) -> bool:
+        surplus = self.room.surplus()
+        return surplus > 0 and self._evictor.evict(min(surplus, _SHRUNK))
+
+    def _vacuum(self) -> bool:
+        """Give room of the file back that it should not have; tells whether there is more to do."""
+        cap = self.room.cap
+        if cap is None or not self._is_vacuum_of_use:
+            return False
+        before = self.room.file_bytes()
+        if before <= cap or not self.room.free_bytes():
+            return False
+        self._connection.execute(f"PRAGMA incremental_vacuum({_VACUUMED})").fetchall()
+        # A file that another program made may not be able to.
+        self._is_vacuum_of_use = self.room.file_bytes() < before
+        return self._is_vacuum_of_use
+
+    def _see_to_reserve(self) -> None:
+        now = time.monotonic()
+        if now < self._look_again:
+            return
+        self._look_again = now + _RESERVE_S
+        if not self._reserve.is_there and self.room.on_disk() > 2 * self._reserve.size:
+            self._reserve.make()
