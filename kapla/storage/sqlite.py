@@ -54,6 +54,7 @@ class SqliteWriter(SqliteReader):
                 self._files,
                 self._numbering,
                 lambda: self.keeper.rebuild,
+                lambda: self.pins,
             )
             self.keeper = Keeper(
                 self._connection,

@@ -186,17 +186,6 @@ class Accounts:
         self.add(more)
         self._sums[pin.id].ids = ids
 
-    def forget(self, lost: Ids, sums: dict[int, Sizes]) -> None:
-        """No pin has these any more; `sums`: what those have left whose sizes are a sum."""
-        unions = [self.all, self.kept, self.lent, self._shared, self._small, self._large]
-        for account in self._owners.values():
-            unions += [account.small, account.large]
-        for union in unions:
-            union.subtract(lost)
-        for number, pin in self._sums.items():
-            pin.ids.subtract(lost)
-            pin.sizes = sums.get(number, pin.sizes)
-
     def _unsized(self, ids: Ids, sums: Sizes) -> Sizes:
         """What of a pin, whose sizes are known in sum, no pin with known sizes has."""
         return Sizes(

@@ -41,9 +41,10 @@ class PinBooks:
         self.wants = Wants(self._rows, self.quota, database.keeping)
         self._is_damaged = False
         self._complaints = Complaints(_log)
+        self._is_beyond_help = False
+        self._is_doubtful = False
         self._last_number = 0
-        self.advice = ""
-        """How to get room, where a pin that nobody made takes nearly all; for a sentence."""
+        self._pressing: list[str] = []
 
     def start(self) -> None:
         """Read all pins. Where that cannot be, all that there is is kept. Raises: sqlite3.Error."""
@@ -55,8 +56,13 @@ class PinBooks:
                     raise
         if self._is_damaged:
             self._keep_everything()
-        if self.advice:
-            _log.warning("The store has little room%s", self.advice)
+        for name in self._pressing:
+            _log.warning(
+                "The pin %s leaves less than a tenth of max-size to anything else: release it"
+                " (kapla unpin %s), or raise max-size",
+                name,
+                name,
+            )
 
     def tell_damage(self, error: Exception) -> None:
         """A table of pins cannot be read. What is known to be kept stays so until it is mended."""
@@ -77,8 +83,10 @@ class PinBooks:
             raise StoreUnavailable("the pins were damaged, and are mended: try again") from error
 
     def _salvage(self) -> None:
+        # Unless it succeeds: then it is tried again only when there is time.
+        self._is_beyond_help = True
         salvage(self._connection)
-        self._is_damaged = not self._load()
+        self._is_damaged = self._is_beyond_help = not self._load()
 
     def _keep_everything(self) -> None:
         """What cannot be mended: nothing goes while the store is open."""
@@ -104,22 +112,26 @@ class PinBooks:
             self.tell_damage(error)
             return False
         self._use(accounts)
+        self._is_doubtful = False
         return True
 
     def _use(self, accounts: Accounts) -> None:
         self.quota.accounts = accounts
         self._keeping.kept, self._keeping.lent = accounts.kept, accounts.lent
+        self._keeping.pinned = accounts.all
         self._look_at_room()
 
     def _settle(self) -> None:
-        """Count all pins anew, if what is counted may be too much. Raises: StoreUnavailable."""
-        if not self.quota.accounts.is_stale:
-            return
-        accounts = Accounts()
-        with self._mended():
-            for pin in self._rows.all():
-                accounts.add(self._with_sums(pin))
-        self._use(accounts)
+        """Count all pins anew, if what is counted may be wrong. Raises: StoreUnavailable."""
+        if self.is_stale:
+            with self._mended():
+                if not self._load():
+                    raise StorageError("the pins cannot be read")
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether what is counted may be too much."""
+        return self.quota.accounts.is_stale or self._is_doubtful
 
     def _with_sums(self, pin: Pin) -> Pin:
         """Where the totals were damaged when the pin was made, those of now must do."""
@@ -150,10 +162,13 @@ class PinBooks:
 
     def _look_at_room(self) -> None:
         """Whether what nobody chose to keep leaves little room, and what can be done about it."""
-        self.advice = ""
-        for name, sizes in self.quota.accounts.kept_by_sums().items():
-            if self.quota.is_pressing(sizes):
-                self.advice = (
-                    f": nearly all of it is kept by the pin {name}; release that"
-                    f" (kapla unpin {name}), or raise max-size"
-                )
+        kept = self.quota.accounts.kept_by_sums()
+        self._pressing = [name for name, sizes in kept.items() if self.quota.is_pressing(sizes)]
+
+    @property
+    def advice(self) -> str:
+        """How to get room, where a pin that nobody made keeps nearly all; to end a sentence."""
+        return "".join(
+            f"; nearly all of it is kept by the pin {name}, which kapla unpin {name} releases"
+            for name in self._pressing[:1]
+        )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -18,6 +18,7 @@ from eris.model import BlockSize
 from kapla.storage.damage import is_bad_disk, is_damage, transaction
 from kapla.storage.keeping.hand import MOST_AGAIN, Candidate, choose, is_before, runs_between
 from kapla.storage.keeping.ids import Ids
+from kapla.storage.keeping.traffic import PinTraffic
 from kapla.storage.notes import Note, read_notes, write_notes
 from kapla.storage.numbering import Numbering
 from kapla.storage.rebuild import Rebuild
@@ -66,6 +67,15 @@ class _Batch:
     """The prefixes of what goes to the end."""
     new_ids: list[tuple[int, int]] = field(default_factory=list)
     """Of the same, as (new id, old id)."""
+    loose: Ids = field(default_factory=Ids)
+    """What pins have that do not keep it: they are told."""
+    lost: dict[int, bytes | None] = field(default_factory=dict)
+    """Of these, what goes, with its reference."""
+
+    def moved_loose(self) -> dict[int, tuple[int, int]]:
+        """Of these, what goes to the end: (new id, size) by the old id."""
+        sizes = dict(self.passed)
+        return {old: (new, sizes[old]) for new, old in self.new_ids if old in self.loose}
 
     def go_on(self, after: int) -> None:
         """Have the hand come after this id."""
@@ -88,11 +98,13 @@ class Evictor:
         database: Database,
         numbering: Numbering,
         rebuild: Callable[[], Rebuild | None],
+        pins: Callable[[], PinTraffic],
     ) -> None:
         self._connection = connection
         self._database = database
         self._numbering = numbering
         self._rebuild = rebuild
+        self._pins = pins
         self._hand = _FIRST
         self._safe = Ids()
         # Where the file is damaged, what can neither be read nor deleted.
@@ -146,7 +158,7 @@ class Evictor:
         if released is not None and is_before(released, self._hand):
             self._hand = released
         self._safe = safe
-        return _Batch(self._hand, safe)
+        return _Batch(self._hand, safe, loose=self._database.keeping.loose())
 
     @contextmanager
     def _renumbered(self, batch: _Batch) -> Iterator[None]:
@@ -170,6 +182,9 @@ class Evictor:
         ids = [block_id for block_id, _ in passed]
         self._connection.executemany(statements().delete_run, runs_between(ids, batch.safe))
         batch.passed += passed
+        if batch.loose:
+            gone = {block_id for block_id, _ in choice.gone if block_id in batch.loose}
+            batch.lost |= {row[0]: _reference_of(row) for row in rows if row[0] in gone}
         batch.freed += choice.freed
         saved = sum(size for _, size in choice.again)
         batch.allowance += MOST_AGAIN * choice.freed - saved
@@ -215,7 +230,7 @@ class Evictor:
         pairs: list[tuple[int, int]] = []
         for block_id, reference, size in rows:
             # Damage may have made anything of it: then it just goes.
-            if isinstance(reference, bytes) and len(reference) == _REFERENCE and size in _SIZES:
+            if _reference_of((block_id, reference)) is not None and size in _SIZES:
                 pairs.append((self._numbering.next, block_id))
                 self._numbering.next += 1
                 batch.moved.append(prefix_of(reference))
@@ -236,6 +251,10 @@ class Evictor:
         rebuild = self._rebuild()
         if rebuild is not None:
             rebuild.note_gone(batch.passed)
+        if batch.lost:
+            self._pins().lost(batch.lost, dict(batch.passed))
+        if moved := batch.moved_loose():
+            self._pins().move(moved)
         if batch.moved:
             # Before the commit, after which nothing may fail any more.
             self._database.recent.add(first_id, batch.moved)
@@ -248,6 +267,8 @@ class Evictor:
                 keeping.reads.drop_run(first, last)
             database.gone.unite(Ids.run(first, last) - batch.safe)
         keeping.lent.add([new for new, old in batch.new_ids if old in keeping.lent])
+        if moved := batch.moved_loose():
+            self._pins().moved(moved, is_locked=True)
         self.stale += len(batch.passed)
         database.evicted_blocks += sum(batch.gone.values())
         if database.totals is not None:
@@ -274,3 +295,10 @@ class Evictor:
             except sqlite3.Error:
                 leap *= 2
         self._stuck.unite(Ids.run(start, min(start + leap, last + 1) - 1))
+
+
+def _reference_of(row: Sequence[Any]) -> bytes | None:
+    """The reference in a row that begins with id and reference, if it can be one."""
+    reference = row[1]
+    is_one = isinstance(reference, bytes) and len(reference) == _REFERENCE
+    return reference if is_one else None

@@ -138,7 +138,7 @@ class Pins(PinTraffic):
         return summary
 
     def chore(self, *, is_idle: bool) -> float | None:
-        """Do a little of what there is to do; see `Keeper.chore`."""
+        """Do a little of what there is to do; see `kapla.storage.keeper`."""
         try:
             pause = self._chore(is_idle)
         except (sqlite3.Error, StoreUnavailable, StorageError) as error:
@@ -149,10 +149,10 @@ class Pins(PinTraffic):
         return pause
 
     def _chore(self, is_idle: bool) -> float | None:
-        if self._is_damaged:
+        if self._is_damaged and (is_idle or not self._is_beyond_help):
             self._salvage()
         number = self.wants.next_to_fold()
-        is_left = number is not None or self.wants.has_gone or self.quota.accounts.is_stale
+        is_left = number is not None or self.wants.has_gone or self.is_stale
         if not is_left or not is_idle:
             return _IDLE_S if is_left else None
         with self._mended():

@@ -87,7 +87,7 @@ class Quota:
             pinned = self.accounts.pinned_by(owner, self._holds_of(owner))
             rooms.append(settings.pinned_quota - pinned)
         if settings.max_size is not None:
-            rooms.append(int((settings.max_size - self._kept()) / _OVERHEAD))
+            rooms.append(int((settings.max_size - self._taken()) / _OVERHEAD))
         return max(0, min(rooms))
 
     def check_room(self, owner: int, wants: int) -> None:
@@ -120,17 +120,23 @@ class Quota:
     def _kept(self) -> int:
         return stored(self.accounts.kept_sizes(_sets(self._keeping.holds())))
 
+    def _taken(self) -> int:
+        """Bytes of the file that do not make room for others."""
+        return self._kept() if self._settings.evicts else self._file_bytes()
+
+    def _file_bytes(self) -> int:
+        try:
+            return os.stat(self._settings.path).st_size
+        except OSError:
+            return 0
+
     def _free_disk(self) -> int:
         try:
             disk = os.statvfs(self._settings.path)
         except OSError:
             return 1 << 62
-        free = disk.f_bavail * disk.f_frsize
-        if not self._settings.has_limit:
-            return free
-        # What is not kept makes room.
-        used = os.stat(self._settings.path).st_size
-        return free + max(0, used - self._kept())
+        free = disk.f_bavail * disk.f_frsize - (self._settings.min_free or 0)
+        return free + max(0, self._file_bytes() - self._taken()) if self._settings.evicts else free
 
 
 def _sets(holds: list[Hold]) -> list[tuple[Ids, Ids]]:

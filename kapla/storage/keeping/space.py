@@ -14,6 +14,7 @@ from kapla.storage.keeping.eviction import Evictor
 from kapla.storage.keeping.reserve import Reserve
 from kapla.storage.keeping.room import Room, weight_of
 from kapla.storage.keeping.sweep import Sweep
+from kapla.storage.keeping.traffic import PinTraffic
 from kapla.storage.numbering import Numbering
 from kapla.storage.rebuild import Rebuild
 from kapla.storage.state import Database
@@ -41,13 +42,14 @@ class Space:
         files: StoreFiles,
         numbering: Numbering,
         rebuild: Callable[[], Rebuild | None],
+        pins: Callable[[], PinTraffic],
     ) -> None:
         settings = database.settings
         self._settings = settings
         self._connection = connection
         self._reserve = Reserve(settings.path, settings.max_size, settings.min_free)
         self.room = Room(connection, settings, files, self._reserve)
-        self._evictor = Evictor(connection, database, numbering, rebuild)
+        self._evictor = Evictor(connection, database, numbering, rebuild, pins)
         self._sweep = Sweep(connection, database, self._evictor)
         self._headroom = min(_HEADROOM, (settings.max_size or _HEADROOM) // _HEADROOM_PART)
         self._look_again = 0.0

@@ -33,6 +33,8 @@ class Keeping:
         self.lock = threading.Lock()
         self.kept = Ids()
         """Of all pins that keep. It may hold more than that for a while, never less."""
+        self.pinned = Ids()
+        """Of all pins, those that do not keep included."""
         self.lent = Ids()
         """What may be given to others."""
         self.reads: Ids | None = Ids() if tracks_reads else None
@@ -67,6 +69,10 @@ class Keeping:
                 held.unite(other.small)
                 held.unite(other.large)
             self._held = held
+
+    def loose(self) -> Ids:
+        """What may go, and some pin has all the same."""
+        return self.pinned - self.kept
 
     def safe(self) -> Ids:
         """All that must not go. Under the lock."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 
 from eris.model import BlockSize, Reference
 from kapla.errors import StorageError
@@ -56,8 +57,8 @@ class PinTraffic(PinBooks):
 
         `known`: by id, the reference, or the first 8 bytes of it, or None where not even that can
         be read: then the pin lacks it for ever, until it is made anew. `sizes`: of those for which
-        it is known. To be called inside a transaction, in which the rows go; when that fails, so
-        must the writer's session. Raises: sqlite3.Error, StorageError.
+        it is known. To be called inside the transaction in which the rows go, at its end.
+        Raises: sqlite3.Error, StorageError.
         """
         gone = Ids(known) & self.quota.accounts.all
         if not gone:
@@ -72,8 +73,8 @@ class PinTraffic(PinBooks):
         # All that can fail is done.
         for pin, keys, added in losses:
             self.wants.lost(pin, keys, added)
-        sums = {pin.id: pin.sums for pin, _, _ in losses if pin.sums is not None}
-        self.quota.accounts.forget(gone, sums)
+        # The unions are too large now, and stay so until it is known that this was committed.
+        self._is_doubtful = True
 
     def move(self, places: Mapping[int, tuple[int, int]]) -> bool:
         """Blocks have other ids now: (id, size) by the former one. Who had that has this.
@@ -92,10 +93,10 @@ class PinTraffic(PinBooks):
                     self._rows.refill(pin)
         return bool(former) or bool(self._keeping.holds())
 
-    def moved(self, places: Mapping[int, tuple[int, int]]) -> None:
+    def moved(self, places: Mapping[int, tuple[int, int]], *, is_locked: bool = False) -> None:
         """What `move` was told of is committed. Raises: sqlite3.Error."""
         holds = self._keeping.holds()
-        with self._keeping.lock:
+        with nullcontext() if is_locked else self._keeping.lock:
             for hold in holds:
                 mine = (hold.small | hold.large) & Ids(places)
                 if mine:

@@ -62,15 +62,19 @@ class Wants:
 
     def load(self, pins: Mapping[int, Pin]) -> None:
         """Begin with what stands in the tables. Raises: sqlite3.Error."""
+        opened = {n: lacking for n, lacking in self._lacking.items() if lacking.hold is not None}
         self._lacking.clear()
         self._gone.clear()
         for number, missing in self._rows.missing().items():
             pin = pins.get(number)
-            if pin is None:
+            if number in opened:
+                self._lacking[number] = opened[number]
+                opened[number].missing = missing
+            elif pin is None:
                 # It was open when the daemon ended, or went not long before.
                 self._gone.append(number)
             else:
-                self._lacking[number] = Lacking(pin.owner, pin, None, missing)
+                self._lacking[number] = Lacking(pin.owner, _without_blocks(pin), None, missing)
         self._arrived = self._rows.arriving()
         self._has_unnamed = self._rows.lacks_unnamed()
 

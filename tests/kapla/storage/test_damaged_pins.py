@@ -14,6 +14,7 @@ import pytest
 
 from eris import Reference, StoreUnavailable
 from kapla.storage.batching import BatchedStorage
+from kapla.storage.keeping import books
 from tests.kapla.storage.databases import (
     batched,
     get_many,
@@ -173,5 +174,29 @@ def test_damage_that_comes_while_the_store_is_open(filled: Path, tmp_path: Path,
                 await storage.pinning.close(pin, name="new")
             assert (await pins_of(storage))["new"] == (60, 0)
             assert len(storage.keeping.kept) >= kept
+
+    asyncio.run(main())
+
+
+def test_a_table_that_cannot_even_be_made_anew(
+    filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_connection: sqlite3.Connection) -> None:
+        error = sqlite3.DatabaseError("database disk image is malformed")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise error
+
+    spoil(filled, "pins")
+    monkeypatch.setattr(books, "salvage", fail)
+
+    async def main() -> None:
+        async with batched(settings_for(tmp_path)) as storage:
+            assert "all blocks are kept" in caplog.text
+            assert len(storage.keeping.kept) == 45
+            assert await put_many(storage, list(BLOCKS.values())) is None
+            assert await get_many(storage, list(BLOCKS)) == list(BLOCKS.values())
+            with pytest.raises(StoreUnavailable):
+                await storage.pinning.list(None, None, 9)
+            assert len(storage.keeping.kept) == 45
 
     asyncio.run(main())

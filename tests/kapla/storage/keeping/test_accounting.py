@@ -10,7 +10,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from eris import BlockSize
 from kapla.storage.keeping.accounting import Accounts
-from kapla.storage.keeping.ids import Ids
 from kapla.storage.keeping.pin import Pin, Sizes
 
 OWNERS = (1, 2)
@@ -51,7 +50,7 @@ def make_pin(number: int, owner: int, ids: set[int], *, is_sum: bool) -> Pin:
 
 
 class Accounting(RuleBasedStateMachine):
-    """Pins are made, changed, released, get blocks and lose them; and are counted anew."""
+    """Pins are made, changed, released, get blocks; and are counted anew."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,13 +98,6 @@ class Accounting(RuleBasedStateMachine):
         arrived = [(block_id, size_of(block_id)) for block_id in ids - plain.ids]
         self.accounts.grow(plain.pin, arrived)
         self.became(plain, plain.ids | ids)
-
-    @rule(ids=st.sets(st.sampled_from(IDS)))
-    def lose(self, ids: set[int]) -> None:
-        for plain in self.pins.values():
-            self.became(plain, plain.ids - ids)
-        sums = {n: plain.pin.sums for n, plain in self.pins.items() if plain.pin.sums}
-        self.accounts.forget(Ids(ids), sums)
 
     def became(self, plain: Plain, ids: set[int]) -> None:
         """As its row would be written."""
