@@ -36,6 +36,7 @@ from guix_glue.model import StoreItem
 from guix_glue.publish.records import Baked, BakedFile, ErisResult, format_record
 from kapla.coap.blocks import BLOCKS_PATHS, get_options, put_options
 from kapla.coap.frame import Code, format_frame, format_message
+from kapla.coap.maps import format_map
 from tests.fuzz.cutting import BYTE_BY_BYTE, WHOLE
 from tests.fuzz.guix_dialogues import ENTRIES, HASH_PART
 from tests.guix_glue.local.session import captured_turns
@@ -277,6 +278,14 @@ def _messages() -> Iterator[bytes]:
 def _store_urls() -> Iterator[bytes]:
     yield from (b"coap+unix:///run/eris.sock", b"coap+unix://%2Frun%2Feris.sock/a/b?get&put")
     yield from (b"coap+tcp://[::1]:5683/a%20b?mode=0660&group=x", b"coap+tcp://host", b"http://h")
+    yield b"coap+tcp://host?lend&admin"
+
+
+def _pin_requests() -> Iterator[bytes]:
+    root = bytes(range(32))
+    yield format_map({"bytes": 2**40, "token": bytes(16)})
+    yield format_map({"name": "notes é", "root": root, "lend": True, "keep": False})
+    yield format_map({"root": root, "owner": 1000, "incomplete": True, "unknown": [{"x": [1.5]}]})
 
 
 _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
@@ -309,4 +318,5 @@ _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "coap_frames": lambda: _cut(_messages()),
     "coap_connection": lambda: _cut(_messages()),
     "store_url": _store_urls,
+    "pin_requests": _pin_requests,
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.fuzz import blocks_and_trees, guix_dialogues, guix_formats
+from tests.fuzz import blocks_and_trees, guix_dialogues, guix_formats, pins
 
 __all__ = ["TARGETS", "Target"]
 
@@ -46,5 +46,6 @@ TARGETS: dict[str, Target] = {
         blocks_and_trees.coap_frames,
         blocks_and_trees.coap_connection,
         blocks_and_trees.store_url,
+        pins.pin_requests,
     )
 }

@@ -228,6 +228,8 @@ def test_who_comes_back_before_the_old_connection_has_ended_takes_over(daemon: D
         token = old.post("open")["token"]
         old.put(blocks)
         assert bob.refused("open", token=token) == Code.NOT_FOUND
+        # Nor does it cost her the pin that somebody else has seen its token.
+        assert old.refused("open") == Code.CONFLICT
         assert new.post("open", token=token)["token"] == token
         # The old one has no pin any more.
         assert old.refused("close", name="old") == Code.NOT_FOUND
