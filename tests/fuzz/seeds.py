@@ -288,6 +288,13 @@ def _pin_requests() -> Iterator[bytes]:
     yield format_map({"root": root, "owner": 1000, "incomplete": True, "unknown": [{"x": [1.5]}]})
 
 
+def _pin_answers() -> Iterator[bytes]:
+    counts = dict.fromkeys(("created", "small", "large", "own_small", "own_large", "missing"), 7)
+    told = {"name": "notes é", "owner": 1000, "keep": True, "lend": False, **counts}
+    yield format_map({**told, "root": None})
+    yield format_map({**told, "root": bytes(32), "of a later version": [1.5]})
+
+
 _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "narinfo": _narinfos,
     "nar": lambda: _cut(_nars()),
@@ -318,5 +325,6 @@ _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "coap_frames": lambda: _cut(_messages()),
     "coap_connection": lambda: _cut(_messages()),
     "store_url": _store_urls,
+    "pin_answers": _pin_answers,
     "pin_requests": _pin_requests,
 }

@@ -46,6 +46,7 @@ TARGETS: dict[str, Target] = {
         blocks_and_trees.coap_frames,
         blocks_and_trees.coap_connection,
         blocks_and_trees.store_url,
+        pins.pin_answers,
         pins.pin_requests,
     )
 }
