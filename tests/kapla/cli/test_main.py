@@ -22,6 +22,7 @@ from eris import (
 from eris.errors import ErisError
 from eris_fs.errors import TreeError
 from kapla.cli import stat as stat_module
+from kapla.cli.amounts import bytes_text, duration_text
 from kapla.cli.common import (
     CommandError,
     Interrupted,
@@ -30,7 +31,7 @@ from kapla.cli.common import (
     standard_output,
 )
 from kapla.cli.main import EXIT_CODES, _line, exit_code, exit_code_help
-from kapla.cli.stat import _bytes, _duration, _lines
+from kapla.cli.stat import _lines
 from kapla.errors import CannotConnect, ConfigError, InvalidUrl
 
 
@@ -162,14 +163,14 @@ def test_closed_standard_streams_are_an_error_of_files(monkeypatch: pytest.Monke
     ],
 )
 def test_bytes(count: int, text: str) -> None:
-    assert _bytes(count) == text
+    assert bytes_text(count) == text
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.5, "0 s"), (61, "1 min 1 s"), (3600, "1 h"), (90061, "1 d 1 h")]
 )
 def test_duration(seconds: float, text: str) -> None:
-    assert _duration(seconds) == text
+    assert duration_text(seconds) == text
 
 
 @pytest.mark.parametrize(
