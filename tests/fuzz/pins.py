@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from eris.errors import StoreUnavailable
+from kapla import pin_messages
 from kapla.coap.blocks import BadRequest
 from kapla.coap.maps import format_map, read_map
 
-__all__ = ["pin_requests"]
+__all__ = ["pin_answers", "pin_requests"]
 
 _TYPES: Final[dict[str, type]] = {
     "name": str,
@@ -29,3 +31,13 @@ def pin_requests(data: bytes) -> None:
         return
     assert all(type(value) is _TYPES[name] for name, value in found.items())
     assert read_map(format_map(found), _TYPES) == found
+
+
+def pin_answers(data: bytes) -> None:
+    """What a client is told of a pin: refused, or a summary whose figures are finite."""
+    try:
+        found = pin_messages.read_summary(pin_messages.read_map(data))
+    except StoreUnavailable:
+        return
+    assert 0 <= found.own_block_bytes < 2**80
+    assert 0 <= found.block_bytes < 2**80

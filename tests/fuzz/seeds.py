@@ -304,6 +304,13 @@ def _pin_requests() -> Iterator[bytes]:
     yield format_map({"root": root, "owner": 1000, "incomplete": True, "unknown": [{"x": [1.5]}]})
 
 
+def _pin_answers() -> Iterator[bytes]:
+    counts = dict.fromkeys(("created", "small", "large", "own_small", "own_large", "missing"), 7)
+    told = {"name": "notes é", "owner": 1000, "keep": True, "lend": False, **counts}
+    yield format_map({**told, "root": None})
+    yield format_map({**told, "root": bytes(32), "of a later version": [1.5]})
+
+
 _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "narinfo": _narinfos,
     "nar": lambda: _cut(_nars()),
@@ -337,5 +344,6 @@ _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "coap_connection": lambda: _cut(_messages()),
     "list_pages": lambda: [b"", bytes(72), bytes(8), b"after=00000000000000ff", b"after=1"],
     "store_url": _store_urls,
+    "pin_answers": _pin_answers,
     "pin_requests": _pin_requests,
 }

@@ -49,6 +49,7 @@ TARGETS: dict[str, Target] = {
         blocks_and_trees.coap_connection,
         blocks_and_trees.list_pages,
         blocks_and_trees.store_url,
+        pins.pin_answers,
         pins.pin_requests,
     )
 }
