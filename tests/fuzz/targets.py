@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.fuzz import blocks_and_trees, guix_dialogues, guix_formats, pins
+from tests.fuzz import blocks_and_trees, database_pages, guix_dialogues, guix_formats, pins
 
 __all__ = ["TARGETS", "Target"]
 
@@ -47,5 +47,6 @@ TARGETS: dict[str, Target] = {
         blocks_and_trees.coap_connection,
         blocks_and_trees.store_url,
         pins.pin_requests,
+        database_pages.database_page,
     )
 }
