@@ -71,7 +71,7 @@ class _Count:
     help="PATH was encoded with this --block-size. A file's is told by its URN.",
 )
 @click.option("--packed", is_flag=True, help="PATH was encoded as a packed tree.")
-@click.option("--level", type=click.IntRange(1, eris_fs.MAX_LEVEL), help="… with this --level.")
+@click.option("--level", type=click.INT, help="… with this --level.")
 @click.option(
     "--convergence-secret", "secret_file", metavar="FILE", help="… with the 32 bytes in FILE."
 )
@@ -104,6 +104,9 @@ def command(
         again = Again(origin, block_size, packed, level, secret, patterns)
     elif block_size or packed or level or secret_file or exclude or exclude_files:
         raise click.UsageError("Options of encode are for --repair --from PATH.")
+    # What tells the highest is loaded for packed trees only.
+    if level is not None and not 1 <= level <= eris_fs.MAX_LEVEL:
+        raise click.BadParameter(f"1 to {eris_fs.MAX_LEVEL}", param_hint="'--level'")
     capability = read_capability(urn)
     if again is not None:
         count = run(_repair_again(capability, again, as_json, store_url))

@@ -11,8 +11,10 @@ import gzip
 import json
 import lzma
 import re
+import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 
 import zstandard
 from cbor2 import CBORTag, dumps
@@ -311,7 +313,23 @@ def _pin_answers() -> Iterator[bytes]:
     yield format_map({**told, "root": bytes(32), "of a later version": [1.5]})
 
 
+def _database_pages() -> Iterator[bytes]:
+    """Of a table of blocks of both sizes, and of one with an index of its own."""
+    size = 4096
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(f"PRAGMA page_size = {size}")
+        connection.execute("CREATE TABLE blocks (id INTEGER PRIMARY KEY, reference, block)")
+        connection.execute("CREATE TABLE wanted (reference, pin, PRIMARY KEY (reference, pin))")
+        for number, length in enumerate((1024, 32768, 1024, 1024), 1):
+            row = (number, bytes([number]) * 32, bytes(length))
+            connection.execute("INSERT INTO blocks VALUES (?, ?, ?)", row)
+            connection.execute("INSERT INTO wanted VALUES (?, ?)", row[1::-1])
+        data = connection.serialize()
+    yield from (data[at : at + size] for at in range(0, len(data), size))
+
+
 _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
+    "database_page": _database_pages,
     "narinfo": _narinfos,
     "nar": lambda: _cut(_nars()),
     "expression": _expressions,

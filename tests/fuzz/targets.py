@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.fuzz import blocks_and_trees, guix_dialogues, guix_formats, pins
+from tests.fuzz import blocks_and_trees, database_pages, guix_dialogues, guix_formats, pins
 
 __all__ = ["TARGETS", "Target"]
 
@@ -51,5 +51,6 @@ TARGETS: dict[str, Target] = {
         blocks_and_trees.store_url,
         pins.pin_answers,
         pins.pin_requests,
+        database_pages.database_page,
     )
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -60,15 +60,19 @@ def run(kapla: Kapla, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     )
 
 
-KINDS: Sequence[tuple[str, list[str]]] = (
-    ("file", []),
-    ("tree", []),
-    ("tree", ["--packed", "--level", "3"]),
+PACKED = ["--packed", "--level", "3"]
+
+
+@pytest.mark.parametrize(
+    ("origin", "kind", "how"),
+    [
+        ("store", "tree", []),
+        ("store", "tree", PACKED),
+        ("path", "file", []),
+        ("path", "tree", []),
+        ("path", "tree", PACKED),
+    ],
 )
-
-
-@pytest.mark.parametrize(("kind", "how"), KINDS)
-@pytest.mark.parametrize("origin", ["store", "path"])
 def test_what_is_missing_or_bad_is_there_again(
     daemons: tuple[Daemon, Daemon], tmp_path: Path, kind: str, how: list[str], origin: str
 ) -> None:

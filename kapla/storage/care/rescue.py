@@ -6,7 +6,7 @@ pin is taken: its sets have checksums. `is_whole` tells that no pin can be missi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,6 +21,10 @@ __all__ = ["Rescued", "RescuedPin", "rescue"]
 _TABLES: Final = ("pins", "wanted", "arrivals", "lent")
 _REFERENCE: Final = 32
 _LONGEST_NAME: Final = 255
+
+
+Want = Callable[[bytes, int], None]
+"""Takes what a pin lacks: what is called so, and the number of the pin. There may be millions."""
 
 
 @dataclass(slots=True)
@@ -43,8 +47,8 @@ class RescuedPin:
 class Rescued:
     """What there is to be known of pins."""
 
+    want: Want
     pins: dict[int, RescuedPin] = field(default_factory=dict)
-    wanted: set[tuple[bytes, int]] = field(default_factory=set)
     lent: Ids = field(default_factory=Ids)
     blocks: int = 0
     """How many there should be, if that can be read."""
@@ -53,10 +57,10 @@ class Rescued:
     """Whether the file is of a version that has pins at all."""
 
 
-def rescue(scan: Scan) -> Rescued:
-    """Read all of it, after the blocks of the file were looked at."""
+def rescue(scan: Scan, want: Want) -> Rescued:
+    """Read all of it, after the blocks of the file were looked at; `want` gets what pins lack."""
     roots = _roots(scan)
-    found = Rescued()
+    found = Rescued(want)
     if roots is not None and b"totals" in roots:
         _take_table(scan, "totals", roots[b"totals"], found)
     if roots is not None and b"pins" not in roots:
@@ -118,7 +122,7 @@ def _take(name: str, row: int | None, values: list[Value], found: Rescued) -> bo
             return pin is not None
         case "wanted", [bytes(reference), int(pin_id)] if 0 < len(reference) <= _REFERENCE:
             if pin_id in found.pins:
-                found.wanted.add((reference, pin_id))
+                found.want(reference, pin_id)
             return True
         case "arrivals", [int(pin_id), int(block_id), int(size)] if size in list(BlockSize):
             if pin_id in found.pins:

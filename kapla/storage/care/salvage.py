@@ -73,7 +73,7 @@ def salvage(damaged: Path, new: Path) -> Salvaged:
 def _fill(scan: Scan, fresh: Fresh, result: Salvaged) -> None:
     for block in scan.blocks():
         fresh.add(block)
-    rescued = rescue(scan)
+    rescued = rescue(scan, lambda reference, pin: _want(fresh, reference, pin))
     pinned = Ids()
     for pin in rescued.pins.values():
         pinned.unite(pin.ids)
@@ -88,13 +88,7 @@ def _write_pins(fresh: Fresh, rescued: Rescued, result: Salvaged) -> None:
         _pin_everything(rescued, everything, BEFORE_PINS if not rescued.had_pins else SALVAGED)
     for pin in rescued.pins.values():
         _write_pin(fresh, pin, everything)
-    for reference, pin_id in rescued.wanted:
-        # Of some the name is not known in full: these never come.
-        block_id = fresh.find(reference) if len(reference) == _REFERENCE else None
-        if block_id is None:
-            _want(fresh, reference, pin_id)
-        else:
-            _arrive(fresh, pin_id, block_id)
+    _give_what_is_there(fresh)
     lent = rescued.lent & everything
     if lent:
         fresh.connection.execute("INSERT INTO lent VALUES (1, ?)", (lent.pack(),))
@@ -133,6 +127,22 @@ def _write_pin(fresh: Fresh, pin: RescuedPin, everything: Ids) -> None:
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (*values, small.pack(), large.pack()),
     )
+
+
+def _give_what_is_there(fresh: Fresh) -> None:
+    """What pins lack may have been saved, or was there all along."""
+    # Of some the name is not known in full: these never come.
+    text = "SELECT reference, pin FROM wanted WHERE length(reference) = ?"
+    found = [
+        (reference, pin_id, block_id)
+        for reference, pin_id in fresh.connection.execute(text, (_REFERENCE,))
+        if (block_id := fresh.find(reference)) is not None
+    ]
+    for reference, pin_id, block_id in found:
+        _arrive(fresh, pin_id, block_id)
+        fresh.connection.execute(
+            "DELETE FROM wanted WHERE reference = ? AND pin = ?", (reference, pin_id)
+        )
 
 
 def _nameless(block_id: int) -> bytes:

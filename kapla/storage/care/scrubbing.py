@@ -35,7 +35,9 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _EVERY_S: Final = 30 * 24 * 3600
-_FIRST_AFTER_S: Final = 2.0
+# It begins after as long as it takes for so many bytes: a minute, at the usual rate. A machine that
+# starts has other things to read.
+_FIRST_AFTER: Final = 64 * 1024 * 1024
 _RETRY_S: Final = 60.0
 _NOTED_EVERY_S: Final = 60.0
 # Looked at at once: a few milliseconds of the interpreter. With a rate it is less.
@@ -68,7 +70,7 @@ class Scrubbing:
         settings: SqliteSettings,
         rate: int,
         *,
-        first_after_s: float = _FIRST_AFTER_S,
+        first_after_s: float | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`rate`: bytes a second in the background; 0: none there."""
@@ -143,7 +145,8 @@ class Scrubbing:
             status.is_running = False
 
     async def _background(self) -> None:
-        await asyncio.sleep(self._first_after_s)
+        first_after_s = self._first_after_s
+        await asyncio.sleep(_FIRST_AFTER / self._rate if first_after_s is None else first_after_s)
         while True:
             try:
                 await self._pass()

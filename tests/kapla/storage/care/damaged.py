@@ -24,7 +24,7 @@ __all__ = [
     "write_page",
 ]
 
-BLOCKS = make_blocks(3000) | make_blocks(90, BlockSize.LARGE)
+BLOCKS = make_blocks(2000) | make_blocks(60, BlockSize.LARGE)
 
 
 def make_store(directory: Path, *, keep_wal: bool = False) -> Path:
@@ -35,8 +35,8 @@ def make_store(directory: Path, *, keep_wal: bool = False) -> Path:
     with opened(settings_for(directory, generation=512)) as store:
         for start in range(0, len(items), 300):
             store.writer.put_many(dict(items[start : start + 300]))
-        add_pin(path, b"first", [name for name, _ in items[:1000]])
-        add_pin(path, b"second", [name for name, _ in items[500:2000]], owner=1000, lend=1)
+        add_pin(path, b"first", [name for name, _ in items[:700]])
+        add_pin(path, b"second", [name for name, _ in items[400:1400]], owner=1000, lend=1)
         if keep_wal:
             for suffix in ("", "-wal"):
                 kept = path.with_name(f"kept.sqlite{suffix}")
