@@ -85,6 +85,7 @@ def _lines(report: dict[str, Any]) -> list[str]:
         scrubbed = f"blocks, of {report['scrubbed_blocks']:,} that were scrubbed"
         lines.append(f"{'bad blocks:':<20}{report['bad_blocks']:>12,}  {scrubbed}")
     lines.append(f"{'uptime:':<20}{_duration(report['uptime_s']):>12}")
+    for name, count in report["requests"].items():
         lines.append(f"{printable(name) + ' requests:':<20}{count:>12,}")
     lines.append(f"{'connections:':<20}{report['connections']['now']:>12,}")
     return lines

@@ -32,6 +32,11 @@ _DAMAGE: Final = frozenset(
 )
 
 
+_UNREADABLE: Final = frozenset(
+    {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ}
+)
+
+
 class DamagedStore(StoreUnavailable):
     """A part of the file cannot be read; others may."""
 
@@ -44,6 +49,11 @@ def _kind(error: sqlite3.Error) -> int:
 def is_bad_disk(error: sqlite3.Error) -> bool:
     """Whether the system could not read or write: this page, or the whole disk."""
     return _kind(error) == sqlite3.SQLITE_IOERR
+
+
+def _is_unreadable(error: sqlite3.Error) -> bool:
+    """Whether a page cannot be read, ever: what cannot be written now may be the next time."""
+    return getattr(error, "sqlite_errorcode", 0) in _UNREADABLE
 
 
 def is_damage(error: sqlite3.Error) -> bool:
@@ -81,7 +91,7 @@ def drop_table(connection: sqlite3.Connection, name: str) -> None:
         with transaction(connection):
             connection.execute(f"DROP TABLE IF EXISTS {name}")
     except sqlite3.Error as error:
-        if not (is_damage(error) or is_bad_disk(error)):
+        if not (is_damage(error) or _is_unreadable(error)):
             raise
         _forget_table(connection, name)
 

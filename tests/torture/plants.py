@@ -11,7 +11,9 @@ from unittest.mock import patch
 from eris.model import Reference
 from kapla.storage import engine
 from kapla.storage.database import SqliteSettings
+from kapla.storage.keeping.ids import Ids
 from kapla.storage.keeping.rows import PinRows
+from kapla.storage.keeping.state import Keeping
 from kapla.storage.sqlite import PutResult, SqliteWriter
 from kapla.storage.statements import statements
 
@@ -67,6 +69,12 @@ def _no_arrival() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _evict_all() -> Iterator[None]:
+    with patch.object(Keeping, "safe", lambda _: Ids()):
+        yield
+
+
 PLANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     # Done by the session itself: see `works.Session.answers_early`.
     "early-answer": nullcontext,
@@ -75,4 +83,5 @@ PLANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "no-sync": _no_sync,
     "split-commit": _split,
     "no-arrival": _no_arrival,
+    "evict-all": _evict_all,
 }

@@ -27,6 +27,7 @@ from kapla.remote_store import RemoteStore
 from kapla.urls import parse_store_url
 from tests.torture.check import check_file
 from tests.torture.clients import start_client
+from tests.torture.damage import damage, put_again
 from tests.torture.history import Fault
 from tests.torture.pin_clients import PinBook
 from tests.torture.processes import GUARD_S, Child, Daemon, start_daemon
@@ -85,6 +86,28 @@ class Chain:
                 except Fault as fault:
                     raise Fault(f"round {number}: {fault}") from fault
                 self.rounds += 1
+            if self._most == _ROUNDS:
+                self._damage()
+
+    def _damage(self) -> None:
+        """The last round: of what was there not all need be found, and nothing was promised."""
+        damage(self._store, self._random)
+        self.counted["file damaged"] += 1
+        daemon = start_daemon(self._shim, self._store, self._socket, self._settings)
+        self._children = [daemon]
+        if daemon.wait_until_ready():
+            blocks = dict(list(self._kept.items())[-_CHECKED:])
+            try:
+                asyncio.run(put_again(self._socket, blocks))
+            except (Fault, TimeoutError) as fault:
+                raise Fault(f"after damage: {fault}; {daemon.text.decode()}") from fault
+            daemon.signal(signal.SIGTERM)
+        elif daemon.wait() != 1 or b"kaplad: cannot use the store" not in daemon.text:
+            raise Fault(f"a damaged store is refused without a word: {daemon.text.decode()}")
+        daemon.wait()
+        self._children = []
+        self._look_at(daemon)
+        self.rounds += 1
 
     def _end_all(self) -> None:
         for child in self._children:

@@ -71,7 +71,7 @@ def _draw_way(random: Random) -> _Way:
         random.choice((3, 10, 40, 1000)),
         random.random() < 0.3,
         random.choice((None, None, 1, 2, 3)),
-        random.choice((None, None, random.randrange(300, 900) * 1024)),
+        random.choice((None, None, random.randrange(320, 640) * 1024)),
     )
 
 

@@ -80,13 +80,15 @@ def _put(session: Session, blocks: dict[Reference, bytes]) -> None:
 
 def put_small(session: Session) -> None:
     """Some new small blocks, and some that are there."""
-    blocks = new_blocks(session.random, BlockSize.SMALL, session.random.randrange(1, 13))
+    most = 60 if session.history.is_evicting else 13
+    blocks = new_blocks(session.random, BlockSize.SMALL, session.random.randrange(1, most))
     _put(session, blocks | session.some_known(3))
 
 
 def put_large(session: Session) -> None:
     """A few new large blocks."""
-    _put(session, new_blocks(session.random, BlockSize.LARGE, session.random.randrange(1, 4)))
+    most = 8 if session.history.is_evicting else 4
+    _put(session, new_blocks(session.random, BlockSize.LARGE, session.random.randrange(1, most)))
 
 
 def put_known(session: Session) -> None:

@@ -6,12 +6,14 @@ import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from eris import BlockSize, Reference, StoreUnavailable
 from kapla.storage import hashing as hashing_module
 from kapla.storage import recent as recent_module
+from kapla.storage.damage import drop_table
 from kapla.storage.recent import GENERATION
 from tests.kapla.storage.databases import (
     batched,
@@ -155,3 +157,31 @@ def test_without_its_wal_the_store_takes_nothing(tmp_path: Path) -> None:
         (tmp_path / "blocks.sqlite-wal").unlink()
         with pytest.raises(StoreUnavailable, match="removed or replaced"):
             store.writer.put_many(make_blocks(2, seed=1))
+
+
+class Unwritable:
+    """A connection to a disk that takes nothing just now."""
+
+    def __init__(self, inner: sqlite3.Connection) -> None:
+        self.inner = inner
+
+    @property
+    def in_transaction(self) -> bool:
+        return self.inner.in_transaction
+
+    def execute(self, text: str) -> sqlite3.Cursor:
+        if text.startswith("DROP"):
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
+            raise error
+        return self.inner.execute(text)
+
+
+def test_a_table_that_cannot_be_dropped_just_now_is_not_forgotten(tmp_path: Path) -> None:
+    """Its pages would belong to nothing for ever after."""
+    with opened(settings_for(tmp_path)) as store:
+        connection = store.writer._connection
+        with pytest.raises(sqlite3.OperationalError):
+            drop_table(cast(sqlite3.Connection, Unwritable(connection)), "recent")
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [(b"ok",)]
+        assert connection.execute("SELECT count(*) FROM recent").fetchall() == [(0,)]

@@ -325,3 +325,22 @@ def test_upkeep_that_fails_for_a_while_is_tried_again(
         assert connection.execute("SELECT count(*) FROM arrivals").fetchall() == [(0,)]
         ([summary], _) = writer.pins.page(None, (-1, ""), 10)
         assert (summary.small, summary.missing) == (3, 0)
+
+
+def test_a_pin_over_all_that_was_before_and_has_lost_all_has_nothing(tmp_path: Path) -> None:
+    """What came later is none of its."""
+    with opened(settings_for(tmp_path)) as store:
+        store.writer.put_many(make_blocks(4))
+    with closing(sqlite3.connect(tmp_path / "blocks.sqlite")) as connection, connection:
+        for table in ("pins", "wanted", "arrivals", "lent"):
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute("UPDATE kapla_schema SET version = 2")
+    known = {block_id: name for name, block_id in ids_of(tmp_path / "blocks.sqlite").items()}
+    with opened(settings_for(tmp_path)) as store:
+        drop(store.writer, known)
+        store.writer.put_many(make_blocks(7, seed=1))
+        ([summary], _) = store.writer.pins.page(None, (-1, ""), 10)
+        assert (summary.small, summary.large, summary.missing) == (0, 0, 4)
+    with opened(settings_for(tmp_path)) as store:
+        ([summary], _) = store.writer.pins.page(None, (-1, ""), 10)
+        assert (summary.small, summary.large, summary.missing) == (0, 0, 4)
