@@ -52,7 +52,7 @@ class Pins(PinTraffic):
         """
         self._settle()
         if wants is not None:
-            self.quota.check_room(owner, wants)
+            self.quota.check_room(owner, wants, self.advice)
         self._last_number += 1
         return self._last_number, self._keeping.open_hold(owner), self.quota.room(owner)
 

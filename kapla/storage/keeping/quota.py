@@ -81,26 +81,35 @@ class Quota:
 
     def room(self, owner: int) -> int:
         """How many bytes of content an owner can still pin, for certain if nobody else does."""
-        settings = self._settings
-        rooms = [self._free_disk()]
-        if settings.pinned_quota is not None:
-            pinned = self.accounts.pinned_by(owner, self._holds_of(owner))
-            rooms.append(settings.pinned_quota - pinned)
-        if settings.max_size is not None:
-            rooms.append(int((settings.max_size - self._taken()) / _OVERHEAD))
-        return max(0, min(rooms))
+        return max(0, min(self._rooms(owner).values()))
 
-    def check_room(self, owner: int, wants: int) -> None:
-        """Raises: StoreFull, if there is not that much room."""
+    def check_room(self, owner: int, wants: int, advice: str) -> None:
+        """`advice`: what else makes room, to end a sentence.
+
+        Raises: StoreFull, if there is not that much room.
+        """
         error = self.excess(owner, wants)
         if error is not None:
             raise error
-        room = self.room(owner)
-        if wants > room:
+        rooms = self._rooms(owner)
+        limit = min(rooms, key=lambda one: rooms[one])
+        if wants > rooms[limit]:
             raise StoreFull(
-                f"there is room for {size_text(room)} that must stay, and {size_text(wants)} are"
-                " to come"
+                f"{size_text(wants)} are to come, and there is room to keep"
+                f" {size_text(max(0, rooms[limit]))}: {limit}{advice}"
             )
+
+    def _rooms(self, owner: int) -> dict[str, int]:
+        """Bytes of content, by what to do where they are too few."""
+        settings = self._settings
+        rooms = {"make room on its disk": self._free_disk()}
+        if settings.pinned_quota is not None:
+            pinned = self.accounts.pinned_by(owner, self._holds_of(owner))
+            rooms["release a pin"] = settings.pinned_quota - pinned
+        if settings.max_size is not None:
+            way = "release a pin, or raise max-size" if settings.evicts else "raise max-size"
+            rooms[way] = int((settings.max_size - self._taken()) / _OVERHEAD)
+        return rooms
 
     def is_pressing(self, sizes: Sizes) -> bool:
         """Whether this much leaves less than a tenth of the store's largest size."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -126,6 +127,31 @@ def test_closing_ends_whole_though_nobody_waits(tmp_path: Path) -> None:
         assert not storage.keeping.holds()
 
     run(tmp_path, main)
+
+
+@pytest.mark.parametrize(
+    ("limit", "way"),
+    [
+        ({"max_size": 4 << 20, "max_pinned": 1 << 30}, "release a pin, or raise max-size"),
+        (
+            {"max_size": 4 << 20, "max_pinned": 1 << 30, "when_full": "refuse"},
+            "raise max-size",
+        ),
+        ({"min_free": 1 << 62}, "make room on its disk"),
+    ],
+)
+def test_what_is_too_large_is_told_with_the_way_out(
+    tmp_path: Path, limit: dict[str, Any], way: str
+) -> None:
+    async def main() -> None:
+        async with batched(settings_for(tmp_path, **limit)) as storage:
+            with pytest.raises(StoreFull) as raised:
+                await storage.pinning.open(OWNER, wants=5 << 20)
+            start, end = str(raised.value).split(": ")
+            assert start.startswith("5 MiB are to come, and there is room to keep ")
+            assert end == way
+
+    asyncio.run(main())
 
 
 def test_what_is_too_large_fails_early_and_holds_nothing(tmp_path: Path) -> None:
