@@ -23,6 +23,7 @@ _NOTICES = (
     "kapla: the blocks go to ",
     "kapla: not pinned: ",
     "kapla: not whole: ",
+    "kapla: the names of contents are not shown: ",
 )
 
 Done = subprocess.CompletedProcess[bytes]

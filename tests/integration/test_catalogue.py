@@ -334,6 +334,46 @@ def test_a_name_that_is_not_there(kapla: Kapla, notes: Path) -> None:
     error = kapla.error("ls", "@notse", code=7)
     assert error == "notse: no such file, nor such a name in the catalogue; is notes meant?"
     assert kapla.error("ls", "@else", code=7) == "else: No such file or directory"
+    (kapla.home / "else").mkdir()
+    error = kapla.error("ls", "@else", code=7)
+    assert error == "else is a directory, and no name in the catalogue"
+
+
+@pytest.mark.parametrize("name", ["notes", "notes~1"])
+def test_a_name_without_its_at(kapla: Kapla, notes: Path, name: str) -> None:
+    versions(kapla, notes, b"1", b"2")
+    for command in (["ls"], ["pin"], ["info"]):
+        error = kapla.error(*command, name, code=2)
+        assert error == f"this is a name in the catalogue; what it stands for: @{name}"
+    for command in (["unpin"], ["lend"]):
+        error = kapla.error(*command, name, code=1)
+        assert error.endswith(f"or it is not yours; is @{name} meant, from the catalogue?")
+
+
+def test_pins_are_listed_with_their_names_in_the_catalogue(kapla: Kapla, notes: Path) -> None:
+    assert "CATALOGUE" not in kapla.out("pins")
+    versions(kapla, notes, b"in pins, 1", b"in pins, 2")
+    kapla("pin", "--name", "mine", "@notes")
+    kapla("encode", "--name", "again", notes)
+    kapla("encode", "--no-catalogue", "--unique", notes)
+    head, *lines = kapla.out("pins").splitlines()
+    assert head.split()[-2:] == ["NAME", "CATALOGUE"]
+    ends = [line.split()[-3:] for line in lines]
+    assert [end[-2:] for end in ends if "mine" in end] == [["@again,", "@notes"]]
+    assert [end[-1] for end in ends if "@notes~1" in end] == ["@notes~1"]
+    assert any(end[-1] == "-" for end in ends)
+    found = [json.loads(line) for line in kapla.out("pins", "--json").splitlines()]
+    named = sorted(pin["catalogue"] for pin in found if pin["catalogue"])
+    assert named == [["@again", "@notes"], ["@again", "@notes"], ["@notes~1"]]
+
+
+def test_a_catalogue_that_cannot_be_read_hides_no_pin(kapla: Kapla, notes: Path) -> None:
+    kapla("encode", "--name", "notes", notes)
+    count = len(kapla.out("pins").splitlines())
+    catalogue_of(kapla.home).write_bytes(b"x" * 4096)
+    done = kapla("pins")
+    assert len(done.stdout.splitlines()) == count
+    assert b"the names of contents are not shown: " in done.stderr
 
 
 # --- the URN in a file --------------------------------------------------------------------------
