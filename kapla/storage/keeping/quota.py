@@ -144,7 +144,8 @@ class Quota:
             disk = os.statvfs(self._settings.path)
         except OSError:
             return 1 << 62
-        free = disk.f_bavail * disk.f_frsize - (self._settings.min_free or 0)
+        # Where others have filled the disk, what goes makes room all the same.
+        free = max(0, disk.f_bavail * disk.f_frsize - (self._settings.min_free or 0))
         return free + max(0, self._file_bytes() - self._taken()) if self._settings.evicts else free
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from eris import StoreFull, StoreRefused
+from eris import BlockSize, StoreFull, StoreRefused
 from kapla.errors import PinNotFound
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.keeping.ids import Ids
@@ -150,6 +150,22 @@ def test_what_is_too_large_is_told_with_the_way_out(
             start, end = str(raised.value).split(": ")
             assert start.startswith("5 MiB are to come, and there is room to keep ")
             assert end == way
+
+    asyncio.run(main())
+
+
+def test_where_the_disk_is_full_of_others_there_is_room_for_what_replaces(tmp_path: Path) -> None:
+    """A store that may not grow: what nobody keeps goes for what is pinned."""
+
+    async def main() -> None:
+        async with batched(settings_for(tmp_path)) as storage:
+            await put_many(storage, list(make_blocks(64, BlockSize.LARGE).values()))
+        async with batched(settings_for(tmp_path, min_free=1 << 62)) as storage:
+            pin = await storage.pinning.open(OWNER, wants=1 << 20)
+            assert pin.room > 1 << 20
+            await under_pin(storage, list(make_blocks(32, BlockSize.LARGE, 1).values()), pin)
+            await storage.pinning.close(pin, name="new")
+            assert storage.evicted_blocks
 
     asyncio.run(main())
 
