@@ -210,8 +210,9 @@ async def _encode_into(store: Store | Room | NullStore, path: str, how: _How) ->
             return capability
         if os.path.isdir(path) or how.level is not None:
             known = None
-            if how.cached and not isinstance(store, NullStore):
-                cache = EncodeCache(default_cache_path(), secret=how.secret, variant=how.variant)
+            place = default_cache_path()
+            if how.cached and place is not None and not isinstance(store, NullStore):
+                cache = EncodeCache(place, secret=how.secret, variant=how.variant)
                 stack.callback(cache.close)
                 known = eris_fs.KnownContents(cache, store)
             try:

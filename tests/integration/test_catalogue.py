@@ -28,6 +28,7 @@ from kapla.cli.outcome import CommandError
 from tests.integration.commands import Kapla, without_notices
 from tests.integration.daemon import Daemon, running_daemon
 from tests.integration.users import as_a_user
+from tests.nobody import become_nobody
 
 
 class Inside(Kapla):
@@ -294,6 +295,23 @@ def test_a_file_is_read_whatever_the_catalogue_is(kapla: Kapla, home: Path, note
 def test_a_user_without_a_home(daemon: Daemon, home: Path, notes: Path) -> None:
     nobody = Kapla(home, daemon.url, env={"XDG_DATA_HOME": "/proc/none"})
     assert "/proc/none" in warned(nobody, notes)
+
+
+def test_somebody_who_has_no_home_at_all(
+    kapla: Kapla, notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody = Inside(kapla.home, kapla.url, env={"HOME": "", "XDG_CACHE_HOME": ""})
+    become_nobody(monkeypatch)
+    command = commands.load("encode")
+    assert isinstance(command, click.Command)
+    with patch.dict(os.environ, nobody.environment(), clear=True):
+        done = CliRunner().invoke(command, [str(notes)], standalone_mode=False)
+    assert done.exception is None
+    assert done.stdout.startswith("urn:eris:")
+    assert "this is not in the catalogue: there is no home directory" in done.stderr
+    for arguments in (["list"], ["ls", "@notes"], ["forget", "notes"]):
+        assert "there is no home directory" in nobody.error(*arguments, code=7)
+    assert nobody.out("pins")
 
 
 # --- names in the place of URNs -----------------------------------------------------------------
