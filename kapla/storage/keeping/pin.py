@@ -90,6 +90,8 @@ def name_of_root(root: Reference) -> str:
 
 def size_text(count: int) -> str:
     """A number of bytes, for a sentence."""
+    if count < 1024:
+        return f"{count} B"
     size, unit = count / 1024, 0
     while size >= 1024 and unit < len(_UNITS) - 1:
         size, unit = size / 1024, unit + 1

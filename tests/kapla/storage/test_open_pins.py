@@ -13,6 +13,7 @@ from eris import BlockSize, StoreFull, StoreRefused
 from kapla.errors import PinNotFound
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.keeping.ids import Ids
+from kapla.storage.keeping.pin import size_text
 from kapla.storage.pinning import MOST_OPEN, ORPHAN_S
 from tests.clocks import Clock, run_on_clock
 from tests.kapla.storage.databases import batched, make_blocks, put_many, settings_for, under_pin
@@ -152,6 +153,14 @@ def test_what_is_too_large_is_told_with_the_way_out(
             assert end == way
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (3 << 19, "1.5 MiB"), (5 << 30, "5 GiB")],
+)
+def test_sizes_are_told_in_whole_bytes_or_in_few_digits(size: int, text: str) -> None:
+    assert size_text(size) == text
 
 
 def test_where_the_disk_is_full_of_others_there_is_room_for_what_replaces(tmp_path: Path) -> None:
