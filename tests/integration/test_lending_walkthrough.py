@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
-PROGRAMS = Path(sys.executable).parent
+from tests.integration.walkthrough import commands_in, follow, free_port
+
 # Of what the page says, to what it takes here.
 SIZES = {"2GiB": "24MiB", "-c 1G": "-c 12M", "-c 20M": "-c 4M"}
 MOST_ON_DISK = 28 * 1024 * 1024
 
 
 def script() -> str:
-    """The shell commands of the page, one after the other."""
-    text = (REPOSITORY / "docs" / "lending.md").read_text()
-    commands = "\n".join(re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    commands = commands_in("lending.md")
     for there, here in SIZES.items():
         assert there in commands
         commands = commands.replace(there, here)
@@ -33,33 +26,9 @@ def script() -> str:
     return started.replace("du -h lend", "du --bytes --summarize lend")
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    directory = tmp_path_factory.mktemp("walk")
-    environment = {
-        "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
-        "HOME": str(directory / "home"),
-        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
-    }
-    with open(directory / "out", "w+") as out, open(directory / "err", "w+") as err:
-        subprocess.run(
-            ["bash", "-c", f"set -m\n{script()}"],
-            cwd=directory,
-            env=environment,
-            stdout=out,
-            stderr=err,
-            timeout=110,
-            check=False,
-        )
-        out.seek(0)
-        err.seek(0)
-        return out.read(), err.read()
+    return follow(f"set -m\n{script()}", tmp_path_factory.mktemp("walk"))
 
 
 def test_three_times_the_cap_stays_within_it_and_what_is_pinned_stays(
