@@ -90,7 +90,7 @@ class Quota:
         """
         error = self.excess(owner, wants)
         if error is not None:
-            raise error
+            raise StoreFull(f"{size_text(wants)} are to come, and {error}")
         rooms = self._rooms(owner)
         limit = min(rooms, key=lambda one: rooms[one])
         if wants > rooms[limit]:
