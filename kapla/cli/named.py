@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kapla.catalogue.catalogue import Catalogue
     from kapla.catalogue.entries import Entry
 
-__all__ = ["entry_named", "titles_of", "urn_named", "with_at"]
+__all__ = ["entries_of", "entry_named", "urn_named", "with_at"]
 
 
 def urn_named(text: str) -> str | None:
@@ -60,25 +60,20 @@ def with_at(text: str) -> str | None:
     return None
 
 
-def titles_of(roots: Iterable[bytes | None]) -> dict[bytes, list[str]]:
-    """What the catalogue calls contents, by the references of their roots: `@NAME`, `@NAME~N`.
+def entries_of(roots: Iterable[bytes | None]) -> dict[bytes, list[Entry]]:
+    """What the catalogue has of contents, newest first, by the references of their roots.
 
     Raises: CatalogueUnread.
     """
     from kapla.cli.opened import opened
 
+    found = {}
     with opened() as catalogue:
-        if catalogue is None:
-            return {}
-        return {
-            root: titles
-            for root in roots
-            if root and (titles := _titles(catalogue.with_root(root)))
-        }
-
-
-def _titles(entries: Iterable[Entry]) -> list[str]:
-    return [f"@{entry.title}" for entry in entries if entry.is_sound and entry.title]
+        for root in roots:
+            if catalogue is not None and root:
+                sound = [entry for entry in catalogue.with_root(root) if entry.is_sound]
+                found.update({root: sound} if sound else {})
+    return found
 
 
 def _is_file(path: str) -> bool:

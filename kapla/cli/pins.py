@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,14 +13,17 @@ from eris.base32 import format_base32
 from eris_fs.model import printable
 from kapla.cli.amounts import bytes_text, duration_text
 from kapla.cli.common import connect, run, store_option
-from kapla.cli.named import titles_of
+from kapla.cli.named import entries_of
 from kapla.cli.store import say
 from kapla.pinning import Pins, PinSummary
 
+if TYPE_CHECKING:
+    from kapla.catalogue.entries import Entry
+
 __all__ = ["command"]
 
-Titles = dict[bytes, list[str]]
-"""What the catalogue calls contents, by the references of their roots."""
+Known = Mapping[bytes, Sequence["Entry"]]
+"""What the catalogue has of contents, by the references of their roots."""
 
 _NAME_WIDTH = 52
 """As wide as the name of a pin that was given none."""
@@ -44,22 +47,22 @@ def command(as_json: bool, store_url: str | None) -> None:
             return [one async for one in Pins(await store.taker()).list()]
 
     found = run(ask())
-    titles = _titles(found)
+    known = _known(found)
     if as_json:
         for one in found:
-            facts = _facts(one, titles.get(one.root or b"", []))
+            facts = _facts(one, _titles(known.get(one.root or b"", [])))
             click.echo(json.dumps(facts).replace("\x7f", "\\u007f"))
     elif found:
-        for line in _table(found, titles):
+        for line in _table(found, known):
             click.echo(line)
 
 
-def _titles(found: Sequence[PinSummary]) -> Titles:
-    """What the catalogue calls them. Pins can be listed without it."""
+def _known(found: Sequence[PinSummary]) -> Known:
+    """What the catalogue has of them. Pins can be listed without it."""
     from kapla.cli.opened import CatalogueUnread
 
     try:
-        return titles_of(pin.root for pin in found)
+        return entries_of(pin.root for pin in found)
     except CatalogueUnread as error:
         say(f"the names of contents are not shown: {error}")
         return {}
@@ -82,7 +85,7 @@ def _facts(pin: PinSummary, titles: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _table(found: Sequence[PinSummary], titles: Titles) -> list[str]:
+def _table(found: Sequence[PinSummary], known: Known) -> list[str]:
     """Lines with the names last: they may be long."""
     owners = {pin.owner for pin in found}
     rows = [_row(pin) for pin in found]
@@ -91,10 +94,10 @@ def _table(found: Sequence[PinSummary], titles: Titles) -> list[str]:
         head.insert(-1, "OWNER")
         for row, pin in zip(rows, found, strict=True):
             row.insert(-1, _user(pin.owner))
-    if titles:
+    if known:
         head.append("CATALOGUE")
         for row, pin in zip(rows, found, strict=True):
-            row.append(_called(titles.get(pin.root or b"", ["-"])))
+            row.append(_called(known.get(pin.root or b"", [])))
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     names = head.index("NAME")
     # One long name does not push the rest of all lines away.
@@ -102,7 +105,13 @@ def _table(found: Sequence[PinSummary], titles: Titles) -> list[str]:
     return [_line(cells, widths, names) for cells in (head, *rows)]
 
 
-def _called(titles: Sequence[str]) -> str:
+def _titles(entries: Sequence[Entry]) -> list[str]:
+    return [f"@{entry.title}" for entry in entries if entry.title]
+
+
+def _called(entries: Sequence[Entry]) -> str:
+    """The names of a content; of one that has none what it was made of."""
+    titles = _titles(entries) or [entry.source for entry in entries[:1]] or ["-"]
     more = len(titles) - _SHOWN_TITLES
     shown = printable(", ".join(titles[:_SHOWN_TITLES]))
     return f"{shown}, and {more:,} more" if more > 0 else shown

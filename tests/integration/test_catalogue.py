@@ -374,12 +374,15 @@ def test_pins_are_listed_with_their_names_in_the_catalogue(kapla: Kapla, notes: 
     kapla("pin", "--name", "mine", "@notes")
     kapla("encode", "--name", "again", notes)
     kapla("encode", "--no-catalogue", "--unique", notes)
+    kapla("encode", "--unique", notes)
     head, *lines = kapla.out("pins").splitlines()
     assert head.split()[-2:] == ["NAME", "CATALOGUE"]
     ends = [line.split()[-3:] for line in lines]
     assert [end[-2:] for end in ends if "mine" in end] == [["@again,", "@notes"]]
     assert [end[-1] for end in ends if "@notes~1" in end] == ["@notes~1"]
     assert any(end[-1] == "-" for end in ends)
+    # What has no name: by what it was made of.
+    assert [end[-1] for end in ends if end[-1] == str(notes)]
     found = [json.loads(line) for line in kapla.out("pins", "--json").splitlines()]
     named = sorted(pin["catalogue"] for pin in found if pin["catalogue"])
     assert named == [["@again", "@notes"], ["@again", "@notes"], ["@notes~1"]]
