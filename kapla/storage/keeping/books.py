@@ -19,6 +19,7 @@ from kapla.storage.damage import is_damage, unreadable
 from kapla.storage.keeping.accounting import Accounts
 from kapla.storage.keeping.pin import Pin, PinSummary, Sizes
 from kapla.storage.keeping.quota import Quota
+from kapla.storage.keeping.room import Room
 from kapla.storage.keeping.rows import PinRows
 from kapla.storage.keeping.salvage import all_of_them, salvage
 from kapla.storage.keeping.wants import Wants
@@ -32,12 +33,12 @@ _log = logging.getLogger(__name__)
 class PinBooks:
     """All pins of a store as they are counted, on the writer's connection."""
 
-    def __init__(self, connection: sqlite3.Connection, database: Database) -> None:
+    def __init__(self, connection: sqlite3.Connection, database: Database, room: Room) -> None:
         self._connection = connection
         self._database = database
         self._keeping = database.keeping
         self._rows = PinRows(connection)
-        self.quota = Quota(database.settings, database.keeping)
+        self.quota = Quota(database, room)
         self.wants = Wants(self._rows, self.quota, database.keeping)
         self._is_damaged = False
         self._complaints = Complaints(_log)

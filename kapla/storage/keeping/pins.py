@@ -160,7 +160,8 @@ class Pins(PinTraffic):
                 self._fold(number)
             elif self.wants.has_gone:
                 with transaction(self._connection):
-                    self.wants.forget_some()
+                    after = self.wants.forget_some()
+                after()
             else:
                 self._settle()
         return 0.0

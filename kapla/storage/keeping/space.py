@@ -64,9 +64,19 @@ class Space:
 
         Raises: sqlite3.Error.
         """
-        if not self._settings.evicts:
-            return
-        needed = sum(weight_of(len(block)) for block in blocks)
+        if self._settings.evicts:
+            self._make(sum(weight_of(len(block)) for block in blocks))
+
+    def make_bytes(self, needed: int) -> bool:
+        """Have something go, if so much of the file is needed; tells whether there is room then.
+
+        Raises: sqlite3.Error.
+        """
+        if self._settings.evicts:
+            self._make(needed)
+        return not self._settings.has_limit or self.room.allowed() >= needed
+
+    def _make(self, needed: int) -> None:
         while (left := self.room.left()) < needed:
             if not self._evictor.evict(needed - left + self._headroom):
                 break
