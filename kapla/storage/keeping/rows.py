@@ -86,12 +86,18 @@ class _Texts:
         self.want = compiled(insert_or_ignore(wanted).on_conflict_do_nothing())
         self.wanting = {
             count: compiled(
-                select(wanted.c.reference, wanted.c.pin).where(
-                    wanted.c.reference.in_([bindparam(f"p{i}") for i in range(count)])
-                )
+                select(wanted.c.reference, wanted.c.pin)
+                .where(wanted.c.reference.in_([bindparam(f"p{i}") for i in range(count)]))
+                .limit(bindparam("most"))
             )
             for count in _IN_SIZES
         }
+        self.wanting_after = compiled(
+            select(wanted.c.reference, wanted.c.pin)
+            .where(wanted.c.reference == bindparam("key"), wanted.c.pin > bindparam("after"))
+            .order_by(wanted.c.pin)
+            .limit(bindparam("most"))
+        )
         self.unwant = compiled(
             delete(wanted).where(
                 wanted.c.reference == bindparam("key"), wanted.c.pin == bindparam("pin")
@@ -253,15 +259,21 @@ class PinRows:
         """These are lacking; returns how many were not known to be so."""
         return self._connection.executemany(self._texts.want, wantings).rowcount
 
-    def wanting(self, keys: Sequence[bytes]) -> list[Wanting]:
-        """Which pins lack these."""
+    def wanting(self, keys: Sequence[bytes], most: int) -> list[Wanting]:
+        """Which pins lack these, and which of them; so many at the most."""
         found: list[Wanting] = []
         for start in range(0, len(keys), _IN_SIZES[-1]):
             part = keys[start : start + _IN_SIZES[-1]]
             size = next(size for size in _IN_SIZES if size >= len(part))
             part = [*part, *([part[-1]] * (size - len(part)))]
-            found += map(Wanting._make, self._connection.execute(self._texts.wanting[size], part))
+            values = (*part, most - len(found), 0)
+            found += map(Wanting._make, self._connection.execute(self._texts.wanting[size], values))
         return found
+
+    def wanting_after(self, key: bytes, after: int, most: int) -> list[Wanting]:
+        """Some of the pins that lack this, in order, with higher numbers than the one given."""
+        rows = self._connection.execute(self._texts.wanting_after, (key, after, most, 0))
+        return list(map(Wanting._make, rows))
 
     def arrive(self, arrived: Iterable[tuple[int, int, int]]) -> None:
         """Blocks have come: (number of the pin, id, size)."""

@@ -17,6 +17,7 @@ from kapla.storage.keeping.pin import Pin
 from kapla.storage.keeping.quota import LACKING_BYTES, Quota
 from kapla.storage.keeping.rows import PinRows, Wanting
 from kapla.storage.keeping.state import Hold, Keeping
+from kapla.storage.keeping.waiting import Waiting
 
 __all__ = ["MOST_MISSING", "Arrivals", "Lacking", "Wants"]
 
@@ -24,6 +25,8 @@ _WHOLE: Final = 32
 _PREFIX: Final = 8
 _SLICE: Final = 4096
 _NOBODY: Final = -1
+# What pins get with one transaction. Thousands may lack the same block, whose PUT waits for it.
+_AT_ONCE: Final = 2048
 MOST_MISSING: Final = 4 * 1024 * 1024
 """That the pins of one user may lack together: each takes some 100 bytes of the store."""
 
@@ -45,8 +48,12 @@ class Arrivals:
     closed: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     held: list[tuple[Hold, tuple[int, int]]] = field(default_factory=list)
     found: list[Wanting] = field(default_factory=list)
+    waiting: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    """What some pins may lack still, as so many do."""
     orphans: list[int] = field(default_factory=list)
     """The pins that are gone, for each of what they lacked that came."""
+    told: tuple[bytes, int | None] | None = None
+    """Of which of these, up to which pin; None: all."""
     bytes: dict[int, int] = field(default_factory=dict)
     """What came for closed pins, by their owner."""
 
@@ -63,6 +70,7 @@ class Wants:
         # With their owners: what they lacked takes room until it is forgotten.
         self._gone: dict[int, int] = {}
         self._has_unnamed = False
+        self._waiting = Waiting(keeping)
 
     def load(self, pins: Mapping[int, Pin]) -> None:
         """Begin with what stands in the tables. Raises: sqlite3.Error."""
@@ -158,8 +166,42 @@ class Wants:
         if self._has_unnamed:
             named |= {name[:_PREFIX]: place for name, place in blocks.items()}
             keys = list(named)
+        wantings = self._rows.wanting(keys, _AT_ONCE)
+        arrivals = self._give(wantings, named)
+        if len(wantings) >= _AT_ONCE:
+            arrivals.waiting = {key: named[key] for key in keys}
+        return arrivals
+
+    def arrive_late(self) -> Arrivals:
+        """More of those that lack what is there get it. Inside a transaction.
+
+        Raises: sqlite3.Error.
+        """
+        key, place, after = self._waiting.first()
+        wantings = [] if place is None else self._rows.wanting_after(key, after, _AT_ONCE)
+        arrivals = self._give(wantings, {} if place is None else {key: place})
+        arrivals.told = (key, wantings[-1].pin if len(wantings) == _AT_ONCE else None)
+        return arrivals
+
+    def arrive_for(self, number: int) -> Arrivals:
+        """One pin gets all at once that is there and that it lacks. Inside a transaction.
+
+        Raises: sqlite3.Error.
+        """
+        waiting = self._waiting.places()
+        wantings = [
+            wanting
+            for key in waiting
+            for wanting in self._rows.wanting_after(key, number - 1, 1)
+            if wanting.pin == number
+        ]
+        return self._give(wantings, waiting)
+
+    def _give(
+        self, wantings: Sequence[Wanting], named: Mapping[bytes, tuple[int, int]]
+    ) -> Arrivals:
         arrivals, orphans = Arrivals(), list[Wanting]()
-        for wanting in self._rows.wanting(keys):
+        for wanting in wantings:
             lacking = self._lacking.get(wanting.pin)
             if lacking is None:
                 orphans.append(wanting)
@@ -178,6 +220,9 @@ class Wants:
 
     def apply(self, arrivals: Arrivals) -> None:
         """What came is committed."""
+        self._waiting.add(arrivals.waiting)
+        if arrivals.told is not None:
+            self._waiting.told(*arrivals.told)
         with self._keeping.lock:
             for hold, place in arrivals.held:
                 self._keeping.hold(hold, [place])
@@ -194,6 +239,11 @@ class Wants:
             lacking.missing -= 1
             if lacking.missing <= 0:
                 del self._lacking[wanting.pin]
+
+    @property
+    def has_late(self) -> bool:
+        """Whether something is there that pins may lack still."""
+        return bool(self._waiting)
 
     def next_to_fold(self) -> int | None:
         """The number of a pin for which something has come."""
