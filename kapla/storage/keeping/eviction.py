@@ -27,7 +27,7 @@ from kapla.storage.schema import LOWEST_ID, prefix_of
 from kapla.storage.state import Database
 from kapla.storage.statements import statements
 
-__all__ = ["Evictor"]
+__all__ = ["Batch", "Evictor", "reference_of_row"]
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ _LONGEST_LEAP: Final = 2**24
 
 
 @dataclass
-class _Batch:
+class Batch:
     """What a transaction does, and what is true once it is committed."""
 
     at: int
@@ -130,7 +130,7 @@ class Evictor:
                 return batch.freed > 0
         return False
 
-    def _evict(self, wanted: int) -> _Batch:
+    def _evict(self, wanted: int) -> Batch:
         with self._database.keeping.lock, self._announced():
             batch = self._begin()
             with self._renumbered(batch), transaction(self._connection):
@@ -152,16 +152,16 @@ class Evictor:
         finally:
             self._database.evictions += 1
 
-    def _begin(self) -> _Batch:
+    def _begin(self) -> Batch:
         safe = self._database.keeping.safe() | self._stuck
         released = (self._safe - safe).first()
         if released is not None and is_before(released, self._hand):
             self._hand = released
         self._safe = safe
-        return _Batch(self._hand, safe, loose=self._database.keeping.loose())
+        return Batch(self._hand, safe, loose=self._database.keeping.loose())
 
     @contextmanager
-    def _renumbered(self, batch: _Batch) -> Iterator[None]:
+    def _renumbered(self, batch: Batch) -> Iterator[None]:
         first_id = self._numbering.next
         try:
             yield
@@ -170,7 +170,7 @@ class Evictor:
             self._database.recent.withdraw(first_id, batch.moved)
             raise
 
-    def _pass_some(self, batch: _Batch, wanted: int) -> None:
+    def _pass_some(self, batch: Batch, wanted: int) -> None:
         rows = self._next_rows(batch)
         candidates = [Candidate(row[0], row[2] or 0) for row in rows if row[0] not in batch.safe]
         del candidates[self._fit(candidates) :]
@@ -184,7 +184,7 @@ class Evictor:
         batch.passed += passed
         if batch.loose:
             gone = {block_id for block_id, _ in choice.gone if block_id in batch.loose}
-            batch.lost |= {row[0]: _reference_of(row) for row in rows if row[0] in gone}
+            batch.lost |= {row[0]: reference_of_row(row) for row in rows if row[0] in gone}
         batch.freed += choice.freed
         saved = sum(size for _, size in choice.again)
         batch.allowance += MOST_AGAIN * choice.freed - saved
@@ -203,7 +203,7 @@ class Evictor:
                 return max(1, count)
         return len(candidates)
 
-    def _next_rows(self, batch: _Batch) -> list[tuple[Any, ...]]:
+    def _next_rows(self, batch: Batch) -> list[tuple[Any, ...]]:
         """Rows from the hand on, at least one of which may go; none at the end."""
         while True:
             start = batch.safe.next_gap(batch.at)
@@ -225,12 +225,12 @@ class Evictor:
                 batch.is_end = True
                 return []
 
-    def _move(self, rows: list[tuple[Any, ...]], batch: _Batch) -> None:
+    def _move(self, rows: list[tuple[Any, ...]], batch: Batch) -> None:
         """Put these at the end, under new ids."""
         pairs: list[tuple[int, int]] = []
         for block_id, reference, size in rows:
             # Damage may have made anything of it: then it just goes.
-            if _reference_of((block_id, reference)) is not None and size in _SIZES:
+            if reference_of_row((block_id, reference)) is not None and size in _SIZES:
                 pairs.append((self._numbering.next, block_id))
                 self._numbering.next += 1
                 batch.moved.append(prefix_of(reference))
@@ -239,7 +239,7 @@ class Evictor:
         self._connection.executemany(statements().move_block, pairs)
         batch.new_ids += pairs
 
-    def _write(self, batch: _Batch) -> None:
+    def _write(self, batch: Batch) -> None:
         texts, connection = statements(), self._connection
         first_id = self._numbering.next - len(batch.moved)
         if batch.moved:
@@ -259,7 +259,7 @@ class Evictor:
             # Before the commit, after which nothing may fail any more.
             self._database.recent.add(first_id, batch.moved)
 
-    def _confirm(self, batch: _Batch) -> None:
+    def _confirm(self, batch: Batch) -> None:
         database, keeping = self._database, self._database.keeping
         self._hand = batch.at
         for first, last in batch.runs:
@@ -297,7 +297,7 @@ class Evictor:
         self._stuck.unite(Ids.run(start, min(start + leap, last + 1) - 1))
 
 
-def _reference_of(row: Sequence[Any]) -> bytes | None:
+def reference_of_row(row: Sequence[Any]) -> bytes | None:
     """The reference in a row that begins with id and reference, if it can be one."""
     reference = row[1]
     is_one = isinstance(reference, bytes) and len(reference) == _REFERENCE

@@ -29,6 +29,8 @@ _OVERHEAD: Final = _STORED_SMALL / 1024
 # Pages that are not full, and those of the tree above them.
 _SPARE_PAGES: Final = 8
 _SPARE_PART: Final = 128
+# Of the file, so much at the most is in pages that are half empty, once others need it.
+_WASTE_PART: Final = 8
 _PRESSING: Final = 0.9
 """Of the cap: where this much may not go, a daemon's store is as good as full."""
 
@@ -138,12 +140,15 @@ class Quota:
         totals = self._database.totals
         if totals is None or not self._settings.evicts:
             return 0
-        # Only what blocks take: what is known of pins stays, and what is left of blocks that went.
+        # Beside blocks there is what is known of pins, what is left of blocks that went, and pages
+        # that are half empty; these are emptied where they are many: see `compaction`.
         every = stored(Sizes(totals[BlockSize.SMALL], totals[BlockSize.LARGE]))
         used = self._room.file_bytes() - self._room.free_bytes()
+        known = self.lacking.total() * LACKING_BYTES
+        waste = min(max(0, used - every), known + used // _WASTE_PART)
         kept = self.accounts.kept_sizes(_sets(self._keeping.holds()))
         left_behind = max(0, sum(totals.values()) - sum(kept)) * _PLACE
-        return max(0, min(every, used) - stored(kept) - left_behind)
+        return max(0, used - waste - stored(kept) - left_behind)
 
 
 def _sets(holds: list[Hold]) -> list[tuple[Ids, Ids]]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from kapla.storage.files import StoreFiles
-from kapla.storage.keeping.eviction import Evictor
+from kapla.storage.keeping.compaction import Compactor
 from kapla.storage.keeping.reserve import Reserve
 from kapla.storage.keeping.room import Room, weight_of
 from kapla.storage.keeping.sweep import Sweep
@@ -49,7 +49,7 @@ class Space:
         self._connection = connection
         self._reserve = Reserve(settings.path, settings.max_size, settings.min_free)
         self.room = Room(connection, settings, files, self._reserve)
-        self._evictor = Evictor(connection, database, numbering, rebuild, pins)
+        self._evictor = Compactor(connection, database, numbering, rebuild, pins)
         self._sweep = Sweep(connection, database, self._evictor)
         self._headroom = min(_HEADROOM, (settings.max_size or _HEADROOM) // _HEADROOM_PART)
         self._look_again = 0.0
@@ -78,7 +78,9 @@ class Space:
 
     def _make(self, needed: int) -> None:
         while (left := self.room.left()) < needed:
-            if not self._evictor.evict(needed - left + self._headroom):
+            if self._evictor.evict(needed - left + self._headroom):
+                continue
+            if not self._evictor.compact(self.room):
                 break
 
     def rescue(self) -> bool:
@@ -108,7 +110,9 @@ class Space:
 
     def _shrink(self) -> bool:
         surplus = self.room.surplus()
-        return surplus > 0 and self._evictor.evict(min(surplus, _SHRUNK))
+        return surplus > 0 and (
+            self._evictor.evict(min(surplus, _SHRUNK)) or self._evictor.compact(self.room)
+        )
 
     def _vacuum(self) -> bool:
         """Give room of the file back that it should not have; tells whether there is more to do."""
