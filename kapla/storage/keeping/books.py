@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from eris.errors import StoreUnavailable
 from eris.model import BlockSize
@@ -29,6 +31,12 @@ __all__ = ["PinBooks"]
 
 _log = logging.getLogger(__name__)
 
+_clock = time.monotonic
+# Counting all pins anew takes seconds where there are a hundred thousand, and PUTs wait for it.
+# What takes longer than this is done again only after so many times as long.
+_SHORT_S: Final = 0.05
+_REST: Final = 20
+
 
 class PinBooks:
     """All pins of a store as they are counted, on the writer's connection."""
@@ -46,6 +54,7 @@ class PinBooks:
         self._is_doubtful = False
         self._last_number = 0
         self._pressing: list[str] = []
+        self._settle_after = _clock()
 
     def start(self) -> None:
         """Read all pins. Where that cannot be, all that there is is kept. Raises: sqlite3.Error."""
@@ -123,11 +132,24 @@ class PinBooks:
         self._look_at_room()
 
     def _settle(self) -> None:
-        """Count all pins anew, if what is counted may be wrong. Raises: StoreUnavailable."""
-        if self.is_stale:
-            with self._mended():
-                if not self._load():
-                    raise StorageError("the pins cannot be read")
+        """Count all pins anew, if what is counted may be wrong, and that is not too much work.
+
+        Raises: StoreUnavailable.
+        """
+        started = _clock()
+        if not self.is_stale or started < self._settle_after:
+            return
+        with self._mended():
+            if not self._load():
+                raise StorageError("the pins cannot be read")
+        now = _clock()
+        if now - started > _SHORT_S:
+            self._settle_after = now + _REST * (now - started)
+
+    @property
+    def settles_in(self) -> float:
+        """Seconds until all pins may be counted anew."""
+        return max(0.0, self._settle_after - _clock())
 
     @property
     def is_stale(self) -> bool:

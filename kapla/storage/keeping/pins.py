@@ -158,7 +158,10 @@ class Pins(PinTraffic):
             self._tell_late()
             return 0.0
         number = self.wants.next_to_fold()
-        is_left = number is not None or self.wants.has_gone or self.is_stale
+        is_left = number is not None or self.wants.has_gone
+        if self.is_stale and not is_left and (pause := self.settles_in):
+            return pause
+        is_left |= self.is_stale
         if not is_left or not is_idle:
             return _IDLE_S if is_left else None
         with self._mended():
