@@ -159,8 +159,7 @@ class PinBooks:
     def _with_sums(self, pin: Pin) -> Pin:
         """Where the totals were damaged when the pin was made, those of now must do."""
         totals = self._database.totals
-        # Of a pin that has lost all, nothing is unknown.
-        if pin.sums is not None and not any(pin.sums) and pin.ids and totals is not None:
+        if not pin.is_counted and totals is not None:
             pin.sums = Sizes(totals[BlockSize.SMALL], totals[BlockSize.LARGE])
         return pin
 

@@ -147,9 +147,10 @@ def pin_of_row(row: Sequence[Any]) -> Pin:
             raise StorageError("a number of a pin is damaged")
         if not (root is None or (isinstance(root, bytes) and len(root) == 32)):
             raise StorageError("the root of a pin is damaged")
-        sums = None
+        sums, is_counted = None, True
         if name in (schema.BEFORE_PINS.encode(), schema.SALVAGED.encode()) and owner == 0:
             sums = Sizes(_count(before_small), _count(before_large))
+            is_counted = None not in (before_small, before_large)
         return Pin(
             number,
             owner,
@@ -161,6 +162,7 @@ def pin_of_row(row: Sequence[Any]) -> Pin:
             Ids.unpack(small),
             Ids.unpack(large),
             sums,
+            is_counted,
         )
     except (AttributeError, UnicodeDecodeError) as error:
         raise StorageError("the name of a pin is damaged") from error
@@ -169,6 +171,10 @@ def pin_of_row(row: Sequence[Any]) -> Pin:
 def _count(value: object) -> int:
     # Unknown where the totals were damaged when the pin was made.
     return value if isinstance(value, int) and value >= 0 else 0
+
+
+def _sums_in_row(pin: Pin) -> tuple[int | None, int | None]:
+    return (None, None) if pin.sums is None or not pin.is_counted else pin.sums
 
 
 class PinRows:
@@ -217,7 +223,7 @@ class PinRows:
 
     def insert(self, pin: Pin) -> None:
         """Write a new pin."""
-        sums = pin.sums or (None, None)
+        sums = _sums_in_row(pin)
         self._connection.execute(
             self._texts.insert_pin,
             (
@@ -246,7 +252,7 @@ class PinRows:
 
     def refill(self, pin: Pin) -> None:
         """Write the blocks of a pin, with what has come for it."""
-        sums = pin.sums or (None, None)
+        sums = _sums_in_row(pin)
         values = (*sums, pin.small.pack(), pin.large.pack(), pin.id)
         self._connection.execute(self._texts.refill, values)
         self._connection.execute(self._texts.forget_arrived, (pin.id,))

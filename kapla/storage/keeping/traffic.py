@@ -116,7 +116,7 @@ class PinTraffic(PinBooks):
             )
             if not pin.ids:
                 # Whatever was damaged when they were counted: there is none.
-                pin.sums = Sizes()
+                pin.sums, pin.is_counted = Sizes(), True
         self._rows.refill(pin)
 
 
