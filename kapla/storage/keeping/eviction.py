@@ -72,10 +72,27 @@ class Batch:
     lost: dict[int, bytes | None] = field(default_factory=dict)
     """Of these, what goes, with its reference."""
 
+    origin: dict[int, int] = field(default_factory=dict)
+    """The ids before all this of what went to the end, perhaps more than once, by the new ones."""
+
+    def move(self, pairs: list[tuple[int, int]]) -> None:
+        """These go to the end: (new id, old id). What is there may go all the same, later."""
+        self.new_ids += pairs
+        for new, old in pairs:
+            self.origin[new] = self.origin.get(old, old)
+        self.loose.add([new for new, old in pairs if old in self.loose])
+
     def moved_loose(self) -> dict[int, tuple[int, int]]:
-        """Of these, what goes to the end: (new id, size) by the old id."""
-        sizes = dict(self.passed)
-        return {old: (new, sizes[old]) for new, old in self.new_ids if old in self.loose}
+        """Of these, what is at the end in the end: (new id, size) by the old id."""
+        sizes, lost = dict(self.passed), self.lost_before()
+        moved = {
+            self.origin[new]: (new, sizes[old]) for new, old in self.new_ids if old in self.loose
+        }
+        return {old: place for old, place in moved.items() if old not in lost}
+
+    def lost_before(self) -> dict[int, bytes | None]:
+        """Of these, what goes, by the ids that pins know."""
+        return {self.origin.get(block_id, block_id): name for block_id, name in self.lost.items()}
 
     def go_on(self, after: int) -> None:
         """Have the hand come after this id."""
@@ -237,7 +254,7 @@ class Evictor:
             elif size in batch.gone:
                 batch.gone[size] += 1
         self._connection.executemany(statements().move_block, pairs)
-        batch.new_ids += pairs
+        batch.move(pairs)
 
     def _write(self, batch: Batch) -> None:
         texts, connection = statements(), self._connection
@@ -252,7 +269,7 @@ class Evictor:
         if rebuild is not None:
             rebuild.note_gone(batch.passed)
         if batch.lost:
-            self._pins().lost(batch.lost, dict(batch.passed))
+            self._pins().lost(batch.lost_before(), dict(batch.passed))
         if moved := batch.moved_loose():
             self._pins().move(moved)
         if batch.moved:
@@ -266,7 +283,8 @@ class Evictor:
             if keeping.reads is not None:
                 keeping.reads.drop_run(first, last)
             database.gone.unite(Ids.run(first, last) - batch.safe)
-        keeping.lent.add([new for new, old in batch.new_ids if old in keeping.lent])
+        lent = keeping.lent
+        lent.add([new for new, old in batch.new_ids if batch.origin[new] in lent])
         if moved := batch.moved_loose():
             self._pins().moved(moved, is_locked=True)
         self.stale += len(batch.passed)
