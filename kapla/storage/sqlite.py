@@ -22,6 +22,7 @@ from kapla.storage.keeper import Keeper
 from kapla.storage.keeping.pins import Pins
 from kapla.storage.keeping.promises import Promise
 from kapla.storage.keeping.quota import LACKING_BYTES
+from kapla.storage.keeping.room import weight_of
 from kapla.storage.keeping.space import Space
 from kapla.storage.keeping.state import Hold
 from kapla.storage.numbering import Numbering
@@ -329,9 +330,11 @@ class SqliteWriter(SqliteReader):
         if not self._database.settings.has_limit:
             return frozenset()
         room = self._space.room.allowed()
+        # Where blocks go for others, no more may come than those others made room for.
+        weigh = weight_of if self._database.settings.evicts else int
         refused = set()
         for reference, block in coming:
-            room -= len(block)
+            room -= weigh(len(block))
             if room < 0:
                 refused.add(reference)
         return frozenset(refused)

@@ -27,7 +27,7 @@ _PLACE: Final = 40
 # By how much content is longer stored than it is; of the small ones, which have more beside them.
 _OVERHEAD: Final = _STORED_SMALL / 1024
 # Pages that are not full, and those of the tree above them.
-_SPARE_PAGES: Final = 8
+_SPARE_PAGES: Final = 12
 _SPARE_PART: Final = 128
 # Of the file, so much at the most is in pages that are half empty, once others need it.
 _WASTE_PART: Final = 8

@@ -26,6 +26,9 @@ _log = logging.getLogger(__name__)
 # Made beyond what a round needs, so that not each one has a transaction more.
 _HEADROOM: Final = 4 * 1024 * 1024
 _HEADROOM_PART: Final = 128
+# Pages by which the blocks may be over the cap: an index grows by pages, and moves later. What was
+# just put must not go for that, where all else is pinned.
+_SLACK: Final = 8
 # How long a PUT may have to wait for a piece of what is done meanwhile.
 _SHRUNK: Final = 1024 * 1024
 _VACUUMED: Final = 64
@@ -110,9 +113,10 @@ class Space:
 
     def _shrink(self) -> bool:
         surplus = self.room.surplus()
-        return surplus > 0 and (
-            self._evictor.evict(min(surplus, _SHRUNK)) or self._evictor.compact(self.room)
-        )
+        if surplus <= max(self._headroom, _SLACK * self.room.page):
+            return False
+        evictor = self._evictor
+        return evictor.evict(min(surplus, _SHRUNK)) or evictor.compact(self.room)
 
     def _vacuum(self) -> bool:
         """Give room of the file back that it should not have; tells whether there is more to do."""
