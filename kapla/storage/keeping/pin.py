@@ -66,6 +66,8 @@ class Pin:
     small: Ids = field(default_factory=Ids)
     large: Ids = field(default_factory=Ids)
     sums: Sizes | None = None
+    is_counted: bool = True
+    """Whether `sums` is known: the totals may have been damaged when the pin was made."""
 
     @property
     def ids(self) -> Ids:

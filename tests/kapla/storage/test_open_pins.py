@@ -194,12 +194,13 @@ def test_what_is_too_large_fails_early_and_holds_nothing(tmp_path: Path) -> None
             await under_pin(storage, large, pin)
             assert (await storage.pinning.open(OWNER)).room == 1 << 20
             other = await storage.pinning.open(OWNER + 1)
-            assert other.room == 2 << 20
+            # Of its share as much as there is, beside what the WAL and the reserve may take.
+            assert 3 << 19 < other.room < 2 << 20
             third = await storage.pinning.open(OWNER + 2)
             await under_pin(storage, list(make_blocks(60, 32768, 1).values()), other)  # type: ignore[arg-type]
             # What all have pinned and hold is not there for the next one.
             left = (await storage.pinning.open(OWNER + 2)).room
             assert 0 < left < (4 << 20) - (92 << 15)
-            assert third.room == 2 << 20
+            assert third.room == other.room
 
     asyncio.run(main())
