@@ -47,13 +47,18 @@ _CSM: Final = bytes.fromhex("50e12310000020")
 
 
 @contextmanager
-def kaplad(directory: Path) -> Iterator[tuple[str, int, int]]:
-    """Start a daemon; gives its socket URL, its TCP port and its process number."""
+def kaplad(directory: Path, **settings: str) -> Iterator[tuple[str, int, int]]:
+    """Start a daemon; gives its socket URL, its TCP port and its process number.
+
+    `settings`: for its environment, as `KAPLA_MAX_SIZE`.
+    """
     url = f"coap+unix://{directory}/s"
     program = Path(sys.executable).with_name("kaplad")
     arguments = ["--store", str(directory / "b.sqlite"), "--listen", url]
     arguments += ["--listen", "coap+tcp://127.0.0.1:0?get&put"]
-    with subprocess.Popen([program, *arguments], stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [program, *arguments], stderr=subprocess.PIPE, text=True, env={**os.environ, **settings}
+    ) as process:
         assert process.stderr is not None
         try:
             port = None

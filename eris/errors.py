@@ -15,6 +15,7 @@ __all__ = [
     "ContentError",
     "CorruptBlock",
     "ErisError",
+    "InvalidBundle",
     "InvalidCapability",
     "InvalidKey",
     "InvalidNode",
@@ -36,6 +37,15 @@ class InvalidCapability(ErisError, ValueError):
     def __init__(self, reason: str) -> None:
         super().__init__(f"not an ERIS read capability: {reason}")
         self.reason = reason
+
+
+class InvalidBundle(ErisError):
+    """Bytes are no bundle of blocks, or damaged: what was read before `position` may be good."""
+
+    def __init__(self, reason: str, position: int) -> None:
+        super().__init__(f"the bundle is not sound at byte {position:,}: {reason}")
+        self.reason = reason
+        self.position = position
 
 
 class BlockNotFound(ErisError):

@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from eris_fs.stamp import Stamp, settled_status
     from eris_fs.survey import Survey, survey_content, survey_tree
     from eris_fs.tree import get_tree, load_tree, put_manifest, put_tree, read_tree
+    from eris_fs.walk import FoundBlock, contents_of, walk_contents
 else:
     # Loaded when it is used: a command shows its help without.
     __getattr__ = reexport(
@@ -166,6 +167,11 @@ else:
                 "put_tree",
                 "read_tree",
             ),
+            "walk": (
+                "FoundBlock",
+                "contents_of",
+                "walk_contents",
+            ),
         },
     )
 
@@ -180,6 +186,7 @@ __all__ = [
     "FileChanged",
     "FileEntry",
     "FilePiece",
+    "FoundBlock",
     "FoundReferences",
     "InvalidManifest",
     "InvalidPack",
@@ -211,6 +218,7 @@ __all__ = [
     "UnsafePath",
     "UnsupportedEntry",
     "choose_by_cost",
+    "contents_of",
     "fetch_files",
     "format_manifest",
     "get_tree",
@@ -234,6 +242,7 @@ __all__ = [
     "show_path",
     "survey_content",
     "survey_tree",
+    "walk_contents",
     "writer_name",
 ]
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 
 import click
 
 from kapla import __version__, log
+from kapla.care import check_store, salvage_store
 from kapla.config import load_config
 from kapla.daemon import run
 from kapla.errors import ConfigError, KaplaError
@@ -50,6 +52,17 @@ _EXIT_CONFIG = 2
     is_flag=True,
     help="Make the index and the totals anew from the blocks, while they are served.",
 )
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Look at the whole store instead of serving it, and change nothing; exit code 1 if it"
+    " is damaged.",
+)
+@click.option(
+    "--salvage",
+    metavar="NEW",
+    help="Save every sound block of a damaged store, and the pins, into a new file, and end.",
+)
 def command(
     debug: bool,
     file: str | None,
@@ -59,6 +72,8 @@ def command(
     min_free: str | None,
     when_full: str | None,
     rebuild_index: bool,
+    check: bool,
+    salvage: str | None,
 ) -> None:
     """Keep ERIS blocks and serve them over CoAP, in the foreground."""
     log.configure("debug" if debug else "info")
@@ -73,7 +88,14 @@ def command(
         rebuild_index=rebuild_index,
     )
     log.configure(config.log_level)
-    asyncio.run(run(config))
+    if check and salvage is not None:
+        raise click.UsageError("--check and --salvage are two things: one at a time.")
+    if check:
+        sys.exit(0 if check_store(config.store, click.echo) else _EXIT_FAILED)
+    elif salvage is not None:
+        salvage_store(config.store, Path(salvage).absolute(), click.echo)
+    else:
+        asyncio.run(run(config))
 
 
 def main() -> None:

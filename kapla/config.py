@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any, Final, Literal, cast
 from urllib.parse import quote
 
-import platformdirs
-
 from kapla.errors import ConfigError, InvalidUrl
 from kapla.local_socket import SYSTEM_SOCKET, default_socket, is_root
 from kapla.urls import StoreUrl, UnixEndpoint, parse_store_url
+from kapla.user_paths import user_path
 
 __all__ = ["SYSTEM_SOCKET", "Config", "default_socket", "is_root", "load_config", "parse_size"]
 
@@ -57,6 +56,8 @@ class Config:
     max_pinned: int | None = None
     """Bytes that the pins of one user may hold. None: half of `max_size`, if there is that."""
     log_level: str = "info"
+    scrub_rate: int = 2**20
+    """Bytes a second that are read and hashed in the background: 2.5 TB in thirty days; 0: none."""
     rebuild_index: bool = False
     """Make the index and the totals anew from the blocks: a flag only, for one start."""
 
@@ -64,14 +65,20 @@ class Config:
 def _default_store() -> Path:
     if is_root():
         return Path("/var/lib/kapla/blocks.sqlite")
-    return Path(platformdirs.user_data_path("kapla")) / "blocks.sqlite"
+    directory = user_path("data", "kapla")
+    if directory is None:
+        raise ConfigError("there is no home directory to keep the store in: name one with --store")
+    return directory / "blocks.sqlite"
 
 
 def _default_file() -> Path | None:
     # The system's file is not for others' daemons: its store is not theirs.
     path = Path("/etc/kapla/kapla.toml")
     if not is_root():
-        path = Path(platformdirs.user_config_path("kapla")) / "kapla.toml"
+        directory = user_path("config", "kapla")
+        if directory is None:
+            return None
+        path = directory / "kapla.toml"
     # Not `Path.is_file`, which raises where the directory may not be searched.
     return path if os.path.isfile(path) else None
 
@@ -100,7 +107,7 @@ def _parse_store_size(value: object) -> int:
     return size
 
 
-def _parse_free(value: object) -> int:
+def _parse_amount(value: object) -> int:
     size = parse_size(value)
     if not 0 <= size < 2**63:
         raise ValueError("a size is a number of bytes, or as in 10 GiB")
@@ -114,6 +121,13 @@ def _parse_rate(value: object) -> int:
     rate = parse_size(value)
     if rate < _SLOWEST:
         raise ValueError("a rate is 32 KiB a second or more")
+    return rate
+
+
+def _parse_scrub_rate(value: object) -> int:
+    rate = parse_size(value)
+    if not 0 <= rate <= 2**40:
+        raise ValueError("a rate is bytes a second, or as in 4 MiB")
     return rate
 
 
@@ -168,12 +182,13 @@ _SETTINGS: Final[tuple[tuple[str, str, str, Callable[[object], object]], ...]] =
     ("store", "KAPLA_STORE", "store", _parse_path),
     ("listen", "KAPLA_LISTEN", "listen", _parse_urls),
     ("max-size", "KAPLA_MAX_SIZE", "max_size", _parse_store_size),
-    ("min-free", "KAPLA_MIN_FREE", "min_free", _parse_free),
+    ("min-free", "KAPLA_MIN_FREE", "min_free", _parse_amount),
     ("when-full", "KAPLA_WHEN_FULL", "when_full", _parse_choice("evict", "refuse")),
     ("synchronous", "KAPLA_SYNCHRONOUS", "synchronous", _parse_choice("normal", "full")),
     ("max-put-rate", "KAPLA_MAX_PUT_RATE", "max_put_rate", _parse_rate),
     ("max-connections", "KAPLA_MAX_CONNECTIONS", "max_connections", _parse_count),
-    ("max-pinned-bytes", "KAPLA_MAX_PINNED_BYTES", "max_pinned", _parse_free),
+    ("scrub-rate", "KAPLA_SCRUB_RATE", "scrub_rate", _parse_scrub_rate),
+    ("max-pinned-bytes", "KAPLA_MAX_PINNED_BYTES", "max_pinned", _parse_amount),
     ("log-level", "KAPLA_LOG_LEVEL", "log_level", _parse_choice(*_LEVELS)),
 )
 
@@ -212,7 +227,8 @@ def load_config(
     default_listen = "listen" not in values
     if default_listen:
         values["listen"] = (_default_listener(environment),)
-    values.setdefault("store", _default_store())
+    if "store" not in values:
+        values["store"] = _default_store()
     config = replace(
         Config(store=Path(), listen=()),
         default_listen=default_listen,

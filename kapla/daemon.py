@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 import resource
@@ -12,7 +11,6 @@ import socket
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import Final
 
 import sdnotify
@@ -23,12 +21,11 @@ from kapla.coap.put_rate import PutRates
 from kapla.coap.site import AiocoapLane
 from kapla.coap.turns import Turns
 from kapla.config import Config
-from kapla.errors import StorageError
 from kapla.sockets import BACKLOG, BoundUnixSocket, bind_tcp, bind_unix, rights_of
-from kapla.storage.access import BlockAccess, Statistics
+from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.database import SqliteSettings
-from kapla.storage.files import check_kind
+from kapla.storage.lock import lock_store
 from kapla.urls import StoreUrl, TcpEndpoint, UnixEndpoint
 
 __all__ = ["Daemon", "run"]
@@ -54,6 +51,7 @@ class Daemon:
                 min_free=config.min_free,
                 when_full=config.when_full,
                 rebuild_index=config.rebuild_index,
+                scrub_rate=config.scrub_rate,
                 max_pinned=config.max_pinned,
             )
         )
@@ -68,13 +66,14 @@ class Daemon:
         self._put_rates = PutRates(config.max_put_rate)
         # Looked at when it stops only, and set while that goes on.
         self._idle = asyncio.Event()
+        self._lending: list[object] = []
 
     async def start(self) -> None:
         """Open the store, then the listeners.
 
         Raises: StorageError, ListenError.
         """
-        self._lock = _lock_store(self._config.store)
+        self._lock = lock_store(self._config.store)
         self._max_connections = self._connections_by_listener()
         await self._storage.open()
         _log.debug("Store %s is open", self._config.store)
@@ -85,14 +84,12 @@ class Daemon:
     def _warn_if_nothing_is_lent(self) -> None:
         if self._storage.keeping.lent:
             return
-        for url in self._config.listen:
-            rights = rights_of(url)
-            if rights.lend and not rights.get:
-                _log.warning(
-                    "%s lends blocks, and nothing is lent yet: see `kapla lend`; with ?get it"
-                    " gives all blocks away",
-                    url,
-                )
+        for place in self._lending:
+            _log.warning(
+                "%s lends blocks, and nothing is lent yet: see `kapla lend`; with ?get it"
+                " gives all blocks away",
+                place,
+            )
 
     async def stop(self) -> None:
         """Take no more connections, answer what was asked, empty the WAL, remove the sockets."""
@@ -135,6 +132,8 @@ class Daemon:
             "new_blocks": self._storage.new_blocks,
             "full_blocks": self._storage.full_blocks,
             "evicted_blocks": self._storage.evicted_blocks,
+            "scrubbed_blocks": self._storage.scrubbing.looked_at,
+            "bad_blocks": self._storage.scrubbing.bad_blocks,
             "connections": {
                 "now": statistics.open_connections,
                 "since_start": statistics.connections,
@@ -179,13 +178,19 @@ class Daemon:
             self._servers.append(
                 await loop.create_unix_server(peers.connect, sock=bound.socket, backlog=BACKLOG)
             )
-            _log.info("Listening on %s", url)
+            self._note_listener(access.rights, url)
             return
         sockets = bind_tcp(url)
         for one in sockets:
             self._servers.append(await loop.create_server(peers.connect, sock=one, backlog=BACKLOG))
             host, port = one.getsockname()[:2]
-            _log.info("Listening on %s", TcpEndpoint(host, port))
+            self._note_listener(access.rights, TcpEndpoint(host, port))
+
+    def _note_listener(self, rights: Rights, place: object) -> None:
+        """Say where somebody listens, by the port that a listener got."""
+        _log.info("Listening on %s", place)
+        if rights.lend and not rights.get:
+            self._lending.append(place)
 
     def _count_peers(self) -> int:
         return sum(map(len, self._peers))
@@ -202,27 +207,6 @@ def _give_back_memory() -> None:
     """What peers have left free, in a thread, one at a time: of a gigabyte it takes a while."""
     if all(thread.name != _TRIM for thread in threading.enumerate()):
         threading.Thread(target=give_back_all, name=_TRIM, daemon=True).start()
-
-
-def _lock_store(path: Path) -> int:
-    """Hold the store for this process: two daemons would count quotas past each other."""
-    # Beside the file itself: a symlink must not lead a second daemon past the lock.
-    path = Path(os.path.realpath(path))
-    check_kind(path)
-    lock_path = path.with_name(path.name + ".lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StorageError(f"cannot open the store {path}: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        if isinstance(error, BlockingIOError):
-            raise StorageError(f"another daemon is using the store {path}") from None
-        raise StorageError(f"cannot lock the store {path}: {error.strerror}") from error
-    return descriptor
 
 
 async def run(config: Config) -> None:

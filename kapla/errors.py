@@ -9,6 +9,7 @@ from eris.errors import StoreRefused, StoreUnavailable
 __all__ = [
     "CannotConnect",
     "ConfigError",
+    "InvalidBlockList",
     "InvalidUrl",
     "KaplaError",
     "ListenError",
@@ -42,6 +43,10 @@ class InvalidUrl(ConfigError, ValueError):
 
 class NoStore(InvalidUrl):
     """The configuration says that there is no store, and one is needed."""
+
+
+class InvalidBlockList(KaplaError, ValueError):
+    """A file is no list of blocks, or is cut off."""
 
 
 class CannotConnect(StoreUnavailable):

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -26,6 +26,7 @@ from kapla.coap.blocks import (
     unpack_bitmap,
 )
 from kapla.coap.frame import Code, OptionNumber, encode_options
+from kapla.coap.list_pages import list_options, parse_page
 from kapla.coap.requester import SAID_AFTER_S, Requester
 from kapla.errors import CannotConnect, RequestMalformed, UnknownAnswer
 from kapla.urls import StoreUrl, UnixEndpoint
@@ -204,6 +205,26 @@ class RemoteStore:
         if not isinstance(report, dict):
             raise StoreUnavailable("the daemon's report makes no sense")
         return report
+
+    async def list_blocks(self) -> AsyncGenerator[list[Reference], None]:
+        """Ask a Kapla daemon for the references of all its blocks, a thousand at a time.
+
+        Raises: NotAllowed, if we are no administrator there; StoreError.
+        """
+        after = b""
+        while True:
+            body = list_options(self.url.store_path, after)
+            payload: bytes | None = await self._request(Code.GET, body, b"", 0)
+            try:
+                references, following = parse_page(payload or b"")
+            except ValueError as error:
+                raise StoreUnavailable(f"the store's list makes no sense: {error}") from None
+            if not following:
+                return
+            if following <= after:
+                raise StoreUnavailable("the store's list makes no sense: it goes round in circles")
+            after = following
+            yield references
 
     async def ask(self, code: int, body: bytes) -> tuple[int, bytes]:
         """Send any request; returns code and payload of the answer, whatever it is.

@@ -17,7 +17,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
+from urllib.parse import SplitResult, quote, unquote_to_bytes, urlsplit
 
 from kapla.errors import InvalidUrl
 
@@ -29,6 +29,7 @@ __all__ = [
     "StoreUrl",
     "TcpEndpoint",
     "UnixEndpoint",
+    "format_store_url",
     "parse_store_url",
 ]
 
@@ -208,3 +209,18 @@ def _parse_flags(query: str) -> Flags:
             known = ", ".join((*_RIGHTS, "mode=0660", "group=NAME"))
             raise InvalidUrl(f"{shown} is none of {known}")
     return Flags(None if allow is None else frozenset(allow), mode, group)
+
+
+def format_store_url(url: StoreUrl) -> str:
+    """Write a store URL as `parse_store_url` reads it, path and all, without its flags.
+
+    It may be a capability: not for messages.
+    """
+    endpoint = url.endpoint
+    path = "".join("/" + quote(component, safe="") for component in url.store_path)
+    if isinstance(endpoint, UnixEndpoint):
+        # With a store path behind it the socket's own slashes are escaped.
+        socket = quote(os.fsencode(endpoint.path), safe="" if path else "/")
+        return f"coap+unix://{socket}{path}"
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    return f"coap+tcp://{host}:{endpoint.port}{path}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 from hypothesis import settings
 
@@ -11,6 +12,8 @@ for name in [one for one in os.environ if one.lower().endswith("_proxy")]:
     del os.environ[name]
 # What one test was told is nothing to the next one, nor to the user who runs them.
 os.environ["KAPLA_NARINFO_CACHE"] = "none"
+_data = tempfile.TemporaryDirectory(prefix="kapla-tests-")
+os.environ["XDG_DATA_HOME"] = _data.name
 
 # How long an example takes says something about the machine, not about the code.
 #

@@ -28,14 +28,22 @@ class Own(NamedTuple):
 
 
 OWN: Final = {
+    "backup": Own("kapla.cli.backup", "Copy the whole store to a file, while it is used."),
     "cat": Own("kapla.cli.cat", "Write one file of a tree to standard output."),
+    "copy": Own("kapla.cli.copy", "Copy contents from one store to another."),
     "decode": Own("kapla.cli.decode", "Decode the file or tree of a URN."),
     "encode": Own("kapla.cli.encode", "Encode a file or a tree; print its URN."),
+    "export": Own("kapla.cli.export", "Write contents into a file, as a bundle of blocks."),
+    "forget": Own("kapla.cli.forget", "Take something out of the catalogue."),
+    "import": Own("kapla.cli.import_bundle", "Put the blocks of a bundle into the store."),
     "info": Own("kapla.cli.info", "Show kind, size and blocks of a content."),
     "lend": Own("kapla.cli.lend", "Let the daemon give pinned contents to others."),
+    "list": Own("kapla.cli.list", "List what you have stored."),
+    "list-blocks": Own("kapla.cli.list_blocks", "Write a list of all that a store has."),
     "ls": Own("kapla.cli.ls", "List what is in a tree."),
     "pin": Own("kapla.cli.pin", "Keep contents in the store for good."),
     "pins": Own("kapla.cli.pins", "List what is pinned in the store."),
+    "scrub": Own("kapla.cli.scrub", "Have the daemon look at all that it stores."),
     "stat": Own("kapla.cli.stat", "Show what the daemon holds."),
     "unpin": Own("kapla.cli.unpin", "Release pins: their contents may go."),
     "verify": Own("kapla.cli.verify", "Check that every block is there and sound."),

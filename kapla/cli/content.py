@@ -7,20 +7,21 @@ from contextlib import aclosing
 
 import eris_fs
 from eris.capability import ReadCapability
+from eris.store import BlockReader
 from eris.transfer import read_content, stream_content
-from kapla.cli.common import CommandError, ExitCode, Store
+from kapla.cli.common import CommandError, ExitCode
 
 __all__ = ["load_tree", "names_tree", "read_tree", "require_tree"]
 
 _HEAD = 16
 
 
-async def names_tree(store: Store, capability: ReadCapability) -> bool:
+async def names_tree(store: BlockReader, capability: ReadCapability) -> bool:
     """Whether the content begins as the index of a tree does, of either format."""
     return eris_fs.looks_like_tree(await read_content(store, capability, 0, _HEAD))
 
 
-async def load_tree(store: Store, capability: ReadCapability) -> eris_fs.Tree:
+async def load_tree(store: BlockReader, capability: ReadCapability) -> eris_fs.Tree:
     """Read the index of a tree.
 
     Raises: CommandError, which names the way out for content that only looks like one.
@@ -40,7 +41,7 @@ async def read_tree(pieces: AsyncIterable[bytes]) -> eris_fs.Tree:
         ) from error
 
 
-async def require_tree(store: Store, capability: ReadCapability) -> eris_fs.Tree:
+async def require_tree(store: BlockReader, capability: ReadCapability) -> eris_fs.Tree:
     """Read the index of what must be a tree."""
     if not await names_tree(store, capability):
         raise CommandError("this is a file, not a tree", ExitCode.USAGE)

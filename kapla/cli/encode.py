@@ -24,12 +24,13 @@ from kapla.cli.common import (
     run,
     shows_progress,
     standard_input,
-    standard_output,
     store_option,
 )
 from kapla.cli.exclude import exclude_options, explained, read_patterns
+from kapla.cli.noting import Measured, Noting, note_options
 from kapla.cli.pinned import Pinning, Room, pin_options, pinned, read_pinning
-from kapla.cli.source import content_of, open_source, size_of
+from kapla.cli.secret import read_secret
+from kapla.cli.source import check_source, content_of, open_source, size_of
 from kapla.encode_cache import EncodeCache, default_cache_path
 
 __all__ = ["command"]
@@ -64,6 +65,7 @@ _BLOCK_SIZES = ("auto", "1KiB", "32KiB", "cost")
     help="Only those who have the 32 bytes in FILE get the same URN for the same content.",
 )
 @exclude_options
+@note_options
 @click.option("--no-store", is_flag=True, help="Only compute the URN; needs no daemon.")
 @click.option("--no-cache", is_flag=True, help="Encode again what a cache knows to be stored.")
 @pin_options
@@ -79,6 +81,7 @@ def command(
     exclude_files: tuple[str, ...],
     no_store: bool,
     no_cache: bool,
+    noting: Noting,
     no_pin: bool,
     lend: bool,
     store_url: str | None,
@@ -103,23 +106,26 @@ def command(
     if unique:
         secret = ConvergenceSecret.unique()
     elif secret_file is not None:
-        secret = _read_secret(secret_file)
+        secret = read_secret(secret_file)
     if packed:
         level = eris_fs.DEFAULT_LEVEL if level is None else level
     cached = not (unique or no_store or no_cache)
     if not path:
         raise click.UsageError("PATH is empty.")
     patterns = read_patterns(exclude, exclude_files, path)
-    is_tree = path != "-" and (os.path.isdir(path) or not os.path.lexists(path))
+    check_source(path)
+    is_tree = path != "-" and os.path.isdir(path)
     if patterns is not None and not is_tree:
         raise click.UsageError("--exclude and --exclude-from are for directories.")
     pinning = read_pinning(no_pin, lend, no_store=no_store)
-    how = _How(block_size or "auto", level, secret, cached, patterns)
+    how = _How(block_size or "auto", level, secret, cached, patterns, noting.measured)
     # Before the work: of unique content nothing but the URN would lead to it.
-    output = standard_output()
-    capability = run(_encode(path, how, no_store, pinning, store_url))
-    output.write(capability.to_urn().encode() + b"\n")
-    output.flush()
+    write = noting.output()
+    capability = run(_encode(path, how, no_store, pinning, noting, store_url))
+    # Before it is written, which may fail: then it can still be found.
+    noting.note(capability, path, is_tree=packed or is_tree)
+    write(capability.to_urn())
+    noting.let_go_of_old_versions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +138,7 @@ class _How:
     secret: ConvergenceSecret
     cached: bool
     exclude: eris_fs.Patterns | None
+    measured: Measured
 
     @property
     def block_size(self) -> BlockSize | eris_fs.SizeRule | None:
@@ -147,29 +154,27 @@ class _How:
         return f"kapla-packed-1, {eris_fs.writer_name(self.level)}"
 
 
-def _read_secret(name: str) -> ConvergenceSecret:
-    with open(name, "rb") as file:
-        data = file.read(33)
-    if len(data) != 32:
-        found = "more" if len(data) > 32 else str(len(data))
-        raise CommandError(
-            f"{name}: a convergence secret is 32 bytes, the file holds {found}", ExitCode.USAGE
-        )
-    return ConvergenceSecret(data)
-
-
 async def _encode(
-    path: str, how: _How, no_store: bool, pinning: Pinning, store_url: str | None
+    path: str,
+    how: _How,
+    no_store: bool,
+    pinning: Pinning,
+    noting: Noting,
+    store_url: str | None,
 ) -> ReadCapability:
     if no_store:
         return await _encode_into(NullStore(), path, how)
+
+    async def encode(into: Store | Room) -> ReadCapability:
+        capability = await _encode_into(into, path, how)
+        if not isinstance(into, Room):
+            await noting.before_pin()
+        return capability
+
     async with connect(store_url) as store:
-        return await pinned(
-            store,
-            lambda into: _encode_into(into, path, how),
-            pinning,
-            size=lambda room: _size(path, how, room),
-        )
+        capability = await pinned(store, encode, pinning, size=lambda room: _size(path, how, room))
+        await noting.note_store(store)
+        return capability
 
 
 def _size(path: str, how: _How, room: int) -> int | None:
@@ -205,8 +210,9 @@ async def _encode_into(store: Store | Room | NullStore, path: str, how: _How) ->
             return capability
         if os.path.isdir(path) or how.level is not None:
             known = None
-            if how.cached and not isinstance(store, NullStore):
-                cache = EncodeCache(default_cache_path(), secret=how.secret, variant=how.variant)
+            place = default_cache_path()
+            if how.cached and place is not None and not isinstance(store, NullStore):
+                cache = EncodeCache(place, secret=how.secret, variant=how.variant)
                 stack.callback(cache.close)
                 known = eris_fs.KnownContents(cache, store)
             try:
@@ -235,6 +241,7 @@ async def _encode_file(store: BlockWriter, file: BinaryIO, name: str, how: _How)
             )
         block_size = block_size(size)
     with progress(f"Encoding {name}", size) as shown:
+        shown = how.measured.beside(shown)
         return await put_content(
             store,
             content_of(file, shown),
@@ -254,6 +261,7 @@ async def _encode_tree(
         packed = how.level is not None
         total = eris_fs.measure_tree(root, any_bytes=packed, exclude=how.exclude).size
     with progress(f"Encoding {path}", total) as shown:
+        shown = how.measured.beside(shown)
         if how.level is not None:
             return await eris_fs.put_packed_tree(
                 store,

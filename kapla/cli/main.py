@@ -16,6 +16,7 @@ from eris.errors import (
     BlockNotFound,
     ContentError,
     ErisError,
+    InvalidBundle,
     InvalidCapability,
     StoreRefused,
     StoreUnavailable,
@@ -44,7 +45,7 @@ EXIT_CODES: Final[tuple[tuple[int, str, tuple[type[BaseException], ...]], ...]] 
     (
         ExitCode.DAMAGED,
         "blocks or content are damaged, or not what they should be",
-        (ContentError,),
+        (ContentError, InvalidBundle),
     ),
     (ExitCode.REFUSED, "the store refuses: read-only, or at its size limit", (StoreRefused,)),
     (

@@ -9,7 +9,8 @@ import click
 
 from eris.errors import StoreRefused
 from eris_fs import printable
-from kapla.cli.amounts import bytes_text, duration_text
+from kapla.cli.amounts import bytes_text as _bytes
+from kapla.cli.amounts import duration_text as _duration
 from kapla.cli.common import CommandError, ExitCode, connect, run, store_option
 from kapla.errors import NotAllowed
 
@@ -70,17 +71,20 @@ def _lines(report: dict[str, Any]) -> list[str]:
     lines = []
     for size, count in report["blocks"].items():
         label = f"blocks of {int(size) // 1024} KiB:"
-        lines.append(f"{label:<20}{count:>12,}  {bytes_text(report['bytes'][size])}")
+        lines.append(f"{label:<20}{count:>12,}  {_bytes(report['bytes'][size])}")
     limit = report.get("max_size")
-    of = f" of {bytes_text(limit)}" if limit else ""
-    lines.append(f"{'database:':<20}{bytes_text(report['database_bytes']):>12}{of}")
+    of = f" of {_bytes(limit)}" if limit else ""
+    lines.append(f"{'database:':<20}{_bytes(report['database_bytes']):>12}{of}")
     lines.append(f"{'new blocks:':<20}{report['new_blocks']:>12,}  since the start")
     # Older daemons do not tell.
     if "full_blocks" in report:
         lines.append(f"{'refused as full:':<20}{report['full_blocks']:>12,}  blocks")
     if "evicted_blocks" in report:
         lines.append(f"{'evicted blocks:':<20}{report['evicted_blocks']:>12,}  since the start")
-    lines.append(f"{'uptime:':<20}{duration_text(report['uptime_s']):>12}")
+    if "bad_blocks" in report:
+        scrubbed = f"blocks, of {report['scrubbed_blocks']:,} that were scrubbed"
+        lines.append(f"{'bad blocks:':<20}{report['bad_blocks']:>12,}  {scrubbed}")
+    lines.append(f"{'uptime:':<20}{_duration(report['uptime_s']):>12}")
     for name, count in report["requests"].items():
         lines.append(f"{printable(name) + ' requests:':<20}{count:>12,}")
     lines.append(f"{'connections:':<20}{report['connections']['now']:>12,}")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kapla.client import RemoteStore, StoreList
     from kapla.urls import StoreUrl
 
-__all__ = ["Store", "connect", "missing_root", "say", "store_option"]
+__all__ = ["Store", "connect", "missing_root", "say", "store_option", "timeout_option"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -33,25 +33,12 @@ _TIMEOUT: Final = "kapla.timeout_s"
 def store_option(command: Callable[_P, _T]) -> Callable[_P, _T]:
     """Add `--store-url` to a command, which gets all that are given in one text, or None.
 
-    And `--timeout`, which `connect` finds by itself.
+    And `--timeout`.
     """
 
     def join(_: click.Context, __: click.Parameter, urls: tuple[str, ...]) -> str | None:
         return " ".join(urls) or None
 
-    def note(context: click.Context, _: click.Parameter, timeout_s: float | None) -> None:
-        context.meta[_TIMEOUT] = timeout_s
-
-    command = click.option(
-        "--timeout",
-        type=click.FloatRange(min=0, min_open=True, max=86400),
-        metavar="SECONDS",
-        envvar="KAPLA_TIMEOUT",
-        callback=note,
-        expose_value=False,
-        help="Give up a store, or go on to the next, that is silent for so long. Default:"
-        " $KAPLA_TIMEOUT, else 10 while connecting and 60 for an answer.",
-    )(command)
     return click.option(
         "--store-url",
         metavar="URL",
@@ -60,6 +47,24 @@ def store_option(command: Callable[_P, _T]) -> Callable[_P, _T]:
         help="The store, as coap+unix:///run/eris.sock or coap+tcp://host. Several, given one by"
         " one or separated by spaces, are tried in order. Default: $ERIS_STORE_URL, else the local"
         " daemon's socket.",
+    )(timeout_option(command))
+
+
+def timeout_option(command: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Add `--timeout` to a command, which `connect` finds by itself."""
+
+    def note(context: click.Context, _: click.Parameter, timeout_s: float | None) -> None:
+        context.meta[_TIMEOUT] = timeout_s
+
+    return click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True, max=86400),
+        metavar="SECONDS",
+        envvar="KAPLA_TIMEOUT",
+        callback=note,
+        expose_value=False,
+        help="Give up a store, or go on to the next, that is silent for so long. Default:"
+        " $KAPLA_TIMEOUT, else 10 while connecting and 60 for an answer.",
     )(command)
 
 

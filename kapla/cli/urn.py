@@ -15,6 +15,7 @@ import click
 from eris.capability import URN_PREFIX, ReadCapability
 from eris.errors import InvalidCapability
 from eris_fs.model import printable
+from kapla.cli.named import urn_named, with_at
 from kapla.cli.outcome import CommandError, ExitCode
 from kapla.cli.streams import standard_input
 
@@ -42,6 +43,7 @@ def urn_argument(command: Callable[_P, _T]) -> Callable[_P, _T]:
 def read_capability(urn: str) -> ReadCapability:
     """Read a URN argument: the URN itself, `@FILE` or `-` for a file or standard input holding it.
 
+    Or `@NAME`, `@NAME~N` for what the catalogue has under this name: see `kapla.cli.named`.
     Arguments can be read by other users in /proc; files need not be.
     Raises: InvalidCapability, CommandError, OSError.
     """
@@ -62,12 +64,21 @@ def _text_of(urn: str) -> tuple[str, str | None]:
         return text, "standard input"
     if urn.startswith("@"):
         if urn == "@":
-            raise CommandError("@ wants the name of a file behind it: @FILE", ExitCode.USAGE)
+            raise CommandError(
+                "@ wants a name behind it, of a file or in the catalogue: @FILE, @NAME",
+                ExitCode.USAGE,
+            )
+        if (found := urn_named(urn[1:])) is not None:
+            return found, None
         with open(urn[1:], encoding="utf-8", errors="replace") as file:
             return file.read(_LONGEST_FILE), urn[1:]
     if not urn.lower().startswith("urn:") and os.path.isfile(urn):
         raise CommandError(
             f"this is a file, not a URN; to read one from it: @{urn}", ExitCode.USAGE
+        )
+    if not urn.lower().startswith("urn:") and (named := with_at(urn)):
+        raise CommandError(
+            f"this is a name in the catalogue; what it stands for: {named}", ExitCode.USAGE
         )
     return urn, None
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
 import eris_fs
 from eris.capability import ReadCapability, format_block_urn
 from eris.errors import BlockNotFound
+from eris.model import ConvergenceSecret
+from eris.store import BlockReader
 from eris.transfer import check_content
 from kapla.cli.common import (
     CommandError,
     ExitCode,
     Progress,
-    Store,
     connect,
     progress,
     read_capability,
@@ -25,7 +29,13 @@ from kapla.cli.common import (
     urn_argument,
 )
 from kapla.cli.content import load_tree, names_tree
+from kapla.cli.exclude import exclude_options, read_patterns
+from kapla.cli.mending import BLOCK_SIZES, Again, Mending, encode_again
+from kapla.cli.secret import read_secret
 from kapla.cli.store import missing_root
+
+if TYPE_CHECKING:
+    from kapla.urls import StoreUrl
 
 __all__ = ["command"]
 
@@ -37,6 +47,8 @@ class _Count:
     bad: int = 0
     hint: str = ""
     """What it may mean that nothing at all was found."""
+    repaired: int | None = None
+    """How many are there again; None, if that was not to be."""
 
 
 @click.command(name="verify", short_help="Check that every block is there and sound.")
@@ -44,20 +56,80 @@ class _Count:
 @click.option(
     "--json", "as_json", is_flag=True, help="One JSON object for each finding and at end."
 )
+@click.option("--repair", is_flag=True, help="Store again what is missing or bad; see --from.")
+@click.option(
+    "--from",
+    "origin",
+    metavar="STORE|PATH",
+    help="Where --repair has it from: the URL of another store, or the file or directory that was"
+    " encoded, with the options that encode had then.",
+)
+@click.option(
+    "--block-size",
+    type=click.Choice(BLOCK_SIZES, case_sensitive=False),
+    metavar="|".join(BLOCK_SIZES),
+    help="PATH was encoded with this --block-size. A file's is told by its URN.",
+)
+@click.option("--packed", is_flag=True, help="PATH was encoded as a packed tree.")
+@click.option("--level", type=click.INT, help="… with this --level.")
+@click.option(
+    "--convergence-secret", "secret_file", metavar="FILE", help="… with the 32 bytes in FILE."
+)
+@exclude_options
 @store_option
-def command(urn: str, as_json: bool, store_url: str | None) -> None:
+def command(
+    urn: str,
+    as_json: bool,
+    repair: bool,
+    origin: str | None,
+    block_size: str | None,
+    packed: bool,
+    level: int | None,
+    secret_file: str | None,
+    exclude: tuple[str, ...],
+    exclude_files: tuple[str, ...],
+    store_url: str | None,
+) -> None:
     """Check that every block of a content, or of a whole tree, is in the store and sound.
 
     Lists what is missing or bad. What lies under a missing internal node cannot be known. Exit code
-    4 if blocks are missing, 5 if any is bad.
+    4 if blocks are missing, 5 if any is bad, with --repair after the repair.
     """
-    count = run(_verify(read_capability(urn), as_json, store_url))
-    summary = {"blocks": count.blocks, "missing": count.missing, "bad": count.bad}
-    if as_json:
-        click.echo(json.dumps(summary))
+    if repair != (origin is not None):
+        raise click.UsageError("--repair and --from STORE|PATH belong together.")
+    again = None
+    if origin is not None and not _is_url(origin):
+        secret = ConvergenceSecret.null() if secret_file is None else read_secret(secret_file)
+        patterns = read_patterns(exclude, exclude_files, origin)
+        again = Again(origin, block_size, packed, level, secret, patterns)
+    elif block_size or packed or level or secret_file or exclude or exclude_files:
+        raise click.UsageError("Options of encode are for --repair --from PATH.")
+    # What tells the highest is loaded for packed trees only.
+    if level is not None and not 1 <= level <= eris_fs.MAX_LEVEL:
+        raise click.BadParameter(f"1 to {eris_fs.MAX_LEVEL}", param_hint="'--level'")
+    capability = read_capability(urn)
+    if again is not None:
+        count = run(_repair_again(capability, again, as_json, store_url))
+    elif origin is not None:
+        count = run(_repair(capability, origin, as_json, store_url))
     else:
-        blocks = "1 block" if count.blocks == 1 else f"{count.blocks} blocks"
-        click.echo(f"{blocks}, {count.missing} missing, {count.bad} bad")
+        count = run(_verify(capability, as_json, store_url))
+    _summarize(count, as_json)
+
+
+def _is_url(origin: str) -> bool:
+    return "://" in origin and not os.path.lexists(origin)
+
+
+def _summarize(count: _Count, as_json: bool) -> None:
+    """Say how it was, and end with what that means."""
+    summary = {"blocks": count.blocks, "missing": count.missing, "bad": count.bad}
+    blocks = "1 block" if count.blocks == 1 else f"{count.blocks} blocks"
+    line = f"{blocks}, {count.missing} missing, {count.bad} bad"
+    if count.repaired is not None:
+        summary["repaired"] = count.repaired
+        line += f", {count.repaired} repaired"
+    click.echo(json.dumps(summary) if as_json else line)
     if count.bad:
         raise CommandError("some blocks are bad", ExitCode.DAMAGED)
     if count.missing:
@@ -65,27 +137,58 @@ def command(urn: str, as_json: bool, store_url: str | None) -> None:
 
 
 async def _verify(capability: ReadCapability, as_json: bool, store_url: str | None) -> _Count:
-    count = _Count()
     async with connect(store_url) as store:
-        with progress("Verifying") as shown:
-            await _check(store, capability, "", count, as_json, shown)
-            if count.blocks == count.missing:
-                count.hint = f": {missing_root(store.urls)}"
-            # The index itself must be whole before it can be read.
-            if count.missing or count.bad or not await names_tree(store, capability):
-                return count
-            tree = await load_tree(store, capability)
-            if isinstance(tree, eris_fs.PackedTree):
-                await _check_packs(store, tree, count, as_json, shown)
-            for path, entry in tree.items():
-                if isinstance(entry, eris_fs.RegularFile):
-                    name = eris_fs.show_path(path)
-                    await _check(store, entry.capability, name, count, as_json, shown)
+        return await _verify_in(store, capability, as_json, store.urls)
+
+
+async def _repair(
+    capability: ReadCapability, origin: str, as_json: bool, store_url: str | None
+) -> _Count:
+    """Verify, and fetch from another store what is missing or bad."""
+    async with connect(store_url) as store, connect(origin) as source:
+        taker = await store.taker()
+        mending = Mending(taker, source)
+        count = await _verify_in(mending, capability, as_json, taker.urls)
+    count.repaired = len(mending.repaired)
+    return count
+
+
+async def _repair_again(
+    capability: ReadCapability, again: Again, as_json: bool, store_url: str | None
+) -> _Count:
+    """Encode once more what is missing or bad, then verify."""
+    async with connect(store_url) as store:
+        taker = await store.taker()
+        mending = Mending(taker)
+        await encode_again(mending, capability, again)
+        count = await _verify_in(mending, capability, as_json, taker.urls)
+    count.repaired = len(mending.repaired)
+    return count
+
+
+async def _verify_in(
+    store: BlockReader, capability: ReadCapability, as_json: bool, urls: Sequence[StoreUrl]
+) -> _Count:
+    count = _Count()
+    with progress("Verifying") as shown:
+        await _check(store, capability, "", count, as_json, shown)
+        if count.blocks == count.missing:
+            count.hint = f": {missing_root(urls)}"
+        # The index itself must be whole before it can be read.
+        if count.missing or count.bad or not await names_tree(store, capability):
+            return count
+        tree = await load_tree(store, capability)
+        if isinstance(tree, eris_fs.PackedTree):
+            await _check_packs(store, tree, count, as_json, shown)
+        for path, entry in tree.items():
+            if isinstance(entry, eris_fs.RegularFile):
+                name = eris_fs.show_path(path)
+                await _check(store, entry.capability, name, count, as_json, shown)
     return count
 
 
 async def _check_packs(
-    store: Store, tree: eris_fs.PackedTree, count: _Count, as_json: bool, shown: Progress
+    store: BlockReader, tree: eris_fs.PackedTree, count: _Count, as_json: bool, shown: Progress
 ) -> None:
     """Check the blocks of all packs, and of those that are whole what is in them."""
     names = _names(tree)
@@ -117,7 +220,7 @@ def _names(tree: eris_fs.PackedTree) -> list[str]:
 
 
 async def _check(
-    store: Store,
+    store: BlockReader,
     capability: ReadCapability,
     name: str,
     count: _Count,

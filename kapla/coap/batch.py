@@ -79,12 +79,11 @@ def take_batch(
                 get_weight += 1 if small else shares.LARGE_WEIGHT
                 continue
         elif code == Code.PUT:
-            if put_room <= 0:
+            if put_weight >= put_room:
                 waiting.appendleft(frame)
                 taken -= 1
                 is_held_up = True
                 break
-            put_room -= (stop - start) >> 10 or 1
             payload = fast_lane.put_payload_start(buffer, start, stop)
             if payload is not None:
                 puts.append(buffer[payload:stop])
@@ -100,7 +99,9 @@ def take_batch(
             taken -= 1
             break
         slow_weight += weight
-    put_kib = limits.put_room - put_room
+        if code == Code.PUT:
+            put_room -= (stop - start) >> 10 or 1
+    put_kib = put_weight + limits.put_room - put_room
     return Batch(
         taken, gets, get_tokens, get_weight, puts, put_tokens, put_weight, put_kib, is_held_up
     )

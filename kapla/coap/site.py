@@ -35,6 +35,7 @@ from kapla.coap.blocks import (
     split_references,
 )
 from kapla.coap.caller import NOBODY, Caller
+from kapla.coap.care import care_resources
 from kapla.coap.connection import Connection
 from kapla.coap.fragments import (
     FRAGMENT_EXPONENT,
@@ -44,6 +45,8 @@ from kapla.coap.fragments import (
     respond,
 )
 from kapla.coap.frame import Code, Frame, OptionNumber, encode_options, format_frame, format_message
+from kapla.coap.list_pages import list_path
+from kapla.coap.listing import BlockList
 from kapla.coap.open_pin import ConnectionPin
 from kapla.coap.pins import pin_resources
 from kapla.coap.request import Rejected, Request, read_request
@@ -99,13 +102,16 @@ class AiocoapLane:
     ) -> None:
         self._access = access
         self._site = aiocoap.resource.Site()
-        blocks = _Blocks(access)
+        blocks, listing = _Blocks(access), BlockList(access)
         of_pins = pin_resources(access)
         for path in BLOCKS_PATHS:
             self._site.add_resource(list(path), blocks)
+            self._site.add_resource(list(list_path(path)), listing)
             for below, resource in of_pins.items():
                 self._site.add_resource([*path[:-1], *below], resource)
         self._site.add_resource(list(STAT_PATH), _Stat(access, report))
+        for place, one in care_resources(access).items():
+            self._site.add_resource(list(place), one)
         self._site.add_resource(
             [".well-known", "core"],
             _Core(self._site.get_resources_as_linkheader, impl_info=None),

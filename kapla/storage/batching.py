@@ -21,6 +21,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 from eris.errors import ErisError, StoreFull, StoreUnavailable
 from eris.model import BlockSize, Reference
+from kapla.storage.care.scrubbing import Scrubbing
 from kapla.storage.database import Database, SqliteSettings, open_database, opening
 from kapla.storage.hashing import LEAST_WEIGHT, Hasher, Puts
 from kapla.storage.keeping.promises import Promise
@@ -61,6 +62,7 @@ class _Task(Generic[_T]):
         self.call = call
 
     def __len__(self) -> int:
+        """What it weighs beside blocks."""
         return LEAST_WEIGHT
 
     def do(self, writer: SqliteWriter) -> _T | ErisError:
@@ -96,7 +98,9 @@ class BatchedStorage:
         """How many were refused since the start, as the store is full."""
         self.pinning = Pinning(self)
         """What must stay, or may be given to others."""
-        self._settings = settings
+        self.settings = settings
+        self.scrubbing = Scrubbing(self, settings, settings.scrub_rate)
+        """Looking at what is stored."""
         self._started: list[Worker[Any] | Hasher] = []
         self._database: Database
         self._reader: LentReader | None = None
@@ -110,7 +114,7 @@ class BatchedStorage:
 
         Raises: StorageError.
         """
-        self._database = await to_its_end(lambda: open_database(self._settings))
+        self._database = await to_its_end(lambda: open_database(self.settings))
         self._writing: Worker[Puts | _Task[Any]] = Worker(
             "kapla-writer",
             _COMMIT,
@@ -141,10 +145,12 @@ class BatchedStorage:
             await worker.start()
         self._hashing = Hasher(self._writing.submit)
         self._started.append(self._hashing)
+        self.scrubbing.start()
 
     async def close(self) -> None:
         """Finish what was handed in, move the WAL into the database, close it."""
         self.pinning.end()
+        await self.scrubbing.stop()
         while self._started:
             # Off the list only when it has ended: a close that is cancelled can be repeated.
             await self._started[-1].stop()
@@ -248,7 +254,7 @@ class BatchedStorage:
             size.set_result(result)
 
     def _open_reader(self) -> None:
-        with opening(self._settings.path):
+        with opening(self.settings.path):
             self._reader = LentReader(self._database)
 
     def _close_reader(self) -> None:
@@ -256,7 +262,7 @@ class BatchedStorage:
         self._reader.close()
 
     def _open_finder(self) -> None:
-        with opening(self._settings.path):
+        with opening(self.settings.path):
             self._finder = LentReader(self._database)
 
     def _close_finder(self) -> None:
@@ -264,7 +270,7 @@ class BatchedStorage:
         self._finder.close()
 
     def _open_writer(self) -> None:
-        with opening(self._settings.path):
+        with opening(self.settings.path):
             self._writer = SqliteWriter(self._database)
         # What it found to be done goes on without a request.
         self._writing.poke()

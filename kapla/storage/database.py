@@ -26,7 +26,7 @@ from kapla.storage.loading import load
 from kapla.storage.recent import RecentPlaces
 from kapla.storage.state import Database, SqliteSettings
 
-__all__ = ["Database", "SqliteSettings", "open_database", "opening"]
+__all__ = ["Database", "SqliteSettings", "check_length", "open_database", "opening"]
 
 _PAGE_SIZE: Final = 16384
 # As they stand in the header of the file, where there is no room for the largest.
@@ -47,7 +47,7 @@ def open_database(settings: SqliteSettings) -> Database:
     except OSError as error:
         raise StorageError(f"cannot open the store {path}: {error.strerror}") from error
     with opening(path):
-        _check_length(path)
+        check_length(path)
         keeping = Keeping(tracks_reads=settings.evicts)
         database = Database(settings, RecentPlaces(settings.generation), keeping)
         engine = make_engine(settings)
@@ -78,7 +78,7 @@ def opening(path: Path) -> Iterator[None]:
         raise StorageError(f"cannot use the store {path}: {reason}") from error
 
 
-def _check_length(path: Path) -> None:
+def check_length(path: Path) -> None:
     """SQLite calls a file that was cut short malformed, as it does with anything else."""
     if any(path.with_name(path.name + end).exists() for end in ("-wal", "-journal")):
         return  # the rest may be in there, or there was less before what SQLite will take back

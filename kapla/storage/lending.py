@@ -61,6 +61,8 @@ class LentReader(SqliteReader):
             found = self._find(wanted, by_id, by_prefix) if wanted else Found([], [])
         except sqlite3.Error as error:
             raise unreadable(error) from error
+        # Looked up anew: what makes room for others may have moved what is lent and not kept.
+        lent = self._database.keeping.lent
         rows = [row for row in found.rows if row[-1] in lent]
         reads = self._database.keeping.reads
         if reads is not None:
@@ -71,7 +73,7 @@ class LentReader(SqliteReader):
         """Those whose place leads to something lent; all, where the index does not tell."""
         prefixes = list(map(prefix_of, references))
         recent = self._database.recent
-        before = self._database.rebuilds
+        before = self._database.rebuilds, self._database.evictions
         # All are looked up in both places, so that it takes as long for each.
         leading = {
             prefix
@@ -84,7 +86,9 @@ class LentReader(SqliteReader):
             if is_damage(error) or is_bad_disk(error):
                 return references
             raise
-        if self._database.is_rebuilding or before != self._database.rebuilds:
+        after = self._database.rebuilds, self._database.evictions
+        if before != after or any(count % 2 for count in after):
+            # What is under way, of rebuilding or of eviction, moves places.
             return references
         leading.update(prefix for prefix, block_id in places if block_id in lent)
         return [

@@ -35,6 +35,10 @@ class Note(IntEnum):
     """The same for the ids of a store that has turned."""
     STALE_PLACES = 22
     """How many places of the index, or a few fewer, lead to what is gone."""
+    SCRUB_AFTER = 30
+    """The last id that the background scrub has looked at; none between two passes."""
+    SCRUB_BEGAN = 31
+    """When its last pass began: seconds since 1970."""
 
 
 REBUILD_NOTES: Final = tuple(

@@ -12,7 +12,7 @@ from kapla.storage.notes import Note, read_notes
 from kapla.storage.schema import LOWEST_ID
 from kapla.storage.statements import statements
 
-__all__ = ["LOWEST_ID", "Numbering"]
+__all__ = ["Numbering"]
 
 _log = logging.getLogger(__name__)
 

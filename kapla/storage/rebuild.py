@@ -20,9 +20,8 @@ from typing import Any, Final
 from eris.model import BlockSize
 from kapla.storage.damage import drop_table, is_damage, renew_table, transaction
 from kapla.storage.notes import REBUILD_NOTES, Note, counted_note, read_notes, write_notes
-from kapla.storage.numbering import LOWEST_ID
 from kapla.storage.recent import GENERATION
-from kapla.storage.schema import prefix_of
+from kapla.storage.schema import LOWEST_ID, prefix_of
 from kapla.storage.state import Database
 from kapla.storage.statements import statements
 
@@ -188,30 +187,31 @@ class Rebuild:
 
         Of what can be read below a damaged page nothing is passed over.
         """
-        if self._is_sound_below(self._below):
-            return
         above, leap = self._below, _SCANNED
-        while not self._is_sound_below(below := max(above - leap, LOWEST_ID)):
-            if below == LOWEST_ID:
-                break
+        below, found = above, self._next_below(above)
+        while found is None and below > LOWEST_ID:
+            below = max(above - leap, LOWEST_ID)
+            found = self._next_below(below)
             leap *= 2
-        while above - below > 1:
+        while found is not None and above - below > 1:
             middle = (above + below) // 2
-            if self._is_sound_below(middle):
-                below = middle
-            else:
-                above = middle
-        self._below = below
+            nearer = self._next_below(middle)
+            below, above = (below, middle) if nearer is None else (middle, above)
+            found = found if nearer is None else nearer
+        # To look below an id is to look at its own page first: the next above the damage is asked
+        # for by itself.
+        is_beyond = found is not None and below < self._below
+        self._below = LOWEST_ID if found is None else below + 1 if is_beyond else found + 1
 
-    def _is_sound_below(self, below: int) -> bool:
-        """Whether the next block below an id can be read, or there is none."""
+    def _next_below(self, below: int) -> int | None:
+        """The next id below this one that there is, or the lowest; None if it cannot be read."""
         try:
-            self._connection.execute(statements().scan_below, (below, 1, 0)).fetchone()
+            row = self._connection.execute(statements().scan_below, (below, 1, 0)).fetchone()
         except sqlite3.Error as error:
             if not is_damage(error):
                 raise
-            return False
-        return True
+            return None
+        return LOWEST_ID - 1 if row is None else int(row[0])
 
     def _insert(self) -> None:
         assert self._sorted is not None

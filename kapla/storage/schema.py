@@ -81,7 +81,7 @@ SALVAGED: Final = "salvaged"
 """The pin over all that there is, where it cannot be read any more what is pinned. It is root's."""
 
 LOWEST_ID: Final = -(2**62)
-"""Where ids begin when no more can be added at their end: see `Numbering.turn`."""
+"""Where ids begin when no more can be added at their end: see `kapla.storage.numbering`."""
 
 metadata = MetaData()
 

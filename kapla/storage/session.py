@@ -37,6 +37,16 @@ class Session:
         self._connection = connect(database.settings)
         self._statements = statements()
 
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection, for whoever works in this thread."""
+        return self._connection
+
+    @property
+    def database(self) -> Database:
+        """What this session shares with others."""
+        return self._database
+
     def totals(self) -> dict[int, int]:
         """How many blocks of each size there are, as it stands in the file.
 
@@ -210,7 +220,7 @@ class SqliteReader(Session):
             if reads is None:
                 found = self._find(references, texts.name_by_id, texts.name_by_prefix)
             else:
-                found = self._find(references, texts.placed_by_id, texts.placed_by_prefix)
+                found = self._find(references, texts.named_by_id, texts.named_by_prefix)
                 reads.add([row[1] for row in found.rows])
         except sqlite3.Error as error:
             raise unreadable(error) from error

@@ -10,16 +10,19 @@ import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final
 
 from eris.crypto import reference_of
-from eris.errors import StoreUnavailable
-from eris.model import BlockSize, Reference
+from eris.errors import StoreFull, StoreUnavailable
+from eris.model import Reference
+from kapla.storage.coming import Coming, PartlyDamaged, PutResult
 from kapla.storage.damage import DamagedStore, is_damage, is_full, transaction, unreadable
 from kapla.storage.files import StoreFiles, sync_names
 from kapla.storage.keeper import Keeper
 from kapla.storage.keeping.pins import Pins
 from kapla.storage.keeping.promises import Promise
+from kapla.storage.keeping.quota import LACKING_BYTES
+from kapla.storage.keeping.room import weight_of
 from kapla.storage.keeping.space import Space
 from kapla.storage.keeping.state import Hold
 from kapla.storage.numbering import Numbering
@@ -34,41 +37,6 @@ _log = logging.getLogger(__name__)
 
 _MOST_DUE: Final = 16
 _FEW: Final = 8
-
-
-class PutResult(NamedTuple):
-    """How many blocks were new and are kept, and which were refused for want of room."""
-
-    added: int
-    refused: frozenset[Reference]
-
-
-class PartlyDamaged(DamagedStore):
-    """Damage is in the way of some blocks; the others are kept, or refused for want of room."""
-
-    def __init__(self, result: PutResult, failed: dict[Reference, StoreUnavailable]) -> None:
-        super().__init__(str(next(iter(failed.values()))))
-        self.result = result
-        self.failed = failed
-
-
-class _Coming(NamedTuple):
-    """The new blocks of a transaction, in order, and the places that led to what they replace."""
-
-    blocks: list[tuple[Reference, bytes]]
-    refused: frozenset[Reference]
-    bad_places: list[tuple[int, int]]
-    known: dict[Reference, int]
-    """The ids of those that were there."""
-
-    def replaces(self, reference: Reference) -> bool:
-        """Whether a new block takes the place of a damaged one, which was counted already."""
-        return prefix_of(reference) in {prefix for prefix, _ in self.bad_places}
-
-    def replacements(self, new: dict[Reference, tuple[int, int]]) -> dict[int, tuple[int, int]]:
-        """The new blocks, as (id, size), by the ids of the damaged ones that they replace."""
-        places = {prefix_of(reference): place for reference, place in new.items()}
-        return {block_id: places[prefix] for prefix, block_id in self.bad_places}
 
 
 class SqliteWriter(SqliteReader):
@@ -98,7 +66,7 @@ class SqliteWriter(SqliteReader):
                 [self._space.chore],
             )
             self.keeper.start()
-            self.pins = Pins(self._connection, database)
+            self.pins = Pins(self._connection, database, self._space.room)
             """What must stay; for this thread."""
             self.pins.start()
             if self._numbering.is_end_damaged:
@@ -140,7 +108,10 @@ class SqliteWriter(SqliteReader):
         Raises: StoreFull, StoreUnavailable.
         """
         found = self.hold_many(references, lambda places: self.pins.quota.hold_found(hold, places))
-        self.pins.want(number, hold, [name for name in references if name not in found])
+        missing = [name for name in references if name not in found]
+        if not self._has_room(len(missing) * LACKING_BYTES):
+            raise StoreFull(self.why_full())
+        self.pins.want(number, hold, missing)
         return found
 
     def chore(self, *, is_idle: bool) -> float | None:
@@ -155,6 +126,12 @@ class SqliteWriter(SqliteReader):
     def checkpoint(self) -> None:
         """Move everything from the WAL into the database file and empty it."""
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _has_room(self, needed: int) -> bool:
+        try:
+            return self._space.make_bytes(needed)
+        except sqlite3.Error as error:
+            raise unreadable(error) from error
 
     def _put_with_room(self, blocks: dict[Reference, bytes]) -> PutResult:
         """Raises: sqlite3.Error; on a full disk some may be kept."""
@@ -256,7 +233,7 @@ class SqliteWriter(SqliteReader):
             self._forget_places(coming.bad_places)
         return PutResult(sum(counts.values()), coming.refused)
 
-    def _tell_pins(self, coming: _Coming, blocks: dict[Reference, bytes]) -> Callable[[], None]:
+    def _tell_pins(self, coming: Coming, blocks: dict[Reference, bytes]) -> Callable[[], None]:
         """Who wants these has them; returns what is to be done once they are committed."""
         known = {
             name: (block_id, len(blocks[name]))
@@ -287,7 +264,7 @@ class SqliteWriter(SqliteReader):
         texts = self._statements
         return self._find(list(blocks), texts.kept_by_id, texts.kept_by_prefix)
 
-    def _select(self, blocks: dict[Reference, bytes], found: Found) -> _Coming:
+    def _select(self, blocks: dict[Reference, bytes], found: Found) -> Coming:
         """Tell what is new of these, and heal what is damaged of the others."""
         known: dict[Reference, int] = {}
         bad_places = found.bad_places
@@ -308,9 +285,9 @@ class SqliteWriter(SqliteReader):
             new = [item for item in new if item[0] not in refused]
         replaced = {prefix_of(reference) for reference, _ in new} if bad_places else set()
         bad_places = [place for place in bad_places if place[0] in replaced]
-        return _Coming(new, refused, bad_places, known)
+        return Coming(new, refused, bad_places, known)
 
-    def _insert(self, coming: _Coming, prefixes: Sequence[int]) -> dict[int, int]:
+    def _insert(self, coming: Coming, prefixes: Sequence[int]) -> dict[int, int]:
         """Returns how many there are more of each size."""
         if not prefixes:
             return {}
@@ -320,7 +297,7 @@ class SqliteWriter(SqliteReader):
             [(block_id, *item) for block_id, item in enumerate(coming.blocks, first_id)],
         )
         connection.execute(texts.log, (first_id, pack_prefixes(prefixes)))
-        counts = _count(coming)
+        counts = coming.counts()
         for size, added in counts.items():
             connection.execute(texts.count, (added, size))
         return counts
@@ -353,9 +330,11 @@ class SqliteWriter(SqliteReader):
         if not self._database.settings.has_limit:
             return frozenset()
         room = self._space.room.allowed()
+        # Where blocks go for others, no more may come than those others made room for.
+        weigh = weight_of if self._database.settings.evicts else int
         refused = set()
         for reference, block in coming:
-            room -= len(block)
+            room -= weigh(len(block))
             if room < 0:
                 refused.add(reference)
         return frozenset(refused)
@@ -376,14 +355,6 @@ class SqliteWriter(SqliteReader):
         """
         self.keeper.empty_log()
         self._numbering.turn(self._connection)
-
-
-def _count(coming: _Coming) -> dict[int, int]:
-    blocks = coming.blocks
-    if coming.bad_places:
-        blocks = [item for item in blocks if not coming.replaces(item[0])]
-    counts = {int(size): sum(len(block) == size for _, block in blocks) for size in BlockSize}
-    return {size: count for size, count in counts.items() if count}
 
 
 def _parts(blocks: dict[Reference, bytes]) -> Iterator[dict[Reference, bytes]]:

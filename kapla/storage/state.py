@@ -21,6 +21,8 @@ _log = logging.getLogger(__name__)
 class SqliteSettings:
     """How a store file is opened.
 
+    `scrub_rate`: bytes a second that are read and hashed in the background; 0: none.
+
     `synchronous`: with "normal" an acknowledged block survives a killed process, with "full" also a
     power cut, at the price of an fsync for each commit. `max_size`: bytes the file may grow to, or
     None; `min_free`: bytes of the file system that the store leaves to others, or None.
@@ -37,6 +39,7 @@ class SqliteSettings:
     rebuild_index: bool = False
     min_free: int | None = None
     when_full: Literal["evict", "refuse"] = "evict"
+    scrub_rate: int = 0
     max_pinned: int | None = None
     """Bytes that the pins of one user may hold. None: half of `max_size`, if there is that."""
 

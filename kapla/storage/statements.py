@@ -63,9 +63,6 @@ class Statements:
         self.named_by_id = among(named, blocks.c.id)
         self.named_by_prefix = among(named.select_from(at_place), places.c.prefix)
         self.places_by_prefix = among(select(places.c.prefix, places.c.block_id), places.c.prefix)
-        placed = select(blocks.c.reference, blocks.c.id)
-        self.placed_by_id = among(placed, blocks.c.id)
-        self.placed_by_prefix = among(placed.select_from(at_place), places.c.prefix)
         self.insert_block = compiled(insert(blocks))
         self.replace_block = compiled(
             update(blocks).where(blocks.c.id == bindparam("at")).values(block=bindparam("whole"))
@@ -138,6 +135,12 @@ class Statements:
             select(blocks.c.id, blocks.c.reference, func.length(blocks.c.block)).where(
                 blocks.c.id == bindparam("id")
             )
+        )
+        self.list_between = compiled(
+            select(blocks.c.id, blocks.c.reference)
+            .where(blocks.c.id.between(bindparam("first"), bindparam("last")))
+            .order_by(blocks.c.id)
+            .limit(bindparam("count"))
         )
         self.create = {
             table.name: compiled(CreateTable(table))

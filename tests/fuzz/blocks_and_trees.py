@@ -10,7 +10,9 @@ from cbor2 import dumps
 
 from eris import BlockSize, MemoryStore, ReadCapability, Reference, encode
 from eris.base32 import format_base32, parse_base32, parse_base32_reference
-from eris.errors import InvalidCapability, InvalidNode, InvalidPadding
+from eris.bundle import BadBlock, BundleItem, BundleLimits, BundleReader
+from eris.crypto import reference_of
+from eris.errors import InvalidBundle, InvalidCapability, InvalidNode, InvalidPadding
 from eris.node import pad, unpack_node, unpad
 from eris_fs.errors import InvalidManifest, InvalidPack, TreeTooLarge
 from eris_fs.manifest import ManifestReader, format_manifest
@@ -20,6 +22,7 @@ from eris_fs.packed.decode import read_pack
 from eris_fs.packed.frame import InvalidFrame, compress, decompress
 from eris_fs.packed.index import HEADER, PackedIndexReader, format_index
 from eris_fs.packed.plan import plan_loads
+from kapla.block_list import LIST_HEAD, ListReader, format_references
 from kapla.coap.blocks import BadRequest, parse_block_query, split_references, unpack_bitmap
 from kapla.coap.connection import Connection, is_request
 from kapla.coap.fast_lane import put_payload_start, requested_reference
@@ -32,16 +35,20 @@ from kapla.coap.frame import (
     format_message,
     parse_body,
 )
+from kapla.coap.list_pages import parse_after, parse_page
 from kapla.coap.request import Rejected, read_request
-from kapla.errors import InvalidUrl
+from kapla.errors import InvalidBlockList, InvalidUrl
 from kapla.urls import parse_store_url
 from tests.fuzz.cutting import WHOLE, as_text, cut
 
 __all__ = [
+    "block_list",
+    "bundle",
     "capability",
     "coap_connection",
     "coap_frames",
     "eris_fs_index",
+    "list_pages",
     "node",
     "pack",
     "packed_index",
@@ -77,6 +84,45 @@ def node(data: bytes) -> None:
         assert b"".join(chain.from_iterable(pairs)).ljust(BlockSize.SMALL, b"\0") == block
     with suppress(InvalidPadding):
         assert pad(unpad(block), BlockSize.SMALL) == block
+
+
+def bundle(data: bytes) -> None:
+    """Read a bundle in pieces: it gives the same as at once, and no block that is none."""
+    body, pieces = cut(data)
+    read = [_read_bundle(one) for one in ([body], pieces)]
+    assert read[0] == read[1]
+    for item in read[0]:
+        if not isinstance(item, BadBlock | ReadCapability | str):
+            assert reference_of(item[1]) == item[0]
+
+
+def _read_bundle(pieces: list[bytes]) -> list[BundleItem | str]:
+    reader = BundleReader(BundleLimits(capabilities=20, ignored_bytes=2000, depth=4))
+    items: list[BundleItem | str] = [item for piece in pieces for item in reader.feed(piece)]
+    try:
+        reader.finish()
+    except InvalidBundle as error:
+        items.append(str(error))
+    return items
+
+
+def block_list(data: bytes) -> None:
+    """Read a list of blocks in pieces; written again it is the same."""
+    body, pieces = cut(data)
+    reader = ListReader()
+    with suppress(InvalidBlockList):
+        found = [reference for piece in pieces for reference in reader.feed(piece)]
+        reader.finish()
+        assert LIST_HEAD + format_references(found) == body
+
+
+def list_pages(data: bytes) -> None:
+    """Read a page of the list of all blocks, and the place where one is to begin."""
+    with suppress(ValueError):
+        references, following = parse_page(data)
+        assert not following or following + b"".join(references) == data
+    with suppress(BadRequest):
+        assert 0 <= parse_after([as_text(data)]) < 1 << 64
 
 
 def eris_fs_index(data: bytes) -> None:

@@ -11,12 +11,16 @@ import gzip
 import json
 import lzma
 import re
+import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 
 import zstandard
+from cbor2 import CBORTag, dumps
 
 from eris import BlockSize, Key, ReadCapability, Reference, ReferenceKeyPair, encode
+from eris.bundle import BUNDLE_HEAD, format_bundle_tail, format_bundled_block
 from eris_fs.manifest import format_manifest
 from eris_fs.model import (
     EmptyDirectory,
@@ -34,8 +38,10 @@ from guix_glue.fetch.narinfo_cache import format_answer
 from guix_glue.formats.compression import Compression, CompressionChoice, compressor
 from guix_glue.model import StoreItem
 from guix_glue.publish.records import Baked, BakedFile, ErisResult, format_record
+from kapla.block_list import LIST_HEAD
 from kapla.coap.blocks import BLOCKS_PATHS, get_options, put_options
 from kapla.coap.frame import Code, format_frame, format_message
+from kapla.coap.maps import format_map
 from tests.fuzz.cutting import BYTE_BY_BYTE, WHOLE
 from tests.fuzz.guix_dialogues import ENTRIES, HASH_PART
 from tests.guix_glue.local.session import captured_turns
@@ -230,6 +236,19 @@ def _indexes() -> Iterator[bytes]:
     yield from (b"".join(format_manifest(tree)) for tree in trees)
 
 
+def _bundles() -> Iterator[bytes]:
+    capability, blocks = encode(b"hail ERIS " * 200)
+    entries = b"".join(format_bundled_block(*item) for item in blocks.items())
+    whole = BUNDLE_HEAD + entries + format_bundle_tail([capability])
+    yield whole
+    yield BUNDLE_HEAD + format_bundle_tail()
+    plain = [dict(blocks), CBORTag(276, capability.to_bytes()), {"a": [1.5, None]}, b"x"]
+    yield dumps(plain)
+    yield dumps(CBORTag(1701996915, plain))
+    yield whole[20:] + whole
+    yield whole[:-72] + bytes.fromhex("9f5f4161ffbf0102ffff") + whole[-72:]
+
+
 def _packed_trees() -> Iterator[bytes]:
     pack = Pack(0, 40, 30, _CAPABILITY.to_bytes())
     second = Pack(40, 8, 8, _CAPABILITY.to_bytes())
@@ -277,9 +296,40 @@ def _messages() -> Iterator[bytes]:
 def _store_urls() -> Iterator[bytes]:
     yield from (b"coap+unix:///run/eris.sock", b"coap+unix://%2Frun%2Feris.sock/a/b?get&put")
     yield from (b"coap+tcp://[::1]:5683/a%20b?mode=0660&group=x", b"coap+tcp://host", b"http://h")
+    yield b"coap+tcp://host?lend&admin"
+
+
+def _pin_requests() -> Iterator[bytes]:
+    root = bytes(range(32))
+    yield format_map({"bytes": 2**40, "token": bytes(16)})
+    yield format_map({"name": "notes é", "root": root, "lend": True, "keep": False})
+    yield format_map({"root": root, "owner": 1000, "incomplete": True, "unknown": [{"x": [1.5]}]})
+
+
+def _pin_answers() -> Iterator[bytes]:
+    counts = dict.fromkeys(("created", "small", "large", "own_small", "own_large", "missing"), 7)
+    told = {"name": "notes é", "owner": 1000, "keep": True, "lend": False, **counts}
+    yield format_map({**told, "root": None})
+    yield format_map({**told, "root": bytes(32), "of a later version": [1.5]})
+
+
+def _database_pages() -> Iterator[bytes]:
+    """Of a table of blocks of both sizes, and of one with an index of its own."""
+    size = 4096
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(f"PRAGMA page_size = {size}")
+        connection.execute("CREATE TABLE blocks (id INTEGER PRIMARY KEY, reference, block)")
+        connection.execute("CREATE TABLE wanted (reference, pin, PRIMARY KEY (reference, pin))")
+        for number, length in enumerate((1024, 32768, 1024, 1024), 1):
+            row = (number, bytes([number]) * 32, bytes(length))
+            connection.execute("INSERT INTO blocks VALUES (?, ?, ?)", row)
+            connection.execute("INSERT INTO wanted VALUES (?, ?)", row[1::-1])
+        data = connection.serialize()
+    yield from (data[at : at + size] for at in range(0, len(data), size))
 
 
 _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
+    "database_page": _database_pages,
     "narinfo": _narinfos,
     "nar": lambda: _cut(_nars()),
     "expression": _expressions,
@@ -302,11 +352,16 @@ _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "mirror_record": _mirror_records,
     "capability": _capabilities,
     "node": _nodes,
+    "bundle": lambda: _cut(_bundles()),
+    "block_list": lambda: _cut([LIST_HEAD + bytes(range(64)), LIST_HEAD, LIST_HEAD + b"x"]),
     "eris_fs_index": lambda: _cut(_indexes()),
     "packed_index": lambda: _cut(_packed_trees()),
     "packed_sections": _sections,
     "pack": _packs,
     "coap_frames": lambda: _cut(_messages()),
     "coap_connection": lambda: _cut(_messages()),
+    "list_pages": lambda: [b"", bytes(72), bytes(8), b"after=00000000000000ff", b"after=1"],
     "store_url": _store_urls,
+    "pin_answers": _pin_answers,
+    "pin_requests": _pin_requests,
 }

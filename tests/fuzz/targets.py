@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.fuzz import blocks_and_trees, guix_dialogues, guix_formats
+from tests.fuzz import blocks_and_trees, database_pages, guix_dialogues, guix_formats, pins
 
 __all__ = ["TARGETS", "Target"]
 
@@ -39,12 +39,18 @@ TARGETS: dict[str, Target] = {
         guix_dialogues.mirror_record,
         blocks_and_trees.capability,
         blocks_and_trees.node,
+        blocks_and_trees.bundle,
+        blocks_and_trees.block_list,
         blocks_and_trees.eris_fs_index,
         blocks_and_trees.packed_index,
         blocks_and_trees.packed_sections,
         blocks_and_trees.pack,
         blocks_and_trees.coap_frames,
         blocks_and_trees.coap_connection,
+        blocks_and_trees.list_pages,
         blocks_and_trees.store_url,
+        pins.pin_answers,
+        pins.pin_requests,
+        database_pages.database_page,
     )
 }

@@ -18,7 +18,13 @@ from tests.integration.daemon import GUARD_S, program
 
 __all__ = ["Kapla", "StallingStore", "blocks_of", "stalling_store"]
 
-_NOTICES = ("kapla: waiting for ", "kapla: the blocks go to ", "kapla: not pinned: ")
+_NOTICES = (
+    "kapla: waiting for ",
+    "kapla: the blocks go to ",
+    "kapla: not pinned: ",
+    "kapla: not whole: ",
+    "kapla: the names of contents are not shown: ",
+)
 
 Done = subprocess.CompletedProcess[bytes]
 

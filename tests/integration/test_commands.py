@@ -41,6 +41,11 @@ TREE: Node = {
 }
 
 
+def names_in(home: Path) -> list[str]:
+    """What a command left in a home, but for the catalogue."""
+    return [name for name in os.listdir(home) if name != ".local"]
+
+
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Daemon]:
     with running_daemon(listen=["coap+tcp://127.0.0.1:0?get"]) as running:
@@ -290,13 +295,13 @@ def test_a_file_that_is_not_there(kapla: Kapla) -> None:
 def test_a_tree_there_and_back(kapla: Kapla, tree: str, home: Path) -> None:
     assert kapla("decode", tree, "copy").stdout == b""
     assert read_back(home / "copy") == TREE
-    assert sorted(os.listdir(home)) == ["copy"]
+    assert sorted(names_in(home)) == ["copy"]
 
 
 def test_a_file_there_and_back(kapla: Kapla, hello: str, home: Path) -> None:
     assert kapla("decode", hello, "copy").stdout == b""
     assert (home / "copy").read_bytes() == b"hello\n"
-    assert sorted(os.listdir(home)) == ["copy"]
+    assert sorted(names_in(home)) == ["copy"]
 
 
 def test_a_tree_of_one_entry(kapla: Kapla, home: Path) -> None:
@@ -325,7 +330,7 @@ def test_what_only_looks_like_a_tree(kapla: Kapla, tree: str, home: Path) -> Non
     for arguments in (["decode", urn, "copy"], ["ls", urn], ["info", urn], ["verify", urn]):
         done = kapla(*arguments, code=5)
         assert b"--raw" in done.stderr
-    assert os.listdir(home) == []
+    assert names_in(home) == []
     assert kapla("decode", "--raw", urn, "-").stdout == index[:-1]
 
 
@@ -344,7 +349,7 @@ def test_what_exists_is_kept_without_force(
             out.symlink_to("target")
         case _:
             out.symlink_to("nowhere")
-    before, listed = read_back(out), sorted(os.listdir(home))
+    before, listed = read_back(out), sorted(names_in(home))
     for urn in (hello, tree):
         message = kapla.error("decode", urn, "out", code=7)
         if kind == "directory":
@@ -352,7 +357,7 @@ def test_what_exists_is_kept_without_force(
         else:
             assert message == "out exists; --force replaces it"
     assert read_back(out) == before
-    assert sorted(os.listdir(home)) == listed
+    assert sorted(names_in(home)) == listed
 
 
 @pytest.mark.parametrize("new", ["file", "tree"])
@@ -379,7 +384,7 @@ def test_force_replaces(
     assert read_back(out) == (TREE if new == "tree" else File(b"hello\n"))
     # The link itself was replaced, and nothing was followed on the way.
     assert read_back(home / "other") == {"precious": File(b"x")}
-    assert sorted(os.listdir(home)) == ["other", "out"]
+    assert sorted(names_in(home)) == ["other", "out"]
 
 
 def test_force_never_takes_the_ground_away(kapla: Kapla, hello: str, home: Path) -> None:
@@ -417,7 +422,7 @@ def test_force_replaces_no_mount_point_nor_what_holds_one(
         assert read_back(source) == {"precious": File(b"x")}
     finally:
         subprocess.run(["umount", point], check=True)
-    assert sorted(os.listdir(home)) == ["out", "source"]
+    assert sorted(names_in(home)) == ["out", "source"]
 
 
 def test_the_umask_is_honoured(kapla: Kapla, hello: str, tree: str, home: Path) -> None:
@@ -439,7 +444,7 @@ def test_the_umask_is_honoured(kapla: Kapla, hello: str, tree: str, home: Path) 
 @pytest.mark.parametrize("name", ["é" * 127, "x" * 255, "日" * 85, "-x", "a\nb", ":", "a b"])
 def test_any_name_will_do(kapla: Kapla, hello: str, home: Path, name: str) -> None:
     kapla("decode", "--", hello, name)
-    assert os.listdir(home) == [name]
+    assert names_in(home) == [name]
     assert (home / name).read_bytes() == b"hello\n"
 
 
@@ -466,10 +471,10 @@ def test_a_directory_where_one_may_not_write(
 def test_more_content_than_is_allowed(kapla: Kapla, home: Path, kind: str) -> None:
     lay_out({"a": File(bytes(3000)), "b": File(bytes(3000))}, home / "tree")
     source = home / "tree" if kind == "tree" else write(home / "file", bytes(6000))
-    urn, before = kapla.out("encode", source), sorted(os.listdir(home))
+    urn, before = kapla.out("encode", source), sorted(names_in(home))
     error = kapla.error("decode", "--max-size", "5999", urn, "out", code=7)
     assert "5999" in error.replace(",", "")
-    assert sorted(os.listdir(home)) == before
+    assert sorted(names_in(home)) == before
     kapla("decode", "--max-size", "6000", urn, "out")
     assert (home / "out").exists()
     done = kapla("decode", "--max-size", "much", urn, "other", code=2)
@@ -651,10 +656,15 @@ def test_stat(kapla: Kapla, hello: str) -> None:
         "bytes",
         "database_bytes",
         "max_size",
+        "min_free",
+        "when_full",
         "uptime_s",
         "requests",
         "new_blocks",
         "full_blocks",
+        "evicted_blocks",
+        "scrubbed_blocks",
+        "bad_blocks",
         "connections",
     }
     assert report["blocks"].keys() == report["bytes"].keys() == {"1024", "32768"}
@@ -702,7 +712,7 @@ def test_without_a_daemon(offline: Kapla, home: Path, name: str) -> None:
     # If this machine has a daemon of its own, its socket is named.
     assert "eris.sock" in error
     assert error.endswith("tart a daemon with: kaplad") or "only" in error
-    assert os.listdir(home) == []
+    assert names_in(home) == []
 
 
 @pytest.mark.parametrize(
@@ -817,7 +827,7 @@ def test_a_missing_block(own_daemon: Daemon, home: Path) -> None:
     assert "is not in the store (block " in error
     assert "of 23 of this content)" in error
     assert f"but the first block is: it is lost from Unix socket {own_daemon.directory}/" in error
-    assert os.listdir(home) == []
+    assert names_in(home) == []
     done = kapla("decode", urn, "-", code=4)
     assert content.startswith(done.stdout)
 
@@ -847,7 +857,7 @@ def test_a_damaged_block(own_daemon: Daemon, home: Path, damage: str) -> None:
     if damage in ("zeroblob(1024)", "zeroblob(32768)"):
         code, counts = 5, b"0 missing, 1 bad"
     kapla.error("decode", urn, "out", code=code)
-    assert os.listdir(home) == []
+    assert names_in(home) == []
     result = kapla("verify", urn, code=code)
     assert format_block_urn(broken).encode() in result.stdout
     assert counts in result.stdout
@@ -866,7 +876,7 @@ def test_a_tree_that_lacks_a_block(own_daemon: Daemon, home: Path) -> None:
     assert done.stdout.decode().splitlines()[0].endswith("  a file")
     kapla.error("decode", urn, "out", code=4)
     shutil.rmtree(home / "cache", ignore_errors=True)
-    assert os.listdir(home) == ["tree"]
+    assert names_in(home) == ["tree"]
     # What is there can still be had.
     assert kapla("cat", urn, "program").stdout == b"#!/bin/sh\n"
     # The index may be gone too.

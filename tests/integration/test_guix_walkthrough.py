@@ -5,34 +5,18 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
-PROGRAMS = Path(sys.executable).parent
+from tests.integration.walkthrough import commands_in, follow, free_port
+
 SECTION = "## Try it without Guix"
-
-
-def commands() -> str:
-    """The shell commands of the section, one after the other."""
-    text = (REPOSITORY / "docs" / "guix.md").read_text()
-    section = text[text.index(SECTION) :].split("\n## ")[0]
-    return "\n".join(re.findall(r"^```\n(.*?)^```", section, re.MULTILINE | re.DOTALL))
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_following_it_leads_to_the_item(tmp_path: Path) -> None:
-    script = commands().replace("8181", str(free_port()))
+    script = commands_in("guix.md", SECTION).replace("8181", str(free_port()))
     assert "kapla publish" in script
     # Whoever types is slower than this: the programs must have begun to listen.
     script = script.replace(
@@ -41,24 +25,7 @@ def test_following_it_leads_to_the_item(tmp_path: Path) -> None:
     )
     port = re.search(r"--port (\d+)", script)
     assert port is not None
-    environment = {
-        "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
-        "HOME": str(tmp_path),
-        "PORT": port[1],
-    }
-    with open(tmp_path / "out", "w+") as out, open(tmp_path / "err", "w+") as err:
-        subprocess.run(
-            ["bash", "-c", f"set -o pipefail\n{script}\nwait"],
-            cwd=tmp_path,
-            env=environment,
-            stdout=out,
-            stderr=err,
-            timeout=120,
-            check=False,
-        )
-        out.seek(0)
-        err.seek(0)
-        said, messages = out.read(), err.read()
+    said, messages = follow(f"set -o pipefail\n{script}\nwait", tmp_path, PORT=port[1])
     item = re.search(r"^/gnu/store/[a-z0-9]{32}-greeting$", said, re.MULTILINE)
     assert item is not None, messages
     assert "ERIS: urn:eris:" in said

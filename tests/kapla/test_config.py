@@ -11,6 +11,7 @@ from kapla import config as config_module
 from kapla.config import Config, default_socket, load_config, parse_size
 from kapla.errors import ConfigError
 from kapla.urls import TcpEndpoint, UnixEndpoint
+from tests.nobody import become_nobody
 
 KIB, MIB, GIB, TIB = 2**10, 2**20, 2**30, 2**40
 
@@ -183,6 +184,14 @@ def test_xdg_data_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_config(environment={}).store == tmp_path / "data/kapla/blocks.sqlite"
 
 
+def test_without_a_home_a_store_is_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    become_nobody(monkeypatch)
+    with pytest.raises(ConfigError, match=r"no home directory .* --store"):
+        load_config(environment={})
+    assert load_config(environment={}, store="/s").store == Path("/s")
+    assert load_config(environment={"KAPLA_STORE": "/t"}).store == Path("/t")
+
+
 def test_without_a_runtime_directory() -> None:
     assert default_socket({}) == Path("/run/user/1000/eris.sock")
     assert default_socket({"XDG_RUNTIME_DIR": ""}) == Path("/run/user/1000/eris.sock")
@@ -258,14 +267,14 @@ WRONG = [
     ('max-size = "ten"', "KAPLA_MAX_SIZE", "ten", "10 GiB"),
     ('max-size = "10 GB"', "KAPLA_MAX_SIZE", "10 GB", "10 GiB"),
     (f'max-size = "{"9" * 400}"', "KAPLA_MAX_SIZE", "9" * 400, "10 GiB"),
+    ("min-free = -1", "KAPLA_MIN_FREE", "-1", "10 GiB"),
+    ('when-full = "evicts"', "KAPLA_WHEN_FULL", "evicts", "evict, refuse"),
     ("max-put-rate = 0", "KAPLA_MAX_PUT_RATE", "0", "32 KiB"),
     ('max-put-rate = "31K"', "KAPLA_MAX_PUT_RATE", "31K", "32 KiB"),
     ('max-put-rate = "fast"', "KAPLA_MAX_PUT_RATE", "fast", "10 GiB"),
     ('max-put-rate = "10MB"', "KAPLA_MAX_PUT_RATE", "10MB", "10 GiB"),
     ('max-put-rate = "10 MiK"', "KAPLA_MAX_PUT_RATE", "10 MiK", "10 GiB"),
     ("max-put-rate = true", "KAPLA_MAX_PUT_RATE", "true", "10 GiB"),
-    ("min-free = -1", "KAPLA_MIN_FREE", "-1", "10 GiB"),
-    ('when-full = "evicts"', "KAPLA_WHEN_FULL", "evicts", "evict, refuse"),
     ('synchronous = "off"', "KAPLA_SYNCHRONOUS", "off", "normal, full"),
     ("synchronous = true", "KAPLA_SYNCHRONOUS", "true", "normal, full"),
     ("max-pinned-bytes = -1", "KAPLA_MAX_PINNED_BYTES", "-1", ""),

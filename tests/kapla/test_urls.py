@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kapla.errors import ConfigError, InvalidUrl
-from kapla.urls import Flags, StoreUrl, TcpEndpoint, UnixEndpoint, parse_store_url
+from kapla.urls import (
+    Flags,
+    StoreUrl,
+    TcpEndpoint,
+    UnixEndpoint,
+    format_store_url,
+    parse_store_url,
+)
 
 SOCKET = UnixEndpoint(Path("/run/eris.sock"))
 
@@ -240,3 +247,25 @@ def test_any_store_path_can_be_written(path: list[str], unix: bool) -> None:
     start = "coap+unix://%2Frun%2Fx" if unix else "coap+tcp://host"
     text = start + "".join("/" + quote(component, safe="") for component in path)
     assert parse_store_url(text).store_path == tuple(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "coap+unix:///run/eris.sock",
+        "coap+unix:///run/my%20own/%C3%A9%25.sock",
+        "coap+unix://%2Frun%2Feris.sock/a/b%2Fc",
+        "coap+tcp://%2Frun%2Feris.sock/a",
+        "coap+tcp://h",
+        "coap+tcp://[::1]:99/%C3%A9/%25",
+        "coap+tcp://[fe80::1%25eth0]/a",
+    ],
+)
+def test_a_store_url_is_written_as_it_is_read(text: str) -> None:
+    url = parse_store_url(text)
+    assert parse_store_url(format_store_url(url)) == url
+
+
+def test_a_store_url_is_written_without_its_flags() -> None:
+    url = parse_store_url("coap+tcp://h/a?get&put")
+    assert format_store_url(url) == "coap+tcp://h:5683/a"

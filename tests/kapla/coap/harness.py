@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from eris import reference_of
@@ -28,6 +29,7 @@ from kapla.storage.keeping.pin import PinSummary
 from kapla.storage.keeping.state import Hold
 from kapla.storage.lending import Lent
 from kapla.storage.pinning import OpenPin, Pinning
+from kapla.storage.state import SqliteSettings
 
 __all__ = [
     "ALL_RIGHTS",
@@ -150,6 +152,8 @@ class MemoryStorage:
         self.blocks: dict[Reference, bytes] = {reference_of(block): block for block in blocks}
         self.lent: set[Reference] = set()
         self.pinning = MemoryPinning()
+        # Of a store that there is not: whoever lists or copies it finds none.
+        self.settings = SqliteSettings(Path("/nonexistent/blocks.sqlite"))
         self.holds: list[Hold | None] = []
         """What each PUT and FETCH came under."""
         self.failure: ErisError | None = None

@@ -10,7 +10,7 @@ import pytest
 from eris import reference_of
 from kapla.coap.frame import Code
 from kapla.coap.listener import PeerConnection
-from kapla.coap.put_rate import PutRates
+from kapla.coap.put_rate import PutRate, PutRates
 from tests.clocks import run_without_waiting
 from tests.kapla.coap.harness import (
     BLOCKS_PATH,
@@ -114,6 +114,34 @@ def test_who_waits_is_served_in_turn() -> None:
         await until(lambda: all(kept(its) == 10 for _, its in others))
         # The one that put much before did not come first again and again.
         assert kept(one.transport) - before <= 14
+
+    run(main)
+
+
+def test_nobody_comes_before_those_who_wait() -> None:
+    async def main() -> None:
+        served: list[str] = []
+        rate = PutRate(RATE, asyncio.get_running_loop().time)
+
+        def first() -> None:
+            served.append("first")
+
+        def second() -> None:
+            served.append("second")
+
+        assert rate.room(first) == RATE >> 10
+        rate.took(first, RATE >> 10)
+        assert rate.room(first) == rate.room(second) == 0
+        rate.wait(first)
+        await asyncio.sleep(0.01)
+        # There is room again, and the one who waits is about to be called.
+        assert served == []
+        assert rate.room(second) == 0
+        rate.wait(second)
+        await asyncio.sleep(0.05)
+        # Whoever was called may take its time: the turn is not lost by that.
+        assert served == ["first", "second"]
+        assert rate.room(first) > 0
 
     run(main)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from eris import BlockSize
+from eris import BlockSize, Reference
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.pinning import OpenPin
 from tests.kapla.storage.databases import (
@@ -28,8 +28,8 @@ async def flood(storage: BatchedStorage, seed: int, count: int = 150) -> None:
         assert await put_many(storage, blocks[start : start + 10]) is None
 
 
-async def there(storage: BatchedStorage, names: list[bytes]) -> int:
-    found = await get_many(storage, names)  # type: ignore[arg-type]
+async def there(storage: BatchedStorage, names: list[Reference]) -> int:
+    found = await get_many(storage, names)
     assert isinstance(found, list)
     return sum(block is not None for block in found)
 
@@ -55,6 +55,35 @@ def test_what_is_pinned_or_held_stays_and_goes_when_it_is_released(tmp_path: Pat
             await storage.pinning.abandon(second)
             await flood(storage, 12)
             assert await there(storage, [*held, *found]) == 0
+
+    asyncio.run(main())
+
+
+def test_what_was_promised_while_others_made_room_is_there(tmp_path: Path) -> None:
+    """A yes under a pin is never about what is just going."""
+    parts = [make_blocks(64, seed=seed) for seed in range(12)]
+
+    async def main() -> None:
+        async with batched(settings_for(tmp_path, max_size=4 * MIB)) as storage:
+            for part in parts:
+                await put_many(storage, list(part.values()))
+            pin = await storage.pinning.open(OWNER)
+            promised: list[Reference] = []
+
+            async def ask(part: list[Reference]) -> None:
+                there = await storage.pinning.want(pin, part)
+                promised.extend(
+                    name for name, is_there in zip(part, there, strict=True) if is_there
+                )
+
+            flooding = asyncio.ensure_future(flood(storage, 30))
+            for part in parts:
+                await ask(list(part))
+            await flooding
+            assert promised
+            assert await there(storage, promised) == len(promised)
+            closed = await storage.pinning.close(pin, name="a", incomplete=True)
+            assert (closed.small, closed.missing) == (len(promised), 64 * 12 - len(promised))
 
     asyncio.run(main())
 
@@ -103,5 +132,29 @@ def test_what_a_pin_does_not_keep_stays_lent_where_it_moves(tmp_path: Path) -> N
             [pin], _ = await storage.pinning.list(OWNER, None, 9)
             assert (pin.small, pin.own_small, pin.missing) == (100, 100, 0)
             assert len(storage.keeping.lent) == 100
+
+    asyncio.run(main())
+
+
+def test_what_goes_to_the_end_and_goes_all_the_same_is_missing(tmp_path: Path) -> None:
+    """A pin that does not keep has nothing of what made room, whichever way it went."""
+    blocks = make_blocks(200)
+
+    async def main() -> None:
+        async with batched(settings_for(tmp_path, max_size=2 * MIB)) as storage:
+            pin = await storage.pinning.open(OWNER)
+            await under_pin(storage, list(blocks.values()), pin)
+            await storage.pinning.close(pin, name="a", keep=False, lend=True)
+            # All of it is read, so it goes to the end first; and all of it goes at once.
+            assert await there(storage, list(blocks)) == 200
+            await storage.do(lambda writer: writer._space._evictor.evict(4 * MIB))
+            (summary,), _ = await storage.pinning.list(OWNER, None, 10)
+            assert await there(storage, list(blocks)) == 0
+            assert (summary.small, summary.missing) == (0, 200)
+            assert not storage.keeping.pinned
+            # What comes again is in it again.
+            await put_many(storage, list(blocks.values())[:50])
+            (summary,), _ = await storage.pinning.list(OWNER, None, 10)
+            assert (summary.small, summary.missing) == (50, 150)
 
     asyncio.run(main())

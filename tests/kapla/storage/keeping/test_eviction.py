@@ -113,6 +113,28 @@ def test_where_all_is_kept_new_blocks_are_refused_as_far_as_they_find_no_room(
         assert store.writer._space.room.file_bytes() <= 2 * MIB
 
 
+@pytest.mark.parametrize(
+    ("pages", "kept"), [(26, 120), (28, 160), (30, 180), (34, 240), (36, 240), (38, 300), (46, 380)]
+)
+def test_what_was_taken_beside_what_is_kept_does_not_go_at_once(
+    tmp_path: Path, pages: int, kept: int
+) -> None:
+    blocks = make_blocks(kept)
+    with opened(settings_for(tmp_path, max_size=pages * 16384, generation=32)) as store:
+        fill(store, blocks)
+        hold(store, blocks)
+        for seed in range(1, 40):
+            new = make_blocks(2, seed=seed)
+            result = store.writer.put_many(new)
+            taken = set(new) - result.refused
+            assert store.reader.find_many(list(new)) >= taken
+            for _ in range(5):
+                store.writer.chore(is_idle=True)
+            assert store.reader.find_many(list(new)) >= taken
+            if result.refused:
+                break
+
+
 def test_a_smaller_cap_takes_effect_without_a_put_and_gives_the_file_back(tmp_path: Path) -> None:
     blocks = make_blocks(6000)
     with opened(settings_for(tmp_path)) as store:
