@@ -15,6 +15,7 @@ import pytest
 from eris import BlockSize, Reference, StoreUnavailable
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.damage import transaction
+from kapla.storage.database import SqliteSettings
 from kapla.storage.keeping.ids import Ids
 from kapla.storage.keeping.pin import PinSummary
 from kapla.storage.keeping.pins import Closing
@@ -51,12 +52,14 @@ async def pins_of(storage: BatchedStorage) -> dict[str, PinSummary]:
     return {pin.name: pin for pin in found}
 
 
-def drop(writer: SqliteWriter, known: Mapping[int, bytes | None]) -> None:
+def drop(
+    writer: SqliteWriter, known: Mapping[int, bytes | None], size: BlockSize = BlockSize.SMALL
+) -> None:
     """As what looks after the blocks drops bad ones."""
     connection = writer._connection
     with transaction(connection):
         connection.executemany("DELETE FROM blocks WHERE id = ?", [(i,) for i in known])
-        writer.pins.lost(known, dict.fromkeys(known, int(BlockSize.SMALL)))
+        writer.pins.lost(known, dict.fromkeys(known, int(size)))
 
 
 def test_what_is_lost_is_missing_until_it_comes_again(tmp_path: Path) -> None:
@@ -89,15 +92,20 @@ def test_what_is_lost_is_missing_until_it_comes_again(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_what_is_lost_of_all_that_was_before_is_counted(tmp_path: Path) -> None:
-    blocks = make_blocks(6)
-    settings = settings_for(tmp_path)
+def make_without_pins(settings: SqliteSettings, blocks: dict[Reference, bytes]) -> None:
+    """As the version before pins left it."""
     with opened(settings) as store:
         store.writer.put_many(blocks)
     with closing(sqlite3.connect(settings.path, isolation_level=None)) as connection:
         for table in ("pins", "wanted", "arrivals", "lent"):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("UPDATE kapla_schema SET version = 2")
+
+
+def test_what_is_lost_of_all_that_was_before_is_counted(tmp_path: Path) -> None:
+    blocks = make_blocks(6)
+    settings = settings_for(tmp_path)
+    make_without_pins(settings, blocks)
 
     async def main() -> None:
         async with batched(settings) as storage:
@@ -111,6 +119,24 @@ def test_what_is_lost_of_all_that_was_before_is_counted(tmp_path: Path) -> None:
                 before = (await pins_of(storage))["before-pins"]
                 assert (before.small, before.own_small, before.missing) == (6, 6, 0)
                 assert len(storage.keeping.kept) == 6
+
+    asyncio.run(main())
+
+
+def test_what_others_pin_of_what_came_again_is_not_its_own(tmp_path: Path) -> None:
+    """Of the pin over all that there was."""
+    blocks = make_blocks(3, BlockSize.LARGE)
+    settings = settings_for(tmp_path)
+    make_without_pins(settings, blocks)
+    with opened(settings) as store:
+        drop(store.writer, {1: next(iter(blocks))}, BlockSize.LARGE)
+
+    async def main() -> None:
+        async with batched(settings) as storage:
+            await put_many(storage, list(blocks.values()))
+            await make_pin(storage, "a", list(blocks.values()))
+            before = (await pins_of(storage))["before-pins"]
+            assert (before.large, before.own_large, before.missing) == (3, 0, 0)
 
     asyncio.run(main())
 
