@@ -179,6 +179,10 @@ class History:
             del self.order[len(self.order) - len(new) :]
         return is_done
 
+    def correct(self, pins: Pins) -> None:
+        """After the last step these pins are so: what of them had gone was not known."""
+        self.facts[-1] = replace(self.now, pins=self.now.pins | pins)
+
     def restart(self, facts: Facts, present: Iterable[Reference]) -> None:
         """Go on from what was found after a crash."""
         self.order = [name for name in self.blocks if name in set(present)]
