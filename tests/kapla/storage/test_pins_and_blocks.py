@@ -20,6 +20,7 @@ from kapla.storage.keeping.ids import Ids
 from kapla.storage.keeping.pin import PinSummary
 from kapla.storage.keeping.pins import Closing
 from kapla.storage.keeping.promises import Promise
+from kapla.storage.keeping.rows import PinRows
 from kapla.storage.sqlite import SqliteWriter
 from tests.kapla.storage.databases import (
     batched,
@@ -137,6 +138,35 @@ def test_what_others_pin_of_what_came_again_is_not_its_own(tmp_path: Path) -> No
             await make_pin(storage, "a", list(blocks.values()))
             before = (await pins_of(storage))["before-pins"]
             assert (before.large, before.own_large, before.missing) == (3, 0, 0)
+
+    asyncio.run(main())
+
+
+def test_what_moves_stays_kept_though_the_pins_cannot_be_read_just_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = list(make_blocks(4).values())
+    places = {block_id: (block_id + 100, 1024) for block_id in range(1, 5)}
+
+    def fails(_: PinRows) -> dict[int, int]:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    def move(writer: SqliteWriter) -> None:
+        with transaction(writer._connection):
+            writer._connection.execute("UPDATE blocks SET id = id + 100")
+            writer.pins.move(places)
+        with monkeypatch.context() as patched:
+            patched.setattr(PinRows, "missing", fails)
+            writer.pins.moved(places)
+        assert {101, 102, 103, 104} <= set(writer._database.keeping.safe())
+
+    async def main() -> None:
+        async with batched(settings_for(tmp_path)) as storage:
+            await make_pin(storage, "a", blocks)
+            await storage.do(move)
+            pins = await pins_of(storage)
+            assert (pins["a"].small, pins["a"].own_small) == (4, 4)
+            assert list(storage.keeping.kept) == [101, 102, 103, 104]
 
     asyncio.run(main())
 
