@@ -14,6 +14,7 @@ from kapla.storage.database import SqliteSettings
 from kapla.storage.keeping.ids import Ids
 from kapla.storage.keeping.rows import PinRows
 from kapla.storage.keeping.state import Keeping
+from kapla.storage.keeping.traffic import PinTraffic
 from kapla.storage.sqlite import PutResult, SqliteWriter
 from kapla.storage.statements import statements
 
@@ -75,6 +76,12 @@ def _evict_all() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _no_move() -> Iterator[None]:
+    with patch.object(PinTraffic, "move", lambda *_: False):
+        yield
+
+
 PLANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     # Done by the session itself: see `works.Session.answers_early`.
     "early-answer": nullcontext,
@@ -84,4 +91,5 @@ PLANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "split-commit": _split,
     "no-arrival": _no_arrival,
     "evict-all": _evict_all,
+    "no-move": _no_move,
 }

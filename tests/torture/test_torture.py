@@ -35,7 +35,7 @@ def test_real_daemons_and_clients() -> None:
 
 @pytest.mark.parametrize("plant", PLANTS)
 def test_what_is_planted_is_found(plant: str) -> None:
-    result = torture("simulated", 1, 300, plant)
+    result = torture("simulated", 1, 1000, plant)
     assert result.faults
 
 

@@ -10,15 +10,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final, Protocol
+from unittest.mock import patch
 
 from eris.errors import ErisError, StoreUnavailable
 from eris.model import BlockSize, Reference
+from kapla.storage.keeping import compaction
 from kapla.storage.sqlite import PutResult, SqliteReader, SqliteWriter
 from tests.torture.blocks import new_blocks
 from tests.torture.history import Fault, History
 from tests.torture.pin_works import PIN_WORKS, Opened
 
 __all__ = ["WORKS", "Session", "Work", "work"]
+
+# However few of its neighbours are gone.
+_EVERYTHING: Final = 2.0
 
 
 @dataclass(slots=True)
@@ -110,6 +115,16 @@ def upkeep(session: Session) -> None:
             raise Fault(f"the upkeep lets an error through: {error}") from error
 
 
+def move_together(session: Session) -> None:
+    """Small blocks go to the end under new ids, as where kept ones leave half empty pages."""
+    compactor = session.writer._space._evictor
+    if session.writer.keeper.rebuild is not None:
+        return
+    compactor._next, compactor._last = 0, session.writer._numbering.next
+    with patch.object(compaction, "_DENSE", _EVERYTHING):
+        session.history.step(session.history.now, compactor._move_some, sqlite3.Error)
+
+
 def checkpoint(session: Session) -> None:
     """What the WAL holds goes into the database."""
     if session.random.random() < 0.5:
@@ -152,6 +167,7 @@ WORKS: Final[dict[Work, int]] = {
     put_large: 2,
     put_known: 2,
     upkeep: 4,
+    move_together: 1,
     checkpoint: 2,
     read: 2,
     long_read: 1,
