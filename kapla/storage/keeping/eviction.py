@@ -262,11 +262,15 @@ class Evictor:
     def _confirm(self, batch: _Batch) -> None:
         database, keeping = self._database, self._database.keeping
         self._hand = batch.at
+        gone = Ids()
         for first, last in batch.runs:
             if keeping.reads is not None:
                 keeping.reads.drop_run(first, last)
-            database.gone.unite(Ids.run(first, last) - batch.safe)
+            gone.unite(Ids.run(first, last) - batch.safe)
+        database.gone.unite(gone)
         keeping.lent.add([new for new, old in batch.new_ids if old in keeping.lent])
+        self._pins().lent_cache.moved(batch.new_ids)
+        self._pins().lent_cache.passed(gone)
         if moved := batch.moved_loose():
             self._pins().moved(moved, is_locked=True)
         self.stale += len(batch.passed)
