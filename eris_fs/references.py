@@ -12,7 +12,6 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
-from itertools import chain
 from typing import Final, NamedTuple
 
 from eris import node
@@ -27,8 +26,8 @@ from eris.transfer import read_content, stream_content
 from eris_fs.errors import InvalidManifest
 from eris_fs.fetch import DEFAULT_WINDOW
 from eris_fs.manifest import looks_like_tree
-from eris_fs.model import PackedTree, RegularFile, Tree
 from eris_fs.tree import read_tree
+from eris_fs.walk import contents_of
 
 __all__ = ["FoundReferences", "ReferenceWalk"]
 
@@ -93,7 +92,7 @@ class ReferenceWalk:
         except InvalidManifest:
             # It begins as a tree does and is none: a file like others.
             return ()
-        return _contents_of(tree)
+        return contents_of(tree)
 
     async def _go(
         self, capabilities: Iterable[ReadCapability]
@@ -157,11 +156,3 @@ class ReferenceWalk:
             return
         for place, (below, its_key) in enumerate(node.iter_pairs(plain, 0, pairs), 1):
             self._note(_Node(below, its_key, level - 1, size, False, rightmost and place == pairs))
-
-
-def _contents_of(tree: Tree) -> Iterable[ReadCapability]:
-    if isinstance(tree, PackedTree):
-        return chain.from_iterable(pack.pieces() for pack in tree.packs)
-    return dict.fromkeys(
-        entry.capability for entry in tree.values() if isinstance(entry, RegularFile)
-    )

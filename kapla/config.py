@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any, Final, Literal, cast
 from urllib.parse import quote
 
-import platformdirs
-
 from kapla.errors import ConfigError, InvalidUrl
 from kapla.local_socket import SYSTEM_SOCKET, default_socket, is_root
 from kapla.urls import StoreUrl, UnixEndpoint, parse_store_url
+from kapla.user_paths import user_path
 
 __all__ = ["SYSTEM_SOCKET", "Config", "default_socket", "is_root", "load_config", "parse_size"]
 
@@ -68,14 +67,20 @@ class Config:
 def _default_store() -> Path:
     if is_root():
         return Path("/var/lib/kapla/blocks.sqlite")
-    return Path(platformdirs.user_data_path("kapla")) / "blocks.sqlite"
+    directory = user_path("data", "kapla")
+    if directory is None:
+        raise ConfigError("there is no home directory to keep the store in: name one with --store")
+    return directory / "blocks.sqlite"
 
 
 def _default_file() -> Path | None:
     # The system's file is not for others' daemons: its store is not theirs.
     path = Path("/etc/kapla/kapla.toml")
     if not is_root():
-        path = Path(platformdirs.user_config_path("kapla")) / "kapla.toml"
+        directory = user_path("config", "kapla")
+        if directory is None:
+            return None
+        path = directory / "kapla.toml"
     # Not `Path.is_file`, which raises where the directory may not be searched.
     return path if os.path.isfile(path) else None
 
@@ -235,7 +240,8 @@ def load_config(
     default_listen = "listen" not in values
     if default_listen:
         values["listen"] = (_default_listener(environment),)
-    values.setdefault("store", _default_store())
+    if "store" not in values:
+        values["store"] = _default_store()
     config = replace(
         Config(store=Path(), listen=()),
         default_listen=default_listen,

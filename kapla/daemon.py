@@ -22,7 +22,7 @@ from kapla.coap.site import AiocoapLane
 from kapla.coap.turns import Turns
 from kapla.config import Config
 from kapla.sockets import BACKLOG, BoundUnixSocket, bind_tcp, bind_unix, rights_of
-from kapla.storage.access import BlockAccess, Statistics
+from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.database import SqliteSettings
 from kapla.storage.lock import lock_store
@@ -67,6 +67,7 @@ class Daemon:
         self._put_rates = PutRates(config.max_put_rate)
         # Looked at when it stops only, and set while that goes on.
         self._idle = asyncio.Event()
+        self._lending: list[object] = []
 
     async def start(self) -> None:
         """Open the store, then the listeners.
@@ -84,14 +85,12 @@ class Daemon:
     def _warn_if_nothing_is_lent(self) -> None:
         if self._storage.keeping.lent:
             return
-        for url in self._config.listen:
-            rights = rights_of(url)
-            if rights.lend and not rights.get:
-                _log.warning(
-                    "%s lends blocks, and nothing is lent yet: see `kapla lend`; with ?get it"
-                    " gives all blocks away",
-                    url,
-                )
+        for place in self._lending:
+            _log.warning(
+                "%s lends blocks, and nothing is lent yet: see `kapla lend`; with ?get it"
+                " gives all blocks away",
+                place,
+            )
 
     async def stop(self) -> None:
         """Take no more connections, answer what was asked, empty the WAL, remove the sockets."""
@@ -180,13 +179,19 @@ class Daemon:
             self._servers.append(
                 await loop.create_unix_server(peers.connect, sock=bound.socket, backlog=BACKLOG)
             )
-            _log.info("Listening on %s", url)
+            self._note_listener(access.rights, url)
             return
         sockets = bind_tcp(url)
         for one in sockets:
             self._servers.append(await loop.create_server(peers.connect, sock=one, backlog=BACKLOG))
             host, port = one.getsockname()[:2]
-            _log.info("Listening on %s", TcpEndpoint(host, port))
+            self._note_listener(access.rights, TcpEndpoint(host, port))
+
+    def _note_listener(self, rights: Rights, place: object) -> None:
+        """Say where somebody listens, by the port that a listener got."""
+        _log.info("Listening on %s", place)
+        if rights.lend and not rights.get:
+            self._lending.append(place)
 
     def _count_peers(self) -> int:
         return sum(map(len, self._peers))

@@ -24,10 +24,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import platformdirs
 from blake3 import blake3
 
 from eris.model import CAPABILITY_SIZE, REFERENCE_SIZE
+from kapla.user_paths import user_path
 
 __all__ = ["CachedContent", "EncodeCache", "default_cache_path"]
 
@@ -54,9 +54,10 @@ CachedContent = tuple[bytes, bytes]
 """What a content became: its capability in binary, and its references one after another."""
 
 
-def default_cache_path() -> Path:
-    """Where this user's cache is."""
-    return Path(platformdirs.user_cache_path("kapla")) / "encode.sqlite"
+def default_cache_path() -> Path | None:
+    """Where this user's cache is; None without a home."""
+    directory = user_path("cache", "kapla")
+    return None if directory is None else directory / "encode.sqlite"
 
 
 class EncodeCache:

@@ -165,7 +165,7 @@ RULES = (
         "the catalogue keeps what it is given: it knows no store, no daemon and no codec",
         where=("kapla/catalogue/*",),
         forbid=("eris", "kapla"),
-        allow=("kapla.catalogue", "kapla.errors", "kapla.urls"),
+        allow=("kapla.catalogue", "kapla.errors", "kapla.urls", "kapla.user_paths"),
     ),
     Rule(
         "SQL stays in kapla/storage, the encode cache, the catalogue, and the one reader of Guix's"

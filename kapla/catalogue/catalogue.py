@@ -127,6 +127,10 @@ class Catalogue:
         """All entries of a URN, whose root this is."""
         return self._select("WHERE root = ? AND urn = ? ORDER BY id", (root, urn))
 
+    def with_root(self, root: bytes) -> list[Entry]:
+        """All entries of a root, newest first."""
+        return self._select("WHERE root = ? ORDER BY id DESC", (root,))
+
     def remove(self, entry: Entry) -> None:
         """Let go of an entry."""
         with self._writing() as connection:

@@ -17,9 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import platformdirs
-
 from kapla.catalogue.errors import CatalogueDamaged, CatalogueUnusable
+from kapla.user_paths import user_path
 
 __all__ = [
     "check_directory",
@@ -39,10 +38,10 @@ def default_path() -> Path:
 
     Raises: CatalogueUnusable, if the user has no home.
     """
-    path = Path(platformdirs.user_data_path("kapla-client")) / "catalogue.sqlite"
-    if not path.is_absolute():
+    directory = user_path("data", "kapla-client")
+    if directory is None:
         raise CatalogueUnusable("there is no home directory, nor $XDG_DATA_HOME, to keep it in")
-    return path
+    return directory / "catalogue.sqlite"
 
 
 def make_directory(directory: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from eris.threads import settle, start_in_thread
 from kapla.caring import database_path
 from kapla.cli.amounts import bytes_text
 from kapla.cli.common import CommandError, ExitCode, connect, progress, run, store_option
@@ -39,7 +40,7 @@ async def _backup(file: Path, store_url: str | None) -> int:
             )
         database = await database_path(taker)
     # Loaded only here.
-    from kapla.storage.care.backup import BackupEnded, back_up
+    from kapla.storage.care.backup import back_up
 
     ended = threading.Event()
     with progress("Copying the store") as shown:
@@ -52,14 +53,12 @@ async def _backup(file: Path, store_url: str | None) -> int:
             seen = done
             return not ended.is_set()
 
-        running = asyncio.ensure_future(asyncio.to_thread(back_up, database, file, tell))
+        running = start_in_thread(back_up, database, file, tell)
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
             ended.set()
-            await asyncio.wait([running])
+            await settle(running)
             raise
         except StorageError as error:
             raise CommandError(str(error), ExitCode.FILE) from None
-        except BackupEnded:  # pragma: no cover
-            raise asyncio.CancelledError from None

@@ -30,7 +30,7 @@ from kapla.cli.exclude import exclude_options, explained, read_patterns
 from kapla.cli.noting import Measured, Noting, note_options
 from kapla.cli.pinned import Pinning, Room, pin_options, pinned, read_pinning
 from kapla.cli.secret import read_secret
-from kapla.cli.source import content_of, open_source, size_of
+from kapla.cli.source import check_source, content_of, open_source, size_of
 from kapla.encode_cache import EncodeCache, default_cache_path
 
 __all__ = ["command"]
@@ -113,7 +113,8 @@ def command(
     if not path:
         raise click.UsageError("PATH is empty.")
     patterns = read_patterns(exclude, exclude_files, path)
-    is_tree = path != "-" and (os.path.isdir(path) or not os.path.lexists(path))
+    check_source(path)
+    is_tree = path != "-" and os.path.isdir(path)
     if patterns is not None and not is_tree:
         raise click.UsageError("--exclude and --exclude-from are for directories.")
     pinning = read_pinning(no_pin, lend, no_store=no_store)
@@ -209,8 +210,9 @@ async def _encode_into(store: Store | Room | NullStore, path: str, how: _How) ->
             return capability
         if os.path.isdir(path) or how.level is not None:
             known = None
-            if how.cached and not isinstance(store, NullStore):
-                cache = EncodeCache(default_cache_path(), secret=how.secret, variant=how.variant)
+            place = default_cache_path()
+            if how.cached and place is not None and not isinstance(store, NullStore):
+                cache = EncodeCache(place, secret=how.secret, variant=how.variant)
                 stack.callback(cache.close)
                 known = eris_fs.KnownContents(cache, store)
             try:

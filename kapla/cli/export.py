@@ -13,6 +13,7 @@ import click
 
 from eris.bundle import BUNDLE_HEAD, format_bundle_tail, format_bundled_block
 from eris.capability import ReadCapability
+from eris.errors import StoreRefused
 from eris.model import Reference
 from kapla.block_list import ListReader
 from kapla.cli.common import (
@@ -25,7 +26,7 @@ from kapla.cli.common import (
     run,
     store_option,
 )
-from kapla.cli.moving import Has, Moved, move_blocks, refusals_of
+from kapla.cli.moving import Has, Moved, move_blocks
 from kapla.cli.output_file import OutputFile
 from kapla.errors import InvalidBlockList
 from kapla.reference_set import ReferenceSet
@@ -137,8 +138,15 @@ async def _presence(other: str | None) -> AsyncIterator[Has | None]:
         async with connect(other) as store:
 
             async def ask(references: Sequence[Reference]) -> list[bool]:
-                with refusals_of(store):
+                try:
                     return await store.find(references)
+                except StoreRefused as error:
+                    where = ", ".join(map(str, store.urls))
+                    raise CommandError(
+                        f"{where} does not tell which blocks it has ({error}): give a list of"
+                        " them, as kapla list-blocks writes it, or leave out --missing-from",
+                        ExitCode.REFUSED,
+                    ) from error
 
             yield ask
     else:

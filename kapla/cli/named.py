@@ -7,6 +7,8 @@ taken: `@./notes` is the file, since no name has a slash, and `@notes~0` is the 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from eris_fs.model import printable
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from kapla.catalogue.catalogue import Catalogue
     from kapla.catalogue.entries import Entry
 
-__all__ = ["entry_named", "urn_named"]
+__all__ = ["entries_of", "entry_named", "urn_named", "with_at"]
 
 
 def urn_named(text: str) -> str | None:
@@ -50,6 +52,30 @@ def entry_named(text: str) -> Entry | None:
         raise
 
 
+def with_at(text: str) -> str | None:
+    """How what was written would name something in the catalogue, with @; None if it does not."""
+    with suppress(CommandError):
+        if text and not text.startswith("@") and entry_named(text) is not None:
+            return f"@{printable(text)}"
+    return None
+
+
+def entries_of(roots: Iterable[bytes | None]) -> dict[bytes, list[Entry]]:
+    """What the catalogue has of contents, newest first, by the references of their roots.
+
+    Raises: CatalogueUnread.
+    """
+    from kapla.cli.opened import opened
+
+    found = {}
+    with opened() as catalogue:
+        for root in roots:
+            if catalogue is not None and root:
+                sound = [entry for entry in catalogue.with_root(root) if entry.is_sound]
+                found.update({root: sound} if sound else {})
+    return found
+
+
 def _is_file(path: str) -> bool:
     """Whether a URN could be read from there: a directory may well be called as its URN is."""
     return os.path.lexists(path) and not os.path.isdir(path)
@@ -64,7 +90,13 @@ def _find(catalogue: Catalogue, text: str, name: str, version: int) -> Entry | N
         if is_file:
             return None
         _check_versions(catalogue, name)
-        if meant := near(catalogue, name):
+        meant = near(catalogue, name)
+        if os.path.isdir(text):
+            raise CommandError(
+                f"{printable(text)} is a directory, and no name in the catalogue{meant}",
+                ExitCode.FILE,
+            )
+        if meant:
             raise CommandError(
                 f"{printable(text)}: no such file, nor such a name in the catalogue{meant}",
                 ExitCode.FILE,

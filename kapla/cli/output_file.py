@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import BinaryIO, Final
 
+from kapla.cli.outcome import CommandError, ExitCode
 from kapla.cli.streams import standard_output
 from kapla.cli.target import Target
 
@@ -28,6 +29,9 @@ class OutputFile:
         if self.is_stream:
             standard_output()
             return
+        if os.path.isdir(name) and not os.path.islink(name):
+            # Whether replacing is allowed or not.
+            raise CommandError(f"{name} is a directory: not replaced by a file", ExitCode.FILE)
         self._target = Target(name, force=force)
         self._target.check_for_a_file()
 

@@ -7,6 +7,7 @@ read when there is something to read, and Ctrl-C works meanwhile; regular files 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import select
 import stat
@@ -16,7 +17,7 @@ from typing import BinaryIO, Final
 
 from kapla.cli.common import Counted, Progress
 
-__all__ = ["content_of", "open_source", "size_of"]
+__all__ = ["check_source", "content_of", "open_source", "size_of"]
 
 # Gathered from a stream before it is handed on, if it is there at once: as much as is read from a
 # file in one step.
@@ -25,15 +26,30 @@ _STEP: Final = 1024 * 1024
 _READ_SIZE: Final = 64 * 1024
 
 
+def check_source(path: str) -> None:
+    """See whether there is something to encode that can be read, before any store is asked.
+
+    Pipes are left alone: who writes into one would be told that its reader has gone.
+    Raises: OSError.
+    """
+    mode = 0 if path == "-" else os.stat(path).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+
+
 @contextmanager
 def open_source(path: str) -> Iterator[BinaryIO]:
-    """Open a file to be encoded.
+    """Open a file to be encoded, or a bundle.
 
     Raises: OSError.
     """
     # O_NONBLOCK: opening a named pipe does not wait for its other end.
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    with open(os.open(path, flags), "rb", buffering=0) as file:
+    descriptor = os.open(path, flags)
+    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    with open(descriptor, "rb", buffering=0) as file:
         yield file
 
 

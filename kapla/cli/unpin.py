@@ -6,18 +6,25 @@ from collections.abc import Sequence
 
 import click
 
-from kapla.cli.change_pins import change_each
+from eris.model import Reference
+from kapla.cli.change_pins import change_each, owner_option
 from kapla.cli.common import store_option
+from kapla.pinning import Pins, PinSummary
 
 __all__ = ["command"]
 
 
 @click.command(name="unpin", short_help="Release pins: their contents may go.")
 @click.argument("pins", metavar="NAME|URN…", nargs=-1, required=True)
+@owner_option
 @store_option
-def command(pins: Sequence[str], store_url: str | None) -> None:
+def command(pins: Sequence[str], owner: int | None, store_url: str | None) -> None:
     """Release pins, by their names or by the URNs they are of, and lend their contents no more.
 
     Nothing is deleted: blocks that no other pin holds go when the store needs room.
     """
-    change_each(pins, lambda all_pins, one: all_pins.release(one), store_url)
+
+    async def release(all_pins: Pins, one: str | Reference, whose: int | None) -> PinSummary:
+        return await all_pins.release(one, owner=whose)
+
+    change_each(pins, release, store_url, owner=owner)

@@ -15,7 +15,7 @@ import click
 from eris.capability import URN_PREFIX, ReadCapability
 from eris.errors import InvalidCapability
 from eris_fs.model import printable
-from kapla.cli.named import urn_named
+from kapla.cli.named import urn_named, with_at
 from kapla.cli.outcome import CommandError, ExitCode
 from kapla.cli.streams import standard_input
 
@@ -75,6 +75,10 @@ def _text_of(urn: str) -> tuple[str, str | None]:
     if not urn.lower().startswith("urn:") and os.path.isfile(urn):
         raise CommandError(
             f"this is a file, not a URN; to read one from it: @{urn}", ExitCode.USAGE
+        )
+    if not urn.lower().startswith("urn:") and (named := with_at(urn)):
+        raise CommandError(
+            f"this is a name in the catalogue; what it stands for: {named}", ExitCode.USAGE
         )
     return urn, None
 

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Final
 
 from eris.crypto import reference_of
-from eris.errors import StoreUnavailable
+from eris.errors import StoreFull, StoreUnavailable
 from eris.model import Reference
 from kapla.storage.coming import Coming, PartlyDamaged, PutResult
 from kapla.storage.damage import DamagedStore, is_damage, is_full, transaction, unreadable
@@ -21,6 +21,7 @@ from kapla.storage.files import StoreFiles, sync_names
 from kapla.storage.keeper import Keeper
 from kapla.storage.keeping.pins import Pins
 from kapla.storage.keeping.promises import Promise
+from kapla.storage.keeping.quota import LACKING_BYTES
 from kapla.storage.keeping.room import weight_of
 from kapla.storage.keeping.space import Space
 from kapla.storage.keeping.state import Hold
@@ -65,7 +66,7 @@ class SqliteWriter(SqliteReader):
                 [self._space.chore],
             )
             self.keeper.start()
-            self.pins = Pins(self._connection, database)
+            self.pins = Pins(self._connection, database, self._space.room)
             """What must stay; for this thread."""
             self.pins.start()
             if self._numbering.is_end_damaged:
@@ -107,7 +108,10 @@ class SqliteWriter(SqliteReader):
         Raises: StoreFull, StoreUnavailable.
         """
         found = self.hold_many(references, lambda places: self.pins.quota.hold_found(hold, places))
-        self.pins.want(number, hold, [name for name in references if name not in found])
+        missing = [name for name in references if name not in found]
+        if not self._has_room(len(missing) * LACKING_BYTES):
+            raise StoreFull(self.why_full())
+        self.pins.want(number, hold, missing)
         return found
 
     def chore(self, *, is_idle: bool) -> float | None:
@@ -126,6 +130,12 @@ class SqliteWriter(SqliteReader):
     def checkpoint(self) -> None:
         """Move everything from the WAL into the database file and empty it."""
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _has_room(self, needed: int) -> bool:
+        try:
+            return self._space.make_bytes(needed)
+        except sqlite3.Error as error:
+            raise unreadable(error) from error
 
     def _put_with_room(self, blocks: dict[Reference, bytes]) -> PutResult:
         """Raises: sqlite3.Error; on a full disk some may be kept."""

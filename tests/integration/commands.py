@@ -24,6 +24,7 @@ _NOTICES = (
     "kapla: not pinned: ",
     "kapla: not lent: ",
     "kapla: not whole: ",
+    "kapla: the names of contents are not shown: ",
 )
 
 Done = subprocess.CompletedProcess[bytes]

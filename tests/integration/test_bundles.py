@@ -459,3 +459,27 @@ def test_a_bundle_that_names_nonsense_brings_its_blocks_all_the_same(
     assert len(done.stdout.split()) == 2
     assert b"cannot be read" in done.stderr
     assert blocks_in(pin_of(there, capability.to_urn())) == (BLOCKS, 0)
+
+
+@pytest.mark.parametrize("force", [(), ("--force",)], ids=["", "force"])
+def test_no_directory_is_taken_for_a_bundle_or_replaced_by_one(
+    here: User, content: bytes, force: tuple[str, ...]
+) -> None:
+    urn = stored(here, content)
+    (here.home / "directory").mkdir()
+    assert "'directory'" in here.error("import", "directory", code=7)
+    for command in (("export", urn), ("list-blocks",)):
+        error = here.error(*command, *force, "directory", code=7)
+        assert error == "directory is a directory: not replaced by a file"
+
+
+def test_a_store_that_does_not_tell_what_it_has_is_no_other_side(
+    here: User, daemons: tuple[Daemon, Daemon], content: bytes
+) -> None:
+    urn = stored(here, content)
+    _, port = tcp_ports(daemons[1])
+    only_takes = f"coap+tcp://127.0.0.1:{port}"
+    error = here.error("export", urn, "x.eris", "--missing-from", only_takes, code=6)
+    assert error.startswith(f"TCP 127.0.0.1:{port} does not tell which blocks it has (")
+    assert error.endswith("or leave out --missing-from")
+    assert not (here.home / "x.eris").exists()

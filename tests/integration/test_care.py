@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import signal
 import sqlite3
 import subprocess
+import threading
+import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,7 @@ import cbor2
 import pytest
 
 from eris import Reference
+from kapla.cli.backup import _backup
 from kapla.coap.frame import Code, OptionNumber
 from kapla.storage.care.backup import BackupEnded, back_up
 from kapla.storage.care.check import check
@@ -187,3 +192,34 @@ def test_a_backup_that_is_ended_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(BackupEnded):
             back_up(daemon.store, tmp_path / "copies" / "copy", lambda done, of: False)
         assert list((tmp_path / "copies").iterdir()) == []
+
+
+def test_a_backup_that_is_interrupted_says_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, copy = threading.Event(), tmp_path / "copy"
+
+    def held_up(database: Path, name: Path, tell: Callable[[int, int], bool]) -> int:
+        def told(done: int, of: int) -> bool:
+            begun.set()
+            while tell(done, of):
+                time.sleep(0.001)
+            return False
+
+        return back_up(database, name, told)
+
+    monkeypatch.setattr("kapla.storage.care.backup.back_up", held_up)
+
+    async def main(url: str) -> None:
+        backup = asyncio.ensure_future(_backup(copy, url))
+        await asyncio.to_thread(begun.wait, GUARD_S)
+        backup.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await backup
+        gc.collect()
+
+    with running_daemon(tmp_path) as daemon:
+        asyncio.run(main(daemon.url))
+    gc.collect()
+    assert not copy.exists()
+    assert not caplog.records

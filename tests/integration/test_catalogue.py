@@ -28,6 +28,7 @@ from kapla.cli.outcome import CommandError
 from tests.integration.commands import Kapla, without_notices
 from tests.integration.daemon import Daemon, running_daemon
 from tests.integration.users import as_a_user
+from tests.nobody import become_nobody
 
 
 class Inside(Kapla):
@@ -296,6 +297,23 @@ def test_a_user_without_a_home(daemon: Daemon, home: Path, notes: Path) -> None:
     assert "/proc/none" in warned(nobody, notes)
 
 
+def test_somebody_who_has_no_home_at_all(
+    kapla: Kapla, notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody = Inside(kapla.home, kapla.url, env={"HOME": "", "XDG_CACHE_HOME": ""})
+    become_nobody(monkeypatch)
+    command = commands.load("encode")
+    assert isinstance(command, click.Command)
+    with patch.dict(os.environ, nobody.environment(), clear=True):
+        done = CliRunner().invoke(command, [str(notes)], standalone_mode=False)
+    assert done.exception is None
+    assert done.stdout.startswith("urn:eris:")
+    assert "this is not in the catalogue: there is no home directory" in done.stderr
+    for arguments in (["list"], ["ls", "@notes"], ["forget", "notes"]):
+        assert "there is no home directory" in nobody.error(*arguments, code=7)
+    assert nobody.out("pins")
+
+
 # --- names in the place of URNs -----------------------------------------------------------------
 
 
@@ -334,6 +352,49 @@ def test_a_name_that_is_not_there(kapla: Kapla, notes: Path) -> None:
     error = kapla.error("ls", "@notse", code=7)
     assert error == "notse: no such file, nor such a name in the catalogue; is notes meant?"
     assert kapla.error("ls", "@else", code=7) == "else: No such file or directory"
+    (kapla.home / "else").mkdir()
+    error = kapla.error("ls", "@else", code=7)
+    assert error == "else is a directory, and no name in the catalogue"
+
+
+@pytest.mark.parametrize("name", ["notes", "notes~1"])
+def test_a_name_without_its_at(kapla: Kapla, notes: Path, name: str) -> None:
+    versions(kapla, notes, b"1", b"2")
+    for command in (["ls"], ["pin"], ["info"]):
+        error = kapla.error(*command, name, code=2)
+        assert error == f"this is a name in the catalogue; what it stands for: @{name}"
+    for command in (["unpin"], ["lend"]):
+        error = kapla.error(*command, name, code=1)
+        assert error.endswith(f"or it is not yours; is @{name} meant, from the catalogue?")
+
+
+def test_pins_are_listed_with_their_names_in_the_catalogue(kapla: Kapla, notes: Path) -> None:
+    assert "CATALOGUE" not in kapla.out("pins")
+    versions(kapla, notes, b"in pins, 1", b"in pins, 2")
+    kapla("pin", "--name", "mine", "@notes")
+    kapla("encode", "--name", "again", notes)
+    kapla("encode", "--no-catalogue", "--unique", notes)
+    kapla("encode", "--unique", notes)
+    head, *lines = kapla.out("pins").splitlines()
+    assert head.split()[-2:] == ["NAME", "CATALOGUE"]
+    ends = [line.split()[-3:] for line in lines]
+    assert [end[-2:] for end in ends if "mine" in end] == [["@again,", "@notes"]]
+    assert [end[-1] for end in ends if "@notes~1" in end] == ["@notes~1"]
+    assert any(end[-1] == "-" for end in ends)
+    # What has no name: by what it was made of.
+    assert [end[-1] for end in ends if end[-1] == str(notes)]
+    found = [json.loads(line) for line in kapla.out("pins", "--json").splitlines()]
+    named = sorted(pin["catalogue"] for pin in found if pin["catalogue"])
+    assert named == [["@again", "@notes"], ["@again", "@notes"], ["@notes~1"]]
+
+
+def test_a_catalogue_that_cannot_be_read_hides_no_pin(kapla: Kapla, notes: Path) -> None:
+    kapla("encode", "--name", "notes", notes)
+    count = len(kapla.out("pins").splitlines())
+    catalogue_of(kapla.home).write_bytes(b"x" * 4096)
+    done = kapla("pins")
+    assert len(done.stdout.splitlines()) == count
+    assert b"the names of contents are not shown: " in done.stderr
 
 
 # --- the URN in a file --------------------------------------------------------------------------

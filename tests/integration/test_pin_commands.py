@@ -76,8 +76,10 @@ def daemon() -> Iterator[Daemon]:
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test has a cache and a catalogue of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
 
 
 @pytest.fixture
@@ -347,7 +349,7 @@ def test_names_that_no_pin_may_have(kapla: Here, tmp_path: Path, name: str) -> N
 
 
 def test_the_table_has_a_line_for_each_pin_with_its_name_last(kapla: Here, tmp_path: Path) -> None:
-    urn = kapla("encode", "--no-pin", a_file(tmp_path, 100))
+    urn = kapla("encode", "--no-pin", "--no-catalogue", a_file(tmp_path, 100))
     kapla("pin", "--name", "é \u202e name", urn)
     head, *lines = kapla("pins").splitlines()
     assert head.split() == ["SIZE", "ONLY", "HERE", "MISSING", "KEPT", "LENT", "AGE", "NAME"]

@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import cbor2
+import click
 import pytest
 
 from eris import reference_of
+from kapla.cli import commands
+from kapla.cli.outcome import CommandError
 from kapla.coap.frame import Code, Message, Option
 from tests.integration.daemon import Daemon, RawPeer, running_daemon, wait_until
 from tests.integration.users import connected_as
@@ -148,6 +151,9 @@ def test_what_is_lent_stays_so_over_a_restart() -> None:
     lent = make_blocks(2, seed=3)
     with running_daemon(listen=["coap+tcp://127.0.0.1:0"]) as daemon:
         daemon.wait_for_log("nothing is lent yet")
+        # By the port that it got.
+        port = daemon.tcp_url.rpartition(":")[2]
+        assert f":{port} lends blocks, and nothing is lent yet" in daemon.log
         with peer_of(daemon) as peer:
             peer.pin(lent, name="lent", lend=True)
         before = len(daemon.log)
@@ -206,6 +212,29 @@ def test_pins_are_each_users_own(daemon: Daemon, me: Peer) -> None:
         assert me.refused("release", name="notes") == Code.NOT_FOUND
         assert me.post("release", name="notes", owner=ALICE)["name"] == "notes"
         assert alice.names() == []
+
+
+def test_commands_name_the_owner_of_somebody_elses_pin(daemon: Daemon, me: Peer) -> None:
+    blocks = make_blocks(3, seed=60)
+
+    def run(name: str, *arguments: str) -> None:
+        command = commands.load(name)
+        assert isinstance(command, click.Command)
+        command.main([*arguments, "--store-url", daemon.url], standalone_mode=False)
+
+    with peer_of(daemon, ALICE) as alice:
+        alice.pin(blocks, name="of alice")
+        with pytest.raises(CommandError, match="or it is not yours"):
+            run("unpin", "of alice")
+        with pytest.raises(CommandError, match="you may not change pins of that user"):
+            run("unpin", "of alice", "--owner", str(BOB))
+        run("lend", "of alice", "--owner", str(ALICE))
+        assert me.post("change", name="of alice", owner=ALICE)["lend"]
+        run("unpin", "of alice", "--owner", str(ALICE))
+        assert alice.names() == []
+    for nobody in ("no such user", "99999999999999", "-1", ""):
+        with pytest.raises(click.BadParameter, match="there is no user"):
+            run("unpin", "of alice", "--owner", nobody)
 
 
 def test_an_open_pin_is_gone_on_with_by_its_owner_alone(daemon: Daemon) -> None:

@@ -11,6 +11,7 @@ from kapla import config as config_module
 from kapla.config import Config, default_socket, load_config, parse_size
 from kapla.errors import ConfigError
 from kapla.urls import TcpEndpoint, UnixEndpoint
+from tests.nobody import become_nobody
 
 KIB, MIB, GIB, TIB = 2**10, 2**20, 2**30, 2**40
 
@@ -183,6 +184,14 @@ def test_defaults_of_a_user(tmp_path: Path) -> None:
 def test_xdg_data_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     assert load_config(environment={}).store == tmp_path / "data/kapla/blocks.sqlite"
+
+
+def test_without_a_home_a_store_is_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    become_nobody(monkeypatch)
+    with pytest.raises(ConfigError, match=r"no home directory .* --store"):
+        load_config(environment={})
+    assert load_config(environment={}, store="/s").store == Path("/s")
+    assert load_config(environment={"KAPLA_STORE": "/t"}).store == Path("/t")
 
 
 def test_without_a_runtime_directory() -> None:

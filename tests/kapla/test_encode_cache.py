@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kapla.encode_cache import EncodeCache, default_cache_path
+from tests.nobody import become_nobody
 
 SECRET = bytes(32)
 
@@ -206,3 +207,8 @@ def test_closed_it_knows_nothing_and_does_not_mind(tmp_path: Path) -> None:
 def test_the_default_place_is_the_users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert default_cache_path() == Path("/somewhere/kapla/encode.sqlite")
+
+
+def test_without_a_home_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    become_nobody(monkeypatch)
+    assert default_cache_path() is None

@@ -21,7 +21,7 @@ __all__ = ["check_file", "check_store"]
 
 
 # What a cap leaves is no damage.
-_NO_WORRY: Final = "has little room"
+_NO_WORRY: Final = "leaves less than a tenth"
 
 
 class _Warnings(logging.Handler):

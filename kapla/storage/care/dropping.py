@@ -37,10 +37,12 @@ def drop_bad(writer: SqliteWriter, suspects: Sequence[int]) -> int:
     Raises: sqlite3.Error.
     """
     found = [bad for bad in (_look(writer, block_id) for block_id in suspects) if bad is not None]
-    held = Ids()
-    for hold in writer.database.keeping.holds():
-        held = held | hold.small | hold.large
-    _drop_many(writer, [bad for bad in found if bad.id not in held])
+    # Under the lock: nobody is told meanwhile that one of these is there, and held.
+    with writer.database.keeping.lock:
+        held = Ids()
+        for hold in writer.database.keeping.holds():
+            held = held | hold.small | hold.large
+        _drop_many(writer, [bad for bad in found if bad.id not in held])
     return len(found)
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from eris.errors import StoreUnavailable
 from eris.model import BlockSize
@@ -20,6 +22,7 @@ from kapla.storage.keeping.accounting import Accounts
 from kapla.storage.keeping.lent_cache import LentCache
 from kapla.storage.keeping.pin import Pin, PinSummary, Sizes
 from kapla.storage.keeping.quota import Quota
+from kapla.storage.keeping.room import Room
 from kapla.storage.keeping.rows import PinRows
 from kapla.storage.keeping.salvage import all_of_them, salvage
 from kapla.storage.keeping.wants import Wants
@@ -29,16 +32,22 @@ __all__ = ["PinBooks"]
 
 _log = logging.getLogger(__name__)
 
+_clock = time.monotonic
+# Counting all pins anew takes seconds where there are a hundred thousand, and PUTs wait for it.
+# What takes longer than this is done again only after so many times as long.
+_SHORT_S: Final = 0.05
+_REST: Final = 20
+
 
 class PinBooks:
     """All pins of a store as they are counted, on the writer's connection."""
 
-    def __init__(self, connection: sqlite3.Connection, database: Database) -> None:
+    def __init__(self, connection: sqlite3.Connection, database: Database, room: Room) -> None:
         self._connection = connection
         self._database = database
         self._keeping = database.keeping
         self._rows = PinRows(connection)
-        self.quota = Quota(database.settings, database.keeping)
+        self.quota = Quota(database, room)
         self.wants = Wants(self._rows, self.quota, database.keeping)
         self.lent_cache = LentCache(connection, database)
         """What is lent without a pin."""
@@ -48,6 +57,7 @@ class PinBooks:
         self._is_doubtful = False
         self._last_number = 0
         self._pressing: list[str] = []
+        self._settle_after = _clock()
 
     def start(self) -> None:
         """Read all pins. Where that cannot be, all that there is is kept. Raises: sqlite3.Error."""
@@ -126,11 +136,24 @@ class PinBooks:
         self._look_at_room()
 
     def _settle(self) -> None:
-        """Count all pins anew, if what is counted may be wrong. Raises: StoreUnavailable."""
-        if self.is_stale:
-            with self._mended():
-                if not self._load():
-                    raise StorageError("the pins cannot be read")
+        """Count all pins anew, if what is counted may be wrong, and that is not too much work.
+
+        Raises: StoreUnavailable.
+        """
+        started = _clock()
+        if not self.is_stale or started < self._settle_after:
+            return
+        with self._mended():
+            if not self._load():
+                raise StorageError("the pins cannot be read")
+        now = _clock()
+        if now - started > _SHORT_S:
+            self._settle_after = now + _REST * (now - started)
+
+    @property
+    def settles_in(self) -> float:
+        """Seconds until all pins may be counted anew."""
+        return max(0.0, self._settle_after - _clock())
 
     @property
     def is_stale(self) -> bool:
@@ -140,8 +163,7 @@ class PinBooks:
     def _with_sums(self, pin: Pin) -> Pin:
         """Where the totals were damaged when the pin was made, those of now must do."""
         totals = self._database.totals
-        # Of a pin that has lost all, nothing is unknown.
-        if pin.sums is not None and not any(pin.sums) and pin.ids and totals is not None:
+        if not pin.is_counted and totals is not None:
             pin.sums = Sizes(totals[BlockSize.SMALL], totals[BlockSize.LARGE])
         return pin
 

@@ -27,7 +27,7 @@ from kapla.storage.schema import LOWEST_ID, prefix_of
 from kapla.storage.state import Database
 from kapla.storage.statements import statements
 
-__all__ = ["Evictor"]
+__all__ = ["Batch", "Evictor", "reference_of_row"]
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ _LONGEST_LEAP: Final = 2**24
 
 
 @dataclass
-class _Batch:
+class Batch:
     """What a transaction does, and what is true once it is committed."""
 
     at: int
@@ -72,10 +72,27 @@ class _Batch:
     lost: dict[int, bytes | None] = field(default_factory=dict)
     """Of these, what goes, with its reference."""
 
+    origin: dict[int, int] = field(default_factory=dict)
+    """The ids before all this of what went to the end, perhaps more than once, by the new ones."""
+
+    def move(self, pairs: list[tuple[int, int]]) -> None:
+        """These go to the end: (new id, old id). What is there may go all the same, later."""
+        self.new_ids += pairs
+        for new, old in pairs:
+            self.origin[new] = self.origin.get(old, old)
+        self.loose.add([new for new, old in pairs if old in self.loose])
+
     def moved_loose(self) -> dict[int, tuple[int, int]]:
-        """Of these, what goes to the end: (new id, size) by the old id."""
-        sizes = dict(self.passed)
-        return {old: (new, sizes[old]) for new, old in self.new_ids if old in self.loose}
+        """Of these, what is at the end in the end: (new id, size) by the old id."""
+        sizes, lost = dict(self.passed), self.lost_before()
+        moved = {
+            self.origin[new]: (new, sizes[old]) for new, old in self.new_ids if old in self.loose
+        }
+        return {old: place for old, place in moved.items() if old not in lost}
+
+    def lost_before(self) -> dict[int, bytes | None]:
+        """Of these, what goes, by the ids that pins know."""
+        return {self.origin.get(block_id, block_id): name for block_id, name in self.lost.items()}
 
     def go_on(self, after: int) -> None:
         """Have the hand come after this id."""
@@ -130,7 +147,7 @@ class Evictor:
                 return batch.freed > 0
         return False
 
-    def _evict(self, wanted: int) -> _Batch:
+    def _evict(self, wanted: int) -> Batch:
         with self._database.keeping.lock, self._announced():
             batch = self._begin()
             with self._renumbered(batch), transaction(self._connection):
@@ -152,16 +169,16 @@ class Evictor:
         finally:
             self._database.evictions += 1
 
-    def _begin(self) -> _Batch:
+    def _begin(self) -> Batch:
         safe = self._database.keeping.safe() | self._stuck
         released = (self._safe - safe).first()
         if released is not None and is_before(released, self._hand):
             self._hand = released
         self._safe = safe
-        return _Batch(self._hand, safe, loose=self._database.keeping.loose())
+        return Batch(self._hand, safe, loose=self._database.keeping.loose())
 
     @contextmanager
-    def _renumbered(self, batch: _Batch) -> Iterator[None]:
+    def _renumbered(self, batch: Batch) -> Iterator[None]:
         first_id = self._numbering.next
         try:
             yield
@@ -170,7 +187,7 @@ class Evictor:
             self._database.recent.withdraw(first_id, batch.moved)
             raise
 
-    def _pass_some(self, batch: _Batch, wanted: int) -> None:
+    def _pass_some(self, batch: Batch, wanted: int) -> None:
         rows = self._next_rows(batch)
         candidates = [Candidate(row[0], row[2] or 0) for row in rows if row[0] not in batch.safe]
         del candidates[self._fit(candidates) :]
@@ -184,7 +201,7 @@ class Evictor:
         batch.passed += passed
         if batch.loose:
             gone = {block_id for block_id, _ in choice.gone if block_id in batch.loose}
-            batch.lost |= {row[0]: _reference_of(row) for row in rows if row[0] in gone}
+            batch.lost |= {row[0]: reference_of_row(row) for row in rows if row[0] in gone}
         batch.freed += choice.freed
         saved = sum(size for _, size in choice.again)
         batch.allowance += MOST_AGAIN * choice.freed - saved
@@ -203,7 +220,7 @@ class Evictor:
                 return max(1, count)
         return len(candidates)
 
-    def _next_rows(self, batch: _Batch) -> list[tuple[Any, ...]]:
+    def _next_rows(self, batch: Batch) -> list[tuple[Any, ...]]:
         """Rows from the hand on, at least one of which may go; none at the end."""
         while True:
             start = batch.safe.next_gap(batch.at)
@@ -225,21 +242,21 @@ class Evictor:
                 batch.is_end = True
                 return []
 
-    def _move(self, rows: list[tuple[Any, ...]], batch: _Batch) -> None:
+    def _move(self, rows: list[tuple[Any, ...]], batch: Batch) -> None:
         """Put these at the end, under new ids."""
         pairs: list[tuple[int, int]] = []
         for block_id, reference, size in rows:
             # Damage may have made anything of it: then it just goes.
-            if _reference_of((block_id, reference)) is not None and size in _SIZES:
+            if reference_of_row((block_id, reference)) is not None and size in _SIZES:
                 pairs.append((self._numbering.next, block_id))
                 self._numbering.next += 1
                 batch.moved.append(prefix_of(reference))
             elif size in batch.gone:
                 batch.gone[size] += 1
         self._connection.executemany(statements().move_block, pairs)
-        batch.new_ids += pairs
+        batch.move(pairs)
 
-    def _write(self, batch: _Batch) -> None:
+    def _write(self, batch: Batch) -> None:
         texts, connection = statements(), self._connection
         first_id = self._numbering.next - len(batch.moved)
         if batch.moved:
@@ -252,14 +269,14 @@ class Evictor:
         if rebuild is not None:
             rebuild.note_gone(batch.passed)
         if batch.lost:
-            self._pins().lost(batch.lost, dict(batch.passed))
+            self._pins().lost(batch.lost_before(), dict(batch.passed))
         if moved := batch.moved_loose():
             self._pins().move(moved)
         if batch.moved:
             # Before the commit, after which nothing may fail any more.
             self._database.recent.add(first_id, batch.moved)
 
-    def _confirm(self, batch: _Batch) -> None:
+    def _confirm(self, batch: Batch) -> None:
         database, keeping = self._database, self._database.keeping
         self._hand = batch.at
         gone = Ids()
@@ -268,8 +285,9 @@ class Evictor:
                 keeping.reads.drop_run(first, last)
             gone.unite(Ids.run(first, last) - batch.safe)
         database.gone.unite(gone)
-        keeping.lent.add([new for new, old in batch.new_ids if old in keeping.lent])
-        self._pins().lent_cache.moved(batch.new_ids)
+        lent = keeping.lent
+        lent.add([new for new, old in batch.new_ids if batch.origin[new] in lent])
+        self._pins().lent_cache.moved(batch.origin.items())
         self._pins().lent_cache.passed(gone)
         if moved := batch.moved_loose():
             self._pins().moved(moved, is_locked=True)
@@ -301,7 +319,7 @@ class Evictor:
         self._stuck.unite(Ids.run(start, min(start + leap, last + 1) - 1))
 
 
-def _reference_of(row: Sequence[Any]) -> bytes | None:
+def reference_of_row(row: Sequence[Any]) -> bytes | None:
     """The reference in a row that begins with id and reference, if it can be one."""
     reference = row[1]
     is_one = isinstance(reference, bytes) and len(reference) == _REFERENCE

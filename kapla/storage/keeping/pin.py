@@ -66,6 +66,8 @@ class Pin:
     small: Ids = field(default_factory=Ids)
     large: Ids = field(default_factory=Ids)
     sums: Sizes | None = None
+    is_counted: bool = True
+    """Whether `sums` is known: the totals may have been damaged when the pin was made."""
 
     @property
     def ids(self) -> Ids:
@@ -90,6 +92,8 @@ def name_of_root(root: Reference) -> str:
 
 def size_text(count: int) -> str:
     """A number of bytes, for a sentence."""
+    if count < 1024:
+        return f"{count} B"
     size, unit = count / 1024, 0
     while size >= 1024 and unit < len(_UNITS) - 1:
         size, unit = size / 1024, unit + 1

@@ -52,7 +52,7 @@ class Pins(PinTraffic):
         """
         self._settle()
         if wants is not None:
-            self.quota.check_room(owner, wants)
+            self.quota.check_room(owner, wants, self.advice)
         self._last_number += 1
         return self._last_number, self._keeping.open_hold(owner), self.quota.room(owner)
 
@@ -69,6 +69,9 @@ class Pins(PinTraffic):
         changed.
         """
         pin = self._new_pin(number, hold, closing)
+        if self.wants.missing(number) and self.wants.has_late:
+            self._tell_late(number)
+            pin = self._new_pin(number, hold, closing)
         if self.wants.missing(number) and not closing.incomplete:
             raise PinIncomplete(self.wants.missing(number))
         self.quota.check(hold.owner, most)
@@ -159,8 +162,14 @@ class Pins(PinTraffic):
     def _chore(self, is_idle: bool) -> float | None:
         if self._is_damaged and (is_idle or not self._is_beyond_help):
             self._salvage()
+        if self.wants.has_late:
+            self._tell_late()
+            return 0.0
         number = self.wants.next_to_fold()
-        is_left = number is not None or self.wants.has_gone or self.is_stale
+        is_left = number is not None or self.wants.has_gone
+        if self.is_stale and not is_left and (pause := self.settles_in):
+            return pause
+        is_left |= self.is_stale
         if not is_left or not is_idle:
             return _IDLE_S if is_left else None
         with self._mended():
@@ -168,10 +177,18 @@ class Pins(PinTraffic):
                 self._fold(number)
             elif self.wants.has_gone:
                 with transaction(self._connection):
-                    self.wants.forget_some()
+                    after = self.wants.forget_some()
+                after()
             else:
                 self._settle()
         return 0.0
+
+    def _tell_late(self, number: int | None = None) -> None:
+        wants = self.wants
+        with self._mended():
+            with transaction(self._connection):
+                arrivals = wants.arrive_late() if number is None else wants.arrive_for(number)
+            self.wants.apply(arrivals)
 
     def _new_pin(self, number: int, hold: Hold, closing: Closing) -> Pin:
         name = closing.name

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-import os
+from collections import Counter
 from typing import Final
 
 from eris.errors import StoreFull
+from eris.model import BlockSize
 from kapla.storage.keeping.accounting import Accounts
 from kapla.storage.keeping.ids import Ids
 from kapla.storage.keeping.pin import Sizes, no_room, size_text
-from kapla.storage.keeping.state import Hold, Keeping
-from kapla.storage.state import SqliteSettings
+from kapla.storage.keeping.room import Room
+from kapla.storage.keeping.state import Hold
+from kapla.storage.state import Database
 
-__all__ = ["Quota"]
+__all__ = ["LACKING_BYTES", "Quota"]
+
+LACKING_BYTES: Final = 128
+"""What the store takes to remember that a pin lacks a block: measured. It counts as pinned."""
 
 # What a block takes in the file, with its row and its place in the index: measured.
 _STORED_SMALL: Final = 1120
 _STORED_LARGE: Final = 34944
+# Of this, its place in the index, which stays for a while when the block goes.
+_PLACE: Final = 40
 # By how much content is longer stored than it is; of the small ones, which have more beside them.
 _OVERHEAD: Final = _STORED_SMALL / 1024
+# Pages that are not full, and those of the tree above them.
+_SPARE_PAGES: Final = 12
+_SPARE_PART: Final = 128
+# Of the file, so much at the most is in pages that are half empty, once others need it.
+_WASTE_PART: Final = 8
 _PRESSING: Final = 0.9
 """Of the cap: where this much may not go, a daemon's store is as good as full."""
 
@@ -34,10 +46,14 @@ class Quota:
     `accounts` is what counts, and changes when it is counted anew.
     """
 
-    def __init__(self, settings: SqliteSettings, keeping: Keeping) -> None:
+    def __init__(self, database: Database, room: Room) -> None:
         self.accounts = Accounts()
-        self._settings = settings
-        self._keeping = keeping
+        self.lacking: Counter[int] = Counter()
+        """How many blocks the pins of each owner lack, as far as that takes room."""
+        self._settings = database.settings
+        self._database = database
+        self._keeping = database.keeping
+        self._room = room
 
     def excess(self, owner: int, more: int = 0) -> StoreFull | None:
         """The error, if an owner's pins and holds, and so many bytes more, are too much."""
@@ -45,10 +61,13 @@ class Quota:
         if quota is None:
             return None
         holds = self._holds_of(owner)
+        more += self.lacking[owner] * LACKING_BYTES
         if self.accounts.at_most_pinned_by(owner, holds) + more <= quota:
             return None
         pinned = self.accounts.pinned_by(owner, holds)
-        return no_room(pinned, quota) if pinned + more > quota else None
+        if pinned + more <= quota:
+            return None
+        return no_room(pinned + self.lacking[owner] * LACKING_BYTES, quota)
 
     def check(self, owner: int, most: int) -> None:
         """Whether an owner may have one pin more, of `most`, with all that is held now.
@@ -81,26 +100,38 @@ class Quota:
 
     def room(self, owner: int) -> int:
         """How many bytes of content an owner can still pin, for certain if nobody else does."""
-        settings = self._settings
-        rooms = [self._free_disk()]
-        if settings.pinned_quota is not None:
-            pinned = self.accounts.pinned_by(owner, self._holds_of(owner))
-            rooms.append(settings.pinned_quota - pinned)
-        if settings.max_size is not None:
-            rooms.append(int((settings.max_size - self._taken()) / _OVERHEAD))
-        return max(0, min(rooms))
+        return max(0, min(self._rooms(owner).values()))
 
-    def check_room(self, owner: int, wants: int) -> None:
-        """Raises: StoreFull, if there is not that much room."""
+    def check_room(self, owner: int, wants: int, advice: str) -> None:
+        """`advice`: what else makes room, to end a sentence.
+
+        Raises: StoreFull, if there is not that much room.
+        """
         error = self.excess(owner, wants)
         if error is not None:
-            raise error
-        room = self.room(owner)
-        if wants > room:
+            raise StoreFull(f"{size_text(wants)} are to come, and {error}")
+        rooms = self._rooms(owner)
+        limit = min(rooms, key=lambda one: rooms[one])
+        if wants > rooms[limit]:
             raise StoreFull(
-                f"there is room for {size_text(room)} that must stay, and {size_text(wants)} are"
-                " to come"
+                f"{size_text(wants)} are to come, and there is room to keep"
+                f" {size_text(max(0, rooms[limit]))}: {limit}{advice}"
             )
+
+    def _rooms(self, owner: int) -> dict[str, int]:
+        """Bytes of content, by what to do where they are too few."""
+        settings = self._settings
+        room = self._room.left() + self._evictable()
+        room -= room // _SPARE_PART + _SPARE_PAGES * self._room.page
+        way = "make room on its disk" if self._room.is_disk_the_limit() else "raise max-size"
+        if settings.evicts and settings.max_size is not None:
+            way = f"release a pin, or {way}"
+        rooms = {way: int(room / _OVERHEAD)}
+        if settings.pinned_quota is not None:
+            pinned = self.accounts.pinned_by(owner, self._holds_of(owner))
+            pinned += self.lacking[owner] * LACKING_BYTES
+            rooms["release a pin"] = settings.pinned_quota - pinned
+        return rooms
 
     def is_pressing(self, sizes: Sizes) -> bool:
         """Whether this much leaves less than a tenth of the store's largest size."""
@@ -117,26 +148,20 @@ class Quota:
     def _holds_of(self, owner: int) -> list[tuple[Ids, Ids]]:
         return _sets(self._keeping.holds_of(owner))
 
-    def _kept(self) -> int:
-        return stored(self.accounts.kept_sizes(_sets(self._keeping.holds())))
-
-    def _taken(self) -> int:
-        """Bytes of the file that do not make room for others."""
-        return self._kept() if self._settings.evicts else self._file_bytes()
-
-    def _file_bytes(self) -> int:
-        try:
-            return os.stat(self._settings.path).st_size
-        except OSError:
+    def _evictable(self) -> int:
+        """Bytes of the file that would make room for others."""
+        totals = self._database.totals
+        if totals is None or not self._settings.evicts:
             return 0
-
-    def _free_disk(self) -> int:
-        try:
-            disk = os.statvfs(self._settings.path)
-        except OSError:
-            return 1 << 62
-        free = disk.f_bavail * disk.f_frsize - (self._settings.min_free or 0)
-        return free + max(0, self._file_bytes() - self._taken()) if self._settings.evicts else free
+        # Beside blocks there is what is known of pins, what is left of blocks that went, and pages
+        # that are half empty; these are emptied where they are many: see `compaction`.
+        every = stored(Sizes(totals[BlockSize.SMALL], totals[BlockSize.LARGE]))
+        used = self._room.file_bytes() - self._room.free_bytes()
+        known = self.lacking.total() * LACKING_BYTES
+        waste = min(max(0, used - every), known + used // _WASTE_PART)
+        kept = self.accounts.kept_sizes(_sets(self._keeping.holds()))
+        left_behind = max(0, sum(totals.values()) - sum(kept)) * _PLACE
+        return max(0, used - waste - stored(kept) - left_behind)
 
 
 def _sets(holds: list[Hold]) -> list[tuple[Ids, Ids]]:

@@ -79,6 +79,10 @@ class Room:
         cap = self.cap
         return 0 if cap is None else self.file_bytes() - self.free_bytes() - cap
 
+    def is_disk_the_limit(self) -> bool:
+        """Whether a larger cap would make no more room."""
+        return self.cap is None or self.left() < self._left(with_disk=False)
+
     def on_disk(self) -> int:
         """Bytes of the file system that are free, and neither left to others nor the reserve's."""
         found = os.statvfs(self._directory)

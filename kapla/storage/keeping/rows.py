@@ -86,12 +86,18 @@ class _Texts:
         self.want = compiled(insert_or_ignore(wanted).on_conflict_do_nothing())
         self.wanting = {
             count: compiled(
-                select(wanted.c.reference, wanted.c.pin).where(
-                    wanted.c.reference.in_([bindparam(f"p{i}") for i in range(count)])
-                )
+                select(wanted.c.reference, wanted.c.pin)
+                .where(wanted.c.reference.in_([bindparam(f"p{i}") for i in range(count)]))
+                .limit(bindparam("most"))
             )
             for count in _IN_SIZES
         }
+        self.wanting_after = compiled(
+            select(wanted.c.reference, wanted.c.pin)
+            .where(wanted.c.reference == bindparam("key"), wanted.c.pin > bindparam("after"))
+            .order_by(wanted.c.pin)
+            .limit(bindparam("most"))
+        )
         self.unwant = compiled(
             delete(wanted).where(
                 wanted.c.reference == bindparam("key"), wanted.c.pin == bindparam("pin")
@@ -141,9 +147,10 @@ def pin_of_row(row: Sequence[Any]) -> Pin:
             raise StorageError("a number of a pin is damaged")
         if not (root is None or (isinstance(root, bytes) and len(root) == 32)):
             raise StorageError("the root of a pin is damaged")
-        sums = None
+        sums, is_counted = None, True
         if name in (schema.BEFORE_PINS.encode(), schema.SALVAGED.encode()) and owner == 0:
             sums = Sizes(_count(before_small), _count(before_large))
+            is_counted = None not in (before_small, before_large)
         return Pin(
             number,
             owner,
@@ -155,6 +162,7 @@ def pin_of_row(row: Sequence[Any]) -> Pin:
             Ids.unpack(small),
             Ids.unpack(large),
             sums,
+            is_counted,
         )
     except (AttributeError, UnicodeDecodeError) as error:
         raise StorageError("the name of a pin is damaged") from error
@@ -163,6 +171,10 @@ def pin_of_row(row: Sequence[Any]) -> Pin:
 def _count(value: object) -> int:
     # Unknown where the totals were damaged when the pin was made.
     return value if isinstance(value, int) and value >= 0 else 0
+
+
+def _sums_in_row(pin: Pin) -> tuple[int | None, int | None]:
+    return (None, None) if pin.sums is None or not pin.is_counted else pin.sums
 
 
 class PinRows:
@@ -211,7 +223,7 @@ class PinRows:
 
     def insert(self, pin: Pin) -> None:
         """Write a new pin."""
-        sums = pin.sums or (None, None)
+        sums = _sums_in_row(pin)
         self._connection.execute(
             self._texts.insert_pin,
             (
@@ -240,7 +252,7 @@ class PinRows:
 
     def refill(self, pin: Pin) -> None:
         """Write the blocks of a pin, with what has come for it."""
-        sums = pin.sums or (None, None)
+        sums = _sums_in_row(pin)
         values = (*sums, pin.small.pack(), pin.large.pack(), pin.id)
         self._connection.execute(self._texts.refill, values)
         self._connection.execute(self._texts.forget_arrived, (pin.id,))
@@ -253,15 +265,21 @@ class PinRows:
         """These are lacking; returns how many were not known to be so."""
         return self._connection.executemany(self._texts.want, wantings).rowcount
 
-    def wanting(self, keys: Sequence[bytes]) -> list[Wanting]:
-        """Which pins lack these."""
+    def wanting(self, keys: Sequence[bytes], most: int) -> list[Wanting]:
+        """Which pins lack these, and which of them; so many at the most."""
         found: list[Wanting] = []
         for start in range(0, len(keys), _IN_SIZES[-1]):
             part = keys[start : start + _IN_SIZES[-1]]
             size = next(size for size in _IN_SIZES if size >= len(part))
             part = [*part, *([part[-1]] * (size - len(part)))]
-            found += map(Wanting._make, self._connection.execute(self._texts.wanting[size], part))
+            values = (*part, most - len(found), 0)
+            found += map(Wanting._make, self._connection.execute(self._texts.wanting[size], values))
         return found
+
+    def wanting_after(self, key: bytes, after: int, most: int) -> list[Wanting]:
+        """Some of the pins that lack this, in order, with higher numbers than the one given."""
+        rows = self._connection.execute(self._texts.wanting_after, (key, after, most, 0))
+        return list(map(Wanting._make, rows))
 
     def arrive(self, arrived: Iterable[tuple[int, int, int]]) -> None:
         """Blocks have come: (number of the pin, id, size)."""

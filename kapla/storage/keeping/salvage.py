@@ -140,7 +140,10 @@ def all_of_them(connection: sqlite3.Connection, number: int) -> Pin:
         return row
 
     now, ids = int(time.time()), schema.all_ids(one)
-    return Pin(number, 0, schema.SALVAGED, None, True, False, now, ids, Ids(), _totals(one))
+    totals = _totals(one)
+    is_counted = totals is not None
+    sums = totals or Sizes()
+    return Pin(number, 0, schema.SALVAGED, None, True, False, now, ids, Ids(), sums, is_counted)
 
 
 def _keep_all(connection: sqlite3.Connection, rows: PinRows) -> None:
@@ -150,8 +153,8 @@ def _keep_all(connection: sqlite3.Connection, rows: PinRows) -> None:
     rows.insert(all_of_them(connection, rows.last_number() + 1))
 
 
-def _totals(one: Callable[[str], Sequence[Any]]) -> Sizes:
-    """How many blocks there are, as far as it is known."""
+def _totals(one: Callable[[str], Sequence[Any]]) -> Sizes | None:
+    """How many blocks there are, if it is known."""
     counts = []
     for size in BlockSize:
         try:
@@ -159,6 +162,8 @@ def _totals(one: Callable[[str], Sequence[Any]]) -> Sizes:
         except sqlite3.Error as error:
             if not is_damage(error):
                 raise
-            count = 0
-        counts.append(count if isinstance(count, int) else 0)
+            return None
+        if not isinstance(count, int):
+            return None
+        counts.append(count)
     return Sizes(*counts)

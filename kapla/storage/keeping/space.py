@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from kapla.storage.files import StoreFiles
-from kapla.storage.keeping.eviction import Evictor
+from kapla.storage.keeping.compaction import Compactor
 from kapla.storage.keeping.reserve import Reserve
 from kapla.storage.keeping.room import Room, weight_of
 from kapla.storage.keeping.sweep import Sweep
@@ -52,7 +52,7 @@ class Space:
         self._connection = connection
         self._reserve = Reserve(settings.path, settings.max_size, settings.min_free)
         self.room = Room(connection, settings, files, self._reserve)
-        self._evictor = Evictor(connection, database, numbering, rebuild, pins)
+        self._evictor = Compactor(connection, database, numbering, rebuild, pins)
         self._sweep = Sweep(connection, database, self._evictor)
         self._headroom = min(_HEADROOM, (settings.max_size or _HEADROOM) // _HEADROOM_PART)
         self._look_again = 0.0
@@ -67,11 +67,23 @@ class Space:
 
         Raises: sqlite3.Error.
         """
-        if not self._settings.evicts:
-            return
-        needed = sum(weight_of(len(block)) for block in blocks)
+        if self._settings.evicts:
+            self._make(sum(weight_of(len(block)) for block in blocks))
+
+    def make_bytes(self, needed: int) -> bool:
+        """Have something go, if so much of the file is needed; tells whether there is room then.
+
+        Raises: sqlite3.Error.
+        """
+        if self._settings.evicts:
+            self._make(needed)
+        return not self._settings.has_limit or self.room.allowed() >= needed
+
+    def _make(self, needed: int) -> None:
         while (left := self.room.left()) < needed:
-            if not self._evictor.evict(needed - left + self._headroom):
+            if self._evictor.evict(needed - left + self._headroom):
+                continue
+            if not self._evictor.compact(self.room):
                 break
 
     def rescue(self) -> bool:
@@ -103,7 +115,8 @@ class Space:
         surplus = self.room.surplus()
         if surplus <= max(self._headroom, _SLACK * self.room.page):
             return False
-        return self._evictor.evict(min(surplus, _SHRUNK))
+        evictor = self._evictor
+        return evictor.evict(min(surplus, _SHRUNK)) or evictor.compact(self.room)
 
     def _vacuum(self) -> bool:
         """Give room of the file back that it should not have; tells whether there is more to do."""

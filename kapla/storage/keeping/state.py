@@ -50,7 +50,12 @@ class Keeping:
         return hold
 
     def hold(self, hold: Hold, ids: Iterable[tuple[int, int]]) -> None:
-        """Hold these too: (id, size of the block). The lock is the caller's business."""
+        """Hold these too: (id, size of the block). The lock is the caller's business.
+
+        Where the hold has ended meanwhile nothing is held.
+        """
+        if hold not in self._holds:
+            return
         small: list[int] = []
         large: list[int] = []
         for block_id, size in ids:

@@ -115,6 +115,9 @@ class PinTraffic(PinBooks):
             pin.sums = Sizes(
                 max(0, pin.sums.small - len(mine) + large), max(0, pin.sums.large - large)
             )
+            if not pin.ids:
+                # Whatever was damaged when they were counted: there is none.
+                pin.sums, pin.is_counted = Sizes(), True
         self._rows.refill(pin)
 
 

@@ -7,22 +7,26 @@ still open. While nothing is lacking, this costs a look at an empty dictionary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from eris.errors import StoreFull
 from eris.model import Reference
 from kapla.storage.keeping.pin import Pin
-from kapla.storage.keeping.quota import Quota
+from kapla.storage.keeping.quota import LACKING_BYTES, Quota
 from kapla.storage.keeping.rows import PinRows, Wanting
 from kapla.storage.keeping.state import Hold, Keeping
+from kapla.storage.keeping.waiting import Waiting
 
 __all__ = ["MOST_MISSING", "Arrivals", "Lacking", "Wants"]
 
 _WHOLE: Final = 32
 _PREFIX: Final = 8
 _SLICE: Final = 4096
+_NOBODY: Final = -1
+# What pins get with one transaction. Thousands may lack the same block, whose PUT waits for it.
+_AT_ONCE: Final = 2048
 MOST_MISSING: Final = 4 * 1024 * 1024
 """That the pins of one user may lack together: each takes some 100 bytes of the store."""
 
@@ -44,6 +48,12 @@ class Arrivals:
     closed: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     held: list[tuple[Hold, tuple[int, int]]] = field(default_factory=list)
     found: list[Wanting] = field(default_factory=list)
+    waiting: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    """What some pins may lack still, as so many do."""
+    orphans: list[int] = field(default_factory=list)
+    """The pins that are gone, for each of what they lacked that came."""
+    told: tuple[bytes, int | None] | None = None
+    """Of which of these, up to which pin; None: all."""
     bytes: dict[int, int] = field(default_factory=dict)
     """What came for closed pins, by their owner."""
 
@@ -57,14 +67,17 @@ class Wants:
         self._keeping = keeping
         self._lacking: dict[int, Lacking] = {}
         self._arrived: dict[int, int] = {}
-        self._gone: list[int] = []
+        # With their owners: what they lacked takes room until it is forgotten.
+        self._gone: dict[int, int] = {}
         self._has_unnamed = False
+        self._waiting = Waiting(keeping)
 
     def load(self, pins: Mapping[int, Pin]) -> None:
         """Begin with what stands in the tables. Raises: sqlite3.Error."""
         opened = {n: lacking for n, lacking in self._lacking.items() if lacking.hold is not None}
+        gone, self._gone = self._gone, {}
         self._lacking.clear()
-        self._gone.clear()
+        self._quota.lacking.clear()
         for number, missing in self._rows.missing().items():
             pin = pins.get(number)
             if number in opened:
@@ -72,9 +85,10 @@ class Wants:
                 opened[number].missing = missing
             elif pin is None:
                 # It was open when the daemon ended, or went not long before.
-                self._gone.append(number)
+                self._gone[number] = gone.get(number, _NOBODY)
             else:
                 self._lacking[number] = Lacking(pin.owner, _without_blocks(pin), None, missing)
+            self._quota.lacking[self._owner(number)] += missing
         self._arrived = self._rows.arriving()
         self._has_unnamed = self._rows.lacks_unnamed()
 
@@ -92,7 +106,10 @@ class Wants:
         Inside a transaction; `wanted` is to be told when it is committed. Raises: StoreFull, if it
         is too much; sqlite3.Error.
         """
-        known = sum(other.missing for other in self._of(hold.owner))
+        known = self._quota.lacking[hold.owner]
+        error = self._quota.excess(hold.owner, len(references) * LACKING_BYTES)
+        if error is not None:
+            raise error
         if known + len(references) > MOST_MISSING:
             raise StoreFull(
                 f"your pins lack {known:,} blocks already, of {MOST_MISSING:,} that they may lack"
@@ -103,6 +120,7 @@ class Wants:
         """So many more are known to be lacking."""
         if added:
             self._lacking.setdefault(number, Lacking(hold.owner, hold=hold)).missing += added
+            self._quota.lacking[hold.owner] += added
 
     def want_again(self, pin: Pin, keys: Sequence[bytes]) -> int:
         """A closed pin has lost these; returns how many, for `lost` when all is done.
@@ -115,6 +133,7 @@ class Wants:
         """What `want_again` wrote is so."""
         lacking = self._lacking.setdefault(pin.id, Lacking(pin.owner, _without_blocks(pin)))
         lacking.missing += added
+        self._quota.lacking[pin.owner] += added
         self._arrived.pop(pin.id, None)
         self._has_unnamed |= any(len(key) < _WHOLE for key in keys)
 
@@ -127,8 +146,9 @@ class Wants:
     def drop(self, number: int) -> None:
         """A pin is gone."""
         self._arrived.pop(number, None)
-        if self._lacking.pop(number, None) is not None:
-            self._gone.append(number)
+        lacking = self._lacking.pop(number, None)
+        if lacking is not None:
+            self._gone[number] = lacking.owner
 
     def switched(self, pin: Pin) -> None:
         """The switches of a pin are others."""
@@ -146,8 +166,42 @@ class Wants:
         if self._has_unnamed:
             named |= {name[:_PREFIX]: place for name, place in blocks.items()}
             keys = list(named)
-        arrivals, orphans = Arrivals(), []
-        for wanting in self._rows.wanting(keys):
+        wantings = self._rows.wanting(keys, _AT_ONCE)
+        arrivals = self._give(wantings, named)
+        if len(wantings) >= _AT_ONCE:
+            arrivals.waiting = {key: named[key] for key in keys}
+        return arrivals
+
+    def arrive_late(self) -> Arrivals:
+        """More of those that lack what is there get it. Inside a transaction.
+
+        Raises: sqlite3.Error.
+        """
+        key, place, after = self._waiting.first()
+        wantings = [] if place is None else self._rows.wanting_after(key, after, _AT_ONCE)
+        arrivals = self._give(wantings, {} if place is None else {key: place})
+        arrivals.told = (key, wantings[-1].pin if len(wantings) == _AT_ONCE else None)
+        return arrivals
+
+    def arrive_for(self, number: int) -> Arrivals:
+        """One pin gets all at once that is there and that it lacks. Inside a transaction.
+
+        Raises: sqlite3.Error.
+        """
+        waiting = self._waiting.places()
+        wantings = [
+            wanting
+            for key in waiting
+            for wanting in self._rows.wanting_after(key, number - 1, 1)
+            if wanting.pin == number
+        ]
+        return self._give(wantings, waiting)
+
+    def _give(
+        self, wantings: Sequence[Wanting], named: Mapping[bytes, tuple[int, int]]
+    ) -> Arrivals:
+        arrivals, orphans = Arrivals(), list[Wanting]()
+        for wanting in wantings:
             lacking = self._lacking.get(wanting.pin)
             if lacking is None:
                 orphans.append(wanting)
@@ -158,6 +212,7 @@ class Wants:
                 arrivals.closed.setdefault(wanting.pin, []).append(named[wanting.key])
                 arrivals.found.append(wanting)
         self._rows.unwant([*arrivals.found, *orphans])
+        arrivals.orphans = [wanting.pin for wanting in orphans]
         self._rows.arrive(
             (number, *place) for number, places in arrivals.closed.items() for place in places
         )
@@ -165,6 +220,9 @@ class Wants:
 
     def apply(self, arrivals: Arrivals) -> None:
         """What came is committed."""
+        self._waiting.add(arrivals.waiting)
+        if arrivals.told is not None:
+            self._waiting.told(*arrivals.told)
         with self._keeping.lock:
             for hold, place in arrivals.held:
                 self._keeping.hold(hold, [place])
@@ -173,11 +231,19 @@ class Wants:
             assert pin is not None
             self._quota.accounts.grow(pin, places)
             self._arrived[number] = self._arrived.get(number, 0) + len(places)
+        for number in arrivals.orphans:
+            self._quota.lacking[self._owner(number)] -= 1
         for wanting in arrivals.found:
             lacking = self._lacking[wanting.pin]
+            self._quota.lacking[lacking.owner] -= 1
             lacking.missing -= 1
             if lacking.missing <= 0:
                 del self._lacking[wanting.pin]
+
+    @property
+    def has_late(self) -> bool:
+        """Whether something is there that pins may lack still."""
+        return bool(self._waiting)
 
     def next_to_fold(self) -> int | None:
         """The number of a pin for which something has come."""
@@ -192,13 +258,24 @@ class Wants:
         """Whether there is something left of pins that are gone."""
         return bool(self._gone)
 
-    def forget_some(self) -> None:
-        """Some of what pins lack that are gone. Inside a transaction. Raises: sqlite3.Error."""
-        if self._gone and self._rows.forget_wanted(self._gone[-1], _SLICE) < _SLICE:
-            self._gone.pop()
+    def forget_some(self) -> Callable[[], None]:
+        """Some of what pins lack that are gone. Inside a transaction. Raises: sqlite3.Error.
 
-    def _of(self, owner: int) -> list[Lacking]:
-        return [lacking for lacking in self._lacking.values() if lacking.owner == owner]
+        Returns what is to be done once it is committed.
+        """
+        number, owner = next(iter(self._gone.items()))
+        forgotten = self._rows.forget_wanted(number, _SLICE)
+
+        def after() -> None:
+            self._quota.lacking[owner] -= forgotten
+            if forgotten < _SLICE:
+                del self._gone[number]
+
+        return after
+
+    def _owner(self, number: int) -> int:
+        lacking = self._lacking.get(number)
+        return self._gone.get(number, _NOBODY) if lacking is None else lacking.owner
 
     def _has_room(self, lacking: Lacking, arrivals: Arrivals, place: tuple[int, int]) -> bool:
         """Whether the owner may have this block pinned; else the pin goes on to lack it."""

@@ -15,7 +15,7 @@ import pytest
 
 from eris.transfer import Source
 from kapla.cli.common import Counted
-from kapla.cli.source import content_of, open_source, size_of
+from kapla.cli.source import check_source, content_of, open_source, size_of
 
 CONTENT = random.Random(1).randbytes(3_000_000)
 
@@ -114,3 +114,22 @@ def test_waiting_is_given_up_when_cancelled(tmp_path: Path) -> None:
             assert not asyncio.get_running_loop().remove_reader(file.fileno())
 
     asyncio.run(main())
+
+
+def test_what_cannot_be_read_is_told_before_anything_else(tmp_path: Path) -> None:
+    for kind in ("file", "directory"):
+        (tmp_path / kind).touch() if kind == "file" else (tmp_path / kind).mkdir()
+        check_source(str(tmp_path / kind))
+    check_source("-")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for missing in ("missing", "dangling", "file/below"):
+        with pytest.raises(OSError, match=r"No such file|Not a directory"):
+            check_source(str(tmp_path / missing))
+
+
+def test_to_look_at_a_pipe_breaks_it_for_nobody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with open_source(str(tmp_path / "fifo")) as file:
+        writing = os.open(tmp_path / "fifo", os.O_WRONLY)
+        check_source(str(tmp_path / "fifo"))
+        assert read_while(file, writing, [b"x"]) == (b"x", 1)

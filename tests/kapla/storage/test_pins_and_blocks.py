@@ -344,3 +344,24 @@ def test_a_pin_over_all_that_was_before_and_has_lost_all_has_nothing(tmp_path: P
     with opened(settings_for(tmp_path)) as store:
         ([summary], _) = store.writer.pins.page(None, (-1, ""), 10)
         assert (summary.small, summary.large, summary.missing) == (0, 0, 4)
+
+
+def test_a_pin_over_ids_that_led_to_nothing_has_nothing_once_it_lost_the_others(
+    tmp_path: Path,
+) -> None:
+    """Its ids are runs, with gaps of what went before: these are not all that there is."""
+    path = tmp_path / "blocks.sqlite"
+    with opened(settings_for(tmp_path)) as store:
+        store.writer.put_many(make_blocks(5))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM blocks WHERE id = 3")
+        connection.execute("UPDATE totals SET blocks = 4 WHERE block_size = 1024")
+        for table in ("pins", "wanted", "arrivals", "lent"):
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute("UPDATE kapla_schema SET version = 2")
+    known = {block_id: name for name, block_id in ids_of(path).items()}
+    with opened(settings_for(tmp_path)) as store:
+        drop(store.writer, known)
+        store.writer.put_many(make_blocks(7, seed=1))
+        ([summary], _) = store.writer.pins.page(None, (-1, ""), 10)
+        assert (summary.small, summary.large, summary.missing) == (0, 0, 4)

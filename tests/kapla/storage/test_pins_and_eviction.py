@@ -134,3 +134,27 @@ def test_what_a_pin_does_not_keep_stays_lent_where_it_moves(tmp_path: Path) -> N
             assert len(storage.keeping.lent) == 100
 
     asyncio.run(main())
+
+
+def test_what_goes_to_the_end_and_goes_all_the_same_is_missing(tmp_path: Path) -> None:
+    """A pin that does not keep has nothing of what made room, whichever way it went."""
+    blocks = make_blocks(200)
+
+    async def main() -> None:
+        async with batched(settings_for(tmp_path, max_size=2 * MIB)) as storage:
+            pin = await storage.pinning.open(OWNER)
+            await under_pin(storage, list(blocks.values()), pin)
+            await storage.pinning.close(pin, name="a", keep=False, lend=True)
+            # All of it is read, so it goes to the end first; and all of it goes at once.
+            assert await there(storage, list(blocks)) == 200
+            await storage.do(lambda writer: writer._space._evictor.evict(4 * MIB))
+            (summary,), _ = await storage.pinning.list(OWNER, None, 10)
+            assert await there(storage, list(blocks)) == 0
+            assert (summary.small, summary.missing) == (0, 200)
+            assert not storage.keeping.pinned
+            # What comes again is in it again.
+            await put_many(storage, list(blocks.values())[:50])
+            (summary,), _ = await storage.pinning.list(OWNER, None, 10)
+            assert (summary.small, summary.missing) == (50, 150)
+
+    asyncio.run(main())

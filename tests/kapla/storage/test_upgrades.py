@@ -141,6 +141,8 @@ def test_where_it_leaves_little_room_the_ways_out_are_named(
             assert isinstance(answer, list)
             [refusal] = {str(error) for error in answer if isinstance(error, StoreFull)}
             assert "kapla unpin before-pins" in refusal
+            with pytest.raises(StoreFull, match="kapla unpin before-pins"):
+                await storage.pinning.open(NOBODY, wants=150_000)
             await storage.pinning.release(0, name="before-pins")
             await close_pin(storage, blocks[:1], "mine")
             caplog.clear()
