@@ -8,7 +8,7 @@ VACUUM. Only tables whose rows follow from `blocks` are treated so.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -22,6 +22,7 @@ __all__ = [
     "is_damage",
     "is_full",
     "renew_table",
+    "replace_tables",
     "transaction",
     "unreadable",
 ]
@@ -87,32 +88,57 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 def drop_table(connection: sqlite3.Connection, name: str) -> None:
     """Drop a table, or forget it where damage forbids that; nothing if there is none."""
-    try:
-        with transaction(connection):
-            connection.execute(f"DROP TABLE IF EXISTS {name}")
-    except sqlite3.Error as error:
-        if not (is_damage(error) or _is_unreadable(error)):
-            raise
-        _forget_table(connection, name)
+    replace_tables(connection, [name], lambda: None)
 
 
 def renew_table(connection: sqlite3.Connection, name: str) -> None:
-    """Put an empty table in the place of one that is damaged.
+    """Put an empty table in the place of one that is damaged."""
+    replace_tables(connection, [name], lambda: connection.execute(statements().create[name]))
 
-    If the daemon is killed between the two, the table is missing: opening makes it.
-    """
-    drop_table(connection, name)
-    connection.execute(statements().create[name])
+
+def replace_tables(
+    connection: sqlite3.Connection, names: Sequence[str], make: Callable[[], object]
+) -> None:
+    """Drop tables as `drop_table` does, and make what comes in their places: all, or nothing."""
+    undroppable: set[str] = set()
+    while not _is_replaced(connection, names, undroppable, make):
+        pass  # each time there is one more of these
+
+
+def _is_replaced(
+    connection: sqlite3.Connection,
+    names: Sequence[str],
+    undroppable: set[str],
+    make: Callable[[], object],
+) -> bool:
+    dropping = None
+    try:
+        with transaction(connection):
+            for name in names:
+                dropping = name
+                if name in undroppable:
+                    _forget_table(connection, name)
+                else:
+                    connection.execute(f"DROP TABLE IF EXISTS {name}")
+            dropping = None
+            make()
+    except sqlite3.Error as error:
+        if dropping is None or dropping in undroppable:
+            raise
+        if not (is_damage(error) or _is_unreadable(error)):
+            raise
+        undroppable.add(dropping)
+        return False
+    return True
 
 
 def _forget_table(connection: sqlite3.Connection, name: str) -> None:
     """Take a table out of the schema and leave its pages where they are."""
     connection.execute("PRAGMA writable_schema = ON")
     try:
-        with transaction(connection):
-            connection.execute("DELETE FROM sqlite_master WHERE tbl_name = ?", (name,))
-            (version,) = connection.execute("PRAGMA schema_version").fetchone()
-            # So that every connection reads the schema again.
-            connection.execute(f"PRAGMA schema_version = {version + 1}")
+        connection.execute("DELETE FROM sqlite_master WHERE tbl_name = ?", (name,))
+        (version,) = connection.execute("PRAGMA schema_version").fetchone()
+        # So that every connection reads the schema again.
+        connection.execute(f"PRAGMA schema_version = {version + 1}")
     finally:
         connection.execute("PRAGMA writable_schema = RESET")

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from kapla.errors import StorageError
 from kapla.storage import schema
-from kapla.storage.damage import drop_table, is_damage, transaction
+from kapla.storage.damage import is_damage, replace_tables
 from kapla.storage.engine import connect, make_engine
 from kapla.storage.files import check_kind
 from kapla.storage.keeping.state import Keeping
@@ -122,11 +122,13 @@ def _mend_version(settings: SqliteSettings) -> None:
                 return  # there is none, which is told of later
         rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         names = {name for (name,) in rows}
-        drop_table(connection, "kapla_schema")
-        with transaction(connection):
+        version = 3 if b"pins" in names else 2 if b"upkeep" in names else 1
+
+        def make() -> None:
             connection.execute("CREATE TABLE kapla_schema (version INTEGER NOT NULL)")
-            version = 3 if b"pins" in names else 2 if b"upkeep" in names else 1
             connection.execute("INSERT INTO kapla_schema VALUES (?)", (version,))
+
+        replace_tables(connection, ["kapla_schema"], make)
 
 
 def _make_tables(engine: Engine, database: Database) -> None:
@@ -137,7 +139,7 @@ def _make_tables(engine: Engine, database: Database) -> None:
             return
         schema.upgrade(connection)
         for name in schema.make_missing(connection):
-            # Killed while it was made anew.
+            # Earlier versions could be killed while they made it anew.
             database.want_rebuild(f"table {name}", "it is missing")
 
 

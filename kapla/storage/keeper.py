@@ -12,15 +12,14 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from eris.model import BlockSize
 from kapla.storage.complaints import Complaints
-from kapla.storage.damage import is_bad_disk, is_damage, renew_table, transaction
+from kapla.storage.damage import is_bad_disk, is_damage, renew_table, replace_tables, transaction
 from kapla.storage.engine import BUSY_TIMEOUT_S, WAL_LIMIT
 from kapla.storage.files import StoreFiles
 from kapla.storage.loading import LOGGED_AT_ONCE, checked_totals
 from kapla.storage.moving import Mover
 from kapla.storage.notes import Note, read_notes, write_notes
-from kapla.storage.rebuild import Rebuild, write_totals
+from kapla.storage.rebuild import Rebuild, renew_totals
 from kapla.storage.recent import pack_prefixes
 from kapla.storage.state import Database
 from kapla.storage.statements import statements
@@ -166,11 +165,7 @@ class Keeper:
         except sqlite3.Error as error:
             _check_damage(error)
         known = self._database.totals
-        with transaction(self._connection):
-            write_notes(self._connection, {Note.TOTALS_UNKNOWN: 1 if known is None else None})
-        renew_table(self._connection, "totals")
-        with transaction(self._connection):
-            write_totals(self._connection, known or {int(size): 0 for size in BlockSize})
+        renew_totals(self._connection, known)
         if known is None:
             self._database.want_rebuild("table of totals", "it cannot be read")
         return True
@@ -184,9 +179,12 @@ class Keeper:
         except sqlite3.Error as error:
             _check_damage(error)
         _log.warning("The store's log of new blocks is damaged, and written anew")
-        renew_table(self._connection, "recent")
-        with transaction(self._connection):
+
+        def make() -> None:
+            self._connection.execute(texts.create["recent"])
             self._connection.executemany(texts.log, _runs(self._recent.log()))
+
+        replace_tables(self._connection, ["recent"], make)
         return True
 
     def _watch_wal(self, is_idle: bool) -> None:

@@ -13,10 +13,10 @@ from typing import Final
 
 from eris.model import BlockSize
 from kapla.errors import StorageError
-from kapla.storage.damage import is_damage, renew_table, transaction
+from kapla.storage.damage import is_damage, renew_table, replace_tables
 from kapla.storage.moving import work_down
 from kapla.storage.notes import Note, moved_of, read_notes, write_notes
-from kapla.storage.rebuild import write_totals
+from kapla.storage.rebuild import renew_totals
 from kapla.storage.recent import unpack_prefixes
 from kapla.storage.state import Database
 from kapla.storage.statements import statements
@@ -75,6 +75,8 @@ def _load_notes(connection: sqlite3.Connection, database: Database) -> dict[Note
     elif _is_aside(connection):
         database.rebuilds = 1
         database.is_rebuild_wanted = True
+    if Note.REBUILD_WANTED in notes:
+        database.is_rebuild_wanted = True
     return notes
 
 
@@ -88,11 +90,7 @@ def _load_totals(
             raise
         totals = None
     if totals is None:
-        with transaction(connection):
-            write_notes(connection, {Note.TOTALS_UNKNOWN: 1})
-        renew_table(connection, "totals")
-        with transaction(connection):
-            write_totals(connection, {int(size): 0 for size in BlockSize})
+        renew_totals(connection, None)
         database.want_rebuild("table of totals", "it cannot be used")
     elif Note.TOTALS_UNKNOWN in notes:
         if Note.REBUILD_BELOW not in notes:
@@ -123,7 +121,13 @@ def _lose_log(connection: sqlite3.Connection, database: Database, error: Excepti
     """The rebuilding begins with the newest blocks: those that were in the log."""
     database.want_rebuild("log of new blocks", error)
     database.recent.clear()
-    renew_table(connection, "recent")
+
+    def make() -> None:
+        connection.execute(statements().create["recent"])
+        # Whoever comes after a crash finds an empty log, with nothing wrong about it.
+        write_notes(connection, {Note.REBUILD_WANTED: 1})
+
+    replace_tables(connection, ["recent"], make)
 
 
 def _is_aside(connection: sqlite3.Connection) -> bool:

@@ -29,6 +29,8 @@ class Note(IntEnum):
     BEFORE_SMALL = 7
     """What the totals said when the rebuilding began."""
     BEFORE_LARGE = 8
+    REBUILD_WANTED = 9
+    """Something was lost of what follows from the blocks, and rebuilding has not begun yet."""
     LAST_ID = 20
     """No id up to this one is given again, though all that is behind it may be gone."""
     LAST_TURNED_ID = 21

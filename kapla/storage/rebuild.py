@@ -18,14 +18,14 @@ from operator import itemgetter
 from typing import Any, Final
 
 from eris.model import BlockSize
-from kapla.storage.damage import drop_table, is_damage, renew_table, transaction
+from kapla.storage.damage import drop_table, is_damage, replace_tables, transaction
 from kapla.storage.notes import REBUILD_NOTES, Note, counted_note, read_notes, write_notes
 from kapla.storage.recent import GENERATION
 from kapla.storage.schema import LOWEST_ID, prefix_of
 from kapla.storage.state import Database
 from kapla.storage.statements import statements
 
-__all__ = ["Rebuild", "write_totals"]
+__all__ = ["Rebuild", "renew_totals", "write_totals"]
 
 _log = logging.getLogger(__name__)
 
@@ -65,14 +65,11 @@ class Rebuild:
             database.rebuilds += 1
         if _has_damaged_places(connection):
             # The new one was damaged before it was whole.
-            renew_table(connection, "places")
-            with transaction(connection):
-                self._note_begin()
+            replace_tables(connection, ["places"], self._begin_index)
             return
         with transaction(connection):
             connection.execute("ALTER TABLE places RENAME TO damaged_places")
-            connection.execute(statements().create["places"])
-            self._note_begin()
+            self._begin_index()
 
     def resume(self, notes: dict[Note, int]) -> None:
         """Go on where a run of the program ended."""
@@ -128,8 +125,12 @@ class Rebuild:
     def _count_below(gone: Iterable[tuple[int, int]], size: int, below: int) -> int:
         return sum(found == size and block_id < below for block_id, found in gone)
 
-    def _note_begin(self) -> None:
-        notes: dict[Note, int | None] = {Note.REBUILD_BELOW: self._below}
+    def _begin_index(self) -> None:
+        self._connection.execute(statements().create["places"])
+        notes: dict[Note, int | None] = {
+            Note.REBUILD_BELOW: self._below,
+            Note.REBUILD_WANTED: None,
+        }
         before = self._stored_totals()
         for size in self._counted:
             notes[counted_note(size)] = 0
@@ -259,6 +260,17 @@ def write_totals(connection: sqlite3.Connection, totals: dict[int, int]) -> None
     """Put these in the place of what the totals were; inside a transaction."""
     connection.execute(statements().clear_totals)
     connection.executemany(statements().insert_total, list(totals.items()))
+
+
+def renew_totals(connection: sqlite3.Connection, known: dict[int, int] | None) -> None:
+    """Make the table anew: with these, or as unknown until all blocks are counted."""
+
+    def make() -> None:
+        connection.execute(statements().create["totals"])
+        write_totals(connection, known or {int(size): 0 for size in BlockSize})
+        write_notes(connection, {Note.TOTALS_UNKNOWN: 1 if known is None else None})
+
+    replace_tables(connection, ["totals"], make)
 
 
 def _has_damaged_places(connection: sqlite3.Connection) -> bool:

@@ -13,8 +13,8 @@ quota and `kapla stat` ask often.
 by the size of the block (`kapla.storage.keeping.ids`); `wanted` has the references that it lacks,
 and `arrivals` what of these came since the bitmaps were last written. The one that a store got when
 it came to have pins holds all that there was: its sizes are known in sum only (`before_small`,
-`before_large`), and all its ids stand in `small`. `lent` has one row: what may be lent while it is
-kept without a pin.
+`before_large`), and all the ids that it began with stand in `small`. `lent` has one row: what may
+be lent while it is kept without a pin.
 
 `upkeep` holds what `kapla.storage.notes` names: how far moving and rebuilding have come. `places`,
 `recent`, `totals` and `upkeep` follow from `blocks`, and are made anew where they are damaged

@@ -9,7 +9,7 @@ from eris.model import BlockSize, Reference
 from kapla.storage.sqlite import SqliteWriter
 from tests.torture.history import Fault, Pin, Pins
 
-__all__ = ["pins_of"]
+__all__ = ["pins_of", "stored_pins"]
 
 _MOST: Final = 1000
 
@@ -18,6 +18,16 @@ def pins_of(writer: SqliteWriter, connection: sqlite3.Connection) -> Pins:
     """All pins, with the references of what they hold and lack.
 
     Raises: Fault, if what is told of them is something else.
+    """
+    found = stored_pins(writer, connection)
+    _check_told(writer, found)
+    return found
+
+
+def stored_pins(writer: SqliteWriter, connection: sqlite3.Connection) -> Pins:
+    """As `pins_of`, whatever is told of them.
+
+    Raises: Fault, if they cannot be so.
     """
     names: dict[int, Reference] = {}
     sizes: dict[int, int] = {}
@@ -39,7 +49,6 @@ def pins_of(writer: SqliteWriter, connection: sqlite3.Connection) -> Pins:
             raise Fault(f"the pin {pin.name} has blocks among those of the other size")
         lacking = frozenset(Reference(name) for number, name in wanted if number == pin.id)
         found[pin.owner, pin.name] = Pin(pin.root, pin.keep, pin.lend, held - large, large, lacking)
-    _check_told(writer, found)
     return found
 
 

@@ -6,7 +6,7 @@ must be what it held after one of the steps, and not before the last step that w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from eris.model import BlockSize, Reference
@@ -155,6 +155,7 @@ class History:
         do: Callable[[], object],
         expected: type[Exception],
         answers_early: bool = False,
+        refusals: Callable[[], Collection[Reference]] = frozenset,
     ) -> bool:
         """Keep blocks as one step."""
         self.blocks |= blocks
@@ -165,11 +166,22 @@ class History:
         if answers_early:
             self._mark(2 * len(self.facts) + 1)
         is_done = self.step(after, do, expected)
+        refused = refusals() if is_done else frozenset[Reference]()
+        if refused:
+            # What was refused completes no pin.
+            kept = {name: block for name, block in blocks.items() if name not in refused}
+            before = self.facts[-2].pins
+            pins = {key: pin.with_arrived(kept) for key, pin in before.items()}
+            self.facts[-1] = Facts(after.blocks, pins)
         if is_done:
             self._known.update(new)
         else:
             del self.order[len(self.order) - len(new) :]
         return is_done
+
+    def correct(self, pins: Pins) -> None:
+        """After the last step these pins are so: what of them had gone was not known."""
+        self.facts[-1] = replace(self.now, pins=self.now.pins | pins)
 
     def restart(self, facts: Facts, present: Iterable[Reference]) -> None:
         """Go on from what was found after a crash."""

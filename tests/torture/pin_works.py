@@ -16,6 +16,7 @@ from kapla.storage.keeping.rows import PinRows
 from kapla.storage.keeping.state import Hold
 from kapla.storage.schema import BEFORE_PINS
 from tests.torture.blocks import new_blocks
+from tests.torture.check_pins import stored_pins
 from tests.torture.history import Facts, Fault, Pin, sized
 
 if TYPE_CHECKING:
@@ -139,12 +140,22 @@ def switch_pin(session: Session) -> None:
     key = _some_pin(session)
     if key is not None:
         pin, keep = session.history.now.pins[key], session.flip()
-        is_loose = pin.is_loose or not keep
+        is_loose = pin.is_loose or not (pin.keep and keep)
         pin = replace(pin, lend=session.flip(), keep=keep, is_loose=is_loose)
         after = replace(session.history.now, pins=session.history.now.pins | {key: pin})
         change = session.writer.pins.change
         chosen = _chooser(key)
-        session.history.step(after, lambda: change(chosen, lend=pin.lend, keep=pin.keep), ErisError)
+        if session.history.step(
+            after, lambda: change(chosen, lend=pin.lend, keep=pin.keep), ErisError
+        ):
+            _tighten(session, key)
+
+
+def _tighten(session: Session, key: tuple[int, str]) -> None:
+    """A pin that keeps again loses nothing more of what it has."""
+    if session.history.is_evicting and session.history.now.pins[key].keep:
+        stored = stored_pins(session.writer, session.writer._connection)
+        session.history.correct({key: stored[key]})
 
 
 def release_pin(session: Session) -> None:

@@ -57,7 +57,11 @@ class Session:
     def put(self, blocks: dict[Reference, bytes], do: Callable[[], PutResult]) -> bool:
         """Keep blocks: one step."""
         is_kept = self.history.put(
-            blocks, lambda: self._note_refused(do()), StoreUnavailable, self.answers_early
+            blocks,
+            lambda: self._note_refused(do()),
+            StoreUnavailable,
+            self.answers_early,
+            lambda: self.refused,
         )
         if is_kept:
             for opened in self.opened:

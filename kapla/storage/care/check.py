@@ -135,7 +135,7 @@ class _Check:
             return
         notes = dict(self._connection.execute("SELECT note, value FROM upkeep").fetchall())
         self._is_rebuilding = Note.REBUILD_BELOW in notes or self._has_table("damaged_places")
-        if self._is_rebuilding or Note.TOTALS_UNKNOWN in notes:
+        if self._is_rebuilding or {Note.TOTALS_UNKNOWN, Note.REBUILD_WANTED} & notes.keys():
             self._is_rebuilding, self._is_index_known = True, False
             self._report.remarks.append("the index and the totals are being made anew: not checked")
 

@@ -105,12 +105,13 @@ class Accounts:
                 len(pin.small) - pin.small.overlap(shared),
                 len(pin.large) - pin.large.overlap(shared),
             )
-        rest = self._unsized(pin.small, pin.sums)
+        ids = pin.ids
+        rest = self._unsized(ids, pin.sums)
         others = Ids()
         for number, other in self._sums.items():
             if number != pin.id:
                 others.unite(other.ids)
-        both = len((pin.small & others) - self._small - self._large)
+        both = len((ids & others) - self._small - self._large)
         large = max(0, rest.large - both)
         return Sizes(max(0, rest.small - (both - (rest.large - large))), large)
 

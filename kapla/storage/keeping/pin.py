@@ -52,8 +52,8 @@ class PinSummary:
 class Pin:
     """A named set of blocks, `small` and `large` ones.
 
-    `sums`: of a pin over all that there was, whose sizes are known in sum only. Its ids all stand
-    in `small`, and there may be some among them that lead to nothing.
+    `sums`: of a pin over all that there was, whose sizes are known in sum only. The ids that it
+    began with all stand in `small`, and there may be some among them that lead to nothing.
     """
 
     id: int

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from eris.model import BlockSize
 from kapla.errors import StorageError
 from kapla.storage import schema
-from kapla.storage.damage import drop_table, is_bad_disk, is_damage, transaction
+from kapla.storage.damage import is_bad_disk, is_damage, replace_tables
 from kapla.storage.keeping.ids import Ids
 from kapla.storage.keeping.pin import Pin, Sizes
 from kapla.storage.keeping.rows import PinRows, pin_of_row
@@ -46,20 +46,20 @@ def salvage(connection: sqlite3.Connection) -> None:
     tables = {name: _read(connection, name, ways) for name, ways in _TABLES.items()}
     pins, bad = _sound(tables["pins"].rows)
     is_known = tables["pins"].is_whole and tables["arrivals"].is_whole and not bad
-    for name, table in tables.items():
-        if not table.is_whole:
-            drop_table(connection, name)
-    with transaction(connection):
-        for name, table in tables.items():
-            if not table.is_whole:
-                _make(connection, name, table.rows if name != "pins" else [])
+    broken = {name: table for name, table in tables.items() if not table.is_whole}
+
+    def make() -> None:
+        for name, table in broken.items():
+            _make(connection, name, table.rows if name != "pins" else [])
         rows = PinRows(connection)
-        if not tables["pins"].is_whole:
+        if "pins" in broken:
             for pin in pins:
                 rows.insert(pin)
         connection.executemany("DELETE FROM pins WHERE id = ?", [(number,) for number in bad])
         if not is_known:
             _keep_all(connection, rows)
+
+    replace_tables(connection, list(broken), make)
     if not is_known:
         _log.error(
             "The pins are damaged: %d can be read. All that the store has is kept, by the pin %s:"

@@ -94,7 +94,7 @@ class PinTraffic(PinBooks):
         return bool(former or self._keeping.holds() or self.lent_cache.has_any(places))
 
     def moved(self, places: Mapping[int, tuple[int, int]], *, is_locked: bool = False) -> None:
-        """What `move` was told of is committed. Raises: sqlite3.Error."""
+        """What `move` was told of is committed."""
         holds = self._keeping.holds()
         with nullcontext() if is_locked else self._keeping.lock:
             for hold in holds:
@@ -104,8 +104,20 @@ class PinTraffic(PinBooks):
                     hold.small.subtract(mine)
                     hold.large.subtract(mine)
         self.lent_cache.moved((place[0], block_id) for block_id, place in places.items())
+        self.wants.moved(places)
         if Ids(places) & self.quota.accounts.all:
+            self._follow(places)
+
+    def _follow(self, places: Mapping[int, tuple[int, int]]) -> None:
+        """Count all anew; until that succeeds, nothing goes that is kept."""
+        keeping, former = self._keeping, Ids(places)
+        for union in (keeping.kept, keeping.pinned, keeping.lent):
+            union.add([places[block_id][0] for block_id in union & former])
+        self._is_doubtful = True
+        try:
             self._load()
+        except sqlite3.Error as error:
+            self._complaints.tell(f"The pins cannot be counted anew, which is tried again: {error}")
 
     def _lose(self, pin: Pin, mine: Ids, sizes: Mapping[int, int]) -> None:
         pin.small.subtract(mine)

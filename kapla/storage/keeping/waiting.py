@@ -55,6 +55,11 @@ class Waiting:
         is_held = hold is not None and (place[0] in hold.small or place[0] in hold.large)
         return key, place if is_held else None, self._after
 
+    def moved(self, places: Mapping[int, tuple[int, int]]) -> None:
+        """Blocks have other ids now: (id, size) by the former one."""
+        for key, place in self._places.items():
+            self._places[key] = places.get(place[0], place)
+
     def told(self, key: bytes, after: int | None) -> None:
         """Up to this pin all have it; None: all. With the last one nothing is held any more."""
         if after is not None:

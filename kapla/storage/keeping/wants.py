@@ -240,6 +240,10 @@ class Wants:
             if lacking.missing <= 0:
                 del self._lacking[wanting.pin]
 
+    def moved(self, places: Mapping[int, tuple[int, int]]) -> None:
+        """Blocks have other ids now: (id, size) by the former one."""
+        self._waiting.moved(places)
+
     @property
     def has_late(self) -> bool:
         """Whether something is there that pins may lack still."""

@@ -13,7 +13,7 @@ import pytest
 from eris import BlockSize, Reference, StoreUnavailable
 from kapla.storage import hashing as hashing_module
 from kapla.storage import recent as recent_module
-from kapla.storage.damage import drop_table
+from kapla.storage.damage import drop_table, renew_table
 from kapla.storage.recent import GENERATION
 from tests.kapla.storage.databases import (
     batched,
@@ -162,6 +162,8 @@ def test_without_its_wal_the_store_takes_nothing(tmp_path: Path) -> None:
 class Unwritable:
     """A connection to a disk that takes nothing just now."""
 
+    code = sqlite3.SQLITE_IOERR_WRITE
+
     def __init__(self, inner: sqlite3.Connection) -> None:
         self.inner = inner
 
@@ -169,12 +171,18 @@ class Unwritable:
     def in_transaction(self) -> bool:
         return self.inner.in_transaction
 
-    def execute(self, text: str) -> sqlite3.Cursor:
+    def execute(self, text: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
         if text.startswith("DROP"):
             error = sqlite3.OperationalError("disk I/O error")
-            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
+            error.sqlite_errorcode = self.code
             raise error
-        return self.inner.execute(text)
+        return self.inner.execute(text, values)
+
+
+class Undroppable(Unwritable):
+    """A connection to a file in which a table is damaged."""
+
+    code = sqlite3.SQLITE_CORRUPT
 
 
 def test_a_table_that_cannot_be_dropped_just_now_is_not_forgotten(tmp_path: Path) -> None:
@@ -185,3 +193,27 @@ def test_a_table_that_cannot_be_dropped_just_now_is_not_forgotten(tmp_path: Path
             drop_table(cast(sqlite3.Connection, Unwritable(connection)), "recent")
         assert connection.execute("PRAGMA integrity_check").fetchall() == [(b"ok",)]
         assert connection.execute("SELECT count(*) FROM recent").fetchall() == [(0,)]
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_table_is_replaced_in_one_piece(tmp_path: Path, is_damaged: bool) -> None:
+    """Whoever looks at any moment, as after a crash, finds the one or the other."""
+    with opened(settings_for(tmp_path)) as store:
+        connection = cast(sqlite3.Connection, Undroppable(store.writer._connection))
+        connection = connection if is_damaged else store.writer._connection
+        with closing(sqlite3.connect(tmp_path / "blocks.sqlite")) as other:
+            found: list[object] = []
+
+            def look(_: str) -> None:
+                text = "SELECT count(*) FROM sqlite_master WHERE name = 'totals'"
+                found.extend(other.execute(text).fetchone())
+
+            store.writer._connection.set_trace_callback(look)
+            renew_table(connection, "totals")
+            assert len(found) > 3
+            assert set(found) == {1}
+            assert other.execute("SELECT * FROM totals").fetchall() == []
+    with closing(sqlite3.connect(tmp_path / "blocks.sqlite")) as connection:
+        # What cannot be dropped leaves pages behind.
+        is_sound = connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert is_sound != is_damaged

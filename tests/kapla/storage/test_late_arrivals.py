@@ -9,7 +9,9 @@ import pytest
 
 from eris import BlockSize
 from kapla.storage.batching import BatchedStorage
+from kapla.storage.damage import transaction
 from kapla.storage.keeping import wants
+from kapla.storage.sqlite import SqliteWriter
 from tests.kapla.storage.databases import batched, make_blocks, put_many, settings_for
 
 OWNER, OTHER = 1000, 1001
@@ -64,6 +66,29 @@ def test_all_pins_get_it_some_at_a_time_and_it_stays_meanwhile(tmp_path: Path) -
             assert not storage.keeping.holds()
             assert storage.keeping.safe() == storage.keeping.kept
             assert len(storage.keeping.kept) == 3
+
+    asyncio.run(main())
+
+
+def put_and_move(writer: SqliteWriter) -> None:
+    """As where kept blocks move together before all pins are told of them."""
+    writer.put_many(dict(BLOCKS))
+    places = {block_id: (block_id + 100, 1024) for block_id in range(1, 4)}
+    with transaction(writer._connection):
+        writer._connection.execute("UPDATE blocks SET id = id + 100")
+        assert writer.pins.move(places)
+    writer.pins.moved(places)
+
+
+def test_what_moves_meanwhile_is_told_under_its_new_id(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with batched(settings_for(tmp_path, max_size=4 * MIB)) as storage:
+            await lacking_pins(storage)
+            await storage.do(put_and_move)
+            while await storage.do(lambda writer: writer.pins.wants.has_late):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert set(await missing(storage)) == {0}
+            assert list(storage.keeping.kept) == [101, 102, 103]
 
     asyncio.run(main())
 

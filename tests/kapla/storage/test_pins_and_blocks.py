@@ -15,10 +15,12 @@ import pytest
 from eris import BlockSize, Reference, StoreUnavailable
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.damage import transaction
+from kapla.storage.database import SqliteSettings
 from kapla.storage.keeping.ids import Ids
 from kapla.storage.keeping.pin import PinSummary
 from kapla.storage.keeping.pins import Closing
 from kapla.storage.keeping.promises import Promise
+from kapla.storage.keeping.rows import PinRows
 from kapla.storage.sqlite import SqliteWriter
 from tests.kapla.storage.databases import (
     batched,
@@ -51,12 +53,14 @@ async def pins_of(storage: BatchedStorage) -> dict[str, PinSummary]:
     return {pin.name: pin for pin in found}
 
 
-def drop(writer: SqliteWriter, known: Mapping[int, bytes | None]) -> None:
+def drop(
+    writer: SqliteWriter, known: Mapping[int, bytes | None], size: BlockSize = BlockSize.SMALL
+) -> None:
     """As what looks after the blocks drops bad ones."""
     connection = writer._connection
     with transaction(connection):
         connection.executemany("DELETE FROM blocks WHERE id = ?", [(i,) for i in known])
-        writer.pins.lost(known, dict.fromkeys(known, int(BlockSize.SMALL)))
+        writer.pins.lost(known, dict.fromkeys(known, int(size)))
 
 
 def test_what_is_lost_is_missing_until_it_comes_again(tmp_path: Path) -> None:
@@ -89,15 +93,20 @@ def test_what_is_lost_is_missing_until_it_comes_again(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_what_is_lost_of_all_that_was_before_is_counted(tmp_path: Path) -> None:
-    blocks = make_blocks(6)
-    settings = settings_for(tmp_path)
+def make_without_pins(settings: SqliteSettings, blocks: dict[Reference, bytes]) -> None:
+    """As the version before pins left it."""
     with opened(settings) as store:
         store.writer.put_many(blocks)
     with closing(sqlite3.connect(settings.path, isolation_level=None)) as connection:
         for table in ("pins", "wanted", "arrivals", "lent"):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("UPDATE kapla_schema SET version = 2")
+
+
+def test_what_is_lost_of_all_that_was_before_is_counted(tmp_path: Path) -> None:
+    blocks = make_blocks(6)
+    settings = settings_for(tmp_path)
+    make_without_pins(settings, blocks)
 
     async def main() -> None:
         async with batched(settings) as storage:
@@ -111,6 +120,53 @@ def test_what_is_lost_of_all_that_was_before_is_counted(tmp_path: Path) -> None:
                 before = (await pins_of(storage))["before-pins"]
                 assert (before.small, before.own_small, before.missing) == (6, 6, 0)
                 assert len(storage.keeping.kept) == 6
+
+    asyncio.run(main())
+
+
+def test_what_others_pin_of_what_came_again_is_not_its_own(tmp_path: Path) -> None:
+    """Of the pin over all that there was."""
+    blocks = make_blocks(3, BlockSize.LARGE)
+    settings = settings_for(tmp_path)
+    make_without_pins(settings, blocks)
+    with opened(settings) as store:
+        drop(store.writer, {1: next(iter(blocks))}, BlockSize.LARGE)
+
+    async def main() -> None:
+        async with batched(settings) as storage:
+            await put_many(storage, list(blocks.values()))
+            await make_pin(storage, "a", list(blocks.values()))
+            before = (await pins_of(storage))["before-pins"]
+            assert (before.large, before.own_large, before.missing) == (3, 0, 0)
+
+    asyncio.run(main())
+
+
+def test_what_moves_stays_kept_though_the_pins_cannot_be_read_just_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = list(make_blocks(4).values())
+    places = {block_id: (block_id + 100, 1024) for block_id in range(1, 5)}
+
+    def fails(_: PinRows) -> dict[int, int]:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    def move(writer: SqliteWriter) -> None:
+        with transaction(writer._connection):
+            writer._connection.execute("UPDATE blocks SET id = id + 100")
+            writer.pins.move(places)
+        with monkeypatch.context() as patched:
+            patched.setattr(PinRows, "missing", fails)
+            writer.pins.moved(places)
+        assert {101, 102, 103, 104} <= set(writer._database.keeping.safe())
+
+    async def main() -> None:
+        async with batched(settings_for(tmp_path)) as storage:
+            await make_pin(storage, "a", blocks)
+            await storage.do(move)
+            pins = await pins_of(storage)
+            assert (pins["a"].small, pins["a"].own_small) == (4, 4)
+            assert list(storage.keeping.kept) == [101, 102, 103, 104]
 
     asyncio.run(main())
 

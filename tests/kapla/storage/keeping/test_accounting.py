@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field, replace
 
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from eris import BlockSize
 from kapla.storage.keeping.accounting import Accounts
+from kapla.storage.keeping.ids import Ids
 from kapla.storage.keeping.pin import Pin, Sizes
 
 OWNERS = (1, 2)
@@ -37,6 +39,14 @@ class Plain:
 
     pin: Pin
     ids: set[int] = field(default_factory=set)
+
+    def take(self, arrived: list[tuple[int, int]]) -> None:
+        """As its row would be written."""
+        self.ids = self.ids | {block_id for block_id, _ in arrived}
+        self.pin = copy.deepcopy(self.pin)
+        self.pin.take(arrived)
+        if self.pin.sums is not None:
+            self.pin.sums = sizes_of(self.ids)
 
 
 def make_pin(number: int, owner: int, ids: set[int], *, is_sum: bool) -> Pin:
@@ -97,13 +107,19 @@ class Accounting(RuleBasedStateMachine):
         plain = self.some_pin(data)
         arrived = [(block_id, size_of(block_id)) for block_id in ids - plain.ids]
         self.accounts.grow(plain.pin, arrived)
-        self.became(plain, plain.ids | ids)
+        plain.take(arrived)
 
-    def became(self, plain: Plain, ids: set[int]) -> None:
-        """As its row would be written."""
-        pin = plain.pin
-        made = make_pin(pin.id, pin.owner, ids, is_sum=pin.sums is not None)
-        plain.pin, plain.ids = replace(made, keep=pin.keep, lend=pin.lend), ids
+    @precondition(lambda self: self.pins)
+    @rule(data=st.data())
+    def move(self, data: st.DataObject) -> None:
+        """As eviction does: the ids are others, and all is counted anew."""
+        plain = self.some_pin(data)
+        ids, plain.ids = plain.ids, set()
+        plain.pin.small, plain.pin.large = Ids(), Ids()
+        if plain.pin.sums is not None:
+            plain.pin.sums = Sizes()
+        plain.take([(block_id, size_of(block_id)) for block_id in ids])
+        self.recount()
 
     @rule()
     def recount(self) -> None:
