@@ -31,6 +31,7 @@ from benchmarks import (
     link,
     neighbours,
     package_bytes,
+    pins,
     plot,
     start,
     strangers,
@@ -55,6 +56,7 @@ _PARTS: Final[dict[str, tuple[Callable[[int], list[Row]], int]]] = {
     "link": (link.run, 3),
     "growth": (growth.run, 3),
     "eviction": (eviction.run, 3),
+    "pins": (pins.run, 3),
     "substitutes": (substitutes.run, 5),
     "bytes": (package_bytes.run, 3),
 }

@@ -55,6 +55,8 @@ class Config:
     """Connections at a time: each may cost a few MiB when its peer is slow."""
     max_pinned: int | None = None
     """Bytes that the pins of one user may hold. None: half of `max_size`, if there is that."""
+    lend_cache: bool = True
+    """Whether blocks that no pin has may be lent."""
     log_level: str = "info"
     scrub_rate: int = 2**20
     """Bytes a second that are read and hashed in the background: 2.5 TB in thirty days; 0: none."""
@@ -170,6 +172,16 @@ def _parse_choice(*choices: str) -> Callable[[object], str]:
     return parse
 
 
+def _parse_switch(value: object) -> bool:
+    # In the environment it is a text.
+    texts = {"true": True, "false": False}
+    if isinstance(value, str):
+        value = texts.get(value)
+    if not isinstance(value, bool):
+        raise ValueError("true or false is expected")
+    return value
+
+
 def _parse_count(value: object) -> int:
     # Not `int(value)`, which takes true, 2.7 and infinity in its own ways.
     if not re.fullmatch(r"[0-9]{1,6}", str(value)) or not 1 <= int(str(value)) <= 100_000:
@@ -189,6 +201,7 @@ _SETTINGS: Final[tuple[tuple[str, str, str, Callable[[object], object]], ...]] =
     ("max-connections", "KAPLA_MAX_CONNECTIONS", "max_connections", _parse_count),
     ("scrub-rate", "KAPLA_SCRUB_RATE", "scrub_rate", _parse_scrub_rate),
     ("max-pinned-bytes", "KAPLA_MAX_PINNED_BYTES", "max_pinned", _parse_amount),
+    ("lend-cache", "KAPLA_LEND_CACHE", "lend_cache", _parse_switch),
     ("log-level", "KAPLA_LOG_LEVEL", "log_level", _parse_choice(*_LEVELS)),
 )
 

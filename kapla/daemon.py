@@ -53,6 +53,7 @@ class Daemon:
                 rebuild_index=config.rebuild_index,
                 scrub_rate=config.scrub_rate,
                 max_pinned=config.max_pinned,
+                lend_cache=config.lend_cache,
             )
         )
         self._statistics = Statistics()

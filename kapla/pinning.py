@@ -283,6 +283,24 @@ class OpenPin:
         self._store.on_connected = None
         return summary
 
+    async def lend(self) -> int:
+        """Hold nothing any more, but lend it for as long as the store has it.
+
+        Returns how many blocks are lent so: none, if the store lends nothing without a pin.
+        Raises: PinLost; StoreError.
+        """
+        body = format_request(self._store.url.store_path, ("pins", "abandon"), {"lend": True})
+        code, payload = await self._store.ask(Code.POST, body)
+        if code == Code.NOT_FOUND:
+            raise PinLost("the store has given up the pin while blocks were put")
+        good = good_answer(code, payload)
+        self._store.on_connected = None
+        # A store that only knows how to abandon says nothing.
+        lent = read_map(good).get("lent") if good else 0
+        if not isinstance(lent, int):
+            raise nonsense()
+        return lent
+
     async def abandon(self) -> None:
         """Hold nothing any more. A store that is not to be reached finds out by itself, later."""
         if not self.is_open:

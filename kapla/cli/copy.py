@@ -55,7 +55,7 @@ def command(
 
     STORE is a store URL, or several separated by spaces. One of --from and --to may be left out,
     and is then the store that other commands use. Whatever interrupts it, run it again to go on.
-    What was copied is pinned there.
+    What was copied is pinned there, unless --no-pin says otherwise.
     """
     pinning = read_pinning(no_pin, lend, no_store=False)
     if source is None and target is None:
@@ -93,7 +93,7 @@ async def _copy(
                 async with holder.open() as (taker, pin):
                     await _move(content, source, taker, moved, shown, raw)
                     if pin is not None:
-                        await pin.close(root=content.root.reference, lend=pinning.lend)
+                        await holder.settle(pin, content.root.reference)
     return moved
 
 

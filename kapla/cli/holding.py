@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import eris_fs
 from eris.capability import ReadCapability
 from eris.errors import ContentError
-from kapla.cli.pinned import Pinning
+from eris.model import Reference
+from kapla.cli.pinned import Pinning, say_not_lent
 from kapla.cli.store import Store, say
 from kapla.errors import PinsUnsupported
 
@@ -30,7 +31,9 @@ class Holder:
 
     def __init__(self, store: Store, pinning: Pinning) -> None:
         self._store = store
-        self._is_wanted = pinning.pin
+        self._pinning = pinning
+        self._is_wanted = pinning.holds
+        self._is_lent = True
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[tuple[Store, OpenPin | None]]:
@@ -49,13 +52,19 @@ class Holder:
             # What counts is what is put on its own connection.
             yield taker, pin
 
+    async def settle(self, pin: OpenPin, root: Reference) -> None:
+        """Pin what is held, or lend it, as it is wanted. Raises: StoreError."""
+        if not await self._pinning.settle(pin, root) and self._is_lent:
+            self._is_lent = False
+            say_not_lent(await self._store.taker())
+
     async def _opened(self, taker: RemoteStore) -> OpenPin | None:
         from kapla.pinning import Pins
 
         try:
             return await Pins(taker).open()
         except PinsUnsupported as error:
-            say(f"not pinned: {error}; {taker.url} may drop this when it needs room")
+            say(self._pinning.instead(error, taker.url))
             self._is_wanted = False
             return None
 
@@ -65,38 +74,46 @@ async def pin_contents(
 ) -> None:
     """Pin contents as far as they are there; what they lack belongs to them when it comes.
 
+    Or lend what is there of them without a pin.
+
     On a connection of its own, so that meanwhile they are held on the other.
     Raises: StoreError.
     """
     from kapla.client import RemoteStore
 
+    is_lent = True
     async with RemoteStore(store.url) as second:
         for content in contents:
             try:
-                await _pin(second, content, pinning)
+                is_lent &= await _pin(second, content, pinning)
             except (ContentError, eris_fs.TreeError) as error:
                 # Anybody can write any URN into a file.
-                say(f"not pinned: a content that is named cannot be read: {error}")
+                what = "pinned" if pinning.pin else "lent"
+                say(f"not {what}: a content that is named cannot be read: {error}")
+    if not is_lent:
+        say_not_lent(store)
 
 
-async def _pin(store: RemoteStore, content: ReadCapability, pinning: Pinning) -> None:
+async def _pin(store: RemoteStore, content: ReadCapability, pinning: Pinning) -> bool:
+    """Returns False if it should be lent and is not."""
     from kapla.pinning import Pins
 
     async with await Pins(store).open() as pin:
-        lacking = await _fill(store, pin, content)
+        there, lacking = await _fill(store, pin, content)
         if lacking:
             noun = "block is" if lacking == 1 else "blocks are"
             say(f"not whole: of a content {lacking:,} {noun} not there yet")
         root = content.root.reference
-        await pin.close(root=root, lend=pinning.lend, incomplete=bool(lacking))
+        return await pinning.settle(pin, root, incomplete=bool(lacking)) or not there
 
 
-async def _fill(store: RemoteStore, pin: OpenPin, content: ReadCapability) -> int:
-    """Have a pin hold all blocks of a content that are there; tells how many are not."""
+async def _fill(store: RemoteStore, pin: OpenPin, content: ReadCapability) -> tuple[int, int]:
+    """Have a pin hold all blocks of a content that are there; how many these are, and are not."""
     walk = eris_fs.ReferenceWalk(store)
-    lacking = 0
+    there = lacking = 0
     async with aclosing(walk.content(content)) as batches:
         async for batch in batches:
             found = await pin.want([reference for reference, _ in batch])
+            there += found.count(True)
             lacking += found.count(False)
-    return lacking
+    return there, lacking

@@ -24,8 +24,9 @@ from kapla.errors import PinsUnsupported
 
 if TYPE_CHECKING:
     from kapla.pinning import OpenPin, Pins
+    from kapla.remote_store import RemoteStore
 
-__all__ = ["Pinning", "Room", "is_lent", "pin_options", "pinned", "read_pinning"]
+__all__ = ["Pinning", "Room", "is_lent", "pin_options", "pinned", "read_pinning", "say_not_lent"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -41,6 +42,30 @@ class Pinning:
     pin: bool = True
     lend: bool = False
 
+    @property
+    def holds(self) -> bool:
+        """Whether it is held while it is stored."""
+        return self.pin or self.lend
+
+    def instead(self, why: object, store: object) -> str:
+        """What to say where the store has no pins."""
+        if self.pin:
+            return f"not pinned: {why}; {store} may drop this when it needs room"
+        return f"not lent: {why}"
+
+    async def settle(
+        self, pin: OpenPin, root: Reference, *, lend: bool = False, incomplete: bool = False
+    ) -> bool:
+        """Pin what is held, or lend it without; `lend`: also if that was not asked for.
+
+        Returns False if it should be lent and is not: the store lends nothing without a pin.
+        Raises: StoreError.
+        """
+        if not self.pin:
+            return bool(await pin.lend())
+        await pin.close(root=root, lend=self.lend or lend, incomplete=incomplete)
+        return True
+
 
 def pin_options(command: Callable[_P, _T]) -> Callable[_P, _T]:
     """Add `--no-pin` and `--lend` to a command: see `read_pinning`."""
@@ -48,7 +73,9 @@ def pin_options(command: Callable[_P, _T]) -> Callable[_P, _T]:
         "--lend", is_flag=True, help="Let the daemon give it to others, as kapla lend does."
     )
     no_pin = click.option(
-        "--no-pin", is_flag=True, help="Keep no pin: it may go when the store needs room."
+        "--no-pin",
+        is_flag=True,
+        help="Keep no pin: it may go when the store needs room. With --lend it is lent until then.",
     )
     return no_pin(lend(command))
 
@@ -58,8 +85,6 @@ def read_pinning(no_pin: bool, lend: bool, *, no_store: bool) -> Pinning:
 
     Raises: click.UsageError.
     """
-    if lend and no_pin:
-        raise click.UsageError("--no-pin and --lend exclude each other: what is lent is pinned.")
     if lend and no_store:
         raise click.UsageError("--no-store and --lend exclude each other: nothing is stored.")
     return Pinning(not no_pin, lend)
@@ -119,7 +144,7 @@ async def pinned(
     `encode` is called with what blocks are put into, maybe twice.
     Raises: StoreFull, if there is no room for it; whatever `encode` raises.
     """
-    if not pinning.pin:
+    if not pinning.holds:
         return await encode(store)
     from kapla.pinning import Pins, default_name
 
@@ -129,13 +154,20 @@ async def pinned(
         pin = await _opened(pins, taker, encode, size)
     except PinsUnsupported as error:
         capability = await encode(store)
-        say(f"not pinned: {error}; {taker.url} may drop this when it needs room")
+        say(pinning.instead(error, taker.url))
         return capability
     async with pin:
         capability = await encode(taker)
         root = capability.root.reference
-        await pin.close(root=root, lend=pinning.lend or await is_lent(pins, default_name(root)))
+        lend = pinning.pin and await is_lent(pins, default_name(root))
+        if not await pinning.settle(pin, root, lend=lend):
+            say_not_lent(taker)
     return capability
+
+
+def say_not_lent(store: RemoteStore) -> None:
+    """The store has switched it off."""
+    say(f"not lent: {store.url} lends nothing that is not pinned")
 
 
 async def is_lent(pins: Pins, name: str) -> bool:

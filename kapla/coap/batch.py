@@ -18,6 +18,9 @@ __all__ = ["Batch", "Limits", "take_batch"]
 
 # How a GET ends that says it expects 1 KiB.
 _SMALL_HINT: Final = encode_uint(BlockSize.SMALL)
+# Plain numbers: an attribute of an enumeration takes as long as the rest of the comparison.
+_GET: Final = int(Code.GET)
+_PUT: Final = int(Code.PUT)
 
 
 class Limits(NamedTuple):
@@ -58,49 +61,57 @@ def take_batch(
 
     `take_slow_lane` takes one of the others and tells its weight, or None to have it wait.
     """
-    room, most_weight, whole, light, put_room = limits
+    room, weight_left, whole, light, put_room = limits
     is_held_up = False
     gets: list[Reference] = []
     get_tokens: list[bytes] = []
     puts: list[bytes] = []
     put_tokens: list[bytes] = []
-    get_weight = put_weight = slow_weight = taken = 0
-    while waiting and room > 0 and get_weight + put_weight + slow_weight < most_weight:
+    get_weight = put_weight = responses = 0
+    requested_reference, large_weight = fast_lane.requested_reference, shares.LARGE_WEIGHT
+    while waiting and room > 0 and weight_left > 0:
         frame = waiting.popleft()
         code, token, buffer, start, stop = frame
         room -= 1
-        taken += 1
-        if code == Code.GET and whole:
-            reference = fast_lane.requested_reference(buffer, start, stop)
+        if code == _GET and whole:
+            reference = requested_reference(buffer, start, stop)
             if reference is not None:
                 gets.append(reference)
                 get_tokens.append(token)
-                small = light and buffer.endswith(_SMALL_HINT, start, stop)
-                get_weight += 1 if small else shares.LARGE_WEIGHT
+                weight = large_weight
+                if light and buffer.endswith(_SMALL_HINT, start, stop):
+                    weight = 1
+                get_weight += weight
+                weight_left -= weight
                 continue
-        elif code == Code.PUT:
+        elif code == _PUT:
             if put_weight >= put_room:
                 waiting.appendleft(frame)
-                taken -= 1
+                room += 1
                 is_held_up = True
                 break
             payload = fast_lane.put_payload_start(buffer, start, stop)
             if payload is not None:
                 puts.append(buffer[payload:stop])
                 put_tokens.append(token)
-                put_weight += (stop - payload) >> 10
+                weight = (stop - payload) >> 10
+                put_weight += weight
+                weight_left -= weight
                 continue
         if not is_request(code):
-            room += 1  # a response to nothing: this end sends no requests
+            # A response to nothing: this end sends no requests.
+            room += 1
+            responses += 1
             continue
-        weight = take_slow_lane(frame)
-        if weight is None:
+        slow = take_slow_lane(frame)
+        if slow is None:
             waiting.appendleft(frame)
-            taken -= 1
+            room += 1
             break
-        slow_weight += weight
-        if code == Code.PUT:
+        weight_left -= slow
+        if code == _PUT:
             put_room -= (stop - start) >> 10 or 1
+    taken = limits.requests - room + responses
     put_kib = put_weight + limits.put_room - put_room
     return Batch(
         taken, gets, get_tokens, get_weight, puts, put_tokens, put_weight, put_kib, is_held_up

@@ -294,7 +294,7 @@ class PeerConnection(asyncio.Protocol):
     ) -> None:
         with self._turn:
             if not isinstance(result, ErisError):
-                size = sum(len(block) for block in result if block is not None)
+                size = sum(map(len, filter(None, result)))
                 self._hints_are_true &= size <= weight << 10
             self._write(answers_to_gets(tokens, result))
 

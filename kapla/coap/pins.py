@@ -170,12 +170,17 @@ class _Abandon(_PinResource):
     """Letting go of the open pin."""
 
     async def render_post(self, request: Any) -> Any:
-        """Hold nothing any more. Nothing being open is as good."""
-        pin: OpenPin | None = request.remote.pin.pin
-        if pin is not None:
-            request.remote.pin.end(pin)
-            await self._pinning.abandon(pin)
-        return respond(Code.CHANGED)
+        """Hold nothing any more, or lend it while it is there.
+
+        Nothing being open is as good, where nothing is to be lent.
+        """
+        lend = read_map(request.payload, {"lend": bool}).get("lend", False)
+        if not lend and request.remote.pin.pin is None:
+            return respond(Code.CHANGED)
+        pin = _pin_of(request)
+        request.remote.pin.end(pin)
+        lent = await self._pinning.abandon(pin, lend=lend)
+        return _in_map(Code.CHANGED, {"lent": lent}) if lend else respond(Code.CHANGED)
 
 
 class _List(_PinResource):

@@ -279,6 +279,10 @@ class BatchedStorage:
         assert self._writer is not None
         started = time.monotonic()
         try:
+            self._writer.finish()
+        except Exception as error:
+            _log.warning("What is lent without a pin could not be written: %s", error)
+        try:
             self._writer.checkpoint()
             _log.debug("Checkpoint took %.2f s", time.monotonic() - started)
         except Exception as error:

@@ -175,11 +175,18 @@ class Pinning:
         closing = Closing(name, root, lend=lend, keep=keep, incomplete=incomplete)
         return await self._to_its_end(asyncio.ensure_future(self._close(pin, closing)))
 
-    async def abandon(self, pin: OpenPin) -> None:
-        """Let go of all that was held. Raises: PinNotFound, StoreUnavailable."""
+    async def abandon(self, pin: OpenPin, *, lend: bool = False) -> int:
+        """Let go of all that was held; with `lend` it is lent for as long as it is there.
+
+        Returns how many blocks are lent so: none, where that is switched off. It is on disk soon,
+        and not at once. Raises: PinNotFound, StoreUnavailable.
+        """
         self._check(pin)
         self._forget(pin)
-        await self._storage.do(lambda writer: writer.pins.abandon(pin.number, pin.hold))
+        lent: int = await self._storage.do(
+            lambda writer: writer.pins.abandon(pin.number, pin.hold, lend=lend)
+        )
+        return lent
 
     async def list(
         self, owner: int | None, after: str | None, most: int

@@ -123,6 +123,10 @@ class SqliteWriter(SqliteReader):
         """What stands in the way of a block that was refused, and what can be done."""
         return self._space.room.why_full() + self.pins.advice
 
+    def finish(self) -> None:
+        """Write what was put off until now. Raises: sqlite3.Error."""
+        self.pins.lent_cache.write()
+
     def checkpoint(self) -> None:
         """Move everything from the WAL into the database file and empty it."""
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

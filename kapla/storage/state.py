@@ -43,6 +43,9 @@ class SqliteSettings:
     max_pinned: int | None = None
     """Bytes that the pins of one user may hold. None: half of `max_size`, if there is that."""
 
+    lend_cache: bool = True
+    """Whether blocks that no pin has may be lent."""
+
     @property
     def pinned_quota(self) -> int | None:
         """Bytes that the pins of one user may hold together, or None: any number."""

@@ -121,6 +121,10 @@ class Statements:
         self.clear_totals = compiled(delete(totals))
 
         self.notes = compiled(select(notes.c.note, notes.c.value))
+        self.lent = compiled(select(schema.lent.c.ids))
+        self.insert_lent = compiled(insert(schema.lent))
+        self.clear_lent = compiled(delete(schema.lent))
+
         self.insert_note = compiled(insert(notes))
         self.delete_note = compiled(delete(notes).where(notes.c.note == bindparam("note")))
 

@@ -144,9 +144,9 @@ class Worker(Generic[Requests]):
 
     def _take_in(self) -> None:
         """Put by whatever has arrived."""
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._put_by(self._queue.get_nowait())
+        # Nobody else takes from it.
+        while not self._queue.empty():
+            self._put_by(self._queue.get_nowait())
 
     def _put_by(self, arrived: tuple[_Item[Requests], object] | str) -> None:
         if isinstance(arrived, str):

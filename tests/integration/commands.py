@@ -22,6 +22,7 @@ _NOTICES = (
     "kapla: waiting for ",
     "kapla: the blocks go to ",
     "kapla: not pinned: ",
+    "kapla: not lent: ",
     "kapla: not whole: ",
     "kapla: the names of contents are not shown: ",
 )

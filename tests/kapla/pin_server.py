@@ -111,10 +111,12 @@ class PinServer:
         self.pins[name] = held
         return Code.CHANGED, self._summary(name)
 
-    def _abandon(self, peer: Peer) -> tuple[int, Any]:
-        held = self.by_peer.pop(peer)
+    def _abandon(self, peer: Peer, lend: bool = False) -> tuple[int, Any]:
+        held = self.by_peer.pop(peer, None)
+        if held is None:
+            return (Code.NOT_FOUND if lend else Code.CHANGED), b""
         del self.open[held.token]
-        return Code.CHANGED, b""
+        return Code.CHANGED, {"lent": len(held.there)} if lend else b""
 
     def _change(self, peer: Peer, **told: Any) -> tuple[int, Any]:
         for name in self._named(told):

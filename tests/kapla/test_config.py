@@ -98,6 +98,8 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
         ('max-put-rate = "1 GiB"', "KAPLA_MAX_PUT_RATE", "1 GiB", "max_put_rate", GIB),
         ("max-put-rate = 32768", "KAPLA_MAX_PUT_RATE", "32768", "max_put_rate", 32768),
         ("max-connections = 7", "KAPLA_MAX_CONNECTIONS", "7", "max_connections", 7),
+        ("lend-cache = false", "KAPLA_LEND_CACHE", "false", "lend_cache", False),
+        ("lend-cache = true", "KAPLA_LEND_CACHE", "true", "lend_cache", True),
         ('log-level = "debug"', "KAPLA_LOG_LEVEL", "debug", "log_level", "debug"),
     ],
 )
@@ -286,6 +288,9 @@ WRONG = [
     ("max-connections = true", "KAPLA_MAX_CONNECTIONS", "true", "100000"),
     ("max-connections = 2.5", "KAPLA_MAX_CONNECTIONS", "2.5", "100000"),
     ("max-connections = []", "KAPLA_MAX_CONNECTIONS", "[]", "100000"),
+    ("lend-cache = 1", "KAPLA_LEND_CACHE", "1", "true or false"),
+    ('lend-cache = "off"', "KAPLA_LEND_CACHE", "off", "true or false"),
+    ("lend-cache = []", "KAPLA_LEND_CACHE", "[]", "true or false"),
     ('log-level = "loud"', "KAPLA_LOG_LEVEL", "loud", "debug, info"),
     ('log-level = "INFO"', "KAPLA_LOG_LEVEL", "INFO", "debug, info"),
 ]

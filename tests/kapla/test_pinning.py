@@ -76,6 +76,48 @@ def test_what_is_not_closed_is_abandoned() -> None:
     run(main)
 
 
+def test_what_is_abandoned_may_be_lent_and_a_pin_that_is_gone_is_told() -> None:
+    async def main() -> None:
+        pins = PinServer()
+        async with pinning(pins) as (_, store):
+            async with await Pins(store).open() as pin:
+                await store.put(REFERENCE, SMALL)
+                assert await pin.lend() == 1
+                assert not pin.is_open
+            assert not pins.open
+            assert not pins.pins
+            async with await Pins(store).open() as pin:
+                pins.by_peer.clear()
+                with pytest.raises(PinLost):
+                    await pin.lend()
+
+    run(main)
+
+
+@pytest.mark.parametrize(("answer", "lent"), [(b"", 0), (b"\xa0", None), (b"\xff", None)])
+def test_a_store_that_says_nothing_of_lending_lends_nothing(
+    answer: bytes, lent: int | None
+) -> None:
+    pins = PinServer()
+
+    def script(peer: Peer, request: Message) -> None:
+        if request.values(11)[-1] == b"abandon":
+            peer.send(Code.CHANGED, request.token, payload=answer)
+        else:
+            pins(peer, request)
+
+    async def main() -> None:
+        async with fake_server(script) as server, RemoteStore(server.url) as store:
+            pin = await Pins(store).open()
+            if lent is None:
+                with pytest.raises(StoreUnavailable, match="makes no sense"):
+                    await pin.lend()
+            else:
+                assert await pin.lend() == lent
+
+    run(main)
+
+
 def test_an_interruption_abandons() -> None:
     async def main() -> None:
         pins = PinServer()

@@ -41,11 +41,13 @@ class _Sum:
 class Accounts:
     """The unions of all pins."""
 
-    def __init__(self) -> None:
+    def __init__(self, cached: Ids | None = None) -> None:
+        """`cached`: what is lent without a pin, as it changes."""
+        self._cached = Ids() if cached is None else cached
         self.kept = Ids()
         """Of the pins that keep."""
-        self.lent = Ids()
-        """Of the pins that lend."""
+        self.lent = self._cached.copy()
+        """Of the pins that lend, and what is lent without one."""
         self.all = Ids()
         self.is_stale = False
         """Whether some of it may be too large."""
@@ -80,8 +82,9 @@ class Accounts:
         """Count a pin no more."""
         own = pin.ids - self._shared
         self.is_stale |= len(own) < len(pin.ids)
-        for union in (self.all, self.kept, self.lent, self._small, self._large):
+        for union in (self.all, self.kept, self._small, self._large):
             union.subtract(own)
+        self.lent.subtract(own - self._cached)
         self._sums.pop(pin.id, None)
         account = self._owners.get(pin.owner)
         if pin.sums is None and account is not None:
@@ -163,7 +166,7 @@ class Accounts:
         if before.keep and not after.keep:
             self.kept.subtract(own)
         if before.lend and not after.lend:
-            self.lent.subtract(own)
+            self.lent.subtract(own - self._cached)
         if after.keep:
             self.kept.unite(ids)
         if after.lend:

@@ -19,6 +19,7 @@ from kapla.errors import StorageError
 from kapla.storage.complaints import Complaints
 from kapla.storage.damage import is_damage, unreadable
 from kapla.storage.keeping.accounting import Accounts
+from kapla.storage.keeping.lent_cache import LentCache
 from kapla.storage.keeping.pin import Pin, PinSummary, Sizes
 from kapla.storage.keeping.quota import Quota
 from kapla.storage.keeping.room import Room
@@ -48,6 +49,8 @@ class PinBooks:
         self._rows = PinRows(connection)
         self.quota = Quota(database, room)
         self.wants = Wants(self._rows, self.quota, database.keeping)
+        self.lent_cache = LentCache(connection, database)
+        """What is lent without a pin."""
         self._is_damaged = False
         self._complaints = Complaints(_log)
         self._is_beyond_help = False
@@ -58,6 +61,7 @@ class PinBooks:
 
     def start(self) -> None:
         """Read all pins. Where that cannot be, all that there is is kept. Raises: sqlite3.Error."""
+        self.lent_cache.load()
         if not self._load():
             try:
                 self._salvage()
@@ -101,13 +105,13 @@ class PinBooks:
     def _keep_everything(self) -> None:
         """What cannot be mended: nothing goes while the store is open."""
         _log.error("The tables of pins cannot be made anew: all blocks are kept")
-        accounts = Accounts()
+        accounts = Accounts(self.lent_cache.lent)
         accounts.add(all_of_them(self._connection, 0))
         self._use(accounts)
 
     def _load(self) -> bool:
         """Count everything; returns whether it could be read."""
-        accounts, known = Accounts(), dict[int, Pin]()
+        accounts, known = Accounts(self.lent_cache.lent), dict[int, Pin]()
         try:
             self._last_number = max(self._last_number, self._rows.last_number())
             missing = self._rows.missing()

@@ -279,12 +279,16 @@ class Evictor:
     def _confirm(self, batch: Batch) -> None:
         database, keeping = self._database, self._database.keeping
         self._hand = batch.at
+        gone = Ids()
         for first, last in batch.runs:
             if keeping.reads is not None:
                 keeping.reads.drop_run(first, last)
-            database.gone.unite(Ids.run(first, last) - batch.safe)
+            gone.unite(Ids.run(first, last) - batch.safe)
+        database.gone.unite(gone)
         lent = keeping.lent
         lent.add([new for new, old in batch.new_ids if batch.origin[new] in lent])
+        self._pins().lent_cache.moved(batch.origin.items())
+        self._pins().lent_cache.passed(gone)
         if moved := batch.moved_loose():
             self._pins().moved(moved, is_locked=True)
         self.stale += len(batch.passed)

@@ -87,10 +87,17 @@ class Pins(PinTraffic):
         self._keeping.end_hold(hold)
         return self._summary(pin)
 
-    def abandon(self, number: int, hold: Hold) -> None:
-        """Nothing of this is held any more."""
+    def abandon(self, number: int, hold: Hold, *, lend: bool = False) -> int:
+        """Nothing of this is held any more; with `lend` it is lent while it is there.
+
+        Returns how many blocks are lent so: none, if that is switched off.
+        """
         self.wants.drop(number)
+        with self._keeping.lock:
+            ids = hold.small | hold.large
+        lent = self.lent_cache.add(ids) if lend else 0
         self._keeping.end_hold(hold)
+        return lent
 
     def page(
         self, owner: int | None, after: tuple[int, str], most: int
@@ -143,13 +150,14 @@ class Pins(PinTraffic):
     def chore(self, *, is_idle: bool) -> float | None:
         """Do a little of what there is to do; see `kapla.storage.keeper`."""
         try:
-            pause = self._chore(is_idle)
+            pauses = [self._chore(is_idle), self.lent_cache.chore(is_idle)]
         except (sqlite3.Error, StoreUnavailable, StorageError) as error:
             self._complaints.tell(f"The upkeep of pins failed, and is tried again: {error}")
             return _RETRY_S
-        if pause is None:
+        due = [pause for pause in pauses if pause is not None]
+        if not due:
             self._complaints.well()
-        return pause
+        return min(due, default=None)
 
     def _chore(self, is_idle: bool) -> float | None:
         if self._is_damaged and (is_idle or not self._is_beyond_help):

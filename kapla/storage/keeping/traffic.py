@@ -91,7 +91,7 @@ class PinTraffic(PinBooks):
                     pin.large.subtract(mine)
                     pin.take([places[block_id] for block_id in mine])
                     self._rows.refill(pin)
-        return bool(former) or bool(self._keeping.holds())
+        return bool(former or self._keeping.holds() or self.lent_cache.has_any(places))
 
     def moved(self, places: Mapping[int, tuple[int, int]], *, is_locked: bool = False) -> None:
         """What `move` was told of is committed."""
@@ -103,6 +103,7 @@ class PinTraffic(PinBooks):
                     self._keeping.hold(hold, [places[block_id] for block_id in mine])
                     hold.small.subtract(mine)
                     hold.large.subtract(mine)
+        self.lent_cache.moved((place[0], block_id) for block_id, place in places.items())
         self.wants.moved(places)
         if Ids(places) & self.quota.accounts.all:
             self._follow(places)

@@ -106,8 +106,9 @@ class MemoryPinning:
         self.pins[owner, name] = summary
         return summary
 
-    async def abandon(self, pin: OpenPin) -> None:
+    async def abandon(self, pin: OpenPin, *, lend: bool = False) -> int:
         self.open_pins.remove(pin)
+        return int(lend)
 
     async def list(
         self, owner: int | None, after: str | None, most: int

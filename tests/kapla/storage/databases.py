@@ -45,6 +45,7 @@ def settings_for(
     rebuild_index: bool = False,
     min_free: int | None = None,
     when_full: Literal["evict", "refuse"] = "evict",
+    lend_cache: bool = True,
 ) -> SqliteSettings:
     """A store named `blocks.sqlite` in a directory."""
     return SqliteSettings(
@@ -55,6 +56,7 @@ def settings_for(
         rebuild_index=rebuild_index,
         min_free=min_free,
         when_full=when_full,
+        lend_cache=lend_cache,
     )
 
 
