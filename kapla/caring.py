@@ -51,8 +51,9 @@ async def scrub(
     Raises: StoreError.
     """
     started = time.monotonic()
-    begun = found = _read_status(await _ask(store, Code.POST, "scrub", {"rate": rate}))
     try:
+        # In here: it may have begun when nobody waits for the answer any more.
+        begun = found = _read_status(await _ask(store, Code.POST, "scrub", {"rate": rate}))
         while found.running:
             elapsed = time.monotonic() - started
             await asyncio.sleep(min(_LATEST_S, max(_SOONEST_S, _OF_ELAPSED * elapsed)))

@@ -84,6 +84,8 @@ class Scrubbing:
         self._asked_rate = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._asked: asyncio.Task[None] | None = None
+        self._ends = 0
+        """How often an end was asked for."""
         self._complaints = Complaints(_log)
         self._is_told = False
         self._looker: Looker | None = None
@@ -113,12 +115,24 @@ class Scrubbing:
         """
         self._asked_rate = rate
         if not self.status.is_running:
+            ends = self._ends
             totals, _ = await self._storage.totals()
             of = sum(size * count for size, count in totals.items())
             if not self.status.is_running:
-                self.status = ScrubStatus(self.status.run + 1, True, of=of)
-                self._asked = asyncio.ensure_future(self._run_asked(self.status))
+                self.status = ScrubStatus(self.status.run + 1, of=of, is_failed=True)
+                # Whoever asked may have had it ended meanwhile.
+                if ends == self._ends:
+                    self._begin(self.status)
         return self.status
+
+    def _begin(self, status: ScrubStatus) -> None:
+        def ended(_: asyncio.Task[None]) -> None:
+            status.is_running = False
+
+        status.is_running = True
+        self._asked = asyncio.ensure_future(self._run_asked(status))
+        # A callback, since a task that is cancelled at once never comes to a `finally` of its own.
+        self._asked.add_done_callback(ended)
 
     async def ended(self) -> None:
         """Wait until what was asked for has ended."""
@@ -127,11 +141,11 @@ class Scrubbing:
 
     def end(self) -> None:
         """Look no further at what was asked for."""
+        self._ends += 1
         if self._asked is not None:
             self._asked.cancel()
 
     async def _run_asked(self, status: ScrubStatus) -> None:
-        status.is_failed = True
         try:
             after: int | None = BEFORE_ALL
             while after is not None:
@@ -141,8 +155,6 @@ class Scrubbing:
             status.is_failed = False
         except (ErisError, sqlite3.Error) as error:
             self._complaints.tell(f"The scrub failed: {error}")
-        finally:
-            status.is_running = False
 
     async def _background(self) -> None:
         first_after_s = self._first_after_s

@@ -251,3 +251,26 @@ def test_what_was_asked_for_can_be_ended(settings: SqliteSettings) -> None:
             assert (await whole(scrub)).run == 2
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("steps", range(4))
+def test_what_is_ended_at_once_does_not_run(settings: SqliteSettings, steps: int) -> None:
+    async def main() -> None:
+        async with scrubbing(settings) as (_, scrub):
+            asked = asyncio.ensure_future(scrub.ask(1))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            scrub.end()
+            await asked
+            scrub.end()
+            await scrub.ended()
+            await asyncio.sleep(0)
+            assert (scrub.status.run, scrub.status.is_running) == (1, False)
+            assert scrub.status.is_failed
+            # And it can be asked for again.
+            await scrub.ask()
+            await scrub.ended()
+            assert not scrub.status.is_failed
+            assert scrub.status.blocks == len(BLOCKS)
+
+    asyncio.run(main())
