@@ -73,6 +73,14 @@ def _rates(clients: dict[str, Client]) -> dict[str, float]:
     return {name: count / (now - begin) for name, count in answered.items()}
 
 
+def _settle(clients: dict[str, Client]) -> None:
+    """Wait until each is answered again: a crowd that has just gone may still be worked on."""
+    for client in clients.values():
+        while not client.take():
+            pass
+        client.ask()
+
+
 def _memory_mib(process: int) -> float:
     status = Path(f"/proc/{process}/status").read_text()
     found = re.search(r"VmRSS:\s+(\d+) kB", status)
@@ -114,6 +122,9 @@ def _attack(
     alone: dict[str, list[float]] = {name: [] for name in clients}
     beside: dict[str, list[float]] = {name: [] for name in clients}
     for _ in range(rounds):
+        for client in clients.values():
+            client.ask()
+        _settle(clients)
         for name, rate in _rates(clients).items():
             alone[name].append(rate)
         with neighbours(address, kind, CROWD, _LOWEST_PRIORITY):
