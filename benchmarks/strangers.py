@@ -76,9 +76,9 @@ def _rates(clients: dict[str, Client]) -> dict[str, float]:
 def _settle(clients: dict[str, Client]) -> None:
     """Wait until each is answered again: a crowd that has just gone may still be worked on."""
     for client in clients.values():
+        client.ask()
         while not client.take():
             pass
-        client.ask()
 
 
 def _memory_mib(process: int) -> float:
@@ -122,8 +122,6 @@ def _attack(
     alone: dict[str, list[float]] = {name: [] for name in clients}
     beside: dict[str, list[float]] = {name: [] for name in clients}
     for _ in range(rounds):
-        for client in clients.values():
-            client.ask()
         _settle(clients)
         for name, rate in _rates(clients).items():
             alone[name].append(rate)

@@ -17,7 +17,7 @@ from typing import Final, Self
 
 from eris.errors import ErisError, StoreRefused, StoreUnavailable
 from eris.model import Reference
-from kapla.coap.blocks import MAX_FETCHED, unpack_bitmap
+from kapla.coap.blocks import unpack_bitmap
 from kapla.coap.frame import Code
 from kapla.errors import NotAllowed, PinLost, PinNotFound, PinsUnsupported
 from kapla.pin_messages import (
@@ -32,7 +32,7 @@ from kapla.pin_messages import (
     read_summary,
     told,
 )
-from kapla.remote_store import Ask, RemoteStore
+from kapla.remote_store import Ask, RemoteStore, ask_in_parts
 
 __all__ = [
     "LONGEST_NAME",
@@ -44,7 +44,6 @@ __all__ = [
     "default_name",
 ]
 
-_AT_ONCE: Final = 8
 """Requests of 1024 references under way."""
 _TRIES: Final = 3
 """How often a request that may be repeated is sent when connections are lost."""
@@ -241,22 +240,7 @@ class OpenPin:
 
         Some requests at a time. Raises: StoreError.
         """
-        found: list[bool] = []
-        parts = [
-            references[start : start + MAX_FETCHED]
-            for start in range(0, len(references), MAX_FETCHED)
-        ]
-        for first in range(0, len(parts), _AT_ONCE):
-            asked = [
-                asyncio.ensure_future(self._want(part)) for part in parts[first : first + _AT_ONCE]
-            ]
-            try:
-                for answer in await asyncio.gather(*asked):
-                    found += answer
-            finally:
-                for one in asked:
-                    one.cancel()
-        return found
+        return await ask_in_parts(references, self._want)
 
     async def close(
         self,

@@ -37,6 +37,7 @@ __all__ = [
     "DEFAULT_WINDOW",
     "Ask",
     "RemoteStore",
+    "ask_in_parts",
 ]
 
 DEFAULT_WINDOW: Final = 4096
@@ -54,6 +55,28 @@ Ask = Callable[[int, bytes], Awaitable[tuple[int, bytes]]]
 """Sends a request, code and body, on one connection; code and payload of the answer."""
 
 _ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
+
+
+async def ask_in_parts(
+    references: Sequence[Reference], ask: Callable[[Sequence[Reference]], Awaitable[list[bool]]]
+) -> list[bool]:
+    """Ask about any number of references, as many at once as one request takes, some at a time."""
+    found: list[bool] = []
+    parts = [
+        references[start : start + MAX_FETCHED] for start in range(0, len(references), MAX_FETCHED)
+    ]
+    for first in range(0, len(parts), _FETCHES_AT_ONCE):
+        asked = [
+            asyncio.ensure_future(ask(part)) for part in parts[first : first + _FETCHES_AT_ONCE]
+        ]
+        try:
+            for answer in await asyncio.gather(*asked):
+                found += answer
+        finally:
+            # After an error the others have nobody who waits for them.
+            for one in asked:
+                one.cancel()
+    return found
 
 
 class RemoteStore:
@@ -141,24 +164,7 @@ class RemoteStore:
         """Tell which blocks are there: see `eris.store.BlockFinder`. Some requests at a time."""
         if not self.url.allows("get"):
             raise StoreRefused("the URL of this store does not allow get")
-        found: list[bool] = []
-        parts = [
-            references[start : start + MAX_FETCHED]
-            for start in range(0, len(references), MAX_FETCHED)
-        ]
-        for first in range(0, len(parts), _FETCHES_AT_ONCE):
-            asked = [
-                asyncio.ensure_future(self._find(part))
-                for part in parts[first : first + _FETCHES_AT_ONCE]
-            ]
-            try:
-                for answer in await asyncio.gather(*asked):
-                    found += answer
-            finally:
-                # After an error the others have nobody who waits for them.
-                for one in asked:
-                    one.cancel()
-        return found
+        return await ask_in_parts(references, self._find)
 
     async def taker(self) -> RemoteStore:
         """The store that puts go to: this one, as a `StoreList` has several to choose from."""

@@ -6,15 +6,15 @@ requests are counted here, so that no way in can forget either.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eris.errors import BlockNotFound, CorruptBlock, ErisError, StoreRefused
+from eris.errors import BlockNotFound, CorruptBlock, StoreRefused
 from eris.model import BlockSize, Reference
 from kapla.storage.batching import BatchedStorage, GetDone, PutDone, Wanted, always
 from kapla.storage.keeping.state import Hold
 from kapla.storage.lending import Lent
+from kapla.storage.worker import answered
 
 __all__ = ["BlockAccess", "GetDone", "PutDone", "Rights", "Statistics", "Wanted", "always"]
 
@@ -91,18 +91,10 @@ class BlockAccess:
 
         Raises: BlockNotFound, StoreError.
         """
-        answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
-
-        def done(result: Sequence[bytes | None] | ErisError) -> None:
-            if answer.done():
-                return
-            if isinstance(result, ErisError):
-                answer.set_exception(result)
-            else:
-                answer.set_result(result[0])
-
-        self.get_many([reference], done, lambda: not answer.done() and wanted())
-        block = await answer
+        blocks: Sequence[bytes | None] = await answered(
+            lambda done, is_wanted: self.get_many([reference], done, is_wanted), wanted
+        )
+        block = blocks[0]
         if block is None:
             raise BlockNotFound(reference)
         return block
@@ -130,21 +122,14 @@ class BlockAccess:
     async def _find(
         self, references: Sequence[Reference], wanted: Wanted, hold: Hold | None
     ) -> list[bool]:
-        answer: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
-
-        def done(result: Sequence[bool] | ErisError) -> None:
-            if answer.done():
-                return
-            if isinstance(result, ErisError):
-                answer.set_exception(result)
-            else:
-                answer.set_result(list(result))
-
-        def is_wanted() -> bool:
-            return not answer.done() and wanted()
-
-        self.storage.find_many(references, done, is_wanted, self, hold)
-        return await answer
+        return list(
+            await answered(
+                lambda done, is_wanted: self.storage.find_many(
+                    references, done, is_wanted, self, hold
+                ),
+                wanted,
+            )
+        )
 
     async def get(self, reference: Reference, block_size: BlockSize) -> bytes:
         """Fetch a block of one size: see `eris.store.BlockReader`."""
@@ -163,16 +148,9 @@ class BlockAccess:
         """Keep a block: see `eris.store.BlockWriter`. The reference is computed anew."""
         if len(block) not in (BlockSize.SMALL, BlockSize.LARGE):
             raise CorruptBlock(reference, size=len(block), expected_size=int(BlockSize.SMALL))
-        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def done(result: Sequence[ErisError | None] | ErisError | None) -> None:
-            error = result[0] if isinstance(result, Sequence) else result
-            if answer.done():
-                return
-            if error is not None:
-                answer.set_exception(error)
-            else:
-                answer.set_result(None)
-
-        self.put_many([block], done, lambda: not answer.done() and wanted(), hold)
-        await answer
+        result = await answered(
+            lambda done, is_wanted: self.put_many([block], done, is_wanted, hold), wanted
+        )
+        error = result[0] if result is not None else None
+        if error is not None:
+            raise error

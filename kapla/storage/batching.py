@@ -29,7 +29,7 @@ from kapla.storage.keeping.state import Hold, Keeping
 from kapla.storage.lending import LentReader, apart, lent_blocks, lent_names
 from kapla.storage.pinning import Pinning
 from kapla.storage.sqlite import PartlyDamaged, PutResult, SqliteReader, SqliteWriter
-from kapla.storage.worker import Wanted, Worker, always, to_its_end
+from kapla.storage.worker import Wanted, Worker, always, answered, to_its_end
 
 __all__ = ["BatchedStorage", "FindDone", "GetDone", "PutDone", "Wanted", "always"]
 
@@ -205,18 +205,10 @@ class BatchedStorage:
         It should be short: everybody's PUTs wait meanwhile.
         Raises: what `call` raises of ErisError; StoreUnavailable, also for what SQLite says.
         """
-        answer: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
-
-        def done(result: object) -> None:
-            if answer.done():
-                return
-            if isinstance(result, ErisError):
-                answer.set_exception(result)
-            else:
-                answer.set_result(cast(_T, result))
-
-        self._writing.submit(_Task(call), done, lambda: not answer.cancelled() and wanted())
-        return await answer
+        result = await answered(
+            lambda done, is_wanted: self._writing.submit(_Task(call), done, is_wanted), wanted
+        )
+        return cast(_T, result)
 
     @property
     def keeping(self) -> Keeping:

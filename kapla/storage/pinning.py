@@ -24,6 +24,7 @@ from kapla.storage.keeping.pins import Closing
 from kapla.storage.keeping.rows import PinRows
 from kapla.storage.keeping.state import Hold
 from kapla.storage.schema import BEFORE_PINS, SALVAGED
+from kapla.storage.worker import answered
 
 __all__ = ["MOST_OPEN", "ORPHAN_S", "OpenPin", "PinSummary", "Pinning"]
 
@@ -134,18 +135,9 @@ class Pinning:
         Raises: StoreFull, PinNotFound, StoreUnavailable.
         """
         self._check(pin)
-        answer: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
-
-        def done(result: Sequence[bool] | ErisError) -> None:
-            if answer.done():
-                return
-            if isinstance(result, ErisError):
-                answer.set_exception(result)
-            else:
-                answer.set_result(list(result))
-
-        self._storage.find_many(references, done, hold=pin.hold)
-        there = await answer
+        there: list[bool] = await answered(
+            lambda done, _: self._storage.find_many(references, done, hold=pin.hold)
+        )
         missing = [name for name, found in zip(references, there, strict=True) if not found]
         if missing:
             self._check(pin)

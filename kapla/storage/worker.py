@@ -12,13 +12,13 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence, Sized
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from eris.errors import ErisError, StoreUnavailable
 from kapla.storage.backlog import Backlog
 from kapla.storage.complaints import Complaints
 
-__all__ = ["Done", "Wanted", "Worker", "always", "to_its_end"]
+__all__ = ["Done", "Wanted", "Worker", "always", "answered", "to_its_end"]
 
 _log = logging.getLogger(__name__)
 
@@ -214,6 +214,27 @@ class Worker(Generic[Requests]):
             self._complaints.well()
         self._failed_in_part = False
         return results
+
+
+async def answered(
+    hand_in: Callable[[Callable[[Any], None], Wanted], None], wanted: Wanted = always
+) -> Any:
+    """Hand something in, as `hand_in(done, wanted)`, and wait for its result.
+
+    It is not wanted any more when whoever waits is cancelled. Raises: what it ends with.
+    """
+    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def done(result: object) -> None:
+        if answer.done():
+            return
+        if isinstance(result, ErisError):
+            answer.set_exception(result)
+        else:
+            answer.set_result(result)
+
+    hand_in(done, lambda: not answer.done() and wanted())
+    return await answer
 
 
 async def to_its_end(work: Callable[[], Result]) -> Result:

@@ -103,11 +103,10 @@ class Compactor(Evictor):
         if not small or len(rows) >= _DENSE * between:
             return 0
         self._move(small, batch)
-        self._connection.executemany(
-            "DELETE FROM blocks WHERE id = ?", [(row[0],) for row in small]
-        )
+        runs = [(row[0], row[0]) for row in small]
+        self._connection.executemany(statements().delete_run, runs)
         batch.passed += [(row[0], row[2]) for row in small]
-        batch.runs += [(row[0], row[0]) for row in small]
+        batch.runs += runs
         return len(small) * BlockSize.SMALL
 
 
