@@ -175,10 +175,8 @@ class Pinning:
         """
         self._check(pin)
         self._forget(pin)
-        lent: int = await self._storage.do(
-            lambda writer: writer.pins.abandon(pin.number, pin.hold, lend=lend)
-        )
-        return lent
+        # To its end: nobody else would end what is held.
+        return await self._to_its_end(asyncio.ensure_future(self._abandoned(pin, lend=lend)))
 
     async def list(
         self, owner: int | None, after: str | None, most: int
@@ -285,9 +283,15 @@ class Pinning:
             # Looked at, though nobody may wait for it.
             task.exception()
 
+    async def _abandoned(self, pin: OpenPin, *, lend: bool) -> int:
+        lent: int = await self._storage.do(
+            lambda writer: writer.pins.abandon(pin.number, pin.hold, lend=lend)
+        )
+        return lent
+
     async def _abandon(self, pin: OpenPin) -> None:
         try:
-            await self._storage.do(lambda writer: writer.pins.abandon(pin.number, pin.hold))
+            await self._abandoned(pin, lend=False)
         except ErisError as error:
             # Closed meanwhile: nothing is held then.
             _log.debug("An open pin could not be given up: %s", error)

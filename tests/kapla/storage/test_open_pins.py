@@ -204,3 +204,18 @@ def test_what_is_too_large_fails_early_and_holds_nothing(tmp_path: Path) -> None
             assert third.room == other.room
 
     asyncio.run(main())
+
+
+def test_an_abandoning_that_nobody_waits_for_lets_go_all_the_same(tmp_path: Path) -> None:
+    async def main(storage: BatchedStorage, clock: Clock) -> None:
+        pin = await storage.pinning.open(OWNER)
+        await under_pin(storage, BLOCKS, pin)
+        abandoning = asyncio.ensure_future(storage.pinning.abandon(pin))
+        await asyncio.sleep(0)
+        abandoning.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await abandoning
+        await until(lambda: storage.keeping.safe() == Ids())
+        assert storage.keeping.holds() == []
+
+    run(tmp_path, main)
