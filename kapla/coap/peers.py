@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from kapla.coap.answering import Answering
+from kapla.coap.fellows import Guests, Welcome
 from kapla.coap.link import Link
 from kapla.coap.put_rate import PutRate, PutRates
 from kapla.coap.site import AiocoapLane
@@ -41,6 +42,7 @@ class Peers:
         on_idle: Callable[[], None],
         on_rush_over: Callable[[], None] = lambda: None,
         put_rates: PutRates | None = None,
+        guests: Guests | None = None,
     ) -> None:
         self._access = access
         self._lane = lane
@@ -49,6 +51,7 @@ class Peers:
         self._on_idle = on_idle
         self._on_rush_over = on_rush_over
         self._put_rates = put_rates or PutRates(None)
+        self._guests = guests
         self._shared_rate = self._put_rates.make()
         self._most_of_late = 0
         self._stopping = False
@@ -59,7 +62,11 @@ class Peers:
 
     def connect(self) -> Link:
         """The server's end of a connection that was accepted."""
-        return Link(lambda link: Answering(link, self._access, self._lane, self._line, self))
+        return Link(self.answering)
+
+    def answering(self, link: Link) -> Answering:
+        """What is done on a link for whoever asks there."""
+        return Answering(link, self._access, self._lane, self._line, self)
 
     def opened(self, link: Link) -> None:
         """A connection is made."""
@@ -84,6 +91,10 @@ class Peers:
                 self._on_rush_over()
             if not self._open:
                 self._on_idle()
+
+    def welcome(self, link: Link) -> Welcome | None:
+        """What there is for whoever has connected."""
+        return None if self._guests is None else self._guests.welcome(link)
 
     def put_rate(self, uid: int | None) -> PutRate | None:
         """How fast a user may put, on all listeners together; nobody's peers share one here."""

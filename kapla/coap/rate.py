@@ -55,9 +55,17 @@ class Rate:
         return min(room, self._part) if self._waiting else room
 
     def took(self, go_on: Callable[[], None], units: int) -> None:
-        """So much is taken; less than nothing is given back."""
+        """So much is taken."""
         self._chosen.discard(go_on)
         self._there -= units
+
+    def give_back(self, units: int) -> None:
+        """So much of what was taken was not used."""
+        self._there += units
+        if self._waiting and units and self._there >= 1:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = asyncio.get_running_loop().call_later(0, self._go_on)
 
     def wait(self, go_on: Callable[[], None]) -> None:
         """Have this called when it is one's turn and there is room again."""
