@@ -36,6 +36,20 @@ _EXIT_CONFIG = 2
     " may be given several times, and replaces the defaults.",
 )
 @click.option(
+    "--peer",
+    metavar="URL",
+    multiple=True,
+    help="Another daemon to connect to, and to ask for what is not here, as"
+    " coaps+tcp://HOST#ed25519:KEY; may be given several times.",
+)
+@click.option(
+    "--known-peer",
+    metavar="KEY",
+    multiple=True,
+    help="A daemon that connects to us, by the key that its --print-key prints: it is asked too;"
+    " may be given several times.",
+)
+@click.option(
     "--max-size",
     metavar="SIZE",
     help='Bytes the store may have, or as in "100 GiB". What nobody keeps makes room then.',
@@ -68,6 +82,8 @@ def command(
     file: str | None,
     store: str | None,
     listen: tuple[str, ...],
+    peer: tuple[str, ...],
+    known_peer: tuple[str, ...],
     max_size: str | None,
     min_free: str | None,
     when_full: str | None,
@@ -81,6 +97,8 @@ def command(
         file=file,
         store=store,
         listen=listen,
+        peer=peer,
+        known_peer=known_peer,
         max_size=max_size,
         min_free=min_free,
         when_full=when_full,

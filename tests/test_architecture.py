@@ -185,6 +185,18 @@ RULES = (
         forbid=("aiocoap", "asyncio", "selectors", "socket", "threading"),
     ),
     Rule(
+        "TLS, and the keys that name peers, stay in kapla/identity",
+        where=("kapla/*",),
+        but=("kapla/identity/*",),
+        forbid=("cryptography", "nacl", "ssl"),
+    ),
+    Rule(
+        "keys and TLS know neither stores, nor the wire, nor the daemon",
+        where=("kapla/identity/*",),
+        forbid=("eris", "kapla"),
+        allow=("kapla.errors", "kapla.identity", "kapla.local_socket", "kapla.user_paths"),
+    ),
+    Rule(
         "packages do not need what is not installed with them",
         where=("*",),
         forbid=("benchmarks", "tests", "tools"),

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from kapla.coap.allowance import Allowance
     from kapla.coap.beyond import Beyond
     from kapla.coap.link import Link
     from kapla.coap.put_rate import PutRate
+    from kapla.coap.site import AiocoapLane
+    from kapla.storage.access import BlockAccess
 
-__all__ = ["Fellows"]
+__all__ = ["Fellows", "Guests", "Welcome"]
+
+
+class Welcome(NamedTuple):
+    """What there is for whoever is at the other end of a connection."""
+
+    access: BlockAccess
+    lane: AiocoapLane
+    allowance: Allowance
+    beyond: Beyond | None = None
+    """Who is asked for what is not here. None: nobody."""
+
+
+class Guests(Protocol):
+    """Tells those who connect apart, by what is known of them."""
+
+    def welcome(self, link: Link, /) -> Welcome | None:
+        """A connection is made. None: what all have who come by its listener, without limits."""
+        ...
 
 
 class Fellows(Protocol):
@@ -28,7 +49,11 @@ class Fellows(Protocol):
         ...
 
     def beyond(self, link: Link, /) -> Beyond | None:
-        """Who is asked for what is not here, on behalf of this connection. None: nobody."""
+        """Who is asked for what is not here, on behalf of those who are not guests."""
+        ...
+
+    def welcome(self, link: Link, /) -> Welcome | None:
+        """See `Guests`."""
         ...
 
     def put_rate(self, uid: int | None, /) -> PutRate | None:

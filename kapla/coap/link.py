@@ -72,6 +72,11 @@ class Link(asyncio.Protocol):
         """Whether anybody is at the other end."""
         return self.transport is not None
 
+    @property
+    def usable(self) -> bool:
+        """Whether something can be asked here."""
+        return self.asking is not None and self.asking.usable
+
     def was_reset(self) -> bool:
         """Whether the peer has gone, which nobody tells while it is not read from; then close."""
         if self.transport is None or not is_reset(self.transport):

@@ -12,6 +12,7 @@ from typing import Final
 
 from kapla.coap.answering import Answering
 from kapla.coap.beyond import Beyond
+from kapla.coap.fellows import Guests, Welcome
 from kapla.coap.link import Link
 from kapla.coap.put_rate import PutRate, PutRates
 from kapla.coap.site import AiocoapLane
@@ -43,6 +44,7 @@ class Peers:
         on_rush_over: Callable[[], None] = lambda: None,
         put_rates: PutRates | None = None,
         beyond: Beyond | None = None,
+        guests: Guests | None = None,
     ) -> None:
         self._access = access
         self._lane = lane
@@ -52,6 +54,7 @@ class Peers:
         self._on_rush_over = on_rush_over
         self._put_rates = put_rates or PutRates(None)
         self._beyond = beyond
+        self._guests = guests
         self._shared_rate = self._put_rates.make()
         self._most_of_late = 0
         self._stopping = False
@@ -62,7 +65,11 @@ class Peers:
 
     def connect(self) -> Link:
         """The server's end of a connection that was accepted."""
-        return Link(lambda link: Answering(link, self._access, self._lane, self._line, self))
+        return Link(self.answering)
+
+    def answering(self, link: Link) -> Answering:
+        """What is done on a link for whoever asks there."""
+        return Answering(link, self._access, self._lane, self._line, self)
 
     def opened(self, link: Link) -> None:
         """A connection is made."""
@@ -91,6 +98,10 @@ class Peers:
     def beyond(self, link: Link) -> Beyond | None:
         """Who is asked for what is not here: on behalf of all these connections, or of none."""
         return self._beyond
+
+    def welcome(self, link: Link) -> Welcome | None:
+        """What there is for whoever has connected."""
+        return None if self._guests is None else self._guests.welcome(link)
 
     def put_rate(self, uid: int | None) -> PutRate | None:
         """How fast a user may put, on all listeners together; nobody's peers share one here."""

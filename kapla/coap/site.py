@@ -25,6 +25,7 @@ from aiocoap.optiontypes import OpaqueOption
 from eris.crypto import reference_of
 from eris.errors import BlockNotFound, ErisError
 from eris.model import Reference
+from kapla.coap.allowance import Share
 from kapla.coap.blocks import (
     BLOCK_SIZES,
     BLOCKS_PATHS,
@@ -81,6 +82,8 @@ class Remote:
         self.is_there = is_there
         self.caller: Caller = NOBODY
         """Who it is: known once the connection is made."""
+        self.share: Share | None = None
+        """What it may take and learn. None: any."""
         self.pin = ConnectionPin()
         self.further: Further | None = None
         """Asks others for what is not here."""
@@ -187,7 +190,7 @@ class _Blocks(Fragmenting):
         """Give a block."""
         if not accepts(request, ContentFormat.OCTETSTREAM):
             return respond(Code.NOT_ACCEPTABLE)
-        queries = request.opt.uri_query
+        queries, share = request.opt.uri_query, request.remote.share
         try:
             if len(queries) != 1:
                 raise BadRequest(f"{len(queries)} queries instead of one reference")
@@ -196,7 +199,11 @@ class _Blocks(Fragmenting):
         except BadRequest as error:
             return respond(Code.BAD_REQUEST, str(error).encode())
         except ErisError as error:
+            if share is not None and isinstance(error, BlockNotFound):
+                share.gave([None])
             return respond(code_of_error(error), diagnostic(error))
+        if share is not None:
+            share.gave([block])
         if len(block) not in BLOCK_SIZES:  # damage, which counts as not there
             return respond(Code.NOT_FOUND)
         response = respond(Code.CONTENT, block)
@@ -232,6 +239,8 @@ class _Blocks(Fragmenting):
             return respond(Code.BAD_REQUEST, str(error).encode())
         except ErisError as error:
             return respond(code_of_error(error), diagnostic(error))
+        if remote.share is not None:
+            remote.share.told(sum(present), len(present) - sum(present))
         return respond(Code.CONTENT, pack_bitmap(present))
 
     async def render_put(self, request: Any) -> Any:

@@ -17,6 +17,7 @@ from eris.model import Reference
 from kapla.coap.beyond import Beyond
 from kapla.coap.caller import NOBODY, Caller
 from kapla.coap.connection import Connection
+from kapla.coap.fellows import Guests
 from kapla.coap.frame import Code, FrameReader, Message, Option, format_message, parse_body
 from kapla.coap.link import Link
 from kapla.coap.peers import Peers
@@ -331,6 +332,7 @@ class _Peers(Peers):
         stopped: bool,
         put_rates: PutRates | None,
         beyond: Beyond | None,
+        guests: Guests | None,
     ) -> None:
         most = 0 if refused else 1 << 20
         super().__init__(
@@ -341,6 +343,7 @@ class _Peers(Peers):
             lambda: None,
             put_rates=put_rates,
             beyond=beyond,
+            guests=guests,
         )
         self._closed = server.closed
         if stopped:
@@ -365,6 +368,7 @@ class Server:
         uid: int | None = None,
         put_rates: PutRates | None = None,
         beyond: Beyond | None = None,
+        guests: Callable[[Server], Guests | None] = lambda server: None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.storage = storage or MemoryStorage()
@@ -375,7 +379,12 @@ class Server:
         self.turns = Turns(clock)
         self._line = self.turns.line()
         self._peers = _Peers(
-            self, refused=refused, stopped=stopped, put_rates=put_rates, beyond=beyond
+            self,
+            refused=refused,
+            stopped=stopped,
+            put_rates=put_rates,
+            beyond=beyond,
+            guests=guests(self),
         )
         self.peer, self.transport = self.connect(uid)
         if csm:
