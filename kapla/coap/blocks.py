@@ -27,6 +27,7 @@ __all__ = [
     "BLOCK_SIZES",
     "ENDPOINT_STORE_PATH",
     "MAX_FETCHED",
+    "PEERS_PATH",
     "STAT_PATH",
     "BadRequest",
     "block_query",
@@ -49,6 +50,7 @@ BLOCKS_PATHS: Final = ((*ENDPOINT_STORE_PATH, "blocks"), ("blocks",))
 """Where this server answers."""
 
 STAT_PATH: Final = ("kapla", "stat")
+PEERS_PATH: Final = ("kapla", "peers")
 """Where a local client may ask what the daemon holds: JSON."""
 
 BLOCK_SIZES: Final = frozenset(int(size) for size in BlockSize)
