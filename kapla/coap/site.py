@@ -29,6 +29,7 @@ from kapla.coap.allowance import Share
 from kapla.coap.blocks import (
     BLOCK_SIZES,
     BLOCKS_PATHS,
+    PEERS_PATH,
     STAT_PATH,
     BadRequest,
     code_of_error,
@@ -52,6 +53,7 @@ from kapla.coap.further import Further
 from kapla.coap.list_pages import list_path
 from kapla.coap.listing import BlockList
 from kapla.coap.open_pin import ConnectionPin
+from kapla.coap.peer_list import PeerList, PeerReport
 from kapla.coap.pins import pin_resources
 from kapla.coap.request import Rejected, Request, read_request
 from kapla.storage.access import BlockAccess, Wanted, always
@@ -106,7 +108,10 @@ class AiocoapLane:
     """Answers any request about the blocks that one listener gives access to."""
 
     def __init__(
-        self, access: BlockAccess, report: Callable[[], Awaitable[dict[str, object]]]
+        self,
+        access: BlockAccess,
+        report: Callable[[], Awaitable[dict[str, object]]],
+        peers: PeerReport = list,
     ) -> None:
         self._access = access
         self._site = aiocoap.resource.Site()
@@ -118,6 +123,7 @@ class AiocoapLane:
             for below, resource in of_pins.items():
                 self._site.add_resource([*path[:-1], *below], resource)
         self._site.add_resource(list(STAT_PATH), _Stat(access, report))
+        self._site.add_resource(list(PEERS_PATH), PeerList(access, peers))
         for place, one in care_resources(access).items():
             self._site.add_resource(list(place), one)
         self._site.add_resource(

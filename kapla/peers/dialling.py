@@ -16,7 +16,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from enum import Enum
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from eris.errors import ErisError
 from kapla.peers.table import Live, Peer, PeerTable
@@ -80,6 +80,7 @@ class Dialler(Generic[L]):
         name: str,
         dial: Callable[[], Awaitable[L]],
         on_connected: Callable[[L], None],
+        on_lost: Callable[[L], None] = lambda link: None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.state = State.CONNECTING
@@ -90,6 +91,7 @@ class Dialler(Generic[L]):
         self._name = name
         self._dial = dial
         self._on_connected = on_connected
+        self._on_lost = on_lost
         self._chance = chance
         self._tries = 0
         self._said_gone = False
@@ -101,7 +103,7 @@ class Dialler(Generic[L]):
             try:
                 link = await self._dial()
             except (ErisError, OSError) as error:
-                self._note_gone("cannot be reached", str(error))
+                self._note_gone("cannot be reached", getattr(error, "reason", None) or str(error))
             except Exception:
                 # Whatever one peer does, it is dialled again.
                 _log.exception("Dialling failed")
@@ -116,7 +118,10 @@ class Dialler(Generic[L]):
         self.state, self.why, self._said_gone = State.CONNECTED, None, False
         _log.info("Peer %s is connected", self._name)
         self._on_connected(link)
-        why = await _watch(link)
+        try:
+            why = await _watch(link)
+        finally:
+            self._on_lost(link)
         if loop.time() - begin >= _HELD_S:
             self._tries = 0
         self._note_gone("is gone", why)
@@ -167,7 +172,7 @@ class Dialling(Generic[L]):
     `dial` makes one to a peer. Raises there: ErisError, OSError.
     """
 
-    def __init__(self, table: PeerTable[L], dial: Callable[[Peer[L]], Awaitable[L]]) -> None:
+    def __init__(self, table: PeerTable[Any], dial: Callable[[Peer[Any]], Awaitable[L]]) -> None:
         self._table = table
         self._diallers: dict[int, Dialler[L]] = {
             peer.number: self._dialler(peer, dial)
@@ -184,12 +189,17 @@ class Dialling(Generic[L]):
         """Dial no more. What is connected stays so: whoever has the connections ends them."""
         await _cancelled(self._tasks)
 
-    def of(self, peer: Peer[L]) -> Dialler[L] | None:
+    def of(self, peer: Peer[Any]) -> Dialler[L] | None:
         """How it stands with a peer; None, if it dials us."""
         return self._diallers.get(peer.number)
 
-    def _dialler(self, peer: Peer[L], dial: Callable[[Peer[L]], Awaitable[L]]) -> Dialler[L]:
-        return Dialler(peer.name, lambda: dial(peer), lambda link: self._table.reached(peer, link))
+    def _dialler(self, peer: Peer[Any], dial: Callable[[Peer[Any]], Awaitable[L]]) -> Dialler[L]:
+        return Dialler(
+            peer.name,
+            lambda: dial(peer),
+            lambda link: self._table.reached(peer, link),
+            self._table.left,
+        )
 
 
 async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:

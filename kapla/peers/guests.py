@@ -24,7 +24,7 @@ from kapla.peers.peer_link import PeerLink
 from kapla.peers.table import Peer, PeerTable
 from kapla.storage.access import BlockAccess, Rights
 
-__all__ = ["Hall", "requester_for"]
+__all__ = ["Door", "Hall", "requester_for"]
 
 # Requests in flight at most: a bound for memory. A session has a window of its own.
 _WINDOW: Final = 4096
@@ -50,12 +50,12 @@ class Hall:
     key_of: Callable[[asyncio.BaseTransport], PeerKey | None]
     """The key that the other end has proved to have."""
 
-    def door(self, rights: Rights) -> _Door:
+    def door(self, rights: Rights) -> Door:
         """One listener, where strangers have these rights."""
-        return _Door(self, rights)
+        return Door(self, rights)
 
 
-class _Door:
+class Door:
     """Tells apart those who come by one listener, or whom we reached: `Guests` of kapla.coap."""
 
     def __init__(self, hall: Hall, rights: Rights) -> None:

@@ -32,10 +32,13 @@ class PeerLink(Link):
         self.heard_at = self._now()
         """When something came, by the loop's clock."""
         self._why: str | None = None
+        self._pinged_at: float | None = None
 
     def data_received(self, data: bytes) -> None:
         """Read what arrived."""
         self.heard_at = self._now()
+        if self._pinged_at is not None:
+            self.ping_s, self._pinged_at = self.heard_at - self._pinged_at, None
         super().data_received(data)
         if self.connection.peer_known:
             self._set_greeted()
@@ -53,6 +56,7 @@ class PeerLink(Link):
 
     def ping(self) -> None:
         """Ask the other end for a sign of life."""
+        self._pinged_at = self._now()
         self.connection.ping(b"")
         self.write([self.connection.take_output()])
 

@@ -61,7 +61,7 @@ class Net:
         self.connected: list[Link] = []
         # In the middle: no jitter.
         self.dialler: Dialler[Link] = Dialler(
-            "desktop", self.dial, self.connected.append, lambda: 0.5
+            "desktop", self.dial, self.connected.append, chance=lambda: 0.5
         )
         self.task = asyncio.ensure_future(self.dialler.run())
 
@@ -118,7 +118,7 @@ def test_pauses_are_of_different_length_for_each() -> None:
             def given(chance: float = chance) -> float:
                 return chance
 
-            dialler: Dialler[Link] = Dialler("x", dial, net.connected.append, given)
+            dialler: Dialler[Link] = Dialler("x", dial, net.connected.append, chance=given)
             task = asyncio.ensure_future(dialler.run())
             await asyncio.sleep(10)
             task.cancel()
@@ -276,5 +276,6 @@ def test_it_stops_at_once_whatever_is_under_way() -> None:
         assert now() == begin
         # It is not for the dialling to end what is in use.
         assert link.usable
+        assert table.askable() == []
 
     run_without_waiting(main)

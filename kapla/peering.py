@@ -1,0 +1,86 @@
+"""The daemon's side of peers: who they are, connections to those that we dial, and the report."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+from eris.errors import StoreUnavailable
+from kapla.coap.link import Link
+from kapla.coap.peers import Peers
+from kapla.coap.site import AiocoapLane
+from kapla.config import Config
+from kapla.connecting import connect
+from kapla.identity.contexts import peer_key
+from kapla.peers.budget import Budgets
+from kapla.peers.dialling import Dialling
+from kapla.peers.guests import Door, Hall, requester_for
+from kapla.peers.peer_link import PeerLink
+from kapla.peers.report import peer_facts
+from kapla.peers.table import Peer, PeerTable
+from kapla.storage.access import BlockAccess, Rights
+
+__all__ = ["Peering"]
+
+_CONNECT_S: Final = 10.0
+# To strangers, of which there are none, a peer that we dialled is none.
+_NOTHING: Final = Rights(get=False)
+
+
+class Peering:
+    """All that a daemon has to do with peers.
+
+    `serve` makes what peers with some rights use.
+    """
+
+    def __init__(
+        self, config: Config, serve: Callable[[Rights], tuple[BlockAccess, AiocoapLane]]
+    ) -> None:
+        self.table: PeerTable[Link] = PeerTable(config.peers)
+        self._budgets: Budgets[Link] = Budgets(config.max_stranger_rate)
+        self._hall = Hall(self.table, self._budgets, serve, peer_key)
+        self._dialling: Dialling[PeerLink] = Dialling(self.table, self._dial)
+        self._reached: Peers | None = None
+
+    def door(self, rights: Rights) -> Door:
+        """Tells apart those who come by one listener, where strangers have these rights."""
+        return self._hall.door(rights)
+
+    def start(self, reached: Callable[[Door], Peers]) -> None:
+        """Begin to dial; `reached` makes what knows the connections that come of it."""
+        self._reached = reached(self._hall.door(_NOTHING))
+        self._dialling.start()
+
+    async def stop(self) -> None:
+        """Dial no more."""
+        await self._dialling.stop()
+
+    def report(self) -> list[dict[str, object]]:
+        """The facts of `kapla peers`."""
+        now = time.monotonic()
+        return [
+            peer_facts(peer, self._dialling.of(peer), self._budgets.of(peer), None, now)
+            for peer in self.table
+        ]
+
+    async def _dial(self, peer: Peer[Link]) -> PeerLink:
+        assert self._reached is not None
+        assert peer.settings.url is not None
+        link = PeerLink(peer, self._reached.answering, requester_for(peer))
+        try:
+            await connect(peer.settings.url, lambda: link, _CONNECT_S)
+            # Until then it may be anybody who takes connections.
+            async with asyncio.timeout(_CONNECT_S):
+                await asyncio.wait([link.greeted])
+        except TimeoutError:
+            link.give_up("it did not greet")
+            raise StoreUnavailable("it does not say what it is") from None
+        except BaseException:
+            link.abort()
+            raise
+        if not link.usable:
+            raise StoreUnavailable(await link.wait_closed())
+        link.ping()
+        return link
