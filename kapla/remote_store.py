@@ -30,7 +30,8 @@ from kapla.coap.link import Link
 from kapla.coap.list_pages import list_options, parse_page
 from kapla.coap.requester import SAID_AFTER_S, Requester
 from kapla.errors import CannotConnect, RequestMalformed, UnknownAnswer
-from kapla.urls import StoreUrl, UnixEndpoint
+from kapla.identity.failures import tls_reason
+from kapla.urls import StoreUrl, TlsEndpoint, UnixEndpoint
 
 __all__ = [
     "DEFAULT_CONNECT_TIMEOUT_S",
@@ -316,6 +317,11 @@ class RemoteStore:
                 if isinstance(endpoint, UnixEndpoint):
                     connected = await _connect_unix(str(endpoint.path))
                     await loop.create_unix_connection(lambda: link, sock=connected)
+                elif isinstance(endpoint, TlsEndpoint):
+                    # Loaded by those who need it.
+                    from kapla import tls
+
+                    await tls.connect(self.url, lambda: link, next_address_s=_NEXT_ADDRESS_S)
                 else:
                     # An address that swallows what is sent to it does not hide the next one.
                     await loop.create_connection(
@@ -365,11 +371,13 @@ async def _connect_unix(path: str) -> socket.socket:
 
 def _reason(error: OSError | UnicodeError) -> tuple[int | None, str]:
     """Why a connection was not made, without the addresses that asyncio puts in."""
+    if (reason := tls_reason(error)) is not None:
+        return None, reason
     number = getattr(error, "errno", None)
     # Of several addresses asyncio tells all that happened in one text.
     numbers = {number} if number else {int(one) for one in _ERRNO.findall(str(error))}
     if not numbers or min(numbers) <= 0:  # a resolver has numbers of its own
-        return None, getattr(error, "strerror", None) or str(error)
+        return None, getattr(error, "strerror", None) or str(error) or "it was broken off"
     reasons = sorted(os.strerror(one) for one in numbers)
     return numbers.pop() if len(numbers) == 1 else None, ", ".join(reasons)
 
