@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from kapla.coap.allowance import Allowance
+    from kapla.coap.beyond import Beyond
     from kapla.coap.link import Link
     from kapla.coap.put_rate import PutRate
     from kapla.coap.site import AiocoapLane
@@ -29,6 +30,10 @@ class Guests(Protocol):
         """A connection is made. None: what all have who come by its listener, without limits."""
         ...
 
+    def may_ask_others(self, link: Link, /) -> bool:
+        """Whether others may be asked on its behalf."""
+        ...
+
 
 class Fellows(Protocol):
     """The connections of a listener."""
@@ -47,6 +52,10 @@ class Fellows(Protocol):
 
     def welcome(self, link: Link, /) -> Welcome | None:
         """See `Guests`."""
+        ...
+
+    def beyond(self, link: Link, /) -> Beyond | None:
+        """Who is asked for what is not here, on behalf of this connection. None: nobody."""
         ...
 
     def put_rate(self, uid: int | None, /) -> PutRate | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from kapla.coap.answering import Answering
+from kapla.coap.beyond import Beyond
 from kapla.coap.fellows import Guests, Welcome
 from kapla.coap.link import Link
 from kapla.coap.put_rate import PutRate, PutRates
@@ -43,6 +44,7 @@ class Peers:
         on_rush_over: Callable[[], None] = lambda: None,
         put_rates: PutRates | None = None,
         guests: Guests | None = None,
+        beyond: Beyond | None = None,
     ) -> None:
         self._access = access
         self._lane = lane
@@ -52,6 +54,7 @@ class Peers:
         self._on_rush_over = on_rush_over
         self._put_rates = put_rates or PutRates(None)
         self._guests = guests
+        self._beyond = beyond
         self._shared_rate = self._put_rates.make()
         self._most_of_late = 0
         self._stopping = False
@@ -95,6 +98,11 @@ class Peers:
     def welcome(self, link: Link) -> Welcome | None:
         """What there is for whoever has connected."""
         return None if self._guests is None else self._guests.welcome(link)
+
+    def beyond(self, link: Link) -> Beyond | None:
+        """Who is asked for what is not here, on behalf of those who may cause that."""
+        may_ask = self._guests is None or self._guests.may_ask_others(link)
+        return self._beyond if may_ask else None
 
     def put_rate(self, uid: int | None) -> PutRate | None:
         """How fast a user may put, on all listeners together; nobody's peers share one here."""

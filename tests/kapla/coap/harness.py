@@ -14,6 +14,7 @@ from typing import Any, cast
 from eris import reference_of
 from eris.errors import ErisError
 from eris.model import Reference
+from kapla.coap.beyond import Beyond
 from kapla.coap.caller import NOBODY, Caller
 from kapla.coap.connection import Connection
 from kapla.coap.fellows import Guests
@@ -331,6 +332,7 @@ class _Peers(Peers):
         stopped: bool,
         put_rates: PutRates | None,
         guests: Guests | None,
+        beyond: Beyond | None,
     ) -> None:
         most = 0 if refused else 1 << 20
         super().__init__(
@@ -341,6 +343,7 @@ class _Peers(Peers):
             lambda: None,
             put_rates=put_rates,
             guests=guests,
+            beyond=beyond,
         )
         self._closed = server.closed
         if stopped:
@@ -365,6 +368,7 @@ class Server:
         uid: int | None = None,
         put_rates: PutRates | None = None,
         guests: Callable[[Server], Guests | None] = lambda server: None,
+        beyond: Beyond | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.storage = storage or MemoryStorage()
@@ -375,7 +379,12 @@ class Server:
         self.turns = Turns(clock)
         self._line = self.turns.line()
         self._peers = _Peers(
-            self, refused=refused, stopped=stopped, put_rates=put_rates, guests=guests(self)
+            self,
+            refused=refused,
+            stopped=stopped,
+            put_rates=put_rates,
+            guests=guests(self),
+            beyond=beyond,
         )
         self.peer, self.transport = self.connect(uid)
         if csm:
