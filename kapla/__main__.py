@@ -13,6 +13,7 @@ from kapla.care import check_store, salvage_store
 from kapla.config import load_config
 from kapla.daemon import run
 from kapla.errors import ConfigError, KaplaError
+from kapla.identity.pair import load_or_make
 
 __all__ = ["command", "main"]
 
@@ -32,8 +33,8 @@ _EXIT_CONFIG = 2
     "--listen",
     metavar="URL",
     multiple=True,
-    help="Where to listen, as coap+unix:///run/eris.sock?get&put or coap+tcp://[::1]:5683?get;"
-    " may be given several times, and replaces the defaults.",
+    help="Where to listen, as coap+unix:///run/eris.sock?get&put, coap+tcp://[::1]:5683?get or"
+    " coaps+tcp://[::]:5684?lend; may be given several times, and replaces the defaults.",
 )
 @click.option(
     "--peer",
@@ -67,6 +68,11 @@ _EXIT_CONFIG = 2
     help="Make the index and the totals anew from the blocks, while they are served.",
 )
 @click.option(
+    "--print-key",
+    is_flag=True,
+    help="Print the key that names this daemon, and end; the pair is made if there is none.",
+)
+@click.option(
     "--check",
     is_flag=True,
     help="Look at the whole store instead of serving it, and change nothing; exit code 1 if it"
@@ -88,11 +94,17 @@ def command(
     min_free: str | None,
     when_full: str | None,
     rebuild_index: bool,
+    print_key: bool,
     check: bool,
     salvage: str | None,
 ) -> None:
     """Keep ERIS blocks and serve them over CoAP, in the foreground."""
     log.configure("debug" if debug else "info")
+    if print_key + check + (salvage is not None) > 1:
+        raise click.UsageError("--print-key, --check and --salvage: one at a time.")
+    if print_key:
+        click.echo(str(load_or_make().public))
+        return
     config = load_config(
         file=file,
         store=store,
@@ -106,8 +118,6 @@ def command(
         rebuild_index=rebuild_index,
     )
     log.configure(config.log_level)
-    if check and salvage is not None:
-        raise click.UsageError("--check and --salvage are two things: one at a time.")
     if check:
         sys.exit(0 if check_store(config.store, click.echo) else _EXIT_FAILED)
     elif salvage is not None:

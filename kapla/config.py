@@ -24,7 +24,7 @@ from kapla.peer_config import (
     parse_peers,
 )
 from kapla.sizes import parse_amount, parse_rate, parse_scrub_rate, parse_size, parse_store_size
-from kapla.urls import StoreUrl, UnixEndpoint, parse_store_url
+from kapla.urls import StoreUrl, TlsEndpoint, UnixEndpoint, parse_store_url
 from kapla.user_paths import user_path
 
 __all__ = ["SYSTEM_SOCKET", "Config", "default_socket", "is_root", "load_config", "parse_size"]
@@ -119,8 +119,17 @@ def _parse_urls(value: object) -> tuple[StoreUrl, ...]:
             raise ValueError(f"URL {number}: a listener serves the whole endpoint, not a path")
         if not isinstance(url.endpoint, UnixEndpoint) and (url.flags.mode or url.flags.group):
             raise ValueError(f"URL {number}: mode and group are for Unix sockets")
+        if isinstance(url.endpoint, TlsEndpoint):
+            _check_tls_listener(url, url.endpoint, number)
         urls.append(url)
     return tuple(urls)
+
+
+def _check_tls_listener(url: StoreUrl, endpoint: TlsEndpoint, number: int) -> None:
+    if endpoint.key is not None:
+        raise ValueError(f"URL {number}: a listener has its own key, see --print-key")
+    if url.flags.files is not None and url.flags.files.certificate is None:
+        raise ValueError(f"URL {number}: ca is for listeners with cert and key")
 
 
 def _parse_choice(*choices: str) -> Callable[[object], str]:

@@ -7,11 +7,15 @@ import os
 import re
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from eris.errors import StoreUnavailable
 from kapla.errors import CannotConnect
-from kapla.urls import StoreUrl, UnixEndpoint
+from kapla.identity.failures import tls_reason
+from kapla.urls import StoreUrl, TlsEndpoint, UnixEndpoint
+
+if TYPE_CHECKING:
+    from kapla.identity.pair import KeyPair
 
 __all__ = ["connect"]
 
@@ -22,15 +26,20 @@ _QUEUE_FULL_S: Final = 0.05
 _ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
 
 
-async def connect(url: StoreUrl, make: Callable[[], asyncio.Protocol], timeout_s: float) -> None:
-    """Connect what `make` makes.
+async def connect(
+    url: StoreUrl,
+    make: Callable[[], asyncio.Protocol],
+    timeout_s: float,
+    pair: KeyPair | None = None,
+) -> None:
+    """Connect what `make` makes; `pair`: who we are, where keys count and the URL does not say.
 
-    Raises: StoreUnavailable.
+    Raises: StoreUnavailable; ConfigError, about files that the URL names.
     """
     endpoint = url.endpoint
     try:
         async with asyncio.timeout(timeout_s):
-            await _connect(url, make)
+            await _connect(url, make, pair)
     except TimeoutError:
         raise StoreUnavailable(f"no connection to {url} within {timeout_s:g} s") from None
     except (OSError, UnicodeError) as error:  # a host name can be impossible to encode
@@ -39,12 +48,19 @@ async def connect(url: StoreUrl, make: Callable[[], asyncio.Protocol], timeout_s
         raise CannotConnect(str(url), reason, number=number, socket=path) from error
 
 
-async def _connect(url: StoreUrl, make: Callable[[], asyncio.Protocol]) -> None:
+async def _connect(
+    url: StoreUrl, make: Callable[[], asyncio.Protocol], pair: KeyPair | None
+) -> None:
     loop = asyncio.get_running_loop()
     endpoint = url.endpoint
     if isinstance(endpoint, UnixEndpoint):
         connected = await _connect_unix(str(endpoint.path))
         await loop.create_unix_connection(make, sock=connected)
+    elif isinstance(endpoint, TlsEndpoint):
+        # Loaded by those who need it.
+        from kapla import tls
+
+        await tls.connect(url, make, pair=pair, next_address_s=_NEXT_ADDRESS_S)
     else:
         # An address that swallows what is sent to it does not hide the next one.
         await loop.create_connection(
@@ -74,10 +90,12 @@ async def _connect_unix(path: str) -> socket.socket:
 
 def _reason(error: OSError | UnicodeError) -> tuple[int | None, str]:
     """Why a connection was not made, without the addresses that asyncio puts in."""
+    if (reason := tls_reason(error)) is not None:
+        return None, reason
     number = getattr(error, "errno", None)
     # Of several addresses asyncio tells all that happened in one text.
     numbers = {number} if number else {int(one) for one in _ERRNO.findall(str(error))}
     if not numbers or min(numbers) <= 0:  # a resolver has numbers of its own
-        return None, getattr(error, "strerror", None) or str(error)
+        return None, getattr(error, "strerror", None) or str(error) or "it was broken off"
     reasons = sorted(os.strerror(one) for one in numbers)
     return numbers.pop() if len(numbers) == 1 else None, ", ".join(reasons)

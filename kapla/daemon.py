@@ -21,6 +21,8 @@ from kapla.coap.put_rate import PutRates
 from kapla.coap.site import AiocoapLane
 from kapla.coap.turns import Turns
 from kapla.config import Config
+from kapla.identity.accepting import MOST_HANDSHAKES, TlsServer
+from kapla.identity.pair import KeyPair, load_or_make
 from kapla.peering import Peering
 from kapla.peers.guests import Door
 from kapla.sockets import BACKLOG, BoundUnixSocket, bind_tcp, bind_unix, rights_of
@@ -28,7 +30,8 @@ from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.database import SqliteSettings
 from kapla.storage.lock import lock_store
-from kapla.urls import StoreUrl, TcpEndpoint, UnixEndpoint
+from kapla.tls import listener_context
+from kapla.urls import StoreUrl, TcpEndpoint, TlsEndpoint, UnixEndpoint
 
 __all__ = ["Daemon", "run"]
 
@@ -62,7 +65,8 @@ class Daemon:
         self._started = time.monotonic()
         self._max_connections = config.max_connections
         self._lock: int | None = None
-        self._servers: list[asyncio.Server] = []
+        self._pair: KeyPair | None = None
+        self._servers: list[asyncio.Server | TlsServer] = []
         self._unix_sockets: list[BoundUnixSocket] = []
         self._peers: list[Peers] = []
         self._turns = Turns()
@@ -70,7 +74,7 @@ class Daemon:
         # Looked at when it stops only, and set while that goes on.
         self._idle = asyncio.Event()
         self._lending: list[object] = []
-        self._peering = Peering(config, self._serve)
+        self._peering = Peering(config, self._serve, self._own_pair)
 
     async def start(self) -> None:
         """Open the store, then the listeners.
@@ -157,7 +161,10 @@ class Daemon:
         wanted = self._config.max_connections
         if hard == resource.RLIM_INFINITY:
             return wanted
-        room = (hard - _OWN_FILES) // max(1, len(self._config.listen))
+        listeners = self._config.listen
+        under_tls = sum(isinstance(url.endpoint, TlsEndpoint) for url in listeners)
+        own = _OWN_FILES + 2 * MOST_HANDSHAKES * under_tls
+        room = (hard - own) // max(1, len(listeners))
         if room < wanted:
             _log.warning("max-connections is %d, as %d files may be open", max(1, room), hard)
         return max(1, min(wanted, room))
@@ -175,6 +182,9 @@ class Daemon:
                 await loop.create_unix_server(peers.connect, sock=bound.socket, backlog=BACKLOG)
             )
             self._note_listener(access.rights, url)
+            return
+        if isinstance(url.endpoint, TlsEndpoint):
+            self._listen_with_tls(url, peers, access.rights)
             return
         sockets = bind_tcp(url)
         for one in sockets:
@@ -202,9 +212,24 @@ class Daemon:
         self._peers.append(peers)
         return peers
 
-    def _note_listener(self, rights: Rights, place: object) -> None:
+    def _listen_with_tls(self, url: StoreUrl, peers: Peers, rights: Rights) -> None:
+        pair = None if url.flags.files else self._own_pair()
+        context = listener_context(url, pair)
+        sockets = bind_tcp(url)
+        self._servers.append(TlsServer(sockets, context, peers.connect))
+        for one in sockets:
+            host, port = one.getsockname()[:2]
+            self._note_listener(rights, TlsEndpoint(host, port), pair)
+
+    def _own_pair(self) -> KeyPair:
+        """The key pair of this daemon, made when it is first needed."""
+        if self._pair is None:
+            self._pair = load_or_make()
+        return self._pair
+
+    def _note_listener(self, rights: Rights, place: object, pair: KeyPair | None = None) -> None:
         """Say where somebody listens, by the port that a listener got."""
-        _log.info("Listening on %s", place)
+        _log.info("Listening on %s%s", place, "" if pair is None else f" as {pair.public}")
         if rights.lend and not rights.get:
             self._lending.append(place)
 

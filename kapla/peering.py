@@ -14,6 +14,8 @@ from kapla.coap.site import AiocoapLane
 from kapla.config import Config
 from kapla.connecting import connect
 from kapla.identity.contexts import peer_key
+from kapla.identity.pair import KeyPair
+from kapla.peer_config import check_peers
 from kapla.peers.budget import Budgets
 from kapla.peers.dialling import Dialling
 from kapla.peers.guests import Door, Hall, requester_for
@@ -32,16 +34,20 @@ _NOTHING: Final = Rights(get=False)
 class Peering:
     """All that a daemon has to do with peers.
 
-    `serve` makes what peers with some rights use.
+    `serve` makes what peers with some rights use; `own_pair` is who we are.
     """
 
     def __init__(
-        self, config: Config, serve: Callable[[Rights], tuple[BlockAccess, AiocoapLane]]
+        self,
+        config: Config,
+        serve: Callable[[Rights], tuple[BlockAccess, AiocoapLane]],
+        own_pair: Callable[[], KeyPair],
     ) -> None:
         self.table: PeerTable[Link] = PeerTable(config.peers)
         self._budgets: Budgets[Link] = Budgets(config.max_stranger_rate)
         self._hall = Hall(self.table, self._budgets, serve, peer_key)
         self._dialling: Dialling[PeerLink] = Dialling(self.table, self._dial)
+        self._own_pair = own_pair
         self._reached: Peers | None = None
 
     def door(self, rights: Rights) -> Door:
@@ -49,7 +55,12 @@ class Peering:
         return self._hall.door(rights)
 
     def start(self, reached: Callable[[Door], Peers]) -> None:
-        """Begin to dial; `reached` makes what knows the connections that come of it."""
+        """Begin to dial; `reached` makes what knows the connections that come of it.
+
+        Raises: ConfigError.
+        """
+        if any(peer.key is not None for peer in self.table):
+            check_peers((peer.settings for peer in self.table), self._own_pair().public)
         self._reached = reached(self._hall.door(_NOTHING))
         self._dialling.start()
 
@@ -65,12 +76,16 @@ class Peering:
             for peer in self.table
         ]
 
+    def _pair_for(self, peer: Peer[Link]) -> KeyPair | None:
+        """Who we are to a peer: nobody, where keys do not count."""
+        return None if peer.key is None else self._own_pair()
+
     async def _dial(self, peer: Peer[Link]) -> PeerLink:
         assert self._reached is not None
         assert peer.settings.url is not None
         link = PeerLink(peer, self._reached.answering, requester_for(peer))
         try:
-            await connect(peer.settings.url, lambda: link, _CONNECT_S)
+            await connect(peer.settings.url, lambda: link, _CONNECT_S, self._pair_for(peer))
             # Until then it may be anybody who takes connections.
             async with asyncio.timeout(_CONNECT_S):
                 await asyncio.wait([link.greeted])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from math import ceil
 from collections.abc import Sequence
+from math import ceil
 from typing import Any, Final
 
 import click

@@ -99,6 +99,11 @@ class Share:
         missing = len(blocks) - len(found)
         self._take(block_bytes >> 10, missing * self._allowance.prices.miss)
 
+    def passed_on(self, answer: bytes) -> None:
+        """What somebody else had, or not, is answered so."""
+        size = len(answer) & -1024
+        self.gave([answer[:size] or None])
+
     def told(self, present: int, missing: int) -> None:
         """It was told of so many blocks that they are here, or not."""
         prices = self._allowance.prices

@@ -20,7 +20,7 @@ from kapla.coap.allowance import Share
 from kapla.coap.answers import answers_to_gets, answers_to_puts
 from kapla.coap.batch import Limits, take_batch
 from kapla.coap.caller import caller_of
-from kapla.coap.fellows import Fellows, Welcome
+from kapla.coap.fellows import Fellows
 from kapla.coap.frame import Frame
 from kapla.coap.further import Further, Gets
 from kapla.coap.link import Link
@@ -60,8 +60,8 @@ class Answering:
         self.turn = Turn(line, self.take_turn, link.was_reset)
         """Its part of the event loop's time."""
         self._put_rate: PutRate | None = None
-        self._further: Further | None = None
         self._share: Share | None = None
+        self._further: Further | None = None
         self._hints_are_true = True
         self._working = False
 
@@ -72,24 +72,17 @@ class Answering:
         self._fellows.opened(self._link)
         welcome = self._fellows.welcome(self._link)
         if welcome is not None:
-            self._access, self._lane = welcome.access, welcome.lane
-            self._share = self._remote.share = Share(welcome.allowance, self.take_turn)
+            self._access, self._lane, allowance = welcome
+            self._share = self._remote.share = Share(allowance, self.take_turn)
         uid = peer_uid(transport)
         self._remote.caller = caller_of(uid, self._access.rights)
         self._put_rate = self._fellows.put_rate(uid)
-        self._see_beyond(welcome, is_local=uid is not None)
-
-    def _see_beyond(self, welcome: Welcome | None, *, is_local: bool) -> None:
-        is_guest = welcome is not None
-        beyond = welcome.beyond if welcome is not None else self._fellows.beyond(self._link)
+        beyond = self._fellows.beyond(self._link)
         if beyond is not None:
-            self._further = self._remote.further = Further(
-                beyond,
-                self._link,
-                self.under_way,
-                self._answer_later,
-                begins=is_local and not is_guest,
+            self._further = Further(
+                beyond, self.under_way, self._answer_later, begins=uid is not None
             )
+            self._remote.further = self._further
 
     def begin(self) -> None:
         """Read, or wait for a turn."""
@@ -127,10 +120,10 @@ class Answering:
         self._remote.pin.leave()
         if self._put_rate is not None:
             self._put_rate.leave(self.take_turn)
-        if self._further is not None:
-            self._further.leave()
         if self._share is not None:
             self._share.leave()
+        if self._further is not None:
+            self._further.leave()
         self._leave_when_idle()
 
     def drop(self) -> None:
@@ -266,15 +259,24 @@ class Answering:
             if not isinstance(result, ErisError):
                 size = sum(map(len, filter(None, result)))
                 self._hints_are_true &= size <= gets.weight << 10
-            if self._share is not None:
-                self._share.answered(len(gets.tokens), gets.weight, result)
             if self._further is None or isinstance(result, ErisError) or None not in result:
+                self._count_gets(gets, result)
                 self._link.write(answers_to_gets(gets.tokens, result, are_lent))
-            else:
-                self._link.write(self._further.answers(gets, result, are_lent))
+                return
+            answers = self._further.answers(gets, result, are_lent)
+            missing = len(answers) - len(result) + result.count(None)
+            self._count_gets(gets, [*filter(None, result), *[None] * missing])
+            self._link.write(answers)
+
+    def _count_gets(self, gets: Gets, result: Sequence[bytes | None] | ErisError) -> None:
+        """Count what is answered at once."""
+        if self._share is not None:
+            self._share.answered(len(gets.tokens), gets.weight, result)
 
     def _answer_later(self, answer: bytes) -> None:
         with self.turn:
+            if self._share is not None:
+                self._share.passed_on(answer)
             self._link.write([answer])
 
     def _answer_puts(

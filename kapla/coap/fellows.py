@@ -21,8 +21,6 @@ class Welcome(NamedTuple):
     access: BlockAccess
     lane: AiocoapLane
     allowance: Allowance
-    beyond: Beyond | None = None
-    """Who is asked for what is not here. None: nobody."""
 
 
 class Guests(Protocol):
@@ -30,6 +28,10 @@ class Guests(Protocol):
 
     def welcome(self, link: Link, /) -> Welcome | None:
         """A connection is made. None: what all have who come by its listener, without limits."""
+        ...
+
+    def may_ask_others(self, link: Link, /) -> bool:
+        """Whether others may be asked on its behalf."""
         ...
 
 
@@ -48,12 +50,12 @@ class Fellows(Protocol):
         """A connection has ended, and nothing is worked on for it."""
         ...
 
-    def beyond(self, link: Link, /) -> Beyond | None:
-        """Who is asked for what is not here, on behalf of those who are not guests."""
-        ...
-
     def welcome(self, link: Link, /) -> Welcome | None:
         """See `Guests`."""
+        ...
+
+    def beyond(self, link: Link, /) -> Beyond | None:
+        """Who is asked for what is not here, on behalf of this connection. None: nobody."""
         ...
 
     def put_rate(self, uid: int | None, /) -> PutRate | None:

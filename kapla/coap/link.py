@@ -296,7 +296,8 @@ class Link(asyncio.Protocol):
 
     def close(self) -> None:
         """Close, after what was written; from a peer that takes nothing, after a while."""
-        if self.transport is None:
+        if self.transport is None or self.transport.is_closing():
+            # Under TLS one that is closed twice cannot even be aborted any more.
             return
         if self._patience is None:
             self.hang_up()

@@ -43,8 +43,8 @@ class Peers:
         on_idle: Callable[[], None],
         on_rush_over: Callable[[], None] = lambda: None,
         put_rates: PutRates | None = None,
-        beyond: Beyond | None = None,
         guests: Guests | None = None,
+        beyond: Beyond | None = None,
     ) -> None:
         self._access = access
         self._lane = lane
@@ -53,8 +53,8 @@ class Peers:
         self._on_idle = on_idle
         self._on_rush_over = on_rush_over
         self._put_rates = put_rates or PutRates(None)
-        self._beyond = beyond
         self._guests = guests
+        self._beyond = beyond
         self._shared_rate = self._put_rates.make()
         self._most_of_late = 0
         self._stopping = False
@@ -95,13 +95,14 @@ class Peers:
             if not self._open:
                 self._on_idle()
 
-    def beyond(self, link: Link) -> Beyond | None:
-        """Who is asked for what is not here: on behalf of all these connections, or of none."""
-        return self._beyond
-
     def welcome(self, link: Link) -> Welcome | None:
         """What there is for whoever has connected."""
         return None if self._guests is None else self._guests.welcome(link)
+
+    def beyond(self, link: Link) -> Beyond | None:
+        """Who is asked for what is not here, on behalf of those who may cause that."""
+        may_ask = self._guests is None or self._guests.may_ask_others(link)
+        return self._beyond if may_ask else None
 
     def put_rate(self, uid: int | None) -> PutRate | None:
         """How fast a user may put, on all listeners together; nobody's peers share one here."""

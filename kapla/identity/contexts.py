@@ -36,6 +36,8 @@ from kapla.identity.pair import KeyPair
 __all__ = [
     "HANDSHAKE_TIMEOUT_S",
     "SHUTDOWN_TIMEOUT_S",
+    "Context",
+    "alert_of",
     "client_context",
     "peer_key",
     "server_context",
@@ -46,10 +48,12 @@ HANDSHAKE_TIMEOUT_S: Final = 10.0
 SHUTDOWN_TIMEOUT_S: Final = 30.0
 """How long what is left may take when a connection is closed: as long as a peer may stall."""
 
+Context = ssl.SSLContext
+
 _ALPN: Final = ["coap"]
 
 
-def server_context(pair: KeyPair | None, files: CertificateFiles | None) -> ssl.SSLContext:
+def server_context(pair: KeyPair | None, files: CertificateFiles | None) -> Context:
     """For a listener: ordinary with `files`, else by key, with `pair`.
 
     By key a client need not show a certificate, and is nobody then; what it shows must be right.
@@ -70,7 +74,7 @@ def client_context(
     ca: Path | None = None,
     *,
     files: CertificateFiles | None = None,
-) -> ssl.SSLContext:
+) -> Context:
     """For a connection to `expected`; without that to an ordinary server, by its host name.
 
     `pair`: who we are, for `expected` only: an ordinary server has no use for it.
@@ -93,16 +97,64 @@ def peer_key(transport: asyncio.BaseTransport) -> PeerKey | None:
     return tls.key if isinstance(tls, _KeyedConnection) else None
 
 
-class _KeyedConnection(ssl.SSLObject):
-    """One connection of a context by key."""
+def alert_of(error: BaseException) -> bytes:
+    """What was still to be sent to the other end when a handshake failed: why it did.
+
+    asyncio does not send it.
+    """
+    alert = getattr(error, "alert", b"")
+    return alert if isinstance(alert, bytes) else b""
+
+
+class _Connection(ssl.SSLObject):
+    """One connection of a listener, or by key."""
+
+    outgoing: ssl.MemoryBIO | None = None
+
+    def do_handshake(self) -> None:
+        """As for `ssl`, whose errors get what is left to be sent: see `alert_of`."""
+        try:
+            self._shake_hands()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            if self.outgoing is not None:
+                error.alert = self.outgoing.read()  # type: ignore[attr-defined]
+            raise
+
+    def _shake_hands(self) -> None:
+        super().do_handshake()
+
+
+class _Context(ssl.SSLContext):
+    """Of a listener, or by key."""
+
+    sslobject_class = _Connection
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        """As for `ssl`."""
+        connection = super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+        if isinstance(connection, _Connection):
+            connection.outgoing = outgoing
+        return connection
+
+
+class _KeyedConnection(_Connection):
+    """One connection of a context by key: its handshake is not done before the key is right."""
 
     key: PeerKey | None = None
 
-    def do_handshake(self) -> None:
-        """As for `ssl`, and it is not done before the key is right."""
+    def _shake_hands(self) -> None:
         expected = self.context.expected if isinstance(self.context, _KeyedContext) else None
         try:
-            super().do_handshake()
+            super()._shake_hands()
         except ssl.SSLCertVerificationError:
             if expected is None:
                 raise
@@ -114,7 +166,7 @@ class _KeyedConnection(ssl.SSLObject):
         self.key = key
 
 
-class _KeyedContext(ssl.SSLContext):
+class _KeyedContext(_Context):
     """Trusts the published CA and no other; `expected` is whom to meet, None: anybody."""
 
     expected: PeerKey | None = None
@@ -167,8 +219,8 @@ def _key_of(certificate: bytes) -> PeerKey:
     return PeerKey(data)
 
 
-def _ordinary_server(files: CertificateFiles) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+def _ordinary_server(files: CertificateFiles) -> Context:
+    context = _Context(ssl.PROTOCOL_TLS_SERVER)
     _restrict(context)
     _show(context, files)
     if files.ca is not None:
@@ -177,7 +229,7 @@ def _ordinary_server(files: CertificateFiles) -> ssl.SSLContext:
     return context
 
 
-def _ordinary_client(ca: Path | None, files: CertificateFiles | None) -> ssl.SSLContext:
+def _ordinary_client(ca: Path | None, files: CertificateFiles | None) -> Context:
     if ca is None:
         context = ssl.create_default_context()
     else:

@@ -19,6 +19,7 @@ from enum import Enum
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from eris.errors import ErisError
+from kapla.errors import KaplaError
 from kapla.peers.table import Live, Peer, PeerTable
 
 __all__ = ["Dialler", "Dialling", "Kept", "State"]
@@ -102,7 +103,7 @@ class Dialler(Generic[L]):
             self.state, self.next_try_at = State.CONNECTING, None
             try:
                 link = await self._dial()
-            except (ErisError, OSError) as error:
+            except (ErisError, KaplaError, OSError) as error:
                 self._note_gone("cannot be reached", getattr(error, "reason", None) or str(error))
             except Exception:
                 # Whatever one peer does, it is dialled again.
@@ -169,7 +170,7 @@ async def _watch(link: Kept) -> str:
 class Dialling(Generic[L]):
     """Keeps connections to all peers that are dialled, and tells the table of each.
 
-    `dial` makes one to a peer. Raises there: ErisError, OSError.
+    `dial` makes one to a peer. Raises there: ErisError, KaplaError, OSError.
     """
 
     def __init__(self, table: PeerTable[Any], dial: Callable[[Peer[Any]], Awaitable[L]]) -> None:

@@ -83,6 +83,15 @@ class Door:
         link.closed.add_done_callback(lambda _: self._hall.table.left(link))
         return self._welcome_peer(peer)
 
+    def may_ask_others(self, link: Link) -> bool:
+        """Programs of this machine, and peers that were given the right."""
+        if link.transport is None:
+            return False
+        peer = link.peer if isinstance(link, PeerLink) else self._hall.table.whose(link)
+        if peer is None:
+            return is_unix(link.transport)
+        return peer.may("relay")
+
     def _welcome_peer(self, peer: Peer[Link]) -> Welcome:
         known = self._of_peers.get(peer.number)
         if known is None:

@@ -21,21 +21,21 @@ NOBODY = "ed25519:11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
 
 def peers_of(daemon: Daemon) -> list[dict[str, Any]]:
     """What `kapla peers` tells."""
-    told = Kapla(daemon.directory, daemon.url).run("peers", "--json")
+    told = Kapla(daemon.directory, daemon.url)("peers", "--json")
     return [json.loads(line) for line in told.stdout.splitlines()]
 
 
 def told(daemon: Daemon, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """What is told of the one peer, once this holds."""
+    found: list[dict[str, Any]] = []
     with RawPeer.unix(daemon.socket) as asking:
 
-        def ask() -> dict[str, Any] | None:
-            [peer] = json.loads(asking.request(Code.GET, b"t", PEERS).payload)
-            return peer if condition(peer) else None
+        def holds() -> bool:
+            found[:] = json.loads(asking.request(Code.GET, b"t", PEERS).payload)
+            return condition(found[0])
 
-        found = wait_until(ask)
-        assert found
-        return found
+        wait_until(holds, "its peer")
+    return found[0]
 
 
 def is_connected(peer: dict[str, Any]) -> bool:
@@ -118,7 +118,7 @@ def test_it_is_told_how_it_stands_with_each() -> None:
         }
         # Whom nobody named is no peer: the server knows nothing of it.
         assert peers_of(server) == []
-        shown = Kapla(dialler.directory, dialler.url).run("peers").stdout.decode().splitlines()
+        shown = Kapla(dialler.directory, dialler.url)("peers").stdout.decode().splitlines()
         assert [line.split()[:2] for line in shown] == [["STATE", "WAY"], ["connected", "dialled"]]
         assert f"TCP 127.0.0.1:{port}" in shown[1]
 
@@ -127,7 +127,7 @@ def test_those_who_dial_us_and_have_not_are_away() -> None:
     with running_daemon(None, "--known-peer", NOBODY) as daemon:
         [peer] = peers_of(daemon)
         assert (peer["state"], peer["key"]) == ("away", NOBODY)
-        shown = Kapla(daemon.directory, daemon.url).run("peers").stdout.decode().splitlines()
+        shown = Kapla(daemon.directory, daemon.url)("peers").stdout.decode().splitlines()
         assert shown[1].split()[0] == "away"
         assert NOBODY in shown[1]
 
@@ -135,7 +135,7 @@ def test_those_who_dial_us_and_have_not_are_away() -> None:
 def test_a_daemon_without_peers_tells_of_none() -> None:
     with running_daemon() as daemon:
         kapla = Kapla(daemon.directory, daemon.url)
-        assert kapla.run("peers").stdout == kapla.run("peers", "--json").stdout == b""
+        assert kapla.out("peers") == kapla.out("peers", "--json") == ""
 
 
 def test_strangers_are_not_told() -> None:
@@ -143,7 +143,7 @@ def test_strangers_are_not_told() -> None:
         with RawPeer.tcp("127.0.0.1", daemon.tcp_port) as stranger:
             assert stranger.request(Code.GET, b"t", PEERS).code == Code.FORBIDDEN
         kapla = Kapla(daemon.directory, daemon.tcp_url)
-        assert b"needs the flag stat" in kapla.run("peers", code=6).stderr
+        assert b"needs the flag stat" in kapla("peers", code=6).stderr
 
 
 @pytest.mark.parametrize("query", [b"after=x", b"after=-1", b"before=1", b"after=1234567"])

@@ -331,8 +331,8 @@ class _Peers(Peers):
         refused: bool,
         stopped: bool,
         put_rates: PutRates | None,
-        beyond: Beyond | None,
         guests: Guests | None,
+        beyond: Beyond | None,
     ) -> None:
         most = 0 if refused else 1 << 20
         super().__init__(
@@ -342,8 +342,8 @@ class _Peers(Peers):
             most,
             lambda: None,
             put_rates=put_rates,
-            beyond=beyond,
             guests=guests,
+            beyond=beyond,
         )
         self._closed = server.closed
         if stopped:
@@ -367,8 +367,8 @@ class Server:
         stopped: bool = False,
         uid: int | None = None,
         put_rates: PutRates | None = None,
-        beyond: Beyond | None = None,
         guests: Callable[[Server], Guests | None] = lambda server: None,
+        beyond: Beyond | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.storage = storage or MemoryStorage()
@@ -383,8 +383,8 @@ class Server:
             refused=refused,
             stopped=stopped,
             put_rates=put_rates,
-            beyond=beyond,
             guests=guests(self),
+            beyond=beyond,
         )
         self.peer, self.transport = self.connect(uid)
         if csm:

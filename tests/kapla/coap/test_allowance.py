@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from eris import reference_of
+from eris import Reference, reference_of
+from eris.errors import BlockNotFound
 from kapla.coap.allowance import Allowance, Prices
+from kapla.coap.beyond import Found, FoundDone
 from kapla.coap.fellows import Welcome
 from kapla.coap.frame import Code
 from kapla.coap.link import Link
@@ -48,6 +50,9 @@ class Guests:
 
     def welcome(self, link: Link) -> Welcome | None:
         return Welcome(self._server._access, self._server.lane, self.allowance)
+
+    def may_ask_others(self, link: Link) -> bool:
+        return True
 
 
 def play(main: Callable[[Server], Awaitable[None]], *, given: int | None = None) -> None:
@@ -202,3 +207,46 @@ def test_it_is_counted_what_was_given() -> None:
 
     run_without_waiting(main)
     assert (allowance.blocks, allowance.block_bytes) == (2, len(LARGE) + len(SMALL))
+
+
+def test_what_others_have_is_given_and_what_nobody_has_is_a_miss() -> None:
+    async def main() -> None:
+        presence = Rate(PER_S, SAVED, PART, asyncio.get_running_loop().time)
+        allowance = Allowance(None, presence, PRICES)
+
+        def left() -> int:
+            return presence.room(lambda: None)
+
+        class Others:
+            """Have the large block."""
+
+            def fetch(
+                self, reference: Reference, hops: int, asker: object, done: FoundDone
+            ) -> None:
+                is_known = reference == reference_of(LARGE)
+                done(Found(LARGE, False, "x") if is_known else BlockNotFound(reference))
+
+            async def find(
+                self, references: Sequence[Reference], hops: int, asker: object
+            ) -> list[bool]:
+                return [False for _ in references]
+
+            def leave(self, asker: object) -> None:
+                pass
+
+        server = Server(
+            MemoryStorage([SMALL]),
+            guests=lambda server: Guests(server, allowance),
+            beyond=Others(),
+        )
+        before = left()
+        server.feed(GET + GET_SMALL + SLOW_GET)
+        await until(lambda: len(answered(server.transport)) == 3)
+        assert left() == before
+        assert (allowance.blocks, allowance.block_bytes) == (3, 2 * len(LARGE) + len(SMALL))
+        server.feed(GET_UNKNOWN + GET + SLOW_GET_UNKNOWN)
+        await server.settle()
+        assert left() == before - 2 * PRICES.miss
+        assert allowance.blocks == 4
+
+    run_without_waiting(main)
