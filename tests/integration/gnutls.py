@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import ctypes
 import socket
+import struct
 from typing import Final
 
 __all__ = ["LIBRARY", "shake_hands"]
 
 LIBRARY: Final = "libgnutls.so.30"
 
+# 30 s, as `struct timeval`.
+_PATIENCE: Final = struct.pack("@ll", 30, 0)
 _CLIENT: Final = 1 << 1
 _CRD_CERTIFICATE: Final = 1
 _PEM: Final = 1
 _SKIP_KEY_CERT_MATCH: Final = 1
-_AGAIN: Final = (-28, -52)
+_INTERRUPTED: Final = -52
 
 
 class _Datum(ctypes.Structure):
@@ -33,6 +36,8 @@ def shake_hands(connected: socket.socket, certificate_pem: bytes, key_pem: bytes
 
     Raises: ConnectionError, if it says that it will have none of it.
     """
+    connected.settimeout(None)
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _PATIENCE)
     library = ctypes.CDLL(LIBRARY)
     credentials, session = ctypes.c_void_p(), ctypes.c_void_p()
 
@@ -57,12 +62,12 @@ def shake_hands(connected: socket.socket, certificate_pem: bytes, key_pem: bytes
         check(library.gnutls_set_default_priority(session))
         check(library.gnutls_credentials_set(session, _CRD_CERTIFICATE, credentials))
         library.gnutls_transport_set_int2(session, connected.fileno(), connected.fileno())
-        while (result := library.gnutls_handshake(session)) in _AGAIN:
+        while (result := library.gnutls_handshake(session)) == _INTERRUPTED:
             pass
         check(result)
         buffer = ctypes.create_string_buffer(4096)
         library.gnutls_record_recv.restype = ctypes.c_ssize_t
-        while (result := library.gnutls_record_recv(session, buffer, 4096)) in _AGAIN:
+        while (result := library.gnutls_record_recv(session, buffer, 4096)) == _INTERRUPTED:
             pass
         return buffer.raw[: check(result)]
     finally:
