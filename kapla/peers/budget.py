@@ -1,12 +1,12 @@
 """How much peers are given and told: prices, and which allowance is whose.
 
 A session asks about each block of a content, in questions of 256, and a peer that lacks some again
-while others may just have given them to it: two questions each quarter of a second at most, so 2,048
-blocks a second. All of them may be missing. So a peer may be told of 2,500 blocks a second that are
-not here, for as long as it likes, and of 131,072 at once: 4 GiB of large blocks or 128 MiB of small
-ones, of which it finds nothing here. What is here costs next to nothing: 40,000 blocks a second are
-more than a gigabyte of large ones; and nothing if the block itself is asked for. Whoever goes
-through a list of what others may have read asks for little else than what is not here.
+while others may just have given them to it: two questions each quarter of a second at most, 2,048
+blocks a second. All of them may be missing. So a peer may be told of 2,500 blocks a second that
+are not here, for as long as it likes, and of 131,072 at once: 4 GiB of large blocks or 128 MiB of
+small ones. What is here costs next to nothing: 40,000 blocks a second are more than a gigabyte of
+large ones; and nothing if the block itself is asked for. Whoever goes through a list of what
+others may have read asks for little else than what is not here.
 
 Whoever may put is not held to it: an upload asks about all that it brings, and most is not here.
 """
