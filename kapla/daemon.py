@@ -41,6 +41,8 @@ _log = logging.getLogger(__name__)
 _GRACE_S: Final = 5.0
 # Files that are no connections: the database, listeners, what the event loop needs.
 _OWN_FILES: Final = 64
+# That we dial, by two addresses at once.
+_FILES_OF_PEER: Final = 2
 
 
 class Daemon:
@@ -164,6 +166,7 @@ class Daemon:
         listeners = self._config.listen
         under_tls = sum(isinstance(url.endpoint, TlsEndpoint) for url in listeners)
         own = _OWN_FILES + 2 * MOST_HANDSHAKES * under_tls
+        own += _FILES_OF_PEER * len(self._config.peers)
         room = (hard - own) // max(1, len(listeners))
         if room < wanted:
             _log.warning("max-connections is %d, as %d files may be open", max(1, room), hard)
