@@ -41,8 +41,8 @@ _log = logging.getLogger(__name__)
 _GRACE_S: Final = 5.0
 # Files that are no connections: the database, listeners, what the event loop needs.
 _OWN_FILES: Final = 64
-# That we dial, by two addresses at once.
-_FILES_OF_PEER: Final = 2
+# That we dial, by two addresses at once, and that finds a place where there are too many.
+_FILES_OF_PEER: Final = 6
 
 
 class Daemon:

@@ -40,7 +40,7 @@ def serve(rights: Rights) -> tuple[BlockAccess, AiocoapLane]:
 class House:
     """A listener that lends, and whom it knows: a desktop, and a server that may have all."""
 
-    def __init__(self, rights: Rights = LENDING) -> None:
+    def __init__(self, rights: Rights = LENDING, most: int = 99) -> None:
         self.table: PeerTable[Link] = PeerTable(
             [
                 PeerSettings(key=DESKTOP),
@@ -51,7 +51,7 @@ class House:
         hall = Hall(self.table, Budgets(None), serve, self.keys.get)
         self.door = hall.door(rights)
         self.peers = Peers(
-            self.door.access, self.door.lane, Turns().line(), 99, lambda: None, guests=self.door
+            self.door.access, self.door.lane, Turns().line(), most, lambda: None, guests=self.door
         )
 
     def connect(self, key: PeerKey | None = None, uid: int | None = None) -> Link:
@@ -143,5 +143,16 @@ def test_a_connection_that_is_gone_already_is_nobody() -> None:
         link = Link(lambda link: Answering(link, *serve(LENDING), Turns().line(), house.peers))
         assert house.door.welcome(link) is None
         assert not house.door.may_ask_others(link)
+
+    run(test)
+
+
+def test_strangers_do_not_keep_a_peer_out_and_it_takes_some_places_only() -> None:
+    async def test(_: House) -> None:
+        house = House(most=2)
+        strangers = [house.connect() for _ in range(3)]
+        assert [link.connection.closing is None for link in strangers] == [True, True, False]
+        links = [house.connect(DESKTOP) for _ in range(6)]
+        assert [link.connection.closing is None for link in links] == [True] * 4 + [False] * 2
 
     run(test)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -51,3 +52,9 @@ def test_everybody_can_know_the_key_of_the_ca() -> None:
     # By what is written in docs/wire.md, and nothing else.
     seed = hashlib.sha256(b"Kapla: this key is known to everybody and proves nothing").digest()
     assert AUTHORITY.private.private_bytes_raw() == seed
+
+
+def test_others_find_the_ca_in_the_document_of_the_wire() -> None:
+    pem = x509.load_der_x509_certificate(authority_certificate()).public_bytes(Encoding.PEM)
+    document = Path(__file__).parents[3] / "docs" / "wire.md"
+    assert pem.decode() in document.read_text()
