@@ -14,6 +14,7 @@ from kapla.config import load_config
 from kapla.daemon import run
 from kapla.errors import ConfigError, KaplaError
 from kapla.identity.pair import load_or_make
+from kapla.loop import Loop
 
 __all__ = ["command", "main"]
 
@@ -123,7 +124,8 @@ def command(
     elif salvage is not None:
         salvage_store(config.store, Path(salvage).absolute(), click.echo)
     else:
-        asyncio.run(run(config))
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            runner.run(run(config))
 
 
 def main() -> None:

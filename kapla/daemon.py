@@ -21,10 +21,10 @@ from kapla.coap.put_rate import PutRates
 from kapla.coap.site import AiocoapLane
 from kapla.coap.turns import Turns
 from kapla.config import Config
+from kapla.guests import Door
 from kapla.identity.accepting import MOST_HANDSHAKES, TlsServer
 from kapla.identity.pair import KeyPair, load_or_make
 from kapla.peering import Peering
-from kapla.peers.guests import Door
 from kapla.sockets import BACKLOG, BoundUnixSocket, bind_tcp, bind_unix, rights_of
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage
@@ -41,6 +41,8 @@ _log = logging.getLogger(__name__)
 _GRACE_S: Final = 5.0
 # Files that are no connections: the database, listeners, what the event loop needs.
 _OWN_FILES: Final = 64
+# That we dial, by two addresses at once, and that finds a place where there are too many.
+_FILES_OF_PEER: Final = 6
 
 
 class Daemon:
@@ -164,6 +166,7 @@ class Daemon:
         listeners = self._config.listen
         under_tls = sum(isinstance(url.endpoint, TlsEndpoint) for url in listeners)
         own = _OWN_FILES + 2 * MOST_HANDSHAKES * under_tls
+        own += _FILES_OF_PEER * len(self._config.peers)
         room = (hard - own) // max(1, len(listeners))
         if room < wanted:
             _log.warning("max-connections is %d, as %d files may be open", max(1, room), hard)

@@ -14,13 +14,13 @@ from kapla.coap.peers import Peers
 from kapla.coap.site import AiocoapLane
 from kapla.config import Config
 from kapla.connecting import connect
+from kapla.guests import Door, Hall, requester_for
 from kapla.identity.contexts import peer_key
 from kapla.identity.pair import KeyPair
 from kapla.peer_config import check_peers
 from kapla.peers.beyond import PeerBlocks
 from kapla.peers.budget import Budgets
 from kapla.peers.dialling import Dialling
-from kapla.peers.guests import Door, Hall, requester_for
 from kapla.peers.keeping import Store
 from kapla.peers.peer_link import PeerLink
 from kapla.peers.report import peer_facts
@@ -84,13 +84,7 @@ class Peering:
         """The facts of `kapla peers`."""
         now = time.monotonic()
         return [
-            peer_facts(
-                peer,
-                self._dialling.of(peer),
-                self._budgets.of(peer),
-                self._blocks.learnt(peer),
-                now,
-            )
+            peer_facts(peer, self._dialling.of(peer), self._budgets.of(peer), now)
             for peer in self.table
         ]
 

@@ -30,6 +30,10 @@ class Guests(Protocol):
         """A connection is made. None: what all have who come by its listener, without limits."""
         ...
 
+    def has_a_place(self, link: Link, /) -> bool:
+        """Whether it may stay though there are too many."""
+        ...
+
     def may_ask_others(self, link: Link, /) -> bool:
         """Whether others may be asked on its behalf."""
         ...

@@ -80,9 +80,12 @@ class Peers:
         if self._stopping:
             # It was accepted, but asyncio drops it now that its listener is closed.
             link.finish()
-        elif len(self._open) > self._most:
+        elif len(self._open) > self._most and not self._has_a_place(link):
             _log.debug("More than %d connections: one refused", self._most)
             link.refuse("too many connections")
+
+    def _has_a_place(self, link: Link) -> bool:
+        return self._guests is not None and self._guests.has_a_place(link)
 
     def closed(self, link: Link) -> None:
         """A connection has ended, and nothing is worked on for it."""

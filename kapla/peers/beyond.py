@@ -21,11 +21,9 @@ from eris.model import BlockSize, Reference
 from kapla.coap.beyond import FULL_HOPS, Found, FoundDone
 from kapla.coap.link import Link
 from kapla.peers.keeping import Keeper, Store
-from kapla.peers.learnt import Learnt
 from kapla.peers.link_source import LinkSource
 from kapla.peers.live import LiveSources
 from kapla.peers.runner import Runner
-from kapla.peers.session import Standing
 from kapla.peers.source import Block, Source
 from kapla.peers.table import Peer, PeerTable
 
@@ -72,7 +70,6 @@ class PeerBlocks:
         self._keeper = Keeper(store)
         self._place = place
         self._levels = {hops: LiveSources(on_distrust=_hang_up) for hops in range(1, FULL_HOPS + 1)}
-        self._standings: dict[int, Standing] = {}
         # The number that a peer has among the sources now: the same at each level.
         self._numbers: dict[int, int] = {}
         self._sessions: dict[tuple[object, int], _Session] = {}
@@ -82,11 +79,6 @@ class PeerBlocks:
         # Until when that is remembered, and how far it was asked.
         self._nobody: OrderedDict[Reference, tuple[float, int]] = OrderedDict()
         table.on_change = self._changed
-
-    def learnt(self, peer: Peer[Link]) -> Learnt | None:
-        """What sessions have learnt of a peer; None: it was never there."""
-        standing = self._standings.get(peer.number)
-        return None if standing is None else Learnt(standing)
 
     # Beyond
 
@@ -242,11 +234,10 @@ class PeerBlocks:
                 if number is not None:
                     level.remove(number)
             return
-        standing = self._standings.setdefault(peer.number, Standing())
         # Somebody may have now what nobody had.
         self._nobody.clear()
         for hops, level in self._levels.items():
-            self._numbers[peer.number] = level.add(LinkSource(peer, hops), standing)
+            self._numbers[peer.number] = level.add(LinkSource(peer, hops), peer.standing)
 
 
 def _tell(waiting: Sequence[FoundDone], result: Found | ErisError) -> None:

@@ -1,12 +1,12 @@
-"""How much peers are given and told: prices, and which allowance is whose. Pure.
+"""How much peers are given and told: prices, and which allowance is whose.
 
-An honest peer asks about each block of a content once, in windows of FETCH, and gets it where it is
-told that it is. So what is here costs next to nothing: 40,000 blocks a second are a gigabyte and
-more of large ones, 40 MB of small ones. What is not here is asked too, by one that decodes what
-others have the rest of: a named peer may be told of 2,500 such blocks a second for as long as it
-likes, as many as a gigabit of large blocks has of which two thirds are missing; and of 131,072 at
-once, 4 GiB of large blocks or 128 MiB of small ones. Strangers share a quarter of that. Whoever
-goes through a list of what others may have read asks for little else.
+A session asks about each block of a content, in questions of 256, and a peer that lacks some again
+while others may just have given them to it: two questions each quarter of a second at most, 2,048
+blocks a second. All of them may be missing. So a peer may be told of 2,500 blocks a second that
+are not here, for as long as it likes, and of 131,072 at once: 4 GiB of large blocks or 128 MiB of
+small ones. What is here costs next to nothing: 40,000 blocks a second are more than a gigabyte of
+large ones; and nothing if the block itself is asked for. Whoever goes through a list of what
+others may have read asks for little else than what is not here.
 
 Whoever may put is not held to it: an upload asks about all that it brings, and most is not here.
 """
@@ -27,8 +27,7 @@ _PER_S: Final = 40_000
 _SAVED: Final = 2**21
 # What one may be told before the next of those who share it.
 _PART: Final = 4096
-_PEER_PRICES: Final = Prices(hit=1, miss=16)
-_STRANGER_PRICES: Final = Prices(hit=1, miss=64)
+_PRICES: Final = Prices(hit=1, miss=16)
 
 L = TypeVar("L", bound=Live)
 
@@ -47,15 +46,15 @@ class Budgets(Generic[L]):
         """That of a peer, shared by all its connections."""
         known = self._of.get(peer.number)
         if known is None:
-            known = self._make(peer.settings.max_rate, _PEER_PRICES, may_put=peer.may("put"))
+            known = self._make(peer.settings.max_rate, may_put=peer.may("put"))
             self._of[peer.number] = known
         return known
 
     def of_strangers(self, *, may_put: bool) -> Allowance:
         """One more, for those who share it."""
-        return self._make(self._stranger_rate, _STRANGER_PRICES, may_put=may_put)
+        return self._make(self._stranger_rate, may_put=may_put)
 
-    def _make(self, bytes_per_s: int | None, prices: Prices, *, may_put: bool) -> Allowance:
+    def _make(self, bytes_per_s: int | None, *, may_put: bool) -> Allowance:
         given = None if bytes_per_s is None else ByteRate(bytes_per_s, self._clock)
         presence = None if may_put else Rate(_PER_S, _SAVED, _PART, self._clock)
-        return Allowance(given, presence, prices)
+        return Allowance(given, presence, _PRICES)

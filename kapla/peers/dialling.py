@@ -35,6 +35,8 @@ _HELD_S: Final = 60.0
 # Many a NAT forgets a connection after minutes; RFC 5382 asks for two hours, few keep to it.
 _IDLE_S: Final = 60.0
 _MISSED_PINGS: Final = 2
+# What a peer says of why it goes may be long.
+_LONGEST_WHY: Final = 200
 
 
 class State(Enum):
@@ -128,7 +130,7 @@ class Dialler(Generic[L]):
         self._note_gone("is gone", why)
 
     def _note_gone(self, what: str, why: str) -> None:
-        self.why = why
+        self.why = why = why[:_LONGEST_WHY]
         if not self._said_gone:
             self._said_gone = True
             _log.info("Peer %s %s: %s", self._name, what, why)

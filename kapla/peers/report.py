@@ -6,45 +6,13 @@ from typing import Any, Protocol
 
 from kapla.coap.allowance import Allowance
 from kapla.peers.dialling import Dialler, State
+from kapla.peers.session import Standing
 from kapla.peers.table import Direction, Peer
 
-__all__ = ["Known", "peer_facts"]
+__all__ = ["AWAY", "peer_facts"]
 
 AWAY = "away"
 """How it stands with a peer that dials us and has not."""
-
-
-class Known(Protocol):
-    """What sessions have learnt of a peer."""
-
-    @property
-    def rtt_s(self) -> float | None:
-        """How long a block takes, smoothed. None: nothing was asked yet."""
-        ...
-
-    @property
-    def rate(self) -> float:
-        """Bytes of blocks a second, of late."""
-        ...
-
-    @property
-    def hit_ratio(self) -> float | None:
-        """Which part of what it was asked for it had. None: nothing was asked yet."""
-        ...
-
-    @property
-    def blocks(self) -> int:
-        """How many blocks it gave."""
-        ...
-
-    @property
-    def block_bytes(self) -> int:
-        """Their bytes."""
-        ...
-
-    def breaker(self, now: float) -> tuple[str, float] | None:
-        """Why nothing is asked of it, and seconds until it is tried again; None: it is asked."""
-        ...
 
 
 class Address(Protocol):
@@ -67,7 +35,7 @@ class Address(Protocol):
 
 
 def peer_facts(
-    peer: Peer[Any], dialler: Dialler[Any] | None, given: Allowance, known: Known | None, now: float
+    peer: Peer[Any], dialler: Dialler[Any] | None, given: Allowance, now: float
 ) -> dict[str, object]:
     """All of one peer, for JSON: units stand in the names. `now` is of the loop's clock."""
     return {
@@ -76,7 +44,7 @@ def peer_facts(
         "url": None if peer.settings.url is None else str(peer.settings.url),
         "rights": sorted(peer.settings.rights),
         **_connection(peer, dialler, now),
-        **_learnt(peer.link, known, now),
+        **_learnt(peer.link, peer.standing, now),
         "blocks_out": given.blocks,
         "bytes_out": given.block_bytes,
     }
@@ -106,22 +74,20 @@ def _connection(peer: Peer[Any], dialler: Dialler[Any] | None, now: float) -> di
     }
 
 
-def _learnt(link: Address | None, known: Known | None, now: float) -> dict[str, object]:
-    ping_s = None if link is None else link.ping_s
-    if known is None:
-        rtt_s, broken, rate, ratio, blocks, block_bytes = ping_s, None, 0.0, None, 0, 0
-    else:
-        rtt_s = ping_s if known.rtt_s is None else known.rtt_s
-        broken, rate, ratio = known.breaker(now), known.rate, known.hit_ratio
-        blocks, block_bytes = known.blocks, known.block_bytes
+def _learnt(link: Address | None, standing: Standing, now: float) -> dict[str, object]:
+    """How it does what it is asked."""
+    rtt_s = None if link is None else link.ping_s
+    if standing.round_trip.known:
+        rtt_s = standing.srtt_s
+    ratio, breaker = standing.hit_ratio, standing.breaker
     return {
         "rtt_s": None if rtt_s is None else round(rtt_s, 6),
-        "rate": round(rate),
+        "rate": round(standing.window.rate),
         "hit_ratio": None if ratio is None else round(ratio, 4),
-        "breaker": None if broken is None else broken[0],
-        "breaker_s": None if broken is None else _seconds(broken[1]),
-        "blocks_in": blocks,
-        "bytes_in": block_bytes,
+        "breaker": breaker.reason if breaker.is_open else None,
+        "breaker_s": _seconds(breaker.until - now) if breaker.is_open else None,
+        "blocks_in": standing.facts.blocks,
+        "bytes_in": standing.facts.bytes,
     }
 
 

@@ -18,6 +18,7 @@ from typing import Generic, Protocol, TypeVar
 
 from kapla.identity.key import PeerKey
 from kapla.peer_config import PeerSettings
+from kapla.peers.session import Standing
 
 __all__ = ["Direction", "Live", "Peer", "PeerTable"]
 
@@ -48,6 +49,8 @@ class Peer(Generic[L]):
         self.number = number
         """What tells it from the others, for those to whom a peer is a number."""
         self.settings = settings
+        self.standing = Standing()
+        """What is known of it, whichever connection it is asked by."""
         self._links: dict[L, Direction] = {}
 
     @property

@@ -51,6 +51,9 @@ class Guests:
     def welcome(self, link: Link) -> Welcome | None:
         return Welcome(self._server._access, self._server.lane, self.allowance)
 
+    def has_a_place(self, link: Link) -> bool:
+        return False
+
     def may_ask_others(self, link: Link) -> bool:
         return True
 

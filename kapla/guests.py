@@ -29,7 +29,10 @@ __all__ = ["Door", "Hall", "requester_for"]
 # Requests in flight at most: a bound for memory. A session has a window of its own.
 _WINDOW: Final = 4096
 _SILENT_S: Final = 60.0
-_GREETING_S: Final = 10.0
+# Whoever dials waits for less, and says so.
+_GREETING_S: Final = 30.0
+# One that was lost is noticed late, and the peer is here again meanwhile.
+_PLACES: Final = 4
 
 
 def requester_for(peer: Peer[Link]) -> Callable[[Link], Requester]:
@@ -82,6 +85,15 @@ class Door:
         self._hall.table.came(link, peer.key)
         link.closed.add_done_callback(lambda _: self._hall.table.left(link))
         return self._welcome_peer(peer)
+
+    def has_a_place(self, link: Link) -> bool:
+        """A peer does, some times: strangers are not to keep it out."""
+        if isinstance(link, PeerLink):
+            return True
+        transport = link.transport
+        key = None if transport is None else self._hall.key_of(transport)
+        peer = self._hall.table.with_key(key)
+        return peer is not None and len(peer.links) < _PLACES
 
     def may_ask_others(self, link: Link) -> bool:
         """Programs of this machine, and peers that were given the right."""
