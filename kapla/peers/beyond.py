@@ -22,9 +22,9 @@ from kapla.coap.beyond import FULL_HOPS, Found, FoundDone
 from kapla.coap.link import Link
 from kapla.peers.keeping import Keeper, Store
 from kapla.peers.link_source import LinkSource
-from kapla.peers.live import LiveSources
+from kapla.peers.live import Live, LiveSources
 from kapla.peers.runner import Runner
-from kapla.peers.source import Block, Source
+from kapla.peers.source import Block
 from kapla.peers.table import Peer, PeerTable
 
 __all__ = ["PeerBlocks"]
@@ -245,10 +245,10 @@ def _tell(waiting: Sequence[FoundDone], result: Found | ErisError) -> None:
         done(result)
 
 
-def _hang_up(_: int, source: Source) -> None:
+def _hang_up(_: int, live: Live) -> None:
     """It gave a wrong block: its connections end. What we dialled is dialled again, later."""
-    if isinstance(source, LinkSource):
-        for one, _direction in source.peer.links:
+    if isinstance(live.source, LinkSource):
+        for one, _direction in live.source.peer.links:
             one.abort()
 
 
