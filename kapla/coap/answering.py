@@ -55,6 +55,8 @@ class Answering:
         self._unread = b""
         # Of the slow lane, as far as they needed no waiting.
         self._answers: list[bytes] = []
+        # Of what others had.
+        self._later: list[bytes] = []
         self.under_way = UnderWay(self._go_on)
         """What is worked on for the peer."""
         self.turn = Turn(line, self.take_turn, link.was_reset)
@@ -282,7 +284,15 @@ class Answering:
         with self.turn:
             if self._share is not None:
                 self._share.passed_on(answer)
-            self._link.write([answer])
+            if not self._later:
+                # With whatever else comes in this turn of the loop.
+                asyncio.get_running_loop().call_soon(self._write_later)
+            self._later.append(answer)
+
+    def _write_later(self) -> None:
+        with self.turn:
+            answers, self._later = self._later, []
+            self._link.write(answers)
 
     def _answer_puts(
         self, tokens: Sequence[bytes], result: Sequence[ErisError | None] | ErisError | None
