@@ -20,7 +20,7 @@ from kapla.identity.key import PeerKey
 from kapla.peer_config import PeerSettings
 from kapla.peers.session import Standing
 
-__all__ = ["Direction", "Live", "Peer", "PeerTable"]
+__all__ = ["Direction", "Peer", "PeerTable", "Usable"]
 
 
 class Direction(Enum):
@@ -30,7 +30,7 @@ class Direction(Enum):
     INBOUND = "inbound"
 
 
-class Live(Protocol):
+class Usable(Protocol):
     """A connection, as far as the table cares."""
 
     @property
@@ -39,7 +39,7 @@ class Live(Protocol):
         ...
 
 
-L = TypeVar("L", bound=Live)
+L = TypeVar("L", bound=Usable)
 
 
 class Peer(Generic[L]):
