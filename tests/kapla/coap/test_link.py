@@ -206,7 +206,7 @@ def test_large_requests_that_wait_are_bounded_by_their_bytes() -> None:
             return sum(one.code < Code.CSM for one in parse_messages(bytes(transport.output)))
 
         async with asyncio.timeout(_TIMEOUT_S):
-            while answers() < sent or not transport.reading:
+            while answers() < sent or not transport.reading:  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.01)
         link.abort()
         await link.closed
