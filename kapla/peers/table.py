@@ -7,7 +7,8 @@ stranger's.
 
 Two daemons that dial each other have two connections. Both are kept: each end would have to close
 the same one, and to know which that is. They are one peer all the same, asked by the one that was
-made first, and by the other when that is gone.
+made last, and by the other when that is gone. The last: an older one may be dead without a word,
+which is why its other end has come again.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Peer(Generic[L]):
     @property
     def link(self) -> L | None:
         """The connection by which it is asked; None, if it cannot be."""
-        return next((link for link in self._links if link.usable), None)
+        return next((link for link in reversed(self._links) if link.usable), None)
 
     def has(self, link: L) -> bool:
         """Whether this is one of its connections."""
@@ -94,8 +95,8 @@ class Peer(Generic[L]):
 class PeerTable(Generic[L]):
     """All peers that were named.
 
-    `on_change` is called with a peer that can be asked now and could not be before, or the other
-    way round: see `Peer.link`.
+    `on_change` is called with a peer that is asked by another connection from now on, or cannot be
+    any more: see `Peer.link`.
     """
 
     def __init__(
@@ -104,6 +105,8 @@ class PeerTable(Generic[L]):
         on_change: Callable[[Peer[L]], None] = lambda peer: None,
     ) -> None:
         self.on_change = on_change
+        # By which connection each is asked, as far as was told.
+        self._told: dict[int, L] = {}
         self.peers: list[Peer[L]] = [
             Peer(number, settings) for number, settings in enumerate(named)
         ]
@@ -131,10 +134,8 @@ class PeerTable(Generic[L]):
         """A connection has ended, or takes no more requests."""
         peer = self.whose(link)
         if peer is not None:
-            was_there = peer.link is not None or not link.usable
             peer.leave(link)
-            if was_there and peer.link is None:
-                self.on_change(peer)
+            self._tell(peer)
 
     def whose(self, link: L) -> Peer[L] | None:
         """The peer at the other end of a connection; None, if it is a stranger."""
@@ -145,7 +146,15 @@ class PeerTable(Generic[L]):
         return [peer for peer in self.peers if peer.link is not None and peer.number not in but]
 
     def _enter(self, peer: Peer[L], link: L, direction: Direction) -> None:
-        was_there = peer.link is not None
         peer.enter(link, direction)
-        if not was_there:
+        self._tell(peer)
+
+    def _tell(self, peer: Peer[L]) -> None:
+        """Tell of a change, once."""
+        link = peer.link
+        if link is not self._told.get(peer.number):
+            if link is None:
+                del self._told[peer.number]
+            else:
+                self._told[peer.number] = link
             self.on_change(peer)

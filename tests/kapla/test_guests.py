@@ -120,7 +120,7 @@ def test_each_peer_has_one_allowance_for_all_its_connections() -> None:
         one, again, other = (house.connect(key) for key in (DESKTOP, DESKTOP, SERVER))
         assert house.welcome(one).allowance is house.welcome(again).allowance
         assert house.welcome(one).allowance is not house.welcome(other).allowance
-        assert house.table.peers[0].link is one
+        assert house.table.peers[0].link is again
 
     run(test)
 
