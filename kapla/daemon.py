@@ -76,7 +76,7 @@ class Daemon:
         # Looked at when it stops only, and set while that goes on.
         self._idle = asyncio.Event()
         self._lending: list[object] = []
-        self._peering = Peering(config, self._serve, self._own_pair)
+        self._peering = Peering(config, self._storage, self._serve, self._own_pair)
 
     async def start(self) -> None:
         """Open the store, then the listeners.
@@ -211,6 +211,7 @@ class Daemon:
             _give_back_memory,
             self._put_rates,
             door,
+            self._peering.blocks,
         )
         self._peers.append(peers)
         return peers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable
 from typing import Final
@@ -17,8 +18,10 @@ from kapla.guests import Door, Hall, requester_for
 from kapla.identity.contexts import peer_key
 from kapla.identity.pair import KeyPair
 from kapla.peer_config import check_peers
+from kapla.peers.beyond import PeerBlocks
 from kapla.peers.budget import Budgets
 from kapla.peers.dialling import Dialling
+from kapla.peers.keeping import Store
 from kapla.peers.peer_link import PeerLink
 from kapla.peers.report import peer_facts
 from kapla.peers.table import Peer, PeerTable
@@ -34,21 +37,30 @@ _NOTHING: Final = Rights(get=False)
 class Peering:
     """All that a daemon has to do with peers.
 
-    `serve` makes what peers with some rights use; `own_pair` is who we are.
+    `store`: where what peers gave is kept; `serve` makes what peers with some rights use;
+    `own_pair` is who we are.
     """
 
     def __init__(
         self,
         config: Config,
+        store: Store,
         serve: Callable[[Rights], tuple[BlockAccess, AiocoapLane]],
         own_pair: Callable[[], KeyPair],
     ) -> None:
         self.table: PeerTable[Link] = PeerTable(config.peers)
+        # Any place will do, as long as others have other ones.
+        self._blocks = PeerBlocks(self.table, store, secrets.randbits(32))
         self._budgets: Budgets[Link] = Budgets(config.max_stranger_rate)
         self._hall = Hall(self.table, self._budgets, serve, peer_key)
         self._dialling: Dialling[PeerLink] = Dialling(self.table, self._dial)
         self._own_pair = own_pair
         self._reached: Peers | None = None
+
+    @property
+    def blocks(self) -> PeerBlocks | None:
+        """Who is asked for what is not here. None: there is nobody."""
+        return self._blocks if self.table.peers else None
 
     def door(self, rights: Rights) -> Door:
         """Tells apart those who come by one listener, where strangers have these rights."""

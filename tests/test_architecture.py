@@ -205,7 +205,7 @@ RULES = (
     Rule(
         "peers are asked for blocks, and know nothing of how these are kept",
         where=("kapla/peers/*",),
-        forbid=("kapla.storage",),
+        forbid=("aiocoap", "kapla.storage"),
     ),
     Rule(
         "packages do not need what is not installed with them",

@@ -82,7 +82,12 @@ class Answering:
         beyond = self._fellows.beyond(self._link)
         if beyond is not None:
             self._further = Further(
-                beyond, self.under_way, self._answer_later, begins=uid is not None
+                beyond,
+                self._link,
+                self.under_way,
+                self._answer_later,
+                # A daemon that we dialled on this machine is a peer, and no program that begins.
+                begins=uid is not None and welcome is None,
             )
             self._remote.further = self._further
 

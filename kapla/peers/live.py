@@ -40,7 +40,7 @@ class LiveSources:
     `on_distrust` is told of a peer that gave a wrong block; it is not asked any more.
     """
 
-    def __init__(self, *, on_distrust: Callable[[int, Source], None] | None = None) -> None:
+    def __init__(self, *, on_distrust: Callable[[int, Live], None] | None = None) -> None:
         self._on_distrust = on_distrust
         self._live: dict[int, Live] = {}
         self._watchers: dict[Watcher, None] = {}
@@ -78,7 +78,7 @@ class LiveSources:
         live = self._live.get(number)
         self.remove(number)
         if live is not None and self._on_distrust is not None:
-            self._on_distrust(number, live.source)
+            self._on_distrust(number, live)
 
     def watch(self, watcher: Watcher) -> None:
         """Tell this one, from now on."""

@@ -56,8 +56,10 @@ class Runner:
         self._loop = asyncio.get_running_loop()
         self._wishes: dict[Reference, _Wish] = {}
         self._requests: set[asyncio.Future[Block] | asyncio.Future[list[bool]]] = set()
+        # The last error of each peer that failed: why a block may be there and cannot be had.
+        self._errors: dict[int, ErisError] = {}
         self._is_planned = False
-        self._is_closed = False
+        self._closed = ""
         self._timer: asyncio.TimerHandle | None = None
         sources.watch(self)
         for number, live in sources:
@@ -80,8 +82,8 @@ class Runner:
         Raises: BlockNotFound, if all said so; StoreUnavailable, or what a peer raised.
         """
         future: asyncio.Future[Block] = self._loop.create_future()
-        if self._is_closed:
-            future.set_exception(StoreUnavailable("the peers are not asked any more"))
+        if self._closed:
+            future.set_exception(StoreUnavailable(self._closed))
             return future
         wish = self._wishes.get(reference)
         if wish is None:
@@ -93,11 +95,11 @@ class Runner:
         self._plan()
         return future
 
-    def close(self) -> None:
-        """Ask nothing more, and wait for nothing; what is wanted fails."""
-        if self._is_closed:
+    def close(self, reason: str = "the peers are not asked any more") -> None:
+        """Ask nothing more, and wait for nothing; what is wanted fails, for this reason."""
+        if self._closed:
             return
-        self._is_closed = True
+        self._closed = reason
         self._sources.unwatch(self)
         self._session.close()
         if self._timer is not None:
@@ -107,7 +109,7 @@ class Runner:
         for request in requests:
             request.cancel()
         for reference in list(self._wishes):
-            self._fail(reference, StoreUnavailable("the peers are not asked any more"))
+            self._fail(reference, StoreUnavailable(reason))
 
     # what LiveSources tells
 
@@ -118,6 +120,7 @@ class Runner:
 
     def left(self, number: int) -> None:
         """One is there no more: what it was asked for is asked of others."""
+        self._errors.pop(number, None)
         self._session.leave(number, self._loop.time())
         self._plan()
 
@@ -162,11 +165,11 @@ class Runner:
     def _act(self) -> None:
         self._is_planned = False
         was_served = False
-        while not self._is_closed and (actions := self._session.actions()):
+        while not self._closed and (actions := self._session.actions()):
             was_served = True
             for action in actions:
                 self._do(action)
-        if not self._is_closed:
+        if not self._closed:
             self._sources.set_hungry(self, self._session.is_hungry, was_served)
             self._set_timer()
 
@@ -185,9 +188,15 @@ class Runner:
         wish = self._wishes.get(reference)
         if wish is not None and wish.failure is not None:
             return wish.failure
-        if was_failure:
-            return StoreUnavailable(f"block {short(reference)} could not be asked of all peers")
-        return BlockNotFound(reference)
+        return self._failure(reference) if was_failure else BlockNotFound(reference)
+
+    def _failure(self, reference: Reference) -> ErisError:
+        """Who could not be asked."""
+        for number, live in self._sources:
+            if live.standing.breaker.is_open:
+                error = self._errors.get(number)
+                return StoreUnavailable(str(error or f"{live.source.name} does not answer"))
+        return StoreUnavailable(f"block {short(reference)} could not be asked of all peers")
 
     def _get(self, peer: int, reference: Reference) -> None:
         live = self._sources.get(peer)
@@ -235,6 +244,7 @@ class Runner:
         live = self._sources.get(peer)
         name = live.source.name if live else "a peer that left"
         _log.debug("Block %s from %s: %s", short(reference), name, error)
+        self._errors[peer] = error
         wish = self._wishes.get(reference)
         if wish is not None:
             wish.failure = error

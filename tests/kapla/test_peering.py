@@ -44,7 +44,9 @@ class Daemon:
     def __init__(self, url: str) -> None:
         peers = (PeerSettings(parse_store_url(url)),)
         config = Config(store=Path("/nowhere"), listen=(), peers=peers)
-        self.peering = Peering(config, serve, KeyPair.generate)
+        self.peering = Peering(
+            config, cast(BatchedStorage, MemoryStorage()), serve, KeyPair.generate
+        )
         self.reached: list[Peers] = []
         self.idle = asyncio.Event()
 

@@ -13,12 +13,14 @@ _MOST_TIMES: Final = 8  # 512 s
 class Breaker:
     """Closed while a peer answers. Open: it is asked nothing; then one request tries it."""
 
-    __slots__ = ("_probe_at", "_times", "reason", "until")
+    __slots__ = ("_probe_at", "_times", "is_silent", "reason", "until")
 
     def __init__(self) -> None:
         self.until = 0.0
         """When it may be tried again; 0 while it is closed."""
         self.reason = ""
+        self.is_silent = False
+        """Whether it was opened since nothing came, so that something may come still."""
         self._times = 0
         self._probe_at: float | None = None
 
@@ -45,8 +47,9 @@ class Breaker:
         """When the request that tries it was sent, if there is one."""
         return self._probe_at
 
-    def open(self, now: float, reason: str) -> None:
+    def open(self, now: float, reason: str, *, is_silent: bool = False) -> None:
         """Leave it alone, longer than the last time."""
+        self.is_silent = is_silent
         self.until = now + _FIRST_S * 2**self._times
         self.reason = reason
         self._times = min(self._times + 1, _MOST_TIMES)

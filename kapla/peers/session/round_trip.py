@@ -35,6 +35,11 @@ class RoundTrip:
         self.variation_s += (deviation_s - self.variation_s) / (4 * samples)
         self.smoothed_s += (took_s - self.smoothed_s) / (8 * samples)
 
+    def guess(self, took_s: float) -> None:
+        """A short answer took so long; a whole block will take longer, nobody knows how much."""
+        if not self.known:
+            self.smoothed_s = self.variation_s = took_s
+
     @property
     def late_s(self) -> float:
         """An answer that takes longer is late."""

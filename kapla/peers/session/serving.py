@@ -7,11 +7,14 @@ from typing import Final
 from kapla.peers.session.books import Books
 from kapla.peers.session.choosing import Choice, Place
 from kapla.peers.session.lateness import remaining_s
-from kapla.peers.session.member import Flight
+from kapla.peers.session.member import Flight, Member
 from kapla.peers.session.questions import plan
 from kapla.peers.session.want import Want
 
-__all__ = ["Serving"]
+__all__ = ["DEFAULT_PATIENCE_S", "Serving"]
+
+DEFAULT_PATIENCE_S: Final = 10.0
+"""A peer that is owed an answer is hoped for so long, where nobody else has the block."""
 
 # Asking once more must gain so much.
 _GAIN: Final = 1.25
@@ -124,9 +127,7 @@ class Serving:
             if flight is not None:
                 may_come = may_come or now < flight.sent + self.patience_s
             elif member.is_blocked(now):
-                may_come = may_come or (
-                    max(now, member.standing.breaker.until) < want.since + self.patience_s
-                )
+                may_come = may_come or self._is_hoped_for(member, want)
             elif member.is_to_be_questioned:
                 may_come = True
             elif member.room(now) > 0:
@@ -136,6 +137,14 @@ class Serving:
                 may_come = True
         if not may_come:
             self._books.give_up(want, self._was_failure(want))
+
+    def _is_hoped_for(self, member: Member, want: Want) -> bool:
+        """Whether it is worth while to wait until a peer can be asked again."""
+        breaker = member.standing.breaker
+        if breaker.is_open and not breaker.is_silent:
+            return False
+        patient_until = want.since + min(self.patience_s, DEFAULT_PATIENCE_S)
+        return max(self._books.now, breaker.until) < patient_until
 
     def _was_failure(self, want: Want) -> bool:
         """Whether somebody who may have it did not say that it has not."""

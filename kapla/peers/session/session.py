@@ -15,14 +15,12 @@ from kapla.peers.session.actions import Action, Distrust
 from kapla.peers.session.books import Books
 from kapla.peers.session.lateness import pass_on
 from kapla.peers.session.member import Member
-from kapla.peers.session.serving import Serving
+from kapla.peers.session.serving import DEFAULT_PATIENCE_S, Serving
 from kapla.peers.session.standing import Standing
 from kapla.peers.session.timing import next_time
 
 __all__ = ["DEFAULT_PATIENCE_S", "Session"]
 
-DEFAULT_PATIENCE_S: Final = 10.0
-"""A peer that is owed an answer is hoped for so long, where nobody else has the block."""
 _WEIGHT: Final = 32 * 1024
 
 
@@ -129,7 +127,7 @@ class Session:
         member = self._books.members.get(peer)
         if member is None:
             return
-        member.standing.facts.wrong += 1
+        member.standing.lied(now)
         self._books.dismiss(peer)
         self._books.actions.append(Distrust(peer))
 

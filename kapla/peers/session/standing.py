@@ -107,8 +107,7 @@ class Standing:
 
     def told(self, took_s: float) -> None:
         """It answered a question: a first guess of how far it is."""
-        if not self.round_trip.known:
-            self.round_trip.learn(took_s)
+        self.round_trip.guess(took_s)
 
     def learn(self, took_s: float, weight: int, now: float) -> None:
         """Learn how long a block took."""
@@ -131,8 +130,13 @@ class Standing:
 
     def fell_silent(self, now: float) -> None:
         """It answers nothing: leave it alone."""
-        self.breaker.open(now, "it does not answer")
+        self.breaker.open(now, "it does not answer", is_silent=True)
         self.window.shut()
+
+    def lied(self, now: float) -> None:
+        """It gave a wrong block: leave it alone."""
+        self.facts.wrong += 1
+        self.breaker.open(now, "it gave a wrong block")
 
     def is_silent(self, now: float) -> bool:
         """Whether it should have said something by now."""

@@ -8,6 +8,7 @@ from typing import Final
 from kapla.peers.session.books import Books
 from kapla.peers.session.lateness import late_at
 from kapla.peers.session.member import Member
+from kapla.peers.session.serving import DEFAULT_PATIENCE_S
 from kapla.peers.session.want import Want
 
 __all__ = ["next_time"]
@@ -46,7 +47,7 @@ def _times_of_waiting(books: Books, stuck: list[Want], patience_s: float) -> lis
         elif member.ask_at and not member.is_trusted and not member.questions:
             times.append(member.ask_at)
     if stuck:
-        times.append(stuck[0].since + patience_s)
+        times += [stuck[0].since + patience_s, stuck[0].since + DEFAULT_PATIENCE_S]
     times = [time for time in times if time > books.now]
     # Else only another session's answers make room, of which we are not told.
     return times if books.busy else [*times, books.now + _look_s(books)]

@@ -60,24 +60,29 @@ class Window:
         self._bytes += weight
         self._count += 1
         self._sum_s += took_s
-        if now >= self._round_until:
+        if not self._began:
+            self._begin_round(now, smoothed_s)
+        elif now >= self._round_until:
             self._end_round(now)
-            self._round_until = now + smoothed_s
+            self._begin_round(now, smoothed_s)
 
     def _end_round(self, now: float) -> None:
         mean_s = self._sum_s / self._count
-        if self._began and now > self._began:
-            rate = self._bytes / (now - self._began)
-            self.rate = rate if not self.rate else self.rate + (rate - self.rate) / 4
+        rate = self._bytes / (now - self._began)
+        self.rate = rate if not self.rate else self.rate + (rate - self.rate) / 4
         if mean_s > 2 * self._quickest_s + 2 * _PATIENCE_S:
             self._is_starting = False
             self.size = max(_LEAST, self.size / _BACK)
         elif mean_s > 1.5 * self._quickest_s + _PATIENCE_S:
             self._is_starting = False
         elif self._used_up:
-            self.size = min(_MOST, self.size * (2 if self._is_starting else _STEP))
+            more = self._bytes if self._is_starting else self.size * (_STEP - 1)
+            self.size = min(_MOST, self.size + more)
+
+    def _begin_round(self, now: float, smoothed_s: float) -> None:
+        self._began, self._round_until = now, now + smoothed_s
+        self._bytes, self._count, self._sum_s = 0, 0, 0.0
         self._used_up = False
-        self._began, self._bytes, self._count, self._sum_s = now, 0, 0, 0.0
 
     def timed_out(self, now: float, smoothed_s: float) -> None:
         """An answer did not come: half as much, once a round trip."""
