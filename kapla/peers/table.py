@@ -95,8 +95,8 @@ class Peer(Generic[L]):
 class PeerTable(Generic[L]):
     """All peers that were named.
 
-    `on_change` is called with a peer that is asked by another connection from now on, or cannot be
-    any more: see `Peer.link`.
+    `on_change` is called with a peer that can be asked now and could not be before, or the other
+    way round: see `Peer.link`. By which connection it is asked may change without that.
     """
 
     def __init__(
@@ -105,8 +105,8 @@ class PeerTable(Generic[L]):
         on_change: Callable[[Peer[L]], None] = lambda peer: None,
     ) -> None:
         self.on_change = on_change
-        # By which connection each is asked, as far as was told.
-        self._told: dict[int, L] = {}
+        # Numbers of those that can be asked, as far as was told.
+        self._told: set[int] = set()
         self.peers: list[Peer[L]] = [
             Peer(number, settings) for number, settings in enumerate(named)
         ]
@@ -151,10 +151,7 @@ class PeerTable(Generic[L]):
 
     def _tell(self, peer: Peer[L]) -> None:
         """Tell of a change, once."""
-        link = peer.link
-        if link is not self._told.get(peer.number):
-            if link is None:
-                del self._told[peer.number]
-            else:
-                self._told[peer.number] = link
+        can_be_asked = peer.link is not None
+        if can_be_asked != (peer.number in self._told):
+            self._told ^= {peer.number}
             self.on_change(peer)
