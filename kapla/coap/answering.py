@@ -52,6 +52,8 @@ class Answering:
         self._fellows = fellows
         self._remote = Remote(link.connection, lambda: link.transport is not None)
         self._waiting: deque[Frame] = deque()
+        self.kept = 0
+        """Bytes of the requests that were read since none was waiting; where we ask, too."""
         self._unread = b""
         # Of the slow lane, as far as they needed no waiting.
         self._answers: list[bytes] = []
@@ -118,6 +120,8 @@ class Answering:
         """Take requests."""
         if frames:
             self._waiting.extend(frames)
+            if self._link.asking is not None:
+                self.kept += sum(stop - start for _, _, _, start, stop in frames)
         self._work()
 
     def lost(self) -> None:
@@ -177,6 +181,8 @@ class Answering:
                 pass
         finally:
             self._working = False
+        if not self._waiting:
+            self.kept = 0
         if self._unread and self._link.takes_more and self.turn.may_go_on():
             data, self._unread = self._unread, b""
             self._read(data)
