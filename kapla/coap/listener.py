@@ -37,8 +37,6 @@ __all__ = ["PeerConnection"]
 
 _log = logging.getLogger(__name__)
 
-# What is looked at in one go while those of another listener are there too, in bytes.
-_READ_AT_ONCE: Final = 64 * 1024
 # Answers not yet taken by the peer, in bytes, before no more are prepared.
 _WRITE_BUFFER: Final = 512 * 1024
 # What the store's threads take for each of these bytes: it looks for 1024 references in 0.8 ms.
@@ -103,9 +101,10 @@ class PeerConnection(asyncio.Protocol):
 
     def _read(self, data: bytes) -> None:
         """Sort bytes into signals and requests; beside others, some at a time."""
-        if len(data) > _READ_AT_ONCE and self._turn.is_beside_another_line:
-            self._unread = data[_READ_AT_ONCE:]
-            data = data[:_READ_AT_ONCE]
+        most = self._turn.most_at_once()
+        if most is not None and len(data) > most:
+            self._unread = data[most:]
+            data = data[:most]
         frames = self._connection.receive(data)
         if frames:
             self._waiting.extend(frames)
@@ -271,7 +270,7 @@ class PeerConnection(asyncio.Protocol):
 
     def _get(self, tokens: list[bytes], references: list[Reference], weight: int) -> None:
         def start(done: GetDone) -> None:
-            self._access.get_many(references, done, self._is_there)
+            self._access.get_many(references, done, self._is_there, self._turn.group)
 
         def answer(result: Sequence[bytes | None] | ErisError) -> None:
             self._answer_gets(tokens, weight, result)
@@ -282,7 +281,7 @@ class PeerConnection(asyncio.Protocol):
         hold = self._remote.pin.hold
 
         def start(done: PutDone) -> None:
-            self._access.put_many(blocks, done, self._is_there, hold)
+            self._access.put_many(blocks, done, self._is_there, hold, self._turn.group)
 
         def answer(result: Sequence[ErisError | None] | ErisError | None) -> None:
             self._answer_puts(tokens, result)
@@ -294,14 +293,17 @@ class PeerConnection(asyncio.Protocol):
     ) -> None:
         with self._turn:
             if not isinstance(result, ErisError):
-                size = sum(map(len, filter(None, result)))
-                self._hints_are_true &= size <= weight << 10
+                blocks = list(filter(None, result))
+                self._hints_are_true &= sum(map(len, blocks)) <= weight << 10
+                self._turn.gave(len(blocks), len(result) - len(blocks))
             self._write(answers_to_gets(tokens, result))
 
     def _answer_puts(
         self, tokens: Sequence[bytes], result: Sequence[ErisError | None] | ErisError | None
     ) -> None:
         with self._turn:
+            if result is None:
+                self._turn.gave(len(tokens))
             self._write(answers_to_puts(tokens, result))
 
     def _take_slow_lane(self, frame: Frame) -> int | None:

@@ -59,9 +59,16 @@ class BlockAccess:
         self.statistics = statistics
 
     def get_many(
-        self, references: Sequence[Reference], done: GetDone, wanted: Wanted = always
+        self,
+        references: Sequence[Reference],
+        done: GetDone,
+        wanted: Wanted = always,
+        group: object = None,
     ) -> None:
-        """Fetch blocks of either size; `done` gets them in this order, or one error for all."""
+        """Fetch blocks of either size; `done` gets them in this order, or one error for all.
+
+        `group`: of those who ask, where they are not all peers of this listener.
+        """
         self.statistics.get += len(references)
         if not self.rights.get:
             if not self.rights.lend:
@@ -69,7 +76,7 @@ class BlockAccess:
                 done(StoreRefused("this store gives no blocks away"))
                 return
             references = Lent(references)
-        self.storage.get_many(references, done, wanted, self)
+        self.storage.get_many(references, done, wanted, self if group is None else group)
 
     def put_many(
         self,
@@ -77,14 +84,18 @@ class BlockAccess:
         done: PutDone,
         wanted: Wanted = always,
         hold: Hold | None = None,
+        group: object = None,
     ) -> None:
-        """Keep blocks, each 1024 or 32768 bytes; `hold`: of the open pin that they belong to."""
+        """Keep blocks, each 1024 or 32768 bytes; `hold`: of the open pin that they belong to.
+
+        `group`: as for `get_many`.
+        """
         self.statistics.put += len(blocks)
         if not self.rights.put:
             self.statistics.refused += len(blocks)
             done(StoreRefused("this store is read-only here"))
             return
-        self.storage.put_many(blocks, done, wanted, self, hold)
+        self.storage.put_many(blocks, done, wanted, self if group is None else group, hold)
 
     async def fetch(self, reference: Reference, wanted: Wanted = always) -> bytes:
         """Fetch a block of either size.
