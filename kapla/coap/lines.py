@@ -38,6 +38,8 @@ _LONGEST_WAIT_S: Final = 0.02
 _SAVED_S: Final = 0.002
 # The most that a group is given in one go of the event loop, which others are to see in time.
 _AT_ONCE_S: Final = 0.01
+# From there on it is seen to that a new go is noticed.
+_MARK_S: Final = 0.005
 
 
 class Waiting(Protocol):
@@ -62,6 +64,10 @@ class Debt:
         self.free_at = float("-inf")
         self._pause = pause
 
+    def is_paid(self, now: float) -> bool:
+        """Whether they have."""
+        return self.free_at < now + MOMENT_S
+
     def took(self, seconds: float, now: float) -> None:
         """Some time was taken while others were there too."""
         # What was not taken before is saved up, but not for long.
@@ -77,59 +83,61 @@ class Group:
     def __init__(self, line: Line, standing: Standing) -> None:
         self.line = line
         self.standing = standing
+        self.waiting = 0
+        """How many wait."""
         self.served_at = float("-inf")
         self.debt = Debt(_LOWER_PAUSE)
         self.had = 0.0
         """What it took, as often as it counts, or as much as others when it came."""
         self.at_once = 0.0
-        """What it took in this go of the event loop."""
+        """What it took in this go of the event loop, and maybe before it."""
         self.served_had = 0.0
         """What the one had that was served last."""
         self.went_on_at = float("-inf")
-        self._counts = 1 if standing is Standing.USEFUL else _LOWER_PAUSE
+        self.is_lower = standing is not Standing.USEFUL
+        self._counts = _LOWER_PAUSE if self.is_lower else 1
         # Whoever had least of late is first.
         self._heap: list[tuple[float, int, Waiting]] = []
         self._numbers = itertools.count()
 
-    @property
-    def waiting(self) -> int:
-        """How many wait."""
-        return len(self._heap)
-
     def took(self, seconds: float, now: float) -> None:
         """Some of the loop's time went into its connections."""
+        line, had = self.line, self.had
         self.served_at = now
+        # Plain comparisons: this is done for every read and every answer.
+        if had < line.had - _SAVED_S:
+            had = line.had - _SAVED_S
+        if line.had < had:
+            line.had = had
+        self.had = had + self._counts * seconds
         self.at_once += seconds
-        self.line.has_now(self.start())
-        self.had = self.start() + self._counts * seconds
-        if self.standing and self.line.is_any_better(self, now):
+        if self.at_once > _MARK_S:
+            line.turns.mark()
+        if self.is_lower and line.is_any_better(self, now):
             self.debt.took(seconds, now)
 
-    def start(self) -> float:
-        """What it had, or nearly as much as the others: whoever was away has saved up little."""
-        return max(self.had, self.line.had - _SAVED_S)
-
-    def is_free(self, now: float) -> bool:
-        """Whether it has waited long enough, or too long."""
-        if self.debt.free_at < now + MOMENT_S:
-            return True
+    def is_overdue(self, now: float) -> bool:
+        """Whether it has waited too long: those who come and go may keep it busy with nothing."""
         return now > self.went_on_at + (1 + _LOWER_PAUSE) * _LONGEST_WAIT_S
 
     def join(self, turn: Waiting) -> None:
         """Let one wait for its turn: before those who had more of late."""
         turn.had = max(turn.had, self.served_had)
-        if not self._heap:
-            self.had = self.start()
+        # Whoever was away has saved up little.
+        self.had = max(self.had, self.line.had - _SAVED_S)
         heapq.heappush(self._heap, (turn.had, next(self._numbers), turn))
+        self.waiting = len(self._heap)
 
     def leave(self, turn: Waiting) -> None:
         """One waits no more."""
         self._heap = [entry for entry in self._heap if entry[2] is not turn]
         heapq.heapify(self._heap)
+        self.waiting = len(self._heap)
 
     def take(self) -> Waiting:
         """Whoever is next; there is somebody."""
         self.served_had, _, turn = heapq.heappop(self._heap)
+        self.waiting = len(self._heap)
         return turn
 
 
@@ -140,10 +148,15 @@ class Line:
         self.turns = turns
         self.served_at = float("-inf")
         self.groups = [Group(self, standing) for standing in Standing]
-        self._debt = Debt(_PAUSE)
         self.had = 0.0
         """What the group had that was served last, when it was."""
+        self._debt = Debt(_PAUSE)
         self._went_on_at = float("-inf")
+
+    @property
+    def is_waited_in(self) -> bool:
+        """Whether somebody waits for a turn."""
+        return any(group.waiting for group in self.groups)
 
     def next_at(self) -> float | None:
         """When somebody who waits may go on; None if nobody does."""
@@ -154,10 +167,6 @@ class Line:
         """A new go of the event loop."""
         for group in self.groups:
             group.at_once = 0.0
-
-    def has_now(self, had: float) -> None:
-        """A group that had so much is served."""
-        self.had = max(self.had, had)
 
     def is_any_better(self, group: Group, now: float) -> bool:
         """Whether some were served a moment ago who are worth more."""
@@ -174,14 +183,15 @@ class Line:
 
     def may_go_on(self, group: Group) -> bool:
         """Whether one of this group may go on without waiting."""
-        now = self.turns.clock()
         if group.waiting or group.at_once > _AT_ONCE_S:
             return False
-        if not (self._is_free(now) and group.is_free(now)):
+        now = self.turns.clock()
+        if not self._debt.is_paid(now) or not group.debt.is_paid(now):
             return False
-        return not any(
-            other.waiting and other.start() < group.start() and other.is_free(now) for other in self.groups
-        )
+        for other in self.groups:
+            if other.waiting and other.had < group.had and other.debt.is_paid(now):
+                return False
+        return True
 
     def go_on(self) -> None:
         """Serve those that wait, for a slice of time, each once at most.
@@ -194,7 +204,7 @@ class Line:
         end = now + SLICE_S
         for _ in range(sum(group.waiting for group in self.groups)):
             now = self.turns.clock()
-            if (now > end or not self._is_free(now)) and not is_overdue:
+            if (now > end or not self._debt.is_paid(now)) and not is_overdue:
                 return
             group = self._next_group(now)
             if group is None:
@@ -206,9 +216,10 @@ class Line:
             self._went_on_at = group.went_on_at = now
             turn.go_on()
 
-    def _is_free(self, now: float) -> bool:
-        return self._debt.free_at < now + MOMENT_S
-
     def _next_group(self, now: float) -> Group | None:
-        waiting = [group for group in self.groups if group.waiting and group.is_free(now)]
-        return min(waiting, key=Group.start, default=None)
+        waiting = [
+            group
+            for group in self.groups
+            if group.waiting and (group.debt.is_paid(now) or group.is_overdue(now))
+        ]
+        return min(waiting, key=lambda group: group.had, default=None)

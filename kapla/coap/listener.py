@@ -101,8 +101,8 @@ class PeerConnection(asyncio.Protocol):
 
     def _read(self, data: bytes) -> None:
         """Sort bytes into signals and requests; beside others, some at a time."""
-        most = self._turn.most_at_once()
-        if most is not None and len(data) > most:
+        most = self._turn.at_once(len(data))
+        if most < len(data):
             self._unread = data[most:]
             data = data[:most]
         frames = self._connection.receive(data)

@@ -48,7 +48,7 @@ class Turns:
         self._lines: list[Line] = []
         self._plan: asyncio.TimerHandle | None = None
         self._planned_at = 0.0
-        self._is_begun = False
+        self._is_marked = False
         # The two that were served last, so that everybody can see whether another was.
         self._last: tuple[Turn | None, float] = (None, 0.0)
         self._before: tuple[Turn | None, float] = (None, 0.0)
@@ -64,13 +64,15 @@ class Turns:
         if self._last[0] is not turn:
             self._before = self._last
         self._last = (turn, now)
-        if not self._is_begun:
-            self._is_begun = True
+
+    def mark(self) -> None:
+        """Tell the lines when the event loop begins anew."""
+        if not self._is_marked:
+            self._is_marked = True
             asyncio.get_running_loop().call_soon(self._begin)
 
     def _begin(self) -> None:
-        """A new go of the event loop."""
-        self._is_begun = False
+        self._is_marked = False
         for line in self._lines:
             line.begin()
 
@@ -184,18 +186,20 @@ class Turn:
         if self._is_in_line:
             self._stand_in_line()
 
-    def most_at_once(self) -> int | None:
-        """How many bytes are to be looked at in one go, None if it does not matter."""
+    def at_once(self, size: int) -> int:
+        """How many of so many bytes are to be looked at in one go."""
+        if size <= _READ_OF_LESS_WORTH:
+            return size
         now = self.clock()
         if self._line.is_any_better(self.group, now):
             return _READ_OF_LESS_WORTH
-        return _READ_AT_ONCE if self._turns.is_any_line_beside(self._line, now) else None
+        return _READ_AT_ONCE if self._turns.is_any_line_beside(self._line, now) else size
 
     def may_go_on(self) -> bool:
         """Whether requests may be taken now. If not, the turn comes by itself."""
         if self._is_in_line:
             return False
-        if self.clock() < self._turn_until or self._line.may_go_on(self.group):
+        if self._line.may_go_on(self.group) or self.clock() < self._turn_until:
             return True
         self._stand_in_line()
         return False
