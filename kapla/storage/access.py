@@ -6,17 +6,28 @@ requests are counted here, so that no way in can forget either.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from eris.errors import BlockNotFound, CorruptBlock, StoreRefused
+from eris.errors import BlockNotFound, CorruptBlock, ErisError, StoreRefused
 from eris.model import BlockSize, Reference
 from kapla.storage.batching import BatchedStorage, GetDone, PutDone, Wanted, always
 from kapla.storage.keeping.state import Hold
 from kapla.storage.lending import Lent
 from kapla.storage.worker import answered
 
-__all__ = ["BlockAccess", "GetDone", "PutDone", "Rights", "Statistics", "Wanted", "always"]
+__all__ = [
+    "BlockAccess",
+    "GetDone",
+    "Marked",
+    "MarkedDone",
+    "PutDone",
+    "Rights",
+    "Statistics",
+    "Wanted",
+    "always",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,16 @@ class Statistics:
     refused: int = 0
     connections: int = 0
     open_connections: int = 0
+
+
+class Marked(NamedTuple):
+    """Blocks, and which of them may be given on."""
+
+    blocks: Sequence[bytes | None]
+    are_lent: Sequence[bool]
+
+
+MarkedDone = Callable[[Marked | ErisError], None]
 
 
 class BlockAccess:
@@ -78,6 +99,44 @@ class BlockAccess:
             references = Lent(references)
         self.storage.get_many(references, done, wanted, self if group is None else group)
 
+    def get_marked(
+        self,
+        references: Sequence[Reference],
+        done: MarkedDone,
+        wanted: Wanted = always,
+        group: object = None,
+    ) -> None:
+        """As `get_many`; `done` is told which of the blocks may be given on, too."""
+        sharing = self if group is None else group
+
+        def lent(result: Sequence[bytes | None] | ErisError) -> None:
+            if isinstance(result, ErisError):
+                done(result)
+                return
+            are_lent = [block is not None for block in result]
+            if all(are_lent) or not self.rights.get:
+                done(Marked(result, are_lent))
+                return
+            blocks = list(result)
+            others = [place for place, is_lent in enumerate(are_lent) if not is_lent]
+
+            def rest(result: Sequence[bytes | None] | ErisError) -> None:
+                if isinstance(result, ErisError):
+                    done(result)
+                    return
+                for place, block in zip(others, result, strict=True):
+                    blocks[place] = block
+                done(Marked(blocks, are_lent))
+
+            names = [references[place] for place in others]
+            self.storage.get_many(names, rest, wanted, sharing)
+
+        if self.rights.get:
+            self.statistics.get += len(references)
+            self.storage.get_many(Lent(references), lent, wanted, sharing)
+        else:
+            self.get_many(references, lent, wanted, sharing)
+
     def put_many(
         self,
         blocks: Sequence[bytes],
@@ -110,33 +169,54 @@ class BlockAccess:
             raise BlockNotFound(reference)
         return block
 
+    async def fetch_marked(
+        self, reference: Reference, wanted: Wanted = always
+    ) -> tuple[bytes, bool]:
+        """As `fetch`, with whether the block may be given on."""
+        result: Marked = await answered(
+            lambda done, is_wanted: self.get_marked([reference], done, is_wanted), wanted
+        )
+        block = result.blocks[0]
+        if block is None:
+            raise BlockNotFound(reference)
+        return block, result.are_lent[0]
+
     async def find(
-        self, references: Sequence[Reference], wanted: Wanted = always, hold: Hold | None = None
+        self,
+        references: Sequence[Reference],
+        wanted: Wanted = always,
+        hold: Hold | None = None,
+        group: object = None,
     ) -> list[bool]:
         """Tell which blocks are there: see `eris.store.BlockFinder`.
 
-        `hold`: of the open pin that those belong to which are.
+        `hold`: of the open pin that those belong to which are. `group`: as for `get_many`.
         """
+        group = self if group is None else group
         if self.rights.get:
-            return await self._find(references, wanted, hold)
+            return await self._find(references, wanted, hold, group)
         if not self.rights.lend:
             self.statistics.refused += 1
             raise StoreRefused("this store gives no blocks away")
-        found = await self._find(Lent(references), wanted, None)
+        found = await self._find(Lent(references), wanted, None, group)
         if hold is None or not any(found):
             return found
         # What is not lent must not be held either.
         lent = [name for name, is_lent in zip(references, found, strict=True) if is_lent]
-        held = iter(await self._find(lent, wanted, hold))
+        held = iter(await self._find(lent, wanted, hold, group))
         return [is_lent and next(held) for is_lent in found]
 
     async def _find(
-        self, references: Sequence[Reference], wanted: Wanted, hold: Hold | None
+        self,
+        references: Sequence[Reference],
+        wanted: Wanted,
+        hold: Hold | None,
+        group: object,
     ) -> list[bool]:
         return list(
             await answered(
                 lambda done, is_wanted: self.storage.find_many(
-                    references, done, is_wanted, self, hold
+                    references, done, is_wanted, group, hold
                 ),
                 wanted,
             )
