@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from kapla.coap.merit import Standing
 
 if TYPE_CHECKING:
-    from kapla.coap.turns import Turns
+    from kapla.coap.turns import Turn, Turns
 
 __all__ = ["MOMENT_S", "PRESENT_S", "SLICE_S", "Group", "Line"]
 
@@ -86,6 +86,7 @@ class Group:
         self.waiting = 0
         """How many wait."""
         self.served_at = float("-inf")
+        self._served: Waiting | None = None
         self.debt = Debt(_LOWER_PAUSE)
         self.had = 0.0
         """What it took, as often as it counts, or as much as others when it came."""
@@ -100,10 +101,11 @@ class Group:
         self._heap: list[tuple[float, int, Waiting]] = []
         self._numbers = itertools.count()
 
-    def took(self, seconds: float, now: float) -> None:
-        """Some of the loop's time went into its connections."""
+    def took(self, turn: Waiting, seconds: float, now: float) -> None:
+        """Some of the loop's time went into one of its connections."""
         line, had = self.line, self.had
         self.served_at = now
+        self._served = turn
         # Plain comparisons: this is done for every read and every answer.
         if had < line.had - _SAVED_S:
             had = line.had - _SAVED_S
@@ -119,6 +121,12 @@ class Group:
     def is_overdue(self, now: float) -> bool:
         """Whether it has waited too long: those who come and go may keep it busy with nothing."""
         return now > self.went_on_at + (1 + _LOWER_PAUSE) * _LONGEST_WAIT_S
+
+    def forget(self, turn: Waiting) -> None:
+        """One belongs to it no more: is anybody else there?"""
+        if self._served is turn:
+            self._served = None
+            self.served_at = float("-inf")
 
     def join(self, turn: Waiting) -> None:
         """Let one wait for its turn: before those who had more of late."""
@@ -170,7 +178,9 @@ class Line:
 
     def is_any_better(self, group: Group, now: float) -> bool:
         """Whether some were served a moment ago who are worth more."""
-        for other in self.groups[: group.standing]:
+        for other in self.groups:
+            if other is group:
+                return False
             if now - other.served_at < PRESENT_S:
                 return True
         return False
@@ -181,15 +191,18 @@ class Line:
         if self.turns.is_any_line_beside(self, now):
             self._debt.took(seconds, now)
 
-    def may_go_on(self, group: Group) -> bool:
-        """Whether one of this group may go on without waiting."""
-        if group.waiting or group.at_once > _AT_ONCE_S:
+    def may_go_on(self, turn: Turn) -> bool:
+        """Whether one of those who are not waiting may go on without waiting."""
+        group = turn.group
+        if group.waiting:
             return False
-        now = self.turns.clock()
-        if not self._debt.is_paid(now) or not group.debt.is_paid(now):
+        soon = self.turns.clock() + MOMENT_S
+        if group.at_once > _AT_ONCE_S and self.turns.is_anybody_beside(turn, soon):
+            return False
+        if self._debt.free_at >= soon or group.debt.free_at >= soon:
             return False
         for other in self.groups:
-            if other.waiting and other.had < group.had and other.debt.is_paid(now):
+            if other.waiting and other.had < group.had and other.debt.free_at < soon:
                 return False
         return True
 

@@ -7,6 +7,9 @@ others are there too waits before it goes on:
 * a listener as long again, with all its connections: what comes for them is not even read. Those
   that have something waiting go on in turn, whoever had least of late first. So strangers on TCP,
   however many they are, leave half of the time to the programs of this machine;
+* within a listener, those over whose connections no blocks go three times as long, together, while
+  there are some over whose blocks go (`merit.py`, `lines.py`): so a crowd that asks for nothing
+  useful leaves most of the time to those who do;
 * a connection three times as long, for its requests in the slow lane. What the fast lane takes is
   small beside what the store does for it.
 
@@ -91,7 +94,9 @@ class Turns:
     def is_any_line_beside(self, line: Line, now: float) -> bool:
         """Whether another listener's connections were served a moment ago."""
         for other in self._lines:
-            if other is not line and now - other.served_at < PRESENT_S:
+            if other is line:
+                continue
+            if now - other.served_at < PRESENT_S:
                 return True
         return False
 
@@ -166,7 +171,7 @@ class Turn:
     def _took(self, seconds: float, now: float) -> None:
         self.had += seconds
         self._line.took(seconds, now)
-        self.group.took(seconds, now)
+        self.group.took(self, seconds, now)
         self.merit.took(seconds)
         if self.merit.standing is not self.group.standing:
             self._change_groups()
@@ -180,6 +185,7 @@ class Turn:
     def _change_groups(self) -> None:
         if self._is_in_line:
             self.group.leave(self)
+        self.group.forget(self)
         self.group = self._line.groups[self.merit.standing]
         # Whatever it had was counted elsewhere.
         self.had = self.group.served_had
@@ -199,7 +205,7 @@ class Turn:
         """Whether requests may be taken now. If not, the turn comes by itself."""
         if self._is_in_line:
             return False
-        if self._line.may_go_on(self.group) or self.clock() < self._turn_until:
+        if self._line.may_go_on(self) or self.clock() < self._turn_until:
             return True
         self._stand_in_line()
         return False
@@ -225,6 +231,7 @@ class Turn:
         if self._is_in_line:
             self._is_in_line = False
             self.group.leave(self)
+        self.group.forget(self)
         self._turns.forget(self)
 
     def drop_if_gone(self) -> bool:
