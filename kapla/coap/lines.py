@@ -123,7 +123,7 @@ class Group:
         return now > self.went_on_at + (1 + _LOWER_PAUSE) * _LONGEST_WAIT_S
 
     def forget(self, turn: Waiting) -> None:
-        """One belongs to it no more: is anybody else there?"""
+        """One belongs to it no more, and does not count as being there."""
         if self._served is turn:
             self._served = None
             self.served_at = float("-inf")
