@@ -54,25 +54,35 @@ class Keeper:
         self, reference: Reference, block: bytes, *, is_lent: bool, then: Callable[[], None]
     ) -> None:
         """Keep a block; `then` is called once it may be given to whoever waits."""
-        self._gathered[is_lent][reference] = block
+        if self._is_coming(reference, is_lent=is_lent):
+            then()
+            return
         self._held[reference] = (block, is_lent)
-        self._waiting += len(block)
-        self._gathered_bytes += len(block)
+        if self._gathered[False].pop(reference, None) is None:
+            self._waiting += len(block)
+            self._gathered_bytes += len(block)
+        self._gathered[is_lent][reference] = block
         is_much = self._waiting > _MOST_WAITING
         if is_much:
             self._later.append(then)
         if self._gathered_bytes >= _TOGETHER:
-            self._flush()
+            self.flush()
         elif self._planned is None:
-            self._planned = asyncio.get_running_loop().call_later(_LATEST_S, self._flush)
+            self._planned = asyncio.get_running_loop().call_later(_LATEST_S, self.flush)
         if not is_much:
             then()
+
+    def _is_coming(self, reference: Reference, *, is_lent: bool) -> bool:
+        """Whether somebody else brought it a moment ago, and it may be given on as this one may."""
+        held = self._held.get(reference)
+        return held is not None and (held[1] or not is_lent)
 
     def held(self, reference: Reference) -> tuple[bytes, bool] | None:
         """A block that is not kept yet, and whether it may be given on."""
         return self._held.get(reference)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Hand on what was gathered."""
         if self._planned is not None:
             self._planned.cancel()
             self._planned = None
@@ -92,7 +102,10 @@ class Keeper:
         def done(result: Sequence[ErisError | None] | ErisError | None) -> None:
             self._waiting -= size
             for reference in blocks:
-                self._held.pop(reference, None)
+                # It may have come again meanwhile, and be lent from then on.
+                held = self._held.get(reference)
+                if held is not None and held[1] == is_lent:
+                    del self._held[reference]
             if isinstance(result, ErisError):
                 # The store has said so in the log; whoever asked has the block all the same.
                 _log.debug("What peers gave could not be kept: %s", result)
