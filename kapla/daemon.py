@@ -122,6 +122,7 @@ class Daemon:
             _log.warning("%d connections did not end in time", self._count_peers())
             for peers in self._peers:
                 peers.abort()
+        self._peering.close()
         await self._storage.close()
         if self._lock is not None:
             os.close(self._lock)

@@ -80,6 +80,10 @@ class Peering:
         """Dial no more."""
         await self._dialling.stop()
 
+    def close(self) -> None:
+        """Nobody asks any more, and the store is about to be closed."""
+        self._blocks.close()
+
     def report(self) -> list[dict[str, object]]:
         """The facts of `kapla peers`."""
         now = time.monotonic()

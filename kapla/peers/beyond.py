@@ -23,6 +23,7 @@ from kapla.coap.link import Link
 from kapla.peers.keeping import Keeper, Store
 from kapla.peers.link_source import LinkSource
 from kapla.peers.live import Live, LiveSources
+from kapla.peers.peer_link import PeerLink
 from kapla.peers.runner import Runner
 from kapla.peers.source import Block
 from kapla.peers.table import Peer, PeerTable
@@ -32,8 +33,10 @@ __all__ = ["PeerBlocks"]
 # How long it is remembered that nobody had a block, and of how many.
 _NOBODY_S: Final = 1.0
 _MOST_REMEMBERED: Final = 65536
-# How long an answer about presence is waited for: who is slower is taken to have nothing.
+# How long answers about presence are waited for: of those who are slower, nothing is known.
 _FIND_S: Final = 2.0
+# On behalf of a peer, for each further hop: its own patience may be a quarter of a second.
+_FIND_PER_HOP_S: Final = 0.05
 
 
 class _Wish:
@@ -71,11 +74,10 @@ class PeerBlocks:
         self._table = table
         self._keeper = Keeper(store)
         self._place = place
-        self._levels = {hops: LiveSources(on_distrust=_hang_up) for hops in range(1, FULL_HOPS + 1)}
-        # The number that a peer has among the sources now: the same at each level.
-        self._numbers: dict[int, int] = {}
+        self._levels = {hops: LiveSources(on_distrust=self._hang_up) for hops in range(1, FULL_HOPS + 1)}
         self._sessions: dict[tuple[object, int], _Session] = {}
-        self._wishes: dict[Reference, _Wish] = {}
+        # Shared among those whose requests go as far.
+        self._wishes: dict[tuple[Reference, int], _Wish] = {}
         # Those of peers that pass a request on.
         self._passed_on: dict[object, set[asyncio.Future[Block]]] = {}
         # Until when that is remembered, and how far it was asked.
@@ -91,8 +93,8 @@ class PeerBlocks:
             done(Found(*held, "here"))
             return
         session = self._session(asker, min(hops, FULL_HOPS))
-        but = self._without(session.peer)
-        if len(self._levels[session.hops]) <= len(but):
+        but = _without(session.peer)
+        if but.issuperset(number for number, _ in self._levels[session.hops]):
             done(BlockNotFound(reference))
         elif session.peer is not None:
             self._pass_on(reference, session, asker, but, done)
@@ -103,27 +105,34 @@ class PeerBlocks:
 
     async def find(self, references: Sequence[Reference], hops: int, asker: object) -> list[bool]:
         """Tell which blocks peers have: see `Beyond`."""
-        but = self._without(self._peer(asker))
-        level = self._levels[min(hops, FULL_HOPS)]
+        hops, peer = min(hops, FULL_HOPS), self._peer(asker)
+        but = _without(peer)
         asked = [
             live.source.find(references)
-            for number, live in level
+            for number, live in self._levels[hops]
             if number not in but and not live.standing.breaker.is_open
         ]
         present = [False] * len(references)
         if not asked:
             return present
-        await asyncio.wait(asked, timeout=_FIND_S)
+        try:
+            await asyncio.wait(asked, timeout=_FIND_S if peer is None else hops * _FIND_PER_HOP_S)
+            is_known = all(one.done() for one in asked)
+        finally:
+            for one in asked:
+                one.cancel()
         for one in asked:
             if one.done() and not one.cancelled() and one.exception() is None:
                 present = [a or b for a, b in zip(present, one.result(), strict=True)]
-            one.cancel()
+        if peer is not None and not is_known and not all(present):
+            # It takes a no for an answer, and would not ask for the blocks themselves.
+            raise StoreUnavailable("not all peers have said what they have")
         return present
 
     def leave(self, asker: object) -> None:
         """This one waits for nothing any more."""
         gone = StoreUnavailable("whoever asked has gone")
-        for reference, wish in list(self._wishes.items()):
+        for key, wish in list(self._wishes.items()):
             mine = [done for one, done in wish.waiting if one is asker]
             if mine:
                 wish.waiting = [item for item in wish.waiting if item[0] is not asker]
@@ -131,7 +140,7 @@ class PeerBlocks:
                     done(gone)
                 if not wish.waiting:
                     # At once: whoever wants it next is not to wait for what is cancelled.
-                    del self._wishes[reference]
+                    del self._wishes[key]
                     wish.future.cancel()
         for future in self._passed_on.pop(asker, set()):
             future.cancel()
@@ -145,11 +154,10 @@ class PeerBlocks:
     def _wish(
         self, reference: Reference, session: _Session, asker: object, done: FoundDone
     ) -> None:
-        wish = self._wishes.get(reference)
+        key = (reference, session.hops)
+        wish = self._wishes.get(key)
         if wish is None:
-            wish = self._wishes[reference] = _Wish(
-                session.runner.fetch(reference, session.block_size)
-            )
+            wish = self._wishes[key] = _Wish(session.runner.fetch(reference, session.block_size))
             session.wishes += 1
 
             def ended(future: asyncio.Future[Block]) -> None:
@@ -163,10 +171,10 @@ class PeerBlocks:
     def _ended(
         self, reference: Reference, session: _Session, future: asyncio.Future[Block]
     ) -> None:
-        wish = self._wishes.get(reference)
+        wish = self._wishes.get((reference, session.hops))
         if wish is None or wish.future is not future:
             return
-        del self._wishes[reference]
+        del self._wishes[reference, session.hops]
         if isinstance(_error_of(future), BlockNotFound):
             self._note_nowhere(reference, session.hops)
         self._deliver(reference, session, future, [done for _, done in wish.waiting])
@@ -219,12 +227,10 @@ class PeerBlocks:
 
     def _peer(self, asker: object) -> Peer[Link] | None:
         """The peer that asks; None: it is no peer."""
+        if isinstance(asker, PeerLink):
+            # It may ask before we are done with greeting it.
+            return asker.peer
         return self._table.whose(asker) if isinstance(asker, Link) else None
-
-    def _without(self, peer: Peer[Link] | None) -> frozenset[int]:
-        """The numbers of those who are not asked on behalf of this one: its own, if it has one."""
-        number = None if peer is None else self._numbers.get(peer.number)
-        return frozenset() if number is None else frozenset({number})
 
     # what nobody has
 
@@ -243,27 +249,35 @@ class PeerBlocks:
     def _changed(self, peer: Peer[Link]) -> None:
         """A peer can be asked, or cannot any more."""
         if peer.link is None:
-            number = self._numbers.pop(peer.number, None)
             for level in self._levels.values():
-                if number is not None:
-                    level.remove(number)
+                level.remove(peer.number)
             return
         # Somebody may have now what nobody had.
         self._nobody.clear()
         for hops, level in self._levels.items():
-            self._numbers[peer.number] = level.add(LinkSource(peer, hops), peer.standing)
+            level.add(LinkSource(peer, hops), peer.standing, peer.number)
+
+    def _hang_up(self, _: int, live: Live) -> None:
+        """It gave a wrong block: its connections end. What we dialled is dialled again, later."""
+        assert isinstance(live.source, LinkSource)
+        for one, _direction in live.source.peer.links:
+            # Now: it may be here again before the end of this one is told.
+            self._table.left(one)
+            one.abort()
+
+    def close(self) -> None:
+        """Nobody asks any more: what came last is handed to the store."""
+        self._keeper.flush()
+
+
+def _without(peer: Peer[Link] | None) -> frozenset[int]:
+    """The numbers of those who are not asked on behalf of this one: its own, if it has one."""
+    return frozenset() if peer is None else frozenset({peer.number})
 
 
 def _tell(waiting: Sequence[FoundDone], result: Found | ErisError) -> None:
     for done in waiting:
         done(result)
-
-
-def _hang_up(_: int, live: Live) -> None:
-    """It gave a wrong block: its connections end. What we dialled is dialled again, later."""
-    if isinstance(live.source, LinkSource):
-        for one, _direction in live.source.peer.links:
-            one.abort()
 
 
 def _error_of(future: asyncio.Future[Block]) -> ErisError | None:

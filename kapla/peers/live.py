@@ -35,7 +35,7 @@ class Watcher(Protocol):
 
 
 class LiveSources:
-    """Peers by number; no number is used twice.
+    """Peers by number; no number that is given here is used twice.
 
     `on_distrust` is told of a peer that gave a wrong block; it is not asked any more.
     """
@@ -58,10 +58,16 @@ class LiveSources:
         """The peer of this number, if it is there still."""
         return self._live.get(number)
 
-    def add(self, source: Source, standing: Standing | None = None) -> int:
-        """A peer can be asked from now on; `standing`: what is known of it from before."""
-        number = self._count
-        self._count += 1
+    def add(
+        self, source: Source, standing: Standing | None = None, number: int | None = None
+    ) -> int:
+        """A peer can be asked from now on; `standing`: what is known of it from before.
+
+        `number`: one that it has each time it is there; else it gets one here.
+        """
+        if number is None:
+            number = self._count
+            self._count += 1
         live = self._live[number] = Live(source, standing or Standing())
         for watcher in list(self._watchers):
             watcher.joined(number, live.standing)

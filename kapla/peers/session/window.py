@@ -62,7 +62,8 @@ class Window:
         self._sum_s += took_s
         if not self._began:
             self._begin_round(now, smoothed_s)
-        elif now >= self._round_until:
+        elif now >= self._round_until and now > self._began:
+            # Where a round trip takes no time at all by this clock, there is no rate either.
             self._end_round(now)
             self._begin_round(now, smoothed_s)
 
