@@ -249,7 +249,10 @@ class Answering:
             if isinstance(result, ErisError):
                 self._answer_gets(gets, result)
             else:
-                self._answer_gets(gets, result.blocks, result.are_lent)
+                are_lent = [
+                    is_lent and place in gets.hops for place, is_lent in enumerate(result.are_lent)
+                ]
+                self._answer_gets(gets, result.blocks, are_lent)
 
         self.under_way.hand_on(len(gets.tokens), gets.weight, start, answer)
 

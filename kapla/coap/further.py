@@ -46,6 +46,7 @@ class Further:
         self._under_way = under_way
         self._answer = answer
         self._begins = begins
+        self._has_left = False
 
     def answers(
         self, gets: Gets, blocks: Sequence[bytes | None], are_lent: Sequence[bool]
@@ -83,7 +84,8 @@ class Further:
 
     def hops(self, received: int | None) -> int:
         """The Hop-Limit for those who are asked; 0: nobody may be."""
-        return hops_left(received, begins=self._begins)
+        # The store may answer one who has gone meanwhile: it leaves once, and nothing after that.
+        return 0 if self._has_left else hops_left(received, begins=self._begins)
 
     async def fetch(self, reference: Reference, hops: int) -> Found:
         """Ask for one block. Raises: BlockNotFound, StoreUnavailable."""
@@ -105,4 +107,5 @@ class Further:
 
     def leave(self) -> None:
         """The connection has ended."""
+        self._has_left = True
         self._beyond.leave(self._asker)

@@ -188,6 +188,43 @@ def test_whoever_goes_leaves_nothing_behind() -> None:
 
 
 @pytest.mark.parametrize("more", [(), ((23, b"\x06"),)], ids=["fast lane", "slow lane"])
+def test_nobody_is_asked_for_one_who_went_while_the_store_was_asked(
+    more: tuple[Option, ...],
+) -> None:
+    """Nothing would ever be left for it again."""
+
+    async def test() -> None:
+        others, storage = Others(), MemoryStorage(hold=True)
+        server = Server(storage, uid=USER, beyond=others)
+        await ask(server, get(_NAME, 4, *more))
+        body = put_options((), 4) + b"\xff" + _NAME
+        await ask(server, format_frame(Code.FETCH, b"f", body))
+        server.transport.abort()
+        await server.settle()
+        storage.deliver()
+        await server.settle()
+        storage.deliver()
+        await server.settle()
+        assert (others.left, others.asked, others.sought) == (1, [], [])
+        assert server.closed == [server.peer]
+        assert len(asyncio.all_tasks()) == 1
+
+    run(test)
+
+
+def test_only_who_asks_what_it_may_give_on_is_told_though_others_ask_beside_it() -> None:
+    async def test() -> None:
+        storage = MemoryStorage([SMALL, LARGE])
+        storage.lent = {_NAME, _LARGE_NAME}
+        server = Server(storage)
+        both = get(_NAME, 1, token=b"a") + get(_LARGE_NAME, token=b"b")
+        marked, plain = await ask(server, both)
+        assert (LENT in marked.options, LENT in plain.options) == (True, False)
+
+    run(test)
+
+
+@pytest.mark.parametrize("more", [(), ((23, b"\x06"),)], ids=["fast lane", "slow lane"])
 @pytest.mark.parametrize(
     "rights", [Rights(get=True), Rights(get=False, lend=True)], ids=["get", "lend"]
 )
