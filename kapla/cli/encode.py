@@ -13,7 +13,7 @@ import click
 import eris_fs
 from eris.capability import ReadCapability
 from eris.model import BlockSize, ConvergenceSecret
-from eris.store import BlockWriter, NullStore
+from eris.store import BlockFinder, BlockWriter, NullStore
 from eris.transfer import put_content
 from kapla.cli.common import (
     CommandError,
@@ -67,7 +67,7 @@ _BLOCK_SIZES = ("auto", "1KiB", "32KiB", "cost")
 @exclude_options
 @note_options
 @click.option("--no-store", is_flag=True, help="Only compute the URN; needs no daemon.")
-@click.option("--no-cache", is_flag=True, help="Encode again what a cache knows to be stored.")
+@click.option("--no-cache", is_flag=True, help="Encode and send also what is stored already.")
 @pin_options
 @store_option
 def command(
@@ -247,7 +247,14 @@ async def _encode_file(store: BlockWriter, file: BinaryIO, name: str, how: _How)
             content_of(file, shown),
             block_size=block_size,
             convergence_secret=how.secret,
+            finder=_finder(store, how),
         )
+
+
+def _finder(store: BlockWriter, how: _How) -> BlockFinder | None:
+    """Who tells what need not be sent; a `Room` finds that out by itself."""
+    is_asked = how.cached and isinstance(store, BlockFinder) and not isinstance(store, Room)
+    return store if is_asked else None
 
 
 async def _encode_tree(
