@@ -17,7 +17,7 @@ from eris.model import Reference
 from kapla.coap.caller import NOBODY, Caller
 from kapla.coap.connection import Connection
 from kapla.coap.frame import Code, FrameReader, Message, Option, format_message, parse_body
-from kapla.coap.listener import PeerConnection
+from kapla.coap.link import Link
 from kapla.coap.peers import Peers
 from kapla.coap.put_rate import PutRates
 from kapla.coap.site import AiocoapLane, Remote
@@ -333,9 +333,9 @@ class _Peers(Peers):
         if stopped:
             self.finish()
 
-    def closed(self, peer: PeerConnection) -> None:
-        self._closed.append(peer)
-        super().closed(peer)
+    def closed(self, link: Link) -> None:
+        self._closed.append(link)
+        super().closed(link)
 
 
 class Server:
@@ -355,7 +355,7 @@ class Server:
     ) -> None:
         self.storage = storage or MemoryStorage()
         self.statistics = Statistics()
-        self.closed: list[PeerConnection] = []
+        self.closed: list[Link] = []
         self._access = BlockAccess(cast(BatchedStorage, self.storage), rights, self.statistics)
         self.lane = AiocoapLane(self._access, _report)
         self.turns = Turns(clock)
@@ -365,9 +365,9 @@ class Server:
         if csm:
             self.feed(csm)
 
-    def connect(self, uid: int | None = None) -> tuple[PeerConnection, FakeTransport]:
+    def connect(self, uid: int | None = None) -> tuple[Link, FakeTransport]:
         """Let a peer connect: a user on a Unix socket, or somebody on TCP."""
-        peer = PeerConnection(self._access, self.lane, self._line, self._peers)
+        peer = self._peers.connect()
         transport = FakeTransport(peer, uid)
         peer.connection_made(transport)
         return peer, transport
