@@ -1,24 +1,24 @@
 """The store port over the wire: a store behind a URL.
 
-One connection, shared by any number of tasks, made when it is first needed. When it is lost every
-request on it fails with `StoreUnavailable`, and the next request connects anew.
+One connection, shared by any number of tasks, made when it is first needed. When it is lost, what
+was under way is asked again on the next one, if that was to be (`kapla.again`); else it fails with
+`StoreUnavailable`, and the next request connects anew.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import re
-import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from itertools import compress
 from types import TracebackType
 from typing import Any, Final, Self
 
 from eris.errors import ErisError, StoreFull, StoreRefused, StoreUnavailable
 from eris.model import BlockSize, Reference
+from kapla.again import Again
 from kapla.coap.blocks import (
-    MAX_FETCHED,
     STAT_PATH,
     block_query,
     get_options,
@@ -28,8 +28,11 @@ from kapla.coap.blocks import (
 from kapla.coap.frame import Code, OptionNumber, encode_options
 from kapla.coap.link import Link
 from kapla.coap.list_pages import list_options, parse_page
-from kapla.coap.requester import SAID_AFTER_S, Requester
+from kapla.coap.requester import SAID_AFTER_S, Asked, Requester
+from kapla.connecting import connect_unix, reason_of
 from kapla.errors import CannotConnect, RequestMalformed, UnknownAnswer
+from kapla.held import Held
+from kapla.parts import ask_in_parts
 from kapla.urls import StoreUrl, UnixEndpoint
 
 __all__ = [
@@ -38,46 +41,18 @@ __all__ = [
     "DEFAULT_WINDOW",
     "Ask",
     "RemoteStore",
-    "ask_in_parts",
 ]
 
 DEFAULT_WINDOW: Final = 4096
 """Requests in flight at most: a bound for memory. What the link can use is found out."""
-_FETCHES_AT_ONCE: Final = 8
 DEFAULT_TIMEOUT_S: Final = 60.0
 """How long an answer may take: a disk may be slow, and a commit wait for others."""
 DEFAULT_CONNECT_TIMEOUT_S: Final = 10.0
 """How long a connection and its greeting may take: no disk is asked for these."""
 _NEXT_ADDRESS_S: Final = 0.25
 """After RFC 8305, section 5."""
-# Until the next try where the daemon has no place in its queue.
-_QUEUE_FULL_S: Final = 0.05
 Ask = Callable[[int, bytes], Awaitable[tuple[int, bytes]]]
 """Sends a request, code and body, on one connection; code and payload of the answer."""
-
-_ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
-
-
-async def ask_in_parts(
-    references: Sequence[Reference], ask: Callable[[Sequence[Reference]], Awaitable[list[bool]]]
-) -> list[bool]:
-    """Ask about any number of references, as many at once as one request takes, some at a time."""
-    found: list[bool] = []
-    parts = [
-        references[start : start + MAX_FETCHED] for start in range(0, len(references), MAX_FETCHED)
-    ]
-    for first in range(0, len(parts), _FETCHES_AT_ONCE):
-        asked = [
-            asyncio.ensure_future(ask(part)) for part in parts[first : first + _FETCHES_AT_ONCE]
-        ]
-        try:
-            for answer in await asyncio.gather(*asked):
-                found += answer
-        finally:
-            # After an error the others have nobody who waits for them.
-            for one in asked:
-                one.cancel()
-    return found
 
 
 class RemoteStore:
@@ -87,6 +62,10 @@ class RemoteStore:
     store that keeps answering is not cut off. `connect_timeout_s`: how long it may take until there
     is a connection, and again until the store greets on it: one that is stopped does not, though
     the system takes connections for it. `on_wait` is called once, after 3 s without an answer.
+
+    `reconnect_s`: how long a store that was there is tried to be reached again when its connection
+    is lost. `on_lost` is then called, with that time. `has_others`: there are others to get blocks
+    from, so that GETs need not wait for this one.
     """
 
     def __init__(
@@ -97,6 +76,9 @@ class RemoteStore:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         connect_timeout_s: float = DEFAULT_CONNECT_TIMEOUT_S,
         on_wait: Callable[[StoreUrl], None] | None = None,
+        reconnect_s: float = 0.0,
+        on_lost: Callable[[StoreUrl, float], None] | None = None,
+        has_others: bool = False,
     ) -> None:
         self.url = url
         self._window = window
@@ -114,9 +96,13 @@ class RemoteStore:
         self.on_connected: Callable[[Ask], Coroutine[Any, Any, None]] | None = None
         """Called with each new connection, before anything else is asked on it: what it has to say
         goes first. What it raises is what every request gets that waits for the connection."""
+        self.held: Held | None = None
+        """Is told what is put, and what is found, while there is one."""
         # Those that take no more requests, but are still owed answers.
         self._leaving: set[Requester] = set()
         self._connecting: asyncio.Task[Requester] | None = None
+        told = None if on_lost is None else partial(on_lost, url)
+        self._again = Again(reconnect_s, has_others=has_others, on_lost=told)
 
     async def __aenter__(self) -> Self:
         return self
@@ -139,6 +125,11 @@ class RemoteStore:
         """Whether there is a connection that takes requests."""
         return self._wire is not None and self._wire.usable
 
+    @property
+    def reconnecting(self) -> bool:
+        """Whether there was a connection a moment ago, and it is tried to have it again."""
+        return self._connecting is not None and self._again.is_on
+
     async def connect(self) -> None:
         """Connect now, if it is not done yet: tells early whether the store can be reached.
 
@@ -159,13 +150,18 @@ class RemoteStore:
         """Keep a block: see `eris.store.BlockWriter`. The request goes out at once."""
         if not self.url.allows("put"):
             return _failed(StoreRefused("the URL of this store does not allow put"))
+        if self.held is not None:
+            self.held.add(reference)
         return self._request(Code.PUT, self._put_options + block, reference, 0)
 
     async def find(self, references: Sequence[Reference]) -> list[bool]:
         """Tell which blocks are there: see `eris.store.BlockFinder`. Some requests at a time."""
         if not self.url.allows("get"):
             raise StoreRefused("the URL of this store does not allow get")
-        return await ask_in_parts(references, self._find)
+        found = await ask_in_parts(references, self._find)
+        if self.held is not None:
+            self.held.update(compress(references, found))
+        return found
 
     async def taker(self) -> RemoteStore:
         """The store that puts go to: this one, as a `StoreList` has several to choose from."""
@@ -233,13 +229,16 @@ class RemoteStore:
             after = following
             yield references
 
-    async def ask(self, code: int, body: bytes) -> tuple[int, bytes]:
+    async def ask(
+        self, code: int, body: bytes, *, may_be_repeated: bool = False
+    ) -> tuple[int, bytes]:
         """Send any request; returns code and payload of the answer, whatever it is.
 
+        `may_be_repeated`: of a POST, if it does the same when it is done twice.
         Raises: StoreUnavailable.
         """
         wire = await self._connected()
-        return await wire.ask(code, body)
+        return await wire.ask(code, body, may_be_repeated=may_be_repeated)
 
     async def close(self) -> None:
         """Fail what is still waiting and close the connection; the next request makes another."""
@@ -247,6 +246,7 @@ class RemoteStore:
             self._connecting.cancel()
             await asyncio.wait([self._connecting])
             self._connecting = None
+        self._again.fail(StoreUnavailable(f"the connection to {self.url} was closed"))
         wires, self._wire = {*self._leaving, self._wire}, None
         self._leaving.clear()
         for wire in wires:
@@ -257,31 +257,49 @@ class RemoteStore:
         wire = self._wire
         if wire is not None and wire.usable:
             return wire.request(code, body, reference, size)
-        return asyncio.ensure_future(self._request_when_connected(code, body, reference, size))
-
-    async def _request_when_connected(
-        self, code: int, body: bytes, reference: bytes, size: int
-    ) -> Any:
-        wire = await self._connected()
-        return await wire.request(code, body, reference, size)
+        self._begin_to_connect()
+        return self._again.hold(code, body, reference, size)
 
     async def _connected(self) -> Requester:
         if self._wire is not None and self._wire.usable:
             return self._wire
-        if self._connecting is None:
-            self._connecting = asyncio.ensure_future(self._connect())
-            self._connecting.add_done_callback(self._connect_ended)
-        connecting = self._connecting
+        connecting = self._begin_to_connect()
         # One task connects for all; that one of them loses interest does not stop it.
         await asyncio.wait([connecting])
         if connecting.cancelled():
             raise StoreUnavailable(f"the connection to {self.url} was closed")
         return connecting.result()
 
+    def _begin_to_connect(self) -> asyncio.Task[Requester]:
+        if self._connecting is None:
+            self._connecting = asyncio.ensure_future(self._again.connect(self._connect))
+            self._connecting.add_done_callback(self._connect_ended)
+        return self._connecting
+
     def _connect_ended(self, task: asyncio.Task[Requester]) -> None:
         self._connecting = None
-        if not task.cancelled() and task.exception() is None:
+        if task.cancelled():
+            self._again.fail(StoreUnavailable(f"the connection to {self.url} was closed"))
+        elif error := task.exception():
+            self._again.fail(error)
+        else:
             self._set_wire(task.result())
+            self._again.resume(task.result())
+
+    def _lost(self, wire: Requester, requests: list[Asked]) -> list[Asked]:
+        """A connection ends; returns what is not asked again on the next one."""
+        if wire is not self._wire and wire not in self._leaving:
+            # Still being made: whoever makes it tries again, or closed by us.
+            return requests
+        self._again.lost(wire.has_answered)
+        left = self._again.take(requests)
+        if self._again.are_some:
+            if self.connected:
+                assert self._wire is not None
+                self._again.resume(self._wire)
+            else:
+                self._begin_to_connect()
+        return left
 
     def _set_wire(self, wire: Requester) -> None:
         """Use a new connection; an old one that is owed answers ends when they have come."""
@@ -302,6 +320,7 @@ class RemoteStore:
             self._timeout_s,
             greeting_timeout_s=self._connect_timeout_s,
             on_wait=None if self._on_wait is None else self._say_waiting,
+            on_lost=self._lost,
         )
 
     async def _connect(self) -> Requester:
@@ -314,7 +333,7 @@ class RemoteStore:
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 if isinstance(endpoint, UnixEndpoint):
-                    connected = await _connect_unix(str(endpoint.path))
+                    connected = await connect_unix(str(endpoint.path))
                     await loop.create_unix_connection(lambda: link, sock=connected)
                 else:
                     # An address that swallows what is sent to it does not hide the next one.
@@ -330,7 +349,7 @@ class RemoteStore:
             ) from None
         except (OSError, UnicodeError) as error:  # a host name can be impossible to encode
             path = endpoint.path if isinstance(endpoint, UnixEndpoint) else None
-            number, reason = _reason(error)
+            number, reason = reason_of(error)
             raise CannotConnect(str(self.url), reason, number=number, socket=path) from error
         finally:
             said.cancel()
@@ -341,37 +360,6 @@ class RemoteStore:
                 await wire.close()
                 raise
         return wire
-
-
-async def _connect_unix(path: str) -> socket.socket:
-    """Connect; while the daemon's queue is full, again and again: asyncio takes that for success.
-
-    Raises: OSError.
-    """
-    connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        connecting.setblocking(False)
-        while True:
-            try:
-                connecting.connect(path)
-                return connecting
-            except BlockingIOError:
-                # Nothing announces that there is a place again.
-                await asyncio.sleep(_QUEUE_FULL_S)
-    except BaseException:
-        connecting.close()
-        raise
-
-
-def _reason(error: OSError | UnicodeError) -> tuple[int | None, str]:
-    """Why a connection was not made, without the addresses that asyncio puts in."""
-    number = getattr(error, "errno", None)
-    # Of several addresses asyncio tells all that happened in one text.
-    numbers = {number} if number else {int(one) for one in _ERRNO.findall(str(error))}
-    if not numbers or min(numbers) <= 0:  # a resolver has numbers of its own
-        return None, getattr(error, "strerror", None) or str(error)
-    reasons = sorted(os.strerror(one) for one in numbers)
-    return numbers.pop() if len(numbers) == 1 else None, ", ".join(reasons)
 
 
 def _failed(error: ErisError) -> asyncio.Future[Any]:

@@ -65,6 +65,8 @@ class _Member:
             raise StoreUnavailable(f"{self.store.url} did not answer a moment ago")
         if self.store.connected:
             return
+        if self.store.reconnecting:
+            raise StoreUnavailable(f"the connection to {self.store.url} was lost a moment ago")
         try:
             await self.store.connect()
         except StoreUnavailable:
@@ -227,6 +229,9 @@ class StoreList:
             if self._taker.store.connected:
                 return self._taker
             try:
+                if self._taker.store.reconnecting:
+                    # What belongs together lies together: it is waited for.
+                    await self._taker.store.connect()
                 await self._taker.connect()
                 return self._taker
             except StoreUnavailable as error:

@@ -172,7 +172,14 @@ async def _encode(
         return capability
 
     async with connect(store_url) as store:
-        capability = await pinned(store, encode, pinning, size=lambda room: _size(path, how, room))
+        capability = await pinned(
+            store,
+            encode,
+            pinning,
+            size=lambda room: _size(path, how, room),
+            # A pipe has nothing a second time.
+            may_repeat=path != "-" and (os.path.isdir(path) or os.path.isfile(path)),
+        )
         await noting.note_store(store)
         return capability
 
@@ -253,8 +260,9 @@ async def _encode_file(store: BlockWriter, file: BinaryIO, name: str, how: _How)
 
 def _finder(store: BlockWriter, how: _How) -> BlockFinder | None:
     """Who tells what need not be sent; a `Room` finds that out by itself."""
-    is_asked = how.cached and isinstance(store, BlockFinder) and not isinstance(store, Room)
-    return store if is_asked else None
+    if how.cached and isinstance(store, BlockFinder) and not isinstance(store, Room):
+        return store
+    return None
 
 
 async def _encode_tree(

@@ -13,7 +13,7 @@ from kapla.coap.frame import Code, FrameReader, Message, format_message, parse_b
 from kapla.remote_store import RemoteStore
 from kapla.urls import StoreUrl, parse_store_url
 
-__all__ = ["FakeServer", "Peer", "fake_server", "keep_blocks", "until_lost"]
+__all__ = ["FakeServer", "Peer", "Script", "fake_server", "keep_blocks", "until_lost"]
 
 CSM = format_message(Code.CSM, options=[(2, b"\x10\x00\x00"), (4, b"")])
 
@@ -75,6 +75,8 @@ class FakeServer:
         self.heard = asyncio.Event()
         self.url: StoreUrl
         self.port = 0
+        self.close: Callable[[], None]
+        """Take no more connections."""
 
     @property
     def requests(self) -> list[Message]:
@@ -100,6 +102,7 @@ async def fake_server(
     server = FakeServer(script, greeting)
     loop = asyncio.get_running_loop()
     listening = await loop.create_server(lambda: Peer(server), "127.0.0.1", 0)
+    server.close = listening.close
     server.port = listening.sockets[0].getsockname()[1]
     server.url = parse_store_url(f"coap+tcp://127.0.0.1:{server.port}{path}{flags}")
     try:
