@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from eris.errors import ErisError
-from eris.model import Reference
 from kapla.coap import shares
 from kapla.coap.answers import answers_to_gets, answers_to_puts
 from kapla.coap.batch import Limits, take_batch
 from kapla.coap.caller import caller_of
 from kapla.coap.fellows import Fellows
 from kapla.coap.frame import Frame
+from kapla.coap.further import Further, Gets
 from kapla.coap.link import Link
 from kapla.coap.put_rate import NO_LIMIT, PutRate
 from kapla.coap.site import AiocoapLane, Remote
@@ -29,7 +29,7 @@ from kapla.coap.sockets import peer_uid
 from kapla.coap.steps import Begun
 from kapla.coap.turns import Line, Turn
 from kapla.coap.under_way import UnderWay
-from kapla.storage.access import BlockAccess, GetDone, PutDone
+from kapla.storage.access import BlockAccess, GetDone, Marked, MarkedDone, PutDone
 
 __all__ = ["Answering"]
 
@@ -59,6 +59,7 @@ class Answering:
         self.turn = Turn(line, self.take_turn, link.was_reset)
         """Its part of the event loop's time."""
         self._put_rate: PutRate | None = None
+        self._further: Further | None = None
         self._hints_are_true = True
         self._working = False
 
@@ -70,6 +71,12 @@ class Answering:
         uid = peer_uid(transport)
         self._remote.caller = caller_of(uid, self._access.rights)
         self._put_rate = self._fellows.put_rate(uid)
+        beyond = self._fellows.beyond(self._link)
+        if beyond is not None:
+            self._further = Further(
+                beyond, self.under_way, self._answer_later, begins=uid is not None
+            )
+            self._remote.further = self._further
 
     def begin(self) -> None:
         """Read, or wait for a turn."""
@@ -107,6 +114,8 @@ class Answering:
         self._remote.pin.leave()
         if self._put_rate is not None:
             self._put_rate.leave(self.take_turn)
+        if self._further is not None:
+            self._further.leave()
         self._leave_when_idle()
 
     def drop(self) -> None:
@@ -183,19 +192,37 @@ class Answering:
             answers, self._answers = self._answers, []
             self._link.write(answers)
         if batch.gets:
-            self._get(batch.get_tokens, batch.gets, batch.get_weight)
+            self._get(Gets(batch.gets, batch.get_tokens, batch.get_hops, batch.get_weight))
         if batch.puts:
             self._put(batch.put_tokens, batch.puts, batch.put_weight)
         return batch.taken > 0
 
-    def _get(self, tokens: list[bytes], references: list[Reference], weight: int) -> None:
+    def _get(self, gets: Gets) -> None:
+        if gets.hops:
+            self._get_marked(gets)
+            return
+
         def start(done: GetDone) -> None:
-            self._access.get_many(references, done, self._remote.is_there)
+            self._access.get_many(gets.references, done, self._remote.is_there)
 
         def answer(result: Sequence[bytes | None] | ErisError) -> None:
-            self._answer_gets(tokens, weight, result)
+            self._answer_gets(gets, result)
 
-        self.under_way.hand_on(len(tokens), weight, start, answer)
+        self.under_way.hand_on(len(gets.tokens), gets.weight, start, answer)
+
+    def _get_marked(self, gets: Gets) -> None:
+        """For a peer that wants to know what it may give on."""
+
+        def start(done: MarkedDone) -> None:
+            self._access.get_marked(gets.references, done, self._remote.is_there)
+
+        def answer(result: Marked | ErisError) -> None:
+            if isinstance(result, ErisError):
+                self._answer_gets(gets, result)
+            else:
+                self._answer_gets(gets, result.blocks, result.are_lent)
+
+        self.under_way.hand_on(len(gets.tokens), gets.weight, start, answer)
 
     def _put(self, tokens: list[bytes], blocks: list[bytes], weight: int) -> None:
         hold = self._remote.pin.hold
@@ -209,13 +236,23 @@ class Answering:
         self.under_way.hand_on(len(tokens), weight, start, answer)
 
     def _answer_gets(
-        self, tokens: Sequence[bytes], weight: int, result: Sequence[bytes | None] | ErisError
+        self,
+        gets: Gets,
+        result: Sequence[bytes | None] | ErisError,
+        are_lent: Sequence[bool] = (),
     ) -> None:
         with self.turn:
             if not isinstance(result, ErisError):
                 size = sum(map(len, filter(None, result)))
-                self._hints_are_true &= size <= weight << 10
-            self._link.write(answers_to_gets(tokens, result))
+                self._hints_are_true &= size <= gets.weight << 10
+                if self._further is not None and None in result:
+                    self._link.write(self._further.answers(gets, result, are_lent))
+                    return
+            self._link.write(answers_to_gets(gets.tokens, result, are_lent))
+
+    def _answer_later(self, answer: bytes) -> None:
+        with self.turn:
+            self._link.write([answer])
 
     def _answer_puts(
         self, tokens: Sequence[bytes], result: Sequence[ErisError | None] | ErisError | None

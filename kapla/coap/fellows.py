@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from kapla.coap.beyond import Beyond
     from kapla.coap.link import Link
     from kapla.coap.put_rate import PutRate
 
@@ -24,6 +25,10 @@ class Fellows(Protocol):
 
     def closed(self, link: Link, /) -> None:
         """A connection has ended, and nothing is worked on for it."""
+        ...
+
+    def beyond(self, link: Link, /) -> Beyond | None:
+        """Who is asked for what is not here, on behalf of this connection. None: nobody."""
         ...
 
     def put_rate(self, uid: int | None, /) -> PutRate | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from kapla.coap.answering import Answering
+from kapla.coap.beyond import Beyond
 from kapla.coap.link import Link
 from kapla.coap.put_rate import PutRate, PutRates
 from kapla.coap.site import AiocoapLane
@@ -41,6 +42,7 @@ class Peers:
         on_idle: Callable[[], None],
         on_rush_over: Callable[[], None] = lambda: None,
         put_rates: PutRates | None = None,
+        beyond: Beyond | None = None,
     ) -> None:
         self._access = access
         self._lane = lane
@@ -49,6 +51,7 @@ class Peers:
         self._on_idle = on_idle
         self._on_rush_over = on_rush_over
         self._put_rates = put_rates or PutRates(None)
+        self._beyond = beyond
         self._shared_rate = self._put_rates.make()
         self._most_of_late = 0
         self._stopping = False
@@ -84,6 +87,10 @@ class Peers:
                 self._on_rush_over()
             if not self._open:
                 self._on_idle()
+
+    def beyond(self, link: Link) -> Beyond | None:
+        """Who is asked for what is not here: on behalf of all these connections, or of none."""
+        return self._beyond
 
     def put_rate(self, uid: int | None) -> PutRate | None:
         """How fast a user may put, on all listeners together; nobody's peers share one here."""

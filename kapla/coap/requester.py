@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
 from eris.errors import CorruptBlock, ErisError, StoreUnavailable
-from kapla.coap.blocks import error_of_code
+from kapla.coap.blocks import BLOCK_SIZES, LENT_BEFORE_BLOCK, error_of_code
 from kapla.coap.connection import is_request
 from kapla.coap.frame import (
     Code,
@@ -40,6 +40,8 @@ _STEP_S: Final = 1.0
 ANY_ANSWER: Final = -2
 """In the place of a block's size: whatever the answer is, its code and payload are the result. No
 payload has this length, nor does what stands between two others."""
+# Likewise: a block of either size is the result, with whether it may be given on.
+_ANY_BLOCK: Final = -3
 
 # So many may wait before those that were cancelled are looked for, and then twice what is left.
 _LEAST_FORGOTTEN: Final = 4096
@@ -53,7 +55,7 @@ class Asked(NamedTuple):
     body: bytes
     reference: bytes
     size: int
-    """The size of the block that is wanted; 0 for other requests, `ANY_ANSWER` for `ask`."""
+    """The size of the block that is wanted; 0 for other requests; or one of those above."""
     weight: int
     """Bytes on the wire: those of the request, and of the block that is wanted."""
     may_be_repeated: bool
@@ -116,12 +118,25 @@ class Requester:
 
     def request(self, code: int, body: bytes, reference: bytes, size: int) -> asyncio.Future[Any]:
         """Send a request; the future gets the payload of a good answer, or the error."""
+        return self._request(code, body, reference, size, max(0, size))
+
+    def want(
+        self, body: bytes, reference: bytes, expected: int
+    ) -> asyncio.Future[tuple[bytes, bool]]:
+        """Send a GET; the future gets a block of either size, and whether it may be given on.
+
+        It is not compared with its reference. `expected`: how many bytes it probably has.
+        """
+        return self._request(Code.GET, body, reference, _ANY_BLOCK, expected)
+
+    def _request(
+        self, code: int, body: bytes, reference: bytes, size: int, expected: int
+    ) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
         if not self.usable:
             future.set_exception(StoreUnavailable(f"the connection to {self.name} is lost"))
             return future
-        weight = len(body) + size if size > 0 else len(body)
-        asked = _asked((future, code, body, reference, size, weight, False))
+        asked = _asked((future, code, body, reference, size, expected + len(body), False))
         if not self._queue and self._may_send():
             self._send(asked)
         else:
@@ -305,7 +320,11 @@ class Requester:
         if code == Code.CONTENT and size == stop - start - 1 and buffer[start] == 0xFF:
             future.set_result(buffer[start + 1 : stop])
             return
-        result = _outcome(code, pending, buffer, start, stop)
+        result: Any = None
+        if code == Code.CONTENT and pending.size == _ANY_BLOCK:
+            result = _plain_block(buffer, start, stop)
+        if result is None:
+            result = _outcome(code, pending, buffer, start, stop)
         if isinstance(result, ErisError):
             future.set_exception(result)
         else:
@@ -335,6 +354,16 @@ class Requester:
         return now - self._heard if owed else 0.0, self._timeout_s
 
 
+def _plain_block(buffer: bytes, start: int, stop: int) -> tuple[bytes, bool] | None:
+    """A block and whether it may be given on, if that is all there is in an answer."""
+    if stop - start - 1 in BLOCK_SIZES and buffer[start] == 0xFF:
+        return buffer[start + 1 : stop], False
+    begin = start + len(LENT_BEFORE_BLOCK)
+    if stop - begin in BLOCK_SIZES and buffer.startswith(LENT_BEFORE_BLOCK, start):
+        return buffer[begin:stop], True
+    return None
+
+
 def _outcome(code: int, pending: Asked, buffer: bytes, start: int, stop: int) -> Any:
     """What a response that is not a plain block means: a result, or an error."""
     try:
@@ -345,10 +374,15 @@ def _outcome(code: int, pending: Asked, buffer: bytes, start: int, stop: int) ->
         return StoreUnavailable("the store sent an answer in pieces, though it was told not to")
     if pending.size == ANY_ANSWER:
         return code, payload
+    if code == Code.CONTENT and pending.size == _ANY_BLOCK:
+        if len(payload) not in BLOCK_SIZES:
+            return CorruptBlock(pending.reference, size=len(payload), expected_size=1024)
+        return payload, any(number == OptionNumber.LENT for number, _ in options)
     if code == Code.CONTENT:
         if pending.size and len(payload) != pending.size:
             return CorruptBlock(pending.reference, size=len(payload), expected_size=pending.size)
         return payload
     if code in (Code.CREATED, Code.CHANGED) and not pending.size:
         return None
-    return error_of_code(code, pending.reference, payload, is_get=pending.size > 0)
+    is_get = pending.size > 0 or pending.size == _ANY_BLOCK
+    return error_of_code(code, pending.reference, payload, is_get=is_get)

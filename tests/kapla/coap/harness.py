@@ -14,6 +14,7 @@ from typing import Any, cast
 from eris import reference_of
 from eris.errors import ErisError
 from eris.model import Reference
+from kapla.coap.beyond import Beyond
 from kapla.coap.caller import NOBODY, Caller
 from kapla.coap.connection import Connection
 from kapla.coap.frame import Code, FrameReader, Message, Option, format_message, parse_body
@@ -323,11 +324,23 @@ class _Peers(Peers):
     """Remembers who has left, and may greet with a refusal or a stop."""
 
     def __init__(
-        self, server: Server, *, refused: bool, stopped: bool, put_rates: PutRates | None
+        self,
+        server: Server,
+        *,
+        refused: bool,
+        stopped: bool,
+        put_rates: PutRates | None,
+        beyond: Beyond | None,
     ) -> None:
         most = 0 if refused else 1 << 20
         super().__init__(
-            server._access, server.lane, server._line, most, lambda: None, put_rates=put_rates
+            server._access,
+            server.lane,
+            server._line,
+            most,
+            lambda: None,
+            put_rates=put_rates,
+            beyond=beyond,
         )
         self._closed = server.closed
         if stopped:
@@ -351,6 +364,7 @@ class Server:
         stopped: bool = False,
         uid: int | None = None,
         put_rates: PutRates | None = None,
+        beyond: Beyond | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.storage = storage or MemoryStorage()
@@ -360,7 +374,9 @@ class Server:
         self.lane = AiocoapLane(self._access, _report)
         self.turns = Turns(clock)
         self._line = self.turns.line()
-        self._peers = _Peers(self, refused=refused, stopped=stopped, put_rates=put_rates)
+        self._peers = _Peers(
+            self, refused=refused, stopped=stopped, put_rates=put_rates, beyond=beyond
+        )
         self.peer, self.transport = self.connect(uid)
         if csm:
             self.feed(csm)
