@@ -121,6 +121,11 @@ class RemoteStore:
         return [self.url]
 
     @property
+    def stores(self) -> list[RemoteStore]:
+        """The stores that there are: this one."""
+        return [self]
+
+    @property
     def connected(self) -> bool:
         """Whether there is a connection that takes requests."""
         return self._wire is not None and self._wire.usable

@@ -125,6 +125,11 @@ class StoreList:
         """Where the stores are, in order."""
         return [member.store.url for member in self._members]
 
+    @property
+    def stores(self) -> list[RemoteStore]:
+        """Each by itself, in order."""
+        return [member.store for member in self._members]
+
     async def close(self) -> None:
         """Close every connection, for good."""
         for member in self._members:

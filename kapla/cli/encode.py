@@ -25,6 +25,7 @@ from kapla.cli.common import (
     shows_progress,
     standard_input,
     store_option,
+    summarized,
 )
 from kapla.cli.exclude import exclude_options, explained, read_patterns
 from kapla.cli.noting import Measured, Noting, note_options
@@ -70,6 +71,7 @@ _BLOCK_SIZES = ("auto", "1KiB", "32KiB", "cost")
 @click.option("--no-cache", is_flag=True, help="Encode and send also what is stored already.")
 @pin_options
 @store_option
+@summarized(sends=True)
 def command(
     path: str,
     block_size: str | None,

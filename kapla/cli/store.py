@@ -15,6 +15,7 @@ from eris.capability import ReadCapability
 from eris.errors import BlockNotFound, ErisError, InvalidKey, InvalidPadding, StoreRefused
 from eris_fs.model import printable
 from kapla.cli.outcome import CommandError, ExitCode
+from kapla.cli.summary import current_summary
 
 if TYPE_CHECKING:
     from kapla.client import RemoteStore, StoreList
@@ -102,6 +103,8 @@ async def connect(store_url: str | None, *contents: ReadCapability) -> AsyncIter
     async with open_store(urls, **times(), **said) as store:
         try:
             yield store
+            if summary := current_summary():
+                await summary.note(store)
         except ErisError as error:
             explained = _explain(error, urls, contents)
             if explained is None:

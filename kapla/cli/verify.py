@@ -26,6 +26,7 @@ from kapla.cli.common import (
     read_capability,
     run,
     store_option,
+    summarized,
     urn_argument,
 )
 from kapla.cli.content import load_tree, names_tree
@@ -77,6 +78,7 @@ class _Count:
 )
 @exclude_options
 @store_option
+@summarized(sends=False)
 def command(
     urn: str,
     as_json: bool,

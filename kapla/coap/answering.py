@@ -74,7 +74,11 @@ class Answering:
         beyond = self._fellows.beyond(self._link)
         if beyond is not None:
             self._further = Further(
-                beyond, self.under_way, self._answer_later, begins=uid is not None
+                beyond,
+                self.under_way,
+                self._answer_later,
+                self._remote.origins,
+                begins=uid is not None,
             )
             self._remote.further = self._further
 
@@ -226,6 +230,7 @@ class Answering:
 
     def _put(self, tokens: list[bytes], blocks: list[bytes], weight: int) -> None:
         hold = self._remote.pin.hold
+        self._remote.origins.put.add(len(blocks), weight << 10)
 
         def start(done: PutDone) -> None:
             self._access.put_many(blocks, done, self._remote.is_there, hold)
@@ -243,7 +248,9 @@ class Answering:
     ) -> None:
         with self.turn:
             if not isinstance(result, ErisError):
-                size = sum(map(len, filter(None, result)))
+                given = list(filter(None, result))
+                size = sum(map(len, given))
+                self._remote.origins.here.add(len(given), size)
                 self._hints_are_true &= size <= gets.weight << 10
                 if self._further is not None and None in result:
                     self._link.write(self._further.answers(gets, result, are_lent))

@@ -28,6 +28,7 @@ __all__ = [
     "ENDPOINT_STORE_PATH",
     "LENT_BEFORE_BLOCK",
     "MAX_FETCHED",
+    "ORIGIN_PATH",
     "STAT_PATH",
     "BadRequest",
     "block_query",
@@ -48,6 +49,9 @@ ENDPOINT_STORE_PATH: Final = (".well-known", "eris")
 
 BLOCKS_PATHS: Final = ((*ENDPOINT_STORE_PATH, "blocks"), ("blocks",))
 """Where this server answers."""
+
+ORIGIN_PATH: Final = ("kapla", "origin")
+"""Where a connection is told where its blocks came from: JSON."""
 
 STAT_PATH: Final = ("kapla", "stat")
 """Where a local client may ask what the daemon holds: JSON."""

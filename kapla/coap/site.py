@@ -28,6 +28,7 @@ from eris.model import Reference
 from kapla.coap.blocks import (
     BLOCK_SIZES,
     BLOCKS_PATHS,
+    ORIGIN_PATH,
     STAT_PATH,
     BadRequest,
     code_of_error,
@@ -51,6 +52,7 @@ from kapla.coap.further import Further
 from kapla.coap.list_pages import list_path
 from kapla.coap.listing import BlockList
 from kapla.coap.open_pin import ConnectionPin
+from kapla.coap.origin import OriginResource, Origins
 from kapla.coap.pins import pin_resources
 from kapla.coap.request import Rejected, Request, read_request
 from kapla.storage.access import BlockAccess, Wanted, always
@@ -84,6 +86,8 @@ class Remote:
         self.pin = ConnectionPin()
         self.further: Further | None = None
         """Asks others for what is not here."""
+        self.origins = Origins()
+        """Where what it was given came from."""
         self.assemblies: dict[object, bytearray] = {}
 
     @property
@@ -115,6 +119,7 @@ class AiocoapLane:
             for below, resource in of_pins.items():
                 self._site.add_resource([*path[:-1], *below], resource)
         self._site.add_resource(list(STAT_PATH), _Stat(access, report))
+        self._site.add_resource(list(ORIGIN_PATH), OriginResource(access))
         for place, one in care_resources(access).items():
             self._site.add_resource(list(place), one)
         self._site.add_resource(
@@ -210,8 +215,11 @@ class _Blocks(Fragmenting):
         remote: Remote = request.remote
         try:
             if received is None:
-                return await self._access.fetch(reference, remote.is_there), False
-            return await self._access.fetch_marked(reference, remote.is_there)
+                block, is_lent = await self._access.fetch(reference, remote.is_there), False
+            else:
+                block, is_lent = await self._access.fetch_marked(reference, remote.is_there)
+            remote.origins.here.add(1, len(block))
+            return block, is_lent
         except BlockNotFound:
             hops = 0 if remote.further is None else remote.further.hops(received)
             if not hops or remote.further is None:
@@ -245,6 +253,7 @@ class _Blocks(Fragmenting):
             return respond(Code.BAD_REQUEST, text.encode())
         try:
             remote = request.remote
+            remote.origins.put.add(1, len(block))
             await self._access.put(reference_of(block), block, remote.is_there, remote.pin.hold)
         except ErisError as error:
             return respond(code_of_error(error), diagnostic(error))
