@@ -26,6 +26,7 @@ from eris.transfer import read_content, stream_content
 from eris_fs.errors import InvalidManifest
 from eris_fs.fetch import DEFAULT_WINDOW
 from eris_fs.manifest import looks_like_tree
+from eris_fs.model import Tree
 from eris_fs.tree import read_tree
 from eris_fs.walk import contents_of
 
@@ -59,8 +60,13 @@ class ReferenceWalk:
     def __init__(self, store: BlockReader) -> None:
         self.unknown = 0
         """Internal nodes, and indexes of trees, that are missing: nobody knows what is below."""
+        self.levels = b""
+        """The levels of the references that were given out last, a byte for each."""
+        self.tree: Tree | None = None
+        """The tree that the content is, once its index was read."""
         self._store = store
         self._found: FoundReferences = []
+        self._levels = bytearray()
         # Last in, first out: what is known and not looked at stays small.
         self._pending: list[_Node] = []
         self._seen: set[tuple[Reference, bytes, int, bool]] = set()
@@ -92,6 +98,7 @@ class ReferenceWalk:
         except InvalidManifest:
             # It begins as a tree does and is none: a file like others.
             return ()
+        self.tree = tree
         return contents_of(tree)
 
     async def _go(
@@ -103,6 +110,7 @@ class ReferenceWalk:
                 self._ask(coming)
                 if len(self._found) >= _BATCH or (self._found and not self._in_flight):
                     batch, self._found = self._found, []
+                    self.levels, self._levels = bytes(self._levels), bytearray()
                     yield batch
                 elif self._in_flight:
                     await self._take()
@@ -118,6 +126,7 @@ class ReferenceWalk:
             if self._pending:
                 found = self._pending.pop()
                 self._found.append((found.reference, found.size))
+                self._levels.append(found.level)
                 future = asyncio.ensure_future(self._store.get(found.reference, found.size))
                 self._in_flight.append((found, future))
                 continue
@@ -132,6 +141,7 @@ class ReferenceWalk:
             self._note(_Node(reference, key, capability.level, capability.block_size, True, True))
         else:
             self._found.append((reference, capability.block_size))
+            self._levels.append(0)
 
     def _note(self, found: _Node) -> None:
         mark = (found.reference, found.key, found.level, found.rightmost)
@@ -153,6 +163,7 @@ class ReferenceWalk:
         pairs = check_node(plain, reference, key, level, is_root=is_root, rightmost=rightmost)
         if level == 1:
             self._found += [(leaf, size) for leaf, _ in node.iter_pairs(plain, 0, pairs)]
+            self._levels += bytes(pairs)
             return
         for place, (below, its_key) in enumerate(node.iter_pairs(plain, 0, pairs), 1):
             self._note(_Node(below, its_key, level - 1, size, False, rightmost and place == pairs))

@@ -8,8 +8,8 @@ was under way is asked again on the next one, if that was to be (`kapla.again`);
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import aclosing
 from functools import partial
 from itertools import compress
 from types import TracebackType
@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 from eris.errors import ErisError, StoreFull, StoreRefused, StoreUnavailable
 from eris.model import BlockSize, Reference
 from kapla.again import Again
+from kapla.coap.beyond import FULL_HOPS
 from kapla.coap.blocks import (
     STAT_PATH,
     block_query,
@@ -27,12 +28,12 @@ from kapla.coap.blocks import (
 )
 from kapla.coap.frame import Code, OptionNumber, encode_options
 from kapla.coap.link import Link
-from kapla.coap.list_pages import list_options, parse_page
 from kapla.coap.requester import SAID_AFTER_S, Asked, Requester
 from kapla.connecting import connect_unix, reason_of
 from kapla.errors import CannotConnect, RequestMalformed, UnknownAnswer
 from kapla.held import Held
 from kapla.parts import ask_in_parts
+from kapla.telling import list_pages, read_report
 from kapla.urls import StoreUrl, UnixEndpoint
 
 __all__ = [
@@ -51,6 +52,8 @@ DEFAULT_CONNECT_TIMEOUT_S: Final = 10.0
 """How long a connection and its greeting may take: no disk is asked for these."""
 _NEXT_ADDRESS_S: Final = 0.25
 """After RFC 8305, section 5."""
+# The Hop-Limit of a request that ends at whoever gets it.
+_NO_FURTHER: Final = 1
 Ask = Callable[[int, bytes], Awaitable[tuple[int, bytes]]]
 """Sends a request, code and body, on one connection; code and payload of the answer."""
 
@@ -86,12 +89,7 @@ class RemoteStore:
         self._connect_timeout_s = connect_timeout_s
         self._on_wait = on_wait
         self._put_options = put_options(url.store_path) + b"\xff"
-        self._get_options = {
-            size: get_options(url.store_path, bytes(52), size) for size in BlockSize
-        }
-        self._get_split = {
-            size: options.index(bytes(52)) for size, options in self._get_options.items()
-        }
+        self._set_hops(0)
         self._wire: Requester | None = None
         self.on_connected: Callable[[Ask], Coroutine[Any, Any, None]] | None = None
         """Called with each new connection, before anything else is asked on it: what it has to say
@@ -103,6 +101,18 @@ class RemoteStore:
         self._connecting: asyncio.Task[Requester] | None = None
         told = None if on_lost is None else partial(on_lost, url)
         self._again = Again(reconnect_s, has_others=has_others, on_lost=told)
+
+    def _set_hops(self, hops: int) -> None:
+        self._get_options = {
+            size: get_options(self.url.store_path, bytes(52), size, hops) for size in BlockSize
+        }
+        self._get_split = {
+            size: options.index(bytes(52)) for size, options in self._get_options.items()
+        }
+
+    def stay_here(self) -> None:
+        """From now on GETs are for what this store has itself: it asks none of its peers."""
+        self._set_hops(_NO_FURTHER)
 
     async def __aenter__(self) -> Self:
         return self
@@ -159,10 +169,17 @@ class RemoteStore:
             self.held.add(reference)
         return self._request(Code.PUT, self._put_options + block, reference, 0)
 
-    async def find(self, references: Sequence[Reference]) -> list[bool]:
-        """Tell which blocks are there: see `eris.store.BlockFinder`. Some requests at a time."""
+    async def find(
+        self, references: Sequence[Reference], *, with_peers: bool = False
+    ) -> list[bool]:
+        """Tell which blocks are there: see `eris.store.BlockFinder`. Some requests at a time.
+
+        `with_peers`: or are where this store would fetch them from.
+        """
         if not self.url.allows("get"):
             raise StoreRefused("the URL of this store does not allow get")
+        if with_peers:
+            return await ask_in_parts(references, self._find_further)
         found = await ask_in_parts(references, self._find)
         if self.held is not None:
             self.held.update(compress(references, found))
@@ -191,8 +208,14 @@ class RemoteStore:
             return False
         return True
 
-    async def _find(self, references: Sequence[Reference]) -> list[bool]:
-        body = self._put_options + b"".join(references)
+    async def _find_further(self, references: Sequence[Reference]) -> list[bool]:
+        options = put_options(self.url.store_path, FULL_HOPS) + b"\xff"
+        return await self._find(references, options)
+
+    async def _find(
+        self, references: Sequence[Reference], options: bytes | None = None
+    ) -> list[bool]:
+        body = (options or self._put_options) + b"".join(references)
         answer: bytes | None = await self._request(Code.FETCH, body, b"", 0)
         try:
             return unpack_bitmap(answer or b"", len(references))
@@ -206,33 +229,21 @@ class RemoteStore:
         """
         body = encode_options((OptionNumber.URI_PATH, part.encode()) for part in STAT_PATH)
         payload: bytes | None = await self._request(Code.GET, body, b"", 0)
-        try:
-            report = json.loads(payload or b"")
-        except (ValueError, RecursionError):
-            report = None
-        if not isinstance(report, dict):
-            raise StoreUnavailable("the daemon's report makes no sense")
-        return report
+        return read_report(payload or b"")
 
     async def list_blocks(self) -> AsyncGenerator[list[Reference], None]:
         """Ask a Kapla daemon for the references of all its blocks, a thousand at a time.
 
         Raises: NotAllowed, if we are no administrator there; StoreError.
         """
-        after = b""
-        while True:
-            body = list_options(self.url.store_path, after)
-            payload: bytes | None = await self._request(Code.GET, body, b"", 0)
-            try:
-                references, following = parse_page(payload or b"")
-            except ValueError as error:
-                raise StoreUnavailable(f"the store's list makes no sense: {error}") from None
-            if not following:
-                return
-            if following <= after:
-                raise StoreUnavailable("the store's list makes no sense: it goes round in circles")
-            after = following
-            yield references
+
+        async def ask(options: bytes) -> bytes:
+            payload: bytes | None = await self._request(Code.GET, options, b"", 0)
+            return payload or b""
+
+        async with aclosing(list_pages(ask, self.url.store_path)) as pages:
+            async for references in pages:
+                yield references
 
     async def ask(
         self, code: int, body: bytes, *, may_be_repeated: bool = False
