@@ -10,20 +10,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from eris.errors import ErisError
 from kapla.coap.blocks import ORIGIN_PATH
 from kapla.coap.frame import Code, OptionNumber, encode_options
+from kapla.urls import StoreUrl, UnixEndpoint
 
 if TYPE_CHECKING:
     from kapla.remote_store import RemoteStore
 
-__all__ = ["Amount", "Origins", "ask_origins"]
+__all__ = ["HERE", "Amount", "Origins", "ask_origins", "bytes_by_place", "place_of"]
 
-_PATIENCE_S: Final = 3.0
+HERE: Final = "here"
+"""What a store of this machine is called."""
+
+# It has just brought what this is about.
+_PATIENCE_S: Final = 2.0
 _MOST_NAMES: Final = 200
 _LONGEST_NAME: Final = 200
 _MOST: Final = 2**63
@@ -46,6 +51,23 @@ class Origins:
     peers: Mapping[str, Amount] = field(default_factory=dict)
     """From its peers, by what they are called there."""
     put: Amount = field(default_factory=Amount)
+
+
+def place_of(url: StoreUrl) -> str:
+    """What a store is called, for people: by its endpoint, if it is not here."""
+    return HERE if isinstance(url.endpoint, UnixEndpoint) else str(url)
+
+
+async def bytes_by_place(stores: Iterable[RemoteStore]) -> dict[str, int]:
+    """How many bytes of blocks came from where, so far, over the connections that there are."""
+    found: dict[str, int] = {}
+    asked = list(stores)
+    told = await asyncio.gather(*map(ask_origins, asked))
+    for store, origins in zip(asked, told, strict=True):
+        if origins is not None:
+            for place, amount in ((place_of(store.url), origins.here), *origins.peers.items()):
+                found[place] = found.get(place, 0) + amount.bytes
+    return found
 
 
 async def ask_origins(store: RemoteStore) -> Origins | None:

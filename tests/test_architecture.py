@@ -119,6 +119,7 @@ RULES = (
             "kapla.encode_cache",
             "kapla.errors",
             "kapla.log",
+            "kapla.origins",
             "kapla.pinning",
             "kapla.urls",
         ),

@@ -21,7 +21,6 @@ from kapla.cli.quiet import is_watched
 if TYPE_CHECKING:
     from kapla.cli.store import Store
     from kapla.origins import Origins
-    from kapla.urls import StoreUrl
 
 __all__ = ["Summary", "current_summary", "summarized"]
 
@@ -29,7 +28,6 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _PLACE: Final = "kapla.summary"
-_HERE: Final = "here"
 _MOST_PLACES: Final = 5
 _TENTH_S: Final = 0.1
 
@@ -69,12 +67,12 @@ class Summary:
         """Ask a store where what it gave came from, and how much it got."""
         if not is_watched():
             return
-        from kapla.origins import ask_origins
+        from kapla.origins import ask_origins, place_of
 
         for one in store.stores:
             origins = await ask_origins(one)
             if origins is not None:
-                self.add(_name(one.url), origins)
+                self.add(place_of(one.url), origins)
 
     def add(self, name: str, origins: Origins) -> None:
         """What came out of one store, and what was put into it."""
@@ -126,11 +124,6 @@ def summarized(*, sends: bool) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]
         return run
 
     return decorate
-
-
-def _name(url: StoreUrl) -> str:
-    text = str(url)
-    return _HERE if text.startswith("Unix socket ") else text
 
 
 def _files(count: int) -> str:

@@ -15,7 +15,7 @@ from kapla.coap.beyond import Found
 from kapla.coap.blocks import ORIGIN_PATH
 from kapla.coap.frame import Code, Message, Option
 from kapla.coap.origin import Origins
-from kapla.origins import Amount, ask_origins
+from kapla.origins import Amount, ask_origins, bytes_by_place
 from kapla.storage.access import Rights
 from tests.contract.stores import STORES
 from tests.kapla.coap.harness import ALL_RIGHTS, LARGE, SMALL, MemoryStorage, Server, request_bytes
@@ -102,6 +102,7 @@ def test_a_client_learns_what_came_over_its_own_connection() -> None:
             assert origins is not None
             assert (origins.here, origins.put) == (Amount(2, 33792), Amount(2, 33792))
             assert not origins.peers
+            assert await bytes_by_place([store]) == {"here": 33792}  # type: ignore[list-item]
 
     run_client(main)
 
