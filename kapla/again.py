@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from eris.errors import StoreUnavailable
+from kapla.coap.asked import Asked
 from kapla.coap.frame import Code
-from kapla.coap.requester import Asked, Requester
+from kapla.coap.requester import Requester
 from kapla.errors import PinLost
 
 __all__ = ["Again"]
@@ -74,7 +75,7 @@ class Again:
         """A request that waits for a connection."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append(
-            Asked(future, code, body, reference, size, max(0, size) + len(body), False)
+            Asked(future, code, body, reference, size, max(0, size) + len(body), None, False)
         )
         return future
 

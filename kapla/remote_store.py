@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 from eris.errors import ErisError, StoreFull, StoreRefused, StoreUnavailable
 from eris.model import BlockSize, Reference
 from kapla.again import Again
+from kapla.coap.asked import Asked
 from kapla.coap.beyond import FULL_HOPS
 from kapla.coap.blocks import (
     STAT_PATH,
@@ -28,13 +29,13 @@ from kapla.coap.blocks import (
 )
 from kapla.coap.frame import Code, OptionNumber, encode_options
 from kapla.coap.link import Link
-from kapla.coap.requester import SAID_AFTER_S, Asked, Requester
-from kapla.connecting import connect_unix, reason_of
-from kapla.errors import CannotConnect, RequestMalformed, UnknownAnswer
+from kapla.coap.requester import SAID_AFTER_S, Requester
+from kapla.connecting import connect
+from kapla.errors import RequestMalformed, UnknownAnswer
 from kapla.held import Held
 from kapla.parts import ask_in_parts
 from kapla.telling import list_pages, read_report
-from kapla.urls import StoreUrl, UnixEndpoint
+from kapla.urls import StoreUrl
 
 __all__ = [
     "DEFAULT_CONNECT_TIMEOUT_S",
@@ -50,8 +51,6 @@ DEFAULT_TIMEOUT_S: Final = 60.0
 """How long an answer may take: a disk may be slow, and a commit wait for others."""
 DEFAULT_CONNECT_TIMEOUT_S: Final = 10.0
 """How long a connection and its greeting may take: no disk is asked for these."""
-_NEXT_ADDRESS_S: Final = 0.25
-"""After RFC 8305, section 5."""
 # The Hop-Limit of a request that ends at whoever gets it.
 _NO_FURTHER: Final = 1
 Ask = Callable[[int, bytes], Awaitable[tuple[int, bytes]]]
@@ -340,33 +339,12 @@ class RemoteStore:
         )
 
     async def _connect(self) -> Requester:
-        loop = asyncio.get_running_loop()
         link = Link(asking=self._make_requester)
         assert link.asking is not None
         wire = link.asking
-        endpoint = self.url.endpoint
-        said = loop.call_later(SAID_AFTER_S, self._say_waiting)
+        said = asyncio.get_running_loop().call_later(SAID_AFTER_S, self._say_waiting)
         try:
-            async with asyncio.timeout(self._connect_timeout_s):
-                if isinstance(endpoint, UnixEndpoint):
-                    connected = await connect_unix(str(endpoint.path))
-                    await loop.create_unix_connection(lambda: link, sock=connected)
-                else:
-                    # An address that swallows what is sent to it does not hide the next one.
-                    await loop.create_connection(
-                        lambda: link,
-                        endpoint.host,
-                        endpoint.port,
-                        happy_eyeballs_delay=_NEXT_ADDRESS_S,
-                    )
-        except TimeoutError:
-            raise StoreUnavailable(
-                f"no connection to {self.url} within {self._connect_timeout_s:g} s"
-            ) from None
-        except (OSError, UnicodeError) as error:  # a host name can be impossible to encode
-            path = endpoint.path if isinstance(endpoint, UnixEndpoint) else None
-            number, reason = reason_of(error)
-            raise CannotConnect(str(self.url), reason, number=number, socket=path) from error
+            await connect(self.url, lambda: link, self._connect_timeout_s)
         finally:
             said.cancel()
         if self.on_connected is not None:

@@ -29,6 +29,7 @@ __all__ = [
     "LENT_BEFORE_BLOCK",
     "MAX_FETCHED",
     "ORIGIN_PATH",
+    "PEERS_PATH",
     "STAT_PATH",
     "BadRequest",
     "block_query",
@@ -55,6 +56,9 @@ ORIGIN_PATH: Final = ("kapla", "origin")
 
 STAT_PATH: Final = ("kapla", "stat")
 """Where a local client may ask what the daemon holds: JSON."""
+
+PEERS_PATH: Final = ("kapla", "peers")
+"""Where a local client may ask what the daemon's peers are: JSON."""
 
 BLOCK_SIZES: Final = frozenset(int(size) for size in BlockSize)
 

@@ -11,62 +11,39 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, TypeVar
 
-from eris.errors import CorruptBlock, ErisError, StoreUnavailable
-from kapla.coap.blocks import BLOCK_SIZES, LENT_BEFORE_BLOCK, error_of_code
+from eris.errors import ErisError, StoreUnavailable
+from kapla.coap.asked import (
+    ANY_ANSWER,
+    ANY_BLOCK,
+    Asked,
+    make_asked,
+    outcome_of,
+    plain_block,
+)
 from kapla.coap.connection import is_request
 from kapla.coap.frame import (
     Code,
     Frame,
-    MalformedMessage,
-    OptionNumber,
     format_header,
     format_message,
-    parse_body,
 )
 from kapla.coap.link import Link
 from kapla.coap.pace import Pace
 from kapla.errors import StoreSilent
 
-__all__ = ["ANY_ANSWER", "SAID_AFTER_S", "Asked", "Requester"]
+__all__ = ["SAID_AFTER_S", "Requester"]
+
+T = TypeVar("T")
 
 SAID_AFTER_S: Final = 3.0
 """Without an answer for so long, whoever wants to know is told whom we wait for."""
 # How late that may be.
 _STEP_S: Final = 1.0
 
-ANY_ANSWER: Final = -2
-"""In the place of a block's size: whatever the answer is, its code and payload are the result. No
-payload has this length, nor does what stands between two others."""
-# Likewise: a block of either size is the result, with whether it may be given on.
-_ANY_BLOCK: Final = -3
-
 # So many may wait before those that were cancelled are looked for, and then twice what is left.
 _LEAST_FORGOTTEN: Final = 4096
-
-
-class Asked(NamedTuple):
-    """A request that is not answered yet."""
-
-    future: asyncio.Future[Any]
-    code: int
-    body: bytes
-    reference: bytes
-    size: int
-    """The size of the block that is wanted; 0 for other requests; or one of those above."""
-    weight: int
-    """Bytes on the wire: those of the request, and of the block that is wanted."""
-    may_be_repeated: bool
-    """Of a POST: it does the same if it is done twice."""
-
-
-# Half the time of the constructor: one is made for each request.
-_asked: Final = cast(
-    Callable[[tuple[Any, int, bytes, bytes, int, int, bool]], Asked],
-    partial(tuple.__new__, Asked),
-)
 
 
 class Requester:
@@ -121,22 +98,29 @@ class Requester:
         return self._request(code, body, reference, size, max(0, size))
 
     def want(
-        self, body: bytes, reference: bytes, expected: int
-    ) -> asyncio.Future[tuple[bytes, bool]]:
-        """Send a GET; the future gets a block of either size, and whether it may be given on.
+        self, body: bytes, reference: bytes, expected: int, make: Callable[[bytes, bool], T]
+    ) -> asyncio.Future[T]:
+        """Send a GET; the future gets what `make` makes of the block and of whether it is lent.
 
-        It is not compared with its reference. `expected`: how many bytes it probably has.
+        The block is of either size, and not compared with its reference. `expected`: how many bytes
+        it probably has.
         """
-        return self._request(Code.GET, body, reference, _ANY_BLOCK, expected)
+        return self._request(Code.GET, body, reference, ANY_BLOCK, expected, make)
 
     def _request(
-        self, code: int, body: bytes, reference: bytes, size: int, expected: int
+        self,
+        code: int,
+        body: bytes,
+        reference: bytes,
+        size: int,
+        expected: int,
+        make: Callable[[bytes, bool], Any] | None = None,
     ) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
         if not self.usable:
             future.set_exception(StoreUnavailable(f"the connection to {self.name} is lost"))
             return future
-        asked = _asked((future, code, body, reference, size, expected + len(body), False))
+        asked = make_asked((future, code, body, reference, size, expected + len(body), make, False))
         if not self._queue and self._may_send():
             self._send(asked)
         else:
@@ -156,7 +140,7 @@ class Requester:
     ) -> asyncio.Future[tuple[int, bytes]]:
         """Send a request; the future gets code and payload of whatever the answer is."""
         future: asyncio.Future[tuple[int, bytes]] = self._loop.create_future()
-        self.ask_again(Asked(future, code, body, b"", ANY_ANSWER, len(body), may_be_repeated))
+        self.ask_again(Asked(future, code, body, b"", ANY_ANSWER, len(body), None, may_be_repeated))
         return future
 
     @property
@@ -274,7 +258,7 @@ class Requester:
             # Silence counts from when an answer is owed.
             self._heard = self._loop.time()
         token = next(self._tokens).to_bytes(4, "big")
-        _, code, body, _, _, weight, _ = asked
+        _, code, body, _, _, weight, _, _ = asked
         self._pending[token] = asked
         self._pace.under_way += weight
         if not self._timed:
@@ -307,7 +291,7 @@ class Requester:
         pending = self._pending.pop(token, None)
         if pending is None:
             return
-        future, _, _, _, size, weight, _ = pending
+        future, _, _, _, size, weight, _, _ = pending
         self._pace.under_way -= weight
         # Only an answer counts as a sign of life: anybody can send empty messages for ever.
         self._heard = now
@@ -321,10 +305,10 @@ class Requester:
             future.set_result(buffer[start + 1 : stop])
             return
         result: Any = None
-        if code == Code.CONTENT and pending.size == _ANY_BLOCK:
-            result = _plain_block(buffer, start, stop)
+        if code == Code.CONTENT and pending.size == ANY_BLOCK:
+            result = plain_block(pending, buffer, start, stop)
         if result is None:
-            result = _outcome(code, pending, buffer, start, stop)
+            result = outcome_of(code, pending, buffer, start, stop)
         if isinstance(result, ErisError):
             future.set_exception(result)
         else:
@@ -352,37 +336,3 @@ class Requester:
             return now - self._made, self._greeting_timeout_s
         owed = self._pending or self._queue
         return now - self._heard if owed else 0.0, self._timeout_s
-
-
-def _plain_block(buffer: bytes, start: int, stop: int) -> tuple[bytes, bool] | None:
-    """A block and whether it may be given on, if that is all there is in an answer."""
-    if stop - start - 1 in BLOCK_SIZES and buffer[start] == 0xFF:
-        return buffer[start + 1 : stop], False
-    begin = start + len(LENT_BEFORE_BLOCK)
-    if stop - begin in BLOCK_SIZES and buffer.startswith(LENT_BEFORE_BLOCK, start):
-        return buffer[begin:stop], True
-    return None
-
-
-def _outcome(code: int, pending: Asked, buffer: bytes, start: int, stop: int) -> Any:
-    """What a response that is not a plain block means: a result, or an error."""
-    try:
-        options, payload = parse_body(buffer, start, stop)
-    except MalformedMessage as error:
-        return StoreUnavailable(f"the store sent a malformed answer: {error}")
-    if code == Code.CONTENT and any(number == OptionNumber.BLOCK2 for number, _ in options):
-        return StoreUnavailable("the store sent an answer in pieces, though it was told not to")
-    if pending.size == ANY_ANSWER:
-        return code, payload
-    if code == Code.CONTENT and pending.size == _ANY_BLOCK:
-        if len(payload) not in BLOCK_SIZES:
-            return CorruptBlock(pending.reference, size=len(payload), expected_size=1024)
-        return payload, any(number == OptionNumber.LENT for number, _ in options)
-    if code == Code.CONTENT:
-        if pending.size and len(payload) != pending.size:
-            return CorruptBlock(pending.reference, size=len(payload), expected_size=pending.size)
-        return payload
-    if code in (Code.CREATED, Code.CHANGED) and not pending.size:
-        return None
-    is_get = pending.size > 0 or pending.size == _ANY_BLOCK
-    return error_of_code(code, pending.reference, payload, is_get=is_get)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -241,7 +243,8 @@ def test_of_a_list_gets_go_on_to_the_next_store_and_puts_wait_for_theirs() -> No
     async def main() -> None:
         first, second = Restarted(after=2), keep_blocks([SMALL])
         async with (
-            fake_server(first) as near,
+            # One of this machine is asked before the others.
+            fake_server(first, socket=directory / "s") as near,
             fake_server(second) as far,
             open_store([near.url, far.url], reconnect_s=LONG_S) as store,
         ):
@@ -267,4 +270,6 @@ def test_of_a_list_gets_go_on_to_the_next_store_and_puts_wait_for_theirs() -> No
         async with RemoteStore(near.url) as store:
             return await store.get(reference_of(block), BlockSize.SMALL) == block
 
-    run(main)
+    with tempfile.TemporaryDirectory(prefix="kapla-") as name:
+        directory = Path(name)
+        run(main)
