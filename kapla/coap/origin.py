@@ -20,6 +20,8 @@ __all__ = ["Amount", "OriginResource", "Origins"]
 
 _MOST_NAMES: Final = 100
 _OTHERS: Final = "others"
+# What came from others a moment ago, and is still being kept.
+_HERE: Final = "here"
 
 
 @dataclass(slots=True)
@@ -51,6 +53,9 @@ class Origins:
 
     def came(self, source: str, byte_count: int) -> None:
         """A block came from somebody else; of very many names the last are one."""
+        if source == _HERE:
+            self.here.add(1, byte_count)
+            return
         if source not in self.peers and len(self.peers) >= _MOST_NAMES:
             source = _OTHERS
         self.peers.setdefault(source, Amount()).add(1, byte_count)

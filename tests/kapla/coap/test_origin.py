@@ -79,6 +79,12 @@ def test_very_many_names_are_told_together() -> None:
     assert told["peers"]["others"] == {"blocks": 50, "bytes": 500}
 
 
+def test_what_others_gave_and_is_being_kept_is_here() -> None:
+    origins = Origins()
+    origins.came("here", 10)
+    assert (origins.here.blocks, origins.here.bytes, origins.peers) == (1, 10, {})
+
+
 def test_another_format_is_not_acceptable() -> None:
     async def test() -> None:
         server = Server(MemoryStorage(), rights=ALL_RIGHTS)
