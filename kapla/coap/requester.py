@@ -258,12 +258,12 @@ class Requester:
             # Silence counts from when an answer is owed.
             self._heard = self._loop.time()
         token = next(self._tokens).to_bytes(4, "big")
-        _, code, body, _, _, weight, _, _ = asked
+        body = asked.body
         self._pending[token] = asked
-        self._pace.under_way += weight
+        self._pace.under_way += asked.weight
         if not self._timed:
             self._timed, self._timed_at = token, self._loop.time()
-        self._output.append(format_header(code, 4, len(body)))
+        self._output.append(format_header(asked.code, 4, len(body)))
         self._output.append(token)
         self._output.append(body)
         if not self._flush_planned:
@@ -291,8 +291,8 @@ class Requester:
         pending = self._pending.pop(token, None)
         if pending is None:
             return
-        future, _, _, _, size, weight, _, _ = pending
-        self._pace.under_way -= weight
+        future, size = pending.future, pending.size
+        self._pace.under_way -= pending.weight
         # Only an answer counts as a sign of life: anybody can send empty messages for ever.
         self._heard = now
         if future.done():
