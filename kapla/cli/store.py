@@ -136,7 +136,7 @@ def times() -> dict[str, Any]:
 
 
 def _say_lost(url: StoreUrl, for_s: float) -> None:
-    say(f"the connection to {url} is lost; trying for {for_s:g} s to go on: see --reconnect")
+    say(f"lost the connection to {url}; trying for {for_s:g} s to go on: see --reconnect")
 
 
 def _say_waiting(url: StoreUrl) -> None:

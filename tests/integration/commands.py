@@ -24,7 +24,7 @@ __all__ = ["Kapla", "StallingStore", "blocks_of", "report", "stalling_store"]
 
 _NOTICES = (
     "kapla: waiting for ",
-    "kapla: the connection to ",
+    "kapla: lost the connection to ",
     "kapla: the blocks go to ",
     "kapla: not pinned: ",
     "kapla: not lent: ",
