@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,7 @@ __all__ = [
     "Context",
     "alert_of",
     "client_context",
+    "handshakes_s",
     "peer_key",
     "server_context",
 ]
@@ -97,6 +99,11 @@ def peer_key(transport: asyncio.BaseTransport) -> PeerKey | None:
     return tls.key if isinstance(tls, _KeyedConnection) else None
 
 
+def handshakes_s(context: Context) -> float:
+    """What the handshakes of a listener have taken of the event loop so far, in seconds."""
+    return context.handshakes_s if isinstance(context, _Context) else 0.0
+
+
 def alert_of(error: BaseException) -> bytes:
     """What was still to be sent to the other end when a handshake failed: why it did.
 
@@ -113,6 +120,7 @@ class _Connection(ssl.SSLObject):
 
     def do_handshake(self) -> None:
         """As for `ssl`, whose errors get what is left to be sent: see `alert_of`."""
+        begin = time.perf_counter()
         try:
             self._shake_hands()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -121,6 +129,9 @@ class _Connection(ssl.SSLObject):
             if self.outgoing is not None:
                 error.alert = self.outgoing.read()  # type: ignore[attr-defined]
             raise
+        finally:
+            if isinstance(self.context, _Context):
+                self.context.handshakes_s += time.perf_counter() - begin
 
     def _shake_hands(self) -> None:
         super().do_handshake()
@@ -129,6 +140,8 @@ class _Connection(ssl.SSLObject):
 class _Context(ssl.SSLContext):
     """Of a listener, or by key."""
 
+    handshakes_s = 0.0
+    """The time that its handshakes have taken so far."""
     sslobject_class = _Connection
 
     def wrap_bio(
