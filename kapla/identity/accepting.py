@@ -65,6 +65,11 @@ class TlsServer:
             one.setblocking(False)
         self._go_on()
 
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """Those that listen, as of `asyncio.Server`."""
+        return tuple(self._listening)
+
     def close(self) -> None:
         """Take no more connections; handshakes that are under way come to nothing."""
         self._stop_reading()
