@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -135,6 +135,13 @@ class _Connection(ssl.SSLObject):
 
     def _shake_hands(self) -> None:
         super().do_handshake()
+
+    def getpeercert(self, binary_form: bool = False) -> Any:
+        """As for `ssl`, but what is read of it: asyncio wants that, and nobody else.
+
+        Everybody can write anything into a certificate, and `ssl` raises at some of it.
+        """
+        return super().getpeercert(binary_form=True) if binary_form else {}
 
 
 class _Context(ssl.SSLContext):

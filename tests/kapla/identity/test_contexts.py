@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from cryptography.x509.oid import NameOID
 
 from kapla.errors import ConfigError
 from kapla.identity.authority import AUTHORITY, authority_certificate
@@ -210,6 +211,48 @@ def test_what_else_a_certificate_says_is_not_read(tmp_path: Path) -> None:
     meeting = meet(server_context(SERVER, None), anybody(shown, tmp_path))
     assert meeting.served
     assert meeting.client == CLIENT.public
+
+
+def _with(shown: Shown, *extensions: tuple[str, bytes]) -> Shown:
+    """A certificate of the published CA for this key, with anything in it."""
+    ca = published().certificate
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x")]))
+        .issuer_name(ca.subject)
+        .public_key(shown.private.public_key())
+        .serial_number(1)
+        .not_valid_before(ca.not_valid_before_utc)
+        .not_valid_after(ca.not_valid_after_utc)
+    )
+    for oid, value in extensions:
+        extension = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value)
+        builder = builder.add_extension(extension, critical=False)
+    return Shown(builder.sign(AUTHORITY.private, None), shown.private)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        b"\x30\x03\x82\x01\xff",  # dNSName, which is no text
+        b"\x30\x03\x81\x01\xff",  # rfc822Name
+        b"\x30\x03\x86\x01\xff",  # uniformResourceIdentifier
+        b"\x30\x03\x87\x01\x01",  # iPAddress of one byte
+        b"\x30\x04\x82\x02a\x00",
+        b"\x30\x00",
+    ],
+)
+def test_what_makes_no_sense_in_a_certificate_is_not_even_looked_at(
+    tmp_path: Path, names: bytes
+) -> None:
+    # Everybody can issue such; `meet` sees what asyncio would log.
+    shown = _with(Shown(published().certificate, CLIENT.private), ("2.5.29.17", names))
+    meeting = meet(server_context(SERVER, None), anybody(shown, tmp_path))
+    assert (meeting.error, meeting.client) == (None, CLIENT.public)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*write(tmp_path, "server", shown))
+    meeting = meet(context, client_context(None, CLIENT.public))
+    assert (meeting.error, meeting.server) == (None, CLIENT.public)
 
 
 # Of order 4, 1 and 2.
