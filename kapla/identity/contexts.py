@@ -17,13 +17,13 @@ import asyncio
 import os
 import ssl
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from nacl.bindings import crypto_core_ed25519_is_valid_point
 
@@ -227,8 +227,11 @@ def _key_of(certificate: bytes) -> PeerKey:
     Raises: NotAKey, for what could be shown by somebody who has no private key, too.
     """
     try:
-        public = x509.load_der_x509_certificate(certificate).public_key()
-    except (ValueError, UnsupportedAlgorithm):
+        with warnings.catch_warnings():
+            # Nor is it said on standard error what is strange in what a stranger wrote.
+            warnings.simplefilter("ignore")
+            public = x509.load_der_x509_certificate(certificate).public_key()
+    except Exception:  # whatever the library raises: asyncio would log what is not of `ssl`
         raise NotAKey("its certificate makes no sense") from None
     if not isinstance(public, Ed25519PublicKey):
         raise NotAKey("its key is of another kind than Ed25519")
