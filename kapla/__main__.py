@@ -14,6 +14,7 @@ from kapla.config import load_config
 from kapla.daemon import run
 from kapla.errors import ConfigError, KaplaError
 from kapla.identity.pair import load_or_make
+from kapla.loop import Loop
 
 __all__ = ["command", "main"]
 
@@ -35,6 +36,20 @@ _EXIT_CONFIG = 2
     multiple=True,
     help="Where to listen, as coap+unix:///run/eris.sock?get&put, coap+tcp://[::1]:5683?get or"
     " coaps+tcp://[::]:5684?lend; may be given several times, and replaces the defaults.",
+)
+@click.option(
+    "--peer",
+    metavar="URL",
+    multiple=True,
+    help="Another daemon to connect to, and to ask for what is not here, as"
+    " coaps+tcp://HOST#ed25519:KEY; may be given several times.",
+)
+@click.option(
+    "--known-peer",
+    metavar="KEY",
+    multiple=True,
+    help="A daemon that connects to us, by the key that its --print-key prints: it is asked too;"
+    " may be given several times.",
 )
 @click.option(
     "--max-size",
@@ -74,6 +89,8 @@ def command(
     file: str | None,
     store: str | None,
     listen: tuple[str, ...],
+    peer: tuple[str, ...],
+    known_peer: tuple[str, ...],
     max_size: str | None,
     min_free: str | None,
     when_full: str | None,
@@ -93,6 +110,8 @@ def command(
         file=file,
         store=store,
         listen=listen,
+        peer=peer,
+        known_peer=known_peer,
         max_size=max_size,
         min_free=min_free,
         when_full=when_full,
@@ -105,7 +124,8 @@ def command(
     elif salvage is not None:
         salvage_store(config.store, Path(salvage).absolute(), click.echo)
     else:
-        asyncio.run(run(config))
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            runner.run(run(config))
 
 
 def main() -> None:

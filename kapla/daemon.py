@@ -21,8 +21,10 @@ from kapla.coap.put_rate import PutRates
 from kapla.coap.site import AiocoapLane
 from kapla.coap.turns import Turns
 from kapla.config import Config
+from kapla.guests import Door
 from kapla.identity.accepting import MOST_HANDSHAKES, TlsServer
 from kapla.identity.pair import KeyPair, load_or_make
+from kapla.peering import Peering
 from kapla.sockets import BACKLOG, BoundUnixSocket, bind_tcp, bind_unix, rights_of
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage
@@ -39,6 +41,8 @@ _log = logging.getLogger(__name__)
 _GRACE_S: Final = 5.0
 # Files that are no connections: the database, listeners, what the event loop needs.
 _OWN_FILES: Final = 64
+# That we dial, by two addresses at once, and that finds a place where there are too many.
+_FILES_OF_PEER: Final = 6
 
 
 class Daemon:
@@ -72,6 +76,7 @@ class Daemon:
         # Looked at when it stops only, and set while that goes on.
         self._idle = asyncio.Event()
         self._lending: list[object] = []
+        self._peering = Peering(config, self._storage, self._serve, self._own_pair)
 
     async def start(self) -> None:
         """Open the store, then the listeners.
@@ -84,6 +89,7 @@ class Daemon:
         _log.debug("Store %s is open", self._config.store)
         for url in self._config.listen:
             await self._listen(url)
+        self._peering.start(self._connections)
         self._warn_if_nothing_is_lent()
 
     def _warn_if_nothing_is_lent(self) -> None:
@@ -98,6 +104,7 @@ class Daemon:
 
     async def stop(self) -> None:
         """Take no more connections, answer what was asked, empty the WAL, remove the sockets."""
+        await self._peering.stop()
         for server in self._servers:
             server.close()
         for unix_socket in self._unix_sockets:
@@ -159,25 +166,16 @@ class Daemon:
         listeners = self._config.listen
         under_tls = sum(isinstance(url.endpoint, TlsEndpoint) for url in listeners)
         own = _OWN_FILES + 2 * MOST_HANDSHAKES * under_tls
+        own += _FILES_OF_PEER * len(self._config.peers)
         room = (hard - own) // max(1, len(listeners))
         if room < wanted:
             _log.warning("max-connections is %d, as %d files may be open", max(1, room), hard)
         return max(1, min(wanted, room))
 
     async def _listen(self, url: StoreUrl) -> None:
-        access = BlockAccess(self._storage, rights_of(url), self._statistics)
-        lane = AiocoapLane(access, self.report)
-
-        peers = Peers(
-            access,
-            lane,
-            self._turns.line(),
-            self._max_connections,
-            self._check_idle,
-            _give_back_memory,
-            self._put_rates,
-        )
-        self._peers.append(peers)
+        door = self._peering.door(rights_of(url))
+        access = door.access
+        peers = self._connections(door)
         loop = asyncio.get_running_loop()
         sockets: list[socket.socket]
         if isinstance(url.endpoint, UnixEndpoint):
@@ -196,6 +194,27 @@ class Daemon:
             self._servers.append(await loop.create_server(peers.connect, sock=one, backlog=BACKLOG))
             host, port = one.getsockname()[:2]
             self._note_listener(access.rights, TcpEndpoint(host, port))
+
+    def _serve(self, rights: Rights) -> tuple[BlockAccess, AiocoapLane]:
+        """What those with these rights use."""
+        access = BlockAccess(self._storage, rights, self._statistics)
+        return access, AiocoapLane(access, self.report, self._peering.report)
+
+    def _connections(self, door: Door) -> Peers:
+        """The connections that are made by one door."""
+        peers = Peers(
+            door.access,
+            door.lane,
+            self._turns.line(),
+            self._max_connections,
+            self._check_idle,
+            _give_back_memory,
+            self._put_rates,
+            door,
+            self._peering.blocks,
+        )
+        self._peers.append(peers)
+        return peers
 
     def _listen_with_tls(self, url: StoreUrl, peers: Peers, rights: Rights) -> None:
         pair = None if url.flags.files else self._own_pair()

@@ -197,6 +197,17 @@ RULES = (
         allow=("kapla.errors", "kapla.identity", "kapla.local_socket", "kapla.user_paths"),
     ),
     Rule(
+        "a session is a value: the clock is handed in, and nothing of kapla is below it",
+        where=("kapla/peers/session/*",),
+        forbid=("asyncio", "kapla", "random", "selectors", "socket", "threading", "time"),
+        allow=("kapla.peers.session",),
+    ),
+    Rule(
+        "peers are asked for blocks, and know nothing of how these are kept",
+        where=("kapla/peers/*",),
+        forbid=("aiocoap", "kapla.storage"),
+    ),
+    Rule(
         "packages do not need what is not installed with them",
         where=("*",),
         forbid=("benchmarks", "tests", "tools"),
@@ -331,6 +342,10 @@ def test_a_violation_names_file_line_and_rule(tmp_path: Path) -> None:
         ("kapla/coap/site.py", "from sqlalchemy import Table"),
         ("kapla/coap/frame.py", "import asyncio"),
         ("kapla/coap/connection.py", "import socket"),
+        ("kapla/peers/session/session.py", "import asyncio"),
+        ("kapla/peers/session/standing.py", "from time import monotonic"),
+        ("kapla/peers/session/want.py", "from kapla.peers.source import Block"),
+        ("kapla/peers/runner.py", "from kapla.storage.access import BlockAccess"),
         ("guix_glue/publish/site.py", "from kapla.client import Client"),
         ("guix_glue/fetch/nar_client.py", "from kapla.client import Client"),
         ("guix_glue/fetch/nar_client.py", "from guix_glue.publish import model"),
