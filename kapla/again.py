@@ -57,8 +57,6 @@ class Again:
         if has_answered and self._for_s:
             self._pause_s = 0.0
             self._until = _now() + self._for_s
-        elif not self.is_on:
-            self._pause_s = 0.0
 
     def take(self, requests: list[Asked]) -> list[Asked]:
         """Take what may be asked again; returns the others, which fail."""
@@ -85,7 +83,9 @@ class Again:
         Raises: StoreUnavailable.
         """
         while True:
-            if self._pause_s:
+            if not self.is_on:
+                self._pause_s = 0.0
+            elif self._pause_s:
                 await asyncio.sleep(self._pause_s)
             self._pause_s = min(2 * self._pause_s or _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
             try:
@@ -94,7 +94,6 @@ class Again:
                 raise
             except StoreUnavailable:
                 if not self.is_on:
-                    self._pause_s = 0.0
                     raise
 
     def resume(self, wire: Requester) -> None:

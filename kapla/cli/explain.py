@@ -148,7 +148,7 @@ async def _explain(capability: ReadCapability, store_url: str | None) -> _Found:
                 async for batch in batches:
                     new = [
                         (reference, size, level)
-                        for (reference, size), level in zip(batch, walk.levels, strict=True)
+                        for (reference, size), level in zip(batch, batch.levels, strict=True)
                         if seen.add(reference)
                     ]
                     places = await _places(here, nodes, [one[0] for one in new], found)

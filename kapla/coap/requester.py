@@ -32,6 +32,7 @@ from kapla.coap.frame import (
 from kapla.coap.link import Link
 from kapla.coap.pace import Pace
 from kapla.errors import StoreSilent
+from kapla.identity.failures import tls_reason
 
 __all__ = ["SAID_AFTER_S", "Requester"]
 
@@ -212,7 +213,7 @@ class Requester:
             self._watch.cancel()
         reason = ""
         if error:
-            reason = f": {getattr(error, 'strerror', None) or error}"
+            reason = f": {tls_reason(error) or getattr(error, 'strerror', None) or error}"
         was_usable, self.usable = self.usable, False
         waiting = self._taken()
         if waiting or was_usable:
