@@ -41,7 +41,7 @@ def _times_of(member: Member) -> Iterator[float]:
 
 def _times_of_waiting(books: Books, stuck: list[Want], patience_s: float) -> list[float]:
     times = []
-    for member in books.members.values():
+    for member in books.active.values():
         if member.standing.breaker.is_open:
             times.append(member.standing.breaker.until)
         elif member.ask_at and not member.is_trusted and not member.questions:
@@ -54,5 +54,5 @@ def _times_of_waiting(books: Books, stuck: list[Want], patience_s: float) -> lis
 
 
 def _look_s(books: Books) -> float:
-    times = [member.standing.srtt_s for member in books.members.values()]
+    times = [member.standing.srtt_s for member in books.active.values()]
     return max(_LEAST_LOOK_S, min(times, default=1.0) / 2)

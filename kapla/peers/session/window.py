@@ -11,7 +11,7 @@ from typing import Final
 
 __all__ = ["Window"]
 
-_FIRST: Final = 256 * 1024
+_FIRST: Final = 128 * 1024
 _LEAST: Final = 32 * 1024
 # 100 ms at 640 Mbit/s.
 _MOST: Final = 8 * 1024 * 1024
