@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from eris.model import Reference
 from tests.kapla.peers.simulation import Content, Habits, Node, Reader, World, megabit
@@ -124,8 +125,8 @@ def thousand(
         reader.add(node, 0.02 + 0.05 * chance.random())
     for number in range(leaving):
         when = chance.random() * 0.5
-        world.at(when, lambda number=number: reader.drop(number))
-        world.at(when, lambda number=number: _come(reader, nodes[number]))
+        world.at(when, partial(reader.drop, number))
+        world.at(when, partial(_come, reader, nodes[number]))
     reader.start()
     took_s = world.run(lambda: reader.is_done)
     return Played(took_s, reader.session.fetched_twice / content.bytes, reader, nodes)
