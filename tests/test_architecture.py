@@ -185,6 +185,18 @@ RULES = (
         forbid=("aiocoap", "asyncio", "selectors", "socket", "threading"),
     ),
     Rule(
+        "TLS, and the keys that name peers, stay in kapla/identity",
+        where=("kapla/*",),
+        but=("kapla/identity/*",),
+        forbid=("cryptography", "nacl", "ssl"),
+    ),
+    Rule(
+        "keys and TLS know neither stores, nor the wire, nor the daemon",
+        where=("kapla/identity/*",),
+        forbid=("eris", "kapla"),
+        allow=("kapla.errors", "kapla.identity", "kapla.local_socket", "kapla.user_paths"),
+    ),
+    Rule(
         "a session is a value: the clock is handed in, and nothing of kapla is below it",
         where=("kapla/peers/session/*",),
         forbid=("asyncio", "kapla", "random", "selectors", "socket", "threading", "time"),
@@ -193,7 +205,7 @@ RULES = (
     Rule(
         "peers are asked for blocks, and know nothing of how these are kept",
         where=("kapla/peers/*",),
-        forbid=("kapla.storage",),
+        forbid=("aiocoap", "kapla.storage"),
     ),
     Rule(
         "packages do not need what is not installed with them",

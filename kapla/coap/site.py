@@ -20,12 +20,16 @@ import aiocoap.error
 import aiocoap.resource
 from aiocoap.message import Direction
 from aiocoap.numbers import ContentFormat
+from aiocoap.optiontypes import OpaqueOption
 
 from eris.crypto import reference_of
-from eris.errors import ErisError
+from eris.errors import BlockNotFound, ErisError
+from eris.model import Reference
+from kapla.coap.allowance import Share
 from kapla.coap.blocks import (
     BLOCK_SIZES,
     BLOCKS_PATHS,
+    PEERS_PATH,
     STAT_PATH,
     BadRequest,
     code_of_error,
@@ -45,9 +49,11 @@ from kapla.coap.fragments import (
     respond,
 )
 from kapla.coap.frame import Code, Frame, OptionNumber, encode_options, format_frame, format_message
+from kapla.coap.further import Further
 from kapla.coap.list_pages import list_path
 from kapla.coap.listing import BlockList
 from kapla.coap.open_pin import ConnectionPin
+from kapla.coap.peer_list import PeerList, PeerReport
 from kapla.coap.pins import pin_resources
 from kapla.coap.request import Rejected, Request, read_request
 from kapla.storage.access import BlockAccess, Wanted, always
@@ -78,7 +84,11 @@ class Remote:
         self.is_there = is_there
         self.caller: Caller = NOBODY
         """Who it is: known once the connection is made."""
+        self.share: Share | None = None
+        """What it may take and learn. None: any."""
         self.pin = ConnectionPin()
+        self.further: Further | None = None
+        """Asks others for what is not here."""
         self.assemblies: dict[object, bytearray] = {}
 
     @property
@@ -98,7 +108,10 @@ class AiocoapLane:
     """Answers any request about the blocks that one listener gives access to."""
 
     def __init__(
-        self, access: BlockAccess, report: Callable[[], Awaitable[dict[str, object]]]
+        self,
+        access: BlockAccess,
+        report: Callable[[], Awaitable[dict[str, object]]],
+        peers: PeerReport = list,
     ) -> None:
         self._access = access
         self._site = aiocoap.resource.Site()
@@ -110,6 +123,7 @@ class AiocoapLane:
             for below, resource in of_pins.items():
                 self._site.add_resource([*path[:-1], *below], resource)
         self._site.add_resource(list(STAT_PATH), _Stat(access, report))
+        self._site.add_resource(list(PEERS_PATH), PeerList(access, peers))
         for place, one in care_resources(access).items():
             self._site.add_resource(list(place), one)
         self._site.add_resource(
@@ -182,20 +196,41 @@ class _Blocks(Fragmenting):
         """Give a block."""
         if not accepts(request, ContentFormat.OCTETSTREAM):
             return respond(Code.NOT_ACCEPTABLE)
-        queries = request.opt.uri_query
+        queries, share = request.opt.uri_query, request.remote.share
         try:
             if len(queries) != 1:
                 raise BadRequest(f"{len(queries)} queries instead of one reference")
-            block = await self._access.fetch(
-                parse_block_query(queries[0].encode()), request.remote.is_there
-            )
+            reference = parse_block_query(queries[0].encode())
+            block, is_lent = await self._fetch(reference, request)
         except BadRequest as error:
             return respond(Code.BAD_REQUEST, str(error).encode())
         except ErisError as error:
+            if share is not None and isinstance(error, BlockNotFound):
+                share.gave([None])
             return respond(code_of_error(error), diagnostic(error))
+        if share is not None:
+            share.gave([block])
         if len(block) not in BLOCK_SIZES:  # damage, which counts as not there
             return respond(Code.NOT_FOUND)
-        return respond(Code.CONTENT, block)
+        response = respond(Code.CONTENT, block)
+        if is_lent:
+            response.opt.add_option(OpaqueOption(OptionNumber.LENT, b""))
+        return response
+
+    async def _fetch(self, reference: Reference, request: Any) -> tuple[bytes, bool]:
+        """A block, and whether whoever asks is to be told that it may be given on."""
+        received = _hop_limit(request)
+        remote: Remote = request.remote
+        try:
+            if received is None:
+                return await self._access.fetch(reference, remote.is_there), False
+            return await self._access.fetch_marked(reference, remote.is_there)
+        except BlockNotFound:
+            hops = 0 if remote.further is None else remote.further.hops(received)
+            if not hops or remote.further is None:
+                raise
+        found = await remote.further.fetch(reference, hops)
+        return found.block, received is not None and found.is_lent
 
     async def render_fetch(self, request: Any) -> Any:
         """Tell which of many blocks are there."""
@@ -203,10 +238,15 @@ class _Blocks(Fragmenting):
             references = split_references(request.payload)
             remote = request.remote
             present = await self._access.find(references, remote.is_there, remote.pin.hold)
+            received = _hop_limit(request)
+            if received is not None and remote.further is not None:
+                present = await _find_further(remote.further, received, references, present)
         except BadRequest as error:
             return respond(Code.BAD_REQUEST, str(error).encode())
         except ErisError as error:
             return respond(code_of_error(error), diagnostic(error))
+        if remote.share is not None:
+            remote.share.told(sum(present), len(present) - sum(present))
         return respond(Code.CONTENT, pack_bitmap(present))
 
     async def render_put(self, request: Any) -> Any:
@@ -224,6 +264,23 @@ class _Blocks(Fragmenting):
         except ErisError as error:
             return respond(code_of_error(error), diagnostic(error))
         return respond(Code.CREATED)
+
+
+def _hop_limit(request: Any) -> int | None:
+    found = request.opt.get_option(OptionNumber.HOP_LIMIT)
+    return int(found[0].value) if found else None
+
+
+async def _find_further(
+    further: Further, received: int, references: list[Reference], present: list[bool]
+) -> list[bool]:
+    """What is here, and what others have."""
+    hops = further.hops(received)
+    missing = [name for name, is_here in zip(references, present, strict=True) if not is_here]
+    if not hops or not missing:
+        return present
+    found = iter(await further.find(missing, hops))
+    return [is_here or next(found) for is_here in present]
 
 
 class _Stat(Fragmenting):

@@ -1,1 +1,1 @@
-"""Stores at the other end of connections, asked for what is not here. Knows no SQL."""
+"""Stores at the other end of connections: who they are, and how they are asked."""

@@ -12,10 +12,13 @@ __all__ = ["Block", "Source"]
 
 
 class Block(NamedTuple):
-    """A block as a peer gave it; `is_lent`: it may be given on."""
+    """A block as a peer gave it."""
 
     data: bytes
     is_lent: bool
+    """Whether it may be given on."""
+    source: str = ""
+    """Who gave it, for people."""
 
 
 class Source(Protocol):
