@@ -126,7 +126,7 @@ class Runner:
 
     def has_room(self) -> None:
         """A peer has answered another session."""
-        self._session.tick(self._loop.time())
+        self._session.has_room(self._loop.time())
         self._plan()
 
     # wishes

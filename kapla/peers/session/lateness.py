@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import Final
 
 from kapla.peers.session.member import Flight, Member
@@ -41,10 +42,9 @@ def late_at(member: Member) -> float | None:
 def pass_on(member: Member, now: float) -> list[Flight]:
     """Move what is late to the late; take out, and give, what is so late that it is given up."""
     late_s = member.standing.round_trip.late_s
-    for reference, flight in list(member.fresh.items()):
-        if now < flight.sent + late_s:
-            break
-        member.late[reference] = member.fresh.pop(reference)
+    late = list(takewhile(lambda flight: now >= flight.sent + late_s, member.fresh.values()))
+    for flight in late:
+        member.late[flight.reference] = member.fresh.pop(flight.reference)
     limit_s = member.standing.limit_s
     given_up = [flight for flight in member.late.values() if now >= flight.sent + limit_s]
     for flight in given_up:
