@@ -9,27 +9,27 @@ from kapla.peers.session.member import Flight, Member
 
 __all__ = ["Spare", "late_at", "pass_on", "remaining_s"]
 
-_PART: Final = 0.05
+# One in so many bytes.
+_PART: Final = 20
 
 
 class Spare:
-    """How much may be asked of a second peer: a part of all that is asked, and one window."""
+    """How much may be asked of a second peer: one window, filled again by a part of all asked."""
 
     def __init__(self) -> None:
-        self._asked = 0
-        self._twice = 0
+        self._used = 0
 
     def asked(self, weight: int) -> None:
-        """So many bytes were asked for, for the first time."""
-        self._asked += weight
+        """So many bytes were asked for."""
+        self._used = max(0, self._used - weight)
 
     def asked_twice(self, weight: int) -> None:
         """So many were asked for of another peer too."""
-        self._twice += weight
+        self._used += _PART * weight
 
     def allows(self, weight: int, window: float) -> bool:
         """Whether so many more may be, where a window has this size."""
-        return self._twice + weight <= _PART * self._asked + window
+        return self._used + _PART * weight <= _PART * window
 
 
 def late_at(member: Member) -> float | None:
