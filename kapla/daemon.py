@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Final
 
 import sdnotify
@@ -78,6 +79,7 @@ class Daemon:
         self._put_rates = PutRates(config.max_put_rate)
         # Looked at when it stops only, and set while that goes on.
         self._idle = asyncio.Event()
+        self._answered = asyncio.Event()
         self._lending: list[object] = []
         self._peering = Peering(config, self._storage, self._serve, self._own_pair)
 
@@ -112,13 +114,19 @@ class Daemon:
             server.close()
         for unix_socket in self._unix_sockets:
             unix_socket.remove()
-        for peers in self._peers:
-            peers.finish()
-        self._check_idle()
-        try:
-            async with asyncio.timeout(_GRACE_S):
-                await self._idle.wait()
-        except TimeoutError:
+        end = asyncio.get_running_loop().time() + _GRACE_S
+        # They may have been set in some quiet moment before.
+        self._idle.clear()
+        self._answered.clear()
+        # First those who ask: what peers were asked for on their behalf is still to come.
+        for only_asking, until in ((True, end - _GRACE_S / 2), (False, end)):
+            for peers in self._peers:
+                peers.finish(only_asking=only_asking)
+            self._check_idle()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await (self._answered if only_asking else self._idle).wait()
+        if not self._idle.is_set():
             _log.warning("%d connections did not end in time", self._count_peers())
             for peers in self._peers:
                 peers.abort()
@@ -247,6 +255,8 @@ class Daemon:
     def _check_idle(self) -> None:
         if not self._count_peers():
             self._idle.set()
+        if not any(peers.only_asking for peers in self._peers):
+            self._answered.set()
 
 
 _TRIM: Final = "kapla-trim"

@@ -75,9 +75,11 @@ class Peering:
             check_peers((peer.settings for peer in self.table), self._own_pair().public)
         self._reached = reached(self._hall.door(_NOTHING))
         self._dialling.start()
+        self._blocks.begin(self._dialling.all_tried)
 
     async def stop(self) -> None:
         """Dial no more."""
+        self._blocks.stop()
         await self._dialling.stop()
 
     def close(self) -> None:

@@ -31,7 +31,8 @@ class Peers:
     """Makes the connections of one listener, `most` at a time, and knows them until they end.
 
     Counted by listener: strangers on TCP must not lock out the programs on this machine.
-    `on_idle` is called when the last one has ended, `on_rush_over` when most of many have.
+    `on_idle` is called when the last one has ended, and for each once it was told to finish;
+    `on_rush_over` when most of many have.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class Peers:
             if self._most_of_late >= _RUSH and 2 * len(self._open) < self._most_of_late:
                 self._most_of_late = len(self._open)
                 self._on_rush_over()
-            if not self._open:
+            if self._stopping or not self._open:
                 self._on_idle()
 
     def welcome(self, link: Link) -> Welcome | None:
@@ -111,11 +112,20 @@ class Peers:
         """How fast a user may put, on all listeners together; nobody's peers share one here."""
         return self._shared_rate if uid is None else self._put_rates.of(uid)
 
-    def finish(self) -> None:
-        """Take no more requests; answer those that were asked, then close."""
+    @property
+    def only_asking(self) -> int:
+        """How many there are that cannot be asked."""
+        return sum(link.asking is None for link in self._open)
+
+    def finish(self, *, only_asking: bool = False) -> None:
+        """Take no more requests; answer those that were asked, then close.
+
+        `only_asking`: not yet those whom we ask, on behalf of the others.
+        """
         self._stopping = True
         for link in list(self._open):
-            link.finish()
+            if link.asking is None or not only_asking:
+                link.finish()
 
     def abort(self) -> None:
         """Close all at once."""

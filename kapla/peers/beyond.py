@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from eris.base32 import short
@@ -20,6 +20,7 @@ from eris.errors import BlockNotFound, CorruptBlock, ErisError, StoreUnavailable
 from eris.model import BlockSize, Reference
 from kapla.coap.beyond import FULL_HOPS, Found, FoundDone
 from kapla.coap.link import Link
+from kapla.peers.early import Early
 from kapla.peers.keeping import Keeper, Store
 from kapla.peers.link_source import LinkSource
 from kapla.peers.live import Live, LiveSources
@@ -74,7 +75,9 @@ class PeerBlocks:
         self._table = table
         self._keeper = Keeper(store)
         self._place = place
-        self._levels = {hops: LiveSources(on_distrust=self._hang_up) for hops in range(1, FULL_HOPS + 1)}
+        self._levels = {
+            hops: LiveSources(on_distrust=self._hang_up) for hops in range(1, FULL_HOPS + 1)
+        }
         self._sessions: dict[tuple[object, int], _Session] = {}
         # Shared among those whose requests go as far.
         self._wishes: dict[tuple[Reference, int], _Wish] = {}
@@ -82,6 +85,8 @@ class PeerBlocks:
         self._passed_on: dict[object, set[asyncio.Future[Block]]] = {}
         # Until when that is remembered, and how far it was asked.
         self._nobody: OrderedDict[Reference, tuple[float, int]] = OrderedDict()
+        self._early = Early()
+        self._is_stopping = False
         table.on_change = self._changed
 
     # Beyond
@@ -94,8 +99,12 @@ class PeerBlocks:
             return
         session = self._session(asker, min(hops, FULL_HOPS))
         but = _without(session.peer)
-        if but.issuperset(number for number, _ in self._levels[session.hops]):
-            done(BlockNotFound(reference))
+        if session.peer is None and self._early.is_now:
+            self._early.add(asker, done, lambda: self.fetch(reference, hops, asker, done))
+        elif but.issuperset(number for number, _ in self._levels[session.hops]):
+            # Those whom we let go at the end may have it.
+            gone = StoreUnavailable("this daemon is stopping")
+            done(gone if self._is_stopping else BlockNotFound(reference))
         elif session.peer is not None:
             self._pass_on(reference, session, asker, but, done)
         elif self._is_known_nowhere(reference, session.hops):
@@ -131,8 +140,9 @@ class PeerBlocks:
 
     def leave(self, asker: object) -> None:
         """This one waits for nothing any more."""
+        self._early.leave(asker)
         gone = StoreUnavailable("whoever asked has gone")
-        for key, wish in list(self._wishes.items()):
+        for name, wish in list(self._wishes.items()):
             mine = [done for one, done in wish.waiting if one is asker]
             if mine:
                 wish.waiting = [item for item in wish.waiting if item[0] is not asker]
@@ -140,7 +150,7 @@ class PeerBlocks:
                     done(gone)
                 if not wish.waiting:
                     # At once: whoever wants it next is not to wait for what is cancelled.
-                    del self._wishes[key]
+                    del self._wishes[name]
                     wish.future.cancel()
         for future in self._passed_on.pop(asker, set()):
             future.cancel()
@@ -264,6 +274,15 @@ class PeerBlocks:
             # Now: it may be here again before the end of this one is told.
             self._table.left(one)
             one.abort()
+
+    def begin(self, tried: Callable[[], Awaitable[None]]) -> None:
+        """Peers are dialled now for the first time; `tried` ends when all were."""
+        self._early.begin(tried)
+
+    def stop(self) -> None:
+        """Peers are about to be let go."""
+        self._is_stopping = True
+        self._early.end()
 
     def close(self) -> None:
         """Nobody asks any more: what came last is handed to the store."""

@@ -96,6 +96,8 @@ class Dialler(Generic[L]):
         self._on_connected = on_connected
         self._on_lost = on_lost
         self._chance = chance
+        self.tried = asyncio.Event()
+        """Set when the first try is over."""
         self._tries = 0
         self._said_gone = False
 
@@ -113,6 +115,7 @@ class Dialler(Generic[L]):
                 self.why = "this daemon failed: see its log"
             else:
                 await self._hold(link)
+            self.tried.set()
             await self._pause()
 
     async def _hold(self, link: L) -> None:
@@ -121,6 +124,7 @@ class Dialler(Generic[L]):
         self.state, self.why, self._said_gone = State.CONNECTED, None, False
         _log.info("Peer %s is connected", self._name)
         self._on_connected(link)
+        self.tried.set()
         try:
             why = await _watch(link)
         finally:
@@ -191,6 +195,11 @@ class Dialling(Generic[L]):
     async def stop(self) -> None:
         """Dial no more. What is connected stays so: whoever has the connections ends them."""
         await _cancelled(self._tasks)
+
+    async def all_tried(self) -> None:
+        """Wait until each was dialled once, in vain or not."""
+        for one in self._diallers.values():
+            await one.tried.wait()
 
     def of(self, peer: Peer[Any]) -> Dialler[L] | None:
         """How it stands with a peer; None, if it dials us."""

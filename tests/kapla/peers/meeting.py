@@ -10,7 +10,6 @@ from typing import cast
 from eris import reference_of
 from eris.errors import ErisError
 from eris.model import Reference
-from kapla.coap.answering import Answering
 from kapla.coap.beyond import Found
 from kapla.coap.link import Link
 from kapla.coap.peers import Peers
@@ -99,9 +98,7 @@ class Far:
         self.storage = _Storage(blocks, hold=hold)
         access = BlockAccess(cast(BatchedStorage, self.storage), Rights(get=True), Statistics())
         lane, line = AiocoapLane(access, _report), Turns().line()
-        peers = Peers(access, lane, line, 8, lambda: None)
-        self._make = lambda: Link(lambda link: Answering(link, access, lane, line, peers))
-        self.link: Link | None = None
+        self._peers = Peers(access, lane, line, 8, lambda: None)
 
     @property
     def asked(self) -> int:
@@ -111,8 +108,7 @@ class Far:
     async def connect(self, near: Link) -> None:
         loop = asyncio.get_running_loop()
         mine, theirs = socket.socketpair()
-        self.link = self._make()
-        far = self.link
+        far = self._peers.connect()
         await loop.create_unix_connection(lambda: far, sock=mine)
         await loop.create_unix_connection(lambda: near, sock=theirs)
 

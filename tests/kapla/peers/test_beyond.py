@@ -269,9 +269,9 @@ def test_a_wrong_block_is_not_kept_and_its_peer_is_left() -> None:
         # It may come again at once, and is another one then.
         assert near.table.peers[0].link is None
         await near.reach(0, good)
-        assert [sorted(number for number, _ in level) for level in near.blocks._levels.values()] == [
-            [0, 1]
-        ] * 4
+        assert [
+            sorted(number for number, _ in level) for level in near.blocks._levels.values()
+        ] == [[0, 1]] * 4
         asker.leave()
 
     played(2, main)
@@ -337,13 +337,67 @@ def test_what_is_not_kept_yet_is_here() -> None:
     played(1, main)
 
 
+def test_what_is_wanted_before_peers_were_tried_waits_for_that() -> None:
+    async def main(near: Near) -> None:
+        tried = asyncio.Event()
+
+        async def all_tried() -> None:
+            await tried.wait()
+
+        near.blocks.begin(all_tried)
+        asker, leaving = near.asker(), near.asker()
+        asker.ask_all(BLOCKS)
+        leaving.ask_all(BLOCKS)
+        await asyncio.sleep(1)
+        assert not any(asker.told.values())
+        leaving.leave()
+        assert leaving.lacks == [StoreUnavailable] * len(BLOCKS)
+        await near.reach(0, Far(BLOCKS[:100]))
+        tried.set()
+        await asker.all_told()
+        assert sorted(asker.got) == BLOCKS[:100]
+        asker.leave()
+
+    played(1, main)
+
+
+def test_it_is_not_waited_for_long_and_not_at_all_by_peers_or_at_the_end() -> None:
+    async def main(near: Near) -> None:
+        near.blocks.begin(lambda: asyncio.sleep(1000))
+        link = await near.reach(0, Far())
+        peer, asker = near.asker(link), near.asker()
+        peer.ask(NAMES[0], 3)
+        assert peer.lacks == [BlockNotFound]
+        asker.ask(NAMES[0])
+        await asker.all_told()
+        assert asker.lacks == [BlockNotFound]
+        near.blocks.begin(lambda: asyncio.sleep(1000))
+        later = near.asker()
+        later.ask(NAMES[1])
+        near.blocks.stop()
+        await later.all_told()
+
+    assert 2 < played(1, main) < 20
+
+
+def test_a_daemon_that_has_let_its_peers_go_does_not_say_that_nobody_has_a_block() -> None:
+    async def main(near: Near) -> None:
+        near.blocks.stop()
+        asker = near.asker()
+        asker.ask(NAMES[0])
+        assert asker.lacks == [StoreUnavailable]
+
+    played(1, main)
+
+
 def test_at_the_end_what_was_gathered_is_kept() -> None:
     async def main(near: Near) -> None:
         await near.reach(0, Far(BLOCKS))
         asker = near.asker()
         asker.ask(NAMES[0])
-        while not all(asker.told.values()):
-            await asyncio.sleep(0)
+        for _ in range(1000):
+            if not all(asker.told.values()):
+                await asyncio.sleep(0)
         near.blocks.close()
         assert set(near.store.kept) == {NAMES[0]}
 

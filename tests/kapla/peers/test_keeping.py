@@ -1,4 +1,4 @@
-"""What peers gave is kept together, without holding up whoever waits, and nothing is lost count of."""
+"""What peers gave is kept together, without holding up whoever waits; none is counted twice."""
 
 from __future__ import annotations
 

@@ -1,0 +1,64 @@
+"""The first moments: what is wanted before the peers that are dialled were tried once.
+
+A daemon that has just started would say that nobody has a block because it has asked nobody yet; a
+program that goes on after a restart would give up, and Guix would remember it for an hour.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final
+
+from eris.errors import StoreUnavailable
+from kapla.coap.beyond import FoundDone
+
+__all__ = ["Early"]
+
+# A peer that is not reached by then may take much longer.
+_LONGEST_S: Final = 3.0
+
+
+class Early:
+    """What waits until all were tried; `begin` begins that, before it nothing waits."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[None] | None = None
+        self._waiting: list[tuple[object, FoundDone, Callable[[], None]]] = []
+
+    @property
+    def is_now(self) -> bool:
+        """Whether what is wanted should wait."""
+        return self._task is not None
+
+    def begin(self, tried: Callable[[], Awaitable[None]]) -> None:
+        """Wait for this, and not for long."""
+        self._task = asyncio.ensure_future(self._wait(tried))
+
+    def add(self, asker: object, done: FoundDone, ask: Callable[[], None]) -> None:
+        """`ask` is called at the end, unless the asker leaves: then `done`."""
+        self._waiting.append((asker, done, ask))
+
+    def leave(self, asker: object) -> None:
+        """This one waits for nothing any more."""
+        mine = [item for item in self._waiting if item[0] is asker]
+        if mine:
+            self._waiting = [item for item in self._waiting if item[0] is not asker]
+        for _, done, _ in mine:
+            done(StoreUnavailable("whoever asked has gone"))
+
+    def end(self) -> None:
+        """It is over: all that waits is asked for."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+        waiting, self._waiting = self._waiting, []
+        for _, _, ask in waiting:
+            ask()
+
+    async def _wait(self, tried: Callable[[], Awaitable[None]]) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(tried(), _LONGEST_S)
+        self._task = None
+        self.end()
