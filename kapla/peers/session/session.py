@@ -209,7 +209,10 @@ class Session:
             self._books.give_back(member, given_up)
 
     def _no_answer(self, member: Member, question: int, now: float) -> None:
-        self._books.told(member, question)
+        asked = self._books.told(member, question)
         member.tells = False
-        if not member.standing.breaker.is_open:
-            member.standing.fell_silent(now)
+        standing = member.standing
+        # Whoever gives blocks meanwhile is there: it may have others to ask, or let us wait.
+        is_alive = asked is not None and standing.worked_at > asked.sent
+        if not (is_alive or standing.breaker.is_open):
+            standing.fell_silent(now)

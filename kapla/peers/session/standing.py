@@ -43,6 +43,8 @@ class Standing:
         """Requests for blocks that it has not answered, of all sessions."""
         self.is_proven = False
         """Whether it has ever given a block."""
+        self.worked_at = 0.0
+        """When it last gave a block, or said that it has not."""
         self._heard = 0.0
         self._failures = 0
 
@@ -153,6 +155,6 @@ class Standing:
         return since + self.limit_s
 
     def _works(self, now: float) -> None:
-        self._heard = now
+        self._heard = self.worked_at = now
         self._failures = 0
         self.breaker.close()

@@ -159,3 +159,24 @@ class Sessions(RuleBasedStateMachine):
 
 TestSessions = Sessions.TestCase
 TestSessions.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+
+
+def test_who_gives_blocks_is_not_taken_for_dead_since_a_question_is_not_answered() -> None:
+    """It may have others to ask, or let us wait since we ask so much."""
+    session, standing, now = Session(place=7), Standing(), 1.0
+    session.join(0, standing, now)
+    session.join(1, Standing(), now)
+    for number in range(100):
+        now += 0.05
+        session.want(Reference(bytes([8 + number]) * 32), now)
+        session.tick(now)
+        for action in session.actions():
+            match action:
+                case Get(0, reference):
+                    session.got(0, reference, now + 0.01, 1024)
+                case Get(1, reference):
+                    session.missing(1, reference, now + 0.01)
+                case Find(1, question, asked):
+                    session.found(1, question, [False] * len(asked), now + 0.01)
+        assert not standing.breaker.is_open
+    assert standing.facts.blocks > 90
