@@ -26,6 +26,7 @@ from kapla.peers.link_source import LinkSource
 from kapla.peers.live import Live, LiveSources
 from kapla.peers.peer_link import PeerLink
 from kapla.peers.runner import Runner
+from kapla.peers.session.session import DEFAULT_PATIENCE_S
 from kapla.peers.source import Block
 from kapla.peers.table import Peer, PeerTable
 
@@ -36,8 +37,9 @@ _NOBODY_S: Final = 1.0
 _MOST_REMEMBERED: Final = 65536
 # How long answers about presence are waited for: of those who are slower, nothing is known.
 _FIND_S: Final = 2.0
-# On behalf of a peer, for each further hop: its own patience may be a quarter of a second.
-_FIND_PER_HOP_S: Final = 0.05
+# How long others that do not answer are waited for on behalf of a peer, for each further hop: its
+# own patience may be a quarter of a second.
+_PER_HOP_S: Final = 0.05
 
 
 class _Wish:
@@ -125,7 +127,7 @@ class PeerBlocks:
         if not asked:
             return present
         try:
-            await asyncio.wait(asked, timeout=_FIND_S if peer is None else hops * _FIND_PER_HOP_S)
+            await asyncio.wait(asked, timeout=_FIND_S if peer is None else hops * _PER_HOP_S)
             is_known = all(one.done() for one in asked)
         finally:
             for one in asked:
@@ -231,8 +233,11 @@ class PeerBlocks:
     def _session(self, asker: object, hops: int) -> _Session:
         session = self._sessions.get((asker, hops))
         if session is None:
-            runner = Runner(self._levels[hops], place=self._place)
-            session = self._sessions[asker, hops] = _Session(runner, hops, self._peer(asker))
+            peer = self._peer(asker)
+            # Else it would take us for silent, when it is somebody else who is.
+            patience_s = DEFAULT_PATIENCE_S if peer is None else hops * _PER_HOP_S
+            runner = Runner(self._levels[hops], place=self._place, patience_s=patience_s)
+            session = self._sessions[asker, hops] = _Session(runner, hops, peer)
         return session
 
     def _peer(self, asker: object) -> Peer[Link] | None:

@@ -122,6 +122,9 @@ class Standing:
         self.facts.failures += 1
         self._failures += 1
         self._heard = now
+        if self.breaker.is_open and self.breaker.is_silent:
+            # It had somebody else to wait for, perhaps: it is there.
+            self.breaker.close()
         if self._failures >= _FAILURES and not self.breaker.until > now:
             self.breaker.open(now, "it failed")
             self._failures = 0

@@ -277,6 +277,24 @@ def test_a_wrong_block_is_not_kept_and_its_peer_is_left() -> None:
     played(2, main)
 
 
+def test_a_peer_that_asks_does_not_wait_for_one_who_does_not_answer() -> None:
+    """It would take us for the one who is silent; a program of ours hopes longer."""
+
+    async def main(near: Near) -> None:
+        link = await near.reach(0, Far())
+        await near.reach(1, Far(BLOCKS, hold=True))
+        peer, program = near.asker(link), near.asker()
+        peer.ask(NAMES[0], 3)
+        program.ask(NAMES[1])
+        await asyncio.sleep(1.5)
+        assert peer.lacks == [StoreUnavailable]
+        assert program.told == {NAMES[1]: []}
+        program.leave()
+        near.blocks.leave(link)
+
+    played(2, main)
+
+
 def test_presence_is_told_to_programs_by_those_who_answer_in_time() -> None:
     async def main(near: Near) -> None:
         fars = [Far(BLOCKS[:10]), Far(BLOCKS[5:20]), Far(BLOCKS, hold=True)]

@@ -97,3 +97,15 @@ def test_one_window_may_be_asked_twice_and_then_a_twentieth() -> None:
     assert spare.allows(BLOCK, window)
     spare.asked_twice(BLOCK)
     assert not spare.allows(BLOCK, window)
+
+
+def test_whoever_answers_late_that_it_cannot_is_not_silent() -> None:
+    standing = Standing()
+    standing.asked(1024, 1.0)
+    standing.fell_silent(2.0)
+    assert standing.breaker.is_open
+    standing.failed(2.1)
+    assert not standing.breaker.is_open
+    for now in range(3, 7):
+        standing.failed(now)
+    assert standing.breaker.is_open
