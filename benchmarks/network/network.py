@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ class Network:
         self._name = name
         self._addresses = plan.addresses()
         self._keeper = keeper
+        self._asking = threading.Lock()
 
     def host(self, name: str) -> Host:
         """A host, router or laptop of the plan."""
@@ -80,9 +82,10 @@ class Network:
     def _ask(self, line: str) -> str:
         assert self._keeper.stdin is not None
         assert self._keeper.stdout is not None
-        self._keeper.stdin.write(f"{line}\n")
-        self._keeper.stdin.flush()
-        answer = self._keeper.stdout.readline().strip()
+        with self._asking:
+            self._keeper.stdin.write(f"{line}\n")
+            self._keeper.stdin.flush()
+            answer = self._keeper.stdout.readline().strip()
         if not answer or answer.startswith("failed"):
             raise RuntimeError(f"the network does not do {line!r}: {answer or 'it is gone'}")
         return answer

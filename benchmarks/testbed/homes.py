@@ -1,0 +1,105 @@
+"""Laptops behind routers: they dial a daemon that everybody reaches, and are asked through it."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import Final
+
+from benchmarks.network import Home, Line, Nat, Plan, Spot
+from benchmarks.report import Row, single
+from benchmarks.testbed.daemons import Daemon, Peer
+from benchmarks.testbed.stage import Content, Curve, Stage, make_content, stage
+
+__all__ = ["behind_nat", "hub_restart"]
+
+_LIMIT_S: Final = 90
+_UPLINK: Final = Line(rtt_ms=30, up_mbit_s=20, down_mbit_s=100)
+_HUB_LINE: Final = Line(rtt_ms=20, up_mbit_s=100, down_mbit_s=100)
+_BAR: Final = 0.9
+
+
+def _meet(play: Stage, laptops: list[str], rights: tuple[str, ...]) -> tuple[Daemon, list[Daemon]]:
+    """A hub, and daemons on laptops that have dialled it."""
+    hub = play.daemon("hub", started=False)
+    daemons = [play.daemon(name, [Peer(url=hub.peer_url)]) for name in laptops]
+    hub.peers = [Peer(key=daemon.key, rights=rights) for daemon in daemons]
+    hub.start()
+    hub.until_connected(len(laptops))
+    return hub, daemons
+
+
+# a laptop serves
+
+_SERVED: Final = 12_000_000
+
+
+def behind_nat(seed: int) -> tuple[list[Row], list[Curve]]:
+    """A laptop's content, fetched by who it dialled: rate behind each kind of NAT / without."""
+    content = make_content(seed, _SERVED)
+    plan = Plan(
+        (Spot("hub", _HUB_LINE), Spot("open", _UPLINK)),
+        tuple(Home(nat.name.lower(), _UPLINK, nat, (nat.value,)) for nat in Nat),
+    )
+    with stage(plan) as play:
+        plain_s = _served(play, content, "open")
+        return [
+            single(
+                f"a laptop behind a {nat.value} NAT: rate / without",
+                [plain_s / seconds],
+                "times",
+                _BAR,
+                note=f"{seconds:.1f} s, {plain_s:.1f} s without",
+            )
+            for nat in Nat
+            for seconds in [_served(play, content, nat.value)]
+        ], []
+
+
+def _served(play: Stage, content: Content, laptop: str) -> float:
+    """How long a decode at the hub takes that has it from a laptop alone, in seconds."""
+    hub, [daemon] = _meet(play, [laptop], ("lend",))
+    urn = play.encode(content, daemon.url, "--lend")
+    seconds = play.decode(content, urn, hub.url).wait(_LIMIT_S)
+    hub.stop()
+    daemon.stop()
+    return seconds
+
+
+# the hub is restarted
+
+_SHARED: Final = 15_000_000
+_RESTART_AFTER_S: Final = 2.0
+_GRACE_S: Final = 10.0
+
+
+def hub_restart(seed: int) -> tuple[list[Row], list[Curve]]:
+    """Two laptops behind NATs that reach each other through a hub, which is restarted meanwhile.
+
+    The bars are ours: the decode goes on, at most 10 s later, and nothing comes twice.
+    """
+    content, other = make_content(seed, _SHARED), make_content(seed + 1, _SHARED)
+    homes = tuple(Home(nat.name.lower(), _UPLINK, nat, (nat.value,)) for nat in Nat)
+    has, wants = (nat.value for nat in Nat)
+    with stage(Plan((Spot("hub", _HUB_LINE),), homes)) as play:
+        hub, [having, wanting] = _meet(play, [has, wants], ("lend", "relay"))
+        urn, other_urn = (play.encode(each, having.url, "--lend") for each in (content, other))
+        calm_s = play.decode(other, other_urn, wanting.url).wait(_LIMIT_S)
+        since = play.counting()
+        decoding = play.decode(content, urn, wanting.url)
+        time.sleep(_RESTART_AFTER_S)
+        hub.stop(signal.SIGTERM)
+        hub.start()
+        seconds = decoding.wait(_LIMIT_S)
+        came = since()[homes[1].name].received / content.size
+    return [
+        single(
+            "hub restart: longer than without",
+            [seconds - calm_s],
+            "s",
+            _GRACE_S,
+            at_most=True,
+            note=f"{calm_s:.1f} s without, {seconds:.1f} s with",
+        ),
+        single("  what came / size", [came], "times", 1.15, at_most=True),
+    ], []
