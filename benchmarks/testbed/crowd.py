@@ -11,7 +11,7 @@ from typing import Final
 
 from benchmarks.network import Line, Plan, Spot
 from benchmarks.report import Row, single
-from benchmarks.testbed.daemons import Daemon, Peer
+from benchmarks.testbed.daemons import Daemon
 from benchmarks.testbed.stage import Content, Curve, Decoding, Failed, Stage, make_content, stage
 
 __all__ = ["churn", "flash_crowd", "partition"]
@@ -27,11 +27,14 @@ def _mesh(play: Stage, names: Sequence[str]) -> list[Daemon]:
     """Daemons on these hosts that all know each other: of two, the later one dials."""
     daemons = [play.daemon(name, started=False) for name in names]
     for number, daemon in enumerate(daemons):
-        dialled = [Peer(url=other.peer_url) for other in daemons[:number]]
-        daemon.peers = [*dialled, *(Peer(key=other.key) for other in daemons[number + 1 :])]
+        later = daemons[number + 1 :]
+        daemon.peers = [
+            *(other.dialled for other in daemons[:number]),
+            *(other.known() for other in later),
+        ]
         daemon.start()
-    for daemon in daemons:
-        daemon.until_connected(len(names) - 1)
+    for number, daemon in enumerate(daemons):
+        daemon.until_connected(*names[:number])
     return daemons
 
 
@@ -91,11 +94,11 @@ def churn(seed: int) -> tuple[list[Row], list[Curve]]:
     with stage(Plan((near, *(Spot(name, _LINE) for name in _CHURN_SOURCES)))) as play:
         sources = [play.daemon(name) for name in _CHURN_SOURCES]
         urns = [play.encode(content, source.url, "--lend") for source in sources]
-        peers = [Peer(source.peer_url) for source in sources]
+        peers = [source.dialled for source in sources]
         for source in sources[_ALIVE:]:
             source.kill()
         daemon = play.daemon("near", peers)
-        daemon.until_connected(_ALIVE)
+        daemon.until_connected(*_CHURN_SOURCES[:_ALIVE])
         since = play.counting()
         decoding = play.decode(content, urns[0], daemon.url)
         killed = _come_and_go(decoding, sources, chance)

@@ -24,9 +24,7 @@ __all__ = ["PLAIN_PORT", "TLS_PORT", "Daemon", "Peer", "hostile_peer", "own_envi
 PLAIN_PORT: Final = 5683
 TLS_PORT: Final = 5684
 _PATIENCE_S: Final = 20
-# Of TLS and CoAP, a few round trips and some processor time; daemons are far from busy then.
-_HANDSHAKE_S: Final = 0.5
-_ESTABLISHED: Final = "01"
+_LOOK_S: Final = 0.02
 _ROOT: Final = Path(__file__).parents[2]
 _OF_A_USER: Final = re.compile(r"(ERIS|KAPLA|XDG)_|STATE_DIRECTORY$|NOTIFY_SOCKET$")
 
@@ -40,6 +38,7 @@ def program(name: str) -> str:
 class Peer:
     """Somebody a daemon knows: by the URL that it dials, or by the key of who dials it."""
 
+    name: str
     url: str | None = None
     key: str | None = None
     rights: tuple[str, ...] = ("lend",)
@@ -47,7 +46,8 @@ class Peer:
     def format(self) -> str:
         """As a table of the configuration."""
         who = f"url = {json.dumps(self.url)}" if self.url else f"key = {json.dumps(self.key)}"
-        return f"[[peers]]\n{who}\nrights = {json.dumps(self.rights)}\n"
+        rights, name = json.dumps(self.rights), json.dumps(self.name)
+        return f"[[peers]]\n{who}\nrights = {rights}\nname = {name}\n"
 
 
 @dataclass
@@ -84,6 +84,15 @@ class Daemon:
         return f"coaps+tcp://{self.host.address}:{self.ports[1]}#{self.key}"
 
     @property
+    def dialled(self) -> Peer:
+        """It, for those who dial it."""
+        return Peer(self.host.name, url=self.peer_url)
+
+    def known(self, *rights: str) -> Peer:
+        """It, for those whom it dials; without rights they lend to it."""
+        return Peer(self.host.name, key=self.key, rights=rights or ("lend",))
+
+    @property
     def key(self) -> str:
         """Its key as text, made if there was none."""
         if self._key is None:
@@ -107,19 +116,17 @@ class Daemon:
         user, system = stat.rpartition(")")[2].split()[11:13]
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
-    def until_connected(self, count: int) -> None:
-        """Wait until it has so many connections, and their handshakes may be over.
+    def until_connected(self, *names: str) -> None:
+        """Wait until it has reached these peers.
 
-        Raises: RuntimeError.
+        Raises: RuntimeError, with its log.
         """
-        assert self._process is not None
-        table = Path(f"/proc/{self._process.pid}/net/tcp")
         deadline = time.monotonic() + _PATIENCE_S
-        while _established(table) < count:
+        missing = set(names)
+        while missing := {name for name in missing if f"Peer {name} is connected" not in self.log}:
             if time.monotonic() > deadline:
-                raise RuntimeError(f"{self.host.name} has not reached its peers: {self.log}")
-            time.sleep(0.02)
-        time.sleep(_HANDSHAKE_S)
+                raise RuntimeError(f"{self.host.name} has not reached {missing}: {self.log}")
+            time.sleep(_LOOK_S)
 
     @property
     def is_running(self) -> bool:
@@ -180,11 +187,6 @@ def own_environment(directory: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not _OF_A_USER.match(name)}
     places = ("HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
     return kept | dict.fromkeys(places, str(directory))
-
-
-def _established(table: Path) -> int:
-    """Connections in the table of TCP sockets of a namespace."""
-    return sum(line.split()[3] == _ESTABLISHED for line in table.read_text().splitlines()[1:])
 
 
 @contextmanager

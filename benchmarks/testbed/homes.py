@@ -8,7 +8,7 @@ from typing import Final
 
 from benchmarks.network import Home, Line, Nat, Plan, Spot
 from benchmarks.report import Row, single
-from benchmarks.testbed.daemons import Daemon, Peer
+from benchmarks.testbed.daemons import Daemon
 from benchmarks.testbed.stage import Content, Curve, Stage, make_content, stage
 
 __all__ = ["behind_nat", "hub_restart"]
@@ -22,10 +22,12 @@ _BAR: Final = 0.9
 def _meet(play: Stage, laptops: list[str], rights: tuple[str, ...]) -> tuple[Daemon, list[Daemon]]:
     """A hub, and daemons on laptops that have dialled it."""
     hub = play.daemon("hub", started=False)
-    daemons = [play.daemon(name, [Peer(url=hub.peer_url)]) for name in laptops]
-    hub.peers = [Peer(key=daemon.key, rights=rights) for daemon in daemons]
+    daemons = [play.daemon(name, [hub.dialled], started=False) for name in laptops]
+    hub.peers = [daemon.known(*rights) for daemon in daemons]
     hub.start()
-    hub.until_connected(len(laptops))
+    for daemon in daemons:
+        daemon.start()
+        daemon.until_connected(hub.host.name)
     return hub, daemons
 
 

@@ -54,7 +54,7 @@ class Sources:
         for name in _SOURCES:
             daemon = play.daemon(name)
             self._urn = play.encode(content, daemon.url, "--lend")
-            self._peers.append(Peer(daemon.peer_url))
+            self._peers.append(daemon.dialled)
 
     def decode(self, label: str, count: int, *others: Peer) -> _Run:
         """Decode through a new daemon that asks so many of the peers, and these others.
@@ -63,7 +63,7 @@ class Sources:
         """
         peers = [*self._peers[:count], *others]
         daemon = self._play.daemon(_NEAR, peers)
-        daemon.until_connected(count)
+        daemon.until_connected(*(peer.name for peer in self._peers[:count]))
         since = self._play.counting()
         try:
             with self._play.watched(_NEAR) as curves:
@@ -131,10 +131,10 @@ def _compared(name: str, run: _Run, all_four: _Run, one: _Run, content: Content)
 
 
 def _with_a_fifth(play: Stage, sources: Sources, content: Content) -> Iterator[tuple[str, _Run]]:
-    yield "is dead", sources.decode("dead", 4, Peer(_DEAD_URL))
+    yield "is dead", sources.decode("dead", 4, Peer("dead", _DEAD_URL))
     for kind, name in _WAYS:
         with hostile_peer(kind, play.net.host(_FIFTH), content.path) as url:
-            yield name, sources.decode(kind.value, 4, Peer(url))
+            yield name, sources.decode(kind.value, 4, Peer(_FIFTH, url))
 
 
 _WAYS: Final = (
@@ -148,7 +148,7 @@ _WAYS: Final = (
 def nothing(seed: int) -> tuple[list[Row], list[Curve]]:
     """What a peer costs that has none of it: medians of three."""
     with _sources(seed, _SMALL) as (play, sources, _):
-        empty = Peer(play.daemon(_FIFTH).peer_url)
+        empty = play.daemon(_FIFTH).dialled
         alone, beside = [], []
         for _ in range(3):
             alone.append(sources.decode("", 1).seconds)

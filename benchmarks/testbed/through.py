@@ -6,7 +6,7 @@ from typing import Final
 
 from benchmarks.network import Line, Plan, Spot
 from benchmarks.report import Row, compare
-from benchmarks.testbed.daemons import Daemon, Peer
+from benchmarks.testbed.daemons import Daemon
 from benchmarks.testbed.stage import Content, Curve, Stage, make_content, stage
 
 __all__ = ["loopback", "through"]
@@ -31,8 +31,8 @@ def through(seed: int) -> tuple[list[Row], list[Curve]]:
         urn = play.encode(content, far.url, "--lend")
         for _ in range(_ROUNDS):
             direct.append(play.decode(content, urn, far.plain_url, "near").wait(_LIMIT_S))
-            near = play.daemon("near", [Peer(far.peer_url)])
-            near.until_connected(1)
+            near = play.daemon("near", [far.dialled])
+            near.until_connected(far.host.name)
             ours.append(play.decode(content, urn, near.url).wait(_LIMIT_S))
             near.stop()
     return [
@@ -57,8 +57,8 @@ def loopback(seed: int) -> tuple[list[Row], list[Curve]]:
         urn = play.encode(content, far.url, "--lend")
         for _ in range(_ROUNDS):
             direct.append(_cost_us(play, content, urn, far.plain_url, far))
-            near = play.daemon("near", [Peer(far.peer_url)], ports=_OTHER_PORTS)
-            near.until_connected(1)
+            near = play.daemon("near", [far.dialled], ports=_OTHER_PORTS)
+            near.until_connected(far.host.name)
             passed.append(_cost_us(play, content, urn, near.url, far, near))
             near.stop()
     note = "processor time of daemons for a block of 32 KiB, which the near one verifies and keeps"
