@@ -26,6 +26,7 @@ from kapla.coap.blocks import (
     unpack_bitmap,
 )
 from kapla.coap.frame import Code, OptionNumber, encode_options
+from kapla.coap.link import Link
 from kapla.coap.list_pages import list_options, parse_page
 from kapla.coap.requester import SAID_AFTER_S, Requester
 from kapla.errors import CannotConnect, RequestMalformed, UnknownAnswer
@@ -293,26 +294,32 @@ class RemoteStore:
         if on_wait is not None:
             on_wait(self.url)
 
-    async def _connect(self) -> Requester:
-        loop = asyncio.get_running_loop()
-        wire = Requester(
+    def _make_requester(self, link: Link) -> Requester:
+        return Requester(
+            link,
             str(self.url),
             self._window,
             self._timeout_s,
             greeting_timeout_s=self._connect_timeout_s,
             on_wait=None if self._on_wait is None else self._say_waiting,
         )
+
+    async def _connect(self) -> Requester:
+        loop = asyncio.get_running_loop()
+        link = Link(asking=self._make_requester)
+        assert link.asking is not None
+        wire = link.asking
         endpoint = self.url.endpoint
         said = loop.call_later(SAID_AFTER_S, self._say_waiting)
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 if isinstance(endpoint, UnixEndpoint):
                     connected = await _connect_unix(str(endpoint.path))
-                    await loop.create_unix_connection(lambda: wire, sock=connected)
+                    await loop.create_unix_connection(lambda: link, sock=connected)
                 else:
                     # An address that swallows what is sent to it does not hide the next one.
                     await loop.create_connection(
-                        lambda: wire,
+                        lambda: link,
                         endpoint.host,
                         endpoint.port,
                         happy_eyeballs_delay=_NEXT_ADDRESS_S,

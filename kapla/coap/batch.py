@@ -43,6 +43,8 @@ class Batch(NamedTuple):
     taken: int
     """How many requests were taken, those of the slow lane included."""
     gets: list[Reference]
+    get_hops: dict[int, int]
+    """The Hop-Limit of those that have one, by their place in the list."""
     get_tokens: list[bytes]
     get_weight: int
     puts: list[bytes]
@@ -64,17 +66,23 @@ def take_batch(
     room, weight_left, whole, light, put_room = limits
     is_held_up = False
     gets: list[Reference] = []
+    get_hops: dict[int, int] = {}
     get_tokens: list[bytes] = []
     puts: list[bytes] = []
     put_tokens: list[bytes] = []
     get_weight = put_weight = responses = 0
     requested_reference, large_weight = fast_lane.requested_reference, shares.LARGE_WEIGHT
+    relayed_reference = fast_lane.relayed_reference
     while waiting and room > 0 and weight_left > 0:
         frame = waiting.popleft()
         code, token, buffer, start, stop = frame
         room -= 1
         if code == _GET and whole:
             reference = requested_reference(buffer, start, stop)
+            if reference is None:
+                relayed = relayed_reference(buffer, start, stop)
+                if relayed is not None:
+                    reference, get_hops[len(gets)] = relayed
             if reference is not None:
                 gets.append(reference)
                 get_tokens.append(token)
@@ -114,5 +122,14 @@ def take_batch(
     taken = limits.requests - room + responses
     put_kib = put_weight + limits.put_room - put_room
     return Batch(
-        taken, gets, get_tokens, get_weight, puts, put_tokens, put_weight, put_kib, is_held_up
+        taken,
+        gets,
+        get_hops,
+        get_tokens,
+        get_weight,
+        puts,
+        put_tokens,
+        put_weight,
+        put_kib,
+        is_held_up,
     )

@@ -26,6 +26,7 @@ __all__ = [
     "BLOCKS_PATHS",
     "BLOCK_SIZES",
     "ENDPOINT_STORE_PATH",
+    "LENT_BEFORE_BLOCK",
     "MAX_FETCHED",
     "STAT_PATH",
     "BadRequest",
@@ -52,6 +53,9 @@ STAT_PATH: Final = ("kapla", "stat")
 """Where a local client may ask what the daemon holds: JSON."""
 
 BLOCK_SIZES: Final = frozenset(int(size) for size in BlockSize)
+
+LENT_BEFORE_BLOCK: Final = encode_options([(OptionNumber.LENT, b"")]) + b"\xff"
+"""What stands in front of a block that may be given on."""
 
 MAX_FETCHED: Final = 1024
 """References in one FETCH: as many bytes as the largest block."""
@@ -126,20 +130,25 @@ def split_references(payload: bytes) -> list[Reference]:
     ]
 
 
-def get_options(store_path: tuple[str, ...], query: bytes, block_size: int) -> bytes:
-    """The options of a GET for one block, as bytes.
+def get_options(store_path: tuple[str, ...], query: bytes, block_size: int, hops: int = 0) -> bytes:
+    """The options of a GET for one block, as bytes. `hops`: the Hop-Limit; 0: none.
 
     Size1 is always sent, since one server in use demands it.
     """
     options: list[Option] = _path_options(store_path)
     options.append((OptionNumber.URI_QUERY, query))
+    if hops:
+        options.append((OptionNumber.HOP_LIMIT, bytes([hops])))
     options.append((OptionNumber.SIZE1, encode_uint(block_size)))
     return encode_options(options)
 
 
-def put_options(store_path: tuple[str, ...]) -> bytes:
-    """The options of a PUT of one block, as bytes."""
-    return encode_options(_path_options(store_path))
+def put_options(store_path: tuple[str, ...], hops: int = 0) -> bytes:
+    """The options of a PUT of one block, or of a FETCH. `hops`: the Hop-Limit; 0: none."""
+    options = _path_options(store_path)
+    if hops:
+        options.append((OptionNumber.HOP_LIMIT, bytes([hops])))
+    return encode_options(options)
 
 
 def _path_options(store_path: tuple[str, ...]) -> list[Option]:

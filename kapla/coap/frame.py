@@ -103,6 +103,7 @@ class OptionNumber(IntEnum):
     CONTENT_FORMAT = 12
     MAX_AGE = 14
     URI_QUERY = 15
+    HOP_LIMIT = 16
     ACCEPT = 17
     BLOCK2 = 23
     BLOCK1 = 27
@@ -110,6 +111,8 @@ class OptionNumber(IntEnum):
     PROXY_URI = 35
     PROXY_SCHEME = 39
     SIZE1 = 60
+    # Of our own, from the range for experiments: elective, and safe to forward.
+    LENT = 65000
 
 
 Option = tuple[int, bytes]

@@ -10,7 +10,9 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from kapla.coap.listener import PeerConnection
+from kapla.coap.answering import Answering
+from kapla.coap.beyond import Beyond
+from kapla.coap.link import Link
 from kapla.coap.put_rate import PutRate, PutRates
 from kapla.coap.site import AiocoapLane
 from kapla.coap.turns import Line
@@ -40,6 +42,7 @@ class Peers:
         on_idle: Callable[[], None],
         on_rush_over: Callable[[], None] = lambda: None,
         put_rates: PutRates | None = None,
+        beyond: Beyond | None = None,
     ) -> None:
         self._access = access
         self._lane = lane
@@ -48,41 +51,46 @@ class Peers:
         self._on_idle = on_idle
         self._on_rush_over = on_rush_over
         self._put_rates = put_rates or PutRates(None)
+        self._beyond = beyond
         self._shared_rate = self._put_rates.make()
         self._most_of_late = 0
         self._stopping = False
-        self._open: set[PeerConnection] = set()
+        self._open: set[Link] = set()
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def connect(self) -> PeerConnection:
+    def connect(self) -> Link:
         """The server's end of a connection that was accepted."""
-        return PeerConnection(self._access, self._lane, self._line, self)
+        return Link(lambda link: Answering(link, self._access, self._lane, self._line, self))
 
-    def opened(self, peer: PeerConnection) -> None:
+    def opened(self, link: Link) -> None:
         """A connection is made."""
-        self._open.add(peer)
+        self._open.add(link)
         self._most_of_late = max(self._most_of_late, len(self._open))
         self._access.statistics.connections += 1
         self._access.statistics.open_connections += 1
         if self._stopping:
             # It was accepted, but asyncio drops it now that its listener is closed.
-            peer.finish()
+            link.finish()
         elif len(self._open) > self._most:
             _log.debug("More than %d connections: one refused", self._most)
-            peer.refuse()
+            link.refuse("too many connections")
 
-    def closed(self, peer: PeerConnection) -> None:
+    def closed(self, link: Link) -> None:
         """A connection has ended, and nothing is worked on for it."""
-        if peer in self._open:
-            self._open.remove(peer)
+        if link in self._open:
+            self._open.remove(link)
             self._access.statistics.open_connections -= 1
             if self._most_of_late >= _RUSH and 2 * len(self._open) < self._most_of_late:
                 self._most_of_late = len(self._open)
                 self._on_rush_over()
             if not self._open:
                 self._on_idle()
+
+    def beyond(self, link: Link) -> Beyond | None:
+        """Who is asked for what is not here: on behalf of all these connections, or of none."""
+        return self._beyond
 
     def put_rate(self, uid: int | None) -> PutRate | None:
         """How fast a user may put, on all listeners together; nobody's peers share one here."""
@@ -91,10 +99,10 @@ class Peers:
     def finish(self) -> None:
         """Take no more requests; answer those that were asked, then close."""
         self._stopping = True
-        for peer in list(self._open):
-            peer.finish()
+        for link in list(self._open):
+            link.finish()
 
     def abort(self) -> None:
         """Close all at once."""
-        for peer in list(self._open):
-            peer.abort()
+        for link in list(self._open):
+            link.abort()

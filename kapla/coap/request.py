@@ -70,7 +70,7 @@ class Rejected(Exception):
 class Request:
     """A request in good form: known method, understood options, text that is UTF-8.
 
-    Elective options are left out: no resource here asks for one.
+    Elective options are left out, but for Hop-Limit.
     """
 
     code: int
@@ -100,6 +100,9 @@ def read_request(frame: Frame) -> Request:
         # A value of impossible length, or one too many, counts as an option not understood.
         if number not in _UNDERSTOOD or repeated or len(value) > _LONGEST[OptionNumber(number)]:
             raise Rejected(Code.BAD_OPTION, f"critical option {number} is not understood")
+    # RFC 8768, section 3. In another form it counts as not understood, and is passed over.
+    if (OptionNumber.HOP_LIMIT, b"\0") in options:
+        raise Rejected(Code.BAD_REQUEST, "a Hop-Limit of 0")
     return Request(code, _settled(options), payload)
 
 
@@ -113,6 +116,8 @@ def _settled(options: tuple[Option, ...]) -> tuple[Option, ...]:
     settled: list[Option] = []
     for number, value in options:
         if not is_critical(number):
+            if number == OptionNumber.HOP_LIMIT and len(value) == 1:
+                settled.append((number, value))
             continue
         if number == OptionNumber.ACCEPT and value.lstrip(b"\0") not in _KNOWN_FORMATS:
             value = _UNKNOWN_FORMAT

@@ -1,4 +1,4 @@
-"""The client's end of a connection: requests in flight, known by their tokens.
+"""What we ask on a connection: requests in flight, known by their tokens.
 
 A request goes into the next piece of output, together with whatever else was asked in the same turn
 of the event loop. Tokens count up and are never used twice on a connection, so the answer to a
@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from eris.errors import CorruptBlock, ErisError, StoreUnavailable
-from kapla.coap.blocks import error_of_code
-from kapla.coap.connection import Connection, is_request
+from kapla.coap.blocks import BLOCK_SIZES, LENT_BEFORE_BLOCK, error_of_code
+from kapla.coap.connection import is_request
 from kapla.coap.frame import (
     Code,
     Frame,
@@ -25,8 +25,8 @@ from kapla.coap.frame import (
     format_message,
     parse_body,
 )
+from kapla.coap.link import Link
 from kapla.coap.pace import Pace
-from kapla.coap.sockets import spread_output
 from kapla.errors import StoreSilent
 
 __all__ = ["SAID_AFTER_S", "Requester"]
@@ -36,12 +36,11 @@ SAID_AFTER_S: Final = 3.0
 # How late that may be.
 _STEP_S: Final = 1.0
 
-# Answers to the store's own requests and pings, in bytes, that it may leave unread.
-_MAX_UNREAD: Final = 64 * 1024
-
 # In the place of a block's size: whatever the answer is, its code and payload are the result. No
 # payload has this length, nor does what stands between two others.
 _ANY_ANSWER: Final = -2
+# Likewise: a block of either size is the result, with whether it may be given on.
+_ANY_BLOCK: Final = -3
 
 # So many may wait before those that were cancelled are looked for, and then twice what is left.
 _LEAST_FORGOTTEN: Final = 4096
@@ -53,13 +52,13 @@ class _Pending(NamedTuple):
     future: asyncio.Future[Any]
     reference: bytes
     size: int
-    """The size of the block that is wanted; 0 for other requests, `_ANY_ANSWER` for `ask`."""
+    """The size of the block that is wanted; 0 for other requests; or one of those above."""
     weight: int
     """Bytes on the wire: those of the request, and of the block that is wanted."""
 
 
-class Requester(asyncio.Protocol):
-    """One connection to a store. `window` requests at most are on the wire; more wait here.
+class Requester:
+    """What is asked on one link. `window` requests at most are on the wire; more wait here.
 
     How many it is depends on their bytes, and on the link: see `Pace`.
 
@@ -69,6 +68,7 @@ class Requester(asyncio.Protocol):
 
     def __init__(
         self,
+        link: Link,
         name: str,
         window: int,
         timeout_s: float,
@@ -77,14 +77,14 @@ class Requester(asyncio.Protocol):
         on_wait: Callable[[], None] | None = None,
     ) -> None:
         self.usable = True
-        self._name = name
+        self.name = name
+        """Whom we ask, for messages."""
+        self._link = link
         self._window = window
         self._timeout_s = timeout_s
         self._greeting_timeout_s = min(timeout_s, greeting_timeout_s or timeout_s)
         self._on_wait = on_wait
         self._loop = asyncio.get_running_loop()
-        self._connection = Connection()
-        self._transport: asyncio.Transport | None = None
         self._tokens = itertools.count()
         self._pace = Pace()
         # The request whose round trip is measured, and when it was sent.
@@ -94,20 +94,31 @@ class Requester(asyncio.Protocol):
         self._queue: deque[tuple[int, bytes, _Pending]] = deque()
         self._forget_at = _LEAST_FORGOTTEN
         self._output: list[bytes] = []
-        self._writable = True
-        self._unread = 0
         self._flush_planned = False
         self._heard = self._made = self._loop.time()
         self._watch: asyncio.TimerHandle | None = None
-        self._closed: asyncio.Future[None] = self._loop.create_future()
 
     def request(self, code: int, body: bytes, reference: bytes, size: int) -> asyncio.Future[Any]:
         """Send a request; the future gets the payload of a good answer, or the error."""
+        return self._request(code, body, reference, size, max(0, size))
+
+    def want(
+        self, body: bytes, reference: bytes, expected: int
+    ) -> asyncio.Future[tuple[bytes, bool]]:
+        """Send a GET; the future gets a block of either size, and whether it may be given on.
+
+        It is not compared with its reference. `expected`: how many bytes it probably has.
+        """
+        return self._request(Code.GET, body, reference, _ANY_BLOCK, expected)
+
+    def _request(
+        self, code: int, body: bytes, reference: bytes, size: int, expected: int
+    ) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
         if not self.usable:
-            future.set_exception(StoreUnavailable(f"the connection to {self._name} is lost"))
+            future.set_exception(StoreUnavailable(f"the connection to {self.name} is lost"))
             return future
-        pending = _Pending(future, reference, size, max(0, size) + len(body))
+        pending = _Pending(future, reference, size, expected + len(body))
         if not self._queue and self._may_send():
             self._send(code, body, pending)
         else:
@@ -123,81 +134,89 @@ class Requester(asyncio.Protocol):
     @property
     def is_over(self) -> bool:
         """Whether the connection has ended, and nobody waits for anything on it."""
-        return self._closed.done()
+        return self._link.closed.done()
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether an answer is still to come."""
+        return bool(self._pending)
 
     async def close(self) -> None:
         """Release the connection."""
-        self._fail(StoreUnavailable(f"the connection to {self._name} was closed"))
-        if self._transport is None:
+        self.give_up()
+        link = self._link
+        if link.transport is None:
             return
-        if not self._transport.is_closing():
-            self._connection.release()
-            self._transport.write(self._connection.take_output())
-            self._hang_up(self._transport)
+        if not link.transport.is_closing():
+            link.connection.release()
+            link.write([link.connection.take_output()])
+            link.hang_up()
         # Not awaited itself: whoever is cancelled meanwhile would cancel it for all.
-        await asyncio.wait([self._closed])
+        await asyncio.wait([link.closed])
 
-    # asyncio.Protocol
+    # what the link tells
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet the store with our CSM."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        spread_output(transport)
-        transport.write(self._connection.take_output())
+    def made(self) -> None:
+        """There is a connection."""
         self._made = self._loop.time()
         self._look()
 
-    def data_received(self, data: bytes) -> None:
-        """Give every answer to whoever waits for it."""
+    def take(self, frames: Sequence[Frame]) -> None:
+        """Give every answer to whoever waits for it; then there may be room for more requests."""
         now = self._loop.time()
-        for frame in self._connection.receive(data):
+        for frame in frames:
             self._take(frame, now)
         if self._timed and self._timed not in self._pending:
             self._pace.learn(self._heard - self._timed_at)
             self._timed = b""
-        if self._connection.has_output and self._transport is not None:
-            output = self._connection.take_output()
-            self._transport.write(output)
-            self._unread = 0 if self._writable else self._unread + len(output)
-        if self._unread > _MAX_UNREAD:
-            self._lose(f"{self._name} asks and does not listen")
-        elif self._connection.closing is not None:
-            self._lose(f"{self._name}: {self._connection.closing.reason}")
-        elif self._connection.released:
-            self._wind_up()
-        elif self._queue:
-            self._send_queued()
+        if self._queue:
+            self.send_queued()
 
-    def eof_received(self) -> bool:
-        """Nothing can come any more: let the connection close."""
-        return False
+    def send_queued(self) -> None:
+        """Send what waits, as far as there is room."""
+        connection = self._link.connection
+        if connection.closing is not None or connection.released:
+            return
+        while self._queue and self._may_send():
+            code, body, pending = self._queue.popleft()
+            if not pending.future.done():  # cancelled while it waited
+                self._send(code, body, pending)
 
-    def pause_writing(self) -> None:
-        """Hold requests back while the store does not take those it has."""
-        self._writable = False
+    def wind_up(self) -> None:
+        """After a Release: ask no more, but take the answers that are still to come."""
+        self.usable = False
+        while self._queue:
+            future = self._queue.popleft()[2].future
+            if not future.done():
+                future.set_exception(StoreUnavailable(f"{self.name} is shutting down"))
 
-    def resume_writing(self) -> None:
-        """Go on."""
-        self._writable = True
-        self._send_queued()
+    def give_up(self) -> None:
+        """Nobody waits for anything any more."""
+        self.fail(f"the connection to {self.name} was closed")
 
-    def connection_lost(self, error: Exception | None) -> None:
-        """Fail whatever still waits."""
+    def lost(self, error: Exception | None) -> None:
+        """The connection has gone: fail whatever still waits."""
         if self._watch is not None:
             self._watch.cancel()
         reason = ""
         if error:
             reason = f": {getattr(error, 'strerror', None) or error}"
-        self._lose(f"the connection to {self._name} is lost{reason}")
-        self._transport = None
-        if not self._closed.done():
-            self._closed.set_result(None)
+        self.fail(f"the connection to {self.name} is lost{reason}")
+
+    def fail(self, reason: str, kind: type[StoreUnavailable] = StoreUnavailable) -> None:
+        """Ask no more; whatever still waits gets this reason."""
+        self.usable = False
+        waiting = [*self._pending.values(), *(pending for _, _, pending in self._queue)]
+        self._pending.clear()
+        self._queue.clear()
+        for pending in waiting:
+            if not pending.future.done():
+                pending.future.set_exception(kind(reason))
 
     # requests
 
     def _may_send(self) -> bool:
-        return len(self._pending) < self._window and self._writable and self._pace.has_room
+        return len(self._pending) < self._window and self._link.writable and self._pace.has_room
 
     def _send(self, code: int, body: bytes, pending: _Pending) -> None:
         if not self._pending:
@@ -216,12 +235,6 @@ class Requester(asyncio.Protocol):
             self._flush_planned = True
             self._loop.call_soon(self._flush)
 
-    def _send_queued(self) -> None:
-        while self._queue and self._may_send():
-            code, body, pending = self._queue.popleft()
-            if not pending.future.done():  # cancelled while it waited
-                self._send(code, body, pending)
-
     def _forget_given_up(self) -> None:
         """Drop what was cancelled while it waited: a slow store may take long to come to it."""
         self._queue = deque(entry for entry in self._queue if not entry[2].future.done())
@@ -229,16 +242,15 @@ class Requester(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._flush_planned = False
-        if self._transport is not None and self._output:
-            # Not writelines(), which in some versions of Python never calls pause_writing.
-            self._transport.write(b"".join(self._output))
-        self._output.clear()
+        if self._output:
+            self._link.write(self._output)
+            self._output.clear()
 
     def _take(self, frame: Frame, now: float) -> None:
         code, token, buffer, start, stop = frame
         if is_request(code):
             # Some servers ask their clients for blocks; this one has none to give.
-            self._connection.reply(format_message(Code.NOT_FOUND, token))
+            self._link.connection.reply(format_message(Code.NOT_FOUND, token))
             return
         pending = self._pending.pop(token, None)
         if pending is None:
@@ -255,48 +267,22 @@ class Requester(asyncio.Protocol):
         if code == Code.CONTENT and pending.size == stop - start - 1 and buffer[start] == 0xFF:
             pending.future.set_result(buffer[start + 1 : stop])
             return
-        result = _outcome(code, pending, buffer, start, stop)
+        result: Any = None
+        if code == Code.CONTENT and pending.size == _ANY_BLOCK:
+            result = _plain_block(buffer, start, stop)
+        if result is None:
+            result = _outcome(code, pending, buffer, start, stop)
         if isinstance(result, ErisError):
             pending.future.set_exception(result)
         else:
             pending.future.set_result(result)
 
-    def _wind_up(self) -> None:
-        """After a Release: ask no more, but take the answers that are still to come."""
-        self.usable = False
-        while self._queue:
-            future = self._queue.popleft()[2].future
-            if not future.done():
-                future.set_exception(StoreUnavailable(f"{self._name} is shutting down"))
-        if not self._pending and self._transport is not None:
-            self._transport.close()
-
-    def _lose(self, reason: str, kind: type[StoreUnavailable] = StoreUnavailable) -> None:
-        self._fail(kind(reason))
-        if self._transport is not None and not self._transport.is_closing():
-            self._hang_up(self._transport)
-
-    @staticmethod
-    def _hang_up(transport: asyncio.Transport) -> None:
-        """Close, without waiting for a store that does not take what was sent to it."""
-        transport.close()
-        if transport.get_write_buffer_size():
-            transport.abort()
-
-    def _fail(self, error: StoreUnavailable) -> None:
-        self.usable = False
-        waiting = [*self._pending.values(), *(pending for _, _, pending in self._queue)]
-        self._pending.clear()
-        self._queue.clear()
-        for pending in waiting:
-            if not pending.future.done():
-                pending.future.set_exception(type(error)(str(error)))
-
     def _look(self) -> None:
         """Whether the store has been silent too long while it owes an answer, or its greeting."""
         silent_s, limit_s = self._silence()
         if silent_s >= limit_s:
-            self._lose(f"{self._name} did not answer for {silent_s:.0f} s", StoreSilent)
+            self.fail(f"{self.name} did not answer for {silent_s:.0f} s", StoreSilent)
+            self._link.hang_up()
             return
         next_s = limit_s - silent_s
         if self._on_wait is not None:
@@ -309,10 +295,20 @@ class Requester(asyncio.Protocol):
     def _silence(self) -> tuple[float, float]:
         """How long nothing has come that should have, and how long that may be."""
         now = self._loop.time()
-        if not self._connection.peer_known:
+        if not self._link.connection.peer_known:
             return now - self._made, self._greeting_timeout_s
         owed = self._pending or self._queue
         return now - self._heard if owed else 0.0, self._timeout_s
+
+
+def _plain_block(buffer: bytes, start: int, stop: int) -> tuple[bytes, bool] | None:
+    """A block and whether it may be given on, if that is all there is in an answer."""
+    if stop - start - 1 in BLOCK_SIZES and buffer[start] == 0xFF:
+        return buffer[start + 1 : stop], False
+    begin = start + len(LENT_BEFORE_BLOCK)
+    if stop - begin in BLOCK_SIZES and buffer.startswith(LENT_BEFORE_BLOCK, start):
+        return buffer[begin:stop], True
+    return None
 
 
 def _outcome(code: int, pending: _Pending, buffer: bytes, start: int, stop: int) -> Any:
@@ -325,10 +321,15 @@ def _outcome(code: int, pending: _Pending, buffer: bytes, start: int, stop: int)
         return StoreUnavailable("the store sent an answer in pieces, though it was told not to")
     if pending.size == _ANY_ANSWER:
         return code, payload
+    if code == Code.CONTENT and pending.size == _ANY_BLOCK:
+        if len(payload) not in BLOCK_SIZES:
+            return CorruptBlock(pending.reference, size=len(payload), expected_size=1024)
+        return payload, any(number == OptionNumber.LENT for number, _ in options)
     if code == Code.CONTENT:
         if pending.size and len(payload) != pending.size:
             return CorruptBlock(pending.reference, size=len(payload), expected_size=pending.size)
         return payload
     if code in (Code.CREATED, Code.CHANGED) and not pending.size:
         return None
-    return error_of_code(code, pending.reference, payload, is_get=pending.size > 0)
+    is_get = pending.size > 0 or pending.size == _ANY_BLOCK
+    return error_of_code(code, pending.reference, payload, is_get=is_get)

@@ -20,9 +20,11 @@ import aiocoap.error
 import aiocoap.resource
 from aiocoap.message import Direction
 from aiocoap.numbers import ContentFormat
+from aiocoap.optiontypes import OpaqueOption
 
 from eris.crypto import reference_of
-from eris.errors import ErisError
+from eris.errors import BlockNotFound, ErisError
+from eris.model import Reference
 from kapla.coap.blocks import (
     BLOCK_SIZES,
     BLOCKS_PATHS,
@@ -45,6 +47,7 @@ from kapla.coap.fragments import (
     respond,
 )
 from kapla.coap.frame import Code, Frame, OptionNumber, encode_options, format_frame, format_message
+from kapla.coap.further import Further
 from kapla.coap.list_pages import list_path
 from kapla.coap.listing import BlockList
 from kapla.coap.open_pin import ConnectionPin
@@ -79,6 +82,8 @@ class Remote:
         self.caller: Caller = NOBODY
         """Who it is: known once the connection is made."""
         self.pin = ConnectionPin()
+        self.further: Further | None = None
+        """Asks others for what is not here."""
         self.assemblies: dict[object, bytearray] = {}
 
     @property
@@ -186,16 +191,33 @@ class _Blocks(Fragmenting):
         try:
             if len(queries) != 1:
                 raise BadRequest(f"{len(queries)} queries instead of one reference")
-            block = await self._access.fetch(
-                parse_block_query(queries[0].encode()), request.remote.is_there
-            )
+            reference = parse_block_query(queries[0].encode())
+            block, is_lent = await self._fetch(reference, request)
         except BadRequest as error:
             return respond(Code.BAD_REQUEST, str(error).encode())
         except ErisError as error:
             return respond(code_of_error(error), diagnostic(error))
         if len(block) not in BLOCK_SIZES:  # damage, which counts as not there
             return respond(Code.NOT_FOUND)
-        return respond(Code.CONTENT, block)
+        response = respond(Code.CONTENT, block)
+        if is_lent:
+            response.opt.add_option(OpaqueOption(OptionNumber.LENT, b""))
+        return response
+
+    async def _fetch(self, reference: Reference, request: Any) -> tuple[bytes, bool]:
+        """A block, and whether whoever asks is to be told that it may be given on."""
+        received = _hop_limit(request)
+        remote: Remote = request.remote
+        try:
+            if received is None:
+                return await self._access.fetch(reference, remote.is_there), False
+            return await self._access.fetch_marked(reference, remote.is_there)
+        except BlockNotFound:
+            hops = 0 if remote.further is None else remote.further.hops(received)
+            if not hops or remote.further is None:
+                raise
+        found = await remote.further.fetch(reference, hops)
+        return found.block, received is not None and found.is_lent
 
     async def render_fetch(self, request: Any) -> Any:
         """Tell which of many blocks are there."""
@@ -203,6 +225,9 @@ class _Blocks(Fragmenting):
             references = split_references(request.payload)
             remote = request.remote
             present = await self._access.find(references, remote.is_there, remote.pin.hold)
+            received = _hop_limit(request)
+            if received is not None and remote.further is not None:
+                present = await _find_further(remote.further, received, references, present)
         except BadRequest as error:
             return respond(Code.BAD_REQUEST, str(error).encode())
         except ErisError as error:
@@ -224,6 +249,23 @@ class _Blocks(Fragmenting):
         except ErisError as error:
             return respond(code_of_error(error), diagnostic(error))
         return respond(Code.CREATED)
+
+
+def _hop_limit(request: Any) -> int | None:
+    found = request.opt.get_option(OptionNumber.HOP_LIMIT)
+    return int(found[0].value) if found else None
+
+
+async def _find_further(
+    further: Further, received: int, references: list[Reference], present: list[bool]
+) -> list[bool]:
+    """What is here, and what others have."""
+    hops = further.hops(received)
+    missing = [name for name, is_here in zip(references, present, strict=True) if not is_here]
+    if not hops or not missing:
+        return present
+    found = iter(await further.find(missing, hops))
+    return [is_here or next(found) for is_here in present]
 
 
 class _Stat(Fragmenting):

@@ -6,17 +6,28 @@ requests are counted here, so that no way in can forget either.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from eris.errors import BlockNotFound, CorruptBlock, StoreRefused
+from eris.errors import BlockNotFound, CorruptBlock, ErisError, StoreRefused
 from eris.model import BlockSize, Reference
 from kapla.storage.batching import BatchedStorage, GetDone, PutDone, Wanted, always
 from kapla.storage.keeping.state import Hold
 from kapla.storage.lending import Lent
 from kapla.storage.worker import answered
 
-__all__ = ["BlockAccess", "GetDone", "PutDone", "Rights", "Statistics", "Wanted", "always"]
+__all__ = [
+    "BlockAccess",
+    "GetDone",
+    "Marked",
+    "MarkedDone",
+    "PutDone",
+    "Rights",
+    "Statistics",
+    "Wanted",
+    "always",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +58,16 @@ class Statistics:
     open_connections: int = 0
 
 
+class Marked(NamedTuple):
+    """Blocks, and which of them may be given on."""
+
+    blocks: Sequence[bytes | None]
+    are_lent: Sequence[bool]
+
+
+MarkedDone = Callable[[Marked | ErisError], None]
+
+
 class BlockAccess:
     """The store as the peers of one listener may use it.
 
@@ -70,6 +91,39 @@ class BlockAccess:
                 return
             references = Lent(references)
         self.storage.get_many(references, done, wanted, self)
+
+    def get_marked(
+        self, references: Sequence[Reference], done: MarkedDone, wanted: Wanted = always
+    ) -> None:
+        """As `get_many`; `done` is told which of the blocks may be given on, too."""
+
+        def lent(result: Sequence[bytes | None] | ErisError) -> None:
+            if isinstance(result, ErisError):
+                done(result)
+                return
+            are_lent = [block is not None for block in result]
+            if all(are_lent) or not self.rights.get:
+                done(Marked(result, are_lent))
+                return
+            blocks = list(result)
+            others = [place for place, is_lent in enumerate(are_lent) if not is_lent]
+
+            def rest(result: Sequence[bytes | None] | ErisError) -> None:
+                if isinstance(result, ErisError):
+                    done(result)
+                    return
+                for place, block in zip(others, result, strict=True):
+                    blocks[place] = block
+                done(Marked(blocks, are_lent))
+
+            names = [references[place] for place in others]
+            self.storage.get_many(names, rest, wanted, self)
+
+        if self.rights.get:
+            self.statistics.get += len(references)
+            self.storage.get_many(Lent(references), lent, wanted, self)
+        else:
+            self.get_many(references, lent, wanted)
 
     def put_many(
         self,
@@ -98,6 +152,18 @@ class BlockAccess:
         if block is None:
             raise BlockNotFound(reference)
         return block
+
+    async def fetch_marked(
+        self, reference: Reference, wanted: Wanted = always
+    ) -> tuple[bytes, bool]:
+        """As `fetch`, with whether the block may be given on."""
+        result: Marked = await answered(
+            lambda done, is_wanted: self.get_marked([reference], done, is_wanted), wanted
+        )
+        block = result.blocks[0]
+        if block is None:
+            raise BlockNotFound(reference)
+        return block, result.are_lent[0]
 
     async def find(
         self, references: Sequence[Reference], wanted: Wanted = always, hold: Hold | None = None

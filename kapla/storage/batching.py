@@ -16,7 +16,7 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar, cast
 
 from eris.errors import ErisError, StoreFull, StoreUnavailable
@@ -24,7 +24,7 @@ from eris.model import BlockSize, Reference
 from kapla.storage.care.scrubbing import Scrubbing
 from kapla.storage.database import Database, SqliteSettings, open_database, opening
 from kapla.storage.hashing import LEAST_WEIGHT, Hasher, Puts
-from kapla.storage.keeping.promises import Promise
+from kapla.storage.keeping.promises import promise_of
 from kapla.storage.keeping.state import Hold, Keeping
 from kapla.storage.lending import LentReader, apart, lent_blocks, lent_names
 from kapla.storage.pinning import Pinning
@@ -199,6 +199,16 @@ class BatchedStorage:
         worker = self._hashing if len(blocks[0]) == BlockSize.LARGE else self._writing
         worker.submit(Puts(blocks, hold), done, wanted, group)  # type: ignore[arg-type]
 
+    def keep(
+        self, blocks: Mapping[Reference, bytes], done: PutDone, *, lend: bool, group: object = None
+    ) -> None:
+        """Keep blocks that were compared with their references; `lend`: while they are there.
+
+        They came from somebody who has them, to be at hand the next time: no pin has them.
+        """
+        puts = Puts(list(blocks.values()), None, list(blocks), lend=lend)
+        self._writing.submit(puts, done, always, group)  # type: ignore[arg-type]
+
     async def do(self, call: Callable[[SqliteWriter], _T], wanted: Wanted = always) -> _T:
         """Have the writer's thread do something between its commits, as to a pin.
 
@@ -353,9 +363,7 @@ class BatchedStorage:
             if not puts.references:
                 puts.hash()
             together.update(zip(puts.references, puts.blocks, strict=True))
-        promises = [
-            None if puts.hold is None else Promise(puts.hold, puts.references) for puts in batch
-        ]
+        promises = [promise_of(puts.hold, puts.references, lend=puts.lend) for puts in batch]
         errors: dict[Reference, StoreUnavailable | StoreFull] = {}
         try:
             result: PutResult = self._writer.put_many(

@@ -26,12 +26,21 @@ LEAST_WEIGHT: Final = 4096
 class Puts:
     """Blocks that want to be kept, and their references once they are known."""
 
-    __slots__ = ("_weight", "blocks", "hold", "references")
+    __slots__ = ("_weight", "blocks", "hold", "lend", "references")
 
-    def __init__(self, blocks: Sequence[bytes], hold: Hold | None = None) -> None:
+    def __init__(
+        self,
+        blocks: Sequence[bytes],
+        hold: Hold | None = None,
+        references: Sequence[Reference] = (),
+        *,
+        lend: bool = False,
+    ) -> None:
         self.blocks = blocks
         self.hold = hold
-        self.references: list[Reference] = []
+        self.lend = lend
+        """Whether they may be lent while they are there."""
+        self.references: list[Reference] = list(references)
         self._weight = sum(max(LEAST_WEIGHT, len(block)) for block in blocks)
 
     def __len__(self) -> int:

@@ -20,7 +20,7 @@ from kapla.storage.damage import DamagedStore, is_damage, is_full, transaction, 
 from kapla.storage.files import StoreFiles, sync_names
 from kapla.storage.keeper import Keeper
 from kapla.storage.keeping.pins import Pins
-from kapla.storage.keeping.promises import Promise
+from kapla.storage.keeping.promises import LentPromise, Promise
 from kapla.storage.keeping.quota import LACKING_BYTES
 from kapla.storage.keeping.room import weight_of
 from kapla.storage.keeping.space import Space
@@ -46,7 +46,7 @@ class SqliteWriter(SqliteReader):
         super().__init__(database)
         try:
             self._numbering = Numbering(self._connection)
-            self._promises: Sequence[Promise] = ()
+            self._promises: Sequence[Promise | LentPromise] = ()
             # The WAL is there once something was read. No block was taken yet.
             self._files = StoreFiles(database.settings.path)
             sync_names(database.settings.path)
@@ -76,12 +76,12 @@ class SqliteWriter(SqliteReader):
             raise
 
     def put_many(
-        self, blocks: dict[Reference, bytes], promises: Sequence[Promise] = ()
+        self, blocks: dict[Reference, bytes], promises: Sequence[Promise | LentPromise] = ()
     ) -> PutResult:
         """Keep blocks, in one transaction if nothing is damaged.
 
-        Those of `promises` are held then. After an error none of the new ones is kept, but for
-        `PartlyDamaged`.
+        Those of `promises` are held or lent then. After an error none of the new ones is kept, but
+        for `PartlyDamaged`.
         Raises: StoreUnavailable, on a full disk or a failing one.
         """
         self._check_files()
@@ -247,7 +247,7 @@ class SqliteWriter(SqliteReader):
         }
         for promise in self._promises:
             # At once: they are there, and were promised.
-            promise.take(known, self.pins.quota)
+            promise.take(known, self.pins)
         new = {
             name: (block_id, len(block))
             for block_id, (name, block) in enumerate(coming.blocks, self._numbering.next)
@@ -258,7 +258,7 @@ class SqliteWriter(SqliteReader):
 
         def after() -> None:
             for promise in self._promises:
-                promise.take(new, self.pins.quota)
+                promise.take(new, self.pins)
             if told is not None:
                 told()
 

@@ -14,10 +14,11 @@ from typing import Any, cast
 from eris import reference_of
 from eris.errors import ErisError
 from eris.model import Reference
+from kapla.coap.beyond import Beyond
 from kapla.coap.caller import NOBODY, Caller
 from kapla.coap.connection import Connection
 from kapla.coap.frame import Code, FrameReader, Message, Option, format_message, parse_body
-from kapla.coap.listener import PeerConnection
+from kapla.coap.link import Link
 from kapla.coap.peers import Peers
 from kapla.coap.put_rate import PutRates
 from kapla.coap.site import AiocoapLane, Remote
@@ -323,19 +324,31 @@ class _Peers(Peers):
     """Remembers who has left, and may greet with a refusal or a stop."""
 
     def __init__(
-        self, server: Server, *, refused: bool, stopped: bool, put_rates: PutRates | None
+        self,
+        server: Server,
+        *,
+        refused: bool,
+        stopped: bool,
+        put_rates: PutRates | None,
+        beyond: Beyond | None,
     ) -> None:
         most = 0 if refused else 1 << 20
         super().__init__(
-            server._access, server.lane, server._line, most, lambda: None, put_rates=put_rates
+            server._access,
+            server.lane,
+            server._line,
+            most,
+            lambda: None,
+            put_rates=put_rates,
+            beyond=beyond,
         )
         self._closed = server.closed
         if stopped:
             self.finish()
 
-    def closed(self, peer: PeerConnection) -> None:
-        self._closed.append(peer)
-        super().closed(peer)
+    def closed(self, link: Link) -> None:
+        self._closed.append(link)
+        super().closed(link)
 
 
 class Server:
@@ -351,23 +364,26 @@ class Server:
         stopped: bool = False,
         uid: int | None = None,
         put_rates: PutRates | None = None,
+        beyond: Beyond | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.storage = storage or MemoryStorage()
         self.statistics = Statistics()
-        self.closed: list[PeerConnection] = []
+        self.closed: list[Link] = []
         self._access = BlockAccess(cast(BatchedStorage, self.storage), rights, self.statistics)
         self.lane = AiocoapLane(self._access, _report)
         self.turns = Turns(clock)
         self._line = self.turns.line()
-        self._peers = _Peers(self, refused=refused, stopped=stopped, put_rates=put_rates)
+        self._peers = _Peers(
+            self, refused=refused, stopped=stopped, put_rates=put_rates, beyond=beyond
+        )
         self.peer, self.transport = self.connect(uid)
         if csm:
             self.feed(csm)
 
-    def connect(self, uid: int | None = None) -> tuple[PeerConnection, FakeTransport]:
+    def connect(self, uid: int | None = None) -> tuple[Link, FakeTransport]:
         """Let a peer connect: a user on a Unix socket, or somebody on TCP."""
-        peer = PeerConnection(self._access, self.lane, self._line, self._peers)
+        peer = self._peers.connect()
         transport = FakeTransport(peer, uid)
         peer.connection_made(transport)
         return peer, transport

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from eris import reference_of
 from eris.errors import StoreUnavailable
 from kapla.coap.frame import Code, format_message
-from kapla.coap.listener import PeerConnection
+from kapla.coap.link import Link
 from kapla.storage.access import Rights
 from tests.kapla.coap.harness import (
     ALL_RIGHTS,
@@ -55,7 +55,7 @@ _MANY = 150
 
 @dataclass
 class _Client:
-    peer: PeerConnection
+    peer: Link
     transport: FakeTransport
     unread: bytes = b""
     """What the server has not been ready to read."""
@@ -193,7 +193,8 @@ class Connections(RuleBasedStateMachine):
         assert self.server.statistics.open_connections == 0
         assert {client.peer for client in self.clients} == set(self.server.closed)
         for client in self.clients:
-            under_way = client.peer._under_way
+            assert client.peer.answering is not None
+            under_way = client.peer.answering.under_way
             assert (under_way.requests, under_way.weight) == (0, 0)
         assert not asyncio.all_tasks(self.loop)
         assert not self.server._line.is_waited_in

@@ -83,7 +83,8 @@ def cost(request: bytes) -> tuple[float, float]:
     async def run() -> None:
         nonlocal paid
         server = Server(MemoryStorage([SMALL, LARGE]), uid=1000)
-        turn = server.peer._turn
+        assert server.peer.answering is not None
+        turn = server.peer.answering.turn
         took = turn.took_slowly
 
         def took_slowly(seconds: float, now: float) -> None:

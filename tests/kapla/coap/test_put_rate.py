@@ -9,7 +9,7 @@ import pytest
 
 from eris import reference_of
 from kapla.coap.frame import Code
-from kapla.coap.listener import PeerConnection
+from kapla.coap.link import Link
 from kapla.coap.put_rate import PutRate, PutRates
 from tests.clocks import run_without_waiting
 from tests.kapla.coap.harness import (
@@ -31,7 +31,7 @@ GET = request_bytes(Code.GET, [*BLOCKS_PATH, (15, reference_of(LARGE))])
 AT_ONCE = RATE // len(LARGE)
 ALICE, BOB = 1000, 1001
 
-_Peer = tuple[PeerConnection, FakeTransport]
+_Peer = tuple[Link, FakeTransport]
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from eris import Reference
+from eris import BlockSize, Reference
 from eris.errors import ErisError, StoreFull
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.keeping import lent_cache
@@ -250,3 +250,33 @@ def test_what_is_put_beside_a_damaged_block_is_lent_in_its_place(tmp_path: Path)
         assert list(cache.lent) == [1, 2, 3, 4, 5, 9]
         assert set(store.writer._database.keeping.lent) >= {9}
         assert 10 not in store.writer._database.keeping.lent
+
+
+async def keep(storage: BatchedStorage, blocks: dict[Reference, bytes], *, lend: bool) -> None:
+    """Have blocks kept that somebody else gave."""
+    answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+    storage.keep(blocks, answer.set_result, lend=lend)
+    assert await answer is None
+
+
+@pytest.mark.parametrize("size", BlockSize)
+def test_what_came_from_others_is_kept_and_lent_if_they_lend_it(
+    tmp_path: Path, size: BlockSize
+) -> None:
+    public, private = make_blocks(40, size=size), make_blocks(40, size=size, seed=1)
+    settings = settings_for(tmp_path)
+
+    async def main() -> None:
+        async with batched(settings) as storage:
+            await keep(storage, public, lend=True)
+            await keep(storage, private, lend=False)
+            assert await get_many(storage, list(private)) == list(private.values())
+            assert await lent(storage, list(public)) == 40
+            assert await lent(storage, list(private)) == 0
+            # Given again, by somebody who lends it.
+            await keep(storage, private, lend=True)
+            assert await lent(storage, list(private)) == 40
+        async with batched(settings) as storage:
+            assert await lent(storage, [*public, *private]) == 80
+
+    asyncio.run(main())

@@ -1,0 +1,293 @@
+"""What is asked of us on one link.
+
+Whatever has arrived is read, requests are sorted into the lanes and handed on in batches: all
+recognised GETs of one read are one query, all PUTs one part of a group commit. There is no more
+than a bounded number of requests outstanding; while there are more no more is read, and while the
+peer does not read nothing more is answered, so that neither a fast nor a slow peer makes memory
+grow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from eris.errors import ErisError
+from kapla.coap import shares
+from kapla.coap.answers import answers_to_gets, answers_to_puts
+from kapla.coap.batch import Limits, take_batch
+from kapla.coap.caller import caller_of
+from kapla.coap.fellows import Fellows
+from kapla.coap.frame import Frame
+from kapla.coap.further import Further, Gets
+from kapla.coap.link import Link
+from kapla.coap.put_rate import NO_LIMIT, PutRate
+from kapla.coap.site import AiocoapLane, Remote
+from kapla.coap.sockets import peer_uid
+from kapla.coap.steps import Begun
+from kapla.coap.turns import Line, Turn
+from kapla.coap.under_way import UnderWay
+from kapla.storage.access import BlockAccess, GetDone, Marked, MarkedDone, PutDone
+
+__all__ = ["Answering"]
+
+# What is looked at in one go while those of another listener are there too, in bytes.
+_READ_AT_ONCE: Final = 64 * 1024
+# What the store's threads take for each of these bytes: it looks for 1024 references in 0.8 ms.
+_STORE_TAKES_S: Final = 25e-9
+
+
+class Answering:
+    """Answers the requests of one peer."""
+
+    def __init__(
+        self, link: Link, access: BlockAccess, lane: AiocoapLane, line: Line, fellows: Fellows
+    ) -> None:
+        self._link = link
+        self._access = access
+        self._lane = lane
+        self._fellows = fellows
+        self._remote = Remote(link.connection, lambda: link.transport is not None)
+        self._waiting: deque[Frame] = deque()
+        self._unread = b""
+        # Of the slow lane, as far as they needed no waiting.
+        self._answers: list[bytes] = []
+        self.under_way = UnderWay(self._go_on)
+        """What is worked on for the peer."""
+        self.turn = Turn(line, self.take_turn, link.was_reset)
+        """Its part of the event loop's time."""
+        self._put_rate: PutRate | None = None
+        self._further: Further | None = None
+        self._hints_are_true = True
+        self._working = False
+
+    # what the link tells
+
+    def made(self, transport: asyncio.Transport) -> None:
+        """There is a connection: enter it, and see who it is."""
+        self._fellows.opened(self._link)
+        uid = peer_uid(transport)
+        self._remote.caller = caller_of(uid, self._access.rights)
+        self._put_rate = self._fellows.put_rate(uid)
+        beyond = self._fellows.beyond(self._link)
+        if beyond is not None:
+            self._further = Further(
+                beyond, self.under_way, self._answer_later, begins=uid is not None
+            )
+            self._remote.further = self._further
+
+    def begin(self) -> None:
+        """Read, or wait for a turn."""
+        if not self.turn.may_go_on():
+            self._link.set_reading(False)
+
+    def admit(self, data: bytes) -> None:
+        """Have the link read what arrived; or keep it, and no more, until the turn comes."""
+        with self.turn:
+            data = self._unread + data
+            if self.turn.may_go_on():
+                self._unread = b""
+                self._read(data)
+            else:
+                self._unread = data
+                self._link.set_reading(False)
+
+    def _read(self, data: bytes) -> None:
+        """Beside others, some at a time."""
+        if len(data) > _READ_AT_ONCE and self.turn.is_beside_another_line:
+            self._unread = data[_READ_AT_ONCE:]
+            data = data[:_READ_AT_ONCE]
+        self._link.read(data)
+
+    def take(self, frames: Sequence[Frame]) -> None:
+        """Take requests."""
+        if frames:
+            self._waiting.extend(frames)
+        self._work()
+
+    def lost(self) -> None:
+        """The connection has gone. What is worked on ends by itself."""
+        self.drop()
+        self.turn.leave()
+        self._remote.pin.leave()
+        if self._put_rate is not None:
+            self._put_rate.leave(self.take_turn)
+        if self._further is not None:
+            self._further.leave()
+        self._leave_when_idle()
+
+    def drop(self) -> None:
+        """Answer nothing of what waits."""
+        self._unread = b""
+        self._waiting.clear()
+
+    @property
+    def waiting(self) -> int:
+        """How many requests were read that are not handed on."""
+        return len(self._waiting)
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether something has come that is not even read."""
+        return bool(self._unread)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is still to be answered."""
+        return bool(self.under_way.requests or self._waiting or self._unread)
+
+    def take_turn(self) -> None:
+        """Go on after having waited."""
+        with self.turn:
+            self._work()
+            if self._link.ending:
+                self._link.close_when_idle()
+
+    def _leave_when_idle(self) -> None:
+        # Not before: what was handed on takes memory, and whoever comes next has a full allowance.
+        if not self._link.is_there and not self.under_way.requests:
+            self._fellows.closed(self._link)
+
+    # requests
+
+    def _work(self) -> None:
+        """Hand on waiting requests, as far as the limits allow."""
+        if self._working:
+            return  # a refusal is answered before it is even handed on: the loop below goes on
+        self._working = True
+        try:
+            while self._waiting and self.turn.may_go_on() and self._hand_on():
+                pass
+        finally:
+            self._working = False
+        if self._unread and self._link.takes_more and self.turn.may_go_on():
+            data, self._unread = self._unread, b""
+            self._read(data)
+        elif not self._link.ending:
+            self._link.read_on()
+
+    def _hand_on(self) -> bool:
+        """Hand on one batch; False if the limits allow none."""
+        peers = max(1, len(self._fellows))
+        under_way = self.under_way
+        room = shares.requests(peers) - under_way.requests if self._link.writable else 0
+        rate = self._put_rate
+        limits = Limits(
+            room,
+            # In parts that the store can begin with before all is there.
+            min(shares.weight(peers) - under_way.weight, shares.PART),
+            self._link.connection.takes_whole_blocks,
+            self._hints_are_true,
+            NO_LIMIT if rate is None else rate.room(self.take_turn),
+        )
+        batch = take_batch(self._waiting, limits, self._take_slow_lane)
+        if rate is not None:
+            if batch.put_kib:
+                rate.took(self.take_turn, batch.put_kib)
+            if batch.is_held_up:
+                rate.wait(self.take_turn)
+        if self._answers:
+            answers, self._answers = self._answers, []
+            self._link.write(answers)
+        if batch.gets:
+            self._get(Gets(batch.gets, batch.get_tokens, batch.get_hops, batch.get_weight))
+        if batch.puts:
+            self._put(batch.put_tokens, batch.puts, batch.put_weight)
+        return batch.taken > 0
+
+    def _get(self, gets: Gets) -> None:
+        if gets.hops:
+            self._get_marked(gets)
+            return
+
+        def start(done: GetDone) -> None:
+            self._access.get_many(gets.references, done, self._remote.is_there)
+
+        def answer(result: Sequence[bytes | None] | ErisError) -> None:
+            self._answer_gets(gets, result)
+
+        self.under_way.hand_on(len(gets.tokens), gets.weight, start, answer)
+
+    def _get_marked(self, gets: Gets) -> None:
+        """For a peer that wants to know what it may give on."""
+
+        def start(done: MarkedDone) -> None:
+            self._access.get_marked(gets.references, done, self._remote.is_there)
+
+        def answer(result: Marked | ErisError) -> None:
+            if isinstance(result, ErisError):
+                self._answer_gets(gets, result)
+            else:
+                self._answer_gets(gets, result.blocks, result.are_lent)
+
+        self.under_way.hand_on(len(gets.tokens), gets.weight, start, answer)
+
+    def _put(self, tokens: list[bytes], blocks: list[bytes], weight: int) -> None:
+        hold = self._remote.pin.hold
+
+        def start(done: PutDone) -> None:
+            self._access.put_many(blocks, done, self._remote.is_there, hold)
+
+        def answer(result: Sequence[ErisError | None] | ErisError | None) -> None:
+            self._answer_puts(tokens, result)
+
+        self.under_way.hand_on(len(tokens), weight, start, answer)
+
+    def _answer_gets(
+        self,
+        gets: Gets,
+        result: Sequence[bytes | None] | ErisError,
+        are_lent: Sequence[bool] = (),
+    ) -> None:
+        with self.turn:
+            if not isinstance(result, ErisError):
+                size = sum(map(len, filter(None, result)))
+                self._hints_are_true &= size <= gets.weight << 10
+                if self._further is not None and None in result:
+                    self._link.write(self._further.answers(gets, result, are_lent))
+                    return
+            self._link.write(answers_to_gets(gets.tokens, result, are_lent))
+
+    def _answer_later(self, answer: bytes) -> None:
+        with self.turn:
+            self._link.write([answer])
+
+    def _answer_puts(
+        self, tokens: Sequence[bytes], result: Sequence[ErisError | None] | ErisError | None
+    ) -> None:
+        with self.turn:
+            self._link.write(answers_to_puts(tokens, result))
+
+    def _take_slow_lane(self, frame: Frame) -> int | None:
+        """Answer a request in a task of its own; returns what it weighs, None if it has to wait."""
+        if not self.turn.may_go_slowly():
+            return None
+        code, token, buffer, start, stop = frame
+        weight = shares.slow_weight(code, stop - start)
+        with self.turn.slowly:
+            # A copy: all that was read together with it is not to be kept for it.
+            own = (code, token, buffer[start:stop], 0, stop - start)
+            work = Begun(self._lane.answer(own, self._remote), self.turn.slowly)
+            if work.done:
+                self._answers.append(work.result)
+            else:
+                self.turn.took_elsewhere(_STORE_TAKES_S * (stop - start))
+                self.under_way.run(_finish(work), weight, self._answer_slowly)
+        return weight
+
+    def _answer_slowly(self, answer: bytes | None) -> None:
+        if answer is not None:
+            with self.turn.slowly:
+                self._link.write([answer])
+
+    def _go_on(self) -> None:
+        """Something was answered: there is room for more, or an end."""
+        if self._waiting or self._unread or self._link.ending:
+            self.take_turn()
+        self._leave_when_idle()
+
+
+async def _finish(work: Begun[bytes]) -> bytes:
+    return await work

@@ -1,0 +1,106 @@
+"""What is not here, for one connection: asked of others, if whoever is there may cause that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from eris.errors import ErisError
+from eris.model import Reference
+from kapla.coap.answers import answer_to_get, answers_to_gets
+from kapla.coap.beyond import Beyond, Found, FoundDone, hops_left
+from kapla.coap.under_way import UnderWay
+
+__all__ = ["Further", "Gets"]
+
+
+class Gets(NamedTuple):
+    """GETs of blocks that were handed on together."""
+
+    references: Sequence[Reference]
+    tokens: Sequence[bytes]
+    hops: Mapping[int, int]
+    """The Hop-Limit of those that have one, by their place."""
+    weight: int
+    """Of all together, in KiB."""
+
+
+class Further:
+    """Asks others on behalf of one connection; `begins`: see `hops_left`.
+
+    `answer` is called with each answer as it comes.
+    """
+
+    def __init__(
+        self,
+        beyond: Beyond,
+        under_way: UnderWay,
+        answer: Callable[[bytes], None],
+        *,
+        begins: bool,
+    ) -> None:
+        self._beyond = beyond
+        self._under_way = under_way
+        self._answer = answer
+        self._begins = begins
+
+    def answers(
+        self, gets: Gets, blocks: Sequence[bytes | None], are_lent: Sequence[bool]
+    ) -> list[bytes]:
+        """What is answered at once; others are asked for what is missing and may be asked for."""
+        now = [
+            place
+            for place, block in enumerate(blocks)
+            if block is not None or not self._ask_for(gets, place)
+        ]
+        return answers_to_gets(
+            [gets.tokens[place] for place in now],
+            [blocks[place] for place in now],
+            [are_lent[place] for place in now] if are_lent else (),
+        )
+
+    def _ask_for(self, gets: Gets, place: int) -> bool:
+        hops = self.hops(gets.hops.get(place))
+        if hops:
+            weight = gets.weight // len(gets.tokens)
+            is_marked = place in gets.hops
+            self._ask(gets.references[place], gets.tokens[place], hops, weight, is_marked)
+        return hops > 0
+
+    def _ask(
+        self, reference: Reference, token: bytes, hops: int, weight: int, is_marked: bool
+    ) -> None:
+        def start(done: FoundDone) -> None:
+            self._beyond.fetch(reference, hops, self, done)
+
+        def answer(result: Found | ErisError) -> None:
+            self._answer(answer_to_get(token, result, is_marked=is_marked))
+
+        self._under_way.hand_on(1, weight, start, answer)
+
+    def hops(self, received: int | None) -> int:
+        """The Hop-Limit for those who are asked; 0: nobody may be."""
+        return hops_left(received, begins=self._begins)
+
+    async def fetch(self, reference: Reference, hops: int) -> Found:
+        """Ask for one block. Raises: BlockNotFound, StoreUnavailable."""
+        future: asyncio.Future[Found | ErisError] = asyncio.get_running_loop().create_future()
+
+        def done(result: Found | ErisError) -> None:
+            if not future.done():
+                future.set_result(result)
+
+        self._beyond.fetch(reference, hops, self, done)
+        result = await future
+        if isinstance(result, ErisError):
+            raise result
+        return result
+
+    async def find(self, references: Sequence[Reference], hops: int) -> list[bool]:
+        """Ask which blocks somebody has."""
+        return await self._beyond.find(references, hops, self)
+
+    def leave(self) -> None:
+        """The connection has ended."""
+        self._beyond.leave(self)
