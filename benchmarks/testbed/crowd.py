@@ -18,7 +18,7 @@ __all__ = ["churn", "flash_crowd", "partition"]
 
 _LINE: Final = Line(rtt_ms=25, up_mbit_s=10, down_mbit_s=10)
 _FIRST: Final = "first"
-_TEN: Final = tuple(f"c{number}" for number in range(1, 11))
+_TEN: Final = tuple(f"{number}" for number in range(1, 11))
 _MBIT: Final = 1e6 / 8
 _LIMIT_S: Final = 120
 
@@ -51,7 +51,7 @@ def flash_crowd(seed: int) -> tuple[list[Row], list[Curve]]:
         first, *ten = _mesh(play, plan.names())
         urn = play.encode(content, first.url, "--lend")
         since = play.counting()
-        with play.watched(*_TEN) as curves:
+        with play.watched(*_TEN, sender=_FIRST) as curves:
             decodings = [play.decode(content, urn, daemon.url) for daemon in ten]
             times = [decoding.wait(_LIMIT_S) for decoding in decodings]
         seen = since()

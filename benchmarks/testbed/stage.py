@@ -150,17 +150,20 @@ class Stage:
         return since
 
     @contextmanager
-    def watched(self, *hosts: str) -> Iterator[dict[str, Curve]]:
-        """Note meanwhile what has come to these hosts."""
+    def watched(self, *hosts: str, sender: str | None = None) -> Iterator[dict[str, Curve]]:
+        """Note meanwhile what has come to these hosts, and what has left the sender."""
         curves = {name: Curve(name, [(0.0, 0)]) for name in hosts}
-        over, begin = threading.Event(), time.perf_counter()
-        before = self.net.traffic()
+        if sender is not None:
+            curves[sender] = Curve(f"from {sender}", [(0.0, 0)])
+        over, begin, since = threading.Event(), time.perf_counter(), self.counting()
 
         def look() -> None:
             while not over.wait(_LOOK_S):
-                now, seen = time.perf_counter() - begin, self.net.traffic()
+                now, seen = time.perf_counter() - begin, since()
                 for name, curve in curves.items():
-                    curve.points.append((now, seen[name].received - before[name].received))
+                    traffic = seen[name]
+                    count = traffic.sent if name == sender else traffic.received
+                    curve.points.append((now, count))
 
         thread = threading.Thread(target=look)
         thread.start()

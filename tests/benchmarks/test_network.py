@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from benchmarks.network import (
     network,
     sweep,
 )
+from tests.integration.daemon import wait_until
 
 NEAR = Line(rtt_ms=0, up_mbit_s=None, down_mbit_s=None)
 FAR = Line(rtt_ms=40, up_mbit_s=None, down_mbit_s=None)
@@ -147,3 +149,29 @@ def test_what_somebody_left_who_was_killed_is_swept_and_nothing_else(net: Networ
         assert {net.host("sofa").namespace, f"kapla-{os.getpid()}-sweep"} <= there
     finally:
         subprocess.run(["ip", "netns", "del", f"kapla-{os.getpid()}-sweep"], check=True)
+
+
+OWNER = """
+import sys
+from benchmarks.network import Line, Plan, Spot, network
+with network(Plan((Spot("alone", Line(0, None, None)),))) as net:
+    print(net.host("alone").namespace, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_network_ends_with_whoever_made_it_even_by_sigkill(net: Network) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdout is not None
+        name = owner.stdout.readline().strip()
+        assert name.endswith("-alone")
+        command = ["nsenter", f"--net=/run/netns/{name}", "sh", "-c", "echo in; exec sleep 1000"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as inside:
+            assert inside.stdout is not None
+            assert inside.stdout.readline() == b"in\n"
+            owner.kill()
+            # Killed by the keeper, which has nobody left to work for.
+            assert inside.wait(20) == -signal.SIGKILL
+    wait_until(lambda: not Path("/run/netns", name).exists(), "the namespace to be gone")
