@@ -101,8 +101,10 @@ def network(plan: Plan) -> Iterator[Network]:
     """Make a network; it is gone, with all that runs on its hosts, when the context ends.
 
     TCP controls congestion by cubic, and remembers nothing from one connection to another.
-    Raises: NetworkUnavailable.
+    Raises: NetworkUnavailable; ValueError, if two hosts have one name.
     """
+    if len(set(plan.names())) < len(plan.names()):
+        raise ValueError(f"names of hosts are there twice: {plan.names()}")
     require("ip", "nsenter", *(["nft"] if plan.homes else []))
     sweep()
     name = prefix()

@@ -34,7 +34,7 @@ def _mesh(play: Stage, names: Sequence[str]) -> list[Daemon]:
         ]
         daemon.start()
     for number, daemon in enumerate(daemons):
-        daemon.until_connected(*names[:number])
+        daemon.until_connected(*(other.dialled for other in daemons[:number]))
     return daemons
 
 
@@ -98,7 +98,7 @@ def churn(seed: int) -> tuple[list[Row], list[Curve]]:
         for source in sources[_ALIVE:]:
             source.kill()
         daemon = play.daemon("near", peers)
-        daemon.until_connected(*_CHURN_SOURCES[:_ALIVE])
+        daemon.until_connected(*peers[:_ALIVE])
         since = play.counting()
         decoding = play.decode(content, urns[0], daemon.url)
         killed = _come_and_go(decoding, sources, chance)

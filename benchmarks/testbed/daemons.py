@@ -43,6 +43,11 @@ class Peer:
     key: str | None = None
     rights: tuple[str, ...] = ("lend",)
 
+    @property
+    def shown(self) -> str:
+        """What daemons call it: its key if it has one, else its URL."""
+        return self.key or str(self.url).rpartition("#")[2]
+
     def format(self) -> str:
         """As a table of the configuration."""
         who = f"url = {json.dumps(self.url)}" if self.url else f"key = {json.dumps(self.key)}"
@@ -116,16 +121,16 @@ class Daemon:
         user, system = stat.rpartition(")")[2].split()[11:13]
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
-    def until_connected(self, *names: str) -> None:
+    def until_connected(self, *peers: Peer) -> None:
         """Wait until it has reached these peers.
 
         Raises: RuntimeError, with its log.
         """
         deadline = time.monotonic() + _PATIENCE_S
-        missing = set(names)
-        while missing := {name for name in missing if f"Peer {name} is connected" not in self.log}:
+        lines = [f"Peer {peer.shown} is connected" for peer in peers]
+        while any(line not in self.log for line in lines):
             if time.monotonic() > deadline:
-                raise RuntimeError(f"{self.host.name} has not reached {missing}: {self.log}")
+                raise RuntimeError(f"{self.host.name} has not reached its peers: {self.log}")
             time.sleep(_LOOK_S)
 
     @property

@@ -19,6 +19,15 @@ _HUB_LINE: Final = Line(rtt_ms=20, up_mbit_s=100, down_mbit_s=100)
 _BAR: Final = 0.9
 
 
+def _laptop(nat: Nat) -> str:
+    return f"behind-{nat.value}"
+
+
+def _homes() -> tuple[Home, ...]:
+    """One with each kind of router, and a laptop in it."""
+    return tuple(Home(nat.value, _UPLINK, nat, (_laptop(nat),)) for nat in Nat)
+
+
 def _meet(play: Stage, laptops: list[str], rights: tuple[str, ...]) -> tuple[Daemon, list[Daemon]]:
     """A hub, and daemons on laptops that have dialled it."""
     hub = play.daemon("hub", started=False)
@@ -27,7 +36,7 @@ def _meet(play: Stage, laptops: list[str], rights: tuple[str, ...]) -> tuple[Dae
     hub.start()
     for daemon in daemons:
         daemon.start()
-        daemon.until_connected(hub.host.name)
+        daemon.until_connected(hub.dialled)
     return hub, daemons
 
 
@@ -41,7 +50,7 @@ def behind_nat(seed: int) -> tuple[list[Row], list[Curve]]:
     content = make_content(seed, _SERVED)
     plan = Plan(
         (Spot("hub", _HUB_LINE), Spot("open", _UPLINK)),
-        tuple(Home(nat.name.lower(), _UPLINK, nat, (nat.value,)) for nat in Nat),
+        _homes(),
     )
     with stage(plan) as play:
         plain_s = _served(play, content, "open")
@@ -54,7 +63,7 @@ def behind_nat(seed: int) -> tuple[list[Row], list[Curve]]:
                 note=f"{seconds:.1f} s, {plain_s:.1f} s without",
             )
             for nat in Nat
-            for seconds in [_served(play, content, nat.value)]
+            for seconds in [_served(play, content, _laptop(nat))]
         ], []
 
 
@@ -81,9 +90,8 @@ def hub_restart(seed: int) -> tuple[list[Row], list[Curve]]:
     The bars are ours: the decode goes on, at most 10 s later, and nothing comes twice.
     """
     content, other = make_content(seed, _SHARED), make_content(seed + 1, _SHARED)
-    homes = tuple(Home(nat.name.lower(), _UPLINK, nat, (nat.value,)) for nat in Nat)
-    has, wants = (nat.value for nat in Nat)
-    with stage(Plan((Spot("hub", _HUB_LINE),), homes)) as play:
+    has, wants = (_laptop(nat) for nat in Nat)
+    with stage(Plan((Spot("hub", _HUB_LINE),), _homes())) as play:
         hub, [having, wanting] = _meet(play, [has, wants], ("lend", "relay"))
         urn, other_urn = (play.encode(each, having.url, "--lend") for each in (content, other))
         calm_s = play.decode(other, other_urn, wanting.url).wait(_LIMIT_S)
@@ -93,7 +101,7 @@ def hub_restart(seed: int) -> tuple[list[Row], list[Curve]]:
         hub.stop(signal.SIGTERM)
         hub.start()
         seconds = decoding.wait(_LIMIT_S)
-        came = since()[homes[1].name].received / content.size
+        came = since()[_homes()[1].name].received / content.size
     return [
         single(
             "hub restart: longer than without",

@@ -63,7 +63,7 @@ class Sources:
         """
         peers = [*self._peers[:count], *others]
         daemon = self._play.daemon(_NEAR, peers)
-        daemon.until_connected(*(peer.name for peer in self._peers[:count]))
+        daemon.until_connected(*self._peers[:count])
         since = self._play.counting()
         try:
             with self._play.watched(_NEAR) as curves:

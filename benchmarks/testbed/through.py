@@ -32,7 +32,7 @@ def through(seed: int) -> tuple[list[Row], list[Curve]]:
         for _ in range(_ROUNDS):
             direct.append(play.decode(content, urn, far.plain_url, "near").wait(_LIMIT_S))
             near = play.daemon("near", [far.dialled])
-            near.until_connected(far.host.name)
+            near.until_connected(far.dialled)
             ours.append(play.decode(content, urn, near.url).wait(_LIMIT_S))
             near.stop()
     return [
@@ -58,7 +58,7 @@ def loopback(seed: int) -> tuple[list[Row], list[Curve]]:
         for _ in range(_ROUNDS):
             direct.append(_cost_us(play, content, urn, far.plain_url, far))
             near = play.daemon("near", [far.dialled], ports=_OTHER_PORTS)
-            near.until_connected(far.host.name)
+            near.until_connected(far.dialled)
             passed.append(_cost_us(play, content, urn, near.url, far, near))
             near.stop()
     note = "processor time of daemons for a block of 32 KiB, which the near one verifies and keeps"
