@@ -36,6 +36,7 @@ from benchmarks import (
     start,
     strangers,
     substitutes,
+    tls,
     trees,
     wire,
 )
@@ -47,6 +48,7 @@ _PARTS: Final[dict[str, tuple[Callable[[int], list[Row]], int]]] = {
     "start": (start.run, 25),
     "codec": (codec.run, 15),
     "wire": (wire.run, 9),
+    "tls": (tls.run, 5),
     "files": (files.run, 3),
     "sqlite": (bare_sqlite.run, 3),
     "care": (care.run, 5),

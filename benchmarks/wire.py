@@ -12,6 +12,7 @@ import json
 import os
 import random
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,7 @@ from kapla.coap.blocks import block_query, get_options, put_options
 from kapla.coap.frame import Code, FrameReader, format_frame
 from kapla.urls import parse_store_url
 
-__all__ = ["kaplad", "run"]
+__all__ = ["RawClient", "kaplad", "measure_client", "run"]
 
 _WINDOW: Final = 64
 _COUNTS: Final = {BlockSize.SMALL: 6400, BlockSize.LARGE: 960}
@@ -115,15 +116,19 @@ def _blocks(size: BlockSize, seed: int) -> list[bytes]:
     return [source.randbytes(size) for _ in range(_COUNTS[size])]
 
 
-class _RawClient:
+class RawClient:
     """Sends finished requests, as many at a time as answers have come."""
 
-    def __init__(self, address: str | tuple[str, int]) -> None:
+    def __init__(
+        self, address: str | tuple[str, int], context: ssl.SSLContext | None = None
+    ) -> None:
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         self._socket.connect(address)
         if family == socket.AF_INET:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if context is not None:
+            self._socket = context.wrap_socket(self._socket)
         self._socket.sendall(_CSM)
         self._reader = FrameReader(1 << 20)
 
@@ -160,7 +165,8 @@ class _RawClient:
         return len(blocks) / (time.perf_counter() - begin)
 
 
-async def _measure_client(url: str, operation: str, size: BlockSize, seed: int) -> float:
+async def measure_client(url: str, operation: str, size: BlockSize, seed: int) -> float:
+    """One round of our own client; returns requests a second."""
     blocks = _blocks(size, seed)
     references = [reference_of(block) for block in blocks]
     async with RemoteStore(parse_store_url(url)) as store:
@@ -189,9 +195,9 @@ def run(rounds: int) -> list[Row]:
         url, port, _ = stack.enter_context(kaplad(directory))
         peer_port = stack.enter_context(_python_eris_server())
         ask_peer = stack.enter_context(_python_eris_client(peer_port))
-        ours = _RawClient(str(directory / "s"))
-        ours_tcp = _RawClient(("127.0.0.1", port))
-        peer = _RawClient(("127.0.0.1", peer_port))
+        ours = RawClient(str(directory / "s"))
+        ours_tcp = RawClient(("127.0.0.1", port))
+        peer = RawClient(("127.0.0.1", peer_port))
         tcp_url = f"coap+tcp://127.0.0.1:{port}"
         for number in range(rounds + 1):
             for size in BlockSize:
@@ -202,10 +208,10 @@ def run(rounds: int) -> list[Row]:
                         "daemon": ours.measure(operation, size, seed),
                         "peer daemon": peer.measure(operation, size, seed + 1),
                         "tcp daemon": ours_tcp.measure(operation, size, seed + 2),
-                        "stack": asyncio.run(_measure_client(url, operation, size, seed + 3)),
+                        "stack": asyncio.run(measure_client(url, operation, size, seed + 3)),
                         "peer stack": ask_peer(operation, size, seed + 4),
                         "tcp stack": asyncio.run(
-                            _measure_client(tcp_url, operation, size, seed + 5)
+                            measure_client(tcp_url, operation, size, seed + 5)
                         ),
                     }
                     if number:  # the first round is for caches

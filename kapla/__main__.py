@@ -13,6 +13,8 @@ from kapla.care import check_store, salvage_store
 from kapla.config import load_config
 from kapla.daemon import run
 from kapla.errors import ConfigError, KaplaError
+from kapla.identity.pair import load_or_make
+from kapla.loop import Loop
 
 __all__ = ["command", "main"]
 
@@ -32,8 +34,22 @@ _EXIT_CONFIG = 2
     "--listen",
     metavar="URL",
     multiple=True,
-    help="Where to listen, as coap+unix:///run/eris.sock?get&put or coap+tcp://[::1]:5683?get;"
-    " may be given several times, and replaces the defaults.",
+    help="Where to listen, as coap+unix:///run/eris.sock?get&put, coap+tcp://[::1]:5683?get or"
+    " coaps+tcp://[::]:5684?lend; may be given several times, and replaces the defaults.",
+)
+@click.option(
+    "--peer",
+    metavar="URL",
+    multiple=True,
+    help="Another daemon to connect to, and to ask for what is not here, as"
+    " coaps+tcp://HOST#ed25519:KEY; may be given several times.",
+)
+@click.option(
+    "--known-peer",
+    metavar="KEY",
+    multiple=True,
+    help="A daemon that connects to us, by the key that its --print-key prints: it is asked too;"
+    " may be given several times.",
 )
 @click.option(
     "--max-size",
@@ -53,6 +69,11 @@ _EXIT_CONFIG = 2
     help="Make the index and the totals anew from the blocks, while they are served.",
 )
 @click.option(
+    "--print-key",
+    is_flag=True,
+    help="Print the key that names this daemon, and end; the pair is made if there is none.",
+)
+@click.option(
     "--check",
     is_flag=True,
     help="Look at the whole store instead of serving it, and change nothing; exit code 1 if it"
@@ -68,19 +89,29 @@ def command(
     file: str | None,
     store: str | None,
     listen: tuple[str, ...],
+    peer: tuple[str, ...],
+    known_peer: tuple[str, ...],
     max_size: str | None,
     min_free: str | None,
     when_full: str | None,
     rebuild_index: bool,
+    print_key: bool,
     check: bool,
     salvage: str | None,
 ) -> None:
     """Keep ERIS blocks and serve them over CoAP, in the foreground."""
     log.configure("debug" if debug else "info")
+    if print_key + check + (salvage is not None) > 1:
+        raise click.UsageError("--print-key, --check and --salvage: one at a time.")
+    if print_key:
+        click.echo(str(load_or_make().public))
+        return
     config = load_config(
         file=file,
         store=store,
         listen=listen,
+        peer=peer,
+        known_peer=known_peer,
         max_size=max_size,
         min_free=min_free,
         when_full=when_full,
@@ -88,14 +119,13 @@ def command(
         rebuild_index=rebuild_index,
     )
     log.configure(config.log_level)
-    if check and salvage is not None:
-        raise click.UsageError("--check and --salvage are two things: one at a time.")
     if check:
         sys.exit(0 if check_store(config.store, click.echo) else _EXIT_FAILED)
     elif salvage is not None:
         salvage_store(config.store, Path(salvage).absolute(), click.echo)
     else:
-        asyncio.run(run(config))
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            runner.run(run(config))
 
 
 def main() -> None:

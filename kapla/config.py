@@ -16,7 +16,15 @@ from urllib.parse import quote
 
 from kapla.errors import ConfigError, InvalidUrl
 from kapla.local_socket import SYSTEM_SOCKET, default_socket, is_root
-from kapla.urls import StoreUrl, UnixEndpoint, parse_store_url
+from kapla.peer_config import (
+    PeerSettings,
+    check_peers,
+    parse_known_peers,
+    parse_peer_urls,
+    parse_peers,
+)
+from kapla.sizes import parse_amount, parse_rate, parse_scrub_rate, parse_size, parse_store_size
+from kapla.urls import StoreUrl, TlsEndpoint, UnixEndpoint, parse_store_url
 from kapla.user_paths import user_path
 
 __all__ = ["SYSTEM_SOCKET", "Config", "default_socket", "is_root", "load_config", "parse_size"]
@@ -25,10 +33,6 @@ Synchronous = Literal["normal", "full"]
 WhenFull = Literal["evict", "refuse"]
 
 _LEVELS: Final = ("debug", "info", "warning", "error")
-_UNITS: Final = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
-_SMALLEST_STORE: Final = 2**20
-# A large block a second: a client with one under way hears something all the time.
-_SLOWEST: Final = 32 * 2**10
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,10 @@ class Config:
     """What an acknowledged block survives: a killed process, or with "full" a power cut too."""
     max_put_rate: int | None = None
     """Bytes a second that each user may put; TCP peers share one rate by listener. None: any."""
+    max_stranger_rate: int | None = None
+    """Bytes a second that the unnamed peers of a listener on TCP are given together. None: any."""
+    peers: tuple[PeerSettings, ...] = ()
+    """Whom we dial, and whom we know when they dial us."""
     max_connections: int = 512
     """Connections at a time: each may cost a few MiB when its peer is slow."""
     max_pinned: int | None = None
@@ -85,54 +93,6 @@ def _default_file() -> Path | None:
     return path if os.path.isfile(path) else None
 
 
-def parse_size(value: object) -> int:
-    """Read a size: a number of bytes, or text as `10 GiB` (B, KiB, MiB, GiB, TiB).
-
-    Raises: ValueError.
-    """
-    if isinstance(value, int) and not isinstance(value, bool):
-        size = value
-    elif not isinstance(value, str):
-        raise ValueError("a size is a number of bytes, or as in 10 GiB")
-    else:
-        match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)", value.strip())
-        if not match or match[2].upper() not in _UNITS:
-            raise ValueError("a size is a number of bytes, or as in 10 GiB")
-        size = int(float(match[1]) * _UNITS[match[2].upper()])
-    return size
-
-
-def _parse_store_size(value: object) -> int:
-    size = parse_size(value)
-    if size < _SMALLEST_STORE:
-        raise ValueError("a store has at least 1 MiB")
-    return size
-
-
-def _parse_amount(value: object) -> int:
-    size = parse_size(value)
-    if not 0 <= size < 2**63:
-        raise ValueError("a size is a number of bytes, or as in 10 GiB")
-    return size
-
-
-def _parse_rate(value: object) -> int:
-    # As rates are written elsewhere: 10M.
-    if isinstance(value, str) and re.fullmatch(r".*[0-9] ?[KMGTkmgt]", value.strip()):
-        value = f"{value.strip()}iB"
-    rate = parse_size(value)
-    if rate < _SLOWEST:
-        raise ValueError("a rate is 32 KiB a second or more")
-    return rate
-
-
-def _parse_scrub_rate(value: object) -> int:
-    rate = parse_size(value)
-    if not 0 <= rate <= 2**40:
-        raise ValueError("a rate is bytes a second, or as in 4 MiB")
-    return rate
-
-
 def _parse_path(value: object) -> Path:
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("a path is expected")
@@ -159,8 +119,17 @@ def _parse_urls(value: object) -> tuple[StoreUrl, ...]:
             raise ValueError(f"URL {number}: a listener serves the whole endpoint, not a path")
         if not isinstance(url.endpoint, UnixEndpoint) and (url.flags.mode or url.flags.group):
             raise ValueError(f"URL {number}: mode and group are for Unix sockets")
+        if isinstance(url.endpoint, TlsEndpoint):
+            _check_tls_listener(url, url.endpoint, number)
         urls.append(url)
     return tuple(urls)
+
+
+def _check_tls_listener(url: StoreUrl, endpoint: TlsEndpoint, number: int) -> None:
+    if endpoint.key is not None:
+        raise ValueError(f"URL {number}: a listener has its own key, see --print-key")
+    if url.flags.files is not None and url.flags.files.certificate is None:
+        raise ValueError(f"URL {number}: ca is for listeners with cert and key")
 
 
 def _parse_choice(*choices: str) -> Callable[[object], str]:
@@ -193,14 +162,16 @@ def _parse_count(value: object) -> int:
 _SETTINGS: Final[tuple[tuple[str, str, str, Callable[[object], object]], ...]] = (
     ("store", "KAPLA_STORE", "store", _parse_path),
     ("listen", "KAPLA_LISTEN", "listen", _parse_urls),
-    ("max-size", "KAPLA_MAX_SIZE", "max_size", _parse_store_size),
-    ("min-free", "KAPLA_MIN_FREE", "min_free", _parse_amount),
+    ("max-size", "KAPLA_MAX_SIZE", "max_size", parse_store_size),
+    ("min-free", "KAPLA_MIN_FREE", "min_free", parse_amount),
     ("when-full", "KAPLA_WHEN_FULL", "when_full", _parse_choice("evict", "refuse")),
     ("synchronous", "KAPLA_SYNCHRONOUS", "synchronous", _parse_choice("normal", "full")),
-    ("max-put-rate", "KAPLA_MAX_PUT_RATE", "max_put_rate", _parse_rate),
+    ("max-put-rate", "KAPLA_MAX_PUT_RATE", "max_put_rate", parse_rate),
+    ("max-stranger-rate", "KAPLA_MAX_STRANGER_RATE", "max_stranger_rate", parse_rate),
+    ("peers", "KAPLA_PEERS", "peers", parse_peers),
     ("max-connections", "KAPLA_MAX_CONNECTIONS", "max_connections", _parse_count),
-    ("scrub-rate", "KAPLA_SCRUB_RATE", "scrub_rate", _parse_scrub_rate),
-    ("max-pinned-bytes", "KAPLA_MAX_PINNED_BYTES", "max_pinned", _parse_amount),
+    ("scrub-rate", "KAPLA_SCRUB_RATE", "scrub_rate", parse_scrub_rate),
+    ("max-pinned-bytes", "KAPLA_MAX_PINNED_BYTES", "max_pinned", parse_amount),
     ("lend-cache", "KAPLA_LEND_CACHE", "lend_cache", _parse_switch),
     ("log-level", "KAPLA_LOG_LEVEL", "log_level", _parse_choice(*_LEVELS)),
 )
@@ -214,6 +185,8 @@ def load_config(
     max_size: str | None = None,
     min_free: str | None = None,
     when_full: str | None = None,
+    peer: tuple[str, ...] = (),
+    known_peer: tuple[str, ...] = (),
     debug: bool = False,
     rebuild_index: bool = False,
     environment: Mapping[str, str] = os.environ,
@@ -226,15 +199,23 @@ def load_config(
     values: dict[str, object] = {}
     if path is not None:
         _read_file(Path(path), values)
+    # Of peers each place has some more: a flag does not make those of the file strangers.
+    peers = _taken(values, "peers")
     for _, variable, name, parse in _SETTINGS:
         if environment.get(variable):
             values[name] = _parsed(parse, environment[variable], f"${variable}")
+    peers += _taken(values, "peers")
     flags = {"store": store, "max_size": max_size, "min_free": min_free, "when_full": when_full}
     for key, _, name, parse in _SETTINGS:
         if (flag := flags.get(name)) is not None:
             values[name] = _parsed(parse, flag, f"--{key}")
     if listen:
         values["listen"] = _parsed(_parse_urls, list(listen), "--listen")
+    if peer:
+        peers += cast(Any, _parsed(parse_peer_urls, list(peer), "--peer"))
+    if known_peer:
+        peers += cast(Any, _parsed(parse_known_peers, list(known_peer), "--known-peer"))
+    check_peers(peers)
     if debug:
         values["log_level"] = "debug"
     default_listen = "listen" not in values
@@ -246,12 +227,18 @@ def load_config(
         Config(store=Path(), listen=()),
         default_listen=default_listen,
         rebuild_index=rebuild_index,
+        peers=tuple(peers),
         **cast(Any, values),
     )
     for url in config.listen:
         if isinstance(url.endpoint, UnixEndpoint) and url.endpoint.path == config.store:
             raise ConfigError(f"{config.store} cannot be the store and a socket at once")
     return config
+
+
+def _taken(values: dict[str, object], name: str) -> list[Any]:
+    """What is there under this name, which is there no longer."""
+    return list(cast(Any, values.pop(name, ())))
 
 
 def _default_listener(environment: Mapping[str, str]) -> StoreUrl:

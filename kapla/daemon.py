@@ -21,12 +21,17 @@ from kapla.coap.put_rate import PutRates
 from kapla.coap.site import AiocoapLane
 from kapla.coap.turns import Turns
 from kapla.config import Config
+from kapla.guests import Door
+from kapla.identity.accepting import MOST_HANDSHAKES, TlsServer
+from kapla.identity.pair import KeyPair, load_or_make
+from kapla.peering import Peering
 from kapla.sockets import BACKLOG, BoundUnixSocket, bind_tcp, bind_unix, rights_of
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.database import SqliteSettings
 from kapla.storage.lock import lock_store
-from kapla.urls import StoreUrl, TcpEndpoint, UnixEndpoint
+from kapla.tls import listener_context
+from kapla.urls import StoreUrl, TcpEndpoint, TlsEndpoint, UnixEndpoint
 
 __all__ = ["Daemon", "run"]
 
@@ -36,6 +41,8 @@ _log = logging.getLogger(__name__)
 _GRACE_S: Final = 5.0
 # Files that are no connections: the database, listeners, what the event loop needs.
 _OWN_FILES: Final = 64
+# That we dial, by two addresses at once, and that finds a place where there are too many.
+_FILES_OF_PEER: Final = 6
 
 
 class Daemon:
@@ -60,7 +67,8 @@ class Daemon:
         self._started = time.monotonic()
         self._max_connections = config.max_connections
         self._lock: int | None = None
-        self._servers: list[asyncio.Server] = []
+        self._pair: KeyPair | None = None
+        self._servers: list[asyncio.Server | TlsServer] = []
         self._unix_sockets: list[BoundUnixSocket] = []
         self._peers: list[Peers] = []
         self._turns = Turns()
@@ -68,6 +76,7 @@ class Daemon:
         # Looked at when it stops only, and set while that goes on.
         self._idle = asyncio.Event()
         self._lending: list[object] = []
+        self._peering = Peering(config, self._storage, self._serve, self._own_pair)
 
     async def start(self) -> None:
         """Open the store, then the listeners.
@@ -80,6 +89,7 @@ class Daemon:
         _log.debug("Store %s is open", self._config.store)
         for url in self._config.listen:
             await self._listen(url)
+        self._peering.start(self._connections)
         self._warn_if_nothing_is_lent()
 
     def _warn_if_nothing_is_lent(self) -> None:
@@ -94,6 +104,7 @@ class Daemon:
 
     async def stop(self) -> None:
         """Take no more connections, answer what was asked, empty the WAL, remove the sockets."""
+        await self._peering.stop()
         for server in self._servers:
             server.close()
         for unix_socket in self._unix_sockets:
@@ -152,25 +163,19 @@ class Daemon:
         wanted = self._config.max_connections
         if hard == resource.RLIM_INFINITY:
             return wanted
-        room = (hard - _OWN_FILES) // max(1, len(self._config.listen))
+        listeners = self._config.listen
+        under_tls = sum(isinstance(url.endpoint, TlsEndpoint) for url in listeners)
+        own = _OWN_FILES + 2 * MOST_HANDSHAKES * under_tls
+        own += _FILES_OF_PEER * len(self._config.peers)
+        room = (hard - own) // max(1, len(listeners))
         if room < wanted:
             _log.warning("max-connections is %d, as %d files may be open", max(1, room), hard)
         return max(1, min(wanted, room))
 
     async def _listen(self, url: StoreUrl) -> None:
-        access = BlockAccess(self._storage, rights_of(url), self._statistics)
-        lane = AiocoapLane(access, self.report)
-
-        peers = Peers(
-            access,
-            lane,
-            self._turns.line(),
-            self._max_connections,
-            self._check_idle,
-            _give_back_memory,
-            self._put_rates,
-        )
-        self._peers.append(peers)
+        door = self._peering.door(rights_of(url))
+        access = door.access
+        peers = self._connections(door)
         loop = asyncio.get_running_loop()
         sockets: list[socket.socket]
         if isinstance(url.endpoint, UnixEndpoint):
@@ -181,15 +186,54 @@ class Daemon:
             )
             self._note_listener(access.rights, url)
             return
+        if isinstance(url.endpoint, TlsEndpoint):
+            self._listen_with_tls(url, peers, access.rights)
+            return
         sockets = bind_tcp(url)
         for one in sockets:
             self._servers.append(await loop.create_server(peers.connect, sock=one, backlog=BACKLOG))
             host, port = one.getsockname()[:2]
             self._note_listener(access.rights, TcpEndpoint(host, port))
 
-    def _note_listener(self, rights: Rights, place: object) -> None:
+    def _serve(self, rights: Rights) -> tuple[BlockAccess, AiocoapLane]:
+        """What those with these rights use."""
+        access = BlockAccess(self._storage, rights, self._statistics)
+        return access, AiocoapLane(access, self.report, self._peering.report)
+
+    def _connections(self, door: Door) -> Peers:
+        """The connections that are made by one door."""
+        peers = Peers(
+            door.access,
+            door.lane,
+            self._turns.line(),
+            self._max_connections,
+            self._check_idle,
+            _give_back_memory,
+            self._put_rates,
+            door,
+            self._peering.blocks,
+        )
+        self._peers.append(peers)
+        return peers
+
+    def _listen_with_tls(self, url: StoreUrl, peers: Peers, rights: Rights) -> None:
+        pair = None if url.flags.files else self._own_pair()
+        context = listener_context(url, pair)
+        sockets = bind_tcp(url)
+        self._servers.append(TlsServer(sockets, context, peers.connect))
+        for one in sockets:
+            host, port = one.getsockname()[:2]
+            self._note_listener(rights, TlsEndpoint(host, port), pair)
+
+    def _own_pair(self) -> KeyPair:
+        """The key pair of this daemon, made when it is first needed."""
+        if self._pair is None:
+            self._pair = load_or_make()
+        return self._pair
+
+    def _note_listener(self, rights: Rights, place: object, pair: KeyPair | None = None) -> None:
         """Say where somebody listens, by the port that a listener got."""
-        _log.info("Listening on %s", place)
+        _log.info("Listening on %s%s", place, "" if pair is None else f" as {pair.public}")
         if rights.lend and not rights.get:
             self._lending.append(place)
 

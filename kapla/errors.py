@@ -50,7 +50,7 @@ class InvalidBlockList(KaplaError, ValueError):
 
 
 class CannotConnect(StoreUnavailable):
-    """Nothing answers where a store should be; `number` is the `errno`, if it is known.
+    """Nothing answers where a store should be; `reason` is why, `number` the `errno`, if known.
 
     `socket` is the path of the Unix socket, None for TCP.
     """
@@ -59,6 +59,7 @@ class CannotConnect(StoreUnavailable):
         self, where: str, reason: str, *, number: int | None = None, socket: Path | None = None
     ) -> None:
         super().__init__(f"cannot connect to {where}: {reason}")
+        self.reason = reason
         self.number = number
         self.socket = socket
 

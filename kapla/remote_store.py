@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import re
-import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
@@ -29,8 +26,9 @@ from kapla.coap.frame import Code, OptionNumber, encode_options
 from kapla.coap.link import Link
 from kapla.coap.list_pages import list_options, parse_page
 from kapla.coap.requester import SAID_AFTER_S, Requester
-from kapla.errors import CannotConnect, RequestMalformed, UnknownAnswer
-from kapla.urls import StoreUrl, UnixEndpoint
+from kapla.connecting import connect
+from kapla.errors import RequestMalformed, UnknownAnswer
+from kapla.urls import StoreUrl
 
 __all__ = [
     "DEFAULT_CONNECT_TIMEOUT_S",
@@ -48,14 +46,8 @@ DEFAULT_TIMEOUT_S: Final = 60.0
 """How long an answer may take: a disk may be slow, and a commit wait for others."""
 DEFAULT_CONNECT_TIMEOUT_S: Final = 10.0
 """How long a connection and its greeting may take: no disk is asked for these."""
-_NEXT_ADDRESS_S: Final = 0.25
-"""After RFC 8305, section 5."""
-# Until the next try where the daemon has no place in its queue.
-_QUEUE_FULL_S: Final = 0.05
 Ask = Callable[[int, bytes], Awaitable[tuple[int, bytes]]]
 """Sends a request, code and body, on one connection; code and payload of the answer."""
-
-_ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
 
 
 async def ask_in_parts(
@@ -305,33 +297,12 @@ class RemoteStore:
         )
 
     async def _connect(self) -> Requester:
-        loop = asyncio.get_running_loop()
         link = Link(asking=self._make_requester)
         assert link.asking is not None
         wire = link.asking
-        endpoint = self.url.endpoint
-        said = loop.call_later(SAID_AFTER_S, self._say_waiting)
+        said = asyncio.get_running_loop().call_later(SAID_AFTER_S, self._say_waiting)
         try:
-            async with asyncio.timeout(self._connect_timeout_s):
-                if isinstance(endpoint, UnixEndpoint):
-                    connected = await _connect_unix(str(endpoint.path))
-                    await loop.create_unix_connection(lambda: link, sock=connected)
-                else:
-                    # An address that swallows what is sent to it does not hide the next one.
-                    await loop.create_connection(
-                        lambda: link,
-                        endpoint.host,
-                        endpoint.port,
-                        happy_eyeballs_delay=_NEXT_ADDRESS_S,
-                    )
-        except TimeoutError:
-            raise StoreUnavailable(
-                f"no connection to {self.url} within {self._connect_timeout_s:g} s"
-            ) from None
-        except (OSError, UnicodeError) as error:  # a host name can be impossible to encode
-            path = endpoint.path if isinstance(endpoint, UnixEndpoint) else None
-            number, reason = _reason(error)
-            raise CannotConnect(str(self.url), reason, number=number, socket=path) from error
+            await connect(self.url, lambda: link, self._connect_timeout_s)
         finally:
             said.cancel()
         if self.on_connected is not None:
@@ -341,37 +312,6 @@ class RemoteStore:
                 await wire.close()
                 raise
         return wire
-
-
-async def _connect_unix(path: str) -> socket.socket:
-    """Connect; while the daemon's queue is full, again and again: asyncio takes that for success.
-
-    Raises: OSError.
-    """
-    connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        connecting.setblocking(False)
-        while True:
-            try:
-                connecting.connect(path)
-                return connecting
-            except BlockingIOError:
-                # Nothing announces that there is a place again.
-                await asyncio.sleep(_QUEUE_FULL_S)
-    except BaseException:
-        connecting.close()
-        raise
-
-
-def _reason(error: OSError | UnicodeError) -> tuple[int | None, str]:
-    """Why a connection was not made, without the addresses that asyncio puts in."""
-    number = getattr(error, "errno", None)
-    # Of several addresses asyncio tells all that happened in one text.
-    numbers = {number} if number else {int(one) for one in _ERRNO.findall(str(error))}
-    if not numbers or min(numbers) <= 0:  # a resolver has numbers of its own
-        return None, getattr(error, "strerror", None) or str(error)
-    reasons = sorted(os.strerror(one) for one in numbers)
-    return numbers.pop() if len(numbers) == 1 else None, ", ".join(reasons)
 
 
 def _failed(error: ErisError) -> asyncio.Future[Any]:

@@ -22,7 +22,7 @@ from typing import Final
 from kapla.config import is_root
 from kapla.errors import ListenError
 from kapla.storage.access import Rights
-from kapla.urls import StoreUrl, TcpEndpoint, UnixEndpoint
+from kapla.urls import StoreUrl, TlsEndpoint, UnixEndpoint
 
 __all__ = ["BACKLOG", "BoundUnixSocket", "bind_tcp", "bind_unix", "rights_of"]
 
@@ -32,6 +32,8 @@ BACKLOG: Final = 128
 """Connections that wait to be accepted, and how many are accepted at once."""
 
 _KEEPALIVE_S: Final = 300
+# As long as a peer may stall that is served without TLS.
+_STALLED_MS: Final = 30_000
 _ROOT_GROUP: Final = "kapla"
 
 
@@ -195,12 +197,12 @@ def _make_way(path: Path) -> None:
 
 
 def bind_tcp(url: StoreUrl) -> list[socket.socket]:
-    """Open the sockets of a TCP listener: one for each address of its host.
+    """Open the sockets of a listener on TCP, with TLS or not: one for each address of its host.
 
     Raises: ListenError.
     """
     endpoint = url.endpoint
-    assert isinstance(endpoint, TcpEndpoint)
+    assert not isinstance(endpoint, UnixEndpoint)
     try:
         found = socket.getaddrinfo(
             endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -218,6 +220,9 @@ def bind_tcp(url: StoreUrl) -> list[socket.socket]:
             # Inherited by its connections: a peer that has vanished does not hold one for ever.
             one.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_S)
+            if isinstance(endpoint, TlsEndpoint):
+                # Under TLS nobody can see how much a peer has taken but the system.
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _STALLED_MS)
             if family == socket.AF_INET6:
                 one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             one.bind(address)

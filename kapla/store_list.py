@@ -1,6 +1,7 @@
 """Several stores as one, each with a place in a list.
 
-Blocks are looked for in all of them, in order, and put into one: the first that can be reached and
+Blocks are looked for on this machine first, in the order of the list, and then in all the others at
+once: in whichever has them, and is quick. They are put into one: the first that can be reached and
 takes them. It stays the one as long as it can be reached, so that what belongs together lies
 together. A store that fails to answer is left alone for a while.
 """
@@ -25,6 +26,10 @@ from eris.errors import (
 )
 from eris.model import BlockSize, Reference
 from kapla.errors import NotAllowed, StoreSilent
+from kapla.peers.live import Live, LiveSources
+from kapla.peers.remote import AskedSource
+from kapla.peers.runner import Runner
+from kapla.urls import UnixEndpoint
 
 if TYPE_CHECKING:
     from kapla.remote_store import RemoteStore
@@ -48,6 +53,8 @@ class _Member:
     def __init__(self, store: RemoteStore) -> None:
         self.store = store
         self.is_closed = False
+        self.is_near = isinstance(store.url.endpoint, UnixEndpoint)
+        """Whether it is on this machine."""
         self.may_take = store.url.allows("put")
         self.has_taken = False
         self._absent_until = 0.0
@@ -69,6 +76,35 @@ class _Member:
             await self.store.connect()
         except StoreUnavailable:
             self.set_aside()
+            raise
+
+    async def get(self, reference: Reference, block_size: BlockSize) -> bytes:
+        """Fetch a block, and see that it is the right one.
+
+        Raises: BlockNotFound; CorruptBlock; StoreError.
+        """
+        try:
+            await self.connect()
+            block = await self.store.get(reference, block_size)
+        except BlockNotFound:
+            self.answered()
+            raise
+        except ErisError as error:
+            self.failed(error)
+            raise
+        # Whoever decodes checks too, but can no longer ask the next store.
+        if reference_of(block) != reference:
+            raise CorruptBlock(reference)
+        self.answered()
+        return block
+
+    async def find(self, references: Sequence[Reference]) -> list[bool]:
+        """Ask which blocks it has. Raises: StoreError."""
+        try:
+            await self.connect()
+            return await self.store.find(references)
+        except StoreError as error:
+            self.failed(error)
             raise
 
     def answered(self) -> None:
@@ -103,6 +139,11 @@ class StoreList:
         if not stores:
             raise ValueError("no store")
         self._members = tuple(map(_Member, stores))
+        may_get = [member for member in self._members if member.store.url.allows("get")]
+        self._near = [member for member in may_get if member.is_near]
+        self._far = [member for member in may_get if not member.is_near]
+        self._sources: LiveSources | None = None
+        self._runner: Runner | None = None
         self._on_taker = on_taker
         self._taker: _Member | None = None
         self._choosing: asyncio.Task[_Member] | None = None
@@ -130,6 +171,8 @@ class StoreList:
         if self._choosing is not None:
             self._choosing.cancel()
             await asyncio.wait([self._choosing])
+        if self._runner is not None:
+            self._runner.close(f"the connection to {self._far[0].store.url} was closed")
         for member in self._members:
             await member.store.close()
 
@@ -145,7 +188,7 @@ class StoreList:
             raise failures[0]
 
     def get(self, reference: Reference, block_size: BlockSize) -> Awaitable[bytes]:
-        """Fetch a block from the first store that has it.
+        """Fetch a block from a store on this machine, else from another that has it.
 
         When none has it but one could not be asked, that one's error is raised: it may have it.
         """
@@ -153,25 +196,36 @@ class StoreList:
 
     async def _get(self, reference: Reference, block_size: BlockSize) -> bytes:
         failure: ErisError | None = None
-        for member in self._members:
-            if not member.store.url.allows("get"):
-                continue
+        for member in self._near:
             try:
-                await member.connect()
-                block = await member.store.get(reference, block_size)
-                # Whoever decodes checks too, but can no longer ask the next store.
-                if reference_of(block) != reference:
-                    raise CorruptBlock(reference)
-                member.answered()
-                return block
+                return await member.get(reference, block_size)
             except BlockNotFound as error:
-                member.answered()
                 failure = failure or error
             except (StoreError, CorruptBlock) as error:
                 _log.debug("Block %s from %s: %s", short(reference), member.store.url, error)
                 failure = error
-                member.failed(error)
-        raise failure or StoreRefused("no store in the list allows get")
+        if not self._far:
+            raise failure or StoreRefused("no store in the list allows get")
+        try:
+            return (await self._session().fetch(reference, block_size)).data
+        except BlockNotFound as error:
+            raise failure or error from None
+
+    def _session(self) -> Runner:
+        """The session that asks the stores of other machines; made when it is first needed."""
+        if self._runner is None:
+            sources = LiveSources(on_distrust=self._lied)
+            for member in self._far:
+                sources.add(AskedSource(str(member.store.url), member))
+            self._sources = sources
+            # Each store has a time-out of its own.
+            self._runner = Runner(sources, patience_s=float("inf"))
+        return self._runner
+
+    def _lied(self, number: int, live: Live) -> None:
+        """A store that is listed stays so: it is left alone for a while."""
+        if self._sources is not None:
+            self._sources.add(live.source, live.standing)
 
     async def put(self, reference: Reference, block: bytes) -> None:
         """Keep a block in the first store that can be reached and takes blocks."""

@@ -4,10 +4,13 @@
     coap+unix://%2Frun%2Feris.sock/a/b    a socket (percent-encoded), the store /a/b
     coap+tcp://%2Frun%2Feris.sock/a/b     the same, as libcoap writes it (also coap://%2F…)
     coap+tcp://host[:port][/a/b]          TCP, port 5683
+    coaps+tcp://host[:port][/a/b]         TLS, port 5684, with an ordinary certificate
+    coaps+tcp://host[:port]#ed25519:…     TLS with whoever has this key, and nobody else
 
 A path of `/` means the endpoint-wide store. Flags may follow as a query, `get`, `lend`, `put`,
 `stat`, `admin`, `mode=0660`, `group=NAME`: they say what the listener allows, and a client that is
-given such a URL keeps to them. The path of a store may act as a capability, so it is never shown.
+given such a URL keeps to them. Those of TLS, `cert=FILE`, `key=FILE`, `ca=FILE`, are for the end
+that is given the URL. The path of a store may act as a capability, so it is never shown.
 """
 
 from __future__ import annotations
@@ -20,20 +23,25 @@ from typing import Final
 from urllib.parse import SplitResult, quote, unquote_to_bytes, urlsplit
 
 from kapla.errors import InvalidUrl
+from kapla.identity.files import CertificateFiles
+from kapla.identity.key import PeerKey
 
 __all__ = [
     "DEFAULT_PORT",
+    "DEFAULT_TLS_PORT",
     "NO_STORE",
     "Endpoint",
     "Flags",
     "StoreUrl",
     "TcpEndpoint",
+    "TlsEndpoint",
     "UnixEndpoint",
     "format_store_url",
     "parse_store_url",
 ]
 
 DEFAULT_PORT: Final = 5683
+DEFAULT_TLS_PORT: Final = 5684
 
 NO_STORE: Final = "none"
 """In the place of store URLs: that there is no store, not even where one usually is."""
@@ -42,6 +50,7 @@ NO_STORE: Final = "none"
 _MAX_SOCKET_PATH: Final = 107
 _LONGEST_URL: Final = 4096
 _RIGHTS: Final = ("get", "lend", "put", "stat", "admin")
+_FILES: Final = {"cert": "certificate", "key": "key", "ca": "ca"}
 _HOST: Final = re.compile(r"[A-Za-z0-9._~:%-]+")
 
 
@@ -63,11 +72,27 @@ class TcpEndpoint:
     port: int
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"TCP {host}:{self.port}"
+        return f"TCP {_authority(self)}"
 
 
-Endpoint = UnixEndpoint | TcpEndpoint
+@dataclass(frozen=True, slots=True)
+class TlsEndpoint:
+    """A TCP host and port where TLS is spoken; `key` is who must be there, None: see the host."""
+
+    host: str
+    port: int
+    key: PeerKey | None = None
+
+    def __str__(self) -> str:
+        return f"TLS {_authority(self)}"
+
+
+Endpoint = UnixEndpoint | TcpEndpoint | TlsEndpoint
+
+
+def _authority(endpoint: TcpEndpoint | TlsEndpoint) -> str:
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    return f"{host}:{endpoint.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +102,7 @@ class Flags:
     allow: frozenset[str] | None = None
     mode: int | None = None
     group: str | None = None
+    files: CertificateFiles | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +135,16 @@ def parse_store_url(text: str) -> StoreUrl:
         parts = urlsplit(text)
     except ValueError:
         raise InvalidUrl("not a URL: its host makes no sense") from None
-    if parts.fragment:
-        raise InvalidUrl("a store URL has no fragment")
+    if parts.scheme != "coaps+tcp" and parts.fragment:
+        raise InvalidUrl("a store URL has no fragment, but for the key of coaps+tcp://")
     flags = _parse_flags(parts.query)
+    if parts.scheme != "coaps+tcp" and flags.files is not None:
+        raise InvalidUrl("the flags cert, key and ca are for coaps+tcp://")
     # `hostname` would lower-case a socket path; the netloc is taken as it stands.
     netloc = parts.netloc
     if "@" in netloc:
         raise InvalidUrl("a store URL has no user name")
+    endpoint: Endpoint
     if parts.scheme == "coap+unix" and not netloc:
         path = _decode(parts.path, "the socket path")
         return StoreUrl(_unix_endpoint(path), (), flags)
@@ -123,11 +152,19 @@ def parse_store_url(text: str) -> StoreUrl:
         endpoint = _unix_endpoint(_decode(netloc, "the socket path"))
         return StoreUrl(endpoint, _store_path(parts.path), flags)
     if parts.scheme == "coap+tcp":
-        return StoreUrl(_tcp_endpoint(parts), _store_path(parts.path), flags)
+        endpoint = TcpEndpoint(*_host_and_port(parts, DEFAULT_PORT))
+        return StoreUrl(endpoint, _store_path(parts.path), flags)
+    if parts.scheme == "coaps+tcp":
+        key = _parse_key(parts.fragment) if "#" in text else None
+        _check_files(flags.files, key)
+        endpoint = TlsEndpoint(*_host_and_port(parts, DEFAULT_TLS_PORT), key)
+        return StoreUrl(endpoint, _store_path(parts.path), flags)
     if parts.scheme == "coap+unix":
         raise InvalidUrl("coap+unix:// takes an absolute path, as in coap+unix:///run/x.sock")
-    if parts.scheme in ("coap", "coaps", "coaps+tcp", "coap+ws", "coaps+ws", "http", "https"):
-        raise InvalidUrl(f"{parts.scheme}:// is not supported; coap+unix:// and coap+tcp:// are")
+    if parts.scheme in ("coap", "coaps", "coap+ws", "coaps+ws", "http", "https"):
+        raise InvalidUrl(
+            f"{parts.scheme}:// is not supported; coap+unix://, coap+tcp:// and coaps+tcp:// are"
+        )
     raise InvalidUrl(_way_to_write(text))
 
 
@@ -142,14 +179,35 @@ def _way_to_write(text: str) -> str:
     return "a store URL begins with coap+unix:// or coap+tcp://"
 
 
-def _tcp_endpoint(parts: SplitResult) -> TcpEndpoint:
+def _host_and_port(parts: SplitResult, default: int) -> tuple[str, int]:
     try:
         host, port = parts.hostname, parts.port
     except ValueError:
         raise InvalidUrl("the port is not a number from 0 to 65535") from None
-    if not host or not _HOST.fullmatch(host) or not _has_labels(host):
-        raise InvalidUrl("coap+tcp:// takes a host name or address")
-    return TcpEndpoint(host, DEFAULT_PORT if port is None else port)
+    # libcoap would take an escaped slash for the beginning of a socket's path.
+    is_host = host and _HOST.fullmatch(host) and host[:3].lower() != "%2f"
+    if not host or not is_host or not _has_labels(host):
+        raise InvalidUrl(f"{parts.scheme}:// takes a host name or address")
+    return host, default if port is None else port
+
+
+def _parse_key(fragment: str) -> PeerKey:
+    # An empty one too: what was to stand there is missing, and nobody else is to be trusted.
+    try:
+        return PeerKey.parse(fragment)
+    except ValueError as error:
+        raise InvalidUrl(f"what follows the # of a store URL is a key: {error}") from None
+
+
+def _check_files(files: CertificateFiles | None, key: PeerKey | None) -> None:
+    """Whether these files say what certificates are shown, and which are accepted."""
+    if files is None:
+        return
+    if key is not None:
+        if files.certificate or files.ca:
+            raise InvalidUrl("where a key is named only that counts: cert and ca say nothing there")
+    elif (files.certificate is None) != (files.key is None):
+        raise InvalidUrl("the flags cert and key go together")
 
 
 def _has_labels(host: str) -> bool:
@@ -195,6 +253,7 @@ def _parse_flags(query: str) -> Flags:
     allow: set[str] | None = None
     mode: int | None = None
     group: str | None = None
+    files: dict[str, Path] = {}
     for item in query.split("&") if query else ():
         name, _, value = item.partition("=")
         if name in _RIGHTS and not value:
@@ -203,16 +262,30 @@ def _parse_flags(query: str) -> Flags:
             mode = int(value, 8)
         elif name == "group" and value:
             group = _decode(value, "the group")
+        elif name in _FILES and value:
+            files[_FILES[name]] = _file(name, value)
         else:
             # Only its name, and only if it is one: what stands there may be a part of a secret.
             shown = f"the flag {name}" if re.fullmatch(r"[a-z]{1,10}", name) else "a flag"
-            known = ", ".join((*_RIGHTS, "mode=0660", "group=NAME"))
+            known = ", ".join((*_RIGHTS, "mode=0660", "group=NAME", "cert=", "key=", "ca=FILE"))
             raise InvalidUrl(f"{shown} is none of {known}")
-    return Flags(None if allow is None else frozenset(allow), mode, group)
+    return Flags(
+        None if allow is None else frozenset(allow),
+        mode,
+        group,
+        CertificateFiles(**files) if files else None,
+    )
+
+
+def _file(flag: str, value: str) -> Path:
+    path = _decode(value, f"the flag {flag}")
+    if not path.startswith("/") or path.endswith("/"):
+        raise InvalidUrl(f"the flag {flag} takes the absolute path of a file")
+    return Path(path)
 
 
 def format_store_url(url: StoreUrl) -> str:
-    """Write a store URL as `parse_store_url` reads it, path and all, without its flags.
+    """Write a store URL as `parse_store_url` reads it, path and all, without what it allows.
 
     It may be a capability: not for messages.
     """
@@ -222,5 +295,13 @@ def format_store_url(url: StoreUrl) -> str:
         # With a store path behind it the socket's own slashes are escaped.
         socket = quote(os.fsencode(endpoint.path), safe="" if path else "/")
         return f"coap+unix://{socket}{path}"
-    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-    return f"coap+tcp://{host}:{endpoint.port}{path}"
+    if isinstance(endpoint, TcpEndpoint):
+        return f"coap+tcp://{_authority(endpoint)}{path}"
+    key = "" if endpoint.key is None else f"#{endpoint.key}"
+    return f"coaps+tcp://{_authority(endpoint)}{path}{_format_files(url.flags.files)}{key}"
+
+
+def _format_files(files: CertificateFiles | None) -> str:
+    paths = [(flag, getattr(files, name, None)) for flag, name in _FILES.items()]
+    flags = "&".join(f"{flag}={quote(os.fsencode(path))}" for flag, path in paths if path)
+    return f"?{flags}" if flags else ""

@@ -10,8 +10,8 @@ import platformdirs
 __all__ = ["user_path"]
 
 
-def user_path(kind: Literal["cache", "config", "data"], name: str) -> Path | None:
-    """The directory of this name for a user's data, settings or caches; it need not be there.
+def user_path(kind: Literal["cache", "config", "data", "state"], name: str) -> Path | None:
+    """The directory of this name for what a user has of this kind; it need not be there.
 
     None without a home: no `$HOME`, and no entry for the user that names one.
     """
@@ -19,6 +19,7 @@ def user_path(kind: Literal["cache", "config", "data"], name: str) -> Path | Non
         "cache": platformdirs.user_cache_path,
         "config": platformdirs.user_config_path,
         "data": platformdirs.user_data_path,
+        "state": platformdirs.user_state_path,
     }[kind]
     try:
         path = Path(find(name))

@@ -41,6 +41,7 @@ OWN: Final = {
     "list": Own("kapla.cli.list", "List what you have stored."),
     "list-blocks": Own("kapla.cli.list_blocks", "Write a list of all that a store has."),
     "ls": Own("kapla.cli.ls", "List what is in a tree."),
+    "peers": Own("kapla.cli.peers", "Show the daemon's peers, and how each is."),
     "pin": Own("kapla.cli.pin", "Keep contents in the store for good."),
     "pins": Own("kapla.cli.pins", "List what is pinned in the store."),
     "scrub": Own("kapla.cli.scrub", "Have the daemon look at all that it stores."),

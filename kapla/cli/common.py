@@ -93,7 +93,7 @@ def run(command: Coroutine[Any, Any, _T]) -> _T:
     # Loaded only here: `--help` and `--version` do without.
     import asyncio
 
-    from kapla.cli.loop import Loop
+    from kapla.loop import Loop
 
     async def guarded() -> _T:
         task = asyncio.ensure_future(command)

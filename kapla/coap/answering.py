@@ -16,6 +16,7 @@ from typing import Final
 
 from eris.errors import ErisError
 from kapla.coap import shares
+from kapla.coap.allowance import Share
 from kapla.coap.answers import answers_to_gets, answers_to_puts
 from kapla.coap.batch import Limits, take_batch
 from kapla.coap.caller import caller_of
@@ -59,6 +60,7 @@ class Answering:
         self.turn = Turn(line, self.take_turn, link.was_reset)
         """Its part of the event loop's time."""
         self._put_rate: PutRate | None = None
+        self._share: Share | None = None
         self._further: Further | None = None
         self._hints_are_true = True
         self._working = False
@@ -68,13 +70,22 @@ class Answering:
     def made(self, transport: asyncio.Transport) -> None:
         """There is a connection: enter it, and see who it is."""
         self._fellows.opened(self._link)
+        welcome = self._fellows.welcome(self._link)
+        if welcome is not None:
+            self._access, self._lane, allowance = welcome
+            self._share = self._remote.share = Share(allowance, self.take_turn)
         uid = peer_uid(transport)
         self._remote.caller = caller_of(uid, self._access.rights)
         self._put_rate = self._fellows.put_rate(uid)
         beyond = self._fellows.beyond(self._link)
         if beyond is not None:
             self._further = Further(
-                beyond, self.under_way, self._answer_later, begins=uid is not None
+                beyond,
+                self._link,
+                self.under_way,
+                self._answer_later,
+                # A daemon that we dialled on this machine is a peer, and no program that begins.
+                begins=uid is not None and welcome is None,
             )
             self._remote.further = self._further
 
@@ -114,6 +125,8 @@ class Answering:
         self._remote.pin.leave()
         if self._put_rate is not None:
             self._put_rate.leave(self.take_turn)
+        if self._share is not None:
+            self._share.leave()
         if self._further is not None:
             self._further.leave()
         self._leave_when_idle()
@@ -173,11 +186,15 @@ class Answering:
         peers = max(1, len(self._fellows))
         under_way = self.under_way
         room = shares.requests(peers) - under_way.requests if self._link.writable else 0
-        rate = self._put_rate
+        rate, share = self._put_rate, self._share
+        most, most_kib = (NO_LIMIT, NO_LIMIT) if share is None else share.room()
+        if share is not None and not (most and most_kib):
+            share.wait()
+            return False
         limits = Limits(
-            room,
+            min(room, most),
             # In parts that the store can begin with before all is there.
-            min(shares.weight(peers) - under_way.weight, shares.PART),
+            min(shares.weight(peers) - under_way.weight, shares.PART, most_kib),
             self._link.connection.takes_whole_blocks,
             self._hints_are_true,
             NO_LIMIT if rate is None else rate.room(self.take_turn),
@@ -192,6 +209,8 @@ class Answering:
             answers, self._answers = self._answers, []
             self._link.write(answers)
         if batch.gets:
+            if share is not None:
+                share.asked(len(batch.gets), batch.get_weight)
             self._get(Gets(batch.gets, batch.get_tokens, batch.get_hops, batch.get_weight))
         if batch.puts:
             self._put(batch.put_tokens, batch.puts, batch.put_weight)
@@ -245,13 +264,24 @@ class Answering:
             if not isinstance(result, ErisError):
                 size = sum(map(len, filter(None, result)))
                 self._hints_are_true &= size <= gets.weight << 10
-                if self._further is not None and None in result:
-                    self._link.write(self._further.answers(gets, result, are_lent))
-                    return
-            self._link.write(answers_to_gets(gets.tokens, result, are_lent))
+            if self._further is None or isinstance(result, ErisError) or None not in result:
+                self._count_gets(gets, result)
+                self._link.write(answers_to_gets(gets.tokens, result, are_lent))
+                return
+            answers = self._further.answers(gets, result, are_lent)
+            missing = len(answers) - len(result) + result.count(None)
+            self._count_gets(gets, [*filter(None, result), *[None] * missing])
+            self._link.write(answers)
+
+    def _count_gets(self, gets: Gets, result: Sequence[bytes | None] | ErisError) -> None:
+        """Count what is answered at once."""
+        if self._share is not None:
+            self._share.answered(len(gets.tokens), gets.weight, result)
 
     def _answer_later(self, answer: bytes) -> None:
         with self.turn:
+            if self._share is not None:
+                self._share.passed_on(answer)
             self._link.write([answer])
 
     def _answer_puts(
@@ -264,18 +294,34 @@ class Answering:
         """Answer a request in a task of its own; returns what it weighs, None if it has to wait."""
         if not self.turn.may_go_slowly():
             return None
+        share = self._share
+        if share is not None and not all(share.room()):
+            share.wait()
+            return None
         code, token, buffer, start, stop = frame
         weight = shares.slow_weight(code, stop - start)
+        if share is not None:
+            share.begin_slowly(code, stop - start)
         with self.turn.slowly:
             # A copy: all that was read together with it is not to be kept for it.
             own = (code, token, buffer[start:stop], 0, stop - start)
             work = Begun(self._lane.answer(own, self._remote), self.turn.slowly)
             if work.done:
                 self._answers.append(work.result)
+                self._end_slowly(code, stop - start)
             else:
                 self.turn.took_elsewhere(_STORE_TAKES_S * (stop - start))
-                self.under_way.run(_finish(work), weight, self._answer_slowly)
+
+                def end(answer: bytes | None) -> None:
+                    self._end_slowly(code, stop - start)
+                    self._answer_slowly(answer)
+
+                self.under_way.run(_finish(work), weight, end)
         return weight
+
+    def _end_slowly(self, code: int, length: int) -> None:
+        if self._share is not None:
+            self._share.end_slowly(code, length)
 
     def _answer_slowly(self, answer: bytes | None) -> None:
         if answer is not None:

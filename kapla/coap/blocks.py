@@ -28,6 +28,7 @@ __all__ = [
     "ENDPOINT_STORE_PATH",
     "LENT_BEFORE_BLOCK",
     "MAX_FETCHED",
+    "PEERS_PATH",
     "STAT_PATH",
     "BadRequest",
     "block_query",
@@ -50,6 +51,7 @@ BLOCKS_PATHS: Final = ((*ENDPOINT_STORE_PATH, "blocks"), ("blocks",))
 """Where this server answers."""
 
 STAT_PATH: Final = ("kapla", "stat")
+PEERS_PATH: Final = ("kapla", "peers")
 """Where a local client may ask what the daemon holds: JSON."""
 
 BLOCK_SIZES: Final = frozenset(int(size) for size in BlockSize)

@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from kapla.coap.allowance import Allowance
     from kapla.coap.beyond import Beyond
     from kapla.coap.link import Link
     from kapla.coap.put_rate import PutRate
+    from kapla.coap.site import AiocoapLane
+    from kapla.storage.access import BlockAccess
 
-__all__ = ["Fellows"]
+__all__ = ["Fellows", "Guests", "Welcome"]
+
+
+class Welcome(NamedTuple):
+    """What there is for whoever is at the other end of a connection."""
+
+    access: BlockAccess
+    lane: AiocoapLane
+    allowance: Allowance
+
+
+class Guests(Protocol):
+    """Tells those who connect apart, by what is known of them."""
+
+    def welcome(self, link: Link, /) -> Welcome | None:
+        """A connection is made. None: what all have who come by its listener, without limits."""
+        ...
+
+    def has_a_place(self, link: Link, /) -> bool:
+        """Whether it may stay though there are too many."""
+        ...
+
+    def may_ask_others(self, link: Link, /) -> bool:
+        """Whether others may be asked on its behalf."""
+        ...
 
 
 class Fellows(Protocol):
@@ -25,6 +52,10 @@ class Fellows(Protocol):
 
     def closed(self, link: Link, /) -> None:
         """A connection has ended, and nothing is worked on for it."""
+        ...
+
+    def welcome(self, link: Link, /) -> Welcome | None:
+        """See `Guests`."""
         ...
 
     def beyond(self, link: Link, /) -> Beyond | None:

@@ -29,18 +29,20 @@ class Gets(NamedTuple):
 class Further:
     """Asks others on behalf of one connection; `begins`: see `hops_left`.
 
-    `answer` is called with each answer as it comes.
+    `asker`: who that is, for those who are asked. `answer` is called with each answer as it comes.
     """
 
     def __init__(
         self,
         beyond: Beyond,
+        asker: object,
         under_way: UnderWay,
         answer: Callable[[bytes], None],
         *,
         begins: bool,
     ) -> None:
         self._beyond = beyond
+        self._asker = asker
         self._under_way = under_way
         self._answer = answer
         self._begins = begins
@@ -72,7 +74,7 @@ class Further:
         self, reference: Reference, token: bytes, hops: int, weight: int, is_marked: bool
     ) -> None:
         def start(done: FoundDone) -> None:
-            self._beyond.fetch(reference, hops, self, done)
+            self._beyond.fetch(reference, hops, self._asker, done)
 
         def answer(result: Found | ErisError) -> None:
             self._answer(answer_to_get(token, result, is_marked=is_marked))
@@ -91,7 +93,7 @@ class Further:
             if not future.done():
                 future.set_result(result)
 
-        self._beyond.fetch(reference, hops, self, done)
+        self._beyond.fetch(reference, hops, self._asker, done)
         result = await future
         if isinstance(result, ErisError):
             raise result
@@ -99,8 +101,8 @@ class Further:
 
     async def find(self, references: Sequence[Reference], hops: int) -> list[bool]:
         """Ask which blocks somebody has."""
-        return await self._beyond.find(references, hops, self)
+        return await self._beyond.find(references, hops, self._asker)
 
     def leave(self) -> None:
         """The connection has ended."""
-        self._beyond.leave(self)
+        self._beyond.leave(self._asker)

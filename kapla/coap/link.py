@@ -62,6 +62,8 @@ class Link(asyncio.Protocol):
         self.asking = None if asking is None else asking(self)
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the transport is lost."""
+        self.ping_s: float | None = None
+        """How long a Ping took, if one was answered; only peers that we dialled are pinged."""
         self._patience: Patience | None = None
         self._reading = True
         self._releasing = False
@@ -71,6 +73,19 @@ class Link(asyncio.Protocol):
     def is_there(self) -> bool:
         """Whether anybody is at the other end."""
         return self.transport is not None
+
+    @property
+    def usable(self) -> bool:
+        """Whether something can be asked here."""
+        return self.asking is not None and self.asking.usable
+
+    @property
+    def address(self) -> str | None:
+        """Where the other end is, on TCP: a host and a port."""
+        place = None if self.transport is None else self.transport.get_extra_info("peername")
+        if not isinstance(place, tuple):
+            return None
+        return f"[{place[0]}]:{place[1]}" if ":" in place[0] else f"{place[0]}:{place[1]}"
 
     def was_reset(self) -> bool:
         """Whether the peer has gone, which nobody tells while it is not read from; then close."""
@@ -281,7 +296,8 @@ class Link(asyncio.Protocol):
 
     def close(self) -> None:
         """Close, after what was written; from a peer that takes nothing, after a while."""
-        if self.transport is None:
+        if self.transport is None or self.transport.is_closing():
+            # Under TLS one that is closed twice cannot even be aborted any more.
             return
         if self._patience is None:
             self.hang_up()

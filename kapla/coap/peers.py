@@ -12,6 +12,7 @@ from typing import Final
 
 from kapla.coap.answering import Answering
 from kapla.coap.beyond import Beyond
+from kapla.coap.fellows import Guests, Welcome
 from kapla.coap.link import Link
 from kapla.coap.put_rate import PutRate, PutRates
 from kapla.coap.site import AiocoapLane
@@ -42,6 +43,7 @@ class Peers:
         on_idle: Callable[[], None],
         on_rush_over: Callable[[], None] = lambda: None,
         put_rates: PutRates | None = None,
+        guests: Guests | None = None,
         beyond: Beyond | None = None,
     ) -> None:
         self._access = access
@@ -51,6 +53,7 @@ class Peers:
         self._on_idle = on_idle
         self._on_rush_over = on_rush_over
         self._put_rates = put_rates or PutRates(None)
+        self._guests = guests
         self._beyond = beyond
         self._shared_rate = self._put_rates.make()
         self._most_of_late = 0
@@ -62,7 +65,11 @@ class Peers:
 
     def connect(self) -> Link:
         """The server's end of a connection that was accepted."""
-        return Link(lambda link: Answering(link, self._access, self._lane, self._line, self))
+        return Link(self.answering)
+
+    def answering(self, link: Link) -> Answering:
+        """What is done on a link for whoever asks there."""
+        return Answering(link, self._access, self._lane, self._line, self)
 
     def opened(self, link: Link) -> None:
         """A connection is made."""
@@ -73,9 +80,12 @@ class Peers:
         if self._stopping:
             # It was accepted, but asyncio drops it now that its listener is closed.
             link.finish()
-        elif len(self._open) > self._most:
+        elif len(self._open) > self._most and not self._has_a_place(link):
             _log.debug("More than %d connections: one refused", self._most)
             link.refuse("too many connections")
+
+    def _has_a_place(self, link: Link) -> bool:
+        return self._guests is not None and self._guests.has_a_place(link)
 
     def closed(self, link: Link) -> None:
         """A connection has ended, and nothing is worked on for it."""
@@ -88,9 +98,14 @@ class Peers:
             if not self._open:
                 self._on_idle()
 
+    def welcome(self, link: Link) -> Welcome | None:
+        """What there is for whoever has connected."""
+        return None if self._guests is None else self._guests.welcome(link)
+
     def beyond(self, link: Link) -> Beyond | None:
-        """Who is asked for what is not here: on behalf of all these connections, or of none."""
-        return self._beyond
+        """Who is asked for what is not here, on behalf of those who may cause that."""
+        may_ask = self._guests is None or self._guests.may_ask_others(link)
+        return self._beyond if may_ask else None
 
     def put_rate(self, uid: int | None) -> PutRate | None:
         """How fast a user may put, on all listeners together; nobody's peers share one here."""

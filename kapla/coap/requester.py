@@ -11,7 +11,7 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from eris.errors import CorruptBlock, ErisError, StoreUnavailable
 from kapla.coap.blocks import BLOCK_SIZES, LENT_BEFORE_BLOCK, error_of_code
@@ -30,6 +30,8 @@ from kapla.coap.pace import Pace
 from kapla.errors import StoreSilent
 
 __all__ = ["SAID_AFTER_S", "Requester"]
+
+T = TypeVar("T")
 
 SAID_AFTER_S: Final = 3.0
 """Without an answer for so long, whoever wants to know is told whom we wait for."""
@@ -55,6 +57,8 @@ class _Pending(NamedTuple):
     """The size of the block that is wanted; 0 for other requests; or one of those above."""
     weight: int
     """Bytes on the wire: those of the request, and of the block that is wanted."""
+    make: Callable[[bytes, bool], Any] | None
+    """What becomes of a block of either size, and of whether it may be given on."""
 
 
 class Requester:
@@ -103,22 +107,29 @@ class Requester:
         return self._request(code, body, reference, size, max(0, size))
 
     def want(
-        self, body: bytes, reference: bytes, expected: int
-    ) -> asyncio.Future[tuple[bytes, bool]]:
-        """Send a GET; the future gets a block of either size, and whether it may be given on.
+        self, body: bytes, reference: bytes, expected: int, make: Callable[[bytes, bool], T]
+    ) -> asyncio.Future[T]:
+        """Send a GET; the future gets what `make` makes of the block and of whether it is lent.
 
-        It is not compared with its reference. `expected`: how many bytes it probably has.
+        The block is of either size, and not compared with its reference. `expected`: how many bytes
+        it probably has.
         """
-        return self._request(Code.GET, body, reference, _ANY_BLOCK, expected)
+        return self._request(Code.GET, body, reference, _ANY_BLOCK, expected, make)
 
     def _request(
-        self, code: int, body: bytes, reference: bytes, size: int, expected: int
+        self,
+        code: int,
+        body: bytes,
+        reference: bytes,
+        size: int,
+        expected: int,
+        make: Callable[[bytes, bool], Any] | None = None,
     ) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
         if not self.usable:
             future.set_exception(StoreUnavailable(f"the connection to {self.name} is lost"))
             return future
-        pending = _Pending(future, reference, size, expected + len(body))
+        pending = _Pending(future, reference, size, expected + len(body), make)
         if not self._queue and self._may_send():
             self._send(code, body, pending)
         else:
@@ -269,7 +280,7 @@ class Requester:
             return
         result: Any = None
         if code == Code.CONTENT and pending.size == _ANY_BLOCK:
-            result = _plain_block(buffer, start, stop)
+            result = _plain_block(pending, buffer, start, stop)
         if result is None:
             result = _outcome(code, pending, buffer, start, stop)
         if isinstance(result, ErisError):
@@ -301,13 +312,14 @@ class Requester:
         return now - self._heard if owed else 0.0, self._timeout_s
 
 
-def _plain_block(buffer: bytes, start: int, stop: int) -> tuple[bytes, bool] | None:
-    """A block and whether it may be given on, if that is all there is in an answer."""
+def _plain_block(pending: _Pending, buffer: bytes, start: int, stop: int) -> Any:
+    """What becomes of a block, marked as lent or not, if that is all there is; else None."""
+    assert pending.make is not None
     if stop - start - 1 in BLOCK_SIZES and buffer[start] == 0xFF:
-        return buffer[start + 1 : stop], False
+        return pending.make(buffer[start + 1 : stop], False)
     begin = start + len(LENT_BEFORE_BLOCK)
     if stop - begin in BLOCK_SIZES and buffer.startswith(LENT_BEFORE_BLOCK, start):
-        return buffer[begin:stop], True
+        return pending.make(buffer[begin:stop], True)
     return None
 
 
@@ -324,7 +336,8 @@ def _outcome(code: int, pending: _Pending, buffer: bytes, start: int, stop: int)
     if code == Code.CONTENT and pending.size == _ANY_BLOCK:
         if len(payload) not in BLOCK_SIZES:
             return CorruptBlock(pending.reference, size=len(payload), expected_size=1024)
-        return payload, any(number == OptionNumber.LENT for number, _ in options)
+        assert pending.make is not None
+        return pending.make(payload, any(number == OptionNumber.LENT for number, _ in options))
     if code == Code.CONTENT:
         if pending.size and len(payload) != pending.size:
             return CorruptBlock(pending.reference, size=len(payload), expected_size=pending.size)

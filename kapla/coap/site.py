@@ -25,9 +25,11 @@ from aiocoap.optiontypes import OpaqueOption
 from eris.crypto import reference_of
 from eris.errors import BlockNotFound, ErisError
 from eris.model import Reference
+from kapla.coap.allowance import Share
 from kapla.coap.blocks import (
     BLOCK_SIZES,
     BLOCKS_PATHS,
+    PEERS_PATH,
     STAT_PATH,
     BadRequest,
     code_of_error,
@@ -51,6 +53,7 @@ from kapla.coap.further import Further
 from kapla.coap.list_pages import list_path
 from kapla.coap.listing import BlockList
 from kapla.coap.open_pin import ConnectionPin
+from kapla.coap.peer_list import PeerList, PeerReport
 from kapla.coap.pins import pin_resources
 from kapla.coap.request import Rejected, Request, read_request
 from kapla.storage.access import BlockAccess, Wanted, always
@@ -81,6 +84,8 @@ class Remote:
         self.is_there = is_there
         self.caller: Caller = NOBODY
         """Who it is: known once the connection is made."""
+        self.share: Share | None = None
+        """What it may take and learn. None: any."""
         self.pin = ConnectionPin()
         self.further: Further | None = None
         """Asks others for what is not here."""
@@ -103,7 +108,10 @@ class AiocoapLane:
     """Answers any request about the blocks that one listener gives access to."""
 
     def __init__(
-        self, access: BlockAccess, report: Callable[[], Awaitable[dict[str, object]]]
+        self,
+        access: BlockAccess,
+        report: Callable[[], Awaitable[dict[str, object]]],
+        peers: PeerReport = list,
     ) -> None:
         self._access = access
         self._site = aiocoap.resource.Site()
@@ -115,6 +123,7 @@ class AiocoapLane:
             for below, resource in of_pins.items():
                 self._site.add_resource([*path[:-1], *below], resource)
         self._site.add_resource(list(STAT_PATH), _Stat(access, report))
+        self._site.add_resource(list(PEERS_PATH), PeerList(access, peers))
         for place, one in care_resources(access).items():
             self._site.add_resource(list(place), one)
         self._site.add_resource(
@@ -187,7 +196,7 @@ class _Blocks(Fragmenting):
         """Give a block."""
         if not accepts(request, ContentFormat.OCTETSTREAM):
             return respond(Code.NOT_ACCEPTABLE)
-        queries = request.opt.uri_query
+        queries, share = request.opt.uri_query, request.remote.share
         try:
             if len(queries) != 1:
                 raise BadRequest(f"{len(queries)} queries instead of one reference")
@@ -196,7 +205,11 @@ class _Blocks(Fragmenting):
         except BadRequest as error:
             return respond(Code.BAD_REQUEST, str(error).encode())
         except ErisError as error:
+            if share is not None and isinstance(error, BlockNotFound):
+                share.gave([None])
             return respond(code_of_error(error), diagnostic(error))
+        if share is not None:
+            share.gave([block])
         if len(block) not in BLOCK_SIZES:  # damage, which counts as not there
             return respond(Code.NOT_FOUND)
         response = respond(Code.CONTENT, block)
@@ -232,6 +245,8 @@ class _Blocks(Fragmenting):
             return respond(Code.BAD_REQUEST, str(error).encode())
         except ErisError as error:
             return respond(code_of_error(error), diagnostic(error))
+        if remote.share is not None:
+            remote.share.told(sum(present), len(present) - sum(present))
         return respond(Code.CONTENT, pack_bitmap(present))
 
     async def render_put(self, request: Any) -> Any:

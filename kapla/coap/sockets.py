@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from typing import Final
 
-__all__ = ["is_reset", "peer_uid", "spread_output"]
+__all__ = ["is_reset", "is_unix", "peer_uid", "spread_output"]
 
 # SO_MAX_PACING_RATE of socket(7), which the module socket does not name.
 _SO_MAX_PACING_RATE: Final = 47
@@ -42,6 +42,12 @@ def is_reset(transport: asyncio.BaseTransport) -> bool:
         return bool(connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
     except OSError:
         return True
+
+
+def is_unix(transport: asyncio.BaseTransport) -> bool:
+    """Whether the other end is on this machine, by a Unix socket."""
+    connection = transport.get_extra_info("socket")
+    return connection is not None and connection.family == socket.AF_UNIX
 
 
 def peer_uid(transport: asyncio.BaseTransport) -> int | None:

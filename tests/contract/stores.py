@@ -6,6 +6,7 @@ itself, and name it in `STORES`.
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -67,7 +68,9 @@ async def _unix() -> AsyncIterator[BlockWriter]:
 @asynccontextmanager
 async def _tcp() -> AsyncIterator[BlockWriter]:
     async with _daemon("coap+tcp://127.0.0.1:0?get&put") as daemon:
-        port = daemon._servers[0].sockets[0].getsockname()[1]
+        [server] = daemon._servers
+        assert isinstance(server, asyncio.Server)
+        port = server.sockets[0].getsockname()[1]
         async with RemoteStore(parse_store_url(f"coap+tcp://127.0.0.1:{port}")) as store:
             yield store
 

@@ -30,7 +30,7 @@ __all__ = ["GUARD_S", "Daemon", "RawPeer", "program", "running_daemon"]
 GUARD_S = 30.0
 """A guard against hanging; nothing that works comes near it."""
 
-_LISTENING = re.compile(r"Listening on (Unix socket|TCP) (\S+)")
+_LISTENING = re.compile(r"Listening on (Unix socket|TCP|TLS) (\S+)")
 
 
 def program(name: str) -> str:
@@ -56,12 +56,15 @@ class Daemon:
         """The database file."""
         self.tcp_port = 0
         """The port of the last TCP listener; 0 when there is none."""
+        self.tls_port = 0
+        """The port of the last TLS listener; 0 when there is none."""
         self._args = list(args)
         self._listen = [self.url] if listen is None else list(listen)
         self._env = {
             **{name: value for name, value in os.environ.items() if not _is_setting(name)},
             "HOME": str(directory),
             "XDG_RUNTIME_DIR": str(directory),
+            "XDG_STATE_HOME": str(directory / "state"),
             **(env or {}),
         }
         self._process: subprocess.Popen[bytes] | None = None
@@ -81,6 +84,18 @@ class Daemon:
         """The store URL of the TCP listener."""
         assert self.tcp_port, "this daemon has no TCP listener"
         return f"coap+tcp://127.0.0.1:{self.tcp_port}"
+
+    @property
+    def key(self) -> str:
+        """The key that the daemon says it has."""
+        found = re.search(r"Listening on TLS \S+ as (ed25519:\S+)", self.log)
+        assert found, "this daemon has no listener by key"
+        return found[1]
+
+    @property
+    def tls_url(self) -> str:
+        """The store URL of the TLS listener, with the daemon's key."""
+        return f"coaps+tcp://127.0.0.1:{self.tls_port}#{self.key}"
 
     @property
     def log(self) -> str:
@@ -128,6 +143,8 @@ class Daemon:
         for kind, where in _LISTENING.findall(self.log, self._seen):
             if kind == "TCP":
                 self.tcp_port = int(where.rsplit(":", 1)[1])
+            elif kind == "TLS":
+                self.tls_port = int(where.rsplit(":", 1)[1])
 
     def wait_for_log(self, text: str) -> None:
         """Wait until the log of this run contains `text`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from eris import reference_of
 from eris.base32 import parse_base32
@@ -94,14 +95,23 @@ class FakeServer:
 
 @asynccontextmanager
 async def fake_server(
-    script: Script, *, greeting: bytes = CSM, path: str = "", flags: str = ""
+    script: Script,
+    *,
+    greeting: bytes = CSM,
+    path: str = "",
+    flags: str = "",
+    socket: Path | None = None,
 ) -> AsyncIterator[FakeServer]:
-    """A server on a free port of the loopback, and the URL of its store."""
+    """A server on a free port of the loopback, or a Unix socket, and the URL of its store."""
     server = FakeServer(script, greeting)
     loop = asyncio.get_running_loop()
-    listening = await loop.create_server(lambda: Peer(server), "127.0.0.1", 0)
-    server.port = listening.sockets[0].getsockname()[1]
-    server.url = parse_store_url(f"coap+tcp://127.0.0.1:{server.port}{path}{flags}")
+    if socket is None:
+        listening = await loop.create_server(lambda: Peer(server), "127.0.0.1", 0)
+        server.port = listening.sockets[0].getsockname()[1]
+        server.url = parse_store_url(f"coap+tcp://127.0.0.1:{server.port}{path}{flags}")
+    else:
+        listening = await loop.create_unix_server(lambda: Peer(server), socket)
+        server.url = parse_store_url(f"coap+unix://{socket}{flags}")
     try:
         yield server
     finally:
@@ -124,6 +134,10 @@ def keep_blocks(blocks: Iterable[bytes] = ()) -> Script:
         if request.code == Code.PUT:
             kept[reference_of(request.payload)] = request.payload
             peer.send(Code.CREATED, request.token)
+            return
+        if request.code == Code.FETCH:
+            # As most programs: only Kapla knows that.
+            peer.send(Code.METHOD_NOT_ALLOWED, request.token)
             return
         block = kept.get(Reference(parse_base32(request.values(15)[0])))
         if block is None:

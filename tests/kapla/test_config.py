@@ -246,6 +246,10 @@ def test_flags_of_a_listener() -> None:
 
 # --- wrong ones -------------------------------------------------------------------------------
 
+# RFC 8032, section 7.1, test 1.
+BY_KEY = "coaps+tcp://h#ed25519:11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
+WITH_KEY = BY_KEY.replace("#", "?key=/k#")
+
 WRONG = [
     ('store = ""', "KAPLA_STORE", None, "path"),
     ("store = 5", "KAPLA_STORE", None, "path"),
@@ -258,6 +262,10 @@ WRONG = [
     ('listen = ["coap+unix:///a", "x"]', "KAPLA_LISTEN", "coap+unix:///a x", "URL 2"),
     ('listen = ["coap+tcp://h/a"]', "KAPLA_LISTEN", "coap+tcp://h/a", "URL 1"),
     ('listen = ["coap+tcp://h?mode=600"]', "KAPLA_LISTEN", "coap+tcp://h?mode=600", "Unix"),
+    ('listen = ["coaps+tcp://h?mode=600"]', "KAPLA_LISTEN", "coaps+tcp://h?mode=600", "Unix"),
+    ('listen = ["coaps+tcp://h?ca=/a"]', "KAPLA_LISTEN", "coaps+tcp://h?ca=/a", "cert and key"),
+    (f'listen = ["{BY_KEY}"]', "KAPLA_LISTEN", BY_KEY, "its own key"),
+    (f'listen = ["{WITH_KEY}"]', "KAPLA_LISTEN", WITH_KEY, "its own key"),
     ('listen = ["coap+tcp://h?group=a"]', "KAPLA_LISTEN", "coap+tcp://h?group=a", "Unix"),
     ('listen = ["coap+unix:///a?write"]', "KAPLA_LISTEN", "coap+unix:///a?write", "flag"),
     ('listen = ["coap+tcp://h:99999"]', "KAPLA_LISTEN", "coap+tcp://h:99999", "port"),

@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
+from eris.crypto import reference_of
 from eris.errors import StoreFull, StoreRefused, StoreUnavailable
+from eris.model import BlockSize
 from kapla.client import RemoteStore, StoreList
 from kapla.coap.frame import Code, Message
 from kapla.urls import StoreUrl, parse_store_url
@@ -213,6 +216,53 @@ def test_a_store_that_is_stopped_does_not_hide_the_next(what: str) -> None:
                     assert await asked() == results[what]
             # It was waited for once.
             assert len(first.peers) == 1
+
+    run(main)
+
+
+def test_a_store_on_this_machine_is_asked_alone_for_what_it_has(tmp_path: Path) -> None:
+    other = b"other".ljust(1024)
+
+    async def main() -> None:
+        async with (
+            fake_server(keep_blocks([SMALL, other])) as far,
+            fake_server(keep_blocks([SMALL]), socket=tmp_path / "s") as near,
+            StoreList([RemoteStore(far.url), RemoteStore(near.url)]) as store,
+        ):
+            assert await get(store) == SMALL
+            assert far.peers == []
+            assert await store.get(reference_of(other), BlockSize.SMALL) == other
+            assert len(near.requests) == 2
+
+    run(main)
+
+
+@pytest.mark.parametrize("fault", ["silent", "lying", "failing"])
+def test_blocks_come_from_several_stores_though_one_is_no_good(fault: str) -> None:
+    blocks = [bytes([number]) * 1024 for number in range(100)]
+    faults = {
+        "silent": silent,
+        "lying": lambda peer, request: peer.send(
+            Code.CONTENT, request.token, payload=b"lie".ljust(1024)
+        ),
+        "failing": answering(Code.SERVICE_UNAVAILABLE),
+    }
+
+    async def main() -> None:
+        async with (
+            fake_server(faults[fault]) as bad,
+            fake_server(keep_blocks(blocks)) as first,
+            fake_server(keep_blocks(blocks)) as second,
+            StoreList([RemoteStore(one.url) for one in (bad, first, second)]) as store,
+        ):
+            wanted = (store.get(reference_of(block), BlockSize.SMALL) for block in blocks)
+            assert list(await asyncio.gather(*wanted)) == blocks
+            # More came from each of the good ones than was asked of the bad one.
+            gets = [
+                sum(request.code == Code.GET for request in one.requests)
+                for one in (bad, first, second)
+            ]
+            assert gets[0] < min(gets[1:])
 
     run(main)
 

@@ -8,16 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kapla.errors import ConfigError, InvalidUrl
+from kapla.identity.files import CertificateFiles
+from kapla.identity.key import PeerKey
 from kapla.urls import (
     Flags,
     StoreUrl,
     TcpEndpoint,
+    TlsEndpoint,
     UnixEndpoint,
     format_store_url,
     parse_store_url,
 )
 
 SOCKET = UnixEndpoint(Path("/run/eris.sock"))
+# RFC 8032, section 7.1, test 1.
+KEY_TEXT = "ed25519:11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
+KEY = PeerKey.parse(KEY_TEXT)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +54,34 @@ SOCKET = UnixEndpoint(Path("/run/eris.sock"))
         ("coap+tcp://h/?stat", StoreUrl(TcpEndpoint("h", 5683), (), Flags(frozenset({"stat"})))),
         ("coap+unix:///a?mode=600", StoreUrl(UnixEndpoint(Path("/a")), (), Flags(None, 0o600))),
         ("coap+unix:///a?group=a%20b", StoreUrl(UnixEndpoint(Path("/a")), (), Flags(group="a b"))),
+        ("coaps+tcp://example.org", StoreUrl(TlsEndpoint("example.org", 5684))),
+        ("COAPS+TCP://[::1]:7/a", StoreUrl(TlsEndpoint("::1", 7), ("a",))),
+        (f"coaps+tcp://h#{KEY_TEXT}", StoreUrl(TlsEndpoint("h", 5684, KEY))),
+        (
+            f"coaps+tcp://h:1/a/b?lend&put#{KEY_TEXT}",
+            StoreUrl(TlsEndpoint("h", 1, KEY), ("a", "b"), Flags(frozenset({"lend", "put"}))),
+        ),
+        (
+            "coaps+tcp://[::]?get&cert=/etc/a%26b.pem&key=/k%20ey&ca=/ca=",
+            StoreUrl(
+                TlsEndpoint("::", 5684),
+                (),
+                Flags(
+                    frozenset({"get"}),
+                    files=CertificateFiles(Path("/etc/a&b.pem"), Path("/k ey"), Path("/ca=")),
+                ),
+            ),
+        ),
+        (
+            "coaps+tcp://h?ca=/ca.pem",
+            StoreUrl(TlsEndpoint("h", 5684), (), Flags(files=CertificateFiles(ca=Path("/ca.pem")))),
+        ),
+        (
+            f"coaps+tcp://h?key=/k#{KEY_TEXT}",
+            StoreUrl(
+                TlsEndpoint("h", 5684, KEY), (), Flags(files=CertificateFiles(key=Path("/k")))
+            ),
+        ),
     ],
 )
 def test_what_is_understood(text: str, expected: StoreUrl) -> None:
@@ -62,7 +96,7 @@ def test_what_is_understood(text: str, expected: StoreUrl) -> None:
         ("coap+unix", "begins with"),
         ("ftp://host", "begins with"),
         ("coap://host", "not supported"),
-        ("coaps+tcp://host", "not supported"),
+        ("coaps://host", "not supported"),
         ("coap+ws://host", "not supported"),
         ("https://host", "not supported"),
         ("coap+unix://run/eris.sock", "absolute path"),
@@ -105,6 +139,29 @@ def test_what_is_understood(text: str, expected: StoreUrl) -> None:
         ("coap+unix:///a?mode=10660", "flag"),
         ("coap+unix:///a?group=", "flag"),
         ("coap+tcp://" + "h" * 5000, "longer than"),
+        ("coaps+tcp://", "coaps.tcp:// takes a host name or address"),
+        ("coaps+tcp://%2Frun%2Feris.sock", "coaps.tcp:// takes a host"),
+        ("coaps+tcp://host:x", "port"),
+        ("coaps+tcp://user@host", "user name"),
+        # As where a variable of a script is empty.
+        ("coaps+tcp://host#", "is a key"),
+        ("coaps+tcp://host#x", "is a key"),
+        ("coaps+tcp://host#ed25519:", "is a key"),
+        (f"coaps+tcp://host#{KEY_TEXT}#", "is a key"),
+        (f"coaps+tcp://host#{KEY_TEXT}?get", "is a key"),
+        (f"coaps+tcp://host#{KEY_TEXT[:-1]}p", "altered"),
+        (f"coap+tcp://host#{KEY_TEXT}", "fragment"),
+        (f"coap+unix:///run/eris.sock#{KEY_TEXT}", "fragment"),
+        ("coaps+tcp://host?cert=/a", "go together"),
+        ("coaps+tcp://host?key=/a&ca=/b", "go together"),
+        ("coaps+tcp://host?cert=a&key=/b", "absolute path"),
+        ("coaps+tcp://host?ca=/b/", "absolute path"),
+        ("coaps+tcp://host?ca=", "flag"),
+        ("coaps+tcp://host?ca=/%zz", "begins no escape"),
+        ("coap+tcp://host?ca=/a", "for coaps.tcp"),
+        ("coap+unix:///a?cert=/a&key=/b", "for coaps.tcp"),
+        (f"coaps+tcp://host?ca=/a#{KEY_TEXT}", "only that counts"),
+        (f"coaps+tcp://host?cert=/a&key=/b#{KEY_TEXT}", "only that counts"),
     ],
 )
 def test_what_is_refused_and_why(text: str, reason: str) -> None:
@@ -139,10 +196,16 @@ def test_what_is_shown() -> None:
     assert str(parse_store_url("coap+unix:///run/eris.sock")) == "Unix socket /run/eris.sock"
     assert str(parse_store_url("coap+tcp://[::1]:1")) == "TCP [::1]:1"
     assert str(parse_store_url("coap+tcp://host")) == "TCP host:5683"
+    assert str(parse_store_url(f"coaps+tcp://[::1]:7/a#{KEY_TEXT}")) == "TLS [::1]:7"
 
 
 def test_the_store_path_is_not_shown() -> None:
-    for text in ("coap+tcp://host/hidden/here", "coap+unix://%2Fa/hidden/here"):
+    for text in (
+        "coap+tcp://host/hidden/here",
+        "coap+unix://%2Fa/hidden/here",
+        "coaps+tcp://host/hidden/here?ca=/c",
+        f"coaps+tcp://host/hidden/here#{KEY_TEXT}",
+    ):
         url = parse_store_url(text)
         assert url.store_path == ("hidden", "here")
         for shown in (str(url), repr(url), f"{url}", f"{url!r}"):
@@ -182,6 +245,10 @@ PARTS = st.lists(
             "mode=",
             "0660",
             "group=",
+            "ca=/",
+            "cert=/c",
+            "key=/k",
+            f"#{KEY_TEXT}",
             "..",
             "é",
             "℀",
@@ -194,7 +261,15 @@ PARTS = st.lists(
 ).map("".join)
 
 
-@given(st.one_of(st.text(), PARTS, PARTS.map(lambda rest: "coap+tcp://" + rest)))
+@given(
+    st.one_of(
+        st.text(),
+        PARTS,
+        PARTS.map(lambda rest: "coap+tcp://" + rest),
+        PARTS.map(lambda rest: f"coaps+tcp://h{rest}#{KEY_TEXT}"),
+        PARTS.map(lambda rest: "coaps+tcp://" + rest),
+    )
+)
 def test_any_text_is_a_url_or_invalid(text: str) -> None:
     try:
         url = parse_store_url(text)
@@ -220,10 +295,10 @@ SPOILERS = st.lists(
     st.sampled_from(
         ["host", "host:99999", "[::1", "%2Frun%2Fx", "ho：st", "host／", "h@h", "host:"]
     ),
-    st.sampled_from(["coap+tcp://", "coap+unix://", "coaps://", "coap:", ""]),
+    st.sampled_from(["coap+tcp://", "coaps+tcp://", "coap+unix://", "coaps://", "coap:", ""]),
     SPOILERS,
     SPOILERS,
-    st.sampled_from(["", "?get", "?post", "#f", "?mode=9"]),
+    st.sampled_from(["", "?get", "?post", "#f", "?mode=9", "?ca=/x", "?cert=/x", f"#{KEY_TEXT}"]),
 )
 def test_a_reason_never_tells_the_store_path(
     host: str, scheme: str, before: str, after: str, query: str
@@ -259,6 +334,11 @@ def test_any_store_path_can_be_written(path: list[str], unix: bool) -> None:
         "coap+tcp://h",
         "coap+tcp://[::1]:99/%C3%A9/%25",
         "coap+tcp://[fe80::1%25eth0]/a",
+        "coaps+tcp://h",
+        "coaps+tcp://[::1]:99/a%2Fb",
+        f"coaps+tcp://h/a#{KEY_TEXT}",
+        f"coaps+tcp://h/a?key=/my%20key#{KEY_TEXT}",
+        "coaps+tcp://h:7?cert=/%C3%A9%26%3F%23&key=/k&ca=/c%25",
     ],
 )
 def test_a_store_url_is_written_as_it_is_read(text: str) -> None:
@@ -266,6 +346,11 @@ def test_a_store_url_is_written_as_it_is_read(text: str) -> None:
     assert parse_store_url(format_store_url(url)) == url
 
 
-def test_a_store_url_is_written_without_its_flags() -> None:
+def test_the_key_of_a_store_url_is_written() -> None:
+    url = parse_store_url(f"coaps+tcp://h/a?get#{KEY_TEXT}")
+    assert format_store_url(url) == f"coaps+tcp://h:5684/a#{KEY_TEXT}"
+
+
+def test_a_store_url_is_written_without_what_it_allows() -> None:
     url = parse_store_url("coap+tcp://h/a?get&put")
     assert format_store_url(url) == "coap+tcp://h:5683/a"

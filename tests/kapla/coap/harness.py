@@ -17,6 +17,7 @@ from eris.model import Reference
 from kapla.coap.beyond import Beyond
 from kapla.coap.caller import NOBODY, Caller
 from kapla.coap.connection import Connection
+from kapla.coap.fellows import Guests
 from kapla.coap.frame import Code, FrameReader, Message, Option, format_message, parse_body
 from kapla.coap.link import Link
 from kapla.coap.peers import Peers
@@ -330,6 +331,7 @@ class _Peers(Peers):
         refused: bool,
         stopped: bool,
         put_rates: PutRates | None,
+        guests: Guests | None,
         beyond: Beyond | None,
     ) -> None:
         most = 0 if refused else 1 << 20
@@ -340,6 +342,7 @@ class _Peers(Peers):
             most,
             lambda: None,
             put_rates=put_rates,
+            guests=guests,
             beyond=beyond,
         )
         self._closed = server.closed
@@ -364,6 +367,7 @@ class Server:
         stopped: bool = False,
         uid: int | None = None,
         put_rates: PutRates | None = None,
+        guests: Callable[[Server], Guests | None] = lambda server: None,
         beyond: Beyond | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -375,7 +379,12 @@ class Server:
         self.turns = Turns(clock)
         self._line = self.turns.line()
         self._peers = _Peers(
-            self, refused=refused, stopped=stopped, put_rates=put_rates, beyond=beyond
+            self,
+            refused=refused,
+            stopped=stopped,
+            put_rates=put_rates,
+            guests=guests(self),
+            beyond=beyond,
         )
         self.peer, self.transport = self.connect(uid)
         if csm:

@@ -1,7 +1,7 @@
-"""The event loop of a command: one whose look-ups of names do not hold up its end.
+"""The event loop of commands and of the daemon: one whose look-ups of names do not hold up its end.
 
 asyncio asks the resolver in a thread of its pool, and waits for all of these before it ends. A
-resolver that gets no answer takes half a minute and more, long after the command gave the host up.
+resolver that gets no answer takes half a minute and more, long after whoever asked gave it up.
 """
 
 from __future__ import annotations

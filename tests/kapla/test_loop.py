@@ -1,14 +1,20 @@
-"""The event loop of commands: names that do not resolve in time hold nothing up."""
+"""The event loop of programs: names that do not resolve in time hold nothing up."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kapla import log
+from kapla.__main__ import command as kaplad
 from kapla.cli.common import run
 
 
@@ -62,3 +68,33 @@ def test_names_that_are_not_resolved(monkeypatch: pytest.MonkeyPatch, error: Exc
 
     with pytest.raises(type(error)):
         run(main())
+
+
+def test_the_daemon_ends_at_once_though_a_name_of_a_peer_does_not_resolve(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked, answer, answered = threading.Event(), threading.Event(), threading.Event()
+
+    def getaddrinfo(host: object, *_: Any) -> list[Any]:
+        asked.set()
+        os.kill(os.getpid(), signal.SIGTERM)
+        answer.wait(10)
+        answered.set()
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(sys, "setswitchinterval", lambda _: None)
+    monkeypatch.setattr(log, "configure", lambda level: None)
+    try:
+        kaplad.main(
+            [
+                *("--store", str(tmp_path / "store")),
+                *("--listen", f"coap+unix://{tmp_path}/s"),
+                *("--peer", "coap+tcp://slow.example"),
+            ],
+            standalone_mode=False,
+        )
+        assert asked.is_set()
+        assert not answered.is_set()
+    finally:
+        answer.set()

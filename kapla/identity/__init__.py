@@ -1,0 +1,1 @@
+"""Keys that name peers, and TLS with them."""

@@ -1,0 +1,113 @@
+"""The daemon's side of peers: who they are, connections to those that we dial, and the report."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from typing import Final
+
+from eris.errors import StoreUnavailable
+from kapla.coap.link import Link
+from kapla.coap.peers import Peers
+from kapla.coap.site import AiocoapLane
+from kapla.config import Config
+from kapla.connecting import connect
+from kapla.guests import Door, Hall, requester_for
+from kapla.identity.contexts import peer_key
+from kapla.identity.pair import KeyPair
+from kapla.peer_config import check_peers
+from kapla.peers.beyond import PeerBlocks
+from kapla.peers.budget import Budgets
+from kapla.peers.dialling import Dialling
+from kapla.peers.keeping import Store
+from kapla.peers.peer_link import PeerLink
+from kapla.peers.report import peer_facts
+from kapla.peers.table import Peer, PeerTable
+from kapla.storage.access import BlockAccess, Rights
+
+__all__ = ["Peering"]
+
+_CONNECT_S: Final = 10.0
+# To strangers, of which there are none, a peer that we dialled is none.
+_NOTHING: Final = Rights(get=False)
+
+
+class Peering:
+    """All that a daemon has to do with peers.
+
+    `store`: where what peers gave is kept; `serve` makes what peers with some rights use;
+    `own_pair` is who we are.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        serve: Callable[[Rights], tuple[BlockAccess, AiocoapLane]],
+        own_pair: Callable[[], KeyPair],
+    ) -> None:
+        self.table: PeerTable[Link] = PeerTable(config.peers)
+        # Any place will do, as long as others have other ones.
+        self._blocks = PeerBlocks(self.table, store, secrets.randbits(32))
+        self._budgets: Budgets[Link] = Budgets(config.max_stranger_rate)
+        self._hall = Hall(self.table, self._budgets, serve, peer_key)
+        self._dialling: Dialling[PeerLink] = Dialling(self.table, self._dial)
+        self._own_pair = own_pair
+        self._reached: Peers | None = None
+
+    @property
+    def blocks(self) -> PeerBlocks | None:
+        """Who is asked for what is not here. None: there is nobody."""
+        return self._blocks if self.table.peers else None
+
+    def door(self, rights: Rights) -> Door:
+        """Tells apart those who come by one listener, where strangers have these rights."""
+        return self._hall.door(rights)
+
+    def start(self, reached: Callable[[Door], Peers]) -> None:
+        """Begin to dial; `reached` makes what knows the connections that come of it.
+
+        Raises: ConfigError.
+        """
+        if any(peer.key is not None for peer in self.table):
+            check_peers((peer.settings for peer in self.table), self._own_pair().public)
+        self._reached = reached(self._hall.door(_NOTHING))
+        self._dialling.start()
+
+    async def stop(self) -> None:
+        """Dial no more."""
+        await self._dialling.stop()
+
+    def report(self) -> list[dict[str, object]]:
+        """The facts of `kapla peers`."""
+        now = time.monotonic()
+        return [
+            peer_facts(peer, self._dialling.of(peer), self._budgets.of(peer), now)
+            for peer in self.table
+        ]
+
+    def _pair_for(self, peer: Peer[Link]) -> KeyPair | None:
+        """Who we are to a peer: nobody, where keys do not count."""
+        return None if peer.key is None else self._own_pair()
+
+    async def _dial(self, peer: Peer[Link]) -> PeerLink:
+        assert self._reached is not None
+        assert peer.settings.url is not None
+        link = PeerLink(peer, self._reached.answering, requester_for(peer))
+        try:
+            await connect(peer.settings.url, lambda: link, _CONNECT_S, self._pair_for(peer))
+            # Until then it may be anybody who takes connections.
+            async with asyncio.timeout(_CONNECT_S):
+                await asyncio.wait([link.greeted])
+        except TimeoutError:
+            link.give_up("it did not greet")
+            raise StoreUnavailable("it does not say what it is") from None
+        except BaseException:
+            link.abort()
+            raise
+        if not link.usable:
+            raise StoreUnavailable(await link.wait_closed())
+        link.ping()
+        return link

@@ -1,0 +1,1 @@
+"""Stores at the other end of connections: who they are, and how they are asked."""

@@ -1,0 +1,263 @@
+"""What is not here: the way of a block from peers to whoever asked for it.
+
+Each connection that asks has a session of its own, since what it asks for belongs together. Blocks
+that two of them want at the same time are fetched once. What comes is checked by the session, kept
+here, and given to all who wait. What nobody had is not asked for again for a moment.
+
+A request that a peer passes on to us is a wish of its own, and never shared with others': two
+daemons that ask each other would else wait for each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final
+
+from eris.base32 import short
+from eris.errors import BlockNotFound, CorruptBlock, ErisError, StoreUnavailable
+from eris.model import BlockSize, Reference
+from kapla.coap.beyond import FULL_HOPS, Found, FoundDone
+from kapla.coap.link import Link
+from kapla.peers.keeping import Keeper, Store
+from kapla.peers.link_source import LinkSource
+from kapla.peers.live import Live, LiveSources
+from kapla.peers.runner import Runner
+from kapla.peers.source import Block
+from kapla.peers.table import Peer, PeerTable
+
+__all__ = ["PeerBlocks"]
+
+# How long it is remembered that nobody had a block, and of how many.
+_NOBODY_S: Final = 1.0
+_MOST_REMEMBERED: Final = 65536
+# How long an answer about presence is waited for: who is slower is taken to have nothing.
+_FIND_S: Final = 2.0
+
+
+class _Wish:
+    """A block that is being fetched, and who waits for it."""
+
+    __slots__ = ("future", "waiting")
+
+    def __init__(self, future: asyncio.Future[Block]) -> None:
+        self.future = future
+        self.waiting: list[tuple[object, FoundDone]] = []
+
+
+class _Session:
+    """The session of one who asks; it lives on while others wait for what it fetches."""
+
+    def __init__(self, runner: Runner, hops: int) -> None:
+        self.runner = runner
+        self.hops = hops
+        self.wishes = 0
+        self.is_left = False
+        self.block_size: BlockSize | None = None
+        """Of the last block: a content has blocks of one size."""
+
+    def close_if_over(self) -> None:
+        if self.is_left and not self.wishes:
+            self.runner.close()
+
+
+class PeerBlocks:
+    """The blocks of all peers: `Beyond` of kapla.coap. `place`: any number, ours each time."""
+
+    def __init__(self, table: PeerTable[Link], store: Store, place: int) -> None:
+        self._table = table
+        self._keeper = Keeper(store)
+        self._place = place
+        self._levels = {hops: LiveSources(on_distrust=_hang_up) for hops in range(1, FULL_HOPS + 1)}
+        # The number that a peer has among the sources now: the same at each level.
+        self._numbers: dict[int, int] = {}
+        self._sessions: dict[tuple[object, int], _Session] = {}
+        self._wishes: dict[Reference, _Wish] = {}
+        # Those of peers that pass a request on.
+        self._passed_on: dict[object, set[asyncio.Future[Block]]] = {}
+        # Until when that is remembered, and how far it was asked.
+        self._nobody: OrderedDict[Reference, tuple[float, int]] = OrderedDict()
+        table.on_change = self._changed
+
+    # Beyond
+
+    def fetch(self, reference: Reference, hops: int, asker: object, done: FoundDone) -> None:
+        """Get a block: see `Beyond`."""
+        held = self._keeper.held(reference)
+        if held is not None:
+            done(Found(*held, "here"))
+            return
+        peer = self._table.whose(asker) if isinstance(asker, Link) else None
+        if not self._table.askable(frozenset() if peer is None else frozenset({peer.number})):
+            done(BlockNotFound(reference))
+        elif peer is not None:
+            self._pass_on(reference, min(hops, FULL_HOPS), asker, peer, done)
+        elif self._is_known_nowhere(reference, hops):
+            done(BlockNotFound(reference))
+        else:
+            self._wish(reference, min(hops, FULL_HOPS), asker, done)
+
+    async def find(self, references: Sequence[Reference], hops: int, asker: object) -> list[bool]:
+        """Tell which blocks peers have: see `Beyond`."""
+        peer = self._table.whose(asker) if isinstance(asker, Link) else None
+        but = None if peer is None else self._numbers.get(peer.number)
+        level = self._levels[min(hops, FULL_HOPS)]
+        asked = [
+            live.source.find(references)
+            for number, live in level
+            if number != but and not live.standing.breaker.is_open
+        ]
+        present = [False] * len(references)
+        if not asked:
+            return present
+        await asyncio.wait(asked, timeout=_FIND_S)
+        for one in asked:
+            if one.done() and not one.cancelled() and one.exception() is None:
+                present = [a or b for a, b in zip(present, one.result(), strict=True)]
+            one.cancel()
+        return present
+
+    def leave(self, asker: object) -> None:
+        """This one waits for nothing any more."""
+        gone = StoreUnavailable("whoever asked has gone")
+        for reference, wish in list(self._wishes.items()):
+            mine = [done for one, done in wish.waiting if one is asker]
+            if mine:
+                wish.waiting = [item for item in wish.waiting if item[0] is not asker]
+                for done in mine:
+                    done(gone)
+                if not wish.waiting:
+                    # At once: whoever wants it next is not to wait for what is cancelled.
+                    del self._wishes[reference]
+                    wish.future.cancel()
+        for future in self._passed_on.pop(asker, set()):
+            future.cancel()
+        for key in [key for key in self._sessions if key[0] is asker]:
+            session = self._sessions.pop(key)
+            session.is_left = True
+            session.close_if_over()
+
+    # wishes
+
+    def _wish(self, reference: Reference, hops: int, asker: object, done: FoundDone) -> None:
+        wish = self._wishes.get(reference)
+        if wish is None:
+            session = self._session(asker, hops)
+            wish = self._wishes[reference] = _Wish(
+                session.runner.fetch(reference, session.block_size)
+            )
+            session.wishes += 1
+
+            def ended(future: asyncio.Future[Block]) -> None:
+                session.wishes -= 1
+                self._ended(reference, session, future)
+                session.close_if_over()
+
+            wish.future.add_done_callback(ended)
+        wish.waiting.append((asker, done))
+
+    def _ended(
+        self, reference: Reference, session: _Session, future: asyncio.Future[Block]
+    ) -> None:
+        wish = self._wishes.get(reference)
+        if wish is None or wish.future is not future:
+            return
+        del self._wishes[reference]
+        if isinstance(_error_of(future), BlockNotFound):
+            self._note_nowhere(reference, session.hops)
+        self._deliver(reference, session, future, [done for _, done in wish.waiting])
+
+    def _pass_on(
+        self, reference: Reference, hops: int, asker: object, peer: Peer[Link], done: FoundDone
+    ) -> None:
+        session = self._session(asker, hops)
+        number = self._numbers.get(peer.number)
+        but = frozenset() if number is None else frozenset({number})
+        future = session.runner.fetch(reference, session.block_size, but)
+        session.wishes += 1
+        mine = self._passed_on.setdefault(asker, set())
+        mine.add(future)
+
+        def ended(future: asyncio.Future[Block]) -> None:
+            session.wishes -= 1
+            mine.discard(future)
+            self._deliver(reference, session, future, [done])
+            session.close_if_over()
+
+        future.add_done_callback(ended)
+
+    def _deliver(
+        self,
+        reference: Reference,
+        session: _Session,
+        future: asyncio.Future[Block],
+        waiting: list[FoundDone],
+    ) -> None:
+        error = _error_of(future)
+        if error is not None:
+            _tell(waiting, error)
+            return
+        block = future.result()
+        session.block_size = BlockSize(len(block.data))
+        found = Found(block.data, block.is_lent, block.source)
+        self._keeper.keep(
+            reference, block.data, is_lent=block.is_lent, then=lambda: _tell(waiting, found)
+        )
+
+    def _session(self, asker: object, hops: int) -> _Session:
+        session = self._sessions.get((asker, hops))
+        if session is None:
+            runner = Runner(self._levels[hops], place=self._place)
+            session = self._sessions[asker, hops] = _Session(runner, hops)
+        return session
+
+    # what nobody has
+
+    def _is_known_nowhere(self, reference: Reference, hops: int) -> bool:
+        until, asked = self._nobody.get(reference, (0.0, 0))
+        return hops <= asked and asyncio.get_running_loop().time() < until
+
+    def _note_nowhere(self, reference: Reference, hops: int) -> None:
+        self._nobody.pop(reference, None)
+        self._nobody[reference] = (asyncio.get_running_loop().time() + _NOBODY_S, hops)
+        while len(self._nobody) > _MOST_REMEMBERED:
+            self._nobody.popitem(last=False)
+
+    # peers
+
+    def _changed(self, peer: Peer[Link]) -> None:
+        """A peer can be asked, or cannot any more."""
+        if peer.link is None:
+            number = self._numbers.pop(peer.number, None)
+            for level in self._levels.values():
+                if number is not None:
+                    level.remove(number)
+            return
+        # Somebody may have now what nobody had.
+        self._nobody.clear()
+        for hops, level in self._levels.items():
+            self._numbers[peer.number] = level.add(LinkSource(peer, hops), peer.standing)
+
+
+def _tell(waiting: Sequence[FoundDone], result: Found | ErisError) -> None:
+    for done in waiting:
+        done(result)
+
+
+def _hang_up(_: int, live: Live) -> None:
+    """It gave a wrong block: its connections end. What we dialled is dialled again, later."""
+    if isinstance(live.source, LinkSource):
+        for one, _direction in live.source.peer.links:
+            one.abort()
+
+
+def _error_of(future: asyncio.Future[Block]) -> ErisError | None:
+    if future.cancelled():
+        return StoreUnavailable("nobody waits for it any more")
+    error = future.exception()
+    if isinstance(error, CorruptBlock):
+        return StoreUnavailable(f"what peers gave as block {short(error.reference)} was wrong")
+    if error is None or isinstance(error, ErisError):
+        return error
+    raise error

@@ -1,0 +1,86 @@
+"""A peer as a session sees it: whichever of its connections can be asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from eris.errors import StoreRefused, StoreUnavailable
+from eris.model import BlockSize, Reference
+from kapla.coap.blocks import block_query, get_options, put_options, unpack_bitmap
+from kapla.coap.frame import Code
+from kapla.coap.link import Link
+from kapla.coap.requester import Requester
+from kapla.peers.source import Block
+from kapla.peers.table import Peer
+
+__all__ = ["LinkSource"]
+
+_QUERY_LENGTH = 52
+
+
+class LinkSource:
+    """Asks one peer, with this Hop-Limit."""
+
+    def __init__(self, peer: Peer[Link], hops: int) -> None:
+        self._peer = peer
+        self._fetch_options = put_options((), hops) + b"\xff"
+        self._get_options = {
+            size: _split(get_options((), bytes(_QUERY_LENGTH), int(size), hops))
+            for size in BlockSize
+        }
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self._peer.settings.name or self._peer.name
+
+    @property
+    def peer(self) -> Peer[Link]:
+        """Whom it asks."""
+        return self._peer
+
+    def get(self, reference: Reference, block_size: BlockSize | None) -> asyncio.Future[Block]:
+        """Ask for a block: see `Source`."""
+        asking = self._asking()
+        if asking is None:
+            return _failed(StoreUnavailable(f"the connection to {self.name} is lost"))
+        size = block_size or BlockSize.LARGE
+        before, behind = self._get_options[size]
+        body = before + block_query(reference) + behind
+        return asking.want(body, reference, int(size), self._block)
+
+    def _block(self, data: bytes, is_lent: bool) -> Block:
+        return Block(data, is_lent, self.name)
+
+    def find(self, references: Sequence[Reference]) -> asyncio.Future[list[bool]]:
+        """Ask which blocks are there: see `Source`."""
+        return asyncio.ensure_future(self._find(references))
+
+    async def _find(self, references: Sequence[Reference]) -> list[bool]:
+        asking = self._asking()
+        if asking is None:
+            raise StoreUnavailable(f"the connection to {self.name} is lost")
+        body = self._fetch_options + b"".join(references)
+        answer: bytes | None = await asking.request(Code.FETCH, body, b"", 0)
+        try:
+            return unpack_bitmap(answer or b"", len(references))
+        except ValueError as error:
+            raise StoreRefused(f"{self.name} does not tell what it has: {error}") from None
+
+    def _asking(self) -> Requester | None:
+        link = self._peer.link
+        return None if link is None else link.asking
+
+
+def _split(options: bytes) -> tuple[bytes, bytes]:
+    """What stands before the query and what behind it."""
+    at = options.index(bytes(_QUERY_LENGTH))
+    return options[:at], options[at + _QUERY_LENGTH :]
+
+
+def _failed(error: Exception) -> asyncio.Future[Any]:
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    future.set_exception(error)
+    return future

@@ -1,0 +1,43 @@
+"""Stores that a client names, as a session sees them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Protocol
+
+from eris.model import BlockSize, Reference
+from kapla.peers.source import Block
+
+__all__ = ["Asked", "AskedSource"]
+
+
+class Asked(Protocol):
+    """What answers by coroutines, as stores do."""
+
+    def get(self, reference: Reference, block_size: BlockSize) -> Awaitable[bytes]:
+        """Fetch a block."""
+        ...
+
+    def find(self, references: Sequence[Reference]) -> Awaitable[list[bool]]:
+        """Tell which blocks are there."""
+        ...
+
+
+class AskedSource:
+    """A source out of a store. Nothing that comes from it may be given on."""
+
+    def __init__(self, name: str, store: Asked) -> None:
+        self.name = name
+        self._store = store
+
+    def get(self, reference: Reference, block_size: BlockSize | None) -> asyncio.Future[Block]:
+        """Ask for a block."""
+        return asyncio.ensure_future(self._get(reference, block_size or BlockSize.LARGE))
+
+    def find(self, references: Sequence[Reference]) -> asyncio.Future[list[bool]]:
+        """Ask which blocks are there."""
+        return asyncio.ensure_future(self._store.find(references))
+
+    async def _get(self, reference: Reference, block_size: BlockSize) -> Block:
+        return Block(await self._store.get(reference, block_size), False)

@@ -1,0 +1,151 @@
+"""Which peers there are, what each may do here, and by which connections it can be asked. Pure.
+
+Peers are those that the user named: no others are ever asked, nor have rights of their own. Each
+has a name, its key or, where we dial without one, its URL. Connections come and go; one that is
+made is told of with the key that its other end has proved, if it has, and is then a peer's or a
+stranger's.
+
+Two daemons that dial each other have two connections. Both are kept: each end would have to close
+the same one, and to know which that is. They are one peer all the same, asked by the one that was
+made first, and by the other when that is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from enum import Enum
+from typing import Generic, Protocol, TypeVar
+
+from kapla.identity.key import PeerKey
+from kapla.peer_config import PeerSettings
+from kapla.peers.session import Standing
+
+__all__ = ["Direction", "Live", "Peer", "PeerTable"]
+
+
+class Direction(Enum):
+    """Which end made a connection."""
+
+    DIALLED = "dialled"
+    INBOUND = "inbound"
+
+
+class Live(Protocol):
+    """A connection, as far as the table cares."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether something can be asked on it."""
+        ...
+
+
+L = TypeVar("L", bound=Live)
+
+
+class Peer(Generic[L]):
+    """One peer, and its connections."""
+
+    def __init__(self, number: int, settings: PeerSettings) -> None:
+        self.number = number
+        """What tells it from the others, for those to whom a peer is a number."""
+        self.settings = settings
+        self.standing = Standing()
+        """What is known of it, whichever connection it is asked by."""
+        self._links: dict[L, Direction] = {}
+
+    @property
+    def name(self) -> str:
+        """Its key as text, or its URL without a path: never secret."""
+        return str(self.settings)
+
+    @property
+    def key(self) -> PeerKey | None:
+        """Its key; None, if it is known by its URL alone."""
+        return self.settings.key
+
+    def may(self, right: str) -> bool:
+        """Whether it may do this here: one that is given all is lent all, too."""
+        rights = self.settings.rights
+        return right in rights or (right == "lend" and "get" in rights)
+
+    @property
+    def links(self) -> list[tuple[L, Direction]]:
+        """Its connections, the first that was made first."""
+        return list(self._links.items())
+
+    @property
+    def link(self) -> L | None:
+        """The connection by which it is asked; None, if it cannot be."""
+        return next((link for link in self._links if link.usable), None)
+
+    def has(self, link: L) -> bool:
+        """Whether this is one of its connections."""
+        return link in self._links
+
+    def enter(self, link: L, direction: Direction) -> None:
+        """One more connection is its."""
+        self._links[link] = direction
+
+    def leave(self, link: L) -> None:
+        """A connection has ended."""
+        self._links.pop(link, None)
+
+
+class PeerTable(Generic[L]):
+    """All peers that were named.
+
+    `on_change` is called with a peer that can be asked now and could not be before, or the other
+    way round: see `Peer.link`.
+    """
+
+    def __init__(
+        self,
+        named: Iterable[PeerSettings],
+        on_change: Callable[[Peer[L]], None] = lambda peer: None,
+    ) -> None:
+        self.on_change = on_change
+        self.peers: list[Peer[L]] = [
+            Peer(number, settings) for number, settings in enumerate(named)
+        ]
+        self._by_key = {peer.key: peer for peer in self.peers if peer.key is not None}
+
+    def __iter__(self) -> Iterator[Peer[L]]:
+        return iter(self.peers)
+
+    def with_key(self, key: PeerKey | None) -> Peer[L] | None:
+        """The peer that has this key; None, if it is a stranger's."""
+        return None if key is None else self._by_key.get(key)
+
+    def came(self, link: L, key: PeerKey | None) -> Peer[L] | None:
+        """Somebody connected to us, with this key or none; tells who, None if it is a stranger."""
+        peer = self.with_key(key)
+        if peer is not None:
+            self._enter(peer, link, Direction.INBOUND)
+        return peer
+
+    def reached(self, peer: Peer[L], link: L) -> None:
+        """We connected to a peer; that it has its key was proved by then."""
+        self._enter(peer, link, Direction.DIALLED)
+
+    def left(self, link: L) -> None:
+        """A connection has ended, or takes no more requests."""
+        peer = self.whose(link)
+        if peer is not None:
+            was_there = peer.link is not None or not link.usable
+            peer.leave(link)
+            if was_there and peer.link is None:
+                self.on_change(peer)
+
+    def whose(self, link: L) -> Peer[L] | None:
+        """The peer at the other end of a connection; None, if it is a stranger."""
+        return next((peer for peer in self.peers if peer.has(link)), None)
+
+    def askable(self, but: frozenset[int] = frozenset()) -> list[Peer[L]]:
+        """Those that can be asked now, without those of these numbers."""
+        return [peer for peer in self.peers if peer.link is not None and peer.number not in but]
+
+    def _enter(self, peer: Peer[L], link: L, direction: Direction) -> None:
+        was_there = peer.link is not None
+        peer.enter(link, direction)
+        if not was_there:
+            self.on_change(peer)
