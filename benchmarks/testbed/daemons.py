@@ -115,11 +115,10 @@ class Daemon:
 
     @property
     def cpu_s(self) -> float:
-        """Processor time of this run."""
+        """Processor time of its threads, to the microsecond."""
         assert self._process is not None
-        stat = Path(f"/proc/{self._process.pid}/stat").read_text()
-        user, system = stat.rpartition(")")[2].split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        threads = Path(f"/proc/{self._process.pid}/task").glob("*/schedstat")
+        return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
     def until_connected(self, *peers: Peer) -> None:
         """Wait until it has reached these peers.

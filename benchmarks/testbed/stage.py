@@ -7,7 +7,7 @@ import random
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,6 +136,30 @@ class Stage:
         )
         self._stack.callback(process.kill)
         return Decoding(content, out, process, time.perf_counter())
+
+    def decode_until_right(
+        self, decodings: Mapping[str, Decoding], urn: str, limit_s: float
+    ) -> int:
+        """Wait for decodes, by the URLs that they ask; those that fail are begun again at once.
+
+        Returns how often. Raises: Failed, if they are not all done in time.
+        """
+        again, waiting = 0, dict(decodings)
+        deadline = time.monotonic() + limit_s
+        while waiting:
+            for url, decoding in list(waiting.items()):
+                if decoding.is_running and time.monotonic() < deadline:
+                    continue
+                try:
+                    decoding.wait(0)
+                    del waiting[url]
+                except Failed:
+                    if time.monotonic() > deadline:
+                        raise
+                    again += 1
+                    waiting[url] = self.decode(decoding.content, urn, url)
+            time.sleep(_LOOK_S)
+        return again
 
     def counting(self) -> Callable[[], dict[str, Traffic]]:
         """What tells how much went over each line since now."""
