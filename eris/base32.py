@@ -10,23 +10,55 @@ import base64
 import binascii
 from typing import Final
 
-__all__ = ["format_base32", "parse_base32", "parse_base32_reference", "short"]
+__all__ = [
+    "format_base32",
+    "format_base32_reference",
+    "parse_base32",
+    "parse_base32_reference",
+    "short",
+]
 
 _SHORT_LETTERS: Final = 8
 _REFERENCE_LETTERS: Final = 52
+_ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 # Python reads numbers of base 32 in C, with digits 0-9a-v; everything that is not in the Base32
 # alphabet becomes a character that is no digit of any base.
 _TO_DIGITS: Final = bytes(
-    b"0123456789abcdefghijklmnopqrstuv"[b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".index(letter)]
-    if letter in b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+    b"0123456789abcdefghijklmnopqrstuv"[_ALPHABET.index(letter)]
+    if letter in _ALPHABET
     else ord("!")
     for letter in range(256)
 )
 
 
+def _spread(half: int) -> tuple[int, int, int]:
+    """One step of moving groups of five bits apart, to eight bits each; 64 groups are enough.
+
+    Before it 2 * `half` groups are close together, and after it half as many: masks for the lower
+    and the upper ones, and how far the upper ones move.
+    """
+    low = sum(((1 << 5 * half) - 1) << start * 8 for start in range(0, 64, 2 * half))
+    return low, low << 5 * half, 3 * half
+
+
+_SPREAD: Final = tuple(_spread(half) for half in (32, 16, 8, 4, 2, 1))
+_TO_LETTERS: Final = _ALPHABET.ljust(256, b"!")
+
+
 def format_base32(data: bytes) -> str:
     """Write `data` (any length) as unpadded upper-case Base32."""
     return base64.b32encode(data).rstrip(b"=").decode("ascii")
+
+
+def format_base32_reference(reference: bytes) -> bytes:
+    """Write 32 bytes as 52 letters: `format_base32`, at a quarter of its cost.
+
+    A client writes one of these in every GET.
+    """
+    number = int.from_bytes(reference, "big") << 4
+    for low, high, shift in _SPREAD:
+        number = number & low | (number & high) << shift
+    return number.to_bytes(_REFERENCE_LETTERS, "big").translate(_TO_LETTERS)
 
 
 def parse_base32(text: str | bytes) -> bytes:

@@ -25,6 +25,7 @@ __all__ = [
     "iter_pairs",
     "leaf_count",
     "pad",
+    "references_in",
     "tree_level",
     "unpack_node",
     "unpad",
@@ -33,6 +34,7 @@ __all__ = [
 _MARK = b"\x80"
 _NO_PAIR = bytes(PAIR_SIZE)
 _PAIR = Struct(f"{REFERENCE_SIZE}s{KEY_SIZE}s")
+_REFERENCE_OF_PAIR = Struct(f"{REFERENCE_SIZE}s{KEY_SIZE}x")
 
 
 def pad(tail: bytes | bytearray, block_size: int) -> bytes:
@@ -80,6 +82,12 @@ def count_pairs(node: bytes) -> int:
 def iter_pairs(node: bytes, first: int, last: int) -> Iterator[tuple[Reference, bytes]]:
     """Read the pairs from number `first` up to `last` as bare bytes: for the decoder's hot path."""
     return _PAIR.iter_unpack(memoryview(node)[first * PAIR_SIZE : last * PAIR_SIZE])
+
+
+def references_in(node: bytes, count: int) -> list[Reference]:
+    """Read the references of the first `count` pairs alone."""
+    references = _REFERENCE_OF_PAIR.iter_unpack(memoryview(node)[: count * PAIR_SIZE])
+    return [reference for (reference,) in references]
 
 
 def unpack_node(node: bytes) -> tuple[ReferenceKeyPair, ...]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Iterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import aclosing, suppress
 from typing import Final, NamedTuple
 
 from eris import node
@@ -35,8 +35,29 @@ _BATCH: Final = 8 * 1024
 """References given out at a time, or some more: as many as fit eight requests to a store."""
 _HEAD: Final = 16
 
-FoundReferences = list[tuple[Reference, BlockSize]]
-"""References in the order in which they were found, each with the size of its block."""
+
+class FoundReferences:
+    """References in the order in which they were found, each with the size of its block.
+
+    Two lists of the same length: pairs would be as many objects again.
+    """
+
+    __slots__ = ("references", "sizes")
+
+    def __init__(self) -> None:
+        self.references: list[Reference] = []
+        self.sizes: list[BlockSize] = []
+
+    def add(self, references: Sequence[Reference], size: BlockSize) -> None:
+        """Put these behind the others; all of their blocks have this size."""
+        self.references += references
+        self.sizes += [size] * len(references)
+
+    def __len__(self) -> int:
+        return len(self.references)
+
+    def __iter__(self) -> Iterator[tuple[Reference, BlockSize]]:
+        return zip(self.references, self.sizes, strict=True)
 
 
 class _Node(NamedTuple):
@@ -60,7 +81,7 @@ class ReferenceWalk:
         self.unknown = 0
         """Internal nodes, and indexes of trees, that are missing: nobody knows what is below."""
         self._store = store
-        self._found: FoundReferences = []
+        self._found = FoundReferences()
         # Last in, first out: what is known and not looked at stays small.
         self._pending: list[_Node] = []
         self._seen: set[tuple[Reference, bytes, int, bool]] = set()
@@ -102,7 +123,7 @@ class ReferenceWalk:
             while True:
                 self._ask(coming)
                 if len(self._found) >= _BATCH or (self._found and not self._in_flight):
-                    batch, self._found = self._found, []
+                    batch, self._found = self._found, FoundReferences()
                     yield batch
                 elif self._in_flight:
                     await self._take()
@@ -117,7 +138,6 @@ class ReferenceWalk:
         while len(self._in_flight) < DEFAULT_WINDOW and len(self._found) < _BATCH:
             if self._pending:
                 found = self._pending.pop()
-                self._found.append((found.reference, found.size))
                 future = asyncio.ensure_future(self._store.get(found.reference, found.size))
                 self._in_flight.append((found, future))
                 continue
@@ -131,7 +151,7 @@ class ReferenceWalk:
         if capability.level:
             self._note(_Node(reference, key, capability.level, capability.block_size, True, True))
         else:
-            self._found.append((reference, capability.block_size))
+            self._found.add((reference,), capability.block_size)
 
     def _note(self, found: _Node) -> None:
         mark = (found.reference, found.key, found.level, found.rightmost)
@@ -140,19 +160,20 @@ class ReferenceWalk:
             self._pending.append(found)
 
     async def _take(self) -> None:
-        found, future = self._in_flight[0]
-        try:
+        (reference, key, level, size, is_root, rightmost), future = self._in_flight[0]
+        block = None
+        with suppress(BlockNotFound):
             block = await future
-        except BlockNotFound:
-            self._in_flight.popleft()
+        self._in_flight.popleft()
+        # Not before: so it comes out beside its leaves, as it has come into most stores.
+        self._found.add((reference,), size)
+        if block is None:
             self.unknown += 1
             return
-        self._in_flight.popleft()
-        reference, key, level, size, is_root, rightmost = found
         plain = open_block(block, reference, key, level, size)
         pairs = check_node(plain, reference, key, level, is_root=is_root, rightmost=rightmost)
         if level == 1:
-            self._found += [(leaf, size) for leaf, _ in node.iter_pairs(plain, 0, pairs)]
+            self._found.add(node.references_in(plain, pairs), size)
             return
         for place, (below, its_key) in enumerate(node.iter_pairs(plain, 0, pairs), 1):
             self._note(_Node(below, its_key, level - 1, size, False, rightmost and place == pairs))

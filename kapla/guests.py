@@ -17,7 +17,7 @@ from kapla.coap.fellows import Welcome
 from kapla.coap.link import Link
 from kapla.coap.requester import Requester
 from kapla.coap.site import AiocoapLane
-from kapla.coap.sockets import is_unix
+from kapla.coap.sockets import is_unix, notice_death
 from kapla.identity.key import PeerKey
 from kapla.peers.budget import Budgets
 from kapla.peers.peer_link import PeerLink
@@ -31,6 +31,9 @@ _WINDOW: Final = 4096
 _SILENT_S: Final = 60.0
 # Whoever dials waits for less, and says so.
 _GREETING_S: Final = 30.0
+# Whoever dialled pings; this end leaves it to the kernel to notice that nobody is there any more.
+_IDLE_S: Final = 60
+_TRIES: Final = 3
 # One that was lost is noticed late, and the peer is here again meanwhile.
 _PLACES: Final = 4
 
@@ -81,6 +84,7 @@ class Door:
         peer = self._hall.table.with_key(self._hall.key_of(transport))
         if peer is None:
             return Welcome(self.access, self.lane, self._strangers)
+        notice_death(transport, _IDLE_S, _TRIES)
         link.asking = requester_for(peer)(link)
         self._hall.table.came(link, peer.key)
         link.closed.add_done_callback(lambda _: self._hall.table.left(link))

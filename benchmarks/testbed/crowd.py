@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import random
-import subprocess
+import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
 
 from benchmarks.network import Line, Plan, Spot
 from benchmarks.report import Row, single
 from benchmarks.testbed.daemons import Daemon
-from benchmarks.testbed.stage import Curve, Decoding, Stage, make_content, stage
+from benchmarks.testbed.stage import Curve, Stage, make_content, stage
 
 __all__ = ["churn", "flash_crowd", "partition"]
 
@@ -101,8 +102,9 @@ def churn(seed: int) -> tuple[list[Row], list[Curve]]:
         daemon.until_connected(*peers[:_ALIVE])
         since = play.counting()
         decoding = play.decode(content, urns[0], daemon.url)
-        lives = _come_and_go(decoding, sources, chance)
-        seconds = decoding.wait(1)
+        with _coming_and_going(sources, chance) as lives:
+            asked = play.decode_until_right({daemon.url: decoding}, urns[0], _LIMIT_S)
+            seconds = time.perf_counter() - decoding.begin
         received = since()["near"].received
     given = lives.seconds * (_LINE.up_mbit_s or 1) * _MBIT / content.size
     row = single(
@@ -112,35 +114,44 @@ def churn(seed: int) -> tuple[list[Row], list[Curve]]:
         _CHURN_BAR,
         at_most=True,
         note=f"{seconds:.1f} s; {lives.ended} peers were killed;"
-        f" {received / content.size:.2f} x its size came",
+        f" {received / content.size:.2f} x its size came; asked {asked} times more",
     )
     return [row], []
 
 
-class _Lives(NamedTuple):
+@dataclass
+class _Lives:
     """What became of peers: how many were killed, and the seconds that all together were there."""
 
-    ended: int
-    seconds: float
+    ended: int = 0
+    seconds: float = 0.0
 
 
-def _come_and_go(decoding: Decoding, sources: Sequence[Daemon], chance: random.Random) -> _Lives:
-    """Kill one and start another, again and again, while a decode goes on."""
-    ended, seconds, begin = 0, 0.0, time.monotonic()
-    born = {source.host.name: begin for source in sources if source.is_running}
-    while decoding.is_running and time.monotonic() < begin + _LIMIT_S:
-        with suppress(subprocess.TimeoutExpired):
-            decoding.process.wait(chance.uniform(*_BETWEEN_S))
-            break
-        dead = chance.choice([source for source in sources if not source.is_running])
-        dies = chance.choice([source for source in sources if source.is_running])
-        dies.kill()
-        seconds += time.monotonic() - born.pop(dies.host.name)
-        dead.start()
-        born[dead.host.name] = time.monotonic()
-        ended += 1
-    now = time.monotonic()
-    return _Lives(ended, seconds + sum(now - then for then in born.values()))
+@contextmanager
+def _coming_and_going(sources: Sequence[Daemon], chance: random.Random) -> Iterator[_Lives]:
+    """Kill one and start another, again and again; what became of them is known at the end."""
+    lives, over = _Lives(), threading.Event()
+    born = {source.host.name: time.monotonic() for source in sources if source.is_running}
+
+    def go_on() -> None:
+        while not over.wait(chance.uniform(*_BETWEEN_S)):
+            dead = chance.choice([source for source in sources if not source.is_running])
+            dies = chance.choice([source for source in sources if source.is_running])
+            dies.kill()
+            lives.seconds += time.monotonic() - born.pop(dies.host.name)
+            lives.ended += 1
+            dead.start()
+            born[dead.host.name] = time.monotonic()
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    try:
+        yield lives
+    finally:
+        now = time.monotonic()
+        over.set()
+        thread.join()
+        lives.seconds += sum(max(0.0, now - then) for then in born.values())
 
 
 # partition

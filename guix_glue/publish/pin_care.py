@@ -94,7 +94,7 @@ class PinCare:
             walk = ReferenceWalk(pin.store)
             async with aclosing(walk.content(capability)) as batches:
                 async for batch in batches:
-                    if not all(await pin.want([reference for reference, _ in batch])):
+                    if not all(await pin.want(batch.references)):
                         return False
             if walk.unknown:
                 return False

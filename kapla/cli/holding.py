@@ -113,7 +113,7 @@ async def _fill(store: RemoteStore, pin: OpenPin, content: ReadCapability) -> tu
     there = lacking = 0
     async with aclosing(walk.content(content)) as batches:
         async for batch in batches:
-            found = await pin.want([reference for reference, _ in batch])
+            found = await pin.want(batch.references)
             there += found.count(True)
             lacking += found.count(False)
     return there, lacking

@@ -51,7 +51,7 @@ def command(as_json: bool, store_url: str | None) -> None:
     found = run(ask())
     if as_json:
         for one in found:
-            click.echo(json.dumps(one).replace("\x7f", "\\u007f"))
+            click.echo(_json(one))
         return
     try:
         rows = [_row(one) for one in found]
@@ -61,6 +61,17 @@ def command(as_json: bool, store_url: str | None) -> None:
         ) from None
     for line in _table(rows) if rows else ():
         click.echo(line)
+
+
+def _json(peer: dict[str, Any]) -> str:
+    """JSON as others read it: numbers are finite, and nothing in it commands a terminal."""
+    try:
+        # Python escapes all that is not printable but DEL, which only a string can hold.
+        return json.dumps(peer, allow_nan=False).replace("\x7f", "\\u007f")
+    except ValueError:
+        raise CommandError(
+            "the store's list has numbers that JSON does not know", ExitCode.STORE
+        ) from None
 
 
 def _row(peer: dict[str, Any]) -> list[str]:

@@ -64,14 +64,14 @@ class _Filling:
         """What of them is missing."""
         self._pin = pin
         self._shown = shown
-        self._batch: eris_fs.FoundReferences = []
+        self._batch = eris_fs.FoundReferences()
         self._asked: asyncio.Task[list[bool]] | None = None
 
     async def add(self, batch: eris_fs.FoundReferences) -> None:
         """Begin with a batch; returns when the one before is done."""
         await self.settle()
         self._batch = batch
-        asked = self._pin.want([reference for reference, _ in batch])
+        asked = self._pin.want(batch.references)
         self._asked = asyncio.create_task(asked)
 
     async def settle(self) -> None:
@@ -80,7 +80,7 @@ class _Filling:
             return
         found = await self._asked
         self._asked = None
-        self._shown.advance(sum(size for _, size in self._batch))
+        self._shown.advance(sum(self._batch.sizes))
         if not all(found):
             self.lacking.update(
                 one for one, is_there in zip(self._batch, found, strict=True) if not is_there

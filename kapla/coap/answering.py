@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from eris.errors import ErisError
+from eris.model import BlockSize
 from kapla.coap import shares
 from kapla.coap.allowance import Share
 from kapla.coap.answers import answers_to_gets, answers_to_puts
@@ -34,8 +35,6 @@ from kapla.storage.access import BlockAccess, GetDone, Marked, MarkedDone, PutDo
 
 __all__ = ["Answering"]
 
-# What is looked at in one go while those of another listener are there too, in bytes.
-_READ_AT_ONCE: Final = 64 * 1024
 # What the store's threads take for each of these bytes: it looks for 1024 references in 0.8 ms.
 _STORE_TAKES_S: Final = 25e-9
 
@@ -50,11 +49,17 @@ class Answering:
         self._access = access
         self._lane = lane
         self._fellows = fellows
-        self._remote = Remote(link.connection, lambda: link.transport is not None)
+        self._remote = Remote(
+            link.connection, lambda: link.transport is not None, lambda: self.turn.group
+        )
         self._waiting: deque[Frame] = deque()
+        self.kept = 0
+        """Bytes of the requests that were read since none was waiting; where we ask, too."""
         self._unread = b""
         # Of the slow lane, as far as they needed no waiting.
         self._answers: list[bytes] = []
+        # Of what others had.
+        self._later: list[bytes] = []
         self.under_way = UnderWay(self._go_on)
         """What is worked on for the peer."""
         self.turn = Turn(line, self.take_turn, link.was_reset)
@@ -107,15 +112,18 @@ class Answering:
 
     def _read(self, data: bytes) -> None:
         """Beside others, some at a time."""
-        if len(data) > _READ_AT_ONCE and self.turn.is_beside_another_line:
-            self._unread = data[_READ_AT_ONCE:]
-            data = data[:_READ_AT_ONCE]
+        most = self.turn.at_once(len(data))
+        if most < len(data):
+            self._unread = data[most:]
+            data = data[:most]
         self._link.read(data)
 
     def take(self, frames: Sequence[Frame]) -> None:
         """Take requests."""
         if frames:
             self._waiting.extend(frames)
+            if self._link.asking is not None:
+                self.kept += sum(stop - start for _, _, _, start, stop in frames)
         self._work()
 
     def lost(self) -> None:
@@ -175,6 +183,8 @@ class Answering:
                 pass
         finally:
             self._working = False
+        if not self._waiting:
+            self.kept = 0
         if self._unread and self._link.takes_more and self.turn.may_go_on():
             data, self._unread = self._unread, b""
             self._read(data)
@@ -222,7 +232,7 @@ class Answering:
             return
 
         def start(done: GetDone) -> None:
-            self._access.get_many(gets.references, done, self._remote.is_there)
+            self._access.get_many(gets.references, done, self._remote.is_there, self.turn.group)
 
         def answer(result: Sequence[bytes | None] | ErisError) -> None:
             self._answer_gets(gets, result)
@@ -233,7 +243,7 @@ class Answering:
         """For a peer that wants to know what it may give on."""
 
         def start(done: MarkedDone) -> None:
-            self._access.get_marked(gets.references, done, self._remote.is_there)
+            self._access.get_marked(gets.references, done, self._remote.is_there, self.turn.group)
 
         def answer(result: Marked | ErisError) -> None:
             if isinstance(result, ErisError):
@@ -247,7 +257,7 @@ class Answering:
         hold = self._remote.pin.hold
 
         def start(done: PutDone) -> None:
-            self._access.put_many(blocks, done, self._remote.is_there, hold)
+            self._access.put_many(blocks, done, self._remote.is_there, hold, self.turn.group)
 
         def answer(result: Sequence[ErisError | None] | ErisError | None) -> None:
             self._answer_puts(tokens, result)
@@ -262,8 +272,9 @@ class Answering:
     ) -> None:
         with self.turn:
             if not isinstance(result, ErisError):
-                size = sum(map(len, filter(None, result)))
-                self._hints_are_true &= size <= gets.weight << 10
+                blocks = list(filter(None, result))
+                self._hints_are_true &= sum(map(len, blocks)) <= gets.weight << 10
+                self.turn.gave(len(blocks), len(result) - len(blocks))
             if self._further is None or isinstance(result, ErisError) or None not in result:
                 self._count_gets(gets, result)
                 self._link.write(answers_to_gets(gets.tokens, result, are_lent))
@@ -280,14 +291,25 @@ class Answering:
 
     def _answer_later(self, answer: bytes) -> None:
         with self.turn:
+            self.turn.gave(len(answer) > BlockSize.SMALL)
             if self._share is not None:
                 self._share.passed_on(answer)
-            self._link.write([answer])
+            if not self._later:
+                # With whatever else comes in this turn of the loop.
+                asyncio.get_running_loop().call_soon(self._write_later)
+            self._later.append(answer)
+
+    def _write_later(self) -> None:
+        with self.turn:
+            answers, self._later = self._later, []
+            self._link.write(answers)
 
     def _answer_puts(
         self, tokens: Sequence[bytes], result: Sequence[ErisError | None] | ErisError | None
     ) -> None:
         with self.turn:
+            if result is None:
+                self.turn.gave(len(tokens))
             self._link.write(answers_to_puts(tokens, result))
 
     def _take_slow_lane(self, frame: Frame) -> int | None:

@@ -6,9 +6,10 @@ Source: the ERIS over CoAP document (EER), and the programs in use: see docs/wir
 from __future__ import annotations
 
 from collections.abc import Sequence
+from struct import Struct
 from typing import Final
 
-from eris.base32 import format_base32, parse_base32_reference
+from eris.base32 import format_base32_reference, parse_base32_reference
 from eris.errors import (
     BlockNotFound,
     CorruptBlock,
@@ -63,6 +64,9 @@ MAX_FETCHED: Final = 1024
 """References in one FETCH: as many bytes as the largest block."""
 
 _BASE32_LETTERS: Final = 52
+_REFERENCE: Final = Struct(f"{REFERENCE_SIZE}s")
+_TO_DIGITS: Final = b"0".ljust(256, b"1")
+"""Of bytes that are 0 or 1, the digits."""
 
 
 class BadRequest(Exception):
@@ -76,7 +80,7 @@ def blocks_path(store_path: tuple[str, ...]) -> tuple[str, ...]:
 
 def block_query(reference: Reference) -> bytes:
     """The Uri-Query that names a block: Base32, which every server understands."""
-    return format_base32(reference).encode("ascii")
+    return format_base32_reference(reference)
 
 
 def parse_block_query(value: bytes) -> Reference:
@@ -102,9 +106,9 @@ def pack_bitmap(flags: Sequence[bool]) -> bytes:
 
     1 says that the block is there; the last byte is filled up with zeroes.
     """
-    bits = "".join("1" if flag else "0" for flag in flags)
+    bits = bytes(flags).translate(_TO_DIGITS)
     size = -(-len(bits) // 8)
-    return int(bits.ljust(8 * size, "0") or "0", 2).to_bytes(size, "big")
+    return int(bits.ljust(8 * size, b"0") or b"0", 2).to_bytes(size, "big")
 
 
 def unpack_bitmap(data: bytes, count: int) -> list[bool]:
@@ -126,10 +130,7 @@ def split_references(payload: bytes) -> list[Reference]:
     count, rest = divmod(len(payload), REFERENCE_SIZE)
     if rest or not 1 <= count <= MAX_FETCHED:
         raise BadRequest(f"{len(payload)} bytes: a FETCH takes 1 to {MAX_FETCHED} references")
-    return [
-        Reference(payload[start : start + REFERENCE_SIZE])
-        for start in range(0, len(payload), REFERENCE_SIZE)
-    ]
+    return [reference for (reference,) in _REFERENCE.iter_unpack(payload)]
 
 
 def get_options(store_path: tuple[str, ...], query: bytes, block_size: int, hops: int = 0) -> bytes:

@@ -38,6 +38,8 @@ _MAX_UNREAD: Final = 64 * 1024
 # Requests that may wait on a link with both roles before it is not read from: twice what a peer of
 # ours has under way.
 _MOST_WAITING: Final = 2 * 4096
+# And bytes of these: many times what so many GETs have, and few large questions.
+_MOST_KEPT: Final = 4 * 1024 * 1024
 
 
 class Link(asyncio.Protocol):
@@ -229,7 +231,7 @@ class Link(asyncio.Protocol):
             return True
         if self.asking is None:
             return self.writable and not self.answering.waiting
-        return self.answering.waiting < _MOST_WAITING
+        return self.answering.waiting < _MOST_WAITING and self.answering.kept < _MOST_KEPT
 
     def set_reading(self, reading: bool) -> None:
         """Read from the peer, or not."""

@@ -79,9 +79,16 @@ class Remote:
     authenticated_claims: tuple[str, ...] = ()
     maximum_block_size_exp = FRAGMENT_EXPONENT
 
-    def __init__(self, connection: Connection, is_there: Wanted = always) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        is_there: Wanted = always,
+        group: Callable[[], object] = lambda: None,
+    ) -> None:
         self._connection = connection
         self.is_there = is_there
+        self.group = group
+        """Tells with whom its requests share the store."""
         self.caller: Caller = NOBODY
         """Who it is: known once the connection is made."""
         self.share: Share | None = None
@@ -237,7 +244,9 @@ class _Blocks(Fragmenting):
         try:
             references = split_references(request.payload)
             remote = request.remote
-            present = await self._access.find(references, remote.is_there, remote.pin.hold)
+            present = await self._access.find(
+                references, remote.is_there, remote.pin.hold, remote.group()
+            )
             received = _hop_limit(request)
             if received is not None and remote.further is not None:
                 present = await _find_further(remote.further, received, references, present)

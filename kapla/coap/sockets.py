@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from typing import Final
 
-__all__ = ["is_reset", "is_unix", "peer_uid", "spread_output"]
+__all__ = ["is_reset", "is_unix", "notice_death", "peer_uid", "spread_output"]
 
 # SO_MAX_PACING_RATE of socket(7), which the module socket does not name.
 _SO_MAX_PACING_RATE: Final = 47
@@ -42,6 +42,21 @@ def is_reset(transport: asyncio.BaseTransport) -> bool:
         return bool(connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
     except OSError:
         return True
+
+
+def notice_death(transport: asyncio.BaseTransport, idle_s: int, tries: int) -> None:
+    """Have the kernel ask a silent TCP peer whether it is there, each time after `idle_s`.
+
+    After so many tries without an answer the connection is lost.
+    """
+    connection = transport.get_extra_info("socket")
+    if connection is None or connection.family == socket.AF_UNIX:
+        return
+    with suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle_s)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, idle_s)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, tries)
 
 
 def is_unix(transport: asyncio.BaseTransport) -> bool:

@@ -7,6 +7,9 @@ others are there too waits before it goes on:
 * a listener as long again, with all its connections: what comes for them is not even read. Those
   that have something waiting go on in turn, whoever had least of late first. So strangers on TCP,
   however many they are, leave half of the time to the programs of this machine;
+* within a listener, those over whose connections no blocks go three times as long, together, while
+  there are some over whose blocks go (`merit.py`, `lines.py`): so a crowd that asks for nothing
+  useful leaves most of the time to those who do;
 * a connection three times as long, for its requests in the slow lane. What the fast lane takes is
   small beside what the store does for it.
 
@@ -16,33 +19,25 @@ While nobody else is there, nobody waits.
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final
 
+from kapla.coap.lines import MOMENT_S, PRESENT_S, SLICE_S, Line
+from kapla.coap.merit import Merit
+
 __all__ = ["Line", "Turn", "Turns"]
 
-# How long somebody counts as being there after having been served.
-_PRESENT_S: Final = 0.1
-# What may be taken at once before anybody waits. The event loop's timers are no finer.
-_SLICE_S: Final = 0.001
-# Not worth a timer.
-_MOMENT_S: Final = 1e-6
-# How long a listener pauses, in terms of what it took; and a connection, in terms of what it took
-# in the slow lane: the store's threads want the interpreter too, and get it last.
-_PAUSE: Final = 1
+# How long a connection pauses, in terms of what it took in the slow lane: the store's threads want
+# the interpreter too, and get it last.
 _SLOW_PAUSE: Final = 3
-# The most that a listener owes when it took little at a time.
-_MOST_OWED_S: Final = 0.01
-# The longest that a listener's turn does not come.
-_LONGEST_WAIT_S: Final = 0.02
-# What coming costs. Whoever comes anew each time is always behind those who stay.
-_NEWCOMER_S: Final = 0.005
 # The longest that anybody goes on while nobody else is there: somebody may be about to come.
 _LONGEST_S: Final = 0.004
+# How much is looked at in one go, in bytes: while those of another listener are there too, and of
+# those who are worth less than others who are there.
+_READ_AT_ONCE: Final = 64 * 1024
+_READ_OF_LESS_WORTH: Final = 8 * 1024
 
 
 class Turns:
@@ -56,6 +51,7 @@ class Turns:
         self._lines: list[Line] = []
         self._plan: asyncio.TimerHandle | None = None
         self._planned_at = 0.0
+        self._is_marked = False
         # The two that were served last, so that everybody can see whether another was.
         self._last: tuple[Turn | None, float] = (None, 0.0)
         self._before: tuple[Turn | None, float] = (None, 0.0)
@@ -72,6 +68,17 @@ class Turns:
             self._before = self._last
         self._last = (turn, now)
 
+    def mark(self) -> None:
+        """Tell the lines when the event loop begins anew."""
+        if not self._is_marked:
+            self._is_marked = True
+            asyncio.get_running_loop().call_soon(self._begin)
+
+    def _begin(self) -> None:
+        self._is_marked = False
+        for line in self._lines:
+            line.begin()
+
     def forget(self, turn: Turn) -> None:
         """Somebody has gone."""
         if self._before[0] is turn:
@@ -82,18 +89,21 @@ class Turns:
     def is_anybody_beside(self, turn: Turn, now: float) -> bool:
         """Whether another connection was served a moment ago."""
         who, when = self._before if self._last[0] is turn else self._last
-        return who is not None and now - when < _PRESENT_S
+        return who is not None and now - when < PRESENT_S
 
     def is_any_line_beside(self, line: Line, now: float) -> bool:
         """Whether another listener's connections were served a moment ago."""
         for other in self._lines:
-            if other is not line and now - other.served_at < _PRESENT_S:
+            if other is line:
+                continue
+            if now - other.served_at < PRESENT_S:
                 return True
         return False
 
     def plan(self) -> None:
         """See to it that those who wait go on when they may."""
-        soonest = min((line.free_at for line in self._lines if line.is_waited_in), default=None)
+        times = [at for at in (line.next_at() for line in self._lines) if at is not None]
+        soonest = min(times, default=None)
         if soonest is None or (self._plan is not None and self._planned_at <= soonest):
             return
         if self._plan is not None:
@@ -109,75 +119,6 @@ class Turns:
         # Whoever was first is last the next time.
         self._lines.append(self._lines.pop(0))
         self.plan()
-
-
-class Line:
-    """The connections of one listener."""
-
-    def __init__(self, turns: Turns) -> None:
-        self.turns = turns
-        self.served_at = float("-inf")
-        self.free_at = float("-inf")
-        """When it has waited long enough for what it took."""
-        # Whoever had least of late is first; what the one had that was served last.
-        self._heap: list[tuple[float, int, Turn]] = []
-        self._numbers = itertools.count()
-        self._served_had = 0.0
-        self._went_on_at = float("-inf")
-
-    def newcomer_had(self) -> float:
-        """What one starts with who has just come: those who are there already come first."""
-        return self._served_had + _NEWCOMER_S
-
-    @property
-    def is_waited_in(self) -> bool:
-        """Whether somebody waits for a turn."""
-        return bool(self._heap)
-
-    def is_free(self) -> bool:
-        """Whether its connections may go on."""
-        return self.free_at < self.turns.clock() + _MOMENT_S
-
-    def took(self, seconds: float, now: float) -> None:
-        """Some of the loop's time went into its connections."""
-        self.served_at = now
-        if self.turns.is_any_line_beside(self, now):
-            # What was not taken before is saved up, but not for long.
-            begin = now - seconds
-            free_at = max(self.free_at, begin - _SLICE_S) + (1 + _PAUSE) * seconds
-            # Those who come now are not to pay for all that others took.
-            self.free_at = min(free_at, now + max(_PAUSE * seconds, _MOST_OWED_S))
-
-    def join(self, turn: Turn) -> None:
-        """Let one wait for its turn: before those who had more of late."""
-        turn.had = max(turn.had, self._served_had)
-        heapq.heappush(self._heap, (turn.had, next(self._numbers), turn))
-
-    def leave(self, turn: Turn) -> None:
-        """One waits no more."""
-        self._heap = [entry for entry in self._heap if entry[2] is not turn]
-        heapq.heapify(self._heap)
-
-    def go_on(self) -> None:
-        """Serve those that wait, for a slice of time, each once at most.
-
-        One is served in any case, now and then: those who come and go may keep a listener busy
-        with nothing.
-        """
-        clock = self.turns.clock
-        now = clock()
-        is_overdue = now > self._went_on_at + _LONGEST_WAIT_S
-        end = now + _SLICE_S
-        for _ in range(len(self._heap)):
-            if (clock() > end or not self.is_free()) and not is_overdue:
-                return
-            had, _, turn = heapq.heappop(self._heap)
-            if turn.drop_if_gone():
-                continue
-            is_overdue = False
-            self._went_on_at = now
-            self._served_had = had
-            turn.go_on()
 
 
 class Turn:
@@ -197,7 +138,10 @@ class Turn:
         self._turns = line.turns
         self._serve = serve
         self._is_gone = is_gone
-        self.had = line.newcomer_had()
+        self.merit = Merit()
+        self.group = line.groups[self.merit.standing]
+        """Those who are worth as much, and share with it."""
+        self.had = self.group.served_had
         """What it took, or as much as whoever was served when it came to wait."""
         self._is_in_line = False
         self._turn_until = float("-inf")
@@ -221,21 +165,47 @@ class Turn:
         self._depth -= 1
         if not self._depth:
             now = self.clock()
-            took = now - self._begin
-            self.had += took
             self._turns.note(self, now)
-            self._line.took(took, now)
+            self._took(now - self._begin, now)
 
-    @property
-    def is_beside_another_line(self) -> bool:
-        """Whether those of another listener are there too."""
-        return self._turns.is_any_line_beside(self._line, self.clock())
+    def _took(self, seconds: float, now: float) -> None:
+        self.had += seconds
+        self._line.took(seconds, now)
+        self.group.took(self, seconds, now)
+        self.merit.took(seconds)
+        if self.merit.standing is not self.group.standing:
+            self._change_groups()
+
+    def gave(self, blocks: int, missing: int = 0) -> None:
+        """So many blocks went over the connection, and so many that it asked for were missing."""
+        self.merit.gave(blocks, missing)
+        if self.merit.standing is not self.group.standing:
+            self._change_groups()
+
+    def _change_groups(self) -> None:
+        if self._is_in_line:
+            self.group.leave(self)
+        self.group.forget(self)
+        self.group = self._line.groups[self.merit.standing]
+        # Whatever it had was counted elsewhere.
+        self.had = self.group.served_had
+        if self._is_in_line:
+            self._stand_in_line()
+
+    def at_once(self, size: int) -> int:
+        """How many of so many bytes are to be looked at in one go."""
+        if size <= _READ_OF_LESS_WORTH:
+            return size
+        now = self.clock()
+        if self._line.is_any_better(self.group, now):
+            return _READ_OF_LESS_WORTH
+        return _READ_AT_ONCE if self._turns.is_any_line_beside(self._line, now) else size
 
     def may_go_on(self) -> bool:
         """Whether requests may be taken now. If not, the turn comes by itself."""
         if self._is_in_line:
             return False
-        if self._line.is_free() or self.clock() < self._turn_until:
+        if self._line.may_go_on(self) or self.clock() < self._turn_until:
             return True
         self._stand_in_line()
         return False
@@ -243,8 +213,8 @@ class Turn:
     def may_go_slowly(self) -> bool:
         """Whether a request may be taken into the slow lane. If not, the turn comes by itself."""
         now = self.clock()
-        pause = self._slow_until - _SLICE_S - now
-        if pause < _MOMENT_S:
+        pause = self._slow_until - SLICE_S - now
+        if pause < MOMENT_S:
             return True
         if not self._turns.is_anybody_beside(self, now):
             if now - self._begin < _LONGEST_S:
@@ -260,7 +230,8 @@ class Turn:
             self._pause.cancel()
         if self._is_in_line:
             self._is_in_line = False
-            self._line.leave(self)
+            self.group.leave(self)
+        self.group.forget(self)
         self._turns.forget(self)
 
     def drop_if_gone(self) -> bool:
@@ -272,7 +243,7 @@ class Turn:
     def go_on(self) -> None:
         """Take the turn, for a slice of time."""
         self._is_in_line = False
-        self._turn_until = self.clock() + _SLICE_S
+        self._turn_until = self.clock() + SLICE_S
         try:
             self._serve()
         finally:
@@ -281,19 +252,20 @@ class Turn:
     def took_slowly(self, seconds: float, now: float) -> None:
         """Some time went into its requests in the slow lane."""
         begin = now - seconds
-        until = max(self._slow_until, begin - _SLICE_S)
+        until = max(self._slow_until, begin - SLICE_S)
         if not self._turns.is_anybody_beside(self, now):
             # However much it was while nobody else was there: that is not held against it.
-            until = min(until, begin + _SLICE_S)
+            until = min(until, begin + SLICE_S)
         self._slow_until = until + (1 + _SLOW_PAUSE) * seconds
 
     def took_elsewhere(self, seconds: float) -> None:
         """A request in the slow lane takes some time of other threads."""
         self._slow_until += (1 + _SLOW_PAUSE) * seconds
+        self._took(seconds, self.clock())
 
     def _stand_in_line(self) -> None:
         self._is_in_line = True
-        self._line.join(self)
+        self.group.join(self)
         self._turns.plan()
 
     def _paused(self) -> None:

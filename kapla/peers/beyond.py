@@ -49,9 +49,11 @@ class _Wish:
 class _Session:
     """The session of one who asks; it lives on while others wait for what it fetches."""
 
-    def __init__(self, runner: Runner, hops: int) -> None:
+    def __init__(self, runner: Runner, hops: int, peer: Peer[Link] | None) -> None:
         self.runner = runner
         self.hops = hops
+        self.peer = peer
+        """Who asks, if it is a peer."""
         self.wishes = 0
         self.is_left = False
         self.block_size: BlockSize | None = None
@@ -88,25 +90,25 @@ class PeerBlocks:
         if held is not None:
             done(Found(*held, "here"))
             return
-        peer = self._table.whose(asker) if isinstance(asker, Link) else None
-        if not self._table.askable(frozenset() if peer is None else frozenset({peer.number})):
+        session = self._session(asker, min(hops, FULL_HOPS))
+        but = self._without(session.peer)
+        if len(self._levels[session.hops]) <= len(but):
             done(BlockNotFound(reference))
-        elif peer is not None:
-            self._pass_on(reference, min(hops, FULL_HOPS), asker, peer, done)
-        elif self._is_known_nowhere(reference, hops):
+        elif session.peer is not None:
+            self._pass_on(reference, session, asker, but, done)
+        elif self._is_known_nowhere(reference, session.hops):
             done(BlockNotFound(reference))
         else:
-            self._wish(reference, min(hops, FULL_HOPS), asker, done)
+            self._wish(reference, session, asker, done)
 
     async def find(self, references: Sequence[Reference], hops: int, asker: object) -> list[bool]:
         """Tell which blocks peers have: see `Beyond`."""
-        peer = self._table.whose(asker) if isinstance(asker, Link) else None
-        but = None if peer is None else self._numbers.get(peer.number)
+        but = self._without(self._peer(asker))
         level = self._levels[min(hops, FULL_HOPS)]
         asked = [
             live.source.find(references)
             for number, live in level
-            if number != but and not live.standing.breaker.is_open
+            if number not in but and not live.standing.breaker.is_open
         ]
         present = [False] * len(references)
         if not asked:
@@ -140,10 +142,11 @@ class PeerBlocks:
 
     # wishes
 
-    def _wish(self, reference: Reference, hops: int, asker: object, done: FoundDone) -> None:
+    def _wish(
+        self, reference: Reference, session: _Session, asker: object, done: FoundDone
+    ) -> None:
         wish = self._wishes.get(reference)
         if wish is None:
-            session = self._session(asker, hops)
             wish = self._wishes[reference] = _Wish(
                 session.runner.fetch(reference, session.block_size)
             )
@@ -169,11 +172,13 @@ class PeerBlocks:
         self._deliver(reference, session, future, [done for _, done in wish.waiting])
 
     def _pass_on(
-        self, reference: Reference, hops: int, asker: object, peer: Peer[Link], done: FoundDone
+        self,
+        reference: Reference,
+        session: _Session,
+        asker: object,
+        but: frozenset[int],
+        done: FoundDone,
     ) -> None:
-        session = self._session(asker, hops)
-        number = self._numbers.get(peer.number)
-        but = frozenset() if number is None else frozenset({number})
         future = session.runner.fetch(reference, session.block_size, but)
         session.wishes += 1
         mine = self._passed_on.setdefault(asker, set())
@@ -209,8 +214,17 @@ class PeerBlocks:
         session = self._sessions.get((asker, hops))
         if session is None:
             runner = Runner(self._levels[hops], place=self._place)
-            session = self._sessions[asker, hops] = _Session(runner, hops)
+            session = self._sessions[asker, hops] = _Session(runner, hops, self._peer(asker))
         return session
+
+    def _peer(self, asker: object) -> Peer[Link] | None:
+        """The peer that asks; None: it is no peer."""
+        return self._table.whose(asker) if isinstance(asker, Link) else None
+
+    def _without(self, peer: Peer[Link] | None) -> frozenset[int]:
+        """The numbers of those who are not asked on behalf of this one: its own, if it has one."""
+        number = None if peer is None else self._numbers.get(peer.number)
+        return frozenset() if number is None else frozenset({number})
 
     # what nobody has
 

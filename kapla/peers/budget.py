@@ -19,7 +19,7 @@ from typing import Final, Generic, TypeVar
 
 from kapla.coap.allowance import Allowance, Prices
 from kapla.coap.rate import ByteRate, Rate
-from kapla.peers.table import Live, Peer
+from kapla.peers.table import Peer, Usable
 
 __all__ = ["Budgets"]
 
@@ -29,7 +29,7 @@ _SAVED: Final = 2**21
 _PART: Final = 4096
 _PRICES: Final = Prices(hit=1, miss=16)
 
-L = TypeVar("L", bound=Live)
+L = TypeVar("L", bound=Usable)
 
 
 class Budgets(Generic[L]):

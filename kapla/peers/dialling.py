@@ -20,7 +20,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from eris.errors import ErisError
 from kapla.errors import KaplaError
-from kapla.peers.table import Live, Peer, PeerTable
+from kapla.peers.table import Peer, PeerTable, Usable
 
 __all__ = ["Dialler", "Dialling", "Kept", "State"]
 
@@ -48,7 +48,7 @@ class State(Enum):
     """For the next try."""
 
 
-class Kept(Live, Protocol):
+class Kept(Usable, Protocol):
     """A connection that is kept open."""
 
     @property

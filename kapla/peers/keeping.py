@@ -1,6 +1,6 @@
 """What peers gave is kept, without holding up whoever waits for it.
 
-Blocks that come in one turn of the event loop are kept together. As long as few bytes wait for the
+Blocks that come within some milliseconds are kept together. As long as few bytes wait for the
 store, whoever asked has a block before it is kept; beyond, afterwards: a peer may be faster than
 the disk.
 """
@@ -20,6 +20,9 @@ __all__ = ["Keeper", "Store"]
 _log = logging.getLogger(__name__)
 
 _MOST_WAITING: Final = 8 * 1024 * 1024
+# What is kept together: a commit for a few is as dear as one for many.
+_TOGETHER: Final = 256 * 1024
+_LATEST_S: Final = 0.005
 
 KeepDone = Callable[[Sequence[ErisError | None] | ErisError | None], None]
 
@@ -42,7 +45,8 @@ class Keeper:
         self._gathered: dict[bool, dict[Reference, bytes]] = {True: {}, False: {}}
         self._held: dict[Reference, tuple[bytes, bool]] = {}
         self._later: list[Callable[[], None]] = []
-        self._is_planned = False
+        self._gathered_bytes = 0
+        self._planned: asyncio.TimerHandle | None = None
         self._waiting = 0
         """Bytes that are not kept yet."""
 
@@ -53,20 +57,26 @@ class Keeper:
         self._gathered[is_lent][reference] = block
         self._held[reference] = (block, is_lent)
         self._waiting += len(block)
-        if not self._is_planned:
-            self._is_planned = True
-            asyncio.get_running_loop().call_soon(self._flush)
-        if self._waiting <= _MOST_WAITING:
-            then()
-        else:
+        self._gathered_bytes += len(block)
+        is_much = self._waiting > _MOST_WAITING
+        if is_much:
             self._later.append(then)
+        if self._gathered_bytes >= _TOGETHER:
+            self._flush()
+        elif self._planned is None:
+            self._planned = asyncio.get_running_loop().call_later(_LATEST_S, self._flush)
+        if not is_much:
+            then()
 
     def held(self, reference: Reference) -> tuple[bytes, bool] | None:
         """A block that is not kept yet, and whether it may be given on."""
         return self._held.get(reference)
 
     def _flush(self) -> None:
-        self._is_planned = False
+        if self._planned is not None:
+            self._planned.cancel()
+            self._planned = None
+        self._gathered_bytes = 0
         later, self._later = self._later, []
         for is_lent, blocks in self._gathered.items():
             if blocks:

@@ -25,6 +25,7 @@ class LinkSource:
 
     def __init__(self, peer: Peer[Link], hops: int) -> None:
         self._peer = peer
+        self._link = peer.link
         self._fetch_options = put_options((), hops) + b"\xff"
         self._get_options = {
             size: _split(get_options((), bytes(_QUERY_LENGTH), int(size), hops))
@@ -70,8 +71,10 @@ class LinkSource:
             raise StoreRefused(f"{self.name} does not tell what it has: {error}") from None
 
     def _asking(self) -> Requester | None:
-        link = self._peer.link
-        return None if link is None else link.asking
+        # Looked up for each block: so only when the last one is of no use.
+        if self._link is None or not self._link.usable:
+            self._link = self._peer.link
+        return None if self._link is None else self._link.asking
 
 
 def _split(options: bytes) -> tuple[bytes, bytes]:

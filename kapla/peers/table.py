@@ -7,7 +7,8 @@ stranger's.
 
 Two daemons that dial each other have two connections. Both are kept: each end would have to close
 the same one, and to know which that is. They are one peer all the same, asked by the one that was
-made first, and by the other when that is gone.
+made last, and by the other when that is gone. The last: an older one may be dead without a word,
+which is why its other end has come again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from kapla.identity.key import PeerKey
 from kapla.peer_config import PeerSettings
 from kapla.peers.session import Standing
 
-__all__ = ["Direction", "Live", "Peer", "PeerTable"]
+__all__ = ["Direction", "Peer", "PeerTable", "Usable"]
 
 
 class Direction(Enum):
@@ -30,7 +31,7 @@ class Direction(Enum):
     INBOUND = "inbound"
 
 
-class Live(Protocol):
+class Usable(Protocol):
     """A connection, as far as the table cares."""
 
     @property
@@ -39,7 +40,7 @@ class Live(Protocol):
         ...
 
 
-L = TypeVar("L", bound=Live)
+L = TypeVar("L", bound=Usable)
 
 
 class Peer(Generic[L]):
@@ -76,7 +77,7 @@ class Peer(Generic[L]):
     @property
     def link(self) -> L | None:
         """The connection by which it is asked; None, if it cannot be."""
-        return next((link for link in self._links if link.usable), None)
+        return next((link for link in reversed(self._links) if link.usable), None)
 
     def has(self, link: L) -> bool:
         """Whether this is one of its connections."""
@@ -95,7 +96,7 @@ class PeerTable(Generic[L]):
     """All peers that were named.
 
     `on_change` is called with a peer that can be asked now and could not be before, or the other
-    way round: see `Peer.link`.
+    way round: see `Peer.link`. By which connection it is asked may change without that.
     """
 
     def __init__(
@@ -104,6 +105,8 @@ class PeerTable(Generic[L]):
         on_change: Callable[[Peer[L]], None] = lambda peer: None,
     ) -> None:
         self.on_change = on_change
+        # Numbers of those that can be asked, as far as was told.
+        self._told: set[int] = set()
         self.peers: list[Peer[L]] = [
             Peer(number, settings) for number, settings in enumerate(named)
         ]
@@ -131,10 +134,8 @@ class PeerTable(Generic[L]):
         """A connection has ended, or takes no more requests."""
         peer = self.whose(link)
         if peer is not None:
-            was_there = peer.link is not None or not link.usable
             peer.leave(link)
-            if was_there and peer.link is None:
-                self.on_change(peer)
+            self._tell(peer)
 
     def whose(self, link: L) -> Peer[L] | None:
         """The peer at the other end of a connection; None, if it is a stranger."""
@@ -145,7 +146,12 @@ class PeerTable(Generic[L]):
         return [peer for peer in self.peers if peer.link is not None and peer.number not in but]
 
     def _enter(self, peer: Peer[L], link: L, direction: Direction) -> None:
-        was_there = peer.link is not None
         peer.enter(link, direction)
-        if not was_there:
+        self._tell(peer)
+
+    def _tell(self, peer: Peer[L]) -> None:
+        """Tell of a change, once."""
+        can_be_asked = peer.link is not None
+        if can_be_asked != (peer.number in self._told):
+            self._told ^= {peer.number}
             self.on_change(peer)

@@ -80,9 +80,16 @@ class BlockAccess:
         self.statistics = statistics
 
     def get_many(
-        self, references: Sequence[Reference], done: GetDone, wanted: Wanted = always
+        self,
+        references: Sequence[Reference],
+        done: GetDone,
+        wanted: Wanted = always,
+        group: object = None,
     ) -> None:
-        """Fetch blocks of either size; `done` gets them in this order, or one error for all."""
+        """Fetch blocks of either size; `done` gets them in this order, or one error for all.
+
+        `group`: of those who ask, where they are not all peers of this listener.
+        """
         self.statistics.get += len(references)
         if not self.rights.get:
             if not self.rights.lend:
@@ -90,12 +97,17 @@ class BlockAccess:
                 done(StoreRefused("this store gives no blocks away"))
                 return
             references = Lent(references)
-        self.storage.get_many(references, done, wanted, self)
+        self.storage.get_many(references, done, wanted, self if group is None else group)
 
     def get_marked(
-        self, references: Sequence[Reference], done: MarkedDone, wanted: Wanted = always
+        self,
+        references: Sequence[Reference],
+        done: MarkedDone,
+        wanted: Wanted = always,
+        group: object = None,
     ) -> None:
         """As `get_many`; `done` is told which of the blocks may be given on, too."""
+        sharing = self if group is None else group
 
         def lent(result: Sequence[bytes | None] | ErisError) -> None:
             if isinstance(result, ErisError):
@@ -117,13 +129,13 @@ class BlockAccess:
                 done(Marked(blocks, are_lent))
 
             names = [references[place] for place in others]
-            self.storage.get_many(names, rest, wanted, self)
+            self.storage.get_many(names, rest, wanted, sharing)
 
         if self.rights.get:
             self.statistics.get += len(references)
-            self.storage.get_many(Lent(references), lent, wanted, self)
+            self.storage.get_many(Lent(references), lent, wanted, sharing)
         else:
-            self.get_many(references, lent, wanted)
+            self.get_many(references, lent, wanted, sharing)
 
     def put_many(
         self,
@@ -131,14 +143,18 @@ class BlockAccess:
         done: PutDone,
         wanted: Wanted = always,
         hold: Hold | None = None,
+        group: object = None,
     ) -> None:
-        """Keep blocks, each 1024 or 32768 bytes; `hold`: of the open pin that they belong to."""
+        """Keep blocks, each 1024 or 32768 bytes; `hold`: of the open pin that they belong to.
+
+        `group`: as for `get_many`.
+        """
         self.statistics.put += len(blocks)
         if not self.rights.put:
             self.statistics.refused += len(blocks)
             done(StoreRefused("this store is read-only here"))
             return
-        self.storage.put_many(blocks, done, wanted, self, hold)
+        self.storage.put_many(blocks, done, wanted, self if group is None else group, hold)
 
     async def fetch(self, reference: Reference, wanted: Wanted = always) -> bytes:
         """Fetch a block of either size.
@@ -166,32 +182,41 @@ class BlockAccess:
         return block, result.are_lent[0]
 
     async def find(
-        self, references: Sequence[Reference], wanted: Wanted = always, hold: Hold | None = None
+        self,
+        references: Sequence[Reference],
+        wanted: Wanted = always,
+        hold: Hold | None = None,
+        group: object = None,
     ) -> list[bool]:
         """Tell which blocks are there: see `eris.store.BlockFinder`.
 
-        `hold`: of the open pin that those belong to which are.
+        `hold`: of the open pin that those belong to which are. `group`: as for `get_many`.
         """
+        group = self if group is None else group
         if self.rights.get:
-            return await self._find(references, wanted, hold)
+            return await self._find(references, wanted, hold, group)
         if not self.rights.lend:
             self.statistics.refused += 1
             raise StoreRefused("this store gives no blocks away")
-        found = await self._find(Lent(references), wanted, None)
+        found = await self._find(Lent(references), wanted, None, group)
         if hold is None or not any(found):
             return found
         # What is not lent must not be held either.
         lent = [name for name, is_lent in zip(references, found, strict=True) if is_lent]
-        held = iter(await self._find(lent, wanted, hold))
+        held = iter(await self._find(lent, wanted, hold, group))
         return [is_lent and next(held) for is_lent in found]
 
     async def _find(
-        self, references: Sequence[Reference], wanted: Wanted, hold: Hold | None
+        self,
+        references: Sequence[Reference],
+        wanted: Wanted,
+        hold: Hold | None,
+        group: object,
     ) -> list[bool]:
         return list(
             await answered(
                 lambda done, is_wanted: self.storage.find_many(
-                    references, done, is_wanted, self, hold
+                    references, done, is_wanted, group, hold
                 ),
                 wanted,
             )

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Engine, inspect
+from sqlalchemy import Engine, insert, inspect
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from kapla.errors import StorageError
@@ -23,6 +23,7 @@ from kapla.storage.engine import connect, make_engine
 from kapla.storage.files import check_kind
 from kapla.storage.keeping.state import Keeping
 from kapla.storage.loading import load
+from kapla.storage.notes import Note
 from kapla.storage.recent import RecentPlaces
 from kapla.storage.state import Database, SqliteSettings
 
@@ -136,6 +137,7 @@ def _make_tables(engine: Engine, database: Database) -> None:
         tables = inspect(connection).get_table_names()
         if not tables:
             schema.create(connection)
+            connection.execute(insert(schema.upkeep).values(note=Note.ALL_PLACED, value=1))
             return
         schema.upgrade(connection)
         for name in schema.make_missing(connection):

@@ -75,6 +75,7 @@ def _load_notes(connection: sqlite3.Connection, database: Database) -> dict[Note
     elif _is_aside(connection):
         database.rebuilds = 1
         database.is_rebuild_wanted = True
+    database.is_placed = Note.ALL_PLACED in notes
     if Note.REBUILD_WANTED in notes:
         database.is_rebuild_wanted = True
     return notes

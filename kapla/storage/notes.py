@@ -37,6 +37,8 @@ class Note(IntEnum):
     """The same for the ids of a store that has turned."""
     STALE_PLACES = 22
     """How many places of the index, or a few fewer, lead to what is gone."""
+    ALL_PLACED = 23
+    """Since the store was made, no row has been left behind to which no place leads."""
     SCRUB_AFTER = 30
     """The last id that the background scrub has looked at; none between two passes."""
     SCRUB_BEGAN = 31

@@ -138,12 +138,12 @@ class Pinning:
         there: list[bool] = await answered(
             lambda done, _: self._storage.find_many(references, done, hold=pin.hold)
         )
+        if all(there):
+            return there
         missing = [name for name, found in zip(references, there, strict=True) if not found]
-        if missing:
-            self._check(pin)
-            came = await self._storage.do(lambda writer: writer.want(pin.number, pin.hold, missing))
-            there = [found or name in came for name, found in zip(references, there, strict=True)]
-        return there
+        self._check(pin)
+        came = await self._storage.do(lambda writer: writer.want(pin.number, pin.hold, missing))
+        return [found or name in came for name, found in zip(references, there, strict=True)]
 
     async def close(
         self,

@@ -60,7 +60,7 @@ class Rebuild:
     def begin(self) -> None:
         """Put the index aside and begin a new one. Raises: sqlite3.Error."""
         database, connection = self._database, self._connection
-        database.is_rebuild_wanted = False
+        database.is_rebuild_wanted = database.is_placed = False
         if not database.is_rebuilding:
             database.rebuilds += 1
         if _has_damaged_places(connection):
@@ -130,6 +130,8 @@ class Rebuild:
         notes: dict[Note, int | None] = {
             Note.REBUILD_BELOW: self._below,
             Note.REBUILD_WANTED: None,
+            # What cannot be read has none.
+            Note.ALL_PLACED: None,
         }
         before = self._stored_totals()
         for size in self._counted:

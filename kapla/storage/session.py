@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from eris.model import BlockSize, Reference
 from kapla.storage.damage import is_bad_disk, is_damage, unreadable
 from kapla.storage.engine import connect
+from kapla.storage.neighbours import EVERY, runs_near
 from kapla.storage.schema import prefix_of
 from kapla.storage.state import Database
 from kapla.storage.statements import IN_SIZES, statements
@@ -20,6 +21,8 @@ from kapla.storage.statements import IN_SIZES, statements
 __all__ = ["Found", "Session", "SqliteReader", "are_blocks", "is_block"]
 
 _BLOCK_SIZES: Final = frozenset(map(int, BlockSize))
+# Of so many that are asked for together some are looked up first, to see where they lie.
+_MANY: Final = 8 * EVERY
 
 
 class Found(NamedTuple):
@@ -236,16 +239,47 @@ class SqliteReader(Session):
         texts, names = self._statements, set(references)
         with self._database.keeping.lock:
             try:
-                found = self._find(references, texts.sized_by_id, texts.sized_by_prefix)
+                places = _places(self._neighbours(references), names)
+                rest = names.difference(places) if places else references
+                if rest:
+                    found = self._find(list(rest), texts.sized_by_id, texts.sized_by_prefix)
+                    places |= _places(found.rows, names)
             except sqlite3.Error as error:
                 raise unreadable(error) from error
-            places = {
-                name: (block_id, size)
-                for name, block_id, size in found.rows
-                if name in names and size in _BLOCK_SIZES
-            }
             hold(list(places.values()))
         return set(places)
+
+    def _neighbours(self, references: Sequence[Reference]) -> list[tuple[Any, ...]]:
+        """Sized rows of what most likely are many of these blocks, and of others between them.
+
+        Raises: sqlite3.Error, when nothing can be read now.
+        """
+        database = self._database
+        if len(references) < _MANY or not database.is_placed or database.is_rebuild_wanted:
+            return []
+        rows: list[tuple[Any, ...]] = []
+        try:
+            prefixes = list(map(prefix_of, references[::EVERY]))
+            ids, elsewhere = database.recent.find(prefixes)
+            places = self._among(self._statements.places_by_prefix, elsewhere)
+            for run in runs_near([*ids, *(block_id for _, block_id in places)]):
+                rows += self._connection.execute(self._statements.sized_between, run).fetchall()
+        except sqlite3.Error as error:
+            if self._connection.in_transaction or not (is_damage(error) or is_bad_disk(error)):
+                raise
+            # Each is looked up on its own then, and what is damaged may be somebody else's.
+        return rows
+
+
+def _places(
+    rows: Sequence[tuple[Any, ...]], names: set[Reference]
+) -> dict[Reference, tuple[int, int]]:
+    """Sized rows as (id, size) by name, without what is not wanted, or can be no block."""
+    return {
+        name: (block_id, size)
+        for name, block_id, size in rows
+        if name in names and size in _BLOCK_SIZES
+    }
 
 
 def _sound(found: Found) -> dict[Reference, bytes]:

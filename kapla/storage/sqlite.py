@@ -25,6 +25,7 @@ from kapla.storage.keeping.quota import LACKING_BYTES
 from kapla.storage.keeping.room import weight_of
 from kapla.storage.keeping.space import Space
 from kapla.storage.keeping.state import Hold
+from kapla.storage.notes import Note, write_notes
 from kapla.storage.numbering import Numbering
 from kapla.storage.recent import pack_prefixes
 from kapla.storage.schema import prefix_of
@@ -321,11 +322,13 @@ class SqliteWriter(SqliteReader):
 
     def _forget_places(self, places: list[tuple[int, int]]) -> None:
         """Look no more for what cannot be read, now that a good block is there."""
+        self._database.is_placed = False
         for prefix, block_id in places:
             self._database.recent.discard(prefix, block_id)
         try:
             with transaction(self._connection):
                 self._connection.executemany(self._statements.delete_place, places)
+                write_notes(self._connection, {Note.ALL_PLACED: None})
         except sqlite3.Error as error:
             _log.debug("Places of damaged blocks remain: %s", error)
 

@@ -80,6 +80,9 @@ class Database:
     """Something that follows from the blocks is damaged."""
     rebuilds: int = 0
     """Goes up by one when rebuilding begins and when it ends: odd while it is under way."""
+    is_placed: bool = False
+    """Whether for certain a row that can be read counts as there, without a look at the index: what
+    is given up in a damaged store may leave its row behind, and loses only its place."""
     gone: Ids = field(default_factory=Ids)
     """Ids that lead to nothing any more, as far as that was seen since the start."""
     evictions: int = 0

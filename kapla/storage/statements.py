@@ -54,6 +54,10 @@ class Statements:
         sized = select(blocks.c.reference, blocks.c.id, func.length(blocks.c.block))
         self.sized_by_id = among(sized, blocks.c.id)
         self.sized_by_prefix = among(sized.select_from(at_place), places.c.prefix)
+        # The size stands before the block: its pages are not touched.
+        self.sized_between = compiled(
+            sized.where(blocks.c.id.between(bindparam("first"), bindparam("last")))
+        )
         self.block_by_id = among(whole, blocks.c.id)
         self.block_by_prefix = among(whole.select_from(at_place), places.c.prefix)
         kept = select(blocks.c.reference, blocks.c.block, blocks.c.id)

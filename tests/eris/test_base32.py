@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eris.base32 import format_base32, parse_base32, parse_base32_reference, short
+from eris.base32 import (
+    format_base32,
+    format_base32_reference,
+    parse_base32,
+    parse_base32_reference,
+    short,
+)
 from tests.eris.helpers import make_content, patient
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
@@ -83,6 +89,12 @@ def test_what_is_accepted_is_canonical(text: str) -> None:
 def test_references_parse_as_other_base32_does(reference: bytes) -> None:
     text = format_base32(reference)
     assert parse_base32_reference(text.encode()) == reference == parse_base32(text)
+
+
+@patient
+@given(st.binary(min_size=32, max_size=32))
+def test_references_are_written_as_other_base32_is(reference: bytes) -> None:
+    assert format_base32_reference(reference) == format_base32(reference).encode()
 
 
 @patient

@@ -302,7 +302,8 @@ def test_whoever_goes_while_peers_are_asked_leaves_nothing() -> None:
                 for one in range(20):
                     name = reference_of(block(100 * number + one))
                     peer.send_message(Code.GET, b"t", [*BLOCKS_PATH, (15, block_query(name))])
-        wait_until(lambda: stat(near)["connections"]["now"] == before, "an end of the connections")
+        # One that looked whether it is connected may have been counted still.
+        wait_until(lambda: stat(near)["connections"]["now"] <= before, "an end of the connections")
         assert near.stop() == 0
         assert "did not end in time" not in near.log
 

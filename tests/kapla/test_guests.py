@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from typing import cast
 
@@ -120,7 +121,7 @@ def test_each_peer_has_one_allowance_for_all_its_connections() -> None:
         one, again, other = (house.connect(key) for key in (DESKTOP, DESKTOP, SERVER))
         assert house.welcome(one).allowance is house.welcome(again).allowance
         assert house.welcome(one).allowance is not house.welcome(other).allowance
-        assert house.table.peers[0].link is one
+        assert house.table.peers[0].link is again
 
     run(test)
 
@@ -156,3 +157,32 @@ def test_strangers_do_not_keep_a_peer_out_and_it_takes_some_places_only() -> Non
         assert [link.connection.closing is None for link in links] == [True] * 4 + [False] * 2
 
     run(test)
+
+
+def test_that_a_peer_has_vanished_is_noticed_within_minutes() -> None:
+    async def main() -> None:
+        house = House()
+        house.door = Hall(house.table, Budgets(None), serve, lambda _: DESKTOP).door(LENDING)
+        house.peers = Peers(
+            house.door.access, house.door.lane, Turns().line(), 9, lambda: None, guests=house.door
+        )
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(house.peers.connect, "127.0.0.1", 0)
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+        async with asyncio.timeout(20):
+            while not house.table.askable():  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.001)
+        link = house.table.peers[0].link
+        assert link is not None and link.transport is not None
+        connection = link.transport.get_extra_info("socket")
+        values = [
+            connection.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        ]
+        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert values == [60, 60, 3]
+        writer.close()
+        await link.closed
+        server.close()
+
+    asyncio.run(main())

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from eris.crypto import reference_of
 from kapla.storage.damage import is_bad_disk, is_damage, transaction
 from kapla.storage.keeping.ids import Ids
+from kapla.storage.notes import Note, write_notes
 from kapla.storage.schema import prefix_of
 from kapla.storage.sqlite import SqliteWriter
 
@@ -85,8 +86,11 @@ def _drop(writer: SqliteWriter, found: Sequence[_Bad], *, with_rows: bool) -> No
     execute, database = writer.connection.execute, writer.database
     places = [(prefix_of(bad.reference), bad.id) for bad in found if bad.reference is not None]
     sizes = {bad.id: bad.size for bad in found if bad.size is not None}
+    database.is_placed &= with_rows
     with transaction(writer.connection):
-        if with_rows:
+        if not with_rows:
+            write_notes(writer.connection, {Note.ALL_PLACED: None})
+        else:
             for bad in found:
                 execute("DELETE FROM blocks WHERE id = ?", (bad.id,))
             for size in sizes.values():

@@ -39,7 +39,7 @@ class Ids:
     __slots__ = ("_bits",)
 
     def __init__(self, ids: Iterable[int] = ()) -> None:
-        self._bits = BitMap64(map(_unsigned, ids))
+        self._bits = BitMap64([block_id & _MASK for block_id in ids])
 
     @classmethod
     def _of(cls, bits: BitMap64) -> Self:
@@ -80,7 +80,7 @@ class Ids:
 
     def discard(self, ids: Iterable[int]) -> None:
         """These no more."""
-        self._bits.difference_update(BitMap64(map(_unsigned, ids)))
+        self._bits.difference_update(Ids(ids)._bits)
 
     def unite(self, other: Ids) -> None:
         """Take in all of another set."""

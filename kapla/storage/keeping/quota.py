@@ -85,7 +85,9 @@ class Quota:
 
         Where another thread may remove blocks meanwhile, under the lock.
         """
-        error = self.excess(hold.owner, sum(size for _, size in places))
+        error = None
+        if self._settings.pinned_quota is not None:
+            error = self.excess(hold.owner, sum(size for _, size in places))
         if error is not None:
             error = self.excess(hold.owner, self._new_bytes(hold, places))
         if error is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from eris.model import BlockSize
@@ -49,21 +49,19 @@ class Keeping:
             self._holds.add(hold)
         return hold
 
-    def hold(self, hold: Hold, ids: Iterable[tuple[int, int]]) -> None:
+    def hold(self, hold: Hold, places: Collection[tuple[int, int]]) -> None:
         """Hold these too: (id, size of the block). The lock is the caller's business.
 
         Where the hold has ended meanwhile nothing is held.
         """
         if hold not in self._holds:
             return
-        small: list[int] = []
-        large: list[int] = []
-        for block_id, size in ids:
-            (large if size == BlockSize.LARGE else small).append(block_id)
+        large = Ids([block_id for block_id, size in places if size == BlockSize.LARGE])
+        small = Ids([block_id for block_id, size in places if size != BlockSize.LARGE])
         for known, new in ((hold.small, small), (hold.large, large)):
             if new:
-                known.add(new)
-                self._held.add(new)
+                known.unite(new)
+                self._held.unite(new)
 
     def end_hold(self, hold: Hold) -> None:
         """Hold these no more; twice is nothing."""

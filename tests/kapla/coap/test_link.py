@@ -22,7 +22,14 @@ from kapla.coap.site import AiocoapLane
 from kapla.coap.turns import Turns
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage
-from tests.kapla.coap.harness import MemoryStorage, parse_messages
+from tests.kapla.coap.harness import (
+    BLOCKS_PATH,
+    EMPTY_CSM,
+    FakeTransport,
+    MemoryStorage,
+    parse_messages,
+    request_bytes,
+)
 
 _TIMEOUT_S = 20.0
 
@@ -166,5 +173,42 @@ def test_an_end_without_anything_to_give_refuses_what_it_is_asked() -> None:
             assert (parsed[1].code, parsed[1].token) == (Code.NOT_FOUND, b"t")
             writer.close()
             await link.closed
+
+    asyncio.run(run())
+
+
+def test_large_requests_that_wait_are_bounded_by_their_bytes() -> None:
+    question = request_bytes(Code.FETCH, BLOCKS_PATH, bytes(32) * 1024)
+
+    async def run() -> None:
+        storage = MemoryStorage(hold=True)
+        access = BlockAccess(cast(BatchedStorage, storage), Rights(get=True), Statistics())
+        lane, line = AiocoapLane(access, _report), Turns().line()
+        peers = Peers(access, lane, line, 8, lambda: None)
+        link = Link(
+            lambda link: Answering(link, access, lane, line, peers),
+            lambda link: Requester(link, "a peer", 16, _TIMEOUT_S),
+        )
+        transport = FakeTransport(link)
+        link.connection_made(transport)
+        link.data_received(EMPTY_CSM)
+        sent = 0
+        while transport.reading and sent < 1000:
+            link.data_received(question)
+            sent += 1
+            await asyncio.sleep(0)
+        assert 100 < sent < 300
+        # It goes on by itself, and all are answered.
+        storage.hold = False
+        storage.deliver()
+
+        def answers() -> int:
+            return sum(one.code < Code.CSM for one in parse_messages(bytes(transport.output)))
+
+        async with asyncio.timeout(_TIMEOUT_S):
+            while answers() < sent or not transport.reading:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+        link.abort()
+        await link.closed
 
     asyncio.run(run())

@@ -188,3 +188,66 @@ def test_who_leaves_is_not_served_any_more() -> None:
         assert not line.is_waited_in
 
     play(scene)
+
+
+class Useful(Modest):
+    """A modest connection over which a block goes each time."""
+
+    def serve(self) -> None:
+        with self.turn:
+            if self.turn.may_go_on():
+                self._loop.worked += 0.0001
+                self.served += 1
+                self.turn.gave(1)
+
+
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize("is_other_listener_there", [False, True])
+def test_a_useless_crowd_leaves_most_of_a_listener_to_who_is_useful(
+    slow: bool, is_other_listener_there: bool
+) -> None:
+    async def scene(loop: Loop) -> None:
+        line = loop.turns.line()
+        useful, local = Useful(loop, line), Modest(loop, loop.turns.line())
+        crowd = [Greedy(loop, line, 0.0003, slow=slow) for _ in range(200)]
+        useful.serve()
+        begin = loop.clock()
+        for one in crowd:
+            one.serve()
+        if is_other_listener_there:
+            await asyncio.gather(useful.keep_asking(begin + 1), local.keep_asking(begin + 1))
+        else:
+            await useful.keep_asking(begin + 1)
+        took = sum(one.took for one in crowd)
+        assert useful.served > 800
+        # Nobody waits for ever.
+        assert 0.1 < took < 0.4
+
+    play(scene)
+
+
+def test_a_good_question_in_a_hundred_is_of_no_use() -> None:
+    async def scene(loop: Loop) -> None:
+        line = loop.turns.line()
+        bad = Useful(loop, line)
+        for _ in range(100):
+            with bad.turn:
+                loop.worked += 0.00003
+            bad.turn.gave(0, 1)
+        bad.turn.gave(1)
+        assert bad.turn.group.is_lower
+
+    play(scene)
+
+
+def test_who_is_alone_and_useless_waits_for_nobody() -> None:
+    async def scene(loop: Loop) -> None:
+        line = loop.turns.line()
+        greedy = Greedy(loop, line, 0.0003)
+        greedy.turn.gave(100)
+        begin = loop.clock()
+        greedy.serve()
+        await loop.go_on_until(begin + 1)
+        assert greedy.took > 0.95
+
+    play(scene)

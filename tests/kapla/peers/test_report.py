@@ -81,7 +81,7 @@ def test_the_one_that_is_asked_is_told_of_if_there_are_two() -> None:
     second.address = "192.0.2.2:1"
     watched.table.reached(watched.peer, first)
     watched.table.reached(watched.peer, second)
-    assert watched.told("connections", "address") == [2, "192.0.2.1:5684"]
+    assert watched.told("connections", "address") == [2, "192.0.2.2:1"]
 
 
 def test_round_trips_are_those_of_blocks_or_else_of_pings() -> None:
