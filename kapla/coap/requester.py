@@ -28,6 +28,7 @@ from kapla.coap.frame import (
 from kapla.coap.link import Link
 from kapla.coap.pace import Pace
 from kapla.errors import StoreSilent
+from kapla.identity.failures import tls_reason
 
 __all__ = ["SAID_AFTER_S", "Requester"]
 
@@ -211,7 +212,7 @@ class Requester:
             self._watch.cancel()
         reason = ""
         if error:
-            reason = f": {getattr(error, 'strerror', None) or error}"
+            reason = f": {tls_reason(error) or getattr(error, 'strerror', None) or error}"
         self.fail(f"the connection to {self.name} is lost{reason}")
 
     def fail(self, reason: str, kind: type[StoreUnavailable] = StoreUnavailable) -> None:

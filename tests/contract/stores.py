@@ -18,6 +18,7 @@ from eris import BlockNotFound, BlockSize, BlockWriter, MemoryStore, reference_o
 from kapla.client import RemoteStore, open_store
 from kapla.config import Config
 from kapla.daemon import Daemon
+from kapla.identity.pair import KeyPair
 from kapla.peer_config import PeerSettings
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage
@@ -50,7 +51,9 @@ async def _sqlite() -> AsyncIterator[BlockWriter]:
 
 
 @asynccontextmanager
-async def _daemon(listener: str, *peers: StoreUrl) -> AsyncIterator[Daemon]:
+async def _daemon(
+    listener: str, *peers: StoreUrl, pair: KeyPair | None = None
+) -> AsyncIterator[Daemon]:
     """A daemon in the test's own event loop; `{}` in the listener's URL is its directory."""
     with tempfile.TemporaryDirectory(prefix="kapla-") as directory:
         url = parse_store_url(listener.format(directory))
@@ -60,6 +63,8 @@ async def _daemon(listener: str, *peers: StoreUrl) -> AsyncIterator[Daemon]:
             peers=tuple(PeerSettings(peer) for peer in peers),
         )
         daemon = Daemon(config)
+        # Not that of whoever runs the tests.
+        daemon._pair = pair
         try:
             await daemon.start()
             yield daemon
@@ -89,6 +94,16 @@ def _tcp_url(daemon: Daemon) -> StoreUrl:
     assert isinstance(server, asyncio.Server)
     port = server.sockets[0].getsockname()[1]
     return parse_store_url(f"coap+tcp://127.0.0.1:{port}")
+
+
+@asynccontextmanager
+async def _tls() -> AsyncIterator[BlockWriter]:
+    async with _daemon("coaps+tcp://127.0.0.1:0?get&put", pair=KeyPair.generate()) as daemon:
+        port = daemon._servers[0].sockets[0].getsockname()[1]
+        assert daemon._pair is not None
+        url = f"coaps+tcp://127.0.0.1:{port}#{daemon._pair.public}"
+        async with RemoteStore(parse_store_url(url)) as store:
+            yield store
 
 
 @asynccontextmanager
@@ -159,6 +174,7 @@ STORES: Final[dict[str, OpenStore]] = {
     "sqlite": _sqlite,
     "unix": _unix,
     "tcp": _tcp,
+    "tls": _tls,
     "list": _list,
     "with a peer": _with_a_peer,
     "through a daemon": _through_a_daemon,
