@@ -148,6 +148,10 @@ class Session:
             if want is not None:
                 want.told(peer, is_there, now)
 
+    def has_room(self, now: float) -> None:
+        """A peer has answered another session: perhaps it can be asked for more."""
+        self._change(now)
+
     def tick(self, now: float) -> None:
         """Time has passed."""
         self._change(now)
