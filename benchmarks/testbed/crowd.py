@@ -41,7 +41,8 @@ def _mesh(play: Stage, names: Sequence[str]) -> list[Daemon]:
 
 # flash crowd
 
-_CROWD_SIZE: Final = 10_000_000
+# Ten commands take a moment to start: little beside what one line takes for this, 16 s.
+_CROWD_SIZE: Final = 20_000_000
 
 
 def flash_crowd(seed: int) -> tuple[list[Row], list[Curve]]:
