@@ -49,7 +49,7 @@ RULES = (
     Rule(
         "inside eris only the pumps and their threads know asyncio",
         where=("eris/*",),
-        but=("eris/ahead.py", "eris/threads.py", "eris/transfer.py"),
+        but=("eris/ahead.py", "eris/lacking.py", "eris/threads.py", "eris/transfer.py"),
         forbid=("asyncio",),
     ),
     Rule(
@@ -119,6 +119,7 @@ RULES = (
             "kapla.encode_cache",
             "kapla.errors",
             "kapla.log",
+            "kapla.origins",
             "kapla.pinning",
             "kapla.urls",
         ),

@@ -29,6 +29,7 @@ from kapla.coap.allowance import Share
 from kapla.coap.blocks import (
     BLOCK_SIZES,
     BLOCKS_PATHS,
+    ORIGIN_PATH,
     PEERS_PATH,
     STAT_PATH,
     BadRequest,
@@ -53,6 +54,7 @@ from kapla.coap.further import Further
 from kapla.coap.list_pages import list_path
 from kapla.coap.listing import BlockList
 from kapla.coap.open_pin import ConnectionPin
+from kapla.coap.origin import OriginResource, Origins
 from kapla.coap.peer_list import PeerList, PeerReport
 from kapla.coap.pins import pin_resources
 from kapla.coap.request import Rejected, Request, read_request
@@ -96,6 +98,8 @@ class Remote:
         self.pin = ConnectionPin()
         self.further: Further | None = None
         """Asks others for what is not here."""
+        self.origins = Origins()
+        """Where what it was given came from."""
         self.assemblies: dict[object, bytearray] = {}
 
     @property
@@ -130,6 +134,7 @@ class AiocoapLane:
             for below, resource in of_pins.items():
                 self._site.add_resource([*path[:-1], *below], resource)
         self._site.add_resource(list(STAT_PATH), _Stat(access, report))
+        self._site.add_resource(list(ORIGIN_PATH), OriginResource(access))
         self._site.add_resource(list(PEERS_PATH), PeerList(access, peers))
         for place, one in care_resources(access).items():
             self._site.add_resource(list(place), one)
@@ -230,8 +235,11 @@ class _Blocks(Fragmenting):
         remote: Remote = request.remote
         try:
             if received is None:
-                return await self._access.fetch(reference, remote.is_there), False
-            return await self._access.fetch_marked(reference, remote.is_there)
+                block, is_lent = await self._access.fetch(reference, remote.is_there), False
+            else:
+                block, is_lent = await self._access.fetch_marked(reference, remote.is_there)
+            remote.origins.here.add(1, len(block))
+            return block, is_lent
         except BlockNotFound:
             hops = 0 if remote.further is None else remote.further.hops(received)
             if not hops or remote.further is None:
@@ -269,6 +277,7 @@ class _Blocks(Fragmenting):
             return respond(Code.BAD_REQUEST, text.encode())
         try:
             remote = request.remote
+            remote.origins.put.add(1, len(block))
             await self._access.put(reference_of(block), block, remote.is_there, remote.pin.hold)
         except ErisError as error:
             return respond(code_of_error(error), diagnostic(error))

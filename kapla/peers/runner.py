@@ -228,7 +228,7 @@ class Runner:
         if error is None:
             block = request.result()
             if reference_of(block.data) == reference:
-                self._session.got(peer, reference, now)
+                self._session.got(peer, reference, now, len(block.data))
                 self._fulfil(reference, block)
             else:
                 self._failed(peer, reference, CorruptBlock(reference), now)
