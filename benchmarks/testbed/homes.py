@@ -68,7 +68,11 @@ def behind_nat(seed: int) -> tuple[list[Row], list[Curve]]:
 
 
 def _served(play: Stage, content: Content, laptop: str) -> float:
-    """How long a decode at the hub takes that has it from a laptop alone, in seconds."""
+    """How long a decode at the hub takes that has it from a laptop alone, the quicker of two."""
+    return min(_served_once(play, content, laptop) for _ in range(2))
+
+
+def _served_once(play: Stage, content: Content, laptop: str) -> float:
     hub, [daemon] = _meet(play, [laptop], ("lend",))
     urn = play.encode(content, daemon.url, "--lend")
     seconds = play.decode(content, urn, hub.url).wait(_LIMIT_S)

@@ -28,6 +28,7 @@ _COLOURS: Final = (
     "#c2185b",
     "#5d4037",
     "#3f51b5",
+    "#000000",
 )
 
 
@@ -45,9 +46,7 @@ def draw(sources: Sequence[Curve], crowd: Sequence[Curve]) -> str:
     if sources:
         parts += _draw_panel(_Panel("From several peers of 10 Mbit/s, MB", 50, 400), sources)
     if crowd:
-        parts += _draw_panel(
-            _Panel("To each of a crowd of ten, and from the first, MB", 490, 840), crowd
-        )
+        parts += _draw_panel(_Panel("To each of ten, and from the first, MB", 490, 840), crowd)
     return "\n".join([*parts, "</svg>", ""])
 
 

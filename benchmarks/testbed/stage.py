@@ -178,7 +178,7 @@ class Stage:
         """Note meanwhile what has come to these hosts, and what has left the sender."""
         curves = {name: Curve(name, [(0.0, 0)]) for name in hosts}
         if sender is not None:
-            curves[sender] = Curve(f"from {sender}", [(0.0, 0)])
+            curves[sender] = Curve(sender, [(0.0, 0)])
         over, begin, since = threading.Event(), time.perf_counter(), self.counting()
 
         def look() -> None:
