@@ -10,7 +10,6 @@ aiocoap is loosely typed; the casts this needs stay in this file.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -42,6 +41,7 @@ from kapla.coap.blocks import (
 from kapla.coap.caller import NOBODY, Caller
 from kapla.coap.care import care_resources
 from kapla.coap.connection import Connection
+from kapla.coap.facts import Facts
 from kapla.coap.fragments import (
     FRAGMENT_EXPONENT,
     MAX_ASSEMBLED,
@@ -301,29 +301,18 @@ async def _find_further(
     return [is_here or next(found) for is_here in present]
 
 
-class _Stat(Fragmenting):
+class _Stat(Facts):
     """What the daemon holds."""
 
     def __init__(
         self, access: BlockAccess, report: Callable[[], Awaitable[dict[str, object]]]
     ) -> None:
-        super().__init__()
-        self._access = access
+        super().__init__(access)
         self._report = report
 
-    def get_link_description(self) -> dict[str, str] | None:
-        """Shown in discovery only to those who may ask."""
-        return {"ct": "50"} if self._access.rights.stat else None
-
-    async def render_get(self, request: Any) -> Any:
-        """Give the report."""
-        if not self._access.rights.stat:
-            return respond(Code.FORBIDDEN, b"not told to peers of this listener")
-        if not accepts(request, ContentFormat.JSON):
-            return respond(Code.NOT_ACCEPTABLE)
-        message = respond(Code.CONTENT, json.dumps(await self._report()).encode())
-        message.opt.content_format = ContentFormat.JSON
-        return message
+    async def facts(self, request: Any) -> object:
+        """The report."""
+        return await self._report()
 
 
 class _Core(Fragmenting, aiocoap.resource.WKCResource):  # type: ignore[misc]
