@@ -50,7 +50,10 @@ class Answering:
         self._lane = lane
         self._fellows = fellows
         self._remote = Remote(
-            link.connection, lambda: link.transport is not None, lambda: self.turn.group
+            link.connection,
+            lambda: link.transport is not None,
+            lambda: self.turn.group,
+            lambda size: self.turn.group.looking(_STORE_TAKES_S * size),
         )
         self._waiting: deque[Frame] = deque()
         self.kept = 0
