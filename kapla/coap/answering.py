@@ -311,8 +311,8 @@ class Answering:
         self, tokens: Sequence[bytes], result: Sequence[ErisError | None] | ErisError | None
     ) -> None:
         with self.turn:
-            if result is None:
-                self.turn.gave(len(tokens))
+            if not isinstance(result, ErisError):
+                self.turn.gave(len(tokens) if result is None else result.count(None))
             self._link.write(answers_to_puts(tokens, result))
 
     def _take_slow_lane(self, frame: Frame) -> int | None:
