@@ -25,6 +25,7 @@ from benchmarks import (
     care,
     clients,
     codec,
+    crowd,
     eviction,
     files,
     growth,
@@ -59,6 +60,7 @@ _PARTS: Final[dict[str, tuple[Callable[[int], list[Row]], int]]] = {
     "growth": (growth.run, 3),
     "eviction": (eviction.run, 3),
     "pins": (pins.run, 3),
+    "crowd": (crowd.run, 3),
     "substitutes": (substitutes.run, 5),
     "bytes": (package_bytes.run, 3),
 }

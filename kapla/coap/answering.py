@@ -92,6 +92,7 @@ class Answering:
                 self._link,
                 self.under_way,
                 self._answer_later,
+                self._remote.origins,
                 # A daemon that we dialled on this machine is a peer, and no program that begins.
                 begins=uid is not None and welcome is None,
             )
@@ -258,6 +259,7 @@ class Answering:
 
     def _put(self, tokens: list[bytes], blocks: list[bytes], weight: int) -> None:
         hold = self._remote.pin.hold
+        self._remote.origins.put.add(len(blocks), weight << 10)
 
         def start(done: PutDone) -> None:
             self._access.put_many(blocks, done, self._remote.is_there, hold, self.turn.group)
@@ -276,7 +278,9 @@ class Answering:
         with self.turn:
             if not isinstance(result, ErisError):
                 blocks = list(filter(None, result))
-                self._hints_are_true &= sum(map(len, blocks)) <= gets.weight << 10
+                size = sum(map(len, blocks))
+                self._hints_are_true &= size <= gets.weight << 10
+                self._remote.origins.here.add(len(blocks), size)
                 self.turn.gave(len(blocks), len(result) - len(blocks))
             if self._further is None or isinstance(result, ErisError) or None not in result:
                 self._count_gets(gets, result)

@@ -5,6 +5,10 @@ its handshake is done; before that it has a place among few, for some seconds. W
 taken whoever has had one longest loses it: an honest peer needs a place for a few round trips, and
 strangers who do nothing with theirs cannot keep it out.
 
+A handshake takes the event loop as long as many blocks do, and is in nobody's turn. So a listener
+pauses before it accepts more, as long as its handshakes took and as long again for what is about
+them: others have half of the time.
+
 `asyncio.Server` does neither: its handshakes have no bound, and each may take a minute.
 """
 
@@ -18,7 +22,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from kapla.identity.contexts import HANDSHAKE_TIMEOUT_S, SHUTDOWN_TIMEOUT_S, alert_of
+from kapla.identity.contexts import HANDSHAKE_TIMEOUT_S, SHUTDOWN_TIMEOUT_S, alert_of, handshakes_s
 
 __all__ = ["MOST_HANDSHAKES", "TlsServer"]
 
@@ -28,6 +32,9 @@ MOST_HANDSHAKES: Final = 64
 """So many may be under way on one listener."""
 # Accepted at once: so whoever has had a place longest has at least begun, and can be ended.
 _AT_ONCE: Final = MOST_HANDSHAKES // 8
+# What handshakes may take before there is a pause, and how long it is in terms of what they took.
+_SLICE_S: Final = 0.005
+_REST: Final = 2
 # What accepting fails for, as where no more files may be open, takes a while to pass.
 _PAUSE_S: Final = 1.0
 # How long whoever is refused may take to read why.
@@ -53,9 +60,15 @@ class TlsServer:
         # Whoever has been here longest is first.
         self._handshakes: dict[asyncio.Task[None], None] = {}
         self._pause: asyncio.TimerHandle | None = None
+        self._paused_for_s = 0.0
         for one in self._listening:
             one.setblocking(False)
         self._go_on()
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """Those that listen, as of `asyncio.Server`."""
+        return tuple(self._listening)
 
     def close(self) -> None:
         """Take no more connections; handshakes that are under way come to nothing."""
@@ -78,6 +91,10 @@ class TlsServer:
             self._loop.remove_reader(one)
 
     def _accept(self, listening: socket.socket) -> None:
+        if (took := handshakes_s(self._context) - self._paused_for_s) > _SLICE_S:
+            self._paused_for_s += took
+            self._rest(_REST * took)
+            return
         for _ in range(_AT_ONCE):
             try:
                 accepted, _address = listening.accept()
@@ -85,10 +102,13 @@ class TlsServer:
                 return
             except OSError as error:
                 _log.debug("Cannot accept connections: %s", error.strerror)
-                self._stop_reading()
-                self._pause = self._loop.call_later(_PAUSE_S, self._go_on)
+                self._rest(_PAUSE_S)
                 return
             self._begin(accepted)
+
+    def _rest(self, pause_s: float) -> None:
+        self._stop_reading()
+        self._pause = self._loop.call_later(pause_s, self._go_on)
 
     def _begin(self, accepted: socket.socket) -> None:
         if len(self._handshakes) >= MOST_HANDSHAKES:

@@ -17,6 +17,7 @@ from eris import BlockWriter, MemoryStore
 from kapla.client import RemoteStore, open_store
 from kapla.config import Config
 from kapla.daemon import Daemon
+from kapla.identity.pair import KeyPair
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.database import SqliteSettings
@@ -45,11 +46,13 @@ async def _sqlite() -> AsyncIterator[BlockWriter]:
 
 
 @asynccontextmanager
-async def _daemon(listener: str) -> AsyncIterator[Daemon]:
+async def _daemon(listener: str, pair: KeyPair | None = None) -> AsyncIterator[Daemon]:
     """A daemon in the test's own event loop; `{}` in the listener's URL is its directory."""
     with tempfile.TemporaryDirectory(prefix="kapla-") as directory:
         url = parse_store_url(listener.format(directory))
         daemon = Daemon(Config(store=Path(directory) / "blocks.sqlite", listen=(url,)))
+        # Not that of whoever runs the tests.
+        daemon._pair = pair
         try:
             await daemon.start()
             yield daemon
@@ -76,6 +79,16 @@ async def _tcp() -> AsyncIterator[BlockWriter]:
 
 
 @asynccontextmanager
+async def _tls() -> AsyncIterator[BlockWriter]:
+    async with _daemon("coaps+tcp://127.0.0.1:0?get&put", KeyPair.generate()) as daemon:
+        port = daemon._servers[0].sockets[0].getsockname()[1]
+        assert daemon._pair is not None
+        url = f"coaps+tcp://127.0.0.1:{port}#{daemon._pair.public}"
+        async with RemoteStore(parse_store_url(url)) as store:
+            yield store
+
+
+@asynccontextmanager
 async def _list() -> AsyncIterator[BlockWriter]:
     """Two stores as one: the first takes what is put, the second never has anything."""
     async with (
@@ -91,5 +104,6 @@ STORES: Final[dict[str, OpenStore]] = {
     "sqlite": _sqlite,
     "unix": _unix,
     "tcp": _tcp,
+    "tls": _tls,
     "list": _list,
 }
