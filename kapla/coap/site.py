@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 import aiocoap
@@ -86,11 +87,14 @@ class Remote:
         connection: Connection,
         is_there: Wanted = always,
         group: Callable[[], object] = lambda: None,
+        looking: Callable[[int], AbstractContextManager[None]] = lambda size: nullcontext(),
     ) -> None:
         self._connection = connection
         self.is_there = is_there
         self.group = group
         """Tells with whom its requests share the store."""
+        self.looking = looking
+        """The context in which the store looks up what takes so many bytes to ask for."""
         self.caller: Caller = NOBODY
         """Who it is: known once the connection is made."""
         self.share: Share | None = None
@@ -252,9 +256,10 @@ class _Blocks(Fragmenting):
         try:
             references = split_references(request.payload)
             remote = request.remote
-            present = await self._access.find(
-                references, remote.is_there, remote.pin.hold, remote.group()
-            )
+            with remote.looking(len(request.payload)):
+                present = await self._access.find(
+                    references, remote.is_there, remote.pin.hold, remote.group()
+                )
             received = _hop_limit(request)
             if received is not None and remote.further is not None:
                 present = await _find_further(remote.further, received, references, present)
