@@ -50,7 +50,10 @@ class Answering:
         self._lane = lane
         self._fellows = fellows
         self._remote = Remote(
-            link.connection, lambda: link.transport is not None, lambda: self.turn.group
+            link.connection,
+            lambda: link.transport is not None,
+            lambda: self.turn.group,
+            lambda size: self.turn.group.looking(_STORE_TAKES_S * size),
         )
         self._waiting: deque[Frame] = deque()
         self.kept = 0
@@ -315,8 +318,8 @@ class Answering:
         self, tokens: Sequence[bytes], result: Sequence[ErisError | None] | ErisError | None
     ) -> None:
         with self.turn:
-            if result is None:
-                self.turn.gave(len(tokens))
+            if not isinstance(result, ErisError):
+                self.turn.gave(len(tokens) if result is None else result.count(None))
             self._link.write(answers_to_puts(tokens, result))
 
     def _take_slow_lane(self, frame: Frame) -> int | None:

@@ -6,15 +6,10 @@ of this store, what from which peer, and how much was put.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from aiocoap.numbers import ContentFormat
-
-from kapla.coap.fragments import Fragmenting, accepts, respond
-from kapla.coap.frame import Code
-from kapla.storage.access import BlockAccess
+from kapla.coap.facts import Facts
 
 __all__ = ["Amount", "OriginResource", "Origins"]
 
@@ -71,21 +66,12 @@ class Origins:
         return {"here": self.here.told(), "peers": peers, "put": self.put.told()}
 
 
-class OriginResource(Fragmenting):
+class OriginResource(Facts):
     """What this connection was given so far."""
 
-    def __init__(self, access: BlockAccess) -> None:
-        super().__init__()
-        self._access = access
+    # It is about the connection, not the store.
+    needs_stat = False
 
-    def get_link_description(self) -> None:
-        """Not shown in discovery: it is about the connection, not the store."""
-
-    async def render_get(self, request: Any) -> Any:
-        """Tell it; who the peers are is for those who may ask what the daemon holds."""
-        if not accepts(request, ContentFormat.JSON):
-            return respond(Code.NOT_ACCEPTABLE)
-        told = request.remote.origins.told(names=self._access.rights.stat)
-        message = respond(Code.CONTENT, json.dumps(told).encode())
-        message.opt.content_format = ContentFormat.JSON
-        return message
+    async def facts(self, request: Any) -> object:
+        """Who the peers are is for those who may ask what the daemon holds."""
+        return request.remote.origins.told(names=self._access.rights.stat)

@@ -31,6 +31,7 @@ from kapla.coap.frame import (
 )
 from kapla.coap.link import Link
 from kapla.coap.pace import Pace
+from kapla.coap.sockets import is_unix
 from kapla.errors import StoreSilent
 from kapla.identity.failures import tls_reason
 
@@ -171,6 +172,8 @@ class Requester:
 
     def made(self) -> None:
         """There is a connection."""
+        transport = self._link.transport
+        self._pace.is_local = transport is not None and is_unix(transport)
         self._made = self._loop.time()
         self._look()
 
