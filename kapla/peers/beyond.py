@@ -207,7 +207,11 @@ class PeerBlocks:
         def ended(future: asyncio.Future[Block]) -> None:
             session.wishes -= 1
             mine.discard(future)
-            self._deliver(reference, session, future, [done])
+            if not future.cancelled() and future.exception() is not None:
+                # That others do not work is no failure of ours: we have it not.
+                done(BlockNotFound(reference))
+            else:
+                self._deliver(reference, session, future, [done])
             session.close_if_over()
 
         future.add_done_callback(ended)
