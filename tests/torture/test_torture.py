@@ -26,6 +26,11 @@ def test_states_of_the_disk() -> None:
     assert result.rounds >= 120
 
 
+def test_a_power_cut_while_a_file_is_made_leaves_one_that_can_be_opened() -> None:
+    """A round of which that was not true."""
+    assert torture("simulated", 3688058546, 5).faults == []
+
+
 def test_real_daemons_and_clients() -> None:
     result = torture("real", 1, 3)
     assert result.faults == []
