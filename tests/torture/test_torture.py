@@ -17,7 +17,7 @@ def torture(kind: str, seed: int, rounds: int, plant: str | None = None) -> Resu
     library = build()
     if library is None:
         pytest.skip(NO_COMPILER)
-    return Campaign(kind, library, seed, rounds, 30.0, 1, plant, most_faults=1).run()
+    return Campaign(kind, library, seed, rounds, 240.0, 1, plant, most_faults=1).run()
 
 
 def test_states_of_the_disk() -> None:
