@@ -212,6 +212,80 @@ def test_what_else_a_certificate_says_is_not_read(tmp_path: Path) -> None:
     assert meeting.client == CLIENT.public
 
 
+def _with_a_name_that_is_no_text() -> bytes:
+    return _issued(x509.oid.ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"\x30\x04\x82\x02\xff\xfe")
+
+
+def _with_a_place_that_is_no_text() -> bytes:
+    name = b"\x30\x0a\xa0\x08\xa0\x06\x86\x04\xff\xfe\xff\xfe"
+    return _issued(x509.oid.ExtensionOID.CRL_DISTRIBUTION_POINTS, b"\x30\x0c" + name)
+
+
+def _of_no_known_version() -> bytes:
+    return _changed(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x01")
+
+
+def _with_a_number_below_nothing() -> bytes:
+    # OpenSSL takes it, and `cryptography` warns.
+    return _changed(b"\xa0\x03\x02\x01\x02\x02\x01\x01", b"\xa0\x03\x02\x01\x02\x02\x01\x81")
+
+
+def _issued(*odd: object) -> bytes:
+    """A certificate of CLIENT, in DER; `odd`: name and value of one more extension."""
+    ca = published().certificate
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "x")]))
+        .issuer_name(ca.subject)
+        .public_key(CLIENT.private.public_key())
+        .serial_number(1)
+        .not_valid_before(ca.not_valid_before_utc)
+        .not_valid_after(ca.not_valid_after_utc)
+    )
+    if odd:
+        builder = builder.add_extension(x509.UnrecognizedExtension(*odd), critical=False)  # type: ignore[arg-type]
+    return builder.sign(AUTHORITY.private, None).public_bytes(Encoding.DER)
+
+
+def _changed(before: bytes, after: bytes) -> bytes:
+    """The same with something written over, and signed anew."""
+    # With an extension: else there would be no version in it.
+    certificate = _issued(x509.ObjectIdentifier("1.2.3"), b"")
+    said = x509.load_der_x509_certificate(certificate)
+    changed = said.tbs_certificate_bytes.replace(before, after, 1)
+    assert changed != said.tbs_certificate_bytes
+    signature = AUTHORITY.private.sign(changed)
+    return certificate.replace(said.tbs_certificate_bytes, changed).replace(
+        said.signature, signature
+    )
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "make",
+    [
+        _with_a_name_that_is_no_text,
+        _with_a_place_that_is_no_text,
+        _of_no_known_version,
+        _with_a_number_below_nothing,
+    ],
+)
+def test_whatever_a_certificate_holds_nothing_of_it_gets_into_the_log(
+    tmp_path: Path, make: Callable[[], bytes]
+) -> None:
+    file = tmp_path / "odd.pem"
+    file.write_bytes(ssl.DER_cert_to_PEM_cert(make()).encode() + CLIENT.to_pem())
+    context = anybody(None, tmp_path)
+    context.load_cert_chain(file)
+    meeting = meet(server_context(SERVER, None), context)
+    assert meeting.client in (CLIENT.public, None)
+    # And the other way round: a server that shows it.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    meeting = meet(context, client_context(None, CLIENT.public))
+    assert meeting.served or isinstance(meeting.error, NotAKey)
+
+
 # Of order 4, 1 and 2.
 @pytest.mark.parametrize("point", [0, 1, 2**255 - 20])
 def test_a_key_with_which_everybody_can_sign_is_no_name(point: int) -> None:
