@@ -79,8 +79,8 @@ class Answering:
         if welcome is not None:
             self._access, self._lane, allowance = welcome
             self._share = self._remote.share = Share(allowance, self.take_turn)
-        # Whoever we dialled is a peer, by a Unix socket too: the kernel knows only who has made that
-        # socket, and what answers there may be anywhere.
+        # Whoever we dialled is a peer, by a Unix socket too: the kernel knows only who made that,
+        # and what answers there may be anywhere.
         uid = peer_uid(transport) if welcome is None else None
         self._remote.caller = caller_of(uid, self._access.rights)
         self._put_rate = self._fellows.put_rate(uid)

@@ -46,6 +46,7 @@ class Further:
         self._under_way = under_way
         self._answer = answer
         self._begins = begins
+        self._has_left = False
 
     def answers(
         self, gets: Gets, blocks: Sequence[bytes | None], are_lent: Sequence[bool]
@@ -82,8 +83,12 @@ class Further:
         self._under_way.hand_on(1, weight, start, answer)
 
     def hops(self, received: int | None) -> int:
-        """The Hop-Limit for those who are asked; 0: nobody may be."""
-        return hops_left(received, begins=self._begins)
+        """The Hop-Limit for those who are asked; 0: nobody may be.
+
+        Nor on behalf of who has left, whose last requests the store may answer afterwards: nobody
+        would tell the others that it has.
+        """
+        return 0 if self._has_left else hops_left(received, begins=self._begins)
 
     async def fetch(self, reference: Reference, hops: int) -> Found:
         """Ask for one block. Raises: BlockNotFound, StoreUnavailable."""
@@ -105,4 +110,5 @@ class Further:
 
     def leave(self) -> None:
         """The connection has ended."""
+        self._has_left = True
         self._beyond.leave(self._asker)

@@ -1,4 +1,4 @@
-"""What hostile peers and strangers do to daemons that ask each other; afterwards all is as before."""
+"""What hostile peers and strangers do to daemons that ask each other."""
 
 from __future__ import annotations
 
