@@ -2,8 +2,9 @@
 
 Whoever connects has shown nothing yet. So a connection counts among those of the listener only when
 its handshake is done; before that it has a place among few, for some seconds. When these are all
-taken whoever has had one longest loses it: an honest peer needs a place for a few round trips, and
-strangers who do nothing with theirs cannot keep it out.
+taken somebody loses his: of those who have come from where the most are from, whoever has had it
+longest. An honest peer needs a place for a few round trips, and strangers who do nothing with
+theirs, or come again and again, cannot keep it out, unless they come from as many addresses.
 
 `asyncio.Server` does neither: its handshakes have no bound, and each may take a minute.
 """
@@ -15,7 +16,9 @@ import contextlib
 import logging
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Final
 
 from kapla.identity.contexts import HANDSHAKE_TIMEOUT_S, SHUTDOWN_TIMEOUT_S, alert_of
@@ -26,8 +29,12 @@ _log = logging.getLogger(__name__)
 
 MOST_HANDSHAKES: Final = 64
 """So many may be under way on one listener."""
-# Accepted at once: so whoever has had a place longest has at least begun, and can be ended.
+# Accepted at once.
 _AT_ONCE: Final = MOST_HANDSHAKES // 8
+# Of these at most somebody loses his place: those have at least begun, and can be ended.
+_BEGUN: Final = MOST_HANDSHAKES - 2 * _AT_ONCE
+# Of an IPv6 address, in bytes: who has one has all that begin so.
+_NETWORK: Final = 8
 # What accepting fails for, as where no more files may be open, takes a while to pass.
 _PAUSE_S: Final = 1.0
 # How long whoever is refused may take to read why.
@@ -50,8 +57,8 @@ class TlsServer:
         self._context = context
         self._connect = connect
         self._loop = asyncio.get_running_loop()
-        # Whoever has been here longest is first.
-        self._handshakes: dict[asyncio.Task[None], None] = {}
+        # Where each has come from. Whoever has been here longest is first.
+        self._handshakes: dict[asyncio.Task[None], bytes] = {}
         self._pause: asyncio.TimerHandle | None = None
         for one in self._listening:
             one.setblocking(False)
@@ -80,7 +87,7 @@ class TlsServer:
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(_AT_ONCE):
             try:
-                accepted, _address = listening.accept()
+                accepted, address = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
@@ -88,16 +95,21 @@ class TlsServer:
                 self._stop_reading()
                 self._pause = self._loop.call_later(_PAUSE_S, self._go_on)
                 return
-            self._begin(accepted)
+            self._begin(accepted, _origin(address[0]))
 
-    def _begin(self, accepted: socket.socket) -> None:
+    def _begin(self, accepted: socket.socket, origin: bytes) -> None:
         if len(self._handshakes) >= MOST_HANDSHAKES:
-            oldest = next(iter(self._handshakes))
-            del self._handshakes[oldest]
-            oldest.cancel()
+            self._end_one()
         handshake = self._loop.create_task(self._shake_hands(accepted))
-        self._handshakes[handshake] = None
+        self._handshakes[handshake] = origin
         handshake.add_done_callback(lambda done: self._handshakes.pop(done, None))
+
+    def _end_one(self) -> None:
+        counts = Counter(self._handshakes.values())
+        # The first of those that are equal.
+        one = max(islice(self._handshakes, _BEGUN), key=lambda task: counts[self._handshakes[task]])
+        del self._handshakes[one]
+        one.cancel()
 
     async def _shake_hands(self, accepted: socket.socket) -> None:
         try:
@@ -130,3 +142,10 @@ class TlsServer:
                 kept.shutdown(socket.SHUT_WR)
                 while await self._loop.sock_recv(kept, 4096):
                     pass
+
+
+def _origin(host: str) -> bytes:
+    """What is the same for all addresses that somebody has who has this one."""
+    if ":" not in host:
+        return socket.inet_pton(socket.AF_INET, host)
+    return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])[:_NETWORK]
