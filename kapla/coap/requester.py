@@ -44,8 +44,10 @@ _ANY_ANSWER: Final = -2
 # Likewise: a block of either size is the result, with whether it may be given on.
 _ANY_BLOCK: Final = -3
 
-# So many may wait before those that were cancelled are looked for, and then twice what is left.
+# So many may wait, or so many bytes of them, before those that were cancelled are looked for, and
+# then twice what is left: a question about a thousand blocks is as large as three hundred GETs.
 _LEAST_FORGOTTEN: Final = 4096
+_LEAST_FORGOTTEN_BYTES: Final = 1024 * 1024
 
 
 class _Pending(NamedTuple):
@@ -97,6 +99,9 @@ class Requester:
         self._pending: dict[bytes, _Pending] = {}
         self._queue: deque[tuple[int, bytes, _Pending]] = deque()
         self._forget_at = _LEAST_FORGOTTEN
+        # Bytes that began to wait since those were looked for, and that were left then.
+        self._queued = 0
+        self._forget_at_bytes = _LEAST_FORGOTTEN_BYTES
         self._output: list[bytes] = []
         self._flush_planned = False
         self._heard = self._made = self._loop.time()
@@ -134,7 +139,8 @@ class Requester:
             self._send(code, body, pending)
         else:
             self._queue.append((code, body, pending))
-            if len(self._queue) > self._forget_at:
+            self._queued += len(body)
+            if len(self._queue) > self._forget_at or self._queued > self._forget_at_bytes:
                 self._forget_given_up()
         return future
 
@@ -250,6 +256,8 @@ class Requester:
         """Drop what was cancelled while it waited: a slow store may take long to come to it."""
         self._queue = deque(entry for entry in self._queue if not entry[2].future.done())
         self._forget_at = max(_LEAST_FORGOTTEN, 2 * len(self._queue))
+        self._queued = sum(len(body) for _, body, _ in self._queue)
+        self._forget_at_bytes = max(_LEAST_FORGOTTEN_BYTES, 2 * self._queued)
 
     def _flush(self) -> None:
         self._flush_planned = False
