@@ -8,7 +8,7 @@ PYTHON := $(VENV)/bin/python
 # two cannot share an environment.
 export KAPLA_PEERS_PYTHON ?= $(CURDIR)/$(PEERS)/bin/python
 
-.PHONY: all venv peers deps demo test tests style types coverage bench bench-bytes bench-peers campaign docs fuzz torture vectors-large clean
+.PHONY: all venv peers deps demo test tests style types coverage bench bench-bytes bench-peers campaign docs fuzz testbed torture vectors-large clean
 
 all: style types tests
 
@@ -72,6 +72,10 @@ fuzz:
 # SECONDS_EACH or ROUNDS end each of the two kinds; SEED does again what was printed.
 torture: venv
 	@$(PYTHON) -m tests.torture --seconds $${SECONDS_EACH:-60} $${ROUNDS:+--rounds $$ROUNDS} $${SEED:+--seed $$SEED}
+
+# SCENARIOS names some of them; SEED does again what was printed.
+testbed: venv deps
+	@$(PYTHON) -m benchmarks.testbed $${SEED:+--seed $$SEED} $${SCENARIOS:-}
 
 vectors-large: venv
 	$(PYTHON) -m pytest -m large

@@ -25,6 +25,7 @@ from benchmarks import (
     care,
     clients,
     codec,
+    crowd,
     eviction,
     files,
     growth,
@@ -42,6 +43,7 @@ from benchmarks import (
 )
 from benchmarks.document import Part, write_figures
 from benchmarks.report import Row, format_row, heading
+from benchmarks.testbed import scenarios
 
 _PARTS: Final[dict[str, tuple[Callable[[int], list[Row]], int]]] = {
     "start": (start.run, 25),
@@ -56,9 +58,11 @@ _PARTS: Final[dict[str, tuple[Callable[[int], list[Row]], int]]] = {
     "strangers": (strangers.run, 3),
     "trees": (trees.run, 3),
     "link": (link.run, 3),
+    "peers": (scenarios.run, 1),
     "growth": (growth.run, 3),
     "eviction": (eviction.run, 3),
     "pins": (pins.run, 3),
+    "crowd": (crowd.run, 3),
     "substitutes": (substitutes.run, 5),
     "bytes": (package_bytes.run, 3),
 }

@@ -1,8 +1,7 @@
 """The cost of a block against the size of the store, drawn from the rows of `benchmarks.growth`.
 
-A log-log plot of what GET and PUT take, and of what each PUT writes, as SVG, written by hand: it
-needs nothing but this file. `python -m benchmarks.plot` draws docs/growth.svg again from
-benchmarks/results.json.
+A log-log plot of what GET and PUT take, and of what each PUT writes, as SVG. `python -m
+benchmarks.plot` draws docs/growth.svg again from benchmarks/results.json.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from typing import Final, NamedTuple
 from xml.sax.saxutils import escape
 
 from benchmarks.report import Row
+from benchmarks.svg import line, opening, text
 
 __all__ = ["draw"]
 
@@ -28,15 +28,6 @@ _TOP: Final = 64
 _BOTTOM: Final = 340
 _PAD: Final = 0.25  # of a decade, left and right of the points
 _SUPERSCRIPTS: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_STYLE: Final = """
-text { font: 13px sans-serif; fill: #333 }
-.title { font-weight: bold; font-size: 15px }
-.tick { font-size: 12px; fill: #555 }
-.grid { stroke: #ddd; stroke-width: 1 }
-.minor { stroke: #f1f1f1; stroke-width: 1 }
-.frame { stroke: #888; stroke-width: 1; fill: none }
-.curve { stroke-width: 2; fill: none }
-""".strip()
 
 _Points = list[tuple[float, float]]
 
@@ -87,13 +78,8 @@ def draw(rows: Iterable[Row]) -> str:
         found = _ROW.fullmatch(row["case"])
         if found and row["ratio"] is None:
             points[found["kind"]].append((int(found["size"].replace(",", "")), row["ours"]))
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}"'
-        f' width="{_WIDTH}" height="{_HEIGHT}">',
-        "<title>The cost of a block against the number of blocks in the store</title>",
-        f"<style>{_STYLE}</style>",
-        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>',
-    ]
+    title = "The cost of a block against the number of blocks in the store"
+    parts = opening(_WIDTH, _HEIGHT, title)
     for panel in _PANELS:
         curves = [(curve, sorted(points[curve.kind])) for curve in panel.curves]
         curves = [(curve, found) for curve, found in curves if found]
@@ -132,16 +118,16 @@ def _draw_panel(panel: _Panel, curves: Sequence[tuple[_Curve, _Points]]) -> list
     up = _Scale(low, max(high, low + 1), _BOTTOM, _TOP)
     parts = [f'<text class="title" x="{panel.left}" y="24">{escape(panel.title)}</text>']
     for y in up.between():
-        parts.append(_line("minor", panel.left, up(y), panel.right, up(y)))
+        parts.append(line("minor", panel.left, up(y), panel.right, up(y)))
     for y in up.decades():
-        parts.append(_line("grid", panel.left, up(y), panel.right, up(y)))
-        parts.append(_text("tick", panel.left - 8, up(y) + 4, f"{y:,.0f}", "end"))
+        parts.append(line("grid", panel.left, up(y), panel.right, up(y)))
+        parts.append(text("tick", panel.left - 8, up(y) + 4, f"{y:,.0f}", "end"))
     for x in across.decades():
-        parts.append(_line("grid", across(x), _TOP, across(x), _BOTTOM))
+        parts.append(line("grid", across(x), _TOP, across(x), _BOTTOM))
         power = str(round(math.log10(x))).translate(_SUPERSCRIPTS)
-        parts.append(_text("tick", across(x), _BOTTOM + 20, f"10{power}", "middle"))
+        parts.append(text("tick", across(x), _BOTTOM + 20, f"10{power}", "middle"))
     middle = (panel.left + panel.right) / 2
-    parts.append(_text("", middle, _BOTTOM + 44, "blocks in the store", "middle"))
+    parts.append(text("", middle, _BOTTOM + 44, "blocks in the store", "middle"))
     parts.append(
         f'<rect class="frame" x="{panel.left}" y="{_TOP}" width="{panel.right - panel.left}"'
         f' height="{_BOTTOM - _TOP}"/>'
@@ -161,7 +147,7 @@ def _draw_curve(curve: _Curve, places: _Points, costs: Sequence[float]) -> list[
     for (x, y), cost in zip(places, costs, strict=True):
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{curve.colour}"/>')
         label = f"{cost:,.0f}" if cost >= 20 else f"{cost:.1f}"
-        parts.append(_text("tick", x, y + (-9 if curve.figures_above else 19), label, "middle"))
+        parts.append(text("tick", x, y + (-9 if curve.figures_above else 19), label, "middle"))
     return parts
 
 
@@ -170,21 +156,12 @@ def _legend(curve: _Curve, at: float) -> list[str]:
     return [
         f'<line class="curve" stroke="{curve.colour}"{_dashes(curve)} x1="{at:.0f}" y1="{y - 4}"'
         f' x2="{at + 24:.0f}" y2="{y - 4}"/>',
-        _text("", at + 30, y, curve.label, "start"),
+        text("", at + 30, y, curve.label, "start"),
     ]
 
 
 def _dashes(curve: _Curve) -> str:
     return f' stroke-dasharray="{curve.dashes}"' if curve.dashes else ""
-
-
-def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
-    return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
-
-
-def _text(kind: str, x: float, y: float, text: str, anchor: str) -> str:
-    style = f'class="{kind}" ' if kind else ""
-    return f'<text {style}x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
 def main() -> None:

@@ -78,11 +78,12 @@ def single(
     values: list[float],
     unit: str,
     bar: float | None = None,
+    goal: float | None = None,
     *,
     at_most: bool = False,
     note: str = "",
 ) -> Row:
-    """A figure that is compared with nothing but its bar."""
+    """A figure that is compared with nothing but its bar and goal."""
     return Row(
         case=case,
         ours=statistics.median(values),
@@ -90,7 +91,7 @@ def single(
         unit=unit,
         ratio=None,
         bar=bar,
-        goal=None,
+        goal=goal,
         at_most=at_most,
         spread=_spread(values),
         note=note,

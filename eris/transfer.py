@@ -26,6 +26,7 @@ from eris.crypto import Buffer, open_block
 from eris.decode import Decoder, check_node
 from eris.encode import Encoder
 from eris.errors import BlockNotFound, ContentError, CorruptBlock, ErisError
+from eris.lacking import Lacking
 from eris.model import (
     NULL_CONVERGENCE_SECRET,
     SMALL_CONTENT_LIMIT,
@@ -35,7 +36,7 @@ from eris.model import (
     Reference,
     choose_block_size,
 )
-from eris.store import BlockReader, BlockWriter
+from eris.store import BlockFinder, BlockReader, BlockWriter
 from eris.threads import in_thread, withdraw
 
 __all__ = [
@@ -81,22 +82,25 @@ async def put_content(
     block_size: BlockSize | None = None,
     convergence_secret: ConvergenceSecret = NULL_CONVERGENCE_SECRET,
     window: int = DEFAULT_WINDOW,
+    finder: BlockFinder | None = None,
 ) -> ReadCapability:
     """Encode content into a store; returns its read capability when all blocks are kept.
 
     `source` is bytes, a binary file object (read from where it stands, in a worker thread), or an
     asynchronous iterable of bytes. Without `block_size` the size follows from the length: 1 KiB
-    for content below 16 KiB, else 32 KiB.
+    for content below 16 KiB, else 32 KiB. With a `finder`, mostly the store itself, blocks that it
+    says are there are not put: so an upload that broke off goes on, and a second one sends next to
+    nothing. One that cannot tell costs a question.
     Raises: StoreError; whatever reading the source raises.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         # Small content is not worth a thread switch.
         view = memoryview(source).cast("B")
         encoder = Encoder(block_size or choose_block_size(len(view)), convergence_secret)
-        async with PutWindow(store, window) as puts:
+        async with PutWindow(store, window) as puts, Lacking(finder, puts.add) as lacking:
             for start in range(0, len(view), _STEP):
-                await puts.add(encoder.feed(view[start : start + _STEP]))
-            await puts.add(encoder.finish())
+                await lacking.add(encoder.feed(view[start : start + _STEP]))
+            await lacking.finish(encoder.finish())
         return encoder.read_capability
     pieces = _Pieces(source)
     head = await pieces.read_head()
@@ -104,10 +108,14 @@ async def put_content(
     # A store answers by the commit: so there is always something to send when it has answered, and
     # something to encode while it has not.
     steps = _encoded(encoder, pieces, head)
-    async with PutWindow(store, window) as puts, run_ahead(steps, _AHEAD) as next_step:
+    async with (
+        PutWindow(store, window) as puts,
+        Lacking(finder, puts.add) as lacking,
+        run_ahead(steps, _AHEAD) as next_step,
+    ):
         while (blocks := await next_step()) is not None:
-            await puts.add(blocks)
-        await puts.add(encoder.finish())
+            await lacking.add(blocks)
+        await lacking.finish(encoder.finish())
     return encoder.read_capability
 
 

@@ -57,6 +57,10 @@ class KnownContents:
         """Whether looking things up is worth it: not when the store did not tell what it has."""
         return self._usable
 
+    async def find(self, references: Sequence[Reference]) -> list[bool]:
+        """Which blocks the store has: see `eris.store.BlockFinder`."""
+        return await self._store.find(references)
+
     def recall_batch(self, batch: Batch) -> None:
         """Look the files of a batch up in the cache; for the worker thread that read them."""
         if self._usable:

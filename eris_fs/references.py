@@ -26,6 +26,7 @@ from eris.transfer import read_content, stream_content
 from eris_fs.errors import InvalidManifest
 from eris_fs.fetch import DEFAULT_WINDOW
 from eris_fs.manifest import looks_like_tree
+from eris_fs.model import Tree
 from eris_fs.tree import read_tree
 from eris_fs.walk import contents_of
 
@@ -39,19 +40,22 @@ _HEAD: Final = 16
 class FoundReferences:
     """References in the order in which they were found, each with the size of its block.
 
-    Two lists of the same length: pairs would be as many objects again.
+    Lists of the same length: pairs would be as many objects again.
     """
 
-    __slots__ = ("references", "sizes")
+    __slots__ = ("levels", "references", "sizes")
 
     def __init__(self) -> None:
         self.references: list[Reference] = []
         self.sizes: list[BlockSize] = []
+        self.levels = bytearray()
+        """Where they stand: leaves at 0."""
 
-    def add(self, references: Sequence[Reference], size: BlockSize) -> None:
-        """Put these behind the others; all of their blocks have this size."""
+    def add(self, references: Sequence[Reference], size: BlockSize, level: int = 0) -> None:
+        """Put these behind the others; all of their blocks have this size, and this level."""
         self.references += references
         self.sizes += [size] * len(references)
+        self.levels += bytes((level,)) * len(references)
 
     def __len__(self) -> int:
         return len(self.references)
@@ -80,6 +84,8 @@ class ReferenceWalk:
     def __init__(self, store: BlockReader) -> None:
         self.unknown = 0
         """Internal nodes, and indexes of trees, that are missing: nobody knows what is below."""
+        self.tree: Tree | None = None
+        """The tree that the content is, once its index was read."""
         self._store = store
         self._found = FoundReferences()
         # Last in, first out: what is known and not looked at stays small.
@@ -113,6 +119,7 @@ class ReferenceWalk:
         except InvalidManifest:
             # It begins as a tree does and is none: a file like others.
             return ()
+        self.tree = tree
         return contents_of(tree)
 
     async def _go(
@@ -166,7 +173,7 @@ class ReferenceWalk:
             block = await future
         self._in_flight.popleft()
         # Not before: so it comes out beside its leaves, as it has come into most stores.
-        self._found.add((reference,), size)
+        self._found.add((reference,), size, level)
         if block is None:
             self.unknown += 1
             return

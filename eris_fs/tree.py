@@ -12,7 +12,6 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
-    Awaitable,
     Callable,
     Coroutine,
     Iterator,
@@ -26,10 +25,9 @@ from eris.model import (
     NULL_CONVERGENCE_SECRET,
     BlockSize,
     ConvergenceSecret,
-    Reference,
     choose_block_size,
 )
-from eris.store import BlockReader, BlockWriter
+from eris.store import BlockFinder, BlockReader, BlockWriter
 from eris.threads import in_thread
 from eris.transfer import DEFAULT_WINDOW as _LARGE_WINDOW
 from eris.transfer import PutWindow, put_content, stream_content
@@ -50,6 +48,7 @@ from eris_fs.model import (
     RegularFile,
     Tree,
 )
+from eris_fs.noting import NotingStore
 from eris_fs.packed.index import PackedIndexReader, looks_packed
 from eris_fs.progress import Progress
 from eris_fs.restore import Restorer
@@ -325,7 +324,8 @@ class _Encoding:
         with file:
             blocks = file.size // self._block_size(file.size)
             if known is None or not known.usable or blocks > _LARGEST_KNOWN:
-                capability = await self._put_content(self._store, file.size, file.read)
+                finder = known if known is not None and known.usable else None
+                capability = await self._put_content(self._store, file.size, file.read, finder)
             else:
                 capability, encoded = await self._put_unless_known(known, file)
             entry = RegularFile(capability, file.executable)
@@ -339,21 +339,25 @@ class _Encoding:
         if recalled is not None:
             self._count(0, file.size)
             return recalled, []
-        noted, state = _NotingStore(self._store), known.start_key()
+        noted, state = NotingStore(self._store, known), known.start_key()
 
         def read(limit: int) -> bytes:
             piece = file.read(limit)
             state.update(piece)
             return piece
 
-        capability = await self._put_content(noted, file.size, read)
+        capability = await self._put_content(noted, file.size, read, noted)
         # It was read twice; what the cache learns must be of one and the same content.
         if state.digest() != key:
             raise FileChanged(file.path, "its content changed between two readings")
         return capability, [(key, (capability.to_bytes(), bytes(noted.references)))]
 
     async def _put_content(
-        self, store: BlockWriter, size: int, read: Callable[[int], bytes]
+        self,
+        store: BlockWriter,
+        size: int,
+        read: Callable[[int], bytes],
+        finder: BlockFinder | None,
     ) -> ReadCapability:
         async with aclosing(self._pieces(read)) as pieces:
             return await put_content(
@@ -362,6 +366,8 @@ class _Encoding:
                 block_size=self._block_size(size),
                 convergence_secret=self._secret,
                 window=min(self._window, _LARGE_WINDOW),
+                # Of an upload that broke off a part is there, and no cache knows it yet.
+                finder=finder,
             )
 
     async def _pieces(self, read: Callable[[int], bytes]) -> AsyncGenerator[bytes, None]:
@@ -374,21 +380,6 @@ class _Encoding:
         self._size += size
         if self._progress is not None:
             self._progress(self._files, self._size)
-
-
-class _NotingStore:
-    """A store that notes the references of what is put into it."""
-
-    def __init__(self, store: BlockWriter) -> None:
-        self.references = bytearray()
-        self._store = store
-
-    def get(self, reference: Reference, block_size: BlockSize) -> Awaitable[bytes]:
-        return self._store.get(reference, block_size)
-
-    def put(self, reference: Reference, block: bytes) -> Awaitable[None]:
-        self.references += reference
-        return self._store.put(reference, block)
 
 
 async def _in_threads(pieces: Iterator[bytes]) -> AsyncGenerator[bytes, None]:

@@ -34,11 +34,14 @@ def open_store(
     connect_timeout_s: float = DEFAULT_CONNECT_TIMEOUT_S,
     on_wait: Callable[[StoreUrl], None] | None = None,
     on_taker: Callable[[StoreUrl, Sequence[StoreUrl]], None] | None = None,
+    reconnect_s: float = 0.0,
+    on_lost: Callable[[StoreUrl, float], None] | None = None,
 ) -> StoreList | RemoteStore:
     """A store over one URL, or over several as one. Nothing is connected yet.
 
-    The time-outs and `on_wait` are those of `RemoteStore`, `on_taker` that of `StoreList`.
+    The times, `on_wait` and `on_lost` are those of `RemoteStore`, `on_taker` that of `StoreList`.
     """
+    urls = tuple(urls)
     stores = [
         RemoteStore(
             url,
@@ -46,6 +49,9 @@ def open_store(
             timeout_s=timeout_s,
             connect_timeout_s=connect_timeout_s,
             on_wait=on_wait,
+            reconnect_s=reconnect_s,
+            on_lost=on_lost,
+            has_others=len(urls) > 1,
         )
         for url in urls
     ]

@@ -3,8 +3,9 @@
 A pin is opened before the first block is put. From then on whatever is put on the connection, or
 confirmed by a FETCH, is held by the store until the pin is closed under a name or abandoned. A
 connection has one open pin. When it is lost the next one goes on with the pin by its token, before
-anything else is asked on it; after ten minutes, or if the store was restarted, it is gone, and
-whoever relied on it is told. See `docs/wire.md`.
+anything else is asked on it. After ten minutes, or if the store was restarted, it is gone: then
+another one is begun, and holds what this one did, as far as that is still there; what went is
+noted as lacking, and the pin is not closed without it. See `docs/wire.md`.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from eris.errors import ErisError, StoreRefused, StoreUnavailable
+from eris.errors import ErisError, StoreFull, StoreRefused, StoreUnavailable
 from eris.model import Reference
 from kapla.coap.blocks import unpack_bitmap
 from kapla.coap.frame import Code
 from kapla.errors import NotAllowed, PinLost, PinNotFound, PinsUnsupported
+from kapla.held import Held
+from kapla.parts import ask_in_parts
 from kapla.pin_messages import (
     LONGEST_NAME,
     PinSummary,
@@ -32,7 +35,7 @@ from kapla.pin_messages import (
     read_summary,
     told,
 )
-from kapla.remote_store import Ask, RemoteStore, ask_in_parts
+from kapla.remote_store import Ask, RemoteStore
 
 __all__ = [
     "LONGEST_NAME",
@@ -149,15 +152,7 @@ class Pins:
         code, payload = await self._ask(Code.POST, ("pins", "open"), asked)
         if code in _OTHER_PROGRAMS:
             raise PinsUnsupported("this store has no pins")
-        good = self._good(code, payload)
-        try:
-            answer = read_map(good)
-        except StoreUnavailable:
-            raise PinsUnsupported("this store has no pins that we understand") from None
-        token, room = answer.get("token"), answer.get("room")
-        if not isinstance(token, bytes) or not isinstance(room, int):
-            raise PinsUnsupported("this store has no pins that we understand")
-        return OpenPin(self._store, token, room)
+        return OpenPin(self._store, *_opened(self._good(code, payload)))
 
     async def _do(
         self, what: str, which: str | Reference, owner: int | None, more: Mapping[str, object]
@@ -209,14 +204,31 @@ class Pins:
         )
 
 
+def _opened(answer: bytes) -> tuple[bytes, int]:
+    """Token and room of a pin that was opened."""
+    try:
+        told = read_map(answer)
+    except StoreUnavailable:
+        raise PinsUnsupported("this store has no pins that we understand") from None
+    token, room = told.get("token"), told.get("room")
+    if not isinstance(token, bytes) or not isinstance(room, int):
+        raise PinsUnsupported("this store has no pins that we understand")
+    return token, room
+
+
 class OpenPin:
     """A pin that is being filled. As an asynchronous context it is abandoned unless closed."""
 
     def __init__(self, store: RemoteStore, token: bytes, room: int) -> None:
         self.room = room
         """Bytes that the store could hold for us when the pin was opened."""
+        self.was_begun_anew = False
+        """Whether the store gave it up on the way, as when it is restarted: what it held may have
+        gone, and is then lacking."""
         self._store = store
         self._token = token
+        self._held = store.held = Held()
+        self._is_needed = True
         store.on_connected = self._resume
 
     async def __aenter__(self) -> Self:
@@ -240,6 +252,7 @@ class OpenPin:
 
         Some requests at a time. Raises: StoreError.
         """
+        self._held.update(references)
         return await ask_in_parts(references, self._want)
 
     async def close(
@@ -258,13 +271,14 @@ class OpenPin:
         """
         asked = {"name": name, "root": root, "lend": lend, "keep": keep, "incomplete": incomplete}
         body = format_request(self._store.url.store_path, ("pins", "close"), asked)
-        code, payload = await self._store.ask(Code.POST, body)
+        # Done twice it takes the place of itself.
+        code, payload = await self._store.ask(Code.POST, body, may_be_repeated=True)
         if code == Code.CONFLICT:
             raise PinNotWhole(told(payload) or "blocks of this pin are missing")
         if code == Code.NOT_FOUND:
             raise PinLost("the store has given up the pin while blocks were put")
         summary = read_summary(read_map(good_answer(code, payload)))
-        self._store.on_connected = None
+        self._leave()
         return summary
 
     async def lend(self) -> int:
@@ -274,11 +288,11 @@ class OpenPin:
         Raises: PinLost; StoreError.
         """
         body = format_request(self._store.url.store_path, ("pins", "abandon"), {"lend": True})
-        code, payload = await self._store.ask(Code.POST, body)
+        code, payload = await self._store.ask(Code.POST, body, may_be_repeated=True)
         if code == Code.NOT_FOUND:
             raise PinLost("the store has given up the pin while blocks were put")
         good = good_answer(code, payload)
-        self._store.on_connected = None
+        self._leave()
         # A store that only knows how to abandon says nothing.
         lent = read_map(good).get("lent") if good else 0
         if not isinstance(lent, int):
@@ -289,13 +303,18 @@ class OpenPin:
         """Hold nothing any more. A store that is not to be reached finds out by itself, later."""
         if not self.is_open:
             return
+        self._is_needed = False
         body = format_request(self._store.url.store_path, ("pins", "abandon"), {})
         try:
             with contextlib.suppress(ErisError, TimeoutError):
                 async with asyncio.timeout(_ABANDON_S):
                     await self._store.ask(Code.POST, body)
         finally:
-            self._store.on_connected = None
+            self._leave()
+
+    def _leave(self) -> None:
+        """Nothing of this pin is of interest to the store any more."""
+        self._store.on_connected = self._store.held = None
 
     async def _want(self, references: Sequence[Reference]) -> list[bool]:
         body = (
@@ -332,9 +351,31 @@ class OpenPin:
             if code != Code.NOT_FOUND or pause_s is None:
                 break
             await asyncio.sleep(pause_s)
-        if code >> 5 != 2:
+        if code == Code.NOT_FOUND and self._is_needed and self._held.is_whole:
+            await self._begin_anew(ask)
+        elif code >> 5 != 2:
             raise PinLost(
                 "the store has given up the pin that held these blocks: it was restarted, or not"
                 " reached for too long"
             )
-        good_answer(code, payload)
+        else:
+            good_answer(code, payload)
+
+    async def _begin_anew(self, ask: Ask) -> None:
+        """Open another pin instead, and have it hold what this one did.
+
+        Raises: PinLost, StoreFull; StoreError.
+        """
+        path = self._store.url.store_path
+        code, payload = await ask(Code.POST, format_request(path, ("pins", "open"), {}))
+        try:
+            token, _ = _opened(good_answer(code, payload))
+            want = format_request(path, ("pins", "open"), None) + b"\xff"
+            for part in self._held.parts():
+                good_answer(*await ask(Code.FETCH, want + part))
+        except StoreFull:
+            raise
+        except StoreRefused as error:
+            raise PinLost(f"the store has given up the pin, and opens no other: {error}") from None
+        self._token = token
+        self.was_begun_anew = True

@@ -1,21 +1,26 @@
 """The store port over the wire: a store behind a URL.
 
-One connection, shared by any number of tasks, made when it is first needed. When it is lost every
-request on it fails with `StoreUnavailable`, and the next request connects anew.
+One connection, shared by any number of tasks, made when it is first needed. When it is lost, what
+was under way is asked again on the next one, if that was to be (`kapla.again`); else it fails with
+`StoreUnavailable`, and the next request connects anew.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import aclosing
+from functools import partial
+from itertools import compress
 from types import TracebackType
 from typing import Any, Final, Self
 
 from eris.errors import ErisError, StoreFull, StoreRefused, StoreUnavailable
 from eris.model import BlockSize, Reference
+from kapla.again import Again
+from kapla.coap.asked import Asked
+from kapla.coap.beyond import FULL_HOPS
 from kapla.coap.blocks import (
-    MAX_FETCHED,
     STAT_PATH,
     block_query,
     get_options,
@@ -24,10 +29,12 @@ from kapla.coap.blocks import (
 )
 from kapla.coap.frame import Code, OptionNumber, encode_options
 from kapla.coap.link import Link
-from kapla.coap.list_pages import list_options, parse_page
 from kapla.coap.requester import SAID_AFTER_S, Requester
 from kapla.connecting import connect
 from kapla.errors import RequestMalformed, UnknownAnswer
+from kapla.held import Held
+from kapla.parts import ask_in_parts
+from kapla.telling import list_pages, read_report
 from kapla.urls import StoreUrl
 
 __all__ = [
@@ -36,40 +43,18 @@ __all__ = [
     "DEFAULT_WINDOW",
     "Ask",
     "RemoteStore",
-    "ask_in_parts",
 ]
 
 DEFAULT_WINDOW: Final = 4096
 """Requests in flight at most: a bound for memory. What the link can use is found out."""
-_FETCHES_AT_ONCE: Final = 8
 DEFAULT_TIMEOUT_S: Final = 60.0
 """How long an answer may take: a disk may be slow, and a commit wait for others."""
 DEFAULT_CONNECT_TIMEOUT_S: Final = 10.0
 """How long a connection and its greeting may take: no disk is asked for these."""
+# The Hop-Limit of a request that ends at whoever gets it.
+_NO_FURTHER: Final = 1
 Ask = Callable[[int, bytes], Awaitable[tuple[int, bytes]]]
 """Sends a request, code and body, on one connection; code and payload of the answer."""
-
-
-async def ask_in_parts(
-    references: Sequence[Reference], ask: Callable[[Sequence[Reference]], Awaitable[list[bool]]]
-) -> list[bool]:
-    """Ask about any number of references, as many at once as one request takes, some at a time."""
-    found: list[bool] = []
-    parts = [
-        references[start : start + MAX_FETCHED] for start in range(0, len(references), MAX_FETCHED)
-    ]
-    for first in range(0, len(parts), _FETCHES_AT_ONCE):
-        asked = [
-            asyncio.ensure_future(ask(part)) for part in parts[first : first + _FETCHES_AT_ONCE]
-        ]
-        try:
-            for answer in await asyncio.gather(*asked):
-                found += answer
-        finally:
-            # After an error the others have nobody who waits for them.
-            for one in asked:
-                one.cancel()
-    return found
 
 
 class RemoteStore:
@@ -79,6 +64,10 @@ class RemoteStore:
     store that keeps answering is not cut off. `connect_timeout_s`: how long it may take until there
     is a connection, and again until the store greets on it: one that is stopped does not, though
     the system takes connections for it. `on_wait` is called once, after 3 s without an answer.
+
+    `reconnect_s`: how long a store that was there is tried to be reached again when its connection
+    is lost. `on_lost` is then called, with that time. `has_others`: there are others to get blocks
+    from, so that GETs need not wait for this one.
     """
 
     def __init__(
@@ -89,6 +78,9 @@ class RemoteStore:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         connect_timeout_s: float = DEFAULT_CONNECT_TIMEOUT_S,
         on_wait: Callable[[StoreUrl], None] | None = None,
+        reconnect_s: float = 0.0,
+        on_lost: Callable[[StoreUrl, float], None] | None = None,
+        has_others: bool = False,
     ) -> None:
         self.url = url
         self._window = window
@@ -96,19 +88,30 @@ class RemoteStore:
         self._connect_timeout_s = connect_timeout_s
         self._on_wait = on_wait
         self._put_options = put_options(url.store_path) + b"\xff"
-        self._get_options = {
-            size: get_options(url.store_path, bytes(52), size) for size in BlockSize
-        }
-        self._get_split = {
-            size: options.index(bytes(52)) for size, options in self._get_options.items()
-        }
+        self._set_hops(0)
         self._wire: Requester | None = None
         self.on_connected: Callable[[Ask], Coroutine[Any, Any, None]] | None = None
         """Called with each new connection, before anything else is asked on it: what it has to say
         goes first. What it raises is what every request gets that waits for the connection."""
+        self.held: Held | None = None
+        """Is told what is put, and what is found, while there is one."""
         # Those that take no more requests, but are still owed answers.
         self._leaving: set[Requester] = set()
         self._connecting: asyncio.Task[Requester] | None = None
+        told = None if on_lost is None else partial(on_lost, url)
+        self._again = Again(reconnect_s, has_others=has_others, on_lost=told)
+
+    def _set_hops(self, hops: int) -> None:
+        self._get_options = {
+            size: get_options(self.url.store_path, bytes(52), size, hops) for size in BlockSize
+        }
+        self._get_split = {
+            size: options.index(bytes(52)) for size, options in self._get_options.items()
+        }
+
+    def stay_here(self) -> None:
+        """From now on GETs are for what this store has itself: it asks none of its peers."""
+        self._set_hops(_NO_FURTHER)
 
     async def __aenter__(self) -> Self:
         return self
@@ -127,9 +130,19 @@ class RemoteStore:
         return [self.url]
 
     @property
+    def stores(self) -> list[RemoteStore]:
+        """The stores that there are: this one."""
+        return [self]
+
+    @property
     def connected(self) -> bool:
         """Whether there is a connection that takes requests."""
         return self._wire is not None and self._wire.usable
+
+    @property
+    def reconnecting(self) -> bool:
+        """Whether there was a connection a moment ago, and it is tried to have it again."""
+        return self._connecting is not None and self._again.is_on
 
     async def connect(self) -> None:
         """Connect now, if it is not done yet: tells early whether the store can be reached.
@@ -151,13 +164,25 @@ class RemoteStore:
         """Keep a block: see `eris.store.BlockWriter`. The request goes out at once."""
         if not self.url.allows("put"):
             return _failed(StoreRefused("the URL of this store does not allow put"))
+        if self.held is not None:
+            self.held.add(reference)
         return self._request(Code.PUT, self._put_options + block, reference, 0)
 
-    async def find(self, references: Sequence[Reference]) -> list[bool]:
-        """Tell which blocks are there: see `eris.store.BlockFinder`. Some requests at a time."""
+    async def find(
+        self, references: Sequence[Reference], *, with_peers: bool = False
+    ) -> list[bool]:
+        """Tell which blocks are there: see `eris.store.BlockFinder`. Some requests at a time.
+
+        `with_peers`: or are where this store would fetch them from.
+        """
         if not self.url.allows("get"):
             raise StoreRefused("the URL of this store does not allow get")
-        return await ask_in_parts(references, self._find)
+        if with_peers:
+            return await ask_in_parts(references, self._find_further)
+        found = await ask_in_parts(references, self._find)
+        if self.held is not None:
+            self.held.update(compress(references, found))
+        return found
 
     async def taker(self) -> RemoteStore:
         """The store that puts go to: this one, as a `StoreList` has several to choose from."""
@@ -182,8 +207,14 @@ class RemoteStore:
             return False
         return True
 
-    async def _find(self, references: Sequence[Reference]) -> list[bool]:
-        body = self._put_options + b"".join(references)
+    async def _find_further(self, references: Sequence[Reference]) -> list[bool]:
+        options = put_options(self.url.store_path, FULL_HOPS) + b"\xff"
+        return await self._find(references, options)
+
+    async def _find(
+        self, references: Sequence[Reference], options: bytes | None = None
+    ) -> list[bool]:
+        body = (options or self._put_options) + b"".join(references)
         answer: bytes | None = await self._request(Code.FETCH, body, b"", 0)
         try:
             return unpack_bitmap(answer or b"", len(references))
@@ -197,41 +228,32 @@ class RemoteStore:
         """
         body = encode_options((OptionNumber.URI_PATH, part.encode()) for part in STAT_PATH)
         payload: bytes | None = await self._request(Code.GET, body, b"", 0)
-        try:
-            report = json.loads(payload or b"")
-        except (ValueError, RecursionError):
-            report = None
-        if not isinstance(report, dict):
-            raise StoreUnavailable("the daemon's report makes no sense")
-        return report
+        return read_report(payload or b"")
 
     async def list_blocks(self) -> AsyncGenerator[list[Reference], None]:
         """Ask a Kapla daemon for the references of all its blocks, a thousand at a time.
 
         Raises: NotAllowed, if we are no administrator there; StoreError.
         """
-        after = b""
-        while True:
-            body = list_options(self.url.store_path, after)
-            payload: bytes | None = await self._request(Code.GET, body, b"", 0)
-            try:
-                references, following = parse_page(payload or b"")
-            except ValueError as error:
-                raise StoreUnavailable(f"the store's list makes no sense: {error}") from None
-            if not following:
-                return
-            if following <= after:
-                raise StoreUnavailable("the store's list makes no sense: it goes round in circles")
-            after = following
-            yield references
 
-    async def ask(self, code: int, body: bytes) -> tuple[int, bytes]:
+        async def ask(options: bytes) -> bytes:
+            payload: bytes | None = await self._request(Code.GET, options, b"", 0)
+            return payload or b""
+
+        async with aclosing(list_pages(ask, self.url.store_path)) as pages:
+            async for references in pages:
+                yield references
+
+    async def ask(
+        self, code: int, body: bytes, *, may_be_repeated: bool = False
+    ) -> tuple[int, bytes]:
         """Send any request; returns code and payload of the answer, whatever it is.
 
+        `may_be_repeated`: of a POST, if it does the same when it is done twice.
         Raises: StoreUnavailable.
         """
         wire = await self._connected()
-        return await wire.ask(code, body)
+        return await wire.ask(code, body, may_be_repeated=may_be_repeated)
 
     async def close(self) -> None:
         """Fail what is still waiting and close the connection; the next request makes another."""
@@ -239,6 +261,7 @@ class RemoteStore:
             self._connecting.cancel()
             await asyncio.wait([self._connecting])
             self._connecting = None
+        self._again.fail(StoreUnavailable(f"the connection to {self.url} was closed"))
         wires, self._wire = {*self._leaving, self._wire}, None
         self._leaving.clear()
         for wire in wires:
@@ -249,31 +272,49 @@ class RemoteStore:
         wire = self._wire
         if wire is not None and wire.usable:
             return wire.request(code, body, reference, size)
-        return asyncio.ensure_future(self._request_when_connected(code, body, reference, size))
-
-    async def _request_when_connected(
-        self, code: int, body: bytes, reference: bytes, size: int
-    ) -> Any:
-        wire = await self._connected()
-        return await wire.request(code, body, reference, size)
+        self._begin_to_connect()
+        return self._again.hold(code, body, reference, size)
 
     async def _connected(self) -> Requester:
         if self._wire is not None and self._wire.usable:
             return self._wire
-        if self._connecting is None:
-            self._connecting = asyncio.ensure_future(self._connect())
-            self._connecting.add_done_callback(self._connect_ended)
-        connecting = self._connecting
+        connecting = self._begin_to_connect()
         # One task connects for all; that one of them loses interest does not stop it.
         await asyncio.wait([connecting])
         if connecting.cancelled():
             raise StoreUnavailable(f"the connection to {self.url} was closed")
         return connecting.result()
 
+    def _begin_to_connect(self) -> asyncio.Task[Requester]:
+        if self._connecting is None:
+            self._connecting = asyncio.ensure_future(self._again.connect(self._connect))
+            self._connecting.add_done_callback(self._connect_ended)
+        return self._connecting
+
     def _connect_ended(self, task: asyncio.Task[Requester]) -> None:
         self._connecting = None
-        if not task.cancelled() and task.exception() is None:
+        if task.cancelled():
+            self._again.fail(StoreUnavailable(f"the connection to {self.url} was closed"))
+        elif error := task.exception():
+            self._again.fail(error)
+        else:
             self._set_wire(task.result())
+            self._again.resume(task.result())
+
+    def _lost(self, wire: Requester, requests: list[Asked]) -> list[Asked]:
+        """A connection ends; returns what is not asked again on the next one."""
+        if wire is not self._wire and wire not in self._leaving:
+            # Still being made: whoever makes it tries again, or closed by us.
+            return requests
+        self._again.lost(wire.has_answered)
+        left = self._again.take(requests)
+        if self._again.are_some:
+            if self.connected:
+                assert self._wire is not None
+                self._again.resume(self._wire)
+            else:
+                self._begin_to_connect()
+        return left
 
     def _set_wire(self, wire: Requester) -> None:
         """Use a new connection; an old one that is owed answers ends when they have come."""
@@ -294,6 +335,7 @@ class RemoteStore:
             self._timeout_s,
             greeting_timeout_s=self._connect_timeout_s,
             on_wait=None if self._on_wait is None else self._say_waiting,
+            on_lost=self._lost,
         )
 
     async def _connect(self) -> Requester:

@@ -72,6 +72,8 @@ class _Member:
             raise StoreUnavailable(f"{self.store.url} did not answer a moment ago")
         if self.store.connected:
             return
+        if self.store.reconnecting:
+            raise StoreUnavailable(f"the connection to {self.store.url} was lost a moment ago")
         try:
             await self.store.connect()
         except StoreUnavailable:
@@ -163,6 +165,11 @@ class StoreList:
     def urls(self) -> list[StoreUrl]:
         """Where the stores are, in order."""
         return [member.store.url for member in self._members]
+
+    @property
+    def stores(self) -> list[RemoteStore]:
+        """Each by itself, in order."""
+        return [member.store for member in self._members]
 
     async def close(self) -> None:
         """Close every connection, for good."""
@@ -281,6 +288,9 @@ class StoreList:
             if self._taker.store.connected:
                 return self._taker
             try:
+                if self._taker.store.reconnecting:
+                    # What belongs together lies together: it is waited for.
+                    await self._taker.store.connect()
                 await self._taker.connect()
                 return self._taker
             except StoreUnavailable as error:

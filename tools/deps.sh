@@ -10,6 +10,9 @@ is_there() {
         nix-bin) command -v nix-store ;;
         curl) command -v curl ;;
         guile-3.0) command -v guile ;;
+        # Networks are made by root alone: nobody else has a use for these.
+        iproute2) [ "$(id -u)" -ne 0 ] || command -v ip ;;
+        nftables) [ "$(id -u)" -ne 0 ] || command -v nft ;;
         *) return 1 ;;
     esac >/dev/null 2>&1
 }
@@ -20,7 +23,7 @@ if command -v flock >/dev/null; then
     flock 9
 fi
 
-[ $# -gt 0 ] || set -- python3-venv libcoap3-bin nix-bin curl guile-3.0
+[ $# -gt 0 ] || set -- python3-venv libcoap3-bin nix-bin curl guile-3.0 iproute2 nftables
 missing=
 for package; do
     is_there "$package" || missing="$missing $package"

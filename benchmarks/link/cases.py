@@ -24,7 +24,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from benchmarks.link.emulator import Link, LinkUnavailable, Side, link
+from benchmarks.link.emulator import Link, Side, link
+from benchmarks.network import NetworkUnavailable
 from benchmarks.report import Row, compare, single
 from benchmarks.scratch import kept_directory
 
@@ -72,7 +73,7 @@ def run(rounds: int) -> list[Row]:
         with ExitStack() as stack:
             wire = stack.enter_context(link(_RTT_MS, _MBIT_S))
             return _measure(wire, kept_directory(), rounds)
-    except LinkUnavailable as error:
+    except NetworkUnavailable as error:
         print(f"No link could be made: {error}. Its cases are left out.", file=sys.stderr)
         return []
 

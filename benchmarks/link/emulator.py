@@ -8,38 +8,26 @@ with link(rtt_ms=50, mbit_s=100) as wire:
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
-__all__ = ["ADDRESSES", "DEVICE", "Link", "LinkUnavailable", "Side", "Traffic", "link"]
+from benchmarks.network.namespaces import NetworkUnavailable, require, sweep, within
+from benchmarks.network.network import Traffic, prefix
+from benchmarks.network.tun import DEVICE
 
-DEVICE: Final = "link0"
+__all__ = ["ADDRESSES", "Link", "Side", "link"]
+
 ADDRESSES: Final = ("10.77.0.1", "10.77.0.2")
 
 _ROOT: Final = Path(__file__).parents[2]
 _KEEPER: Final = (sys.executable, "-m", "benchmarks.link.keeper")
 _PATIENCE_S: Final = 20
-_numbers = itertools.count()
-
-
-class LinkUnavailable(Exception):
-    """No link can be emulated here; says why."""
-
-
-class Traffic(NamedTuple):
-    """Bytes that a side received and sent, IP headers included."""
-
-    received: int
-    sent: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +39,7 @@ class Side:
 
     def command(self, *arguments: str | Path) -> list[str]:
         """The command that runs a command on this side, in the same process."""
-        return ["nsenter", f"--net=/run/netns/{self.namespace}", *map(str, arguments)]
+        return within(self.namespace, *arguments)
 
     def traffic(self) -> Traffic:
         """What went over this end of the link so far."""
@@ -78,15 +66,12 @@ def link(rtt_ms: float, mbit_s: float) -> Iterator[Link]:
 
     Each direction has half the round trip, the whole rate, and a queue of one bandwidth-delay
     product. TCP controls congestion by cubic, and remembers nothing from one connection to another.
-    Raises: LinkUnavailable.
+    Raises: NetworkUnavailable.
     """
-    if os.geteuid() != 0:
-        raise LinkUnavailable("network namespaces need root")
-    for program in ("ip", "nsenter"):
-        if shutil.which(program) is None:
-            raise LinkUnavailable(f"there is no {program}")
-    name = f"kapla-{os.getpid()}-{next(_numbers)}"
-    near, far = (Side(f"{name}-{end}", at) for end, at in zip("nf", ADDRESSES, strict=True))
+    require("ip", "nsenter")
+    sweep()
+    name = prefix()
+    near, far = (Side(f"{name}{end}", at) for end, at in zip("nf", ADDRESSES, strict=True))
     keeper = subprocess.Popen(
         [*_KEEPER, near.namespace, far.namespace, str(rtt_ms), str(mbit_s)],
         stdin=subprocess.PIPE,
@@ -101,7 +86,7 @@ def link(rtt_ms: float, mbit_s: float) -> Iterator[Link]:
     try:
         word, _, rest = keeper.stdout.readline().strip().partition(" ")
         if word != "ready":
-            raise LinkUnavailable(rest or "the emulator did not start")
+            raise NetworkUnavailable(rest or "the emulator did not start")
         yield Link(near, far, rtt_ms, mbit_s, rest)
     finally:
         keeper.stdin.close()

@@ -11,34 +11,18 @@ TCP's congestion control is cubic, whatever the system's.
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
 import os
 import select
 import signal
-import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Final
+from contextlib import suppress
 
-from benchmarks.link.emulator import ADDRESSES, DEVICE
-from benchmarks.link.lane import Lane
-
-_MTU: Final = 1500
-_TUN_QUEUE: Final = 4000
-# How long packets may gather before they are looked at. Each look costs as much as some packets.
-_TICK_S: Final = 0.0005
-# What a packet loses by waiting for ticks, measured; its delay is that much shorter.
-_LATE_S: Final = 0.0007
-_CLONE_NEWNET: Final = 0x40000000
-_TUNSETIFF: Final = 0x400454CA
-_IFF_TUN_NO_PI: Final = 0x1001
-# By route, as some kernels let a namespace choose its default among a few only.
-_CONGESTION_CONTROL: Final = "cubic"
+from benchmarks.link.emulator import ADDRESSES
+from benchmarks.network.lane import Lane
+from benchmarks.network.namespaces import namespace, run
+from benchmarks.network.tun import DEVICE, LATE_S, MTU, TICK_S, add_address, add_route, open_tun
 
 
 def main() -> None:
@@ -50,13 +34,13 @@ def main() -> None:
     with suppress(OSError):
         os.nice(-10)
     try:
-        with _namespace(near), _namespace(far):
+        with namespace(near), namespace(far):
             if _has_netem(near):
                 _join_by_netem(near, far, rtt_ms, mbit_s)
                 _say("ready netem")
                 sys.stdin.read()
                 return
-            devices = [_open_tun(near), _open_tun(far)]
+            devices = [open_tun(near), open_tun(far)]
             _set_up(near, far)
             _say("ready tun")
             _carry(devices, [_lane(rtt_ms, mbit_s), _lane(rtt_ms, mbit_s)])
@@ -72,51 +56,11 @@ def _say(line: str) -> None:
         print(line, flush=True)
 
 
-def _run(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-@contextmanager
-def _namespace(name: str) -> Iterator[None]:
-    _run("ip", "netns", "add", name)
-    try:
-        _run("ip", "-n", name, "link", "set", "dev", "lo", "up")
-        with _inside(name):
-            # What one connection learns of the link is not for the next: each round begins alike.
-            Path("/proc/sys/net/ipv4/tcp_no_metrics_save").write_text("1")
-        yield
-    finally:
-        for process in _run("ip", "netns", "pids", name).split():
-            with suppress(ProcessLookupError):
-                os.kill(int(process), signal.SIGKILL)
-        _run("ip", "netns", "del", name)
-
-
-@contextmanager
-def _inside(name: str) -> Iterator[None]:
-    with open("/proc/self/ns/net") as outside, open(f"/run/netns/{name}") as inside:
-        _enter(inside.fileno())
-        try:
-            yield
-        finally:
-            _enter(outside.fileno())
-
-
-def _enter(namespace: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(namespace, _CLONE_NEWNET) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-
-
 def _set_up(*names: str) -> None:
     """Bring the device of each side up, with its address and the way to the other's."""
     for name, own, other in zip(names, ADDRESSES, reversed(ADDRESSES), strict=True):
-        _run("ip", "-n", name, "link", "set", "dev", DEVICE, "addrgenmode", "none")
-        _run("ip", "-n", name, "link", "set", "dev", DEVICE, "mtu", str(_MTU), "up")
-        _run("ip", "-n", name, "address", "add", f"{own}/32", "dev", DEVICE)
-        route = ("ip", "-n", name, "route", "add", other, "dev", DEVICE, "src", own)
-        _run(*route, "congctl", _CONGESTION_CONTROL)
+        add_address(name, own)
+        add_route(name, other, "dev", DEVICE, "src", own)
 
 
 def _queue_s(rtt_ms: float) -> float:
@@ -129,41 +73,31 @@ def _queue_s(rtt_ms: float) -> float:
 
 def _has_netem(name: str) -> bool:
     try:
-        _run("tc", "-n", name, "qdisc", "add", "dev", "lo", "root", "netem", "limit", "1000")
+        run("tc", "-n", name, "qdisc", "add", "dev", "lo", "root", "netem", "limit", "1000")
     except (OSError, subprocess.CalledProcessError):
         return False
-    _run("tc", "-n", name, "qdisc", "del", "dev", "lo", "root")
+    run("tc", "-n", name, "qdisc", "del", "dev", "lo", "root")
     return True
 
 
 def _join_by_netem(near: str, far: str, rtt_ms: float, mbit_s: float) -> None:
     add = ("ip", "-n", near, "link", "add", DEVICE, "type", "veth")
-    _run(*add, "peer", "name", DEVICE, "netns", far)
+    run(*add, "peer", "name", DEVICE, "netns", far)
     # netem counts packets, those on their way too, which all are whole ones: no larger segments.
     held_s = rtt_ms / 2000 + _queue_s(rtt_ms)
-    limit = int(held_s * mbit_s * 1e6 / 8 / _MTU) + 1
+    limit = int(held_s * mbit_s * 1e6 / 8 / MTU) + 1
     _set_up(near, far)
     for name in (near, far):
-        _run("ip", "-n", name, "link", "set", "dev", DEVICE, "gso_max_segs", "1")
+        run("ip", "-n", name, "link", "set", "dev", DEVICE, "gso_max_segs", "1")
         shape = ["delay", f"{rtt_ms / 2}ms", "rate", f"{mbit_s}mbit", "limit", str(limit)]
-        _run("tc", "-n", name, "qdisc", "add", "dev", DEVICE, "root", "netem", *shape)
+        run("tc", "-n", name, "qdisc", "add", "dev", DEVICE, "root", "netem", *shape)
 
 
 # TUN
 
 
-def _open_tun(name: str) -> int:
-    with _inside(name):
-        device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        request = struct.pack("16sH22x", DEVICE.encode(), _IFF_TUN_NO_PI)
-        fcntl.ioctl(device, _TUNSETIFF, request)
-    # What is dropped is dropped by the lane, not before.
-    _run("ip", "-n", name, "link", "set", "dev", DEVICE, "txqueuelen", str(_TUN_QUEUE))
-    return device
-
-
 def _lane(rtt_ms: float, mbit_s: float) -> Lane:
-    return Lane(mbit_s, max(0.0, rtt_ms / 2000 - _LATE_S), _queue_s(rtt_ms))
+    return Lane(mbit_s, max(0.0, rtt_ms / 2000 - LATE_S), _queue_s(rtt_ms))
 
 
 def _carry(devices: list[int], lanes: list[Lane]) -> None:
@@ -191,9 +125,9 @@ def _carry(devices: list[int], lanes: list[Lane]) -> None:
                 except BlockingIOError:
                     pass
             # Half a tick early is as good as half a tick late, which is the other choice.
-            for packet in lane.arrived(clock() + _TICK_S / 2):
+            for _, packet in lane.arrived(clock() + TICK_S / 2):
                 write(sink, packet)
-        time.sleep(_TICK_S)
+        time.sleep(TICK_S)
 
 
 if __name__ == "__main__":

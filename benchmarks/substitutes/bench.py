@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from benchmarks.link import LinkUnavailable, link
+from benchmarks.link import link
+from benchmarks.network import NetworkUnavailable
 from benchmarks.report import Row, compare, single
 from benchmarks.substitutes.items import Item
 from benchmarks.substitutes.programs import (
@@ -158,7 +159,7 @@ class Bench:
             with link(LINK_DELAY_MS, mbit_s) as wire:
                 label = f"{LINK_DELAY_MS} ms, {mbit_s:g} Mbit/s"
                 yield from self._measure(wire.near, wire.far, label, cases)
-        except LinkUnavailable as error:
+        except NetworkUnavailable as error:
             print(f"No link could be made: {error}. Its cases are left out.", file=sys.stderr)
 
     def _fetcher(self, place: Place) -> Fetcher:

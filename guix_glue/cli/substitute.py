@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 import click
@@ -196,14 +197,19 @@ async def _run(
             session = QuerySession(policy, lookup, messages)
         else:
             from guix_glue.fetch.fetcher import Fetcher
+            from guix_glue.fetch.places import Places
             from guix_glue.fetch.substitution import SubstituteSession
+            from kapla.origins import HERE, bytes_by_place
 
             _check_installed("aiohttp")
             if store is not None:
                 greeting = asyncio.create_task(_greet(store))
                 stack.push_async_callback(settle, greeting)
                 stack.callback(greeting.cancel)
-            fetcher = Fetcher(store, messages, settings, proxies)
+            places = None
+            if store is not None:
+                places = Places(partial(bytes_by_place, store.stores), HERE)
+            fetcher = Fetcher(store, messages, settings, proxies, places)
             stack.push_async_callback(fetcher.close)
             deduplicate = options.deduplicate
             session = SubstituteSession(policy, lookup, messages, fetcher, deduplicate=deduplicate)

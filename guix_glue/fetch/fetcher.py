@@ -31,6 +31,7 @@ from guix_glue.errors import (
 )
 from guix_glue.fetch.nar_client import NarClient
 from guix_glue.fetch.narinfos import Vouched
+from guix_glue.fetch.places import Places
 from guix_glue.fetch.resting import Resting
 from guix_glue.fetch.settings import DEFAULT_SETTINGS, FetchSettings
 from guix_glue.fetch.sources import ErisSource, Offer, Source, sources_of
@@ -93,7 +94,10 @@ class _Trial:
 
 
 class Fetcher:
-    """Fetches items, one at a time; close it at the end. `store` is None where there is none."""
+    """Fetches items, one at a time; close it at the end. `store` is None where there is none.
+
+    `places` tells where its blocks came from, if anybody knows.
+    """
 
     def __init__(
         self,
@@ -101,8 +105,10 @@ class Fetcher:
         messages: Messages,
         settings: FetchSettings = DEFAULT_SETTINGS,
         proxies: Proxies = NO_PROXIES,
+        places: Places | None = None,
     ) -> None:
         self._store = store
+        self._places = places
         self._messages = messages
         self._settings = settings
         self._nars = NarClient(settings.connect_s, proxies)
@@ -230,6 +236,8 @@ class Fetcher:
             batches = self._tree_events(source, limit, watch)
             await _pour(batches, sink, watch, lambda: shown.reach(sink.size))
         shown.succeed(sink.size)
+        if self._places is not None:
+            shown.tell(await self._places.describe())
 
     async def _tree_events(
         self, source: ErisSource, limit: int, watch: Watch

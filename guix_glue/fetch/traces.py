@@ -113,6 +113,11 @@ class Transfer:
         else:
             self._line(f"{self._bar(transferred)}\n")
 
+    def tell(self, text: str) -> None:
+        """Something about what has come, in a line of its own; nothing if there is none."""
+        if text:
+            self._line(f"{self._name}: {printable(text)}\n")
+
     def _bar(self, transferred: int) -> str:
         amount = f"{transferred / 1024**2:.1f} MiB"
         share = f" {min(transferred / self._size, 1.0):4.0%}" if self._size else ""

@@ -15,9 +15,11 @@ from kapla.cli.common import (
     run,
     standard_output,
     store_option,
+    summarized,
     urn_argument,
 )
 from kapla.cli.content import require_tree
+from kapla.cli.summary import Summary, current_summary
 
 __all__ = ["command"]
 
@@ -26,6 +28,7 @@ __all__ = ["command"]
 @urn_argument
 @click.argument("path", metavar="PATH-IN-TREE")
 @store_option
+@summarized(sends=False)
 def command(urn: str, path: str, store_url: str | None) -> None:
     """Write one file of a tree to standard output.
 
@@ -40,9 +43,12 @@ async def _cat(capability: ReadCapability, path: str, store_url: str | None) -> 
         tree = await require_tree(store, capability)
         file = _find(tree, path)
         output = standard_output()
+        shown = current_summary() or Summary()
+        shown.withhold()
         async with aclosing(eris_fs.read_files(store, tree, [file])) as pieces:
             async for piece in pieces:
                 output.write(piece.content)
+                shown.advance(len(piece.content))
         output.flush()
 
 

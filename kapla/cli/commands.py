@@ -33,6 +33,7 @@ OWN: Final = {
     "copy": Own("kapla.cli.copy", "Copy contents from one store to another."),
     "decode": Own("kapla.cli.decode", "Decode the file or tree of a URN."),
     "encode": Own("kapla.cli.encode", "Encode a file or a tree; print its URN."),
+    "explain": Own("kapla.cli.explain", "Show the blocks of a content, and where they are."),
     "export": Own("kapla.cli.export", "Write contents into a file, as a bundle of blocks."),
     "forget": Own("kapla.cli.forget", "Take something out of the catalogue."),
     "import": Own("kapla.cli.import_bundle", "Put the blocks of a bundle into the store."),

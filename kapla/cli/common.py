@@ -7,7 +7,6 @@ standard streams, errors.
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -15,8 +14,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, TypeVar, cast
 
 from eris_fs.model import printable
 from kapla.cli.outcome import CommandError, ExitCode, Interrupted
+from kapla.cli.quiet import is_watched
 from kapla.cli.store import Store, connect, store_option
 from kapla.cli.streams import standard_input, standard_output
+from kapla.cli.summary import Summary, current_summary, summarized
 from kapla.cli.urn import read_capability, urn_argument
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ __all__ = [
     "standard_input",
     "standard_output",
     "store_option",
+    "summarized",
     "urn_argument",
 ]
 
@@ -135,15 +137,20 @@ class _Silent:
 
 def shows_progress() -> bool:
     """Whether anybody would see it."""
-    return sys.stderr.isatty()
+    return is_watched()
 
 
 @contextmanager
 def progress(text: str, total: int | None = None) -> Iterator[Progress]:
-    """Show bytes, rate and time left on standard error, if that is a terminal."""
+    """Show bytes, rate and time left on standard error, if that is a terminal.
+
+    The summary of the command, if it has one, is told the same.
+    """
     if not shows_progress():
         yield _Silent()
         return
+    summary = current_summary() or Summary()
+    summary.begin()
     # Loaded only here: it takes longer than many a command.
     from rich.console import Console
     from rich.progress import (
@@ -171,9 +178,11 @@ def progress(text: str, total: int | None = None) -> Iterator[Progress]:
 
         class Shown:
             def advance(self, byte_count: int) -> None:
+                summary.advance(byte_count)
                 bars.advance(task, byte_count)
 
             def reach(self, files: int, byte_count: int) -> None:
+                summary.reach(files, byte_count)
                 bars.update(task, completed=byte_count, description=f"{text}, {files:,} files")
 
             def expect(self, byte_count: int) -> None:

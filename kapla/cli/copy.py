@@ -20,6 +20,7 @@ from kapla.cli.common import (
     progress,
     read_capability,
     run,
+    summarized,
 )
 from kapla.cli.holding import Holder
 from kapla.cli.moving import Moved, move_blocks, presence
@@ -42,6 +43,7 @@ __all__ = ["command"]
 @click.option("--json", "as_json", is_flag=True, help="Say what was done as one JSON object.")
 @pin_options
 @timeout_option
+@summarized(sends=True)
 def command(
     urns: tuple[str, ...],
     source: str | None,

@@ -26,9 +26,11 @@ from kapla.cli.common import (
     run,
     standard_output,
     store_option,
+    summarized,
     urn_argument,
 )
 from kapla.cli.content import read_tree
+from kapla.cli.summary import current_summary
 from kapla.cli.target import Target
 from kapla.config import parse_size
 
@@ -50,6 +52,7 @@ _WRITE_SIZE = 1024 * 1024
     " Default: what the disk has free.",
 )
 @store_option
+@summarized(sends=False)
 def command(
     urn: str, out: str, force: bool, raw: bool, max_size: str | None, store_url: str | None
 ) -> None:
@@ -101,6 +104,8 @@ async def _decode(
                     # What has gone to standard output cannot be taken back.
                     await reading.length
                 output = standard_output()
+                if summary := current_summary():
+                    summary.withhold()
                 await _write(reading.pieces(limit), output, shown)
                 output.flush()
                 return

@@ -13,7 +13,7 @@ import click
 import eris_fs
 from eris.capability import ReadCapability
 from eris.model import BlockSize, ConvergenceSecret
-from eris.store import BlockWriter, NullStore
+from eris.store import BlockFinder, BlockWriter, NullStore
 from eris.transfer import put_content
 from kapla.cli.common import (
     CommandError,
@@ -25,6 +25,7 @@ from kapla.cli.common import (
     shows_progress,
     standard_input,
     store_option,
+    summarized,
 )
 from kapla.cli.exclude import exclude_options, explained, read_patterns
 from kapla.cli.noting import Measured, Noting, note_options
@@ -67,9 +68,10 @@ _BLOCK_SIZES = ("auto", "1KiB", "32KiB", "cost")
 @exclude_options
 @note_options
 @click.option("--no-store", is_flag=True, help="Only compute the URN; needs no daemon.")
-@click.option("--no-cache", is_flag=True, help="Encode again what a cache knows to be stored.")
+@click.option("--no-cache", is_flag=True, help="Encode and send also what is stored already.")
 @pin_options
 @store_option
+@summarized(sends=True)
 def command(
     path: str,
     block_size: str | None,
@@ -172,7 +174,14 @@ async def _encode(
         return capability
 
     async with connect(store_url) as store:
-        capability = await pinned(store, encode, pinning, size=lambda room: _size(path, how, room))
+        capability = await pinned(
+            store,
+            encode,
+            pinning,
+            size=lambda room: _size(path, how, room),
+            # A pipe has nothing a second time.
+            may_repeat=path != "-" and (os.path.isdir(path) or os.path.isfile(path)),
+        )
         await noting.note_store(store)
         return capability
 
@@ -247,7 +256,15 @@ async def _encode_file(store: BlockWriter, file: BinaryIO, name: str, how: _How)
             content_of(file, shown),
             block_size=block_size,
             convergence_secret=how.secret,
+            finder=_finder(store, how),
         )
+
+
+def _finder(store: BlockWriter, how: _How) -> BlockFinder | None:
+    """Who tells what need not be sent; a `Room` finds that out by itself."""
+    if how.cached and isinstance(store, BlockFinder) and not isinstance(store, Room):
+        return store
+    return None
 
 
 async def _encode_tree(

@@ -25,6 +25,7 @@ from kapla.cli.common import (
     read_capability,
     run,
     store_option,
+    summarized,
 )
 from kapla.cli.moving import Has, Moved, move_blocks
 from kapla.cli.output_file import OutputFile
@@ -55,6 +56,7 @@ _READ: Final = 1024 * 1024
 @click.option("--force", is_flag=True, help="Replace FILE if it exists, at once and when done.")
 @click.option("--json", "as_json", is_flag=True, help="Say what was done as one JSON object.")
 @store_option
+@summarized(sends=False)
 def command(
     urns: tuple[str, ...],
     file: str,

@@ -16,7 +16,7 @@ from eris.capability import ReadCapability
 from eris.errors import ContentError
 from eris.model import Reference
 from kapla.cli.pinned import Pinning, say_not_lent
-from kapla.cli.store import Store, say
+from kapla.cli.store import Store, say, times
 from kapla.errors import PinsUnsupported
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ async def pin_contents(
     from kapla.client import RemoteStore
 
     is_lent = True
-    async with RemoteStore(store.url) as second:
+    async with RemoteStore(store.url, **times()) as second:
         for content in contents:
             try:
                 is_lent &= await _pin(second, content, pinning)

@@ -28,6 +28,7 @@ from kapla.cli.common import (
     standard_input,
     standard_output,
     store_option,
+    summarized,
 )
 from kapla.cli.holding import Holder, pin_contents
 from kapla.cli.moving import Moved, presence
@@ -76,6 +77,7 @@ class _Found:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, with counts and URNs.")
 @pin_options
 @store_option
+@summarized(sends=True)
 def command(file: str, as_json: bool, no_pin: bool, lend: bool, store_url: str | None) -> None:
     """Put the blocks of a bundle, as kapla export writes it, into the store; print its URNs.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from math import ceil
 from typing import Any, Final
@@ -13,6 +12,7 @@ from eris.errors import StoreRefused
 from eris_fs.model import printable
 from kapla.cli.amounts import bytes_text, duration_text
 from kapla.cli.common import CommandError, ExitCode, connect, run, store_option
+from kapla.cli.facts import facts_json
 from kapla.errors import NotAllowed
 from kapla.peer_listing import list_peers
 
@@ -51,7 +51,7 @@ def command(as_json: bool, store_url: str | None) -> None:
     found = run(ask())
     if as_json:
         for one in found:
-            click.echo(_json(one))
+            click.echo(facts_json(one, "list"))
         return
     try:
         rows = [_row(one) for one in found]
@@ -61,17 +61,6 @@ def command(as_json: bool, store_url: str | None) -> None:
         ) from None
     for line in _table(rows) if rows else ():
         click.echo(line)
-
-
-def _json(peer: dict[str, Any]) -> str:
-    """JSON as others read it: numbers are finite, and nothing in it commands a terminal."""
-    try:
-        # Python escapes all that is not printable but DEL, which only a string can hold.
-        return json.dumps(peer, allow_nan=False).replace("\x7f", "\\u007f")
-    except ValueError:
-        raise CommandError(
-            "the store's list has numbers that JSON does not know", ExitCode.STORE
-        ) from None
 
 
 def _row(peer: dict[str, Any]) -> list[str]:

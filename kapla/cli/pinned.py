@@ -20,7 +20,7 @@ from eris.errors import BlockNotFound, StoreFull
 from eris.model import BlockSize, Reference
 from eris.threads import in_thread
 from kapla.cli.store import Store, say
-from kapla.errors import PinsUnsupported
+from kapla.errors import PinLost, PinsUnsupported
 
 if TYPE_CHECKING:
     from kapla.pinning import OpenPin, Pins
@@ -135,18 +135,24 @@ Encode: TypeAlias = Callable[["Store | Room"], Awaitable[ReadCapability]]
 
 
 async def pinned(
-    store: Store, encode: Encode, pinning: Pinning, *, size: Callable[[int], int | None]
+    store: Store,
+    encode: Encode,
+    pinning: Pinning,
+    *,
+    size: Callable[[int], int | None],
+    may_repeat: bool,
 ) -> ReadCapability:
     """Encode into a store under a pin; `size` counts the bytes there are, for a worker thread.
 
     It is given the room there is, and returns None where they fit for sure, or nobody can tell.
 
-    `encode` is called with what blocks are put into, maybe twice.
-    Raises: StoreFull, if there is no room for it; whatever `encode` raises.
+    `encode` is called with what blocks are put into, maybe twice. `may_repeat`: whether it can be
+    called again after it has put all: where the store was restarted, some of that may have gone.
+    Raises: StoreFull, if there is no room for it; PinLost; whatever `encode` raises.
     """
     if not pinning.holds:
         return await encode(store)
-    from kapla.pinning import Pins, default_name
+    from kapla.pinning import PinNotWhole, Pins, default_name
 
     taker = await store.taker()
     pins = Pins(taker)
@@ -160,7 +166,19 @@ async def pinned(
         capability = await encode(taker)
         root = capability.root.reference
         lend = pinning.pin and await is_lent(pins, default_name(root))
-        if not await pinning.settle(pin, root, lend=lend):
+        try:
+            is_lent_now = await pinning.settle(pin, root, lend=lend)
+        except PinNotWhole as error:
+            if not pin.was_begun_anew:
+                raise
+            if not may_repeat:
+                raise PinLost(
+                    f"the store was restarted, and not all that it had is there: {error}; run this"
+                    " again, and only that is sent"
+                ) from error
+            await encode(taker)
+            is_lent_now = await pinning.settle(pin, root, lend=lend)
+        if not is_lent_now:
             say_not_lent(taker)
     return capability
 

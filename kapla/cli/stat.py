@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -12,6 +11,7 @@ from eris_fs import printable
 from kapla.cli.amounts import bytes_text as _bytes
 from kapla.cli.amounts import duration_text as _duration
 from kapla.cli.common import CommandError, ExitCode, connect, run, store_option
+from kapla.cli.facts import facts_json
 from kapla.errors import NotAllowed
 
 __all__ = ["command"]
@@ -44,7 +44,7 @@ def command(as_json: bool, store_url: str | None) -> None:
 
     report = run(ask())
     if as_json:
-        click.echo(_json(report))
+        click.echo(facts_json(report, "report"))
         return
     try:
         lines = _lines(report)
@@ -54,17 +54,6 @@ def command(as_json: bool, store_url: str | None) -> None:
         ) from None
     for line in lines:
         click.echo(line)
-
-
-def _json(report: dict[str, Any]) -> str:
-    """JSON as others read it: numbers are finite, and nothing in it commands a terminal."""
-    try:
-        # Python escapes all that is not printable but DEL, which only a string can hold.
-        return json.dumps(report, allow_nan=False).replace("\x7f", "\\u007f")
-    except ValueError:
-        raise CommandError(
-            "the store's report has numbers that JSON does not know", ExitCode.STORE
-        ) from None
 
 
 def _lines(report: dict[str, Any]) -> list[str]:

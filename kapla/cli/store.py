@@ -15,12 +15,13 @@ from eris.capability import ReadCapability
 from eris.errors import BlockNotFound, ErisError, InvalidKey, InvalidPadding, StoreRefused
 from eris_fs.model import printable
 from kapla.cli.outcome import CommandError, ExitCode
+from kapla.cli.summary import current_summary
 
 if TYPE_CHECKING:
     from kapla.client import RemoteStore, StoreList
     from kapla.urls import StoreUrl
 
-__all__ = ["Store", "connect", "missing_root", "say", "store_option", "timeout_option"]
+__all__ = ["Store", "connect", "missing_root", "say", "store_option", "timeout_option", "times"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -28,12 +29,15 @@ _T = TypeVar("_T")
 Store: TypeAlias = "RemoteStore | StoreList"
 
 _TIMEOUT: Final = "kapla.timeout_s"
+_RECONNECT: Final = "kapla.reconnect_s"
+_DEFAULT_RECONNECT_S: Final = 30.0
+"""A daemon is restarted in a second or two; with a large store in its WAL it may take some more."""
 
 
 def store_option(command: Callable[_P, _T]) -> Callable[_P, _T]:
     """Add `--store-url` to a command, which gets all that are given in one text, or None.
 
-    And `--timeout`.
+    And `--timeout` and `--reconnect`.
     """
 
     def join(_: click.Context, __: click.Parameter, urls: tuple[str, ...]) -> str | None:
@@ -51,21 +55,35 @@ def store_option(command: Callable[_P, _T]) -> Callable[_P, _T]:
 
 
 def timeout_option(command: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Add `--timeout` to a command, which `connect` finds by itself."""
+    """Add `--timeout` and `--reconnect` to a command, which `connect` finds by itself."""
 
-    def note(context: click.Context, _: click.Parameter, timeout_s: float | None) -> None:
-        context.meta[_TIMEOUT] = timeout_s
+    def note(name: str) -> Callable[[click.Context, click.Parameter, float | None], None]:
+        def keep(context: click.Context, _: click.Parameter, time_s: float | None) -> None:
+            context.meta[name] = time_s
 
-    return click.option(
+        return keep
+
+    reconnect = click.option(
+        "--reconnect",
+        type=click.FloatRange(min=0, max=86400),
+        metavar="SECONDS",
+        envvar="KAPLA_RECONNECT",
+        callback=note(_RECONNECT),
+        expose_value=False,
+        help="Try for so long to reach a store again whose connection is lost, as when its daemon"
+        " is restarted, and go on there; 0: end at once. Default: $KAPLA_RECONNECT, else 30.",
+    )
+    timeout = click.option(
         "--timeout",
         type=click.FloatRange(min=0, min_open=True, max=86400),
         metavar="SECONDS",
         envvar="KAPLA_TIMEOUT",
-        callback=note,
+        callback=note(_TIMEOUT),
         expose_value=False,
         help="Give up a store, or go on to the next, that is silent for so long. Default:"
         " $KAPLA_TIMEOUT, else 10 while connecting and 60 for an answer.",
-    )(command)
+    )
+    return timeout(reconnect(command))
 
 
 @asynccontextmanager
@@ -77,9 +95,16 @@ async def connect(store_url: str | None, *contents: ReadCapability) -> AsyncIter
     from kapla.client import default_store_urls, open_store
 
     urls = default_store_urls(store_url)
-    async with open_store(urls, **_timeouts(), on_wait=_say_waiting, on_taker=_say_taker) as store:
+    said: dict[str, Any] = {
+        "on_wait": _say_waiting,
+        "on_taker": _say_taker,
+        "on_lost": _say_lost,
+    }
+    async with open_store(urls, **times(), **said) as store:
         try:
             yield store
+            if summary := current_summary():
+                await summary.note(store)
         except ErisError as error:
             explained = _explain(error, urls, contents)
             if explained is None:
@@ -98,10 +123,20 @@ def missing_root(urls: Sequence[StoreUrl]) -> str:
     )
 
 
-def _timeouts() -> dict[str, Any]:
+def times() -> dict[str, Any]:
+    """How long to wait for stores, as the options of this command say."""
     context = click.get_current_context(silent=True)
-    given = None if context is None else context.meta.get(_TIMEOUT)
-    return {} if given is None else {"timeout_s": given, "connect_timeout_s": given}
+    given = {} if context is None else context.meta
+    found = {"reconnect_s": _DEFAULT_RECONNECT_S}
+    if (timeout_s := given.get(_TIMEOUT)) is not None:
+        found |= {"timeout_s": timeout_s, "connect_timeout_s": timeout_s}
+    if (reconnect_s := given.get(_RECONNECT)) is not None:
+        found["reconnect_s"] = reconnect_s
+    return found
+
+
+def _say_lost(url: StoreUrl, for_s: float) -> None:
+    say(f"lost the connection to {url}; trying for {for_s:g} s to go on: see --reconnect")
 
 
 def _say_waiting(url: StoreUrl) -> None:

@@ -26,6 +26,7 @@ from kapla.cli.common import (
     read_capability,
     run,
     store_option,
+    summarized,
     urn_argument,
 )
 from kapla.cli.content import load_tree, names_tree
@@ -56,6 +57,9 @@ class _Count:
 @click.option(
     "--json", "as_json", is_flag=True, help="One JSON object for each finding and at end."
 )
+@click.option(
+    "--here", is_flag=True, help="Only what the store has itself counts, not what its peers have."
+)
 @click.option("--repair", is_flag=True, help="Store again what is missing or bad; see --from.")
 @click.option(
     "--from",
@@ -77,9 +81,11 @@ class _Count:
 )
 @exclude_options
 @store_option
+@summarized(sends=False)
 def command(
     urn: str,
     as_json: bool,
+    here: bool,
     repair: bool,
     origin: str | None,
     block_size: str | None,
@@ -97,6 +103,8 @@ def command(
     """
     if repair != (origin is not None):
         raise click.UsageError("--repair and --from STORE|PATH belong together.")
+    if here and repair:
+        raise click.UsageError("--here and --repair exclude each other: it mends what is here.")
     again = None
     if origin is not None and not _is_url(origin):
         secret = ConvergenceSecret.null() if secret_file is None else read_secret(secret_file)
@@ -113,7 +121,7 @@ def command(
     elif origin is not None:
         count = run(_repair(capability, origin, as_json, store_url))
     else:
-        count = run(_verify(capability, as_json, store_url))
+        count = run(_verify(capability, as_json, store_url, here=here))
     _summarize(count, as_json)
 
 
@@ -136,8 +144,13 @@ def _summarize(count: _Count, as_json: bool) -> None:
         raise CommandError(f"some blocks are missing{count.hint}", ExitCode.MISSING)
 
 
-async def _verify(capability: ReadCapability, as_json: bool, store_url: str | None) -> _Count:
+async def _verify(
+    capability: ReadCapability, as_json: bool, store_url: str | None, *, here: bool
+) -> _Count:
     async with connect(store_url) as store:
+        if here:
+            for one in store.stores:
+                one.stay_here()
         return await _verify_in(store, capability, as_json, store.urls)
 
 

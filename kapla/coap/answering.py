@@ -50,7 +50,10 @@ class Answering:
         self._lane = lane
         self._fellows = fellows
         self._remote = Remote(
-            link.connection, lambda: link.transport is not None, lambda: self.turn.group
+            link.connection,
+            lambda: link.transport is not None,
+            lambda: self.turn.group,
+            lambda size: self.turn.group.looking(_STORE_TAKES_S * size),
         )
         self._waiting: deque[Frame] = deque()
         self.kept = 0
@@ -91,6 +94,7 @@ class Answering:
                 self._link,
                 self.under_way,
                 self._answer_later,
+                self._remote.origins,
                 begins=uid is not None,
             )
             self._remote.further = self._further
@@ -256,6 +260,7 @@ class Answering:
 
     def _put(self, tokens: list[bytes], blocks: list[bytes], weight: int) -> None:
         hold = self._remote.pin.hold
+        self._remote.origins.put.add(len(blocks), weight << 10)
 
         def start(done: PutDone) -> None:
             self._access.put_many(blocks, done, self._remote.is_there, hold, self.turn.group)
@@ -274,7 +279,9 @@ class Answering:
         with self.turn:
             if not isinstance(result, ErisError):
                 blocks = list(filter(None, result))
-                self._hints_are_true &= sum(map(len, blocks)) <= gets.weight << 10
+                size = sum(map(len, blocks))
+                self._hints_are_true &= size <= gets.weight << 10
+                self._remote.origins.here.add(len(blocks), size)
                 self.turn.gave(len(blocks), len(result) - len(blocks))
             if self._further is None or isinstance(result, ErisError) or None not in result:
                 self._count_gets(gets, result)
@@ -309,8 +316,8 @@ class Answering:
         self, tokens: Sequence[bytes], result: Sequence[ErisError | None] | ErisError | None
     ) -> None:
         with self.turn:
-            if result is None:
-                self.turn.gave(len(tokens))
+            if not isinstance(result, ErisError):
+                self.turn.gave(len(tokens) if result is None else result.count(None))
             self._link.write(answers_to_puts(tokens, result))
 
     def _take_slow_lane(self, frame: Frame) -> int | None:

@@ -29,6 +29,7 @@ __all__ = [
     "ENDPOINT_STORE_PATH",
     "LENT_BEFORE_BLOCK",
     "MAX_FETCHED",
+    "ORIGIN_PATH",
     "PEERS_PATH",
     "STAT_PATH",
     "BadRequest",
@@ -51,9 +52,14 @@ ENDPOINT_STORE_PATH: Final = (".well-known", "eris")
 BLOCKS_PATHS: Final = ((*ENDPOINT_STORE_PATH, "blocks"), ("blocks",))
 """Where this server answers."""
 
+ORIGIN_PATH: Final = ("kapla", "origin")
+"""Where a connection is told where its blocks came from: JSON."""
+
 STAT_PATH: Final = ("kapla", "stat")
-PEERS_PATH: Final = ("kapla", "peers")
 """Where a local client may ask what the daemon holds: JSON."""
+
+PEERS_PATH: Final = ("kapla", "peers")
+"""Where a local client may ask what the daemon's peers are: JSON."""
 
 BLOCK_SIZES: Final = frozenset(int(size) for size in BlockSize)
 

@@ -10,6 +10,7 @@ from eris.errors import ErisError
 from eris.model import Reference
 from kapla.coap.answers import answer_to_get, answers_to_gets
 from kapla.coap.beyond import Beyond, Found, FoundDone, hops_left
+from kapla.coap.origin import Origins
 from kapla.coap.under_way import UnderWay
 
 __all__ = ["Further", "Gets"]
@@ -29,7 +30,8 @@ class Gets(NamedTuple):
 class Further:
     """Asks others on behalf of one connection; `begins`: see `hops_left`.
 
-    `asker`: who that is, for those who are asked. `answer` is called with each answer as it comes.
+    `asker`: who that is, for those who are asked. `answer` is called with each answer as it comes;
+    `origins` is told whose they are.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Further:
         asker: object,
         under_way: UnderWay,
         answer: Callable[[bytes], None],
+        origins: Origins,
         *,
         begins: bool,
     ) -> None:
@@ -45,6 +48,7 @@ class Further:
         self._asker = asker
         self._under_way = under_way
         self._answer = answer
+        self._origins = origins
         self._begins = begins
         self._has_left = False
 
@@ -78,6 +82,8 @@ class Further:
             self._beyond.fetch(reference, hops, self._asker, done)
 
         def answer(result: Found | ErisError) -> None:
+            if isinstance(result, Found):
+                self._origins.came(result.source, len(result.block))
             self._answer(answer_to_get(token, result, is_marked=is_marked))
 
         self._under_way.hand_on(1, weight, start, answer)
@@ -102,6 +108,7 @@ class Further:
         result = await future
         if isinstance(result, ErisError):
             raise result
+        self._origins.came(result.source, len(result.block))
         return result
 
     async def find(self, references: Sequence[Reference], hops: int) -> list[bool]:

@@ -2,13 +2,15 @@
 
 The groups of those who are worth more to others go before those who are worth less, and none has
 all: what a group had is counted, the lower ones' several times over, and whoever had least is next.
-Time that a group does not use falls to the others.
+Time that a group does not use falls to those who are worth more.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
 from kapla.coap.merit import Standing
@@ -34,6 +36,8 @@ _LOWER_PAUSE: Final = 3
 _MOST_OWED_S: Final = 0.01
 # The longest that a listener's turn does not come; a group's: as many times as it pauses.
 _LONGEST_WAIT_S: Final = 0.02
+# How long a group waits at most for what the store looks up for one of it.
+_LONGEST_LOOK_S: Final = 0.1
 # How much sooner somebody is served who comes back, in terms of what the others had meanwhile.
 _SAVED_S: Final = 0.002
 # The most that a group is given in one go of the event loop, which others are to see in time.
@@ -88,6 +92,9 @@ class Group:
         self.served_at = float("-inf")
         self._served: Waiting | None = None
         self.debt = Debt(_LOWER_PAUSE)
+        self.held_until = float("-inf")
+        """It waits for what the store looks up for one of it, but no longer."""
+        self._looks = 0
         self.had = 0.0
         """What it took, as often as it counts, or as much as others when it came."""
         self.at_once = 0.0
@@ -121,6 +128,36 @@ class Group:
     def is_overdue(self, now: float) -> bool:
         """Whether it has waited too long: those who come and go may keep it busy with nothing."""
         return now > self.went_on_at + (1 + _LOWER_PAUSE) * _LONGEST_WAIT_S
+
+    @property
+    def free_at(self) -> float:
+        """When those who wait may go on."""
+        return max(self.debt.free_at, self.held_until)
+
+    @contextmanager
+    def looking(self, counted_s: float) -> Iterator[None]:
+        """The store looks up much for one of it: of those who are worth less, for one at a time.
+
+        Its thread would have the interpreter nearly always, and the questions that wait for it be
+        most of the memory. `counted_s`: what was counted for it; what it takes beyond that is too.
+        """
+        line, begin = self.line, self.line.turns.clock()
+        is_held = self.is_lower and line.is_any_better(self, begin)
+        self._looks += 1
+        if is_held:
+            self.held_until = begin + _LONGEST_LOOK_S
+        try:
+            yield
+        finally:
+            self._looks -= 1
+            if not self._looks:
+                self.held_until = float("-inf")
+            if is_held:
+                now = line.turns.clock()
+                more = min(now - begin, _LONGEST_LOOK_S) - counted_s
+                if more > 0:
+                    self.debt.took(more, now)
+                line.turns.plan()
 
     def forget(self, turn: Waiting) -> None:
         """One belongs to it no more, and does not count as being there."""
@@ -168,7 +205,7 @@ class Line:
 
     def next_at(self) -> float | None:
         """When somebody who waits may go on; None if nobody does."""
-        free_at = min((group.debt.free_at for group in self.groups if group.waiting), default=None)
+        free_at = min((group.free_at for group in self.groups if group.waiting), default=None)
         return None if free_at is None else max(self._debt.free_at, free_at)
 
     def begin(self) -> None:
@@ -201,8 +238,10 @@ class Line:
             return False
         if self._debt.free_at >= soon or group.debt.free_at >= soon:
             return False
+        if group.held_until >= soon:
+            return False
         for other in self.groups:
-            if other.waiting and other.had < group.had and other.debt.free_at < soon:
+            if other.waiting and other.had < group.had and other.free_at < soon:
                 return False
         return True
 
@@ -233,6 +272,8 @@ class Line:
         waiting = [
             group
             for group in self.groups
-            if group.waiting and (group.debt.is_paid(now) or group.is_overdue(now))
+            if group.waiting
+            and group.held_until < now + MOMENT_S
+            and (group.debt.is_paid(now) or group.is_overdue(now))
         ]
         return min(waiting, key=lambda group: group.had, default=None)

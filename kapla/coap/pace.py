@@ -5,6 +5,9 @@ and of 32 KiB need very different numbers of requests for that, so bytes are cou
 requests. Once a round trip, what may be under way grows if it was used up, or shrinks if the answer
 came late: then more is on its way than is of use, and whoever asks next waits for all of it. A
 value without I/O or clock.
+
+On this machine there is no link to fill, and an answer that is late tells of nothing but what the
+other end waits for itself. It should know early what is wanted, since it may have to ask others.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ class Pace:
     """Whether there is room for another request."""
 
     def __init__(self) -> None:
+        self.is_local = False
+        """Whether both ends are on this machine: then there is room for as much as ever."""
         self.under_way = 0
         """Bytes of the requests that are not answered, and of the blocks that they ask for."""
         self._limit: float = _FIRST
@@ -36,7 +41,7 @@ class Pace:
     @property
     def has_room(self) -> bool:
         """Whether one more request may go, whatever its size."""
-        if self.under_way < self._limit:
+        if self.under_way < (_MOST if self.is_local else self._limit):
             return True
         self._used_up = True
         return False

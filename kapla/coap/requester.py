@@ -11,23 +11,29 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
-from eris.errors import CorruptBlock, ErisError, StoreUnavailable
-from kapla.coap.blocks import BLOCK_SIZES, LENT_BEFORE_BLOCK, error_of_code
+from eris.errors import ErisError, StoreUnavailable
+from kapla.coap.asked import (
+    ANY_ANSWER,
+    ANY_BLOCK,
+    Asked,
+    make_asked,
+    outcome_of,
+    plain_block,
+)
 from kapla.coap.connection import is_request
 from kapla.coap.frame import (
     Code,
     Frame,
-    MalformedMessage,
-    OptionNumber,
     format_header,
     format_message,
-    parse_body,
 )
 from kapla.coap.link import Link
 from kapla.coap.pace import Pace
+from kapla.coap.sockets import is_unix
 from kapla.errors import StoreSilent
+from kapla.identity.failures import tls_reason
 
 __all__ = ["SAID_AFTER_S", "Requester"]
 
@@ -38,29 +44,10 @@ SAID_AFTER_S: Final = 3.0
 # How late that may be.
 _STEP_S: Final = 1.0
 
-# In the place of a block's size: whatever the answer is, its code and payload are the result. No
-# payload has this length, nor does what stands between two others.
-_ANY_ANSWER: Final = -2
-# Likewise: a block of either size is the result, with whether it may be given on.
-_ANY_BLOCK: Final = -3
-
 # So many may wait, or so many bytes of them, before those that were cancelled are looked for, and
 # then twice what is left: a question about a thousand blocks is as large as three hundred GETs.
 _LEAST_FORGOTTEN: Final = 4096
 _LEAST_FORGOTTEN_BYTES: Final = 1024 * 1024
-
-
-class _Pending(NamedTuple):
-    """A request that is not answered yet."""
-
-    future: asyncio.Future[Any]
-    reference: bytes
-    size: int
-    """The size of the block that is wanted; 0 for other requests; or one of those above."""
-    weight: int
-    """Bytes on the wire: those of the request, and of the block that is wanted."""
-    make: Callable[[bytes, bool], Any] | None
-    """What becomes of a block of either size, and of whether it may be given on."""
 
 
 class Requester:
@@ -70,6 +57,8 @@ class Requester:
 
     `timeout_s`: how long it may stay silent while an answer is owed; `greeting_timeout_s`: until
     its CSM is there, which costs it nothing. `on_wait` is called once, after 3 s of silence.
+    `on_lost` gets what is not answered when the connection is lost or released, and returns what it
+    does not see to: that fails.
     """
 
     def __init__(
@@ -81,8 +70,11 @@ class Requester:
         *,
         greeting_timeout_s: float | None = None,
         on_wait: Callable[[], None] | None = None,
+        on_lost: Callable[[Requester, list[Asked]], list[Asked]] | None = None,
     ) -> None:
         self.usable = True
+        self.has_answered = False
+        """Whether there ever was an answer."""
         self.name = name
         """Whom we ask, for messages."""
         self._link = link
@@ -90,14 +82,15 @@ class Requester:
         self._timeout_s = timeout_s
         self._greeting_timeout_s = min(timeout_s, greeting_timeout_s or timeout_s)
         self._on_wait = on_wait
+        self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._tokens = itertools.count()
         self._pace = Pace()
         # The request whose round trip is measured, and when it was sent.
         self._timed = b""
         self._timed_at = 0.0
-        self._pending: dict[bytes, _Pending] = {}
-        self._queue: deque[tuple[int, bytes, _Pending]] = deque()
+        self._pending: dict[bytes, Asked] = {}
+        self._queue: deque[Asked] = deque()
         self._forget_at = _LEAST_FORGOTTEN
         # Bytes that began to wait since those were looked for, and that were left then.
         self._queued = 0
@@ -119,7 +112,7 @@ class Requester:
         The block is of either size, and not compared with its reference. `expected`: how many bytes
         it probably has.
         """
-        return self._request(Code.GET, body, reference, _ANY_BLOCK, expected, make)
+        return self._request(Code.GET, body, reference, ANY_BLOCK, expected, make)
 
     def _request(
         self,
@@ -134,19 +127,28 @@ class Requester:
         if not self.usable:
             future.set_exception(StoreUnavailable(f"the connection to {self.name} is lost"))
             return future
-        pending = _Pending(future, reference, size, expected + len(body), make)
+        asked = make_asked((future, code, body, reference, size, expected + len(body), make, False))
         if not self._queue and self._may_send():
-            self._send(code, body, pending)
+            self._send(asked)
         else:
-            self._queue.append((code, body, pending))
-            self._queued += len(body)
-            if len(self._queue) > self._forget_at or self._queued > self._forget_at_bytes:
-                self._forget_given_up()
+            self._line_up(asked)
         return future
 
-    def ask(self, code: int, body: bytes) -> asyncio.Future[tuple[int, bytes]]:
+    def ask_again(self, asked: Asked) -> None:
+        """Send this, maybe for the second time; its own future gets what comes of it."""
+        if self.usable:
+            self._line_up(asked)
+            self.send_queued()
+        else:
+            self._fail([asked], f"the connection to {self.name} is lost")
+
+    def ask(
+        self, code: int, body: bytes, *, may_be_repeated: bool = False
+    ) -> asyncio.Future[tuple[int, bytes]]:
         """Send a request; the future gets code and payload of whatever the answer is."""
-        return self.request(code, body, b"", _ANY_ANSWER)
+        future: asyncio.Future[tuple[int, bytes]] = self._loop.create_future()
+        self.ask_again(Asked(future, code, body, b"", ANY_ANSWER, len(body), None, may_be_repeated))
+        return future
 
     @property
     def is_over(self) -> bool:
@@ -175,14 +177,18 @@ class Requester:
 
     def made(self) -> None:
         """There is a connection."""
+        transport = self._link.transport
+        self._pace.is_local = transport is not None and is_unix(transport)
         self._made = self._loop.time()
         self._look()
 
     def take(self, frames: Sequence[Frame]) -> None:
         """Give every answer to whoever waits for it; then there may be room for more requests."""
         now = self._loop.time()
+        owed = len(self._pending)
         for frame in frames:
             self._take(frame, now)
+        self.has_answered |= len(self._pending) < owed
         if self._timed and self._timed not in self._pending:
             self._pace.learn(self._heard - self._timed_at)
             self._timed = b""
@@ -195,17 +201,15 @@ class Requester:
         if connection.closing is not None or connection.released:
             return
         while self._queue and self._may_send():
-            code, body, pending = self._queue.popleft()
-            if not pending.future.done():  # cancelled while it waited
-                self._send(code, body, pending)
+            asked = self._queue.popleft()
+            if not asked.future.done():  # cancelled while it waited
+                self._send(asked)
 
     def wind_up(self) -> None:
         """After a Release: ask no more, but take the answers that are still to come."""
         self.usable = False
-        while self._queue:
-            future = self._queue.popleft()[2].future
-            if not future.done():
-                future.set_exception(StoreUnavailable(f"{self.name} is shutting down"))
+        waiting, self._queue = list(self._queue), deque()
+        self._fail(self._handed_back(waiting), f"{self.name} is shutting down")
 
     def give_up(self) -> None:
         """Nobody waits for anything any more."""
@@ -217,34 +221,59 @@ class Requester:
             self._watch.cancel()
         reason = ""
         if error:
-            reason = f": {getattr(error, 'strerror', None) or error}"
-        self.fail(f"the connection to {self.name} is lost{reason}")
+            reason = f": {tls_reason(error) or getattr(error, 'strerror', None) or error}"
+        was_usable, self.usable = self.usable, False
+        waiting = self._taken()
+        if waiting or was_usable:
+            waiting = self._handed_back(waiting)
+        self._fail(waiting, f"the connection to {self.name} is lost{reason}")
 
     def fail(self, reason: str, kind: type[StoreUnavailable] = StoreUnavailable) -> None:
         """Ask no more; whatever still waits gets this reason."""
         self.usable = False
-        waiting = [*self._pending.values(), *(pending for _, _, pending in self._queue)]
+        self._fail(self._taken(), reason, kind)
+
+    def _taken(self) -> list[Asked]:
+        """All that is not answered; it is not waited for here any more."""
+        waiting = [*self._pending.values(), *self._queue]
         self._pending.clear()
         self._queue.clear()
-        for pending in waiting:
-            if not pending.future.done():
-                pending.future.set_exception(kind(reason))
+        return [asked for asked in waiting if not asked.future.done()]
+
+    def _handed_back(self, waiting: list[Asked]) -> list[Asked]:
+        """Leave these to whoever asks again; returns the rest."""
+        return waiting if self._on_lost is None else self._on_lost(self, waiting)
+
+    @staticmethod
+    def _fail(
+        waiting: Sequence[Asked], reason: str, kind: type[StoreUnavailable] = StoreUnavailable
+    ) -> None:
+        for asked in waiting:
+            if not asked.future.done():
+                asked.future.set_exception(kind(reason))
 
     # requests
+
+    def _line_up(self, asked: Asked) -> None:
+        self._queue.append(asked)
+        self._queued += len(asked.body)
+        if len(self._queue) > self._forget_at or self._queued > self._forget_at_bytes:
+            self._forget_given_up()
 
     def _may_send(self) -> bool:
         return len(self._pending) < self._window and self._link.writable and self._pace.has_room
 
-    def _send(self, code: int, body: bytes, pending: _Pending) -> None:
+    def _send(self, asked: Asked) -> None:
         if not self._pending:
             # Silence counts from when an answer is owed.
             self._heard = self._loop.time()
         token = next(self._tokens).to_bytes(4, "big")
-        self._pending[token] = pending
-        self._pace.under_way += pending.weight
+        body = asked.body
+        self._pending[token] = asked
+        self._pace.under_way += asked.weight
         if not self._timed:
             self._timed, self._timed_at = token, self._loop.time()
-        self._output.append(format_header(code, 4, len(body)))
+        self._output.append(format_header(asked.code, 4, len(body)))
         self._output.append(token)
         self._output.append(body)
         if not self._flush_planned:
@@ -254,9 +283,9 @@ class Requester:
 
     def _forget_given_up(self) -> None:
         """Drop what was cancelled while it waited: a slow store may take long to come to it."""
-        self._queue = deque(entry for entry in self._queue if not entry[2].future.done())
+        self._queue = deque(asked for asked in self._queue if not asked.future.done())
         self._forget_at = max(_LEAST_FORGOTTEN, 2 * len(self._queue))
-        self._queued = sum(len(body) for _, body, _ in self._queue)
+        self._queued = sum(len(asked.body) for asked in self._queue)
         self._forget_at_bytes = max(_LEAST_FORGOTTEN_BYTES, 2 * self._queued)
 
     def _flush(self) -> None:
@@ -274,27 +303,28 @@ class Requester:
         pending = self._pending.pop(token, None)
         if pending is None:
             return
+        future, size = pending.future, pending.size
         self._pace.under_way -= pending.weight
         # Only an answer counts as a sign of life: anybody can send empty messages for ever.
         self._heard = now
-        if pending.future.done():
+        if future.done():
             return
         # What nearly every answer is: that a block is kept, or a block without options in front.
-        if code == Code.CREATED and start == stop and not pending.size:
-            pending.future.set_result(None)
+        if code == Code.CREATED and start == stop and not size:
+            future.set_result(None)
             return
-        if code == Code.CONTENT and pending.size == stop - start - 1 and buffer[start] == 0xFF:
-            pending.future.set_result(buffer[start + 1 : stop])
+        if code == Code.CONTENT and size == stop - start - 1 and buffer[start] == 0xFF:
+            future.set_result(buffer[start + 1 : stop])
             return
         result: Any = None
-        if code == Code.CONTENT and pending.size == _ANY_BLOCK:
-            result = _plain_block(pending, buffer, start, stop)
+        if code == Code.CONTENT and pending.size == ANY_BLOCK:
+            result = plain_block(pending, buffer, start, stop)
         if result is None:
-            result = _outcome(code, pending, buffer, start, stop)
+            result = outcome_of(code, pending, buffer, start, stop)
         if isinstance(result, ErisError):
-            pending.future.set_exception(result)
+            future.set_exception(result)
         else:
-            pending.future.set_result(result)
+            future.set_result(result)
 
     def _look(self) -> None:
         """Whether the store has been silent too long while it owes an answer, or its greeting."""
@@ -318,39 +348,3 @@ class Requester:
             return now - self._made, self._greeting_timeout_s
         owed = self._pending or self._queue
         return now - self._heard if owed else 0.0, self._timeout_s
-
-
-def _plain_block(pending: _Pending, buffer: bytes, start: int, stop: int) -> Any:
-    """What becomes of a block, marked as lent or not, if that is all there is; else None."""
-    assert pending.make is not None
-    if stop - start - 1 in BLOCK_SIZES and buffer[start] == 0xFF:
-        return pending.make(buffer[start + 1 : stop], False)
-    begin = start + len(LENT_BEFORE_BLOCK)
-    if stop - begin in BLOCK_SIZES and buffer.startswith(LENT_BEFORE_BLOCK, start):
-        return pending.make(buffer[begin:stop], True)
-    return None
-
-
-def _outcome(code: int, pending: _Pending, buffer: bytes, start: int, stop: int) -> Any:
-    """What a response that is not a plain block means: a result, or an error."""
-    try:
-        options, payload = parse_body(buffer, start, stop)
-    except MalformedMessage as error:
-        return StoreUnavailable(f"the store sent a malformed answer: {error}")
-    if code == Code.CONTENT and any(number == OptionNumber.BLOCK2 for number, _ in options):
-        return StoreUnavailable("the store sent an answer in pieces, though it was told not to")
-    if pending.size == _ANY_ANSWER:
-        return code, payload
-    if code == Code.CONTENT and pending.size == _ANY_BLOCK:
-        if len(payload) not in BLOCK_SIZES:
-            return CorruptBlock(pending.reference, size=len(payload), expected_size=1024)
-        assert pending.make is not None
-        return pending.make(payload, any(number == OptionNumber.LENT for number, _ in options))
-    if code == Code.CONTENT:
-        if pending.size and len(payload) != pending.size:
-            return CorruptBlock(pending.reference, size=len(payload), expected_size=pending.size)
-        return payload
-    if code in (Code.CREATED, Code.CHANGED) and not pending.size:
-        return None
-    is_get = pending.size > 0 or pending.size == _ANY_BLOCK
-    return error_of_code(code, pending.reference, payload, is_get=is_get)

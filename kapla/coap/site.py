@@ -10,9 +10,9 @@ aiocoap is loosely typed; the casts this needs stay in this file.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 import aiocoap
@@ -29,6 +29,7 @@ from kapla.coap.allowance import Share
 from kapla.coap.blocks import (
     BLOCK_SIZES,
     BLOCKS_PATHS,
+    ORIGIN_PATH,
     PEERS_PATH,
     STAT_PATH,
     BadRequest,
@@ -41,6 +42,7 @@ from kapla.coap.blocks import (
 from kapla.coap.caller import NOBODY, Caller
 from kapla.coap.care import care_resources
 from kapla.coap.connection import Connection
+from kapla.coap.facts import Facts
 from kapla.coap.fragments import (
     FRAGMENT_EXPONENT,
     MAX_ASSEMBLED,
@@ -53,6 +55,7 @@ from kapla.coap.further import Further
 from kapla.coap.list_pages import list_path
 from kapla.coap.listing import BlockList
 from kapla.coap.open_pin import ConnectionPin
+from kapla.coap.origin import OriginResource, Origins
 from kapla.coap.peer_list import PeerList, PeerReport
 from kapla.coap.pins import pin_resources
 from kapla.coap.request import Rejected, Request, read_request
@@ -84,11 +87,14 @@ class Remote:
         connection: Connection,
         is_there: Wanted = always,
         group: Callable[[], object] = lambda: None,
+        looking: Callable[[int], AbstractContextManager[None]] = lambda size: nullcontext(),
     ) -> None:
         self._connection = connection
         self.is_there = is_there
         self.group = group
         """Tells with whom its requests share the store."""
+        self.looking = looking
+        """The context in which the store looks up what takes so many bytes to ask for."""
         self.caller: Caller = NOBODY
         """Who it is: known once the connection is made."""
         self.share: Share | None = None
@@ -96,6 +102,8 @@ class Remote:
         self.pin = ConnectionPin()
         self.further: Further | None = None
         """Asks others for what is not here."""
+        self.origins = Origins()
+        """Where what it was given came from."""
         self.assemblies: dict[object, bytearray] = {}
 
     @property
@@ -130,6 +138,7 @@ class AiocoapLane:
             for below, resource in of_pins.items():
                 self._site.add_resource([*path[:-1], *below], resource)
         self._site.add_resource(list(STAT_PATH), _Stat(access, report))
+        self._site.add_resource(list(ORIGIN_PATH), OriginResource(access))
         self._site.add_resource(list(PEERS_PATH), PeerList(access, peers))
         for place, one in care_resources(access).items():
             self._site.add_resource(list(place), one)
@@ -230,8 +239,11 @@ class _Blocks(Fragmenting):
         remote: Remote = request.remote
         try:
             if received is None:
-                return await self._access.fetch(reference, remote.is_there), False
-            return await self._access.fetch_marked(reference, remote.is_there)
+                block, is_lent = await self._access.fetch(reference, remote.is_there), False
+            else:
+                block, is_lent = await self._access.fetch_marked(reference, remote.is_there)
+            remote.origins.here.add(1, len(block))
+            return block, is_lent
         except BlockNotFound:
             hops = 0 if remote.further is None else remote.further.hops(received)
             if not hops or remote.further is None:
@@ -244,9 +256,10 @@ class _Blocks(Fragmenting):
         try:
             references = split_references(request.payload)
             remote = request.remote
-            present = await self._access.find(
-                references, remote.is_there, remote.pin.hold, remote.group()
-            )
+            with remote.looking(len(request.payload)):
+                present = await self._access.find(
+                    references, remote.is_there, remote.pin.hold, remote.group()
+                )
             received = _hop_limit(request)
             if received is not None and remote.further is not None:
                 present = await _find_further(remote.further, received, references, present)
@@ -269,6 +282,7 @@ class _Blocks(Fragmenting):
             return respond(Code.BAD_REQUEST, text.encode())
         try:
             remote = request.remote
+            remote.origins.put.add(1, len(block))
             await self._access.put(reference_of(block), block, remote.is_there, remote.pin.hold)
         except ErisError as error:
             return respond(code_of_error(error), diagnostic(error))
@@ -292,29 +306,18 @@ async def _find_further(
     return [is_here or next(found) for is_here in present]
 
 
-class _Stat(Fragmenting):
+class _Stat(Facts):
     """What the daemon holds."""
 
     def __init__(
         self, access: BlockAccess, report: Callable[[], Awaitable[dict[str, object]]]
     ) -> None:
-        super().__init__()
-        self._access = access
+        super().__init__(access)
         self._report = report
 
-    def get_link_description(self) -> dict[str, str] | None:
-        """Shown in discovery only to those who may ask."""
-        return {"ct": "50"} if self._access.rights.stat else None
-
-    async def render_get(self, request: Any) -> Any:
-        """Give the report."""
-        if not self._access.rights.stat:
-            return respond(Code.FORBIDDEN, b"not told to peers of this listener")
-        if not accepts(request, ContentFormat.JSON):
-            return respond(Code.NOT_ACCEPTABLE)
-        message = respond(Code.CONTENT, json.dumps(await self._report()).encode())
-        message.opt.content_format = ContentFormat.JSON
-        return message
+    async def facts(self, request: Any) -> object:
+        """The report."""
+        return await self._report()
 
 
 class _Core(Fragmenting, aiocoap.resource.WKCResource):  # type: ignore[misc]

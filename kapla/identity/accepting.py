@@ -6,6 +6,10 @@ taken somebody loses his: of those who have come from where the most are from, w
 longest. An honest peer needs a place for a few round trips, and strangers who do nothing with
 theirs, or come again and again, cannot keep it out, unless they come from as many addresses.
 
+A handshake takes the event loop as long as many blocks do, and is in nobody's turn. So a listener
+pauses before it accepts more, as long as its handshakes took and as long again for what is about
+them: others have half of the time.
+
 `asyncio.Server` does neither: its handshakes have no bound, and each may take a minute.
 """
 
@@ -21,7 +25,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final
 
-from kapla.identity.contexts import HANDSHAKE_TIMEOUT_S, SHUTDOWN_TIMEOUT_S, alert_of
+from kapla.identity.contexts import HANDSHAKE_TIMEOUT_S, SHUTDOWN_TIMEOUT_S, alert_of, handshakes_s
 
 __all__ = ["MOST_HANDSHAKES", "TlsServer"]
 
@@ -35,6 +39,9 @@ _AT_ONCE: Final = MOST_HANDSHAKES // 8
 _BEGUN: Final = MOST_HANDSHAKES - 2 * _AT_ONCE
 # Of an IPv6 address, in bytes: who has one has all that begin so.
 _NETWORK: Final = 8
+# What handshakes may take before there is a pause, and how long it is in terms of what they took.
+_SLICE_S: Final = 0.005
+_REST: Final = 2
 # What accepting fails for, as where no more files may be open, takes a while to pass.
 _PAUSE_S: Final = 1.0
 # How long whoever is refused may take to read why.
@@ -60,9 +67,15 @@ class TlsServer:
         # Where each has come from. Whoever has been here longest is first.
         self._handshakes: dict[asyncio.Task[None], bytes] = {}
         self._pause: asyncio.TimerHandle | None = None
+        self._paused_for_s = 0.0
         for one in self._listening:
             one.setblocking(False)
         self._go_on()
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """Those that listen, as of `asyncio.Server`."""
+        return tuple(self._listening)
 
     def close(self) -> None:
         """Take no more connections; handshakes that are under way come to nothing."""
@@ -85,6 +98,10 @@ class TlsServer:
             self._loop.remove_reader(one)
 
     def _accept(self, listening: socket.socket) -> None:
+        if (took := handshakes_s(self._context) - self._paused_for_s) > _SLICE_S:
+            self._paused_for_s += took
+            self._rest(_REST * took)
+            return
         for _ in range(_AT_ONCE):
             try:
                 accepted, address = listening.accept()
@@ -92,10 +109,13 @@ class TlsServer:
                 return
             except OSError as error:
                 _log.debug("Cannot accept connections: %s", error.strerror)
-                self._stop_reading()
-                self._pause = self._loop.call_later(_PAUSE_S, self._go_on)
+                self._rest(_PAUSE_S)
                 return
             self._begin(accepted, _origin(address[0]))
+
+    def _rest(self, pause_s: float) -> None:
+        self._stop_reading()
+        self._pause = self._loop.call_later(pause_s, self._go_on)
 
     def _begin(self, accepted: socket.socket, origin: bytes) -> None:
         if len(self._handshakes) >= MOST_HANDSHAKES:

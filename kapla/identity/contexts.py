@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ __all__ = [
     "Context",
     "alert_of",
     "client_context",
+    "handshakes_s",
     "peer_key",
     "server_context",
 ]
@@ -97,6 +99,11 @@ def peer_key(transport: asyncio.BaseTransport) -> PeerKey | None:
     return tls.key if isinstance(tls, _KeyedConnection) else None
 
 
+def handshakes_s(context: Context) -> float:
+    """What the handshakes of a listener have taken of the event loop so far, in seconds."""
+    return context.handshakes_s if isinstance(context, _Context) else 0.0
+
+
 def alert_of(error: BaseException) -> bytes:
     """What was still to be sent to the other end when a handshake failed: why it did.
 
@@ -113,6 +120,7 @@ class _Connection(ssl.SSLObject):
 
     def do_handshake(self) -> None:
         """As for `ssl`, whose errors get what is left to be sent: see `alert_of`."""
+        begin = time.perf_counter()
         try:
             self._shake_hands()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -121,22 +129,26 @@ class _Connection(ssl.SSLObject):
             if self.outgoing is not None:
                 error.alert = self.outgoing.read()  # type: ignore[attr-defined]
             raise
-
-    def getpeercert(self, binary_form: bool = False) -> Any:
-        """In DER, or nothing: nobody here reads what stands in it.
-
-        asyncio asks for it as a dictionary. Making that of what strangers write raises errors of
-        many kinds.
-        """
-        return super().getpeercert(True) if binary_form else {}
+        finally:
+            if isinstance(self.context, _Context):
+                self.context.handshakes_s += time.perf_counter() - begin
 
     def _shake_hands(self) -> None:
         super().do_handshake()
+
+    def getpeercert(self, binary_form: bool = False) -> Any:
+        """As for `ssl`, but what is read of it: asyncio wants that, and nobody else.
+
+        Everybody can write anything into a certificate, and `ssl` raises at some of it.
+        """
+        return super().getpeercert(binary_form=True) if binary_form else {}
 
 
 class _Context(ssl.SSLContext):
     """Of a listener, or by key."""
 
+    handshakes_s = 0.0
+    """The time that its handshakes have taken so far."""
     sslobject_class = _Connection
 
     def wrap_bio(
@@ -216,11 +228,10 @@ def _key_of(certificate: bytes) -> PeerKey:
     """
     try:
         with warnings.catch_warnings():
-            # Strangers are not to write our log.
+            # Nor is it said on standard error what is strange in what a stranger wrote.
             warnings.simplefilter("ignore")
             public = x509.load_der_x509_certificate(certificate).public_key()
-    except Exception:
-        # OpenSSL takes more than the library does, whose errors have no kind in common.
+    except Exception:  # whatever the library raises: asyncio would log what is not of `ssl`
         raise NotAKey("its certificate makes no sense") from None
     if not isinstance(public, Ed25519PublicKey):
         raise NotAKey("its key is of another kind than Ed25519")

@@ -30,6 +30,10 @@ class WrongKey(_Failure):
         self.found = found
 
 
+# X509_V_ERR_…: of OpenSSL, for what leads to no CA that is known.
+_SELF_SIGNED: Final = (18, 19, 20)
+_BY_KEY: Final = "; a store that is known by its key has #ed25519:… at the end of its URL"
+
 _REASONS: Final = {
     "CERTIFICATE_UNKNOWN": "it does not accept our certificate",
     "BAD_CERTIFICATE": "it does not accept our certificate",
@@ -50,7 +54,8 @@ def tls_reason(error: BaseException) -> str | None:
     if isinstance(error, NotAKey | WrongKey):
         return str(error)
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted: {error.verify_message.rstrip('.')}"
+        advice = _BY_KEY if error.verify_code in _SELF_SIGNED else ""
+        return f"its certificate is not accepted: {error.verify_message.rstrip('.')}{advice}"
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return "it ended the connection before TLS began"
     reason = str(getattr(error, "reason", None) or "no reason is known")

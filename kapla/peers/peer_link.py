@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kapla.coap.link import Link
+from kapla.identity.failures import tls_reason
 from kapla.peers.table import Peer
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class PeerLink(Link):
             if closing is not None:
                 self._why = closing.reason
             elif error is not None:
-                self._why = getattr(error, "strerror", None) or str(error)
+                self._why = tls_reason(error) or getattr(error, "strerror", None) or str(error)
         super().connection_lost(error)
         self._set_greeted()
 

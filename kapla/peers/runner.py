@@ -17,7 +17,7 @@ from eris.base32 import short
 from eris.crypto import reference_of
 from eris.errors import BlockNotFound, CorruptBlock, ErisError, StoreUnavailable
 from eris.model import BlockSize, Reference
-from kapla.peers.live import LiveSources
+from kapla.peers.live import Live, LiveSources
 from kapla.peers.session import Action, Distrust, Find, Get, NobodyHas, Session, Standing
 from kapla.peers.session.session import DEFAULT_PATIENCE_S
 from kapla.peers.source import Block
@@ -62,7 +62,7 @@ class Runner:
         self._closed = ""
         self._timer: asyncio.TimerHandle | None = None
         sources.watch(self)
-        for number, live in sources:
+        for number, live in sorted(sources, key=_likely):
             self._session.join(number, live.standing, self._loop.time())
 
     @property
@@ -126,7 +126,7 @@ class Runner:
 
     def has_room(self) -> None:
         """A peer has answered another session."""
-        self._session.tick(self._loop.time())
+        self._session.has_room(self._loop.time())
         self._plan()
 
     # wishes
@@ -228,7 +228,7 @@ class Runner:
         if error is None:
             block = request.result()
             if reference_of(block.data) == reference:
-                self._session.got(peer, reference, now)
+                self._session.got(peer, reference, now, len(block.data))
                 self._fulfil(reference, block)
             else:
                 self._failed(peer, reference, CorruptBlock(reference), now)
@@ -242,9 +242,9 @@ class Runner:
             self._session.missing(peer, reference, now)
             return
         live = self._sources.get(peer)
-        name = live.source.name if live else "a peer that left"
-        _log.debug("Block %s from %s: %s", short(reference), name, error)
-        self._errors[peer] = error
+        if live is not None:
+            _log.debug("Block %s from %s: %s", short(reference), live.source.name, error)
+            self._errors[peer] = error
         wish = self._wishes.get(reference)
         if wish is not None:
             wish.failure = error
@@ -283,6 +283,12 @@ class Runner:
         self._timer = None
         self._session.tick(self._loop.time())
         self._act()
+
+
+def _likely(numbered: tuple[int, Live]) -> tuple[bool, float]:
+    """Those first that have given something, the quickest first."""
+    standing = numbered[1].standing
+    return not standing.is_proven, standing.srtt_s
 
 
 def _error_of(request: asyncio.Future[Block] | asyncio.Future[list[bool]]) -> ErisError | None:

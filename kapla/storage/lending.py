@@ -13,7 +13,7 @@ from typing import Any
 from eris.model import Reference
 from kapla.storage.damage import is_bad_disk, is_damage, unreadable
 from kapla.storage.keeping.ids import Ids
-from kapla.storage.schema import prefix_of
+from kapla.storage.schema import prefixes_of
 from kapla.storage.session import Found, SqliteReader, are_blocks, is_block
 
 __all__ = ["Lent", "LentReader", "apart", "lent_blocks", "lent_names"]
@@ -71,7 +71,7 @@ class LentReader(SqliteReader):
 
     def _that_lead_to(self, lent: Ids, references: Sequence[Reference]) -> Sequence[Reference]:
         """Those whose place leads to something lent; all, where the index does not tell."""
-        prefixes = list(map(prefix_of, references))
+        prefixes = prefixes_of(references)
         recent = self._database.recent
         before = self._database.rebuilds, self._database.evictions
         # All are looked up in both places, so that it takes as long for each.

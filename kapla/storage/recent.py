@@ -138,13 +138,15 @@ class RecentPlaces:
         if self._young.get(prefix) == ():
             del self._young[prefix]
 
-    def find(self, prefixes: Iterable[int]) -> tuple[list[int], list[int]]:
+    def find(self, prefixes: Sequence[int]) -> tuple[list[int], list[int]]:
         """Look prefixes up; returns the ids found, and the prefixes that are not known here.
 
         An id tells of a block with this prefix, not yet of the wanted one.
         """
         young, old = self._young, self._old
         # Read in this order, and the references taken before: see the head of this file.
+        if young.keys().isdisjoint(prefixes) and old.keys().isdisjoint(prefixes):
+            return [], list(prefixes)
         ids: list[int] = []
         elsewhere: list[int] = []
         for prefix in prefixes:

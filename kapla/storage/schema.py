@@ -25,7 +25,9 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import sys
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -46,7 +48,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DatabaseError
 
-from eris.model import BlockSize
+from eris.model import REFERENCE_SIZE, BlockSize, Reference
 from kapla.errors import StorageError
 from kapla.storage.keeping.ids import Ids
 
@@ -65,6 +67,7 @@ __all__ = [
     "pins",
     "places",
     "prefix_of",
+    "prefixes_of",
     "recent",
     "totals",
     "upgrade",
@@ -259,6 +262,14 @@ _MIGRATIONS: Final[dict[int, Callable[[Connection], None]]] = {1: _add_upkeep, 2
 def prefix_of(reference: bytes) -> int:
     """The integer under which a reference is indexed."""
     return int.from_bytes(reference[:8], "big", signed=True)
+
+
+def prefixes_of(references: Sequence[Reference]) -> list[int]:
+    """The same of many: a thousand are ten times as fast."""
+    words = array("q", b"".join(references))[:: REFERENCE_SIZE // 8]
+    if sys.byteorder == "little":
+        words.byteswap()
+    return words.tolist()
 
 
 def create(connection: Connection) -> None:

@@ -14,7 +14,7 @@ from eris.model import BlockSize, Reference
 from kapla.storage.damage import is_bad_disk, is_damage, unreadable
 from kapla.storage.engine import connect
 from kapla.storage.neighbours import EVERY, runs_near
-from kapla.storage.schema import prefix_of
+from kapla.storage.schema import prefix_of, prefixes_of
 from kapla.storage.state import Database
 from kapla.storage.statements import IN_SIZES, statements
 
@@ -113,12 +113,12 @@ class Session:
     def _look_up(
         self, references: Sequence[Reference], by_id: dict[int, str], by_prefix: dict[int, str]
     ) -> list[tuple[Any, ...]]:
-        ids, elsewhere = self._database.recent.find(map(prefix_of, references))
+        ids, elsewhere = self._database.recent.find(prefixes_of(references))
         rows = self._among(by_id, ids)
         if ids:
             # What is recent may share its prefix with what is wanted, and not be it.
             found = {row[0] for row in rows}
-            elsewhere = [prefix_of(name) for name in references if name not in found]
+            elsewhere = prefixes_of([name for name in references if name not in found])
         if elsewhere:
             rows += self._among(by_prefix, elsewhere)
         return rows
@@ -259,7 +259,7 @@ class SqliteReader(Session):
             return []
         rows: list[tuple[Any, ...]] = []
         try:
-            prefixes = list(map(prefix_of, references[::EVERY]))
+            prefixes = prefixes_of(references[::EVERY])
             ids, elsewhere = database.recent.find(prefixes)
             places = self._among(self._statements.places_by_prefix, elsewhere)
             for run in runs_near([*ids, *(block_id for _, block_id in places)]):

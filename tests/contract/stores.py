@@ -7,22 +7,28 @@ itself, and name it in `STORES`.
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from eris import BlockWriter, MemoryStore
+from eris import BlockNotFound, BlockSize, BlockWriter, MemoryStore, reference_of
 from kapla.client import RemoteStore, open_store
 from kapla.config import Config
 from kapla.daemon import Daemon
+from kapla.identity.pair import KeyPair
+from kapla.peer_config import PeerSettings
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.database import SqliteSettings
-from kapla.urls import parse_store_url
+from kapla.urls import StoreUrl, parse_store_url
 
 __all__ = ["STORES", "OpenStore"]
+
+# Nothing that works comes near it.
+_GUARD_S: Final = 30
 
 OpenStore = Callable[[], AbstractAsyncContextManager[BlockWriter]]
 
@@ -45,11 +51,20 @@ async def _sqlite() -> AsyncIterator[BlockWriter]:
 
 
 @asynccontextmanager
-async def _daemon(listener: str) -> AsyncIterator[Daemon]:
+async def _daemon(
+    listener: str, *peers: StoreUrl, pair: KeyPair | None = None
+) -> AsyncIterator[Daemon]:
     """A daemon in the test's own event loop; `{}` in the listener's URL is its directory."""
     with tempfile.TemporaryDirectory(prefix="kapla-") as directory:
         url = parse_store_url(listener.format(directory))
-        daemon = Daemon(Config(store=Path(directory) / "blocks.sqlite", listen=(url,)))
+        config = Config(
+            store=Path(directory) / "blocks.sqlite",
+            listen=(url,),
+            peers=tuple(PeerSettings(peer) for peer in peers),
+        )
+        daemon = Daemon(config)
+        # Not that of whoever runs the tests.
+        daemon._pair = pair
         try:
             await daemon.start()
             yield daemon
@@ -67,11 +82,27 @@ async def _unix() -> AsyncIterator[BlockWriter]:
 
 @asynccontextmanager
 async def _tcp() -> AsyncIterator[BlockWriter]:
-    async with _daemon("coap+tcp://127.0.0.1:0?get&put") as daemon:
-        [server] = daemon._servers
-        assert isinstance(server, asyncio.Server)
-        port = server.sockets[0].getsockname()[1]
-        async with RemoteStore(parse_store_url(f"coap+tcp://127.0.0.1:{port}")) as store:
+    async with (
+        _daemon("coap+tcp://127.0.0.1:0?get&put") as daemon,
+        RemoteStore(_tcp_url(daemon)) as store,
+    ):
+        yield store
+
+
+def _tcp_url(daemon: Daemon) -> StoreUrl:
+    [server] = daemon._servers
+    assert isinstance(server, asyncio.Server)
+    port = server.sockets[0].getsockname()[1]
+    return parse_store_url(f"coap+tcp://127.0.0.1:{port}")
+
+
+@asynccontextmanager
+async def _tls() -> AsyncIterator[BlockWriter]:
+    async with _daemon("coaps+tcp://127.0.0.1:0?get&put", pair=KeyPair.generate()) as daemon:
+        port = daemon._servers[0].sockets[0].getsockname()[1]
+        assert daemon._pair is not None
+        url = f"coaps+tcp://127.0.0.1:{port}#{daemon._pair.public}"
+        async with RemoteStore(parse_store_url(url)) as store:
             yield store
 
 
@@ -86,10 +117,65 @@ async def _list() -> AsyncIterator[BlockWriter]:
         yield store
 
 
+@asynccontextmanager
+async def _with_a_peer() -> AsyncIterator[BlockWriter]:
+    """A daemon that asks another for what it lacks, which never has anything."""
+    async with _daemons() as (near, far):
+        await _until_it_asks(near, far)
+        yield near
+
+
+@asynccontextmanager
+async def _through_a_daemon() -> AsyncIterator[BlockWriter]:
+    """What is put into a far daemon is got through a near one, which asks it."""
+    async with _daemons() as (near, far):
+        await _until_it_asks(near, far)
+        yield _Between(near, far)
+
+
+@asynccontextmanager
+async def _daemons() -> AsyncIterator[tuple[RemoteStore, RemoteStore]]:
+    async with (
+        _daemon("coap+tcp://127.0.0.1:0?get&put") as far,
+        _daemon("coap+unix://{}/eris.sock", _tcp_url(far)) as near,
+        RemoteStore(near._config.listen[0]) as near_store,
+        RemoteStore(_tcp_url(far)) as far_store,
+    ):
+        yield near_store, far_store
+
+
+async def _until_it_asks(near: RemoteStore, far: RemoteStore) -> None:
+    """Wait until one daemon has dialled the other: then it gives what only that has."""
+    async with asyncio.timeout(_GUARD_S):
+        while True:
+            block = os.urandom(BlockSize.SMALL)
+            await far.put(reference_of(block), block)
+            try:
+                await near.get(reference_of(block), BlockSize.SMALL)
+            except BlockNotFound:
+                continue
+            return
+
+
+class _Between:
+    """A store whose reader and writer are at different daemons.
+
+    Which blocks there are is asked where they are put: what peers have does not count as stored.
+    """
+
+    def __init__(self, near: RemoteStore, far: RemoteStore) -> None:
+        self.get = near.get
+        self.put = far.put
+        self.find = far.find
+
+
 STORES: Final[dict[str, OpenStore]] = {
     "memory": _memory,
     "sqlite": _sqlite,
     "unix": _unix,
     "tcp": _tcp,
+    "tls": _tls,
     "list": _list,
+    "with a peer": _with_a_peer,
+    "through a daemon": _through_a_daemon,
 }

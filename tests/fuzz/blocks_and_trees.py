@@ -38,7 +38,7 @@ from kapla.coap.frame import (
 from kapla.coap.list_pages import parse_after, parse_page
 from kapla.coap.request import Rejected, read_request
 from kapla.errors import InvalidBlockList, InvalidUrl
-from kapla.urls import parse_store_url
+from kapla.urls import format_store_url, parse_store_url
 from tests.fuzz.cutting import WHOLE, as_text, cut
 
 __all__ = [
@@ -276,4 +276,8 @@ def coap_connection(data: bytes) -> None:
 def store_url(data: bytes) -> None:
     """Read the URL of a store."""
     with suppress(InvalidUrl):
-        str(parse_store_url(as_text(data)))
+        url = parse_store_url(as_text(data))
+        str(url)
+        again = parse_store_url(format_store_url(url))
+        assert (again.endpoint, again.store_path) == (url.endpoint, url.store_path)
+        assert again.flags.files == url.flags.files

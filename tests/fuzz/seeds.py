@@ -297,6 +297,8 @@ def _store_urls() -> Iterator[bytes]:
     yield from (b"coap+unix:///run/eris.sock", b"coap+unix://%2Frun%2Feris.sock/a/b?get&put")
     yield from (b"coap+tcp://[::1]:5683/a%20b?mode=0660&group=x", b"coap+tcp://host", b"http://h")
     yield b"coap+tcp://host?lend&admin"
+    yield b"coaps+tcp://host:5684/a?get#ed25519:11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
+    yield b"coaps+tcp://host?cert=/c.pem&key=/k%20.pem&ca=/ca.pem"
 
 
 def _pin_requests() -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -11,15 +12,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from eris import BlockSize, Encoder, Reference
 from eris.model import NULL_CONVERGENCE_SECRET
+from kapla.client import RemoteStore
+from kapla.urls import parse_store_url
 from tests.integration.daemon import GUARD_S, program
 
-__all__ = ["Kapla", "StallingStore", "blocks_of", "stalling_store"]
+__all__ = ["Kapla", "StallingStore", "blocks_of", "report", "stalling_store"]
 
 _NOTICES = (
     "kapla: waiting for ",
+    "kapla: lost the connection to ",
     "kapla: the blocks go to ",
     "kapla: not pinned: ",
     "kapla: not lent: ",
@@ -148,6 +153,16 @@ def blocks_of(content: bytes, block_size: BlockSize) -> list[Reference]:
     encoder = Encoder(block_size, NULL_CONVERGENCE_SECRET)
     blocks = [*encoder.feed(content), *encoder.finish()]
     return [reference for reference, _ in blocks]
+
+
+def report(kapla: Kapla) -> dict[str, Any]:
+    """What the daemon says of itself, without a program that asks it."""
+
+    async def ask() -> dict[str, Any]:
+        async with RemoteStore(parse_store_url(kapla.url)) as store:
+            return await store.stat()
+
+    return asyncio.run(ask())
 
 
 class StallingStore:

@@ -88,9 +88,15 @@ def python_eris(where: str) -> Iterator[PythonEris]:
         default = Path(__file__).parents[2] / ".venv-peers" / "bin" / "python"
         python = str(default)
     assert Path(python).exists(), f"no python-eris: run 'make peers' ({python} is not there)"
+    # Its package has the name of ours: a path to that would hide it.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     # Output to stderr is shown when a test fails.
     with subprocess.Popen(
-        [python, str(PEER), where], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [python, str(PEER), where],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
     ) as process:
         try:
             yield PythonEris(process)

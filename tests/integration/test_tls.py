@@ -113,6 +113,7 @@ def test_another_key_is_one_sentence_that_names_both(kapla: Kapla, daemon: Daemo
 def test_without_the_key_the_systems_cas_decide(kapla: Kapla, daemon: Daemon) -> None:
     said = kapla.error("stat", "--store-url", daemon.tls_url.partition("#")[0], code=3)
     assert "its certificate is not accepted" in said
+    assert "#ed25519:… at the end of its URL" in said
 
 
 def test_a_store_without_tls_is_told_from_one_that_cannot_be_trusted(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from kapla.coap.frame import Code, FrameReader, Message, format_message, parse_b
 from kapla.remote_store import RemoteStore
 from kapla.urls import StoreUrl, parse_store_url
 
-__all__ = ["FakeServer", "Peer", "fake_server", "keep_blocks", "until_lost"]
+__all__ = ["FakeServer", "Peer", "Script", "fake_server", "keep_blocks", "until_lost"]
 
 CSM = format_message(Code.CSM, options=[(2, b"\x10\x00\x00"), (4, b"")])
 
@@ -76,6 +76,8 @@ class FakeServer:
         self.heard = asyncio.Event()
         self.url: StoreUrl
         self.port = 0
+        self.close: Callable[[], None]
+        """Take no more connections."""
 
     @property
     def requests(self) -> list[Message]:
@@ -112,6 +114,7 @@ async def fake_server(
     else:
         listening = await loop.create_unix_server(lambda: Peer(server), socket)
         server.url = parse_store_url(f"coap+unix://{socket}{flags}")
+    server.close = listening.close
     try:
         yield server
     finally:

@@ -69,6 +69,7 @@ class PinServer:
             self.blocks[reference] = request.payload
             if held is not None:
                 held.there.add(reference)
+                held.lacking.discard(reference)
             return Code.CREATED, b""
         if request.code == Code.FETCH:
             found = [one in self.blocks for one in split_references(request.payload)]

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from eris.errors import ErisError, StoreRefused, StoreUnavailable
+from kapla.cli.facts import facts_json
 from kapla.cli.outcome import CommandError
-from kapla.cli.peers import _HEAD, _json, _row, _table
+from kapla.cli.peers import _HEAD, _row, _table
 from kapla.coap.frame import Code, Message
 from kapla.errors import NotAllowed
 from kapla.peer_listing import list_peers
@@ -140,7 +141,7 @@ def test_the_table_is_in_columns() -> None:
 
 
 def test_json_is_what_others_can_read() -> None:
-    assert json.loads(_json({"name": "a\x7fü"})) == {"name": "a\x7fü"}
-    assert "\x7f" not in _json({"name": "a\x7fü"})
+    assert json.loads(facts_json({"name": "a\x7fü"}, "list")) == {"name": "a\x7fü"}
+    assert "\x7f" not in facts_json({"name": "a\x7fü"}, "list")
     with pytest.raises(CommandError):
-        _json({"rate": float("inf")})
+        facts_json({"rate": float("inf")}, "list")

@@ -16,8 +16,9 @@ from eris.model import Reference
 from kapla.client import RemoteStore, StoreList
 from kapla.coap.frame import Code, Message
 from kapla.errors import PinLost, PinNotFound, PinsUnsupported
+from kapla.held import Held
 from kapla.pinning import PinNotWhole, Pins, check_name
-from tests.kapla.fake_server import FakeServer, Peer, fake_server, keep_blocks, until_lost
+from tests.kapla.fake_server import FakeServer, Peer, Script, fake_server, keep_blocks, until_lost
 from tests.kapla.pin_server import PinServer
 from tests.kapla.test_client import REFERENCE, SMALL, run
 
@@ -189,11 +190,57 @@ def test_a_question_that_is_under_way_when_the_connection_is_lost_is_asked_again
     run(main)
 
 
-def test_a_pin_that_the_store_gave_up_fails_whatever_relied_on_it() -> None:
+def test_a_pin_that_the_store_gave_up_is_begun_anew_with_all_that_it_held() -> None:
     async def main() -> None:
         pins = PinServer()
+        pins.blocks = dict(zip(REFERENCES[:4], BLOCKS, strict=False))
         async with pinning(pins) as (server, store):
             async with await Pins(store).open() as pin:
+                await store.put(REFERENCE, SMALL)
+                assert await store.find(REFERENCES[2:6]) == [True, True, False, False]
+                assert await pin.want([REFERENCES[0], REFERENCES[9]]) == [True, False]
+                pins.open.clear()
+                del pins.blocks[REFERENCES[3]]
+                server.peers[0].transport.abort()
+                await until_lost(store)
+                await store.put(REFERENCES[5], BLOCKS[5])
+                assert pin.was_begun_anew
+                (held,) = pins.open.values()
+                assert held.there == {REFERENCE, REFERENCES[0], REFERENCES[2], REFERENCES[5]}
+                # What went is not forgotten.
+                assert held.lacking - held.there == {REFERENCES[3], REFERENCES[9]}
+                with pytest.raises(PinNotWhole):
+                    await pin.close(root=REFERENCE)
+            assert not pins.open
+            assert store.held is None
+
+    run(main)
+
+
+def refuses_to_begin_anew(pins: PinServer) -> Script:
+    def script(peer: Peer, request: Message) -> None:
+        is_opened = request.code == Code.POST and request.values(11)[-1] == b"open"
+        if is_opened and pins.asked.count((Code.POST, ("pins", "open"))):
+            peer.send(Code.NOT_FOUND, request.token)
+        else:
+            pins(peer, request)
+
+    return script
+
+
+@pytest.mark.parametrize("why", ["too many", "no pins"])
+def test_a_pin_that_cannot_be_begun_anew_fails_whatever_relied_on_it(
+    why: str,
+) -> None:
+    async def main() -> None:
+        pins = PinServer()
+        script = refuses_to_begin_anew(pins) if why == "no pins" else pins
+        async with fake_server(script) as server, RemoteStore(server.url) as store:
+            async with await Pins(store).open() as pin:
+                if why == "too many":
+                    store.held = pin._held = Held(most=32)
+                for block in BLOCKS[:2]:
+                    await store.put(reference_of(block), block)
                 pins.open.clear()
                 server.peers[0].transport.abort()
                 await until_lost(store)
@@ -201,9 +248,23 @@ def test_a_pin_that_the_store_gave_up_fails_whatever_relied_on_it() -> None:
                     await store.put(REFERENCE, SMALL)
                 with pytest.raises(PinLost):
                     await pin.want([REFERENCE])
-            assert not pins.blocks
+            assert REFERENCE not in pins.blocks
             # And the store can be used again.
             await store.put(REFERENCE, SMALL)
+
+    run(main)
+
+
+def test_a_pin_that_is_abandoned_is_not_begun_anew_for_it() -> None:
+    async def main() -> None:
+        pins = PinServer()
+        async with pinning(pins) as (server, store):
+            async with await Pins(store).open():
+                await store.put(REFERENCE, SMALL)
+                pins.open.clear()
+                server.peers[0].transport.abort()
+                await until_lost(store)
+            assert not pins.open
 
     run(main)
 

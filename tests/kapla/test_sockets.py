@@ -150,6 +150,16 @@ def test_a_socket_that_one_may_not_reach_is_left_alone(
     assert path.exists()
 
 
+def test_who_takes_nothing_under_tls_is_dropped_by_the_system() -> None:
+    for scheme, expected in (("coap+tcp", 0), ("coaps+tcp", 30_000)):
+        [listening] = bind_tcp(parse_store_url(f"{scheme}://127.0.0.1:0"))
+        with listening, socket.create_connection(listening.getsockname()) as peer:
+            accepted, _ = listening.accept()
+            with accepted, peer:
+                option = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+                assert option == expected
+
+
 def test_a_path_too_long_for_the_kernel() -> None:
     longest = "/" + "x" * 106
     assert parse_store_url(f"coap+unix://{longest}").endpoint == UnixEndpoint(Path(longest))

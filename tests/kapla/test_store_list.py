@@ -257,12 +257,12 @@ def test_blocks_come_from_several_stores_though_one_is_no_good(fault: str) -> No
         ):
             wanted = (store.get(reference_of(block), BlockSize.SMALL) for block in blocks)
             assert list(await asyncio.gather(*wanted)) == blocks
-            # More came from each of the good ones than was asked of the bad one.
+            # It was asked for its share of what was wanted at once, and for no more.
             gets = [
                 sum(request.code == Code.GET for request in one.requests)
                 for one in (bad, first, second)
             ]
-            assert gets[0] < min(gets[1:])
+            assert gets[0] < sum(gets[1:])
 
     run(main)
 

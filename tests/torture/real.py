@@ -223,8 +223,11 @@ class Chain:
 
 
 def _is_running(child: Child) -> bool:
-    ready, _, _ = select.select([child.output], [], [], 0)
-    return not ready or child.read()
+    # It may have said something before it ended.
+    while select.select([child.output], [], [], 0)[0]:
+        if not child.read():
+            return False
+    return True
 
 
 def _read_for(children: list[Child], seconds: float) -> None:

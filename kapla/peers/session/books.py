@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import islice
+from typing import Final
+
 from eris.model import Reference
 from kapla.peers.session.actions import Action, Find, Get, NobodyHas
 from kapla.peers.session.lateness import Spare
@@ -12,6 +15,10 @@ from kapla.peers.session.want import Want
 
 __all__ = ["Books"]
 
+# So many peers are looked at for each block, as long as these have what is wanted.
+_ACTIVE: Final = 32
+_MOST_ACTIVE: Final = 128
+
 
 class Books:
     """Wants, peers, and what these owe. A want waits in the queue or has flights, never both."""
@@ -20,6 +27,8 @@ class Books:
         self.wants: dict[Reference, Want] = {}
         self.queue = Queue(place)
         self.members: dict[int, Member] = {}
+        self.active: dict[int, Member] = {}
+        """Of these, those that are looked at; the others sit on the bench until they are needed."""
         self.busy: dict[int, Member] = {}
         """Of these, those that owe an answer."""
         self.spare = Spare()
@@ -48,7 +57,9 @@ class Books:
 
     def admit(self, number: int, standing: Standing) -> None:
         """There is one more peer."""
-        self.members[number] = Member(number, standing)
+        member = self.members[number] = Member(number, standing)
+        if len(self.active) < _ACTIVE:
+            self.active[number] = member
         self._count_members()
 
     def dismiss(self, number: int) -> None:
@@ -56,6 +67,7 @@ class Books:
         member = self.members.pop(number, None)
         if member is None:
             return
+        self.active.pop(number, None)
         self.busy.pop(number, None)
         self._count_members()
         for reference in list(member.owed):
@@ -65,6 +77,26 @@ class Books:
         for want in self.wants.values():
             want.gone(number)
             self.put_back(want)
+
+    def reinforce(self, want: Want) -> bool:
+        """None of the active is of use for this: others take their place, if there are any."""
+        bench = (
+            member
+            for number, member in self.members.items()
+            if number not in self.active and not want.is_out(number)
+        )
+        fresh = list(islice(bench, _ACTIVE))
+        if fresh:
+            self._bench(len(self.active) + len(fresh) > _MOST_ACTIVE)
+            self.active.update((member.number, member) for member in fresh)
+        return bool(fresh)
+
+    def _bench(self, are_too_many: bool) -> None:
+        """Those that had nothing sit down; if there are too many, all that do nothing now."""
+        for number, member in list(self.active.items()):
+            is_good = member.is_trusted or member.is_unknown or member.is_useful
+            if number not in self.busy and (are_too_many or not is_good):
+                del self.active[number]
 
     def ask(self, member: Member, want: Want) -> None:
         """Ask a peer for a block."""

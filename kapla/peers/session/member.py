@@ -15,8 +15,8 @@ _TRUSTED: Final = 0.8
 _MEMORY: Final = 8
 # A peer that never gave anything is not given much to do while there are others.
 _UNPROVEN: Final = 64 * 1024
-_LEAST_INTERVAL_S: Final = 0.25
-_MOST_INTERVAL_S: Final = 4.0
+_LEAST_INTERVAL_S: Final = 0.1
+_MOST_INTERVAL_S: Final = 2.0
 
 
 class Flight:

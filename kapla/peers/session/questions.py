@@ -27,7 +27,7 @@ _ENOUGH: Final = 16
 
 def plan(books: Books, waiting: list[Want], is_stuck: bool) -> list[tuple[Member, list[Want]]]:
     """Which questions to send now. `is_stuck`: nobody is known to have what waits."""
-    members = books.members.values()
+    members = books.active.values()
     strangers = sum(bool(member.is_unknown and member.questions) for member in members)
     has_enough = sum(member.is_trusted for member in members) >= _ENOUGH
     planned = []

@@ -1,13 +1,11 @@
 """Wanted references that nobody is asked for now, in the order of reading.
 
-Where several daemons want the same content of the same peers, each begins at a place of its own,
-and when it comes to what a neighbour already has, at another: else all would ask the one that has
-everything for the same blocks.
+Where several daemons want the same content of the same peers, each begins at places of its own: in
+the order of reading all would ask the one that has everything for the same blocks.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Final
@@ -30,7 +28,6 @@ class Queue:
         self._wants: OrderedDict[int, Want] = OrderedDict()
         self._last = -1
         self._is_sorted = True
-        self._cursor: int | None = None
 
     def __len__(self) -> int:
         return len(self._wants)
@@ -55,22 +52,11 @@ class Queue:
         return iter(self._wants.values())
 
     def from_place(self) -> list[Want]:
-        """All, from the place of this daemon on."""
+        """All, from a place of this daemon's own on; each time from another."""
         self._sort()
-        numbers = list(self._wants)
-        if self._cursor is None:
-            self._cursor = numbers[self._next_place() * len(numbers) >> _BITS]
-        start = bisect_left(numbers, self._cursor)
         wants = list(self._wants.values())
+        start = self._next_place() * len(wants) >> _BITS
         return wants[start:] + wants[:start]
-
-    def went_past(self, want: Want) -> None:
-        """Go on after this one."""
-        self._cursor = want.number + 1
-
-    def jump(self) -> None:
-        """Begin somewhere else: a neighbour is here."""
-        self._cursor = None
 
     def _next_place(self) -> int:
         self._place = (self._place * _FACTOR + _SUMMAND) % (1 << _BITS)

@@ -31,19 +31,25 @@ class Serving:
 
     def serve(self) -> None:
         """Decide, as things stand."""
+        while self._serve():
+            pass
+
+    def _serve(self) -> bool:
+        """Decide; true, if others take part now and it is to be decided again."""
         books = self._books
-        choice = Choice(books.members.values(), books.now)
+        choice = Choice(books.active.values(), books.now)
         self._hedge(choice)
         self.stuck = self._share_out(choice)
         self._ask_questions()
-        for want in self.stuck:
-            self._last_resort(want)
+        if any(self._last_resort(want) for want in self.stuck):
+            return True
         if not books.queue and len(books.members) > 1:
             self._ask_two(choice)
+        return False
 
     def _share_out(self, choice: Choice) -> list[Want]:
         """Give what waits to who has room; returns what nobody is likely to have."""
-        queue, members = self._books.queue, self._books.members.values()
+        queue, members = self._books.queue, self._books.active.values()
         if not queue:
             return []
         is_crowd = any(not (member.is_trusted or member.is_unknown) for member in members)
@@ -115,12 +121,15 @@ class Serving:
         for member, wants in plan(books, waiting, bool(self.stuck)):
             books.question(member, wants)
 
-    def _last_resort(self, want: Want) -> None:
-        """Nobody is likely to have it: ask those that do not tell, or say so."""
+    def _last_resort(self, want: Want) -> bool:
+        """Nobody is likely to have it: ask those that do not tell, or others, or say so.
+
+        True, if others are to be asked.
+        """
         if want.asking:
-            return
+            return False
         now, may_come = self._books.now, False
-        for member in self._books.members.values():
+        for member in self._books.active.values():
             if want.is_out(member.number):
                 continue
             flight = member.owed.get(want.reference)
@@ -132,11 +141,15 @@ class Serving:
                 may_come = True
             elif member.room(now) > 0:
                 self._books.ask(member, want)
-                return
+                return False
             else:
                 may_come = True
-        if not may_come:
-            self._books.give_up(want, self._was_failure(want))
+        if may_come:
+            return False
+        if self._books.reinforce(want):
+            return True
+        self._books.give_up(want, self._was_failure(want))
+        return False
 
     def _is_hoped_for(self, member: Member, want: Want) -> bool:
         """Whether it is worth while to wait until a peer can be asked again."""

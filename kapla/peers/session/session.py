@@ -75,21 +75,22 @@ class Session:
         """Nobody waits for this block any more."""
         self._books.strike(reference)
 
-    def got(self, peer: int, reference: Reference, now: float) -> None:
-        """A peer gave a block, and it is the right one."""
+    def got(self, peer: int, reference: Reference, now: float, size: int | None = None) -> None:
+        """A peer gave a block, and it is the right one; `size`: if it is not what was expected."""
         self._change(now)
         answered = self._books.answered(peer, reference)
         if answered is None:
             return
         member, flight = answered
-        member.standing.gave(flight.weight, now - flight.sent, now)
+        size = flight.weight if size is None else size
+        member.standing.gave(size, now - flight.sent, now)
         if flight.is_blind:
             member.learn(1.0)
-        self.fetched += flight.weight
+        self.fetched += size
         if reference in self._books.wants:
             self._books.strike(reference)
         else:
-            self.fetched_twice += flight.weight
+            self.fetched_twice += size
 
     def missing(self, peer: int, reference: Reference, now: float) -> None:
         """A peer does not have a block."""
@@ -147,6 +148,10 @@ class Session:
             want = self._books.wants.get(reference)
             if want is not None:
                 want.told(peer, is_there, now)
+
+    def has_room(self, now: float) -> None:
+        """A peer has answered another session: perhaps it can be asked for more."""
+        self._change(now)
 
     def tick(self, now: float) -> None:
         """Time has passed."""

@@ -11,7 +11,7 @@ from typing import Final
 
 __all__ = ["Window"]
 
-_FIRST: Final = 256 * 1024
+_FIRST: Final = 128 * 1024
 _LEAST: Final = 32 * 1024
 # 100 ms at 640 Mbit/s.
 _MOST: Final = 8 * 1024 * 1024
@@ -19,6 +19,8 @@ _STEP: Final = 1.5
 _BACK: Final = 1.2
 # A busy machine, a commit or a cold disk are no queue.
 _PATIENCE_S: Final = 0.025
+# On the loopback, answers may come in no time at all.
+_LEAST_ROUND_S: Final = 0.001
 
 
 class Window:
@@ -80,7 +82,7 @@ class Window:
             self.size = min(_MOST, self.size + more)
 
     def _begin_round(self, now: float, smoothed_s: float) -> None:
-        self._began, self._round_until = now, now + smoothed_s
+        self._began, self._round_until = now, now + max(smoothed_s, _LEAST_ROUND_S)
         self._bytes, self._count, self._sum_s = 0, 0, 0.0
         self._used_up = False
 

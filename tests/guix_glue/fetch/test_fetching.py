@@ -23,6 +23,7 @@ from eris.transfer import put_content
 from guix_glue.fetch.dialogue import Substitute
 from guix_glue.fetch.fetcher import Fetcher
 from guix_glue.fetch.lookup import Lookup
+from guix_glue.fetch.places import Places
 from guix_glue.fetch.session import Policy
 from guix_glue.fetch.settings import DEFAULT_SETTINGS, FetchSettings
 from guix_glue.fetch.substitution import SubstituteSession
@@ -80,6 +81,7 @@ def substitute(
     deduplicate: bool = False,
     extended: bool = True,
     started: Callable[[Clock], None] = lambda _: None,
+    places: Places | None = None,
 ) -> Outcome:
     """Let a session answer one command; `started` is told of the clock that it has."""
     written = bytearray()
@@ -89,7 +91,7 @@ def substitute(
         messages = Messages(written.extend, extended=extended)
         lookup = Lookup([parse_server(url) for url in urls], messages)
         policy = Policy(store_dir, ACL, store is not None, settings)
-        fetcher = Fetcher(store, messages, settings)
+        fetcher = Fetcher(store, messages, settings, places=places)
         session = SubstituteSession(policy, lookup, messages, fetcher, deduplicate=deduplicate)
         try:
             return await session.answer(Substitute(made.item.path, str(destination)))
@@ -503,6 +505,31 @@ def test_an_item_out_of_blocks(made: Made, tmp_path: Path) -> None:
     assert lines[-1] == f"@ download-succeeded {tmp_path}/item {shown} {size}"
     # Whoever reads the log cannot read the item.
     assert urn[:30] not in outcome.messages
+
+
+@pytest.mark.parametrize("extended", [True, False])
+def test_of_blocks_that_came_from_elsewhere_that_is_told(
+    made: Made, tmp_path: Path, extended: bool
+) -> None:
+    store, urn = put_tree(made.root)
+
+    async def ask() -> dict[str, int]:
+        return {"here": 1 << 20, "desk\x1btop": 3 << 20}
+
+    with running_server() as server:
+        publish(server, made, urn=urn)
+        outcome = substitute(
+            made,
+            tmp_path / "item",
+            server.url,
+            store=store,
+            places=Places(ask, "here"),
+            extended=extended,
+        )
+    assert_fetched(outcome, made, tmp_path / "item")
+    # What a peer is called is no command to a terminal.
+    told = "item: 3.0 MiB from desk\\x1btop, 1.0 MiB from here"
+    assert told in outcome.messages.split("\n")
 
 
 def test_an_item_out_of_a_packed_tree(made: Made, tmp_path: Path) -> None:

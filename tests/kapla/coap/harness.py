@@ -23,7 +23,7 @@ from kapla.coap.link import Link
 from kapla.coap.peers import Peers
 from kapla.coap.put_rate import PutRates
 from kapla.coap.site import AiocoapLane, Remote
-from kapla.coap.turns import Turns
+from kapla.coap.turns import Line, Turns
 from kapla.errors import PinNotFound
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage, FindDone, GetDone, PutDone, Wanted, always
@@ -396,6 +396,11 @@ class Server:
         transport = FakeTransport(peer, uid)
         peer.connection_made(transport)
         return peer, transport
+
+    @property
+    def line(self) -> Line:
+        """The place of all these connections among listeners."""
+        return self._line
 
     def connect_others(self, count: int) -> list[FakeTransport]:
         """Let other peers connect; they say nothing."""

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from types import FrameType
 
 import pytest
 
 from eris import reference_of
+from eris.errors import StoreFull
 from kapla.coap.frame import Code
+from kapla.coap.merit import Standing
+from kapla.storage.access import PutDone, Wanted, always
+from kapla.storage.keeping.state import Hold
 from tests.kapla.coap.harness import (
     BLOCKS_PATH,
     LARGE,
@@ -126,3 +131,27 @@ def test_no_byte_costs_much_that_is_not_paid_for(a_get: float, kind: str) -> Non
     assert for_each_byte / a_get <= bound
     # The rest is reading, writing, and the loop of this test.
     assert paid > 0.2 or for_each_byte / a_get <= DEAR
+
+
+class _FullButForOne(MemoryStorage):
+    def put_many(
+        self,
+        blocks: Sequence[bytes],
+        done: PutDone,
+        wanted: Wanted = always,
+        group: object = None,
+        hold: Hold | None = None,
+    ) -> None:
+        self._later(lambda: done([None, *[StoreFull("full")] * (len(blocks) - 1)]))
+
+
+def test_blocks_that_are_kept_are_of_use_beside_others_that_are_not() -> None:
+    async def run() -> None:
+        server = Server(_FullButForOne(), clock=lambda: 0.0)
+        server.feed(request_bytes(Code.PUT, BLOCKS_PATH, SMALL) * 3)
+        await server.settle()
+        assert [answer.code for answer in server.responses()].count(Code.CREATED) == 1
+        server.feed(request_bytes(Code.GET, [(11, b"nothing")]))
+        assert server.line.groups[Standing.USEFUL].served_at > float("-inf")
+
+    asyncio.run(run())

@@ -56,3 +56,13 @@ def test_there_is_room_for_one_request_at_least(size: int) -> None:
     assert pace.has_room
     pace.under_way = 256 * 1024 - size
     assert pace.has_room
+
+
+def test_on_this_machine_a_late_answer_makes_no_difference() -> None:
+    pace = Pace()
+    pace.is_local = True
+    assert room(pace) == 8 * MIB
+    for _ in range(10):
+        pace.learn(0.001)
+        pace.learn(60.0)
+    assert room(pace) == 8 * MIB

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 
 import pytest
 
@@ -249,5 +250,79 @@ def test_who_is_alone_and_useless_waits_for_nobody() -> None:
         greedy.serve()
         await loop.go_on_until(begin + 1)
         assert greedy.took > 0.95
+
+    play(scene)
+
+
+class Asking(Greedy):
+    """A greedy connection whose requests the store works on, each for a while."""
+
+    under_way = 0
+    most = 0
+
+    def __init__(self, loop: Loop, line: Line, look_s: float) -> None:
+        super().__init__(loop, line, 0.0005)
+        self._look_s = look_s
+
+    def _work(self) -> None:
+        super()._work()
+        look = self.turn.group.looking(0.0)
+        look.__enter__()
+        Asking.under_way += 1
+        Asking.most = max(Asking.most, Asking.under_way)
+        asyncio.get_running_loop().call_later(self._look_s, self._end, look)
+
+    def _end(self, look: AbstractContextManager[None]) -> None:
+        Asking.under_way -= 1
+        self.took += self._look_s
+        look.__exit__(None, None, None)
+
+
+def ask_beside(loop: Loop, line: Line, look_s: float) -> list[Asking]:
+    """Two hundred who ask the store for much."""
+    Asking.under_way = Asking.most = 0
+    crowd = [Asking(loop, line, look_s) for _ in range(200)]
+    for one in crowd:
+        one.serve()
+    return crowd
+
+
+def test_the_store_looks_up_for_one_at_a_time_of_those_who_are_worth_less() -> None:
+    async def scene(loop: Loop) -> None:
+        line = loop.turns.line()
+        useful = Useful(loop, line)
+        useful.serve()
+        crowd = ask_beside(loop, line, 0.002)
+        await useful.keep_asking(loop.clock() + 1)
+        # The first ones come as new ones, and those that were found useless beside them.
+        assert 0 < Asking.most <= 4
+        assert 0.05 < sum(one.took for one in crowd) < 0.4
+        for one in crowd:
+            one.leave()
+
+    play(scene)
+
+
+def test_a_group_does_not_wait_for_ever_for_the_store() -> None:
+    async def scene(loop: Loop) -> None:
+        line = loop.turns.line()
+        useful, patient = Useful(loop, line), Modest(loop, line)
+        useful.serve()
+        with patient.turn.group.looking(0.0):
+            patient.serve()
+            assert not patient.served
+            await useful.keep_asking(loop.clock() + 0.5)
+            assert patient.served
+
+    play(scene)
+
+
+def test_who_is_alone_has_the_store_look_up_at_once_for_all() -> None:
+    async def scene(loop: Loop) -> None:
+        crowd = ask_beside(loop, loop.turns.line(), 0.5)
+        await loop.go_on_until(loop.clock() + 0.4)
+        assert Asking.most > 100
+        for one in crowd:
+            one.leave()
 
     play(scene)

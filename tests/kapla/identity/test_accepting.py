@@ -6,7 +6,8 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from asyncio import TimerHandle
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -237,6 +238,30 @@ def test_where_no_more_files_may_be_open_it_goes_on_later(
     with caplog.at_level(logging.INFO):
         asyncio.run(main())
     assert caplog.records == []
+
+
+def test_others_have_their_turn_between_handshakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accepting, "_SLICE_S", 0.0)
+    pauses: list[float] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        call_later = loop.call_later
+
+        def noted(delay: float, callback: Callable[..., object], *rest: object) -> TimerHandle:
+            if getattr(callback, "__func__", None) is TlsServer._go_on:
+                pauses.append(delay)
+            return call_later(delay, callback, *rest)
+
+        monkeypatch.setattr(loop, "call_later", noted)
+        async with open_house() as house:
+            for _ in range(4):
+                await house.visit()
+
+    asyncio.run(main())
+    # One before each but the first, for what the one before took.
+    assert len(pauses) == 3
+    assert min(pauses) > 0
 
 
 def test_a_closed_server_ends_handshakes_and_keeps_connections() -> None:

@@ -135,6 +135,7 @@ class Node:
         self.has: set[Reference] = set()
         self.gave = 0
         self.asked: list[Reference] = []
+        self.questions = 0
         self._random = random.Random(seed)
 
     def _answers(self) -> bool:
@@ -154,6 +155,8 @@ class Node:
         return "block" if reference in self.has else "missing"
 
     def find(self, references: Sequence[Reference]) -> list[bool] | str | None:
+        """What it has; refused; None: nothing."""
+        self.questions += 1
         if not self._answers():
             return None
         if not self.habits.tells:

@@ -38,12 +38,12 @@ class Lane:
         # Tokens saved up let packets go faster, never earlier than they came.
         self._line.append((max(self._sent_at, now) + self._delay_s, packet))
 
-    def arrived(self, now: float) -> list[bytes]:
-        """Hand out the packets that have come to the other end, in order."""
+    def arrived(self, now: float) -> list[tuple[float, bytes]]:
+        """Hand out the packets that have come to the other end, in order, and when each did."""
         line = self._line
         packets = []
         while line and line[0][0] <= now:
-            packets.append(line.popleft()[1])
+            packets.append(line.popleft())
         return packets
 
     @property

@@ -1,0 +1,1 @@
+"""What daemons make of each other: seeded scenarios on networks out of namespaces."""

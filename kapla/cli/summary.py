@@ -1,0 +1,142 @@
+"""The line at the end of a command that moves content: how much, how fast, and where from.
+
+It is for people: it is only there where progress would be shown. A command that has one is marked
+by `summarized`; the store and the progress display find it by themselves and tell it what they
+know.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+
+import click
+
+from kapla.cli.amounts import bytes_text
+from kapla.cli.quiet import is_watched
+
+if TYPE_CHECKING:
+    from kapla.cli.store import Store
+    from kapla.origins import Origins
+
+__all__ = ["Summary", "current_summary", "summarized"]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+_PLACE: Final = "kapla.summary"
+_MOST_PLACES: Final = 5
+_TENTH_S: Final = 0.1
+
+
+class Summary:
+    """What is known of a command's work so far; `sends`: whether it is there to put blocks."""
+
+    def __init__(self, *, sends: bool = False) -> None:
+        self.files = 0
+        """Of trees; 0, where there is none."""
+        self.bytes = 0
+        """Of content."""
+        self._sends = sends
+        self._is_told = False
+        self._sent = 0
+        self._from: dict[str, int] = {}
+        self._began = time.monotonic()
+        self._is_withheld = False
+
+    def advance(self, byte_count: int) -> None:
+        """So many more bytes are done."""
+        self.bytes += byte_count
+
+    def reach(self, files: int, byte_count: int) -> None:
+        """So many files and bytes are done in all."""
+        self.files, self.bytes = files, byte_count
+
+    def begin(self) -> None:
+        """What was counted is counted once more."""
+        self.files = self.bytes = 0
+
+    def withhold(self) -> None:
+        """Content has gone to standard output; on a terminal nothing is said behind it."""
+        self._is_withheld = sys.stdout.isatty()
+
+    async def note(self, store: Store) -> None:
+        """Ask a store where what it gave came from, and how much it got."""
+        if not is_watched():
+            return
+        from kapla.origins import ask_origins, place_of
+
+        for one in store.stores:
+            origins = await ask_origins(one)
+            if origins is not None:
+                self.add(place_of(one.url), origins)
+
+    def add(self, name: str, origins: Origins) -> None:
+        """What came out of one store, and what was put into it."""
+        self._is_told = True
+        self._sent += origins.put.bytes
+        for source, amount in ((name, origins.here), *origins.peers.items()):
+            if amount.bytes:
+                self._from[source] = self._from.get(source, 0) + amount.bytes
+
+    def say(self) -> None:
+        """Say it, to whoever watches."""
+        if is_watched() and not self._is_withheld:
+            from kapla.cli.store import say
+
+            say(self.text(time.monotonic() - self._began))
+
+    def text(self, seconds: float) -> str:
+        """All of it in one line."""
+        files = f"{_files(self.files)}, " if self.files else ""
+        rate = f" ({bytes_text(self.bytes / seconds)}/s)" if seconds >= _TENTH_S else ""
+        parts = [f"{files}{bytes_text(self.bytes)} in {seconds:.1f} s{rate}"]
+        if self._sent:
+            parts.append(f"{bytes_text(self._sent)} sent")
+        elif self._sends and self._is_told:
+            parts.append("nothing sent, all was there")
+        if self._from:
+            parts.append(_places(self._from))
+        return "; ".join(parts)
+
+
+def current_summary() -> Summary | None:
+    """That of the command that runs, if it has one."""
+    context = click.get_current_context(silent=True)
+    return None if context is None else context.meta.get(_PLACE)
+
+
+def summarized(*, sends: bool) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
+    """Have a command say at its end what it did; `sends`: whether it is there to put blocks."""
+
+    def decorate(command: Callable[_P, _T]) -> Callable[_P, _T]:
+        @wraps(command)
+        def run(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+            summary = Summary(sends=sends)
+            click.get_current_context().meta[_PLACE] = summary
+            result = command(*args, **kwargs)
+            summary.say()
+            return result
+
+        return run
+
+    return decorate
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count:,} files"
+
+
+def _places(found: Mapping[str, int]) -> str:
+    """Most first."""
+    if len(found) == 1:
+        return f"all from {next(iter(found))}"
+    ordered = sorted(found.items(), key=lambda one: -one[1])
+    shown = [f"{bytes_text(size)} from {name}" for name, size in ordered[:_MOST_PLACES]]
+    rest = sum(size for _, size in ordered[_MOST_PLACES:])
+    if rest:
+        shown.append(f"{bytes_text(rest)} from {len(ordered) - _MOST_PLACES} others")
+    return ", ".join(shown)

@@ -1,0 +1,1 @@
+"""Tests of the stages on which Kapla is measured."""
