@@ -17,13 +17,18 @@ def torture(kind: str, seed: int, rounds: int, plant: str | None = None) -> Resu
     library = build()
     if library is None:
         pytest.skip(NO_COMPILER)
-    return Campaign(kind, library, seed, rounds, 30.0, 1, plant, most_faults=1).run()
+    return Campaign(kind, library, seed, rounds, 240.0, 1, plant, most_faults=1).run()
 
 
 def test_states_of_the_disk() -> None:
     result = torture("simulated", 1, 120)
     assert result.faults == []
     assert result.rounds >= 120
+
+
+def test_a_power_cut_while_a_file_is_made_leaves_one_that_can_be_opened() -> None:
+    """A round of which that was not true."""
+    assert torture("simulated", 3688058546, 5).faults == []
 
 
 def test_real_daemons_and_clients() -> None:
