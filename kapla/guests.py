@@ -84,10 +84,12 @@ class Door:
         peer = self._hall.table.with_key(self._hall.key_of(transport))
         if peer is None:
             return Welcome(self.access, self.lane, self._strangers)
-        notice_death(transport, _IDLE_S, _TRIES)
-        link.asking = requester_for(peer)(link)
-        self._hall.table.came(link, peer.key)
-        link.closed.add_done_callback(lambda _: self._hall.table.left(link))
+        if link.connection.closing is None:
+            # Not one that is refused: the last to come would be the one that is asked.
+            notice_death(transport, _IDLE_S, _TRIES)
+            link.asking = requester_for(peer)(link)
+            self._hall.table.came(link, peer.key)
+            link.closed.add_done_callback(lambda _: self._hall.table.left(link))
         return self._welcome_peer(peer)
 
     def has_a_place(self, link: Link) -> bool:

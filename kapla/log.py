@@ -12,6 +12,9 @@ import click
 
 __all__ = ["configure", "debug_exception", "redact", "redacted_usage"]
 
+# That somebody broke a connection off while it was written to. It has no way to learn that before,
+# and strangers would write our log.
+_OF_OTHERS: Final = frozenset({"socket.send() raised exception.", "SSL connection is closed"})
 _URN: Final = re.compile(r"(urn:eris\w*:)[A-Za-z0-9]+", re.IGNORECASE)
 
 
@@ -28,6 +31,7 @@ def configure(level: str) -> None:
     # Libraries speak up only when something is wrong with them.
     for name in ("asyncio", "coap", "coap-server", "sqlalchemy"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("asyncio").addFilter(_is_of_us)
 
 
 def debug_exception(name: str) -> None:
@@ -45,6 +49,10 @@ def redacted_usage(error: click.ClickException) -> str:
     shown = io.StringIO()
     error.show(file=shown)
     return redact(shown.getvalue())
+
+
+def _is_of_us(record: logging.LogRecord) -> bool:
+    return record.msg not in _OF_OTHERS
 
 
 class _Redacting(logging.Formatter):

@@ -8,7 +8,8 @@ one, in turn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from eris.errors import ErisError
@@ -116,6 +117,18 @@ class Share:
     def end_slowly(self, code: int, length: int) -> None:
         """It is answered, and what it cost was told."""
         self._give_back(*self._most_of(code, length))
+
+    @contextmanager
+    def looking(self, length: int) -> Iterator[None]:
+        """References of so many bytes are looked for, and cost the most that they may meanwhile.
+
+        They may have come in pieces, of which the last was short.
+        """
+        self.begin_slowly(Code.FETCH, length)
+        try:
+            yield
+        finally:
+            self.end_slowly(Code.FETCH, length)
 
     def _most_of(self, code: int, length: int) -> tuple[int, int]:
         miss = self._allowance.prices.miss

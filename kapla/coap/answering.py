@@ -82,7 +82,9 @@ class Answering:
         if welcome is not None:
             self._access, self._lane, allowance = welcome
             self._share = self._remote.share = Share(allowance, self.take_turn)
-        uid = peer_uid(transport)
+        # Whoever we dialled is a peer, by a Unix socket too: the kernel knows only who made that,
+        # and what answers there may be anywhere.
+        uid = peer_uid(transport) if welcome is None else None
         self._remote.caller = caller_of(uid, self._access.rights)
         self._put_rate = self._fellows.put_rate(uid)
         beyond = self._fellows.beyond(self._link)
@@ -93,8 +95,7 @@ class Answering:
                 self.under_way,
                 self._answer_later,
                 self._remote.origins,
-                # A daemon that we dialled on this machine is a peer, and no program that begins.
-                begins=uid is not None and welcome is None,
+                begins=uid is not None,
             )
             self._remote.further = self._further
 

@@ -89,8 +89,11 @@ class Further:
         self._under_way.hand_on(1, weight, start, answer)
 
     def hops(self, received: int | None) -> int:
-        """The Hop-Limit for those who are asked; 0: nobody may be."""
-        # The store may answer one who has gone meanwhile: it leaves once, and nothing after that.
+        """The Hop-Limit for those who are asked; 0: nobody may be.
+
+        Nor on behalf of who has left, whose last requests the store may answer afterwards: nobody
+        would tell the others that it has.
+        """
         return 0 if self._has_left else hops_left(received, begins=self._begins)
 
     async def fetch(self, reference: Reference, hops: int) -> Found:

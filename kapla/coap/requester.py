@@ -44,8 +44,10 @@ SAID_AFTER_S: Final = 3.0
 # How late that may be.
 _STEP_S: Final = 1.0
 
-# So many may wait before those that were cancelled are looked for, and then twice what is left.
+# So many may wait, or so many bytes of them, before those that were cancelled are looked for, and
+# then twice what is left: a question about a thousand blocks is as large as three hundred GETs.
 _LEAST_FORGOTTEN: Final = 4096
+_LEAST_FORGOTTEN_BYTES: Final = 1024 * 1024
 
 
 class Requester:
@@ -90,6 +92,9 @@ class Requester:
         self._pending: dict[bytes, Asked] = {}
         self._queue: deque[Asked] = deque()
         self._forget_at = _LEAST_FORGOTTEN
+        # Bytes that began to wait since those were looked for, and that were left then.
+        self._queued = 0
+        self._forget_at_bytes = _LEAST_FORGOTTEN_BYTES
         self._output: list[bytes] = []
         self._flush_planned = False
         self._heard = self._made = self._loop.time()
@@ -251,7 +256,8 @@ class Requester:
 
     def _line_up(self, asked: Asked) -> None:
         self._queue.append(asked)
-        if len(self._queue) > self._forget_at:
+        self._queued += len(asked.body)
+        if len(self._queue) > self._forget_at or self._queued > self._forget_at_bytes:
             self._forget_given_up()
 
     def _may_send(self) -> bool:
@@ -279,6 +285,8 @@ class Requester:
         """Drop what was cancelled while it waited: a slow store may take long to come to it."""
         self._queue = deque(asked for asked in self._queue if not asked.future.done())
         self._forget_at = max(_LEAST_FORGOTTEN, 2 * len(self._queue))
+        self._queued = sum(len(asked.body) for asked in self._queue)
+        self._forget_at_bytes = max(_LEAST_FORGOTTEN_BYTES, 2 * self._queued)
 
     def _flush(self) -> None:
         self._flush_planned = False

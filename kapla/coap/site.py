@@ -106,6 +106,10 @@ class Remote:
         """Where what it was given came from."""
         self.assemblies: dict[object, bytearray] = {}
 
+    def paying_for(self, question: bytes) -> AbstractContextManager[None]:
+        """While these references are looked for."""
+        return nullcontext() if self.share is None else self.share.looking(len(question))
+
     @property
     def blockwise_key(self) -> int:
         """What tells the transfers of this peer from those of others."""
@@ -256,13 +260,8 @@ class _Blocks(Fragmenting):
         try:
             references = split_references(request.payload)
             remote = request.remote
-            with remote.looking(len(request.payload)):
-                present = await self._access.find(
-                    references, remote.is_there, remote.pin.hold, remote.group()
-                )
-            received = _hop_limit(request)
-            if received is not None and remote.further is not None:
-                present = await _find_further(remote.further, received, references, present)
+            with remote.paying_for(request.payload):
+                present = await self._find(references, request)
         except BadRequest as error:
             return respond(Code.BAD_REQUEST, str(error).encode())
         except ErisError as error:
@@ -270,6 +269,18 @@ class _Blocks(Fragmenting):
         if remote.share is not None:
             remote.share.told(sum(present), len(present) - sum(present))
         return respond(Code.CONTENT, pack_bitmap(present))
+
+    async def _find(self, references: list[Reference], request: Any) -> list[bool]:
+        """Here, and beyond if it may be."""
+        remote: Remote = request.remote
+        with remote.looking(len(request.payload)):
+            present = await self._access.find(
+                references, remote.is_there, remote.pin.hold, remote.group()
+            )
+        received = _hop_limit(request)
+        if received is None or remote.further is None:
+            return present
+        return await _find_further(remote.further, received, references, present)
 
     async def render_put(self, request: Any) -> Any:
         """Take a block."""

@@ -2,8 +2,9 @@
 
 Whoever connects has shown nothing yet. So a connection counts among those of the listener only when
 its handshake is done; before that it has a place among few, for some seconds. When these are all
-taken whoever has had one longest loses it: an honest peer needs a place for a few round trips, and
-strangers who do nothing with theirs cannot keep it out.
+taken somebody loses his: of those who have come from where the most are from, whoever has had it
+longest. An honest peer needs a place for a few round trips, and strangers who do nothing with
+theirs, or come again and again, cannot keep it out, unless they come from as many addresses.
 
 A handshake takes the event loop as long as many blocks do, and is in nobody's turn. So a listener
 pauses before it accepts more, as long as its handshakes took and as long again for what is about
@@ -19,7 +20,9 @@ import contextlib
 import logging
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Final
 
 from kapla.identity.contexts import HANDSHAKE_TIMEOUT_S, SHUTDOWN_TIMEOUT_S, alert_of, handshakes_s
@@ -30,8 +33,12 @@ _log = logging.getLogger(__name__)
 
 MOST_HANDSHAKES: Final = 64
 """So many may be under way on one listener."""
-# Accepted at once: so whoever has had a place longest has at least begun, and can be ended.
+# Accepted at once.
 _AT_ONCE: Final = MOST_HANDSHAKES // 8
+# Of these at most somebody loses his place: those have at least begun, and can be ended.
+_BEGUN: Final = MOST_HANDSHAKES - 2 * _AT_ONCE
+# Of an IPv6 address, in bytes: who has one has all that begin so.
+_NETWORK: Final = 8
 # What handshakes may take before there is a pause, and how long it is in terms of what they took.
 _SLICE_S: Final = 0.005
 _REST: Final = 2
@@ -57,8 +64,8 @@ class TlsServer:
         self._context = context
         self._connect = connect
         self._loop = asyncio.get_running_loop()
-        # Whoever has been here longest is first.
-        self._handshakes: dict[asyncio.Task[None], None] = {}
+        # Where each has come from. Whoever has been here longest is first.
+        self._handshakes: dict[asyncio.Task[None], bytes] = {}
         self._pause: asyncio.TimerHandle | None = None
         self._paused_for_s = 0.0
         for one in self._listening:
@@ -97,27 +104,32 @@ class TlsServer:
             return
         for _ in range(_AT_ONCE):
             try:
-                accepted, _address = listening.accept()
+                accepted, address = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
                 _log.debug("Cannot accept connections: %s", error.strerror)
                 self._rest(_PAUSE_S)
                 return
-            self._begin(accepted)
+            self._begin(accepted, _origin(address[0]))
 
     def _rest(self, pause_s: float) -> None:
         self._stop_reading()
         self._pause = self._loop.call_later(pause_s, self._go_on)
 
-    def _begin(self, accepted: socket.socket) -> None:
+    def _begin(self, accepted: socket.socket, origin: bytes) -> None:
         if len(self._handshakes) >= MOST_HANDSHAKES:
-            oldest = next(iter(self._handshakes))
-            del self._handshakes[oldest]
-            oldest.cancel()
+            self._end_one()
         handshake = self._loop.create_task(self._shake_hands(accepted))
-        self._handshakes[handshake] = None
+        self._handshakes[handshake] = origin
         handshake.add_done_callback(lambda done: self._handshakes.pop(done, None))
+
+    def _end_one(self) -> None:
+        counts = Counter(self._handshakes.values())
+        # The first of those that are equal.
+        one = max(islice(self._handshakes, _BEGUN), key=lambda task: counts[self._handshakes[task]])
+        del self._handshakes[one]
+        one.cancel()
 
     async def _shake_hands(self, accepted: socket.socket) -> None:
         try:
@@ -150,3 +162,10 @@ class TlsServer:
                 kept.shutdown(socket.SHUT_WR)
                 while await self._loop.sock_recv(kept, 4096):
                     pass
+
+
+def _origin(host: str) -> bytes:
+    """What is the same for all addresses that somebody has who has this one."""
+    if ":" not in host:
+        return socket.inet_pton(socket.AF_INET, host)
+    return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])[:_NETWORK]

@@ -14,6 +14,7 @@ from kapla.coap.link import Link
 from kapla.coap.requester import Requester
 from kapla.peers.source import Block
 from kapla.peers.table import Peer
+from kapla.peers.telling import Telling
 
 __all__ = ["LinkSource"]
 
@@ -26,6 +27,7 @@ class LinkSource:
     def __init__(self, peer: Peer[Link], hops: int) -> None:
         self._peer = peer
         self._link = peer.link
+        self._telling = Telling(self._find)
         self._fetch_options = put_options((), hops) + b"\xff"
         self._get_options = {
             size: _split(get_options((), bytes(_QUERY_LENGTH), int(size), hops))
@@ -57,7 +59,7 @@ class LinkSource:
 
     def find(self, references: Sequence[Reference]) -> asyncio.Future[list[bool]]:
         """Ask which blocks are there: see `Source`."""
-        return asyncio.ensure_future(self._find(references))
+        return asyncio.ensure_future(self._telling.find(references))
 
     async def _find(self, references: Sequence[Reference]) -> list[bool]:
         asking = self._asking()

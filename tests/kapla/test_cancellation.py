@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import tracemalloc
 import weakref
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import AsyncExitStack
@@ -157,6 +158,29 @@ def test_what_is_given_up_before_it_is_sent_is_not_kept() -> None:
             await server.until_requests(1)
             answer(peer, server.requests[0])
             assert await asyncio.gather(first, *wanted) == [SMALL] * 101
+
+    run(main)
+
+
+def test_large_requests_that_are_given_up_before_they_are_sent_are_not_kept() -> None:
+    async def main() -> None:
+        async with fake_server(silent) as server, RemoteStore(server.url, window=1) as store:
+            await store.connect()
+            first = asyncio.ensure_future(store.find([REFERENCE]))
+            await server.until_requests(1)
+            tracemalloc.start()
+            try:
+                for _ in range(1000):
+                    request = asyncio.ensure_future(store.ask(Code.FETCH, bytes(32768)))
+                    for _ in range(3):  # so that it waits for its turn
+                        await asyncio.sleep(0)
+                    request.cancel()
+                    await asyncio.wait([request])
+                # All together have 32 MiB.
+                assert tracemalloc.get_traced_memory()[0] < 8 << 20
+            finally:
+                tracemalloc.stop()
+            first.cancel()
 
     run(main)
 

@@ -159,6 +159,18 @@ def test_strangers_do_not_keep_a_peer_out_and_it_takes_some_places_only() -> Non
     run(test)
 
 
+def test_a_connection_that_is_refused_is_not_the_one_that_is_asked() -> None:
+    async def test(_: House) -> None:
+        house = House(most=1)
+        links = [house.connect(DESKTOP) for _ in range(5)]
+        (peer,) = [peer for peer in house.table if peer.key == DESKTOP]
+        assert links[-1].connection.closing is not None
+        assert peer.link is links[-2]
+        assert [link for link, _ in peer.links] == links[:-1]
+
+    run(test)
+
+
 def test_that_a_peer_has_vanished_is_noticed_within_minutes() -> None:
     async def main() -> None:
         house = House()

@@ -53,6 +53,15 @@ def test_levels(capsys: pytest.CaptureFixture[str], level: str, shown: str) -> N
     assert " ".join(match[1] for match in LINE.finditer(capsys.readouterr().err)) == shown
 
 
+def test_what_others_do_to_connections_is_no_event(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("debug")
+    asyncio_log = logging.getLogger("asyncio")
+    # The texts are those of asyncio.
+    for text in ("socket.send() raised exception.", "SSL connection is closed", "something else"):
+        asyncio_log.warning(text)
+    assert [match[2] for match in LINE.finditer(capsys.readouterr().err)] == ["something else"]
+
+
 def test_configuring_again_replaces(capsys: pytest.CaptureFixture[str]) -> None:
     log.configure("info")
     log.configure("debug")

@@ -161,6 +161,26 @@ def test_a_fetch_of_what_is_not_here_is_dearer_than_of_what_is() -> None:
     play(main)
 
 
+def test_questions_in_pieces_cost_what_they_are_about_before_they_are_answered() -> None:
+    """Else many could begin at once, and all who share the budget would wait for what they owe."""
+    pieces = b"".join(
+        request_bytes(Code.FETCH, [*BLOCKS_PATH, (27, bytes([option]))], UNKNOWN * count)
+        for option, count in ((0x0C, 8), (0x14, 2))
+    )
+
+    async def main(server: Server) -> None:
+        server.storage.hold = True
+        server.feed(pieces * 30)
+        await server.settle()
+        begun = server.storage.batches.count(("find", 10))
+        assert 1 <= begun <= 1 + SAVED // (10 * PRICES.miss)
+        server.storage.hold = False
+        server.storage.deliver()
+        await until(lambda: answered(server.transport).count(Code.CONTENT) == 30)
+
+    play(main)
+
+
 def test_blocks_that_come_are_no_secret_and_cost_nothing_of_that_budget() -> None:
     async def main(server: Server) -> None:
         server.feed(GET_SMALL * 2 * SAVED)

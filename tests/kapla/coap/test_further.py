@@ -187,6 +187,33 @@ def test_whoever_goes_leaves_nothing_behind() -> None:
     run(test)
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        get(_NAME),
+        get(_NAME, 0, (23, b"\x06")),
+        format_frame(Code.FETCH, b"t", put_options((), 4) + b"\xff" + _NAME),
+    ],
+    ids=["fast lane", "slow lane", "fetch"],
+)
+def test_what_the_store_answers_when_whoever_asked_has_gone_is_asked_of_nobody(
+    request_: bytes,
+) -> None:
+    async def test() -> None:
+        others, storage = Others(), MemoryStorage(hold=True)
+        server = Server(storage, uid=USER, beyond=others)
+        assert await ask(server, request_) == []
+        server.transport.abort()
+        await server.settle()
+        assert others.left == 1
+        storage.deliver()
+        await server.settle()
+        # It would be on behalf of one of whom nobody tells any more that it has left.
+        assert (others.asked, others.sought) == ([], [])
+
+    run(test)
+
+
 @pytest.mark.parametrize("more", [(), ((23, b"\x06"),)], ids=["fast lane", "slow lane"])
 def test_nobody_is_asked_for_one_who_went_while_the_store_was_asked(
     more: tuple[Option, ...],

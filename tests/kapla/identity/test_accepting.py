@@ -42,9 +42,11 @@ class House:
     made: int = 0
     complaints: list[object] = field(default_factory=list)
 
-    async def knock(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def knock(
+        self, origin: str = "127.0.0.1"
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection without TLS."""
-        return await asyncio.open_connection("127.0.0.1", self.port)
+        return await asyncio.open_connection("127.0.0.1", self.port, local_addr=(origin, 0))
 
     async def visit(self) -> None:
         """A client that is served."""
@@ -104,6 +106,41 @@ def test_strangers_do_not_keep_others_out(monkeypatch: pytest.MonkeyPatch) -> No
                 writer.close()
 
     asyncio.run(main())
+
+
+def test_whoever_comes_again_and_again_takes_no_place_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(accepting, "HANDSHAKE_TIMEOUT_S", 2 * GUARD_S)
+
+    async def main() -> None:
+        async with open_house() as house:
+            # Far away: the greeting takes a while.
+            slow = [await house.knock(f"127.0.0.{number}") for number in (3, 4)]
+            strangers = [await house.knock("127.0.0.2") for _ in range(4 * MOST_HANDSHAKES)]
+            for _, writer in slow:
+                await writer.start_tls(client_context(None, PAIR.public))
+            for reader, writer in slow:
+                assert await reader.readexactly(4) == b"here"
+                writer.close()
+            for _, writer in strangers:
+                writer.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "are_one"),
+    [
+        ("192.0.2.1", "192.0.2.1", True),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("fe80::1%eth0", "fe80::2%eth1", True),
+    ],
+)
+def test_whoever_has_an_address_has_its_network(one: str, other: str, are_one: bool) -> None:
+    assert (accepting._origin(one) == accepting._origin(other)) == are_one
 
 
 def test_who_says_nothing_loses_his_place_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
