@@ -102,12 +102,13 @@ class Door:
         return peer is not None and len(peer.links) < _PLACES
 
     def may_ask_others(self, link: Link) -> bool:
-        """Programs of this machine, and peers that were given the right."""
+        """Programs of this machine to which all is given, and peers that were given the right."""
         if link.transport is None:
             return False
         peer = link.peer if isinstance(link, PeerLink) else self._hall.table.whose(link)
         if peer is None:
-            return is_unix(link.transport)
+            # To whom only what is lent is given, all that peers have would be more than that.
+            return is_unix(link.transport) and self._rights.get
         return peer.may("relay")
 
     def _welcome_peer(self, peer: Peer[Link]) -> Welcome:

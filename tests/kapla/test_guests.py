@@ -68,9 +68,9 @@ class House:
         return found
 
 
-def run(test: Callable[[House], Awaitable[None]]) -> None:
+def run(test: Callable[[House], Awaitable[None]], rights: Rights = LENDING) -> None:
     async def main() -> None:
-        await test(House())
+        await test(House(rights))
 
     run_without_waiting(main)
 
@@ -136,7 +136,15 @@ def test_others_are_asked_for_programs_of_this_machine_and_peers_with_the_right(
         assert not house.door.may_ask_others(house.connect(DESKTOP))
         assert not house.door.may_ask_others(house.connect(None))
 
-    run(test)
+    run(test, Rights(get=True))
+
+
+def test_programs_to_which_only_what_is_lent_is_given_cause_nobody_to_be_asked() -> None:
+    async def test(house: House) -> None:
+        assert not house.door.may_ask_others(house.connect(uid=1000))
+        assert house.door.may_ask_others(house.connect(SERVER))
+
+    run(test, LENDING)
 
 
 def test_a_connection_that_is_gone_already_is_nobody() -> None:
