@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final
 
 from eris.base32 import short
@@ -20,7 +21,7 @@ from eris.errors import BlockNotFound, CorruptBlock, ErisError, StoreUnavailable
 from eris.model import BlockSize, Reference
 from kapla.coap.beyond import FULL_HOPS, Found, FoundDone
 from kapla.coap.link import Link
-from kapla.peers.early import Early
+from kapla.peers.early import COMES_BACK_S, Early
 from kapla.peers.keeping import Keeper, Store
 from kapla.peers.link_source import LinkSource
 from kapla.peers.live import Live, LiveSources
@@ -88,6 +89,7 @@ class PeerBlocks:
         # Until when that is remembered, and how far it was asked.
         self._nobody: OrderedDict[Reference, tuple[float, int]] = OrderedDict()
         self._early = Early()
+        self._somebody = asyncio.Event()
         self._is_stopping = False
         table.on_change = self._changed
 
@@ -187,7 +189,14 @@ class PeerBlocks:
         if wish is None or wish.future is not future:
             return
         del self._wishes[reference, session.hops]
-        if isinstance(_error_of(future), BlockNotFound):
+        error = _error_of(future)
+        if error is not None and not _is_wrong(future) and self._waits_for_somebody():
+            # Whoever was asked is gone, and may be here again at once.
+            for asker, done in wish.waiting:
+                again = partial(self.fetch, reference, session.hops, asker, done)
+                self._early.add(asker, done, again)
+            return
+        if isinstance(error, BlockNotFound):
             self._note_nowhere(reference, session.hops)
         self._deliver(reference, session, future, [done for _, done in wish.waiting])
 
@@ -270,11 +279,25 @@ class PeerBlocks:
         if peer.link is None:
             for level in self._levels.values():
                 level.remove(peer.number)
+            self._waits_for_somebody()
             return
+        self._somebody.set()
+        peer.standing.came_back()
         # Somebody may have now what nobody had.
         self._nobody.clear()
         for hops, level in self._levels.items():
             level.add(LinkSource(peer, hops), peer.standing, peer.number)
+
+    def _waits_for_somebody(self) -> bool:
+        """Whether the last peer is gone, and what is wanted waits for it: from now on."""
+        if self._is_stopping or self._table.askable():
+            return False
+        self._somebody.clear()
+        self._early.begin(self._somebody_comes, COMES_BACK_S)
+        return True
+
+    async def _somebody_comes(self) -> None:
+        await self._somebody.wait()
 
     def _hang_up(self, _: int, live: Live) -> None:
         """It gave a wrong block: its connections end. What we dialled is dialled again, later."""
@@ -306,6 +329,11 @@ def _without(peer: Peer[Link] | None) -> frozenset[int]:
 def _tell(waiting: Sequence[FoundDone], result: Found | ErisError) -> None:
     for done in waiting:
         done(result)
+
+
+def _is_wrong(future: asyncio.Future[Block]) -> bool:
+    """Whether a peer gave something else: then it is not waited for."""
+    return not future.cancelled() and isinstance(future.exception(), CorruptBlock)
 
 
 def _error_of(future: asyncio.Future[Block]) -> ErisError | None:

@@ -1,7 +1,8 @@
-"""The first moments: what is wanted before the peers that are dialled were tried once.
+"""The first moments, and those without anybody: what is wanted while peers are being dialled.
 
 A daemon that has just started would say that nobody has a block because it has asked nobody yet; a
-program that goes on after a restart would give up, and Guix would remember it for an hour.
+program that goes on after a restart would give up, and Guix would remember it for an hour. It is
+the same when the only peer is gone, which may be here again in a second.
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ from typing import Final
 from eris.errors import StoreUnavailable
 from kapla.coap.beyond import FoundDone
 
-__all__ = ["Early"]
+__all__ = ["COMES_BACK_S", "Early"]
 
 # A peer that is not reached by then may take much longer.
 _LONGEST_S: Final = 3.0
 
+COMES_BACK_S: Final = 10.0
+"""One that was there a moment ago is waited for as long as one that does not answer. It is dialled
+after a second, and then after two and four more."""
+
 
 class Early:
-    """What waits until all were tried; `begin` begins that, before it nothing waits."""
+    """What waits until all were tried, or somebody came: from `begin` on, for a while."""
 
     def __init__(self) -> None:
         self._task: asyncio.Task[None] | None = None
@@ -32,9 +37,10 @@ class Early:
         """Whether what is wanted should wait."""
         return self._task is not None
 
-    def begin(self, tried: Callable[[], Awaitable[None]]) -> None:
+    def begin(self, tried: Callable[[], Awaitable[None]], longest_s: float = _LONGEST_S) -> None:
         """Wait for this, and not for long."""
-        self._task = asyncio.ensure_future(self._wait(tried))
+        if self._task is None:
+            self._task = asyncio.ensure_future(self._wait(tried, longest_s))
 
     def add(self, asker: object, done: FoundDone, ask: Callable[[], None]) -> None:
         """`ask` is called at the end, unless the asker leaves: then `done`."""
@@ -57,8 +63,8 @@ class Early:
         for _, _, ask in waiting:
             ask()
 
-    async def _wait(self, tried: Callable[[], Awaitable[None]]) -> None:
+    async def _wait(self, tried: Callable[[], Awaitable[None]], longest_s: float) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(tried(), _LONGEST_S)
+            await asyncio.wait_for(tried(), longest_s)
         self._task = None
         self.end()

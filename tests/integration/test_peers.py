@@ -224,6 +224,31 @@ def test_a_decode_goes_on_when_the_daemon_that_asks_is_restarted(tmp_path: Path)
         assert begin + rest == content
 
 
+def test_a_decode_goes_on_when_the_only_peer_is_restarted(tmp_path: Path) -> None:
+    content = b"".join(block(number) for number in range(4000))
+    (tmp_path / "content").write_bytes(content)
+    port = free_port()
+    with (
+        running_daemon(listen=[f"coap+tcp://127.0.0.1:{port}?get"]) as far,
+        running_daemon(None, "--peer", f"coap+tcp://127.0.0.1:{port}") as near,
+    ):
+        connected(near)
+        urn = Kapla(far.directory, far.url).out("encode", str(tmp_path / "content")).strip()
+        kapla = Kapla(near.directory, near.url)
+        with subprocess.Popen(
+            kapla.command("decode", urn, "-"),
+            env=kapla.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as decoding:
+            assert decoding.stdout is not None
+            begin = decoding.stdout.read(1024 * 1024)
+            far.restart()
+            rest, err = decoding.communicate(timeout=GUARD_S)
+        assert decoding.returncode == 0, err
+        assert begin + rest == content
+
+
 # --- hostile peers ----------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ _LEAST_SILENCE_S: Final = 0.25
 _SILENT_ROUND_TRIPS: Final = 8
 # So many failures one after the other, and it is left alone.
 _FAILURES: Final = 4
+_FAILED: Final = "it failed"
 
 
 @dataclass(slots=True)
@@ -126,8 +127,14 @@ class Standing:
             # It had somebody else to wait for, perhaps: it is there.
             self.breaker.close()
         if self._failures >= _FAILURES and not self.breaker.until > now:
-            self.breaker.open(now, "it failed")
+            self.breaker.open(now, _FAILED)
             self._failures = 0
+
+    def came_back(self) -> None:
+        """It has a new connection: what failed as the last one was lost says nothing of this."""
+        self._failures = 0
+        if self.breaker.reason == _FAILED:
+            self.breaker.close()
 
     def timed_out(self, now: float) -> None:
         """An answer did not come in time."""

@@ -190,6 +190,7 @@ class Near:
         }
 
     async def close(self) -> None:
+        self.blocks.stop()
         for peer in self.table:
             for link, _ in peer.links:
                 link.abort()

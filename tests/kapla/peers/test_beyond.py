@@ -421,3 +421,45 @@ def test_at_the_end_what_was_gathered_is_kept() -> None:
         assert set(near.store.kept) == {NAMES[0]}
 
     played(1, main)
+
+
+def test_the_only_peer_that_is_dialled_anew_is_waited_for_a_moment() -> None:
+    async def main(near: Near) -> None:
+        far = Far(BLOCKS, hold=True)
+        link = await near.reach(0, far)
+        asker, leaving = near.asker(), near.asker()
+        asker.ask_all(BLOCKS[:100])
+        leaving.ask_all(BLOCKS[:50])
+        await until(lambda: far.asked > 0)
+        link.abort()
+        await asyncio.sleep(0.5)
+        asker.ask_all(BLOCKS[100:])
+        assert not any(asker.told.values())
+        leaving.leave()
+        assert leaving.lacks == [StoreUnavailable] * 50
+        await near.reach(0, Far(BLOCKS))
+        await asker.all_told()
+        assert sorted(asker.got) == BLOCKS
+        asker.leave()
+        await asyncio.sleep(0)
+        assert near.left_behind() == {}
+
+    played(1, main)
+
+
+def test_the_only_peer_that_does_not_come_back_is_given_up() -> None:
+    async def main(near: Near) -> None:
+        far = Far(BLOCKS, hold=True)
+        link = await near.reach(0, far)
+        asker = near.asker()
+        asker.ask_all(BLOCKS)
+        await until(lambda: far.asked > 0)
+        link.abort()
+        await asker.all_told()
+        assert set(asker.lacks) <= {BlockNotFound, StoreUnavailable}
+        assert len(asker.lacks) == len(BLOCKS)
+        asker.leave()
+        await asyncio.sleep(0)
+        assert near.left_behind() == {}
+
+    played(1, main)
