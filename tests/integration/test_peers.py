@@ -264,6 +264,10 @@ class Hostile:
         self._thread.start()
 
     def close(self) -> None:
+        # A thread that waits for the next connection is not woken by a close; and a signal has it
+        # wait on, for whatever has the same number then.
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._thread.join(GUARD_S)
         self._listening.close()
 
     def _serve(self) -> None:
