@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 
 from hypothesis import settings
@@ -14,6 +15,10 @@ for name in [one for one in os.environ if one.lower().endswith("_proxy")]:
 os.environ["KAPLA_NARINFO_CACHE"] = "none"
 _data = tempfile.TemporaryDirectory(prefix="kapla-tests-")
 os.environ["XDG_DATA_HOME"] = _data.name
+
+# A shell that runs this in the background has it ignored, and so would all that is started here.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says something about the machine, not about the code.
 #
