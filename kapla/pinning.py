@@ -47,7 +47,6 @@ __all__ = [
     "default_name",
 ]
 
-"""Requests of 1024 references under way."""
 _TRIES: Final = 3
 """How often a request that may be repeated is sent when connections are lost."""
 _RESUME_AGAIN_S: Final = (0.05, 0.2, 0.75)

@@ -23,7 +23,7 @@ from kapla.coap.beyond import FULL_HOPS
 from kapla.coap.blocks import (
     STAT_PATH,
     block_query,
-    get_options,
+    get_options_by_size,
     put_options,
     unpack_bitmap,
 )
@@ -102,12 +102,7 @@ class RemoteStore:
         self._again = Again(reconnect_s, has_others=has_others, on_lost=told)
 
     def _set_hops(self, hops: int) -> None:
-        self._get_options = {
-            size: get_options(self.url.store_path, bytes(52), size, hops) for size in BlockSize
-        }
-        self._get_split = {
-            size: options.index(bytes(52)) for size, options in self._get_options.items()
-        }
+        self._get_options = get_options_by_size(self.url.store_path, hops)
 
     def stay_here(self) -> None:
         """From now on GETs are for what this store has itself: it asks none of its peers."""
@@ -155,9 +150,8 @@ class RemoteStore:
         """Fetch a block: see `eris.store.BlockReader`. The request goes out at once."""
         if not self.url.allows("get"):
             return _failed(StoreRefused("the URL of this store does not allow get"))
-        options = self._get_options[block_size]
-        split = self._get_split[block_size]
-        body = options[:split] + block_query(reference) + options[split + 52 :]
+        before, behind = self._get_options[block_size]
+        body = before + block_query(reference) + behind
         return self._request(Code.GET, body, reference, int(block_size))
 
     def put(self, reference: Reference, block: bytes) -> Awaitable[None]:

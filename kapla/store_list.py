@@ -27,7 +27,7 @@ from eris.errors import (
 from eris.model import BlockSize, Reference
 from kapla.errors import NotAllowed, StoreSilent
 from kapla.peers.live import Live, LiveSources
-from kapla.peers.remote import AskedSource
+from kapla.peers.remote import StoreSource
 from kapla.peers.runner import Runner
 from kapla.urls import UnixEndpoint
 
@@ -223,7 +223,7 @@ class StoreList:
         if self._runner is None:
             sources = LiveSources(on_distrust=self._lied)
             for member in self._far:
-                sources.add(AskedSource(str(member.store.url), member))
+                sources.add(StoreSource(str(member.store.url), member))
             self._sources = sources
             # Each store has a time-out of its own.
             self._runner = Runner(sources, patience_s=float("inf"))

@@ -8,11 +8,10 @@ one, in turn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
-from eris.errors import ErisError
 from kapla.coap.frame import Code
 from kapla.coap.rate import NO_LIMIT, ByteRate, Rate
 from kapla.coap.shares import LARGE_WEIGHT
@@ -85,25 +84,15 @@ class Share:
         """Blocks are asked for: they cost the most that they may, until the answer is known."""
         self._take(kib, requests * self._allowance.prices.miss)
 
-    def answered(self, requests: int, kib: int, result: Sequence[bytes | None] | ErisError) -> None:
-        """What was asked for is answered so."""
+    def answered(self, requests: int, kib: int) -> None:
+        """What was asked for is answered: what it cost is told by `gave`."""
         self._give_back(kib, requests * self._allowance.prices.miss)
-        if not isinstance(result, ErisError):
-            self.gave(result)
 
-    def gave(self, blocks: Sequence[bytes | None]) -> None:
-        """These were given, or are missing."""
-        found = list(filter(None, blocks))
-        block_bytes = sum(map(len, found))
-        self._allowance.blocks += len(found)
+    def gave(self, blocks: int, block_bytes: int, missing: int) -> None:
+        """So many blocks were given, with so many bytes together, and so many are missing."""
+        self._allowance.blocks += blocks
         self._allowance.block_bytes += block_bytes
-        missing = len(blocks) - len(found)
         self._take(block_bytes >> 10, missing * self._allowance.prices.miss)
-
-    def passed_on(self, answer: bytes) -> None:
-        """What somebody else had, or not, is answered so."""
-        size = len(answer) & -1024
-        self.gave([answer[:size] or None])
 
     def told(self, present: int, missing: int) -> None:
         """It was told of so many blocks that they are here, or not."""

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from eris.errors import ErisError
-from eris.model import BlockSize
 from kapla.coap import shares
 from kapla.coap.allowance import Share
 from kapla.coap.answers import answers_to_gets, answers_to_puts
@@ -280,31 +279,31 @@ class Answering:
         are_lent: Sequence[bool] = (),
     ) -> None:
         with self.turn:
-            if not isinstance(result, ErisError):
-                blocks = list(filter(None, result))
-                size = sum(map(len, blocks))
-                self._hints_are_true &= size <= gets.weight << 10
-                self._remote.origins.here.add(len(blocks), size)
-                self.turn.gave(len(blocks), len(result) - len(blocks))
-            if self._further is None or isinstance(result, ErisError) or None not in result:
-                self._count_gets(gets, result)
-                self._link.write(answers_to_gets(gets.tokens, result, are_lent))
+            if self._share is not None:
+                self._share.answered(len(gets.tokens), gets.weight)
+            if isinstance(result, ErisError):
+                self._link.write(answers_to_gets(gets.tokens, result))
                 return
-            answers = self._further.answers(gets, result, are_lent)
-            missing = len(answers) - len(result) + result.count(None)
-            self._count_gets(gets, [*filter(None, result), *[None] * missing])
+            blocks = list(filter(None, result))
+            size = sum(map(len, blocks))
+            self._hints_are_true &= size <= gets.weight << 10
+            self._remote.origins.here.add(len(blocks), size)
+            self.turn.gave(len(blocks), len(result) - len(blocks))
+            if self._further is None or len(blocks) == len(result):
+                answers = answers_to_gets(gets.tokens, result, are_lent)
+            else:
+                answers = self._further.answers(gets, result, are_lent)
+            if self._share is not None:
+                # Of what others are asked for it is not known yet.
+                self._share.gave(len(blocks), size, len(answers) - len(blocks))
             self._link.write(answers)
 
-    def _count_gets(self, gets: Gets, result: Sequence[bytes | None] | ErisError) -> None:
-        """Count what is answered at once."""
-        if self._share is not None:
-            self._share.answered(len(gets.tokens), gets.weight, result)
-
-    def _answer_later(self, answer: bytes) -> None:
+    def _answer_later(self, answer: bytes, block_bytes: int) -> None:
         with self.turn:
-            self.turn.gave(len(answer) > BlockSize.SMALL)
+            is_there = block_bytes > 0
+            self.turn.gave(is_there)
             if self._share is not None:
-                self._share.passed_on(answer)
+                self._share.gave(is_there, block_bytes, not is_there)
             if not self._later:
                 # With whatever else comes in this turn of the loop.
                 asyncio.get_running_loop().call_soon(self._write_later)

@@ -15,10 +15,14 @@ from typing import Final, NamedTuple, Protocol
 from eris.errors import ErisError
 from eris.model import Reference
 
-__all__ = ["FULL_HOPS", "Beyond", "Found", "FoundDone", "hops_left"]
+__all__ = ["FULL_HOPS", "HERE", "Beyond", "Found", "FoundDone", "hops_left"]
 
 FULL_HOPS: Final = 4
 """The Hop-Limit of a request that begins here. It tells those who are asked that it does."""
+
+
+HERE: Final = "here"
+"""The source of a block that others gave a moment ago, and that is still being kept."""
 
 
 class Found(NamedTuple):

@@ -39,6 +39,7 @@ __all__ = [
     "diagnostic",
     "error_of_code",
     "get_options",
+    "get_options_by_size",
     "pack_bitmap",
     "parse_block_query",
     "put_options",
@@ -150,6 +151,18 @@ def get_options(store_path: tuple[str, ...], query: bytes, block_size: int, hops
         options.append((OptionNumber.HOP_LIMIT, bytes([hops])))
     options.append((OptionNumber.SIZE1, encode_uint(block_size)))
     return encode_options(options)
+
+
+def get_options_by_size(
+    store_path: tuple[str, ...], hops: int = 0
+) -> dict[BlockSize, tuple[bytes, bytes]]:
+    """The options of GETs for blocks of each size: what stands before the query and what behind."""
+    hole = bytes(_BASE32_LETTERS)
+    found = {}
+    for size in BlockSize:
+        before, _, behind = get_options(store_path, hole, size, hops).partition(hole)
+        found[size] = (before, behind)
+    return found
 
 
 def put_options(store_path: tuple[str, ...], hops: int = 0) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from typing import Any
 
 from aiocoap.numbers import ContentFormat
@@ -25,9 +26,9 @@ class Facts(Fragmenting):
         super().__init__()
         self._access = access
 
+    @abstractmethod
     async def facts(self, request: Any) -> object:
         """What is to be told. Raises: BadRequest."""
-        raise NotImplementedError
 
     def get_link_description(self) -> dict[str, str] | None:
         """Shown in discovery only to those who may ask."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from kapla.coap.answers import answer_to_get, answers_to_gets
 from kapla.coap.beyond import Beyond, Found, FoundDone, hops_left
 from kapla.coap.origin import Origins
 from kapla.coap.under_way import UnderWay
+from kapla.storage.worker import answered
 
 __all__ = ["Further", "Gets"]
 
@@ -30,8 +30,8 @@ class Gets(NamedTuple):
 class Further:
     """Asks others on behalf of one connection; `begins`: see `hops_left`.
 
-    `asker`: who that is, for those who are asked. `answer` is called with each answer as it comes;
-    `origins` is told whose they are.
+    `asker`: who that is, for those who are asked. `answer` is called with each answer as it comes,
+    and the bytes of the block in it, or 0; `origins` is told whose they are.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Further:
         beyond: Beyond,
         asker: object,
         under_way: UnderWay,
-        answer: Callable[[bytes], None],
+        answer: Callable[[bytes, int], None],
         origins: Origins,
         *,
         begins: bool,
@@ -82,9 +82,11 @@ class Further:
             self._beyond.fetch(reference, hops, self._asker, done)
 
         def answer(result: Found | ErisError) -> None:
+            size = 0
             if isinstance(result, Found):
-                self._origins.came(result.source, len(result.block))
-            self._answer(answer_to_get(token, result, is_marked=is_marked))
+                size = len(result.block)
+                self._origins.came(result.source, size)
+            self._answer(answer_to_get(token, result, is_marked=is_marked), size)
 
         self._under_way.hand_on(1, weight, start, answer)
 
@@ -98,18 +100,11 @@ class Further:
 
     async def fetch(self, reference: Reference, hops: int) -> Found:
         """Ask for one block. Raises: BlockNotFound, StoreUnavailable."""
-        future: asyncio.Future[Found | ErisError] = asyncio.get_running_loop().create_future()
-
-        def done(result: Found | ErisError) -> None:
-            if not future.done():
-                future.set_result(result)
-
-        self._beyond.fetch(reference, hops, self._asker, done)
-        result = await future
-        if isinstance(result, ErisError):
-            raise result
-        self._origins.came(result.source, len(result.block))
-        return result
+        found: Found = await answered(
+            lambda done, _: self._beyond.fetch(reference, hops, self._asker, done)
+        )
+        self._origins.came(found.source, len(found.block))
+        return found
 
     async def find(self, references: Sequence[Reference], hops: int) -> list[bool]:
         """Ask which blocks somebody has."""

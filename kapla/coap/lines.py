@@ -1,4 +1,4 @@
-"""The connections of one listener, in groups by their standing, and which of them is next.
+"""The connections of one listener, in groups by their rank, and which of them is next.
 
 The groups of those who are worth more to others go before those who are worth less, and none has
 all: what a group had is counted, the lower ones' several times over, and whoever had least is next.
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
-from kapla.coap.merit import Standing
+from kapla.coap.merit import Rank
 
 if TYPE_CHECKING:
     from kapla.coap.turns import Turn, Turns
@@ -84,9 +84,9 @@ class Debt:
 class Group:
     """Those of a listener who are worth the same."""
 
-    def __init__(self, line: Line, standing: Standing) -> None:
+    def __init__(self, line: Line, rank: Rank) -> None:
         self.line = line
-        self.standing = standing
+        self.rank = rank
         self.waiting = 0
         """How many wait."""
         self.served_at = float("-inf")
@@ -102,7 +102,7 @@ class Group:
         self.served_had = 0.0
         """What the one had that was served last."""
         self.went_on_at = float("-inf")
-        self.is_lower = standing is not Standing.USEFUL
+        self.is_lower = rank is not Rank.USEFUL
         self._counts = _LOWER_PAUSE if self.is_lower else 1
         # Whoever had least of late is first.
         self._heap: list[tuple[float, int, Waiting]] = []
@@ -192,7 +192,7 @@ class Line:
     def __init__(self, turns: Turns) -> None:
         self.turns = turns
         self.served_at = float("-inf")
-        self.groups = [Group(self, standing) for standing in Standing]
+        self.groups = [Group(self, rank) for rank in Rank]
         self.had = 0.0
         """What the group had that was served last, when it was."""
         self._debt = Debt(_PAUSE)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
-__all__ = ["Merit", "Standing"]
+__all__ = ["Merit", "Rank"]
 
 # What a block earns: several times what it takes of the event loop, also on a small machine that
 # is busy, and with one request under way at a time.
@@ -26,7 +26,7 @@ _DEBT_S: Final = 0.005
 _TRIAL_S: Final = 0.005
 
 
-class Standing(IntEnum):
+class Rank(IntEnum):
     """Who goes first: the lower, the sooner."""
 
     USEFUL = 0
@@ -40,10 +40,10 @@ class Standing(IntEnum):
 class Merit:
     """One connection's account."""
 
-    __slots__ = ("_balance", "standing")
+    __slots__ = ("_balance", "rank")
 
     def __init__(self) -> None:
-        self.standing = Standing.NEW
+        self.rank = Rank.NEW
         self._balance = 0.0
 
     def took(self, seconds: float) -> None:
@@ -58,11 +58,11 @@ class Merit:
         if self._balance > _MOST_SAVED_S:
             self._balance = _MOST_SAVED_S
         if self._balance > 0:
-            self.standing = Standing.USEFUL
+            self.rank = Rank.USEFUL
         else:
             self._sink()
 
     def _sink(self) -> None:
-        if self.standing is Standing.USEFUL or self._balance < -_TRIAL_S:
-            self.standing = Standing.OTHER
+        if self.rank is Rank.USEFUL or self._balance < -_TRIAL_S:
+            self.rank = Rank.OTHER
             self._balance = -_DEBT_S

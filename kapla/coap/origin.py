@@ -9,14 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from kapla.coap.beyond import HERE
 from kapla.coap.facts import Facts
 
 __all__ = ["Amount", "OriginResource", "Origins"]
 
 _MOST_NAMES: Final = 100
 _OTHERS: Final = "others"
-# What came from others a moment ago, and is still being kept.
-_HERE: Final = "here"
 
 
 @dataclass(slots=True)
@@ -48,7 +47,7 @@ class Origins:
 
     def came(self, source: str, byte_count: int) -> None:
         """A block came from somebody else; of very many names the last are one."""
-        if source == _HERE:
+        if source == HERE:
             self.here.add(1, byte_count)
             return
         if source not in self.peers and len(self.peers) >= _MOST_NAMES:

@@ -226,10 +226,10 @@ class _Blocks(Fragmenting):
             return respond(Code.BAD_REQUEST, str(error).encode())
         except ErisError as error:
             if share is not None and isinstance(error, BlockNotFound):
-                share.gave([None])
+                share.gave(0, 0, 1)
             return respond(code_of_error(error), diagnostic(error))
         if share is not None:
-            share.gave([block])
+            share.gave(1, len(block), 0)
         if len(block) not in BLOCK_SIZES:  # damage, which counts as not there
             return respond(Code.NOT_FOUND)
         response = respond(Code.CONTENT, block)

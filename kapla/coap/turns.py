@@ -139,7 +139,7 @@ class Turn:
         self._serve = serve
         self._is_gone = is_gone
         self.merit = Merit()
-        self.group = line.groups[self.merit.standing]
+        self.group = line.groups[self.merit.rank]
         """Those who are worth as much, and share with it."""
         self.had = self.group.served_had
         """What it took, or as much as whoever was served when it came to wait."""
@@ -173,20 +173,20 @@ class Turn:
         self._line.took(seconds, now)
         self.group.took(self, seconds, now)
         self.merit.took(seconds)
-        if self.merit.standing is not self.group.standing:
+        if self.merit.rank is not self.group.rank:
             self._change_groups()
 
     def gave(self, blocks: int, missing: int = 0) -> None:
         """So many blocks went over the connection, and so many that it asked for were missing."""
         self.merit.gave(blocks, missing)
-        if self.merit.standing is not self.group.standing:
+        if self.merit.rank is not self.group.rank:
             self._change_groups()
 
     def _change_groups(self) -> None:
         if self._is_in_line:
             self.group.leave(self)
         self.group.forget(self)
-        self.group = self._line.groups[self.merit.standing]
+        self.group = self._line.groups[self.merit.rank]
         # Whatever it had was counted elsewhere.
         self.had = self.group.served_had
         if self._is_in_line:

@@ -19,7 +19,7 @@ from typing import Final
 from eris.base32 import short
 from eris.errors import BlockNotFound, CorruptBlock, ErisError, StoreUnavailable
 from eris.model import BlockSize, Reference
-from kapla.coap.beyond import FULL_HOPS, Found, FoundDone
+from kapla.coap.beyond import FULL_HOPS, HERE, Found, FoundDone
 from kapla.coap.link import Link
 from kapla.peers.early import COMES_BACK_S, Early
 from kapla.peers.keeping import Keeper, Store
@@ -57,18 +57,43 @@ class _Session:
     """The session of one who asks; it lives on while others wait for what it fetches."""
 
     def __init__(self, runner: Runner, hops: int, peer: Peer[Link] | None) -> None:
-        self.runner = runner
         self.hops = hops
         self.peer = peer
         """Who asks, if it is a peer."""
-        self.wishes = 0
-        self.is_left = False
         self.block_size: BlockSize | None = None
         """Of the last block: a content has blocks of one size."""
+        self._runner = runner
+        self._under_way = 0
+        self._is_left = False
 
-    def close_if_over(self) -> None:
-        if self.is_left and not self.wishes:
-            self.runner.close()
+    def fetch(
+        self,
+        reference: Reference,
+        ended: Callable[[asyncio.Future[Block]], None],
+        but: frozenset[int] = frozenset(),
+    ) -> asyncio.Future[Block]:
+        """Fetch a block from peers, but not from some; `ended` gets the future when it is done."""
+        future = self._runner.fetch(reference, self.block_size, but)
+        self._under_way += 1
+
+        def end(future: asyncio.Future[Block]) -> None:
+            self._under_way -= 1
+            try:
+                ended(future)
+            finally:
+                self._close_if_over()
+
+        future.add_done_callback(end)
+        return future
+
+    def leave(self) -> None:
+        """Whoever asked is gone."""
+        self._is_left = True
+        self._close_if_over()
+
+    def _close_if_over(self) -> None:
+        if self._is_left and not self._under_way:
+            self._runner.close()
 
 
 class PeerBlocks:
@@ -99,7 +124,7 @@ class PeerBlocks:
         """Get a block: see `Beyond`."""
         held = self._keeper.held(reference)
         if held is not None:
-            done(Found(*held, "here"))
+            done(Found(*held, HERE))
             return
         session = self._session(asker, min(hops, FULL_HOPS))
         but = _without(session.peer)
@@ -159,9 +184,7 @@ class PeerBlocks:
         for future in self._passed_on.pop(asker, set()):
             future.cancel()
         for key in [key for key in self._sessions if key[0] is asker]:
-            session = self._sessions.pop(key)
-            session.is_left = True
-            session.close_if_over()
+            self._sessions.pop(key).leave()
 
     # wishes
 
@@ -171,15 +194,9 @@ class PeerBlocks:
         key = (reference, session.hops)
         wish = self._wishes.get(key)
         if wish is None:
-            wish = self._wishes[key] = _Wish(session.runner.fetch(reference, session.block_size))
-            session.wishes += 1
-
-            def ended(future: asyncio.Future[Block]) -> None:
-                session.wishes -= 1
-                self._ended(reference, session, future)
-                session.close_if_over()
-
-            wish.future.add_done_callback(ended)
+            wish = self._wishes[key] = _Wish(
+                session.fetch(reference, partial(self._ended, reference, session))
+            )
         wish.waiting.append((asker, done))
 
     def _ended(
@@ -208,22 +225,17 @@ class PeerBlocks:
         but: frozenset[int],
         done: FoundDone,
     ) -> None:
-        future = session.runner.fetch(reference, session.block_size, but)
-        session.wishes += 1
         mine = self._passed_on.setdefault(asker, set())
-        mine.add(future)
 
         def ended(future: asyncio.Future[Block]) -> None:
-            session.wishes -= 1
             mine.discard(future)
             if not future.cancelled() and future.exception() is not None:
                 # That others do not work is no failure of ours: we have it not.
                 done(BlockNotFound(reference))
             else:
                 self._deliver(reference, session, future, [done])
-            session.close_if_over()
 
-        future.add_done_callback(ended)
+        mine.add(session.fetch(reference, ended, but))
 
     def _deliver(
         self,

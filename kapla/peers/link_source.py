@@ -8,7 +8,7 @@ from typing import Any
 
 from eris.errors import StoreRefused, StoreUnavailable
 from eris.model import BlockSize, Reference
-from kapla.coap.blocks import block_query, get_options, put_options, unpack_bitmap
+from kapla.coap.blocks import block_query, get_options_by_size, put_options, unpack_bitmap
 from kapla.coap.frame import Code
 from kapla.coap.link import Link
 from kapla.coap.requester import Requester
@@ -17,8 +17,6 @@ from kapla.peers.table import Peer
 from kapla.peers.telling import Telling
 
 __all__ = ["LinkSource"]
-
-_QUERY_LENGTH = 52
 
 
 class LinkSource:
@@ -29,10 +27,7 @@ class LinkSource:
         self._link = peer.link
         self._telling = Telling(self._find)
         self._fetch_options = put_options((), hops) + b"\xff"
-        self._get_options = {
-            size: _split(get_options((), bytes(_QUERY_LENGTH), int(size), hops))
-            for size in BlockSize
-        }
+        self._get_options = get_options_by_size((), hops)
 
     @property
     def name(self) -> str:
@@ -77,12 +72,6 @@ class LinkSource:
         if self._link is None or not self._link.usable:
             self._link = self._peer.link
         return None if self._link is None else self._link.asking
-
-
-def _split(options: bytes) -> tuple[bytes, bytes]:
-    """What stands before the query and what behind it."""
-    at = options.index(bytes(_QUERY_LENGTH))
-    return options[:at], options[at + _QUERY_LENGTH :]
 
 
 def _failed(error: Exception) -> asyncio.Future[Any]:

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from eris.model import BlockSize, Reference
+from eris.store import BlockFinder, BlockReader
 from kapla.peers.source import Block
 
-__all__ = ["Asked", "AskedSource"]
+__all__ = ["StoreSource"]
 
 
-class Asked(Protocol):
-    """What answers by coroutines, as stores do."""
-
-    def get(self, reference: Reference, block_size: BlockSize) -> Awaitable[bytes]:
-        """Fetch a block."""
-        ...
-
-    def find(self, references: Sequence[Reference]) -> Awaitable[list[bool]]:
-        """Tell which blocks are there."""
-        ...
+class _Store(BlockReader, BlockFinder, Protocol):
+    """One that can be read from, and tells what it has."""
 
 
-class AskedSource:
+class StoreSource:
     """A source out of a store. Nothing that comes from it may be given on."""
 
-    def __init__(self, name: str, store: Asked) -> None:
+    def __init__(self, name: str, store: _Store) -> None:
         self.name = name
         self._store = store
 

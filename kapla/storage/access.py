@@ -113,29 +113,40 @@ class BlockAccess:
             if isinstance(result, ErisError):
                 done(result)
                 return
-            are_lent = [block is not None for block in result]
-            if all(are_lent) or not self.rights.get:
-                done(Marked(result, are_lent))
-                return
-            blocks = list(result)
-            others = [place for place, is_lent in enumerate(are_lent) if not is_lent]
-
-            def rest(result: Sequence[bytes | None] | ErisError) -> None:
-                if isinstance(result, ErisError):
-                    done(result)
-                    return
-                for place, block in zip(others, result, strict=True):
-                    blocks[place] = block
-                done(Marked(blocks, are_lent))
-
-            names = [references[place] for place in others]
-            self.storage.get_many(names, rest, wanted, sharing)
+            marked = Marked(result, [block is not None for block in result])
+            if all(marked.are_lent) or not self.rights.get:
+                done(marked)
+            else:
+                self._get_others(references, marked, done, wanted, sharing)
 
         if self.rights.get:
             self.statistics.get += len(references)
             self.storage.get_many(Lent(references), lent, wanted, sharing)
         else:
             self.get_many(references, lent, wanted, sharing)
+
+    def _get_others(
+        self,
+        references: Sequence[Reference],
+        marked: Marked,
+        done: MarkedDone,
+        wanted: Wanted,
+        group: object,
+    ) -> None:
+        """Fetch those that are not lent too."""
+        places = [place for place, is_lent in enumerate(marked.are_lent) if not is_lent]
+
+        def others(result: Sequence[bytes | None] | ErisError) -> None:
+            if isinstance(result, ErisError):
+                done(result)
+                return
+            blocks = list(marked.blocks)
+            for place, block in zip(places, result, strict=True):
+                blocks[place] = block
+            done(Marked(blocks, marked.are_lent))
+
+        names = [references[place] for place in places]
+        self.storage.get_many(names, others, wanted, group)
 
     def put_many(
         self,

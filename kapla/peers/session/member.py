@@ -106,13 +106,9 @@ class Member:
 
     def room(self, now: float) -> float:
         """How many bytes more it may owe: over 0 lets one more block go, whatever its size."""
-        standing = self.standing
-        if standing.breaker.is_open:
-            return 1.0 if standing.breaker.lets_through(now) else 0.0
-        size = standing.window.size
-        if not (standing.is_proven or self.is_alone):
-            size = min(size, _UNPROVEN)
-        return size - standing.outstanding
+        if self.standing.is_proven or self.is_alone:
+            return self.standing.room(now)
+        return self.standing.room(now, _UNPROVEN)
 
     def is_blocked(self, now: float) -> bool:
         """Whether it can be asked for nothing, and no answer in time is to be hoped for."""

@@ -70,15 +70,18 @@ class Standing:
         """Without an answer for so long, it does not work."""
         return max(_LEAST_SILENCE_S, _SILENT_ROUND_TRIPS * self.srtt_s)
 
-    def finish_s(self, more: int = 0) -> float:
-        """How long a block would take now, behind what is outstanding and `more` bytes."""
-        return self.srtt_s * (1 + (self.outstanding + more) / self.window.size)
+    def finish_s(self) -> float:
+        """How long a block would take now, behind what is outstanding."""
+        return self.srtt_s * (1 + self.outstanding / self.window.size)
 
-    def has_room(self, now: float) -> bool:
-        """Whether one more block may be asked for, whatever its size."""
+    def room(self, now: float, most: float = float("inf")) -> float:
+        """How many bytes more it may owe: over 0 lets one more block go, whatever its size.
+
+        `most`: that it may owe in all, if its window is larger.
+        """
         if self.breaker.is_open:
-            return self.breaker.lets_through(now)
-        return self.outstanding < self.window.size
+            return 1.0 if self.breaker.lets_through(now) else 0.0
+        return min(self.window.size, most) - self.outstanding
 
     def asked(self, weight: int, now: float) -> None:
         """A block of so many bytes was asked for."""

@@ -16,7 +16,7 @@ import pytest
 from eris import reference_of
 from eris.errors import StoreFull
 from kapla.coap.frame import Code
-from kapla.coap.merit import Standing
+from kapla.coap.merit import Rank
 from kapla.storage.access import PutDone, Wanted, always
 from kapla.storage.keeping.state import Hold
 from tests.kapla.coap.harness import (
@@ -152,6 +152,6 @@ def test_blocks_that_are_kept_are_of_use_beside_others_that_are_not() -> None:
         await server.settle()
         assert [answer.code for answer in server.responses()].count(Code.CREATED) == 1
         server.feed(request_bytes(Code.GET, [(11, b"nothing")]))
-        assert server.line.groups[Standing.USEFUL].served_at > float("-inf")
+        assert server.line.groups[Rank.USEFUL].served_at > float("-inf")
 
     asyncio.run(run())

@@ -58,11 +58,11 @@ def test_a_peer_that_is_silent_is_left_alone_longer_each_time() -> None:
         assert standing.is_silent(now + 0.25)
         now += 0.25
         standing.fell_silent(now)
-        assert not standing.has_room(now + pause_s - 0.1)
+        assert not standing.room(now + pause_s - 0.1) > 0
         now += pause_s
-        assert standing.has_room(now)
+        assert standing.room(now) > 0
         standing.asked(BLOCK, now)  # one tries it
-        assert not standing.has_room(now)
+        assert not standing.room(now) > 0
 
 
 def test_an_answer_that_comes_after_all_closes_the_breaker() -> None:
@@ -71,7 +71,7 @@ def test_an_answer_that_comes_after_all_closes_the_breaker() -> None:
     standing.fell_silent(2.0)
     standing.released(BLOCK)
     standing.gave(BLOCK, 1.5, 2.5)
-    assert standing.has_room(2.5)
+    assert standing.room(2.5) > 0
     assert not standing.breaker.is_open
 
 
@@ -79,10 +79,10 @@ def test_a_peer_that_fails_again_and_again_is_left_alone() -> None:
     standing = Standing()
     for _ in range(3):
         standing.failed(1.0)
-    assert standing.has_room(1.0)
+    assert standing.room(1.0) > 0
     standing.failed(1.0)
-    assert not standing.has_room(1.0)
-    assert standing.has_room(3.0)
+    assert not standing.room(1.0) > 0
+    assert standing.room(3.0) > 0
 
 
 def test_one_window_may_be_asked_twice_and_then_a_twentieth() -> None:
