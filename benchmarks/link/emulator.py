@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks.network.namespaces import NetworkUnavailable, require, sweep, within
+from benchmarks.network.keepers import running_keeper
+from benchmarks.network.namespaces import require, sweep, within
 from benchmarks.network.network import Traffic, prefix
 from benchmarks.network.tun import DEVICE
 
@@ -25,9 +25,7 @@ __all__ = ["ADDRESSES", "Link", "Side", "link"]
 
 ADDRESSES: Final = ("10.77.0.1", "10.77.0.2")
 
-_ROOT: Final = Path(__file__).parents[2]
-_KEEPER: Final = (sys.executable, "-m", "benchmarks.link.keeper")
-_PATIENCE_S: Final = 20
+_KEEPER: Final = "benchmarks.link.keeper"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +70,6 @@ def link(rtt_ms: float, mbit_s: float) -> Iterator[Link]:
     sweep()
     name = prefix()
     near, far = (Side(f"{name}{end}", at) for end, at in zip("nf", ADDRESSES, strict=True))
-    keeper = subprocess.Popen(
-        [*_KEEPER, near.namespace, far.namespace, str(rtt_ms), str(mbit_s)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=_ROOT,
-        # Ctrl-C is for the program that measures; the keeper ends after it.
-        start_new_session=True,
-    )
-    assert keeper.stdin is not None
-    assert keeper.stdout is not None
-    try:
-        word, _, rest = keeper.stdout.readline().strip().partition(" ")
-        if word != "ready":
-            raise NetworkUnavailable(rest or "the emulator did not start")
-        yield Link(near, far, rtt_ms, mbit_s, rest)
-    finally:
-        keeper.stdin.close()
-        keeper.wait(_PATIENCE_S)
-        keeper.stdout.close()
+    arguments = [near.namespace, far.namespace, str(rtt_ms), str(mbit_s)]
+    with running_keeper(_KEEPER, *arguments) as (_, shaper):
+        yield Link(near, far, rtt_ms, mbit_s, shaper)

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 
 from benchmarks.link.emulator import ADDRESSES
+from benchmarks.network.keepers import keeping, say
 from benchmarks.network.lane import Lane
 from benchmarks.network.namespaces import namespace, run
 from benchmarks.network.tun import DEVICE, LATE_S, MTU, TICK_S, add_address, add_route, open_tun
@@ -29,31 +28,16 @@ def main() -> None:
     """Make the link, and keep it until standard input ends."""
     near, far = sys.argv[1:3]
     rtt_ms, mbit_s = map(float, sys.argv[3:5])
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit())
-    with suppress(OSError):
-        os.nice(-10)
-    try:
-        with namespace(near), namespace(far):
-            if _has_netem(near):
-                _join_by_netem(near, far, rtt_ms, mbit_s)
-                _say("ready netem")
-                sys.stdin.read()
-                return
-            devices = [open_tun(near), open_tun(far)]
-            _set_up(near, far)
-            _say("ready tun")
-            _carry(devices, [_lane(rtt_ms, mbit_s), _lane(rtt_ms, mbit_s)])
-    except subprocess.CalledProcessError as error:
-        _say(f"failed {' '.join(error.cmd)}: {error.stderr.strip()}")
-    except OSError as error:
-        _say(f"failed {error}")
-
-
-def _say(line: str) -> None:
-    # Whoever is told may be gone.
-    with suppress(BrokenPipeError):
-        print(line, flush=True)
+    with keeping(), namespace(near), namespace(far):
+        if _has_netem(near):
+            _join_by_netem(near, far, rtt_ms, mbit_s)
+            say("ready netem")
+            sys.stdin.read()
+            return
+        devices = [open_tun(near), open_tun(far)]
+        _set_up(near, far)
+        say("ready tun")
+        _carry(devices, [_lane(rtt_ms, mbit_s), _lane(rtt_ms, mbit_s)])
 
 
 def _set_up(*names: str) -> None:

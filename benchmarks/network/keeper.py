@@ -14,8 +14,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -24,6 +22,7 @@ from typing import Final
 
 from benchmarks.network.exchange import Exchange, Port
 from benchmarks.network.home import furnish
+from benchmarks.network.keepers import keeping, say
 from benchmarks.network.namespaces import namespace
 from benchmarks.network.plan import NETWORK, Plan, parse_plan
 from benchmarks.network.tun import DEVICE, LATE_S, MTU, TICK_S, add_address, add_route, open_tun
@@ -34,28 +33,13 @@ _STDIN: Final = 0
 def main() -> None:
     """Make the network, and keep it until standard input ends."""
     prefix, plan = sys.argv[1], parse_plan(sys.argv[2])
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit())
-    with suppress(OSError):
-        os.nice(-10)
-    try:
-        with ExitStack() as stack:
-            for name in plan.names():
-                stack.enter_context(namespace(prefix + name))
-            devices = _open(prefix, plan)
-            _say("ready")
-            ports = {end.name: Port(end.line, LATE_S / 2) for end in plan.ends()}
-            _Carrier(devices, ports, plan.addresses()).carry()
-    except subprocess.CalledProcessError as error:
-        _say(f"failed {' '.join(error.cmd)}: {error.stderr.strip()}")
-    except OSError as error:
-        _say(f"failed {error}")
-
-
-def _say(line: str) -> None:
-    # Whoever is told may be gone.
-    with suppress(BrokenPipeError):
-        print(line, flush=True)
+    with keeping(), ExitStack() as stack:
+        for name in plan.names():
+            stack.enter_context(namespace(prefix + name))
+        devices = _open(prefix, plan)
+        say("ready")
+        ports = {end.name: Port(end.line, LATE_S / 2) for end in plan.ends()}
+        _Carrier(devices, ports, plan.addresses()).carry()
 
 
 def _open(prefix: str, plan: Plan) -> dict[str, int]:
@@ -121,7 +105,7 @@ class _Carrier:
         data = os.read(_STDIN, 4096)
         *lines, self._told = (self._told + data).split(b"\n")
         for line in lines:
-            _say(self._do(line.decode().split()))
+            say(self._do(line.decode().split()))
         return bool(data)
 
     def _do(self, words: list[str]) -> str:

@@ -13,7 +13,6 @@ import itertools
 import json
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,14 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from benchmarks.network.namespaces import NetworkUnavailable, require, sweep, within
+from benchmarks.network.keepers import running_keeper
+from benchmarks.network.namespaces import require, sweep, within
 from benchmarks.network.plan import Plan
 
 __all__ = ["Host", "Network", "Traffic", "network", "prefix"]
 
-_ROOT: Final = Path(__file__).parents[2]
-_KEEPER: Final = (sys.executable, "-m", "benchmarks.network.keeper")
-_PATIENCE_S: Final = 20
+_KEEPER: Final = "benchmarks.network.keeper"
 _numbers = itertools.count()
 
 
@@ -108,23 +106,5 @@ def network(plan: Plan) -> Iterator[Network]:
     require("ip", "nsenter", *(["nft"] if plan.homes else []))
     sweep()
     name = prefix()
-    keeper = subprocess.Popen(
-        [*_KEEPER, name, plan.format()],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=_ROOT,
-        # Ctrl-C is for the program that measures; the keeper ends after it.
-        start_new_session=True,
-    )
-    assert keeper.stdin is not None
-    assert keeper.stdout is not None
-    try:
-        word, _, rest = keeper.stdout.readline().strip().partition(" ")
-        if word != "ready":
-            raise NetworkUnavailable(rest or "the network did not start")
+    with running_keeper(_KEEPER, name, plan.format()) as (keeper, _):
         yield Network(name, plan, keeper)
-    finally:
-        keeper.stdin.close()
-        keeper.wait(_PATIENCE_S)
-        keeper.stdout.close()
