@@ -20,7 +20,7 @@ from kapla.client import RemoteStore
 from kapla.urls import parse_store_url
 from tests.integration.daemon import GUARD_S, program
 
-__all__ = ["Kapla", "StallingStore", "blocks_of", "report", "stalling_store"]
+__all__ = ["Kapla", "StallingStore", "blocks_of", "blocks_there", "report", "stalling_store"]
 
 _NOTICES = (
     "kapla: waiting for ",
@@ -163,6 +163,11 @@ def report(kapla: Kapla) -> dict[str, Any]:
             return await store.stat()
 
     return asyncio.run(ask())
+
+
+def blocks_there(kapla: Kapla) -> int:
+    """How many blocks the store has, by its report."""
+    return sum(report(kapla)["blocks"].values())
 
 
 class StallingStore:

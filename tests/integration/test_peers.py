@@ -203,50 +203,40 @@ def _blocks(content: bytes) -> list[bytes]:
     return [data for _, data in [*encoder.feed(content), *encoder.finish()]]
 
 
-def test_a_decode_goes_on_when_the_daemon_that_asks_is_restarted(tmp_path: Path) -> None:
-    """What it waits for comes, or the connection ends: it is not told that there is nothing."""
+def decode_while_it_restarts(one: Daemon, far: Daemon, near: Daemon, tmp_path: Path) -> None:
+    """Decode through `near` what `far` has, and restart one of them after the first MiB."""
     content = b"".join(block(number) for number in range(4000))
     (tmp_path / "content").write_bytes(content)
+    urn = Kapla(far.directory, far.url).out("encode", str(tmp_path / "content")).strip()
+    kapla = Kapla(near.directory, near.url)
+    with subprocess.Popen(
+        kapla.command("decode", urn, "-"),
+        env=kapla.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as decoding:
+        assert decoding.stdout is not None
+        begin = decoding.stdout.read(1024 * 1024)
+        one.restart()
+        rest, err = decoding.communicate(timeout=GUARD_S)
+    assert decoding.returncode == 0, err
+    assert begin + rest == content
+
+
+def test_a_decode_goes_on_when_the_daemon_that_asks_is_restarted(tmp_path: Path) -> None:
+    """What it waits for comes, or the connection ends: it is not told that there is nothing."""
     with far_and_near() as (far, near):
-        urn = Kapla(far.directory, far.url).out("encode", str(tmp_path / "content")).strip()
-        kapla = Kapla(near.directory, near.url)
-        with subprocess.Popen(
-            kapla.command("decode", urn, "-"),
-            env=kapla.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        ) as decoding:
-            assert decoding.stdout is not None
-            begin = decoding.stdout.read(1024 * 1024)
-            near.restart()
-            rest, err = decoding.communicate(timeout=GUARD_S)
-        assert decoding.returncode == 0, err
-        assert begin + rest == content
+        decode_while_it_restarts(near, far, near, tmp_path)
 
 
 def test_a_decode_goes_on_when_the_only_peer_is_restarted(tmp_path: Path) -> None:
-    content = b"".join(block(number) for number in range(4000))
-    (tmp_path / "content").write_bytes(content)
     port = free_port()
     with (
         running_daemon(listen=[f"coap+tcp://127.0.0.1:{port}?get"]) as far,
         running_daemon(None, "--peer", f"coap+tcp://127.0.0.1:{port}") as near,
     ):
         connected(near)
-        urn = Kapla(far.directory, far.url).out("encode", str(tmp_path / "content")).strip()
-        kapla = Kapla(near.directory, near.url)
-        with subprocess.Popen(
-            kapla.command("decode", urn, "-"),
-            env=kapla.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        ) as decoding:
-            assert decoding.stdout is not None
-            begin = decoding.stdout.read(1024 * 1024)
-            far.restart()
-            rest, err = decoding.communicate(timeout=GUARD_S)
-        assert decoding.returncode == 0, err
-        assert begin + rest == content
+        decode_while_it_restarts(far, far, near, tmp_path)
 
 
 # --- hostile peers ----------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.commands import Kapla, report
+from tests.integration.commands import Kapla, blocks_there
 from tests.integration.daemon import GUARD_S, Daemon, running_daemon, wait_until
 
 MIB = 1024 * 1024
@@ -42,10 +42,6 @@ def begin(kapla: Kapla, *arguments: str) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-
-
-def blocks_there(kapla: Kapla) -> int:
-    return sum(report(kapla)["blocks"].values())
 
 
 @pytest.mark.parametrize("stop", STOPS.values(), ids=STOPS)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.commands import Kapla, report, stalling_store
+from tests.integration.commands import Kapla, blocks_there, report, stalling_store
 from tests.integration.daemon import GUARD_S, Daemon, running_daemon
 
 MIB = 1024 * 1024
@@ -35,10 +35,6 @@ def puts(kapla: Kapla) -> int:
     count = report(kapla)["requests"]["put"]
     assert isinstance(count, int)
     return count
-
-
-def blocks_there(kapla: Kapla) -> int:
-    return sum(report(kapla)["blocks"].values())
 
 
 @pytest.mark.parametrize("what", ["file", "stdin", "tree"])
