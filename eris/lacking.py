@@ -37,8 +37,9 @@ _RAREST: Final = 16
 class Lacking:
     """Passes on to `put` those of the blocks it is given that a store does not have.
 
-    Not in order. Without a `finder` it passes on all. As an asynchronous context it leaves no
-    question behind.
+    Not in order, and each portion as soon as there is an answer, even where nothing more comes for
+    an hour. Without a `finder` it passes on all. As an asynchronous context it leaves no question
+    behind.
     """
 
     def __init__(
@@ -50,7 +51,9 @@ class Lacking:
         self._put = put
         self._held: list[EncodedBlock] = []
         self._size = 0
-        self._asked: deque[asyncio.Future[list[EncodedBlock]]] = deque()
+        self._asked: deque[asyncio.Future[None]] = deque()
+        # Answers come at any time, and `put` is for one caller.
+        self._passing = asyncio.Lock()
         # Portions to pass on unasked: after a question that finds nothing, and from now on.
         self._pause = self._unasked = 0
 
@@ -71,7 +74,7 @@ class Lacking:
         Raises: what `put` raises.
         """
         if self._finder is None:
-            await self._put(blocks)
+            await self._pass_on(blocks)
             return
         self._held += blocks
         self._size += sum(len(block) for _, block in blocks)
@@ -95,20 +98,26 @@ class Lacking:
         """Ask about what is held, or pass it on."""
         blocks, self._held, self._size = self._held, [], 0
         if self._finder is None:
-            await self._put(blocks)
+            await self._pass_on(blocks)
         elif self._unasked:
             self._unasked -= 1
-            await self._put(blocks)
+            await self._pass_on(blocks)
         else:
-            self._asked.append(asyncio.ensure_future(self._lacking(self._finder, blocks)))
+            self._asked.append(asyncio.ensure_future(self._ask(self._finder, blocks)))
 
     async def _take(self, most: int) -> None:
-        """Pass on what is answered for, and wait until no more than `most` are not."""
+        """Wait until no more than `most` questions are under way, and learn what went wrong."""
         while self._asked and (len(self._asked) > most or self._asked[0].done()):
             # Awaited where it stands, so that an interruption finds it in the queue.
-            lacking = await self._asked[0]
+            await self._asked[0]
             self._asked.popleft()
-            await self._put(lacking)
+
+    async def _ask(self, finder: BlockFinder, blocks: list[EncodedBlock]) -> None:
+        await self._pass_on(await self._lacking(finder, blocks))
+
+    async def _pass_on(self, blocks: Sequence[EncodedBlock]) -> None:
+        async with self._passing:
+            await self._put(blocks)
 
     async def _lacking(self, finder: BlockFinder, blocks: list[EncodedBlock]) -> list[EncodedBlock]:
         try:

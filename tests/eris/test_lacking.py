@@ -199,3 +199,28 @@ def test_an_error_of_the_store_ends_it_and_leaves_no_question_behind() -> None:
         assert asyncio.all_tasks() == before
 
     run(main)
+
+
+def test_a_stream_that_keeps_us_waiting_keeps_back_less_than_a_question() -> None:
+    content = content_of(3 * MIB)
+
+    async def main() -> None:
+        store = AskedStore()
+        store.answer.clear()
+        ended = asyncio.Event()
+
+        async def source() -> AsyncIterator[bytes]:
+            async for piece in in_pieces(content, 70_000):
+                yield piece
+            store.answer.set()
+            # An hour later there may be more.
+            await ended.wait()
+
+        putting = asyncio.ensure_future(put_content(store, source(), finder=store))
+        while len(store.puts) * 32768 <= len(content) - 600_000:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0)
+        ended.set()
+        await putting
+        assert len(set(store.puts)) == len(store.memory)
+
+    run(main)
