@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import tempfile
@@ -27,3 +28,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.register_profile("suite", deadline=None, derandomize=True, database=None)
 settings.register_profile("campaign", deadline=None, database=None, print_blob=True)
 settings.load_profile("suite")
+
+
+def pytest_collection_finish() -> None:
+    """Take what was collected out of the collector's sight.
+
+    It stays to the end, and looking through it takes longer than many a test.
+    """
+    gc.collect()
+    gc.freeze()
