@@ -41,6 +41,11 @@ class RoundTrip:
             self.smoothed_s = self.variation_s = took_s
 
     @property
+    def surely_s(self) -> float:
+        """The smoothed time; before the first block, which may wait behind others', no guess."""
+        return self.smoothed_s if self.known else max(self.smoothed_s, _UNKNOWN_S)
+
+    @property
     def late_s(self) -> float:
         """An answer that takes longer is late."""
         return self.smoothed_s + 4 * self.variation_s + _SLACK_S

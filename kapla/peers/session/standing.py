@@ -68,7 +68,7 @@ class Standing:
     @property
     def limit_s(self) -> float:
         """Without an answer for so long, it does not work."""
-        return max(_LEAST_SILENCE_S, _SILENT_ROUND_TRIPS * self.srtt_s)
+        return max(_LEAST_SILENCE_S, _SILENT_ROUND_TRIPS * self.round_trip.surely_s)
 
     def finish_s(self) -> float:
         """How long a block would take now, behind what is outstanding."""
