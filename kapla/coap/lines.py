@@ -29,9 +29,10 @@ SLICE_S: Final = 0.001
 MOMENT_S: Final = 1e-6
 """Not worth a timer."""
 
-# How long a listener pauses, in terms of what it took; and the group of those who are worth less.
+# How long a listener pauses, in terms of what it took; and the group of those who are worth less:
+# beside what is counted each of its goes keeps others from what they had begun.
 _PAUSE: Final = 1
-_LOWER_PAUSE: Final = 3
+_LOWER_PAUSE: Final = 7
 # The most that is owed by those who took little at a time.
 _MOST_OWED_S: Final = 0.01
 # The longest that a listener's turn does not come; a group's: as many times as it pauses.

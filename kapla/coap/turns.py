@@ -7,7 +7,7 @@ others are there too waits before it goes on:
 * a listener as long again, with all its connections: what comes for them is not even read. Those
   that have something waiting go on in turn, whoever had least of late first. So strangers on TCP,
   however many they are, leave half of the time to the programs of this machine;
-* within a listener, those over whose connections no blocks go three times as long, together, while
+* within a listener, those over whose connections no blocks go seven times as long, together, while
   there are some over whose blocks go (`merit.py`, `lines.py`): so a crowd that asks for nothing
   useful leaves most of the time to those who do;
 * a connection three times as long, for its requests in the slow lane. What the fast lane takes is
