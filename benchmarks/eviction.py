@@ -1,9 +1,9 @@
 """What a cap costs: kaplad at its cap and below it, and which blocks it keeps.
 
 `PUT at the cap`: a store is filled to its cap, and more is put; below the cap, the same into a
-store that has room for all. The two take turns. `GET beside PUTs`: one connection fetches what was put
-last while another puts; the one below the cap puts as fast as the one at the cap did. `overshoot`:
-the database, its WAL and its reserve, looked at every few milliseconds.
+store that has room for all. The two take turns. `GET beside PUTs`: one connection fetches what was
+put last while another puts; the one below the cap puts as fast as the one at the cap did.
+`overshoot`: the database, its WAL and its reserve, looked at every few milliseconds.
 `hits`: simulated traces, against LRU of the same size; the hand is kaplad's own.
 
 Stores have 10⁵ blocks of 1 KiB and a tenth of it of 32 KiB; KAPLA_BENCH_EVICTION says otherwise.
