@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +33,7 @@ from kapla.urls import parse_store_url
 __all__ = ["RawClient", "kaplad", "measure_client", "run"]
 
 _WINDOW: Final = 64
+_RECEIVED: Final = 1 << 18
 _COUNTS: Final = {BlockSize.SMALL: 6400, BlockSize.LARGE: 960}
 _BARS: Final = {
     ("daemon", "put", BlockSize.SMALL): (5, 8),
@@ -155,7 +156,7 @@ class RawClient:
             if part:
                 self._socket.sendall(b"".join(part))
             room = 0
-            for frame in self._reader.feed(self._socket.recv(1 << 18)):
+            for frame in self._reader.feed(self._receive()):
                 if frame[0] >= 0xE0:
                     continue
                 if frame[0] != good:
@@ -163,6 +164,22 @@ class RawClient:
                 room += 1
             answered += room
         return len(blocks) / (time.perf_counter() - begin)
+
+    def _receive(self) -> bytes:
+        """Wait for something, and take what is there, up to 256 KiB."""
+        data = self._socket.recv(_RECEIVED)
+        if not isinstance(self._socket, ssl.SSLSocket):
+            return data
+        # OpenSSL gives a record of 16 KiB at a time.
+        pieces, size = [data], len(data)
+        self._socket.settimeout(0)
+        with suppress(ssl.SSLWantReadError):
+            while data and size < _RECEIVED:
+                data = self._socket.recv(_RECEIVED - size)
+                pieces.append(data)
+                size += len(data)
+        self._socket.settimeout(None)
+        return b"".join(pieces)
 
 
 async def measure_client(url: str, operation: str, size: BlockSize, seed: int) -> float:
