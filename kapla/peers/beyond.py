@@ -128,9 +128,10 @@ class PeerBlocks:
             return
         session = self._session(asker, min(hops, FULL_HOPS))
         but = _without(session.peer)
-        if session.peer is None and self._early.is_now:
-            self._early.add(asker, done, lambda: self.fetch(reference, hops, asker, done))
-        elif but.issuperset(number for number, _ in self._levels[session.hops]):
+        if but.issuperset(number for number, _ in self._levels[session.hops]):
+            if session.peer is None and self._early.is_now:
+                self._early.add(asker, done, lambda: self.fetch(reference, hops, asker, done))
+                return
             # Those whom we let go at the end may have it.
             gone = StoreUnavailable("this daemon is stopping")
             done(gone if self._is_stopping else BlockNotFound(reference))
@@ -207,8 +208,9 @@ class PeerBlocks:
             return
         del self._wishes[reference, session.hops]
         error = _error_of(future)
-        if error is not None and not _is_wrong(future) and self._waits_for_somebody():
-            # Whoever was asked is gone, and may be here again at once.
+        if error is not None and not _is_wrong(future) and self._may_somebody_come():
+            # Those who are not here yet may have it; or whoever was asked is gone, and may be here
+            # again at once.
             for asker, done in wish.waiting:
                 again = partial(self.fetch, reference, session.hops, asker, done)
                 self._early.add(asker, done, again)
@@ -299,6 +301,9 @@ class PeerBlocks:
         self._nobody.clear()
         for hops, level in self._levels.items():
             level.add(LinkSource(peer, hops), peer.standing, peer.number)
+
+    def _may_somebody_come(self) -> bool:
+        return self._early.is_now or self._waits_for_somebody()
 
     def _waits_for_somebody(self) -> bool:
         """Whether the last peer is gone, and what is wanted waits for it: from now on."""

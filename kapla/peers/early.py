@@ -1,8 +1,9 @@
-"""The first moments, and those without anybody: what is wanted while peers are being dialled.
+"""The first moments, and those without anybody: what nobody has while peers are being dialled.
 
 A daemon that has just started would say that nobody has a block because it has asked nobody yet; a
 program that goes on after a restart would give up, and Guix would remember it for an hour. It is
-the same when the only peer is gone, which may be here again in a second.
+the same when the only peer is gone, which may be here again in a second. Those who are there are
+asked at once: what waits is the answer that nobody has it.
 """
 
 from __future__ import annotations

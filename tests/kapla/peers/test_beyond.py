@@ -380,6 +380,29 @@ def test_what_is_wanted_before_peers_were_tried_waits_for_that() -> None:
     played(1, main)
 
 
+def test_who_is_there_is_asked_before_all_were_tried_and_only_a_no_waits() -> None:
+    async def main(near: Near) -> None:
+        tried = asyncio.Event()
+
+        async def all_tried() -> None:
+            await tried.wait()
+
+        near.blocks.begin(all_tried)
+        await near.reach(0, Far(BLOCKS[:50]))
+        asker = near.asker()
+        asker.ask_all(BLOCKS[:100])
+        await asyncio.sleep(1)
+        assert [name for name, told in asker.told.items() if told] == NAMES[:50]
+        await near.reach(1, Far(BLOCKS[50:90]))
+        tried.set()
+        await asker.all_told()
+        assert sorted(asker.got) == BLOCKS[:90]
+        assert asker.lacks == [BlockNotFound] * 10
+        asker.leave()
+
+    played(2, main)
+
+
 def test_it_is_not_waited_for_long_and_not_at_all_by_peers_or_at_the_end() -> None:
     async def main(near: Near) -> None:
         near.blocks.begin(lambda: asyncio.sleep(1000))
