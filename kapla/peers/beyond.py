@@ -310,11 +310,8 @@ class PeerBlocks:
         if self._is_stopping or self._table.askable():
             return False
         self._somebody.clear()
-        self._early.begin(self._somebody_comes, COMES_BACK_S)
+        self._early.begin(self._somebody.wait, COMES_BACK_S)
         return True
-
-    async def _somebody_comes(self) -> None:
-        await self._somebody.wait()
 
     def _hang_up(self, _: int, live: Live) -> None:
         """It gave a wrong block: its connections end. What we dialled is dialled again, later."""
@@ -324,7 +321,7 @@ class PeerBlocks:
             self._table.left(one)
             one.abort()
 
-    def begin(self, tried: Callable[[], Awaitable[None]]) -> None:
+    def begin(self, tried: Callable[[], Awaitable[object]]) -> None:
         """Peers are dialled now for the first time; `tried` ends when all were."""
         self._early.begin(tried)
 

@@ -38,7 +38,7 @@ class Early:
         """Whether what is wanted should wait."""
         return self._task is not None
 
-    def begin(self, tried: Callable[[], Awaitable[None]], longest_s: float = _LONGEST_S) -> None:
+    def begin(self, tried: Callable[[], Awaitable[object]], longest_s: float = _LONGEST_S) -> None:
         """Wait for this, and not for long."""
         if self._task is None:
             self._task = asyncio.ensure_future(self._wait(tried, longest_s))
@@ -64,7 +64,7 @@ class Early:
         for _, _, ask in waiting:
             ask()
 
-    async def _wait(self, tried: Callable[[], Awaitable[None]], longest_s: float) -> None:
+    async def _wait(self, tried: Callable[[], Awaitable[object]], longest_s: float) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(tried(), longest_s)
         self._task = None

@@ -359,11 +359,7 @@ def test_what_is_not_kept_yet_is_here() -> None:
 def test_what_is_wanted_before_peers_were_tried_waits_for_that() -> None:
     async def main(near: Near) -> None:
         tried = asyncio.Event()
-
-        async def all_tried() -> None:
-            await tried.wait()
-
-        near.blocks.begin(all_tried)
+        near.blocks.begin(tried.wait)
         asker, leaving = near.asker(), near.asker()
         asker.ask_all(BLOCKS)
         leaving.ask_all(BLOCKS)
@@ -383,11 +379,7 @@ def test_what_is_wanted_before_peers_were_tried_waits_for_that() -> None:
 def test_who_is_there_is_asked_before_all_were_tried_and_only_a_no_waits() -> None:
     async def main(near: Near) -> None:
         tried = asyncio.Event()
-
-        async def all_tried() -> None:
-            await tried.wait()
-
-        near.blocks.begin(all_tried)
+        near.blocks.begin(tried.wait)
         await near.reach(0, Far(BLOCKS[:50]))
         asker = near.asker()
         asker.ask_all(BLOCKS[:100])
