@@ -36,6 +36,9 @@ __all__ = ["Answering"]
 
 # What the store's threads take for each of these bytes: it looks for 1024 references in 0.8 ms.
 _STORE_TAKES_S: Final = 25e-9
+# What they take of the interpreter and the processors for a block that is put, and for each KiB.
+_A_PUT_TAKES_S: Final = 15e-6
+_A_PUT_KIB_TAKES_S: Final = 4e-6
 
 
 class Answering:
@@ -270,6 +273,7 @@ class Answering:
         def answer(result: Sequence[ErisError | None] | ErisError | None) -> None:
             self._answer_puts(tokens, result)
 
+        self.turn.owes(_A_PUT_TAKES_S * len(tokens) + _A_PUT_KIB_TAKES_S * weight)
         self.under_way.hand_on(len(tokens), weight, start, answer)
 
     def _answer_gets(

@@ -229,6 +229,11 @@ class Line:
         if self.turns.is_any_line_beside(self, now):
             self._debt.took(seconds, now)
 
+    def owes(self, seconds: float, now: float) -> None:
+        """Wait as for so much of the loop's time, though it did not go into its connections."""
+        if self.turns.is_any_line_beside(self, now):
+            self._debt.took(seconds, now)
+
     def may_go_on(self, turn: Turn) -> bool:
         """Whether one of those who are not waiting may go on without waiting."""
         group = turn.group

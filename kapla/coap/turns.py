@@ -11,7 +11,8 @@ others are there too waits before it goes on:
   there are some over whose blocks go (`merit.py`, `lines.py`): so a crowd that asks for nothing
   useful leaves most of the time to those who do;
 * a connection three times as long, for its requests in the slow lane. What the fast lane takes is
-  small beside what the store does for it.
+  small beside what the store does for it; for the blocks that are put, which the store has most
+  to do with, the listener waits as if the event loop had done it.
 
 While nobody else is there, nobody waits.
 """
@@ -257,6 +258,10 @@ class Turn:
             # However much it was while nobody else was there: that is not held against it.
             until = min(until, begin + SLICE_S)
         self._slow_until = until + (1 + _SLOW_PAUSE) * seconds
+
+    def owes(self, seconds: float) -> None:
+        """The store's threads will take so much, beside the event loop: the listener waits."""
+        self._line.owes(seconds, self.clock())
 
     def took_elsewhere(self, seconds: float) -> None:
         """A request in the slow lane takes some time of other threads."""

@@ -34,8 +34,11 @@ class Loop:
 class Greedy:
     """A connection that always has work waiting, `cost_s` for each piece."""
 
-    def __init__(self, loop: Loop, line: Line, cost_s: float, *, slow: bool = False) -> None:
+    def __init__(
+        self, loop: Loop, line: Line, cost_s: float, *, slow: bool = False, owes_s: float = 0
+    ) -> None:
         self.took = 0.0
+        self._owes_s = owes_s
         self._loop = loop
         self._cost_s = cost_s
         self._slow = slow
@@ -62,6 +65,8 @@ class Greedy:
     def _work(self) -> None:
         self._loop.worked += self._cost_s
         self.took += self._cost_s
+        if self._owes_s:
+            self.turn.owes(self._owes_s)
 
     def leave(self) -> None:
         self._gone = True
@@ -113,6 +118,31 @@ def test_strangers_leave_half_of_the_time(slow: bool, count: int) -> None:
         if count > 1:
             assert max(one.took for one in crowd) < 5 * took / count
         assert modest.served > 1000
+
+    play(scene)
+
+
+def test_what_the_store_does_for_a_listener_is_waited_for_too() -> None:
+    async def scene(loop: Loop) -> None:
+        modest = Modest(loop, loop.turns.line())
+        greedy = Greedy(loop, loop.turns.line(), 0.0003, owes_s=0.0006)
+        modest.serve()
+        begin = loop.clock()
+        greedy.serve()
+        await modest.keep_asking(begin + 1)
+        # Twice as long as it took, and as long again.
+        assert 0.15 < greedy.took < 0.25
+
+    play(scene)
+
+
+def test_nothing_is_owed_to_nobody() -> None:
+    async def scene(loop: Loop) -> None:
+        greedy = Greedy(loop, loop.turns.line(), 0.0003, slow=True, owes_s=0.0006)
+        begin = loop.clock()
+        greedy.serve()
+        await loop.go_on_until(begin + 1)
+        assert greedy.took > 0.95
 
     play(scene)
 
