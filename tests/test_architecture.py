@@ -118,6 +118,7 @@ RULES = (
             "kapla.config",
             "kapla.encode_cache",
             "kapla.errors",
+            "kapla.lan",
             "kapla.log",
             "kapla.origins",
             "kapla.pinning",
@@ -207,6 +208,18 @@ RULES = (
         "peers are asked for blocks, and know nothing of how these are kept",
         where=("kapla/peers/*",),
         forbid=("aiocoap", "kapla.storage"),
+    ),
+    Rule(
+        "multicast DNS stays in kapla/lan",
+        where=("*",),
+        but=("kapla/lan/*",),
+        forbid=("ifaddr", "zeroconf"),
+    ),
+    Rule(
+        "the local network is looked at without knowing stores, the wire or the daemon",
+        where=("kapla/lan/*",),
+        forbid=("eris", "kapla"),
+        allow=("kapla.errors", "kapla.lan"),
     ),
     Rule(
         "packages do not need what is not installed with them",
