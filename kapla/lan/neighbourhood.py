@@ -19,7 +19,6 @@ from typing import Final
 import ifaddr
 from zeroconf import (
     Error,
-    InterfaceChoice,
     IPVersion,
     ServiceStateChange,
     Zeroconf,
@@ -33,6 +32,9 @@ from kapla.lan.throttle import Allowance, Throttled
 __all__ = ["Neighbourhood", "host_name", "own_addresses"]
 
 _log = logging.getLogger(__name__)
+
+# It tells of each packet that it cannot send or read, of which strangers can make any number.
+logging.getLogger("zeroconf").setLevel(logging.CRITICAL)
 
 _DOMAIN: Final = "local."
 _LONGEST_NAME: Final = 40
@@ -94,7 +96,7 @@ class Neighbourhood:
         Raises: OSError, where there is none or no multicast.
         """
         try:
-            self._zeroconf = AsyncZeroconf(interfaces=InterfaceChoice.All, ip_version=_ip_version())
+            self._zeroconf = AsyncZeroconf(interfaces=_interfaces(), ip_version=_ip_version())
             await self._zeroconf.zeroconf.async_wait_for_start()
         except (RuntimeError, Error) as error:
             raise OSError(str(error)) from error
@@ -123,10 +125,10 @@ class Neighbourhood:
         """Networks may have come or gone: announce there, look there, with the addresses of now."""
         if self._zeroconf is None:
             return
-        await self._zeroconf.async_update_interfaces(InterfaceChoice.All, _ip_version())
+        await self._zeroconf.async_update_interfaces(_interfaces(), _ip_version())
         self._throttle()
         for service, info in self._announced:
-            addresses = list(service.addresses or own_addresses())
+            addresses = _announced(service)
             if set(addresses) != set(info.parsed_addresses()):
                 info.addresses = [ip_address(one).packed for one in addresses]
                 with contextlib.suppress(OSError, Error):
@@ -144,7 +146,7 @@ class Neighbourhood:
             port=service.port,
             properties=dict(service.texts),
             server=service.host or f"{host_name()}.{_DOMAIN}",
-            parsed_addresses=list(service.addresses or own_addresses()),
+            parsed_addresses=_announced(service),
         )
         # First: what we hear of ourselves is not found.
         self._announced.append((service, info))
@@ -273,6 +275,15 @@ def own_addresses() -> list[str]:
     return sorted(dict.fromkeys(told), key=_by_use)[:_MOST_ADDRESSES]
 
 
+def _announced(service: Service) -> list[str]:
+    """The addresses that are told of a service."""
+    given, own = set(service.addresses), own_addresses()
+    if not given:
+        return own
+    of_families = [one for one in own if ("::" if ":" in one else "0.0.0.0") in given]
+    return list(dict.fromkeys([*of_families, *(given - {"::", "0.0.0.0"})]))
+
+
 def _by_use(text: str) -> tuple[int, bool]:
     address: IPv4Address | IPv6Address = ip_address(text)
     return address.version, address.is_link_local
@@ -294,6 +305,21 @@ def _texts(info: AsyncServiceInfo) -> dict[str, str]:
         return {}
     told = list(info.decoded_properties.items())[:_MOST_PAIRS]
     return {key: value for key, value in told if value is not None}
+
+
+def _interfaces() -> list[str | int]:
+    """Where multicast is sent: IPv4 addresses, and numbers of interfaces with IPv6.
+
+    Not to this machine's own, unless there is no other: the others bring it to us as well.
+    """
+    found: list[str | int] = []
+    for adapter in ifaddr.get_adapters():
+        for one in adapter.ips:
+            text = one.ip if isinstance(one.ip, str) else one.ip[0]
+            place = text if isinstance(one.ip, str) else adapter.index
+            if place is not None and not ip_address(text).is_loopback and place not in found:
+                found.append(place)
+    return found or ["127.0.0.1"]
 
 
 def _ip_version() -> IPVersion:
