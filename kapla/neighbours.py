@@ -123,6 +123,16 @@ class Neighbours:
         return service_facts(service, verdict, key, state if verdict.is_asked else None)
 
     async def _run(self, announced: Sequence[Listener]) -> None:
+        try:
+            await self._take_part(announced)
+        except Exception:
+            _log.exception("The local network is not looked at any more")
+            self._found.clear()
+            self._tell()
+        finally:
+            self._looking.set()
+
+    async def _take_part(self, announced: Sequence[Listener]) -> None:
         # The library takes a tenth of a second, in which others are served.
         module = await asyncio.to_thread(import_module, "kapla.lan.neighbourhood")
         neighbourhood: Neighbourhood = module.Neighbourhood()
@@ -224,5 +234,6 @@ async def _quietly(work: Awaitable[None]) -> None:
     """Do it; another change of networks, which is told, may come between."""
     try:
         await work
-    except (OSError, RuntimeError) as error:
+    except Exception as error:
+        # The library says of little what it raises, and the next change is another try.
         _log.debug("Not all networks are looked at: %s", error)

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import secrets
 import socket
+import time
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import MappingProxyType
@@ -87,7 +88,7 @@ class Neighbourhood:
         self._announced: list[tuple[Service, AsyncServiceInfo]] = []
         self._found: dict[str, _Found] = {}
         self._places = asyncio.Semaphore(_AT_ONCE)
-        self._allowance = Allowance(asyncio.get_running_loop().time)
+        self._allowance = Allowance(time.monotonic)
         self._again: asyncio.Task[None] | None = None
 
     async def start(self) -> None:

@@ -49,6 +49,7 @@ class NetworkWatch:
         self._timer: asyncio.TimerHandle | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self._looked_at = 0.0
+        self._is_blind = False
 
     def start(self) -> None:
         """Look, and go on looking.
@@ -89,8 +90,12 @@ class NetworkWatch:
         try:
             self.networks = look_at_networks()
         except OSError as error:
-            _log.warning("The networks of this machine cannot be seen: %s", error.strerror or error)
+            level = logging.DEBUG if self._is_blind else logging.WARNING
+            _log.log(level, "This machine's networks cannot be seen: %s", error.strerror or error)
             self.networks = ()
+            self._is_blind = True
+        else:
+            self._is_blind = False
         self._looked_at = asyncio.get_running_loop().time()
         if self.networks != before:
             self._ask_gateways(also_known=False)

@@ -9,6 +9,7 @@ keep him from being found. Who is not found any more, or at another place, is le
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -31,6 +32,8 @@ _MOST_PLACES: Final = 8
 _NEXT_PLACE_S: Final = 0.25
 # How long a URL has to answer before its peer is dialled where it was found.
 _URL_S: Final = 1.0
+# How long one has to be reached before others may have its place.
+_USELESS_S: Final = 30.0
 
 L = TypeVar("L", bound=Kept)
 
@@ -46,6 +49,7 @@ class _Found(Generic[L]):
         """Where `link` goes."""
         self.made: dict[L, Place] = {}
         """Connections that were made in this try."""
+        self.since = asyncio.get_running_loop().time()
         self.gone = asyncio.Event()
         """Set while it cannot be asked by any connection."""
         self.dialler: Dialler[L]
@@ -53,8 +57,9 @@ class _Found(Generic[L]):
 
     @property
     def is_of_no_use(self) -> bool:
-        """It was dialled in vain: its place may be another's."""
-        return self.link is None and self.dialler.state is State.WAITING
+        """It was dialled in vain for a while: its place may be another's."""
+        is_old = asyncio.get_running_loop().time() - self.since >= _USELESS_S
+        return is_old and self.link is None and self.dialler.state is State.WAITING
 
 
 class FoundPeers(Generic[L]):
@@ -127,9 +132,9 @@ class FoundPeers(Generic[L]):
         """Let all go."""
         for key in list(self._ones):
             self._let_go(key)
-        while self._ended:
+        for task in list(self._ended):
             with suppress(asyncio.CancelledError):
-                await next(iter(self._ended))
+                await task
 
     def _begin(self, key: PeerKey, places: tuple[Place, ...]) -> None:
         peer = self._table.with_key(key)
@@ -144,6 +149,9 @@ class FoundPeers(Generic[L]):
             lambda: self._reach(key, one),
             lambda link: self._reached(one, link),
             lambda link: self._lost(one, link),
+            # Strangers can announce, and take back, as often as they like.
+            level=logging.DEBUG if peer.is_found else logging.INFO,
+            level_in_vain=logging.DEBUG,
         )
         one.task = asyncio.ensure_future(one.dialler.run())
 
