@@ -33,6 +33,8 @@ _log = logging.getLogger(__name__)
 _LOOK_S: Final = 1.0
 _TOGETHER_S: Final = 0.01
 _BETWEEN_S: Final = 0.25
+# Each time it is asked anew who is there, by multicast.
+_REST_S: Final = 1.0
 
 
 class Finder(Protocol):
@@ -174,7 +176,7 @@ class Neighbours:
             await self._moved.wait()
             self._moved.clear()
             await _quietly(neighbourhood.look_around())
-            await asyncio.sleep(_BETWEEN_S)
+            await asyncio.sleep(_REST_S)
 
     def _changed(self, name: str, service: Service | None) -> None:
         if service is None:

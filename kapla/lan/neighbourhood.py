@@ -38,6 +38,8 @@ _log = logging.getLogger(__name__)
 logging.getLogger("zeroconf").setLevel(logging.CRITICAL)
 
 _DOMAIN: Final = "local."
+_NOWHERE: Final = "127.0.0.1"
+"""Where multicast goes while there is no network."""
 _LONGEST_NAME: Final = 40
 """Of this machine, in what is announced: a number and more follow it, and a label has 63 bytes."""
 _MOST_FOUND: Final = 256
@@ -85,6 +87,9 @@ class Neighbourhood:
     def __init__(self) -> None:
         self._zeroconf: AsyncZeroconf | None = None
         self._browsers: list[AsyncServiceBrowser] = []
+        self._wanted: list[tuple[list[str], Changed]] = []
+        self._where: dict[str | int, int] = {}
+        """Where multicast is sent, and the number of the interface there."""
         self._announced: list[tuple[Service, AsyncServiceInfo]] = []
         self._found: dict[str, _Found] = {}
         self._places = asyncio.Semaphore(_AT_ONCE)
@@ -96,8 +101,9 @@ class Neighbourhood:
 
         Raises: OSError, where there is none or no multicast.
         """
+        self._where = _interfaces()
         try:
-            self._zeroconf = AsyncZeroconf(interfaces=_interfaces(), ip_version=_ip_version())
+            self._zeroconf = AsyncZeroconf(list(self._where), ip_version=_ip_version())
             await self._zeroconf.zeroconf.async_wait_for_start()
         except (RuntimeError, Error) as error:
             raise OSError(str(error)) from error
@@ -126,14 +132,31 @@ class Neighbourhood:
         """Networks may have come or gone: announce there, look there, with the addresses of now."""
         if self._zeroconf is None:
             return
-        await self._zeroconf.async_update_interfaces(_interfaces(), _ip_version())
+        await self._go_where_networks_are(self._zeroconf)
         self._throttle()
+        await self._browse_anew(self._zeroconf)
         for service, info in self._announced:
             addresses = _announced(service)
             if set(addresses) != set(info.parsed_addresses()):
                 info.addresses = [ip_address(one).packed for one in addresses]
                 with contextlib.suppress(OSError, Error):
                     await self._zeroconf.async_update_service(info)
+
+    async def _go_where_networks_are(self, zeroconf: AsyncZeroconf) -> None:
+        before, self._where = self._where, _interfaces()
+        kept = [place for place, index in self._where.items() if before.get(place, index) == index]
+        if len(kept) < len(self._where):
+            # The same address on another interface: that has to be joined anew.
+            await zeroconf.async_update_interfaces(kept or [_NOWHERE], _ip_version())
+        await zeroconf.async_update_interfaces(list(self._where), _ip_version())
+
+    async def _browse_anew(self, zeroconf: AsyncZeroconf) -> None:
+        """Ask who is there: others announce themselves only when they come."""
+        before, self._browsers = self._browsers, []
+        for browser in before:
+            await browser.async_cancel()
+        for types, changed in self._wanted:
+            self._browse(zeroconf, types, changed)
 
     async def announce(self, service: Service) -> None:
         """Tell others of a service. Under the same name as another it gets a number.
@@ -160,7 +183,11 @@ class Neighbourhood:
     def look_for(self, kinds: Iterable[str], changed: Changed) -> None:
         """Have `changed` told of all services of these kinds, from now on, but for our own."""
         assert self._zeroconf is not None
+        types = [f"{kind}.{_DOMAIN}" for kind in kinds]
+        self._wanted.append((types, changed))
+        self._browse(self._zeroconf, types, changed)
 
+    def _browse(self, zeroconf: AsyncZeroconf, types: list[str], changed: Changed) -> None:
         def note(
             zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
         ) -> None:
@@ -169,8 +196,7 @@ class Neighbourhood:
             else:
                 self._note(service_type, name, changed)
 
-        types = [f"{kind}.{_DOMAIN}" for kind in kinds]
-        self._browsers.append(AsyncServiceBrowser(self._zeroconf.zeroconf, types, handlers=[note]))
+        self._browsers.append(AsyncServiceBrowser(zeroconf.zeroconf, types, handlers=[note]))
 
     def _note(self, service_type: str, name: str, changed: Changed) -> None:
         """There is one, or it is another than it was."""
@@ -308,19 +334,19 @@ def _texts(info: AsyncServiceInfo) -> dict[str, str]:
     return {key: value for key, value in told if value is not None}
 
 
-def _interfaces() -> list[str | int]:
-    """Where multicast is sent: IPv4 addresses, and numbers of interfaces with IPv6.
+def _interfaces() -> dict[str | int, int]:
+    """Where multicast is sent, IPv4 addresses and numbers of interfaces with IPv6; and on which.
 
     Not to this machine's own, unless there is no other: the others bring it to us as well.
     """
-    found: list[str | int] = []
+    found: dict[str | int, int] = {}
     for adapter in ifaddr.get_adapters():
         for one in adapter.ips:
             text = one.ip if isinstance(one.ip, str) else one.ip[0]
-            place = text if isinstance(one.ip, str) else adapter.index
-            if place is not None and not ip_address(text).is_loopback and place not in found:
-                found.append(place)
-    return found or ["127.0.0.1"]
+            index = adapter.index
+            if index is not None and not ip_address(text).is_loopback:
+                found[text if isinstance(one.ip, str) else index] = index
+    return found or {_NOWHERE: 0}
 
 
 def _ip_version() -> IPVersion:

@@ -110,7 +110,12 @@ class FoundPeers(Generic[L]):
         for key, found in places.items():
             one = self._ones.get(key)
             if one is not None and (one.link is None or one.place in found):
+                is_new = not set(found) <= set(one.places)
                 one.places = tuple(found)
+                if is_new and one.link is None:
+                    # It has started again, perhaps, and its next try may be minutes away.
+                    self._end(one)
+                    self._dial_it(key, one)
                 continue
             if one is not None:
                 self._let_go(key)
@@ -144,13 +149,16 @@ class FoundPeers(Generic[L]):
             peer = self._table.found(key)
         one = self._ones[key] = _Found[L](peer, places)
         _note(one)
+        self._dial_it(key, one)
+
+    def _dial_it(self, key: PeerKey, one: _Found[L]) -> None:
         one.dialler = Dialler(
-            peer.name,
+            one.peer.name,
             lambda: self._reach(key, one),
             lambda link: self._reached(one, link),
             lambda link: self._lost(one, link),
             # Strangers can announce, and take back, as often as they like.
-            level=logging.DEBUG if peer.is_found else logging.INFO,
+            level=logging.DEBUG if one.peer.is_found else logging.INFO,
             level_in_vain=logging.DEBUG,
         )
         one.task = asyncio.ensure_future(one.dialler.run())
@@ -166,15 +174,19 @@ class FoundPeers(Generic[L]):
 
     def _let_go(self, key: PeerKey) -> None:
         one = self._ones.pop(key)
-        one.task.cancel()
-        self._ended.add(one.task)
-        one.task.add_done_callback(self._ended.discard)
+        self._end(one)
         if one.link is not None:
             self._table.left(one.link)
             one.link.give_up("it is not found any more")
         if one.peer.is_found:
             self._table.lost(one.peer)
             self._forget(one.peer)
+
+    def _end(self, one: _Found[L]) -> None:
+        """Dial it no more."""
+        one.task.cancel()
+        self._ended.add(one.task)
+        one.task.add_done_callback(self._ended.discard)
 
     async def _reach(self, key: PeerKey, one: _Found[L]) -> L:
         if not one.peer.is_found:

@@ -280,6 +280,23 @@ def test_who_moves_to_another_network_asks_there_no_more(net: Net) -> None:
     assert get(laptop, block(1)) == Code.CONTENT
 
 
+def test_who_comes_home_finds_those_who_are_there(net: Net) -> None:
+    cafe = net.site("cafe", 2)
+    desktop = net.daemon("advertise = true\n", LISTEN)
+    laptop = net.daemon(finding(net.home.entry), host=net.host(cafe))
+    started(desktop, laptop)
+    # From now on it says nothing of itself.
+    desktop.wait_for_log("Announced on the local network")
+    wait_until(lambda: network(laptop)["gateways"][0]["mac"] == cafe.mac, "the gateway")
+    laptop.host.move(cafe, net.home)
+    until_connected(laptop, {desktop.key})
+    # With another interface of the same address, too.
+    laptop.host.run("ip", "link", "del", "dev", "eth0")
+    until_connected(laptop, set())
+    laptop.host.plug_in(net.home)
+    until_connected(laptop, {desktop.key})
+
+
 def network(daemon: HostDaemon) -> dict[str, Any]:
     """The network of a host; empty values while there is none."""
     found = [one for one in seen(daemon) if one["what"] == "network"]

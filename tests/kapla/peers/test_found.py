@@ -181,6 +181,19 @@ def test_who_goes_while_he_is_dialled_is_not_connected() -> None:
     played(scene)
 
 
+def test_one_that_was_dialled_in_vain_is_dialled_at_once_at_a_new_place() -> None:
+    async def scene(scene: Scene) -> None:
+        scene.found.set_places({key(1): [THERE]})
+        # By now minutes pass between two tries.
+        await asyncio.sleep(2000)
+        [peer] = scene.table.peers
+        scene.found.set_places({key(1): [THERE, HERE]})
+        await asyncio.sleep(1)
+        assert scene.table.askable() == [peer]
+
+    played(scene)
+
+
 def test_there_are_no_more_than_some_and_one_in_vain_makes_room_after_a_while() -> None:
     async def scene(scene: Scene) -> None:
         places = {key(n): [HERE] for n in range(1, MOST_FOUND + 1)}
