@@ -326,6 +326,16 @@ def test_a_peer_whose_url_does_not_answer_is_dialled_where_it_is_found(net: Net)
     assert get(laptop, block(1)) == Code.CONTENT
 
 
+def test_wifi_that_is_named_alone_is_refused_at_the_start(net: Net) -> None:
+    host = net.host(net.home)
+    # Of a bridge with nothing in it nobody knows what it is.
+    host.run("ip", "link", "add", "name", "wlan0", "type", "bridge")
+    laptop = net.daemon(finding("eth0", "wlan0"), host=host)
+    laptop.spawn()
+    assert laptop.wait() == 2
+    assert "discover-networks: wlan0 alone names no network" in laptop.log
+
+
 def frames(site: Site, act: Callable[[], None], end: Callable[[], None]) -> list[bytes]:
     """The frames of multicast DNS that are on a site's bridge while something is done.
 
