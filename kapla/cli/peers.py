@@ -108,5 +108,5 @@ def _note(peer: dict[str, Any]) -> str:
     if peer["breaker"] is not None:
         why, seconds = f"not asked: {peer['breaker']}", peer["breaker_s"]
     if why is None:
-        return ""
+        return "found on the local network" if peer.get("found") else ""
     return why if seconds is None else f"{why}; next try in {duration_text(ceil(seconds))}"

@@ -20,7 +20,7 @@ __all__ = ["kinds_of"]
 _SYS: Final = Path("/sys/class/net")
 _ETHER: Final = 1
 _TUNNELS: Final = frozenset(
-    {"gre", "gretap", "ip6gre", "ip6tnl", "ipip", "ppp", "sit", "tun", "vti", "wireguard", "xfrm"}
+    {"gre", "gretap", "ip6gre", "ip6tnl", "ipip", "sit", "tun", "vti", "wireguard", "xfrm"}
 )
 _STACKED: Final = frozenset({"bond", "bridge", "ipvlan", "macvlan", "team", "vlan"})
 _DEEPEST: Final = 8
