@@ -210,6 +210,16 @@ RULES = (
         forbid=("aiocoap", "kapla.storage"),
     ),
     Rule(
+        "what decides whom of the local network we trust is pure",
+        where=(
+            "kapla/lan/judging.py",
+            "kapla/lan/netlink.py",
+            "kapla/lan/networks.py",
+            "kapla/lan/service.py",
+        ),
+        forbid=("asyncio", "ifaddr", "pathlib", "socket", "time", "zeroconf"),
+    ),
+    Rule(
         "multicast DNS stays in kapla/lan",
         where=("*",),
         but=("kapla/lan/*",),
@@ -219,7 +229,7 @@ RULES = (
         "the local network is looked at without knowing stores, the wire or the daemon",
         where=("kapla/lan/*",),
         forbid=("eris", "kapla"),
-        allow=("kapla.errors", "kapla.lan"),
+        allow=("kapla.errors", "kapla.identity.key", "kapla.lan"),
     ),
     Rule(
         "packages do not need what is not installed with them",

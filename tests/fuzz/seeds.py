@@ -12,6 +12,7 @@ import json
 import lzma
 import re
 import sqlite3
+import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -301,6 +302,39 @@ def _store_urls() -> Iterator[bytes]:
     yield b"coaps+tcp://host?cert=/c.pem&key=/k%20.pem&ca=/ca.pem"
 
 
+def _network_entries() -> Iterator[bytes]:
+    yield from (b"192.168.1.0/24 via aa:bb:cc:dd:ee:0f", b"fd00::/64 via 02:00:00:00:00:01")
+    yield from (b"wlan0 via AA:BB:CC:DD:EE:0F", b"eth0", b"10.0.0.0/8", b"aa:bb:cc:dd:ee:0f")
+
+
+def _netlink() -> Iterator[bytes]:
+    def attribute(kind: int, data: bytes) -> bytes:
+        head = struct.pack("=HH", 4 + len(data), kind)
+        return (head + data).ljust((7 + len(data)) & ~3, b"\0")
+
+    def message(kind: int, payload: bytes) -> bytes:
+        return struct.pack("=IHHII", 16 + len(payload), kind, 2, 1, 0) + payload
+
+    link = attribute(3, b"br0\0") + attribute(18, attribute(1, b"bridge\0"))
+    gateway = attribute(5, bytes([10, 0, 0, 1]))
+    hop = struct.pack("=HBBi", 16, 0, 0, 7) + gateway
+    found = [
+        message(16, struct.pack("=BxHiII", 0, 1, 7, 0x10001, 0) + link),
+        message(20, struct.pack("=BBBBI", 2, 24, 0, 0, 7) + attribute(2, bytes([10, 0, 0, 5]))),
+        message(24, struct.pack("=BBBBBBBBI", 2, 0, 0, 0, 254, 3, 0, 1, 0) + attribute(9, 2 * hop)),
+        message(28, struct.pack("=BxxxiHBB", 2, 7, 2, 0, 1) + attribute(1, bytes(16))),
+    ]
+    yield from found
+    yield b"".join(found)
+
+
+def _found_services() -> Iterator[bytes]:
+    key = b"pk=ed25519:11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
+    texts = [b"rt=eris.blocks", b"path=/.well-known/eris", b"v=1", key]
+    yield b"\n".join([b"desktop", b"192.168.1.20 fe80::1%3 203.0.113.1", *texts])
+    yield b"\n".join([b"a\x1b[2J", b"192.168.1.5 ::1 x", *texts[:3]])
+
+
 def _pin_requests() -> Iterator[bytes]:
     root = bytes(range(32))
     yield format_map({"bytes": 2**40, "token": bytes(16)})
@@ -364,6 +398,9 @@ _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "coap_connection": lambda: _cut(_messages()),
     "list_pages": lambda: [b"", bytes(72), bytes(8), b"after=00000000000000ff", b"after=1"],
     "store_url": _store_urls,
+    "network_entry": _network_entries,
+    "netlink": _netlink,
+    "found_service": _found_services,
     "pin_answers": _pin_answers,
     "pin_requests": _pin_requests,
 }

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.fuzz import blocks_and_trees, database_pages, guix_dialogues, guix_formats, pins
+from tests.fuzz import (
+    blocks_and_trees,
+    database_pages,
+    guix_dialogues,
+    guix_formats,
+    local_network,
+    pins,
+)
 
 __all__ = ["TARGETS", "Target"]
 
@@ -49,6 +56,9 @@ TARGETS: dict[str, Target] = {
         blocks_and_trees.coap_connection,
         blocks_and_trees.list_pages,
         blocks_and_trees.store_url,
+        local_network.network_entry,
+        local_network.netlink,
+        local_network.found_service,
         pins.pin_answers,
         pins.pin_requests,
         database_pages.database_page,

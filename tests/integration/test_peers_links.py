@@ -100,6 +100,7 @@ def test_it_is_told_how_it_stands_with_each() -> None:
         assert 0 < peer.pop("rtt_s") < 30
         assert peer == {
             "name": None,
+            "found": False,
             "key": None,
             "url": f"TCP 127.0.0.1:{port}",
             "rights": ["lend"],
