@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, cast
 from urllib.parse import quote
 
 from kapla.errors import ConfigError, InvalidUrl
+from kapla.lan.networks import Entry, parse_entries
 from kapla.local_socket import SYSTEM_SOCKET, default_socket, is_root
 from kapla.peer_config import (
     PeerSettings,
@@ -59,6 +60,12 @@ class Config:
     """Bytes a second that the unnamed peers of a listener on TCP are given together. None: any."""
     peers: tuple[PeerSettings, ...] = ()
     """Whom we dial, and whom we know when they dial us."""
+    advertise: bool = False
+    """Whether listeners are announced on the local network."""
+    discover: Literal["lan"] | None = None
+    """Whether, and where, other daemons are looked for."""
+    discover_networks: tuple[Entry, ...] = ()
+    """Where those that are found are asked, whoever they are."""
     max_connections: int = 512
     """Connections at a time: each may cost a few MiB when its peer is slow."""
     max_pinned: int | None = None
@@ -169,6 +176,9 @@ _SETTINGS: Final[tuple[tuple[str, str, str, Callable[[object], object]], ...]] =
     ("max-put-rate", "KAPLA_MAX_PUT_RATE", "max_put_rate", parse_rate),
     ("max-stranger-rate", "KAPLA_MAX_STRANGER_RATE", "max_stranger_rate", parse_rate),
     ("peers", "KAPLA_PEERS", "peers", parse_peers),
+    ("advertise", "KAPLA_ADVERTISE", "advertise", _parse_switch),
+    ("discover", "KAPLA_DISCOVER", "discover", _parse_choice("lan")),
+    ("discover-networks", "KAPLA_DISCOVER_NETWORKS", "discover_networks", parse_entries),
     ("max-connections", "KAPLA_MAX_CONNECTIONS", "max_connections", _parse_count),
     ("scrub-rate", "KAPLA_SCRUB_RATE", "scrub_rate", parse_scrub_rate),
     ("max-pinned-bytes", "KAPLA_MAX_PINNED_BYTES", "max_pinned", parse_amount),
@@ -230,6 +240,8 @@ def load_config(
         peers=tuple(peers),
         **cast(Any, values),
     )
+    if config.discover_networks and config.discover is None:
+        raise ConfigError('discover-networks needs discover = "lan": nobody is looked for')
     for url in config.listen:
         if isinstance(url.endpoint, UnixEndpoint) and url.endpoint.path == config.store:
             raise ConfigError(f"{config.store} cannot be the store and a socket at once")

@@ -31,15 +31,17 @@ async def connect(
     make: Callable[[], asyncio.Protocol],
     timeout_s: float,
     pair: KeyPair | None = None,
+    interface: str | None = None,
 ) -> None:
     """Connect what `make` makes; `pair`: who we are, where keys count and the URL does not say.
 
+    `interface`: by which one alone it is reached, if the URL is of TLS and has an address.
     Raises: StoreUnavailable; ConfigError, about files that the URL names.
     """
     endpoint = url.endpoint
     try:
         async with asyncio.timeout(timeout_s):
-            await _connect(url, make, pair)
+            await _connect(url, make, pair, interface)
     except TimeoutError:
         raise StoreUnavailable(f"no connection to {url} within {timeout_s:g} s") from None
     except (OSError, UnicodeError) as error:  # a host name can be impossible to encode
@@ -49,7 +51,10 @@ async def connect(
 
 
 async def _connect(
-    url: StoreUrl, make: Callable[[], asyncio.Protocol], pair: KeyPair | None
+    url: StoreUrl,
+    make: Callable[[], asyncio.Protocol],
+    pair: KeyPair | None,
+    interface: str | None,
 ) -> None:
     loop = asyncio.get_running_loop()
     endpoint = url.endpoint
@@ -60,7 +65,7 @@ async def _connect(
         # Loaded by those who need it.
         from kapla import tls
 
-        await tls.connect(url, make, pair=pair, next_address_s=_NEXT_ADDRESS_S)
+        await tls.connect(url, make, pair=pair, next_address_s=_NEXT_ADDRESS_S, interface=interface)
     else:
         # An address that swallows what is sent to it does not hide the next one.
         await loop.create_connection(

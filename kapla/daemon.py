@@ -18,6 +18,7 @@ from typing import Final
 import sdnotify
 
 from eris.allocator import give_back_all
+from kapla.announcing import Listener
 from kapla.coap.peers import Peers
 from kapla.coap.put_rate import PutRates
 from kapla.coap.site import AiocoapLane
@@ -26,7 +27,9 @@ from kapla.config import Config
 from kapla.guests import Door
 from kapla.identity.accepting import MOST_HANDSHAKES, TlsServer
 from kapla.identity.pair import KeyPair, load_or_make
+from kapla.neighbours import Neighbours
 from kapla.peering import Peering
+from kapla.peers.found import MOST_FOUND
 from kapla.sockets import BACKLOG, BoundUnixSocket, bind_tcp, bind_unix, rights_of
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage
@@ -81,21 +84,36 @@ class Daemon:
         self._idle = asyncio.Event()
         self._answered = asyncio.Event()
         self._lending: list[object] = []
+        self._announced: list[Listener] = []
+        self._neighbours: Neighbours | None = None
         self._peering = Peering(config, self._storage, self._serve, self._own_pair)
 
     async def start(self) -> None:
         """Open the store, then the listeners.
 
-        Raises: StorageError, ListenError.
+        Raises: StorageError, ListenError, ConfigError.
         """
         self._lock = lock_store(self._config.store)
         self._max_connections = self._connections_by_listener()
         await self._storage.open()
         _log.debug("Store %s is open", self._config.store)
+        neighbours = self._neighbours = self._make_neighbours()
         for url in self._config.listen:
             await self._listen(url)
-        self._peering.start(self._connections)
+        self._peering.start(self._connections, neighbours.looked if neighbours else None)
+        if neighbours is not None:
+            neighbours.start(self._announced)
         self._warn_if_nothing_is_lent()
+
+    def _make_neighbours(self) -> Neighbours | None:
+        """Our part in the local network, if there is to be one."""
+        if not self._config.advertise and self._config.discover is None:
+            return None
+        found = self._peering.found
+        own = None if self._config.discover is None else self._own_pair().public
+        neighbours = Neighbours(self._config, found, own, self._peering.table.keys)
+        found.look = neighbours.look_now
+        return neighbours
 
     def _warn_if_nothing_is_lent(self) -> None:
         if self._storage.keeping.lent:
@@ -109,6 +127,8 @@ class Daemon:
 
     async def stop(self) -> None:
         """Take no more connections, answer what was asked, empty the WAL, remove the sockets."""
+        if self._neighbours is not None:
+            await self._neighbours.stop()
         await self._peering.stop()
         for server in self._servers:
             server.close()
@@ -179,6 +199,8 @@ class Daemon:
         under_tls = sum(isinstance(url.endpoint, TlsEndpoint) for url in listeners)
         own = _OWN_FILES + 2 * MOST_HANDSHAKES * under_tls
         own += _FILES_OF_PEER * len(self._config.peers)
+        if self._config.discover is not None:
+            own += _FILES_OF_PEER * MOST_FOUND
         room = (hard - own) // max(1, len(listeners))
         if room < wanted:
             _log.warning("max-connections is %d, as %d files may be open", max(1, room), hard)
@@ -205,12 +227,19 @@ class Daemon:
         for one in sockets:
             self._servers.append(await loop.create_server(peers.connect, sock=one, backlog=BACKLOG))
             host, port = one.getsockname()[:2]
-            self._note_listener(access.rights, TcpEndpoint(host, port))
+            place = TcpEndpoint(host, port)
+            self._announced.append(Listener(place))
+            self._note_listener(access.rights, place)
 
     def _serve(self, rights: Rights) -> tuple[BlockAccess, AiocoapLane]:
         """What those with these rights use."""
         access = BlockAccess(self._storage, rights, self._statistics)
-        return access, AiocoapLane(access, self.report, self._peering.report)
+        found = None if self._config.discover is None else self._found_report
+        return access, AiocoapLane(access, self.report, self._peering.report, found)
+
+    def _found_report(self) -> list[dict[str, object]]:
+        """What was found near, and where we are: the facts of `kapla peers --found`."""
+        return [] if self._neighbours is None else self._neighbours.report()
 
     def _connections(self, door: Door) -> Peers:
         """The connections that are made by one door."""
@@ -235,7 +264,9 @@ class Daemon:
         self._servers.append(TlsServer(sockets, context, peers.connect))
         for one in sockets:
             host, port = one.getsockname()[:2]
-            self._note_listener(rights, TlsEndpoint(host, port), pair)
+            place = TlsEndpoint(host, port)
+            self._announced.append(Listener(place, pair.public if pair else None))
+            self._note_listener(rights, place, pair)
 
     def _own_pair(self) -> KeyPair:
         """The key pair of this daemon, made when it is first needed."""

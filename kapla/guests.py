@@ -92,6 +92,10 @@ class Door:
             link.closed.add_done_callback(lambda _: self._hall.table.left(link))
         return self._welcome_peer(peer)
 
+    def forget(self, peer: Peer[Link]) -> None:
+        """A peer is there no more."""
+        self._of_peers.pop(peer.number, None)
+
     def has_a_place(self, link: Link) -> bool:
         """A peer does, some times: strangers are not to keep it out."""
         if isinstance(link, PeerLink):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from eris.errors import StoreUnavailable
@@ -17,15 +17,18 @@ from kapla.connecting import connect
 from kapla.guests import Door, Hall, requester_for
 from kapla.identity.contexts import peer_key
 from kapla.identity.pair import KeyPair
+from kapla.lan.judging import Place
 from kapla.peer_config import check_peers
 from kapla.peers.beyond import PeerBlocks
 from kapla.peers.budget import Budgets
-from kapla.peers.dialling import Dialling
+from kapla.peers.dialling import Dialler, Dialling
+from kapla.peers.found import FoundPeers
 from kapla.peers.keeping import Store
 from kapla.peers.peer_link import PeerLink
 from kapla.peers.report import peer_facts
 from kapla.peers.table import Peer, PeerTable
 from kapla.storage.access import BlockAccess, Rights
+from kapla.urls import StoreUrl, TlsEndpoint
 
 __all__ = ["Peering"]
 
@@ -54,33 +57,60 @@ class Peering:
         self._budgets: Budgets[Link] = Budgets(config.max_stranger_rate)
         self._hall = Hall(self.table, self._budgets, serve, peer_key)
         self._dialling: Dialling[PeerLink] = Dialling(self.table, self._dial)
+        self.found: FoundPeers[PeerLink] = FoundPeers(
+            self.table, self._dial_found, self._dialling.of, self._forget
+        )
+        """Those that are dialled where they were found."""
+        self._looks_around = config.discover is not None
         self._own_pair = own_pair
         self._reached: Peers | None = None
+        self._door: Door | None = None
+        tell_blocks = self.table.on_change
+
+        def changed(peer: Peer[Link]) -> None:
+            tell_blocks(peer)
+            self.found.changed(peer)
+
+        self.table.on_change = changed
 
     @property
     def blocks(self) -> PeerBlocks | None:
         """Who is asked for what is not here. None: there is nobody."""
-        return self._blocks if self.table.peers else None
+        return self._blocks if self.table.peers or self._looks_around else None
 
     def door(self, rights: Rights) -> Door:
         """Tells apart those who come by one listener, where strangers have these rights."""
         return self._hall.door(rights)
 
-    def start(self, reached: Callable[[Door], Peers]) -> None:
+    def start(
+        self,
+        reached: Callable[[Door], Peers],
+        looked: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
         """Begin to dial; `reached` makes what knows the connections that come of it.
 
+        `looked` ends when those that are near have been found, or long enough was looked.
         Raises: ConfigError.
         """
         if any(peer.key is not None for peer in self.table):
             check_peers((peer.settings for peer in self.table), self._own_pair().public)
-        self._reached = reached(self._hall.door(_NOTHING))
+        self._door = self._hall.door(_NOTHING)
+        self._reached = reached(self._door)
         self._dialling.start()
-        self._blocks.begin(self._dialling.all_tried)
+
+        async def tried() -> None:
+            if looked is not None:
+                await looked()
+            await self._dialling.all_tried()
+            await self.found.all_tried()
+
+        self._blocks.begin(tried)
 
     async def stop(self) -> None:
         """Dial no more."""
         self._blocks.stop()
         await self._dialling.stop()
+        await self.found.stop()
 
     def close(self) -> None:
         """Nobody asks any more, and the store is about to be closed."""
@@ -90,20 +120,42 @@ class Peering:
         """The facts of `kapla peers`."""
         now = time.monotonic()
         return [
-            peer_facts(peer, self._dialling.of(peer), self._budgets.of(peer), now)
+            peer_facts(peer, self._dialler_of(peer), self._budgets.of(peer), now)
             for peer in self.table
         ]
 
+    def _dialler_of(self, peer: Peer[Link]) -> Dialler[PeerLink] | None:
+        """What dials it by its URL, else where it was found; None: it dials us."""
+        by_url, by_place = self._dialling.of(peer), self.found.of(peer)
+        return by_place if by_url is None else by_url
+
+    def _forget(self, peer: Peer[Link]) -> None:
+        """One that was found is there no more."""
+        self._budgets.forget(peer)
+        if self._door is not None:
+            self._door.forget(peer)
+
     def _pair_for(self, peer: Peer[Link]) -> KeyPair | None:
-        """Who we are to a peer: nobody, where keys do not count."""
-        return None if peer.key is None else self._own_pair()
+        """Who we are to a peer: nobody, where keys do not count, nor for one that was found."""
+        return None if peer.key is None or peer.is_found else self._own_pair()
 
     async def _dial(self, peer: Peer[Link]) -> PeerLink:
-        assert self._reached is not None
         assert peer.settings.url is not None
+        return await self._connect(peer, peer.settings.url)
+
+    async def _dial_found(self, peer: Peer[Link], place: Place) -> PeerLink:
+        assert peer.key is not None
+        url = StoreUrl(TlsEndpoint(place.address, place.port, peer.key))
+        return await self._connect(peer, url, place.interface)
+
+    async def _connect(
+        self, peer: Peer[Link], url: StoreUrl, interface: str | None = None
+    ) -> PeerLink:
+        assert self._reached is not None
         link = PeerLink(peer, self._reached.answering, requester_for(peer))
         try:
-            await connect(peer.settings.url, lambda: link, _CONNECT_S, self._pair_for(peer))
+            pair = self._pair_for(peer)
+            await connect(url, lambda: link, _CONNECT_S, pair, interface)
             # Until then it may be anybody who takes connections.
             async with asyncio.timeout(_CONNECT_S):
                 await asyncio.wait([link.greeted])

@@ -28,16 +28,25 @@ async def connect(
     *,
     pair: KeyPair | None = None,
     next_address_s: float | None = None,
+    interface: str | None = None,
 ) -> None:
     """Connect a protocol to whoever the URL names; `pair`: who we are, if the URL does not say.
 
+    `interface`: by which one alone it is reached; then the URL has an address.
     Files are read each time: a certificate may have been renewed.
     Raises: ConfigError; OSError, which may be of TLS; TimeoutError.
     """
     endpoint = url.endpoint
     assert isinstance(endpoint, TlsEndpoint)
     context = _client_context(url, endpoint, pair)
-    await connect_tls(make, endpoint.host, endpoint.port, context, next_address_s=next_address_s)
+    await connect_tls(
+        make,
+        endpoint.host,
+        endpoint.port,
+        context,
+        next_address_s=next_address_s,
+        interface=interface,
+    )
 
 
 def _client_context(url: StoreUrl, endpoint: TlsEndpoint, pair: KeyPair | None) -> Context:

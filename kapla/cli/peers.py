@@ -1,8 +1,8 @@
-"""`kapla peers`: the daemon's peers, and how it stands with each."""
+"""`kapla peers`: the daemon's peers, and how it stands with each; or who is found near."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from math import ceil
 from typing import Any, Final
 
@@ -11,10 +11,13 @@ import click
 from eris.errors import StoreRefused
 from eris_fs.model import printable
 from kapla.cli.amounts import bytes_text, duration_text
+from kapla.cli.columns import table
 from kapla.cli.common import CommandError, ExitCode, connect, run, store_option
 from kapla.cli.facts import facts_json
+from kapla.cli.found import found_lines
 from kapla.errors import NotAllowed
-from kapla.peer_listing import list_peers
+from kapla.peer_listing import list_found, list_peers
+from kapla.remote_store import RemoteStore
 
 __all__ = ["command"]
 
@@ -26,41 +29,57 @@ _NONE: Final = "-"
 
 @click.command(name="peers", short_help="Show the daemon's peers, and how each is.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each peer.")
+@click.option(
+    "--found",
+    is_flag=True,
+    help="Show who was found on the local network instead, and how to trust that network.",
+)
 @store_option
-def command(as_json: bool, store_url: str | None) -> None:
+def command(as_json: bool, found: bool, store_url: str | None) -> None:
     """Show the daemon's peers: the other daemons that it asks for what it does not have.
 
     Of each whether there is a connection and which end made it, how long a block takes, how many
     bytes a second come, which part of what it was asked for it had, bytes of blocks from it and to
     it, its address, and its name, key or URL; and why it is not asked, if it is not.
+
+    With --found the daemons that were found on the local network, whether they are asked and why,
+    and the networks that this machine is in, each with the entry of discover-networks that would
+    trust it.
     """
-
-    async def ask() -> list[dict[str, Any]]:
-        async with connect(store_url) as store:
-            try:
-                return await list_peers(await store.taker())
-            except NotAllowed:
-                raise CommandError(
-                    f"{store.urls[0]} does not tell of its peers: its listener needs the flag stat,"
-                    " as in coap+tcp://HOST?get&stat",
-                    ExitCode.REFUSED,
-                ) from None
-            except StoreRefused as error:
-                raise CommandError(str(error), ExitCode.REFUSED) from None
-
-    found = run(ask())
+    told = run(_ask(store_url, list_found if found else list_peers))
     if as_json:
-        for one in found:
+        for one in told:
             click.echo(facts_json(one, "list"))
         return
     try:
-        rows = [_row(one) for one in found]
+        lines = found_lines(told) if found else _peer_lines(told)
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError):
         raise CommandError(
             "the store's list is none of a Kapla daemon; see --json", ExitCode.STORE
         ) from None
-    for line in _table(rows) if rows else ():
+    for line in lines:
         click.echo(line)
+
+
+async def _ask(
+    store_url: str | None,
+    ask: Callable[[RemoteStore], Coroutine[Any, Any, list[dict[str, Any]]]],
+) -> list[dict[str, Any]]:
+    async with connect(store_url) as store:
+        try:
+            return await ask(await store.taker())
+        except NotAllowed:
+            raise CommandError(
+                f"{store.urls[0]} does not tell of its peers: its listener needs the flag stat,"
+                " as in coap+tcp://HOST?get&stat",
+                ExitCode.REFUSED,
+            ) from None
+        except StoreRefused as error:
+            raise CommandError(str(error), ExitCode.REFUSED) from None
+
+
+def _peer_lines(peers: Sequence[dict[str, Any]]) -> list[str]:
+    return table(_HEAD, [_row(one) for one in peers], _NUMBERS)
 
 
 def _row(peer: dict[str, Any]) -> list[str]:
@@ -91,17 +110,3 @@ def _note(peer: dict[str, Any]) -> str:
     if why is None:
         return ""
     return why if seconds is None else f"{why}; next try in {duration_text(ceil(seconds))}"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines; what may be long is last."""
-    widths = [max(map(len, column)) for column in zip(_HEAD, *rows, strict=True)]
-    return [_line(cells, widths) for cells in (_HEAD, *rows)]
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = [
-        cell.rjust(width) if place in _NUMBERS else cell.ljust(width)
-        for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    ]
-    return "  ".join(padded).rstrip()

@@ -27,6 +27,7 @@ __all__ = [
     "BLOCKS_PATHS",
     "BLOCK_SIZES",
     "ENDPOINT_STORE_PATH",
+    "FOUND_PATH",
     "LENT_BEFORE_BLOCK",
     "MAX_FETCHED",
     "ORIGIN_PATH",
@@ -60,6 +61,7 @@ STAT_PATH: Final = ("kapla", "stat")
 """Where a local client may ask what the daemon holds: JSON."""
 
 PEERS_PATH: Final = ("kapla", "peers")
+FOUND_PATH: Final = ("kapla", "found")
 """Where a local client may ask what the daemon's peers are: JSON."""
 
 BLOCK_SIZES: Final = frozenset(int(size) for size in BlockSize)

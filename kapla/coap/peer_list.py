@@ -1,4 +1,7 @@
-"""What is told of peers: `/kapla/peers`, a JSON list in pages. See docs/wire.md."""
+"""What is told of peers, and of who is found near: `/kapla/peers` and `/kapla/found`.
+
+JSON lists in pages. See docs/wire.md.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from kapla.storage.access import BlockAccess
 __all__ = ["PeerList", "PeerReport"]
 
 PeerReport = Callable[[], Sequence[dict[str, object]]]
-"""Gives the facts of all peers."""
+"""Gives the facts of all of them."""
 
 # So that a page fits into a message of any peer that takes a block, however long names are.
 _PAGE: Final = 20
@@ -21,7 +24,7 @@ _AFTER: Final = re.compile(r"after=([0-9]{1,6})")
 
 
 class PeerList(Facts):
-    """Who the peers are, and how it stands with each."""
+    """Who the peers are, and how it stands with each; or who was found, and where we are."""
 
     def __init__(self, access: BlockAccess, report: PeerReport) -> None:
         super().__init__(access)

@@ -29,6 +29,7 @@ from kapla.coap.allowance import Share
 from kapla.coap.blocks import (
     BLOCK_SIZES,
     BLOCKS_PATHS,
+    FOUND_PATH,
     ORIGIN_PATH,
     PEERS_PATH,
     STAT_PATH,
@@ -131,6 +132,7 @@ class AiocoapLane:
         access: BlockAccess,
         report: Callable[[], Awaitable[dict[str, object]]],
         peers: PeerReport = list,
+        found: PeerReport | None = None,
     ) -> None:
         self._access = access
         self._site = aiocoap.resource.Site()
@@ -144,6 +146,8 @@ class AiocoapLane:
         self._site.add_resource(list(STAT_PATH), _Stat(access, report))
         self._site.add_resource(list(ORIGIN_PATH), OriginResource(access))
         self._site.add_resource(list(PEERS_PATH), PeerList(access, peers))
+        if found is not None:
+            self._site.add_resource(list(FOUND_PATH), PeerList(access, found))
         for place, one in care_resources(access).items():
             self._site.add_resource(list(place), one)
         self._site.add_resource(

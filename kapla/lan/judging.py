@@ -70,14 +70,14 @@ def judge(
     networks: Sequence[Network],
     entries: Sequence[Entry],
     known: Container[PeerKey],
-    own: PeerKey,
+    own: PeerKey | None = None,
 ) -> Judgement:
     """What is to be thought of a service that was found.
 
-    `entries` are the networks that the user named, `known` the keys of his peers.
+    `entries` are the networks that the user named, `known` the keys of his peers, `own` ours.
     """
     key = _key_of(service)
-    if key == own:
+    if key is not None and key == own:
         return Judgement(Verdict.OWN, key)
     if service.kind != COAPS:
         return Judgement(Verdict.PLAIN, key)

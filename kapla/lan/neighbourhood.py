@@ -11,6 +11,7 @@ import contextlib
 import logging
 import secrets
 import socket
+import time
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import MappingProxyType
@@ -19,7 +20,6 @@ from typing import Final
 import ifaddr
 from zeroconf import (
     Error,
-    InterfaceChoice,
     IPVersion,
     ServiceStateChange,
     Zeroconf,
@@ -34,6 +34,9 @@ __all__ = ["Neighbourhood", "host_name", "own_addresses"]
 
 _log = logging.getLogger(__name__)
 # It warns, with a traceback, of each address that it cannot send to; that is usual for some.
+logging.getLogger("zeroconf").setLevel(logging.CRITICAL)
+
+# It tells of each packet that it cannot send or read, of which strangers can make any number.
 logging.getLogger("zeroconf").setLevel(logging.CRITICAL)
 
 _DOMAIN: Final = "local."
@@ -87,7 +90,7 @@ class Neighbourhood:
         self._announced: list[tuple[Service, AsyncServiceInfo]] = []
         self._found: dict[str, _Found] = {}
         self._places = asyncio.Semaphore(_AT_ONCE)
-        self._allowance = Allowance(asyncio.get_running_loop().time)
+        self._allowance = Allowance(time.monotonic)
         self._again: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -96,7 +99,7 @@ class Neighbourhood:
         Raises: OSError, where there is none or no multicast.
         """
         try:
-            self._zeroconf = AsyncZeroconf(interfaces=InterfaceChoice.All, ip_version=_ip_version())
+            self._zeroconf = AsyncZeroconf(interfaces=_interfaces(), ip_version=_ip_version())
             await self._zeroconf.zeroconf.async_wait_for_start()
         except (RuntimeError, Error) as error:
             raise OSError(str(error)) from error
@@ -125,10 +128,10 @@ class Neighbourhood:
         """Networks may have come or gone: announce there, look there, with the addresses of now."""
         if self._zeroconf is None:
             return
-        await self._zeroconf.async_update_interfaces(InterfaceChoice.All, _ip_version())
+        await self._zeroconf.async_update_interfaces(_interfaces(), _ip_version())
         self._throttle()
         for service, info in self._announced:
-            addresses = list(service.addresses or own_addresses())
+            addresses = _announced(service)
             if set(addresses) != set(info.parsed_addresses()):
                 info.addresses = [ip_address(one).packed for one in addresses]
                 with contextlib.suppress(OSError, Error):
@@ -146,7 +149,7 @@ class Neighbourhood:
             port=service.port,
             properties=dict(service.texts),
             server=service.host or f"{host_name()}.{_DOMAIN}",
-            parsed_addresses=list(service.addresses or own_addresses()),
+            parsed_addresses=_announced(service),
         )
         # First: what we hear of ourselves is not found.
         self._announced.append((service, info))
@@ -278,6 +281,15 @@ def own_addresses() -> list[str]:
     return sorted(dict.fromkeys(told), key=_by_use)[:_MOST_ADDRESSES]
 
 
+def _announced(service: Service) -> list[str]:
+    """The addresses that are told of a service."""
+    given, own = set(service.addresses), own_addresses()
+    if not given:
+        return own
+    of_families = [one for one in own if ("::" if ":" in one else "0.0.0.0") in given]
+    return list(dict.fromkeys([*of_families, *(given - {"::", "0.0.0.0"})]))
+
+
 def _by_use(text: str) -> tuple[int, bool]:
     address: IPv4Address | IPv6Address = ip_address(text)
     return address.version, address.is_link_local
@@ -299,6 +311,21 @@ def _texts(info: AsyncServiceInfo) -> dict[str, str]:
         return {}
     told = list(info.decoded_properties.items())[:_MOST_PAIRS]
     return {key: value for key, value in told if value is not None}
+
+
+def _interfaces() -> list[str | int]:
+    """Where multicast is sent: IPv4 addresses, and numbers of interfaces with IPv6.
+
+    Not to this machine's own, unless there is no other: the others bring it to us as well.
+    """
+    found: list[str | int] = []
+    for adapter in ifaddr.get_adapters():
+        for one in adapter.ips:
+            text = one.ip if isinstance(one.ip, str) else one.ip[0]
+            place = text if isinstance(one.ip, str) else adapter.index
+            if place is not None and not ip_address(text).is_loopback and place not in found:
+                found.append(place)
+    return found or ["127.0.0.1"]
 
 
 def _ip_version() -> IPVersion:

@@ -31,6 +31,9 @@ class Service:
     texts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """The TXT record. A value that is no UTF-8 is not told."""
     addresses: tuple[str, ...] = ()
-    """IPv4 and IPv6 addresses, a link-local one with its scope; to announce: none means all."""
+    """IPv4 and IPv6 addresses, a link-local one with its scope.
+
+    To announce: none means all, `0.0.0.0` all of IPv4, `::` all of IPv6.
+    """
     host: str = ""
-    """The name of the machine, as `machine.local.`; to announce: empty means this one's."""
+    """The name of the machine, as `machine.local.`; to announce: empty means one of its own."""

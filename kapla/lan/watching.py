@@ -28,6 +28,7 @@ _TOGETHER_S: Final = 0.05
 """A cable that is plugged in is told by a dozen messages."""
 _BETWEEN_S: Final = 0.25
 """Strangers on the network can cause messages about neighbours as fast as they like."""
+_MOMENT_S: Final = 0.1
 _SWEEP_S: Final = 10.0
 _LOOK_AGAIN: Final = 3
 """Sweeps until gateways that are known are asked too."""
@@ -48,6 +49,7 @@ class NetworkWatch:
         self._timer: asyncio.TimerHandle | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self._looked_at = 0.0
+        self._is_blind = False
 
     def start(self) -> None:
         """Look, and go on looking.
@@ -77,19 +79,27 @@ class NetworkWatch:
             self._kernel.close()
             self._kernel = None
 
-    def look(self) -> tuple[Network, ...]:
-        """The networks at this moment: none, where they cannot be seen."""
+    def look_now(self) -> None:
+        """See to it that `networks` is of this moment."""
+        if asyncio.get_running_loop().time() - self._looked_at >= _MOMENT_S:
+            self._look()
+
+    def _look(self) -> None:
+        """None are there, where they cannot be seen."""
         before = self.networks
         try:
             self.networks = look_at_networks()
         except OSError as error:
-            _log.warning("The networks of this machine cannot be seen: %s", error.strerror or error)
+            level = logging.DEBUG if self._is_blind else logging.WARNING
+            _log.log(level, "This machine's networks cannot be seen: %s", error.strerror or error)
             self.networks = ()
+            self._is_blind = True
+        else:
+            self._is_blind = False
         self._looked_at = asyncio.get_running_loop().time()
         if self.networks != before:
             self._ask_gateways(also_known=False)
             self._changed()
-        return self.networks
 
     def _read(self) -> None:
         """Something has changed: what, is seen by looking."""
@@ -105,14 +115,14 @@ class NetworkWatch:
 
     def _look_again(self) -> None:
         self._timer = None
-        self.look()
+        self._look()
 
     async def _sweep(self) -> None:
         count = 0
         while True:
             await asyncio.sleep(_SWEEP_S)
             count += 1
-            self.look()
+            self._look()
             self._ask_gateways(also_known=count % _LOOK_AGAIN == 0)
 
     def _ask_gateways(self, *, also_known: bool) -> None:

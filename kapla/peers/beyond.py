@@ -301,13 +301,14 @@ class PeerBlocks:
         self._nobody.clear()
         for hops, level in self._levels.items():
             level.add(LinkSource(peer, hops), peer.standing, peer.number)
+        self._early.again()
 
     def _may_somebody_come(self) -> bool:
         return self._early.is_now or self._waits_for_somebody()
 
     def _waits_for_somebody(self) -> bool:
         """Whether the last peer is gone, and what is wanted waits for it: from now on."""
-        if self._is_stopping or self._table.askable():
+        if self._is_stopping or self._table.askable() or not self._table.peers:
             return False
         self._somebody.clear()
         self._early.begin(self._somebody.wait, COMES_BACK_S)

@@ -50,6 +50,10 @@ class Budgets(Generic[L]):
             self._of[peer.number] = known
         return known
 
+    def forget(self, peer: Peer[L]) -> None:
+        """A peer is there no more."""
+        self._of.pop(peer.number, None)
+
     def of_strangers(self, *, may_put: bool) -> Allowance:
         """One more, for those who share it."""
         return self._make(self._stranger_rate, may_put=may_put)

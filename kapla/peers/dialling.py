@@ -75,7 +75,8 @@ L = TypeVar("L", bound=Kept)
 class Dialler(Generic[L]):
     """Keeps a connection to one peer open.
 
-    `dial` makes one, greeting included, within bounds of its own. `chance`: from 0 to 1.
+    `dial` makes one, greeting included, within bounds of its own. `chance`: from 0 to 1. `level` is
+    that of the log for what happens to connections, `level_in_vain` for those that are not made.
     """
 
     def __init__(
@@ -85,6 +86,9 @@ class Dialler(Generic[L]):
         on_connected: Callable[[L], None],
         on_lost: Callable[[L], None] = lambda link: None,
         chance: Callable[[], float] = random.random,
+        *,
+        level: int = logging.INFO,
+        level_in_vain: int = logging.INFO,
     ) -> None:
         self.state = State.CONNECTING
         self.why: str | None = None
@@ -96,6 +100,8 @@ class Dialler(Generic[L]):
         self._on_connected = on_connected
         self._on_lost = on_lost
         self._chance = chance
+        self._level = level
+        self._level_in_vain = level_in_vain
         self.tried = asyncio.Event()
         """Set when the first try is over."""
         self._tries = 0
@@ -108,7 +114,8 @@ class Dialler(Generic[L]):
             try:
                 link = await self._dial()
             except (ErisError, KaplaError, OSError) as error:
-                self._note_gone("cannot be reached", getattr(error, "reason", None) or str(error))
+                why = getattr(error, "reason", None) or str(error)
+                self._note_gone("cannot be reached", why, self._level_in_vain)
             except Exception:
                 # Whatever one peer does, it is dialled again.
                 _log.exception("Dialling failed")
@@ -122,7 +129,7 @@ class Dialler(Generic[L]):
         loop = asyncio.get_running_loop()
         begin = loop.time()
         self.state, self.why, self._said_gone = State.CONNECTED, None, False
-        _log.info("Peer %s is connected", self._name)
+        _log.log(self._level, "Peer %s is connected", self._name)
         self._on_connected(link)
         self.tried.set()
         try:
@@ -131,13 +138,13 @@ class Dialler(Generic[L]):
             self._on_lost(link)
         if loop.time() - begin >= _HELD_S:
             self._tries = 0
-        self._note_gone("is gone", why)
+        self._note_gone("is gone", why, self._level)
 
-    def _note_gone(self, what: str, why: str) -> None:
+    def _note_gone(self, what: str, why: str, level: int) -> None:
         self.why = why = why[:_LONGEST_WHY]
         if not self._said_gone:
             self._said_gone = True
-            _log.info("Peer %s %s: %s", self._name, what, why)
+            _log.log(level, "Peer %s %s: %s", self._name, what, why)
 
     async def _pause(self) -> None:
         pause_s = min(_FIRST_PAUSE_S * 2.0**self._tries, _LONGEST_PAUSE_S)

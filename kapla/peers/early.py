@@ -47,6 +47,12 @@ class Early:
         """`ask` is called at the end, unless the asker leaves: then `done`."""
         self._waiting.append((asker, done, ask))
 
+    def again(self) -> None:
+        """Somebody came: what waits is asked for. What this one has not may wait on."""
+        waiting, self._waiting = self._waiting, []
+        for _, _, ask in waiting:
+            ask()
+
     def leave(self, asker: object) -> None:
         """This one waits for nothing any more."""
         mine = [item for item in self._waiting if item[0] is asker]
@@ -60,9 +66,7 @@ class Early:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-        waiting, self._waiting = self._waiting, []
-        for _, _, ask in waiting:
-            ask()
+        self.again()
 
     async def _wait(self, tried: Callable[[], Awaitable[object]], longest_s: float) -> None:
         with suppress(TimeoutError):

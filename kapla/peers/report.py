@@ -40,6 +40,7 @@ def peer_facts(
     """All of one peer, for JSON: units stand in the names. `now` is of the loop's clock."""
     return {
         "name": peer.settings.name,
+        "found": peer.is_found,
         "key": None if peer.key is None else str(peer.key),
         "url": None if peer.settings.url is None else str(peer.settings.url),
         "rights": sorted(peer.settings.rights),

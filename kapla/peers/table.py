@@ -1,8 +1,11 @@
 """Which peers there are, what each may do here, and by which connections it can be asked. Pure.
 
-Peers are those that the user named: no others are ever asked, nor have rights of their own. Each
-has a name, its key or, where we dial without one, its URL. Connections come and go; one that is
-made is told of with the key that its other end has proved, if it has, and is then a peer's or a
+Peers are those that the user named, and some that were found on networks that he named: no others
+are ever asked. Those that were found come and go, and have no rights of their own: they are asked
+where they were found, and when they connect to us they are strangers, as they may be anywhere then.
+
+Each has a name, its key or, where we dial without one, its URL. Connections come and go; one that
+is made is told of with the key that its other end has proved, if it has, and is then a peer's or a
 stranger's.
 
 Two daemons that dial each other have two connections. Both are kept: each end would have to close
@@ -46,7 +49,9 @@ L = TypeVar("L", bound=Usable)
 class Peer(Generic[L]):
     """One peer, and its connections."""
 
-    def __init__(self, number: int, settings: PeerSettings) -> None:
+    def __init__(self, number: int, settings: PeerSettings, *, is_found: bool = False) -> None:
+        self.is_found = is_found
+        """It is none of those that the user named."""
         self.number = number
         """What tells it from the others, for those to whom a peer is a number."""
         self.settings = settings
@@ -93,7 +98,7 @@ class Peer(Generic[L]):
 
 
 class PeerTable(Generic[L]):
-    """All peers that were named.
+    """All peers that were named, and those that are found.
 
     `on_change` is called with a peer that can be asked now and could not be before, or the other
     way round: see `Peer.link`. By which connection it is asked may change without that.
@@ -111,12 +116,34 @@ class PeerTable(Generic[L]):
             Peer(number, settings) for number, settings in enumerate(named)
         ]
         self._by_key = {peer.key: peer for peer in self.peers if peer.key is not None}
+        # None is used twice: sessions may still know one that is gone by its number.
+        self._next_number = len(self.peers)
 
     def __iter__(self) -> Iterator[Peer[L]]:
         return iter(self.peers)
 
+    def found(self, key: PeerKey) -> Peer[L]:
+        """One more peer, that was found: it may be asked where we dial it, and has no rights."""
+        settings = PeerSettings(key=key, rights=frozenset())
+        peer: Peer[L] = Peer(self._next_number, settings, is_found=True)
+        self._next_number += 1
+        self.peers.append(peer)
+        return peer
+
+    def lost(self, peer: Peer[L]) -> None:
+        """One that was found is there no more: it is not asked from now on."""
+        self.peers.remove(peer)
+        for link, _ in peer.links:
+            peer.leave(link)
+        self._tell(peer)
+
+    @property
+    def keys(self) -> frozenset[PeerKey]:
+        """Those of the peers that were named."""
+        return frozenset(self._by_key)
+
     def with_key(self, key: PeerKey | None) -> Peer[L] | None:
-        """The peer that has this key; None, if it is a stranger's."""
+        """The peer that was named by this key; None, if it is a stranger's."""
         return None if key is None else self._by_key.get(key)
 
     def came(self, link: L, key: PeerKey | None) -> Peer[L] | None:

@@ -11,7 +11,7 @@ import pytest
 from eris.errors import ErisError, StoreRefused, StoreUnavailable
 from kapla.cli.facts import facts_json
 from kapla.cli.outcome import CommandError
-from kapla.cli.peers import _HEAD, _row, _table
+from kapla.cli.peers import _HEAD, _peer_lines, _row
 from kapla.coap.frame import Code, Message
 from kapla.errors import NotAllowed
 from kapla.peer_listing import list_peers
@@ -133,7 +133,7 @@ def test_what_is_not_known_is_a_dash_and_nothing_commands_a_terminal() -> None:
 
 
 def test_the_table_is_in_columns() -> None:
-    lines = _table([_row(FACTS), _row({**FACTS, "name": "a", "why": "x", "rtt_s": 0.0012})])
+    lines = _peer_lines([FACTS, {**FACTS, "name": "a", "why": "x", "rtt_s": 0.0012}])
     assert lines[0].split() == list(_HEAD)
     at = lines[0].index("ADDRESS")
     assert {line[at - 1] for line in lines} == {" "}
