@@ -27,6 +27,8 @@ _log = logging.getLogger(__name__)
 _LONGEST_NAME: Final = 63
 """Bytes of the name of a service (RFC 6763, 4.1.1)."""
 _AGAIN_S: Final = 60.0
+_LOOK_S: Final = 2.0
+"""How often it is looked whether the machine has other addresses."""
 _FAREWELL_S: Final = 3.0
 
 
@@ -95,16 +97,21 @@ async def _advertise(service: Service) -> None:
 
 async def _announce(service: Service) -> None:
     # It takes a tenth of a second to load.
-    from kapla.lan.neighbourhood import Neighbourhood
+    from kapla.lan.neighbourhood import Neighbourhood, own_addresses
 
     neighbourhood = Neighbourhood()
     try:
+        addresses = own_addresses()
         await neighbourhood.start()
         await neighbourhood.announce(service)
-        _log.info("Advertising %s", service.name)
+        _log.info(
+            "Advertising %s%s", service.name, "" if addresses else ", once there is a network"
+        )
         while True:
-            await asyncio.sleep(_AGAIN_S)
-            await neighbourhood.look_around()
+            await asyncio.sleep(_LOOK_S)
+            if (now := own_addresses()) != addresses:
+                addresses = now
+                await neighbourhood.look_around()
     finally:
         await _stop(neighbourhood)
 

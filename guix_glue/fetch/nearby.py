@@ -6,7 +6,7 @@ request could reach what is meant for its users alone. What servers say of items
 than of those that somebody named: the marks of `Server.nearby` are for what is granted less.
 
 They are noted as `guix discover` does it (guix/scripts/discover.scm): a file with a line
-`http://ADDRESS:PORT` for each.
+`http://ADDRESS:PORT` for each; we leave out the port of HTTP.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ FRESH_S: Final = 30.0
 
 _LARGEST: Final = 64 * 1024
 """Bytes that are read of a file: some two thousand lines."""
-_LINE: Final = re.compile(r"http://(?:([0-9.]{7,15})|\[([0-9A-Za-z:.%_~-]{2,64})\]):([0-9]{1,5})/?")
+_LINE: Final = re.compile(
+    r"http://(?:([0-9.]{7,15})|\[([0-9A-Za-z:.%_~-]{2,64})\])(?::([0-9]{1,5}))?/?"
+)
+_HTTP: Final = 80
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -132,7 +135,7 @@ def _parse(text: bytes) -> list[Server]:
     for line in text.decode("ascii", "replace").split("\n"):
         if (match := _LINE.fullmatch(line)) is not None:
             address = match[1] or match[2].replace("%25", "%")
-            servers.append(nearby_server(address, int(match[3])))
+            servers.append(nearby_server(address, int(match[3] or _HTTP)))
     return [server for server in servers if server is not None]
 
 
