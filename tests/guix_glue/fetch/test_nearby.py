@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from eris import MemoryStore
+from eris.transfer import put_content
+from guix_glue.fetch.narinfos import find_vouched, read_candidates
 from guix_glue.fetch.nearby import (
     FRESH_S,
     KEPT_S,
@@ -21,11 +25,15 @@ from guix_glue.fetch.nearby import (
     discovered_by_guix,
     nearby_server,
 )
+from guix_glue.fetch.sources import ErisSource, sources_of
 from guix_glue.formats.narinfo import NarUrl
 from guix_glue.servers.url import Server, parse_server
+from guix_glue.trust.acl import Acl
 from tests.guix_glue.fetch.bringing import NOTHING, bring
 from tests.guix_glue.fetch.fakes import FakeServer, Reply, running_server, scripted_server
 from tests.guix_glue.fetch.support import (
+    SAMPLES,
+    STORE,
     Made,
     configuration,
     make_item,
@@ -53,6 +61,10 @@ def named() -> Iterator[FakeServer]:
 def found() -> Iterator[FakeServer]:
     with running_server() as one:
         yield one
+
+
+ACL = Acl.parse((SAMPLES / "keys/acl").read_bytes())
+URNS = [asyncio.run(put_content(MemoryStore(), bytes([number]))).to_urn() for number in range(2)]
 
 
 def narinfo_path(made: Made) -> str:
@@ -249,6 +261,24 @@ def test_what_is_wrong_with_them_is_said_once(made: Made, tmp_path: Path) -> Non
         brought = bring(made, tmp_path / "item", nearby=[server.url for server in servers])
     assert brought.reply == NOTHING
     assert brought.messages.count("warning") == 1
+
+
+def test_their_hints_are_not_followed(made: Made) -> None:
+    def hints(*servers: Server) -> list[str]:
+        found = [
+            (server, {made.item.hash_part: narinfo_of(made, [plain_url(made)], hint=urn)})
+            for server, urn in zip(servers, URNS, strict=False)
+        ]
+        candidates = read_candidates(made.item.path, STORE, found, lambda *_: None)
+        (way,) = find_vouched(candidates, ACL, lambda *_: None)
+        tried = [one.source for one in sources_of(way, eris=True, trust_hints=True)]
+        return [one.capability.to_urn() for one in tried if isinstance(one, ErisSource)]
+
+    near, named = (parse_server(f"http://198.51.100.{number}") for number in (1, 2))
+    near = replace(near, nearby=True)
+    assert hints(named, near) == [URNS[0]]
+    assert hints(near, named) == [URNS[1]]
+    assert hints(near) == []
 
 
 def test_a_lie_of_theirs_is_no_mismatch_for_the_daemon(
