@@ -131,6 +131,7 @@ class Peering:
 
     def _forget(self, peer: Peer[Link]) -> None:
         """One that was found is there no more."""
+        self._blocks.lost()
         self._budgets.forget(peer)
         if self._door is not None:
             self._door.forget(peer)

@@ -314,6 +314,11 @@ class PeerBlocks:
         self._early.begin(self._somebody.wait, COMES_BACK_S)
         return True
 
+    def lost(self) -> None:
+        """One that was found is there no more: if nobody is left, nobody is waited for."""
+        if not self._table.peers:
+            self._somebody.set()
+
     def _hang_up(self, _: int, live: Live) -> None:
         """It gave a wrong block: its connections end. What we dialled is dialled again, later."""
         assert isinstance(live.source, LinkSource)

@@ -1,0 +1,1 @@
+"""Local networks made of namespaces, and strangers on them."""
