@@ -61,7 +61,8 @@ def _reachable(one: socket.socket) -> tuple[str, int] | None:
 
 
 def _name(host: str) -> str:
-    name = f"guix-publish-{host}".encode()[:_LONGEST_NAME]
+    # Not the domain: zeroconf takes each dot for the end of a label, and the name is to be one.
+    name = f"guix-publish-{host.partition('.')[0]}".encode()[:_LONGEST_NAME]
     return name.decode(errors="ignore")
 
 

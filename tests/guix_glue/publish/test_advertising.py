@@ -39,7 +39,7 @@ def test_it_is_announced_as_guix_does_and_taken_back(net: Network, tmp_path: Pat
         publishing(tmp_path, *arguments, prefix=sofa) as publisher,
     ):
         added = seen.next()
-        name = f"guix-publish-{socket.gethostname()}"
+        name = f"guix-publish-{socket.gethostname().partition('.')[0]}"
         assert (added["change"], added["port"]) == ("Added", publisher.port)
         assert added["name"] == f"{name}._guix_publish._tcp.local."
         assert bytes.fromhex(added["text"]) in (b"", b"\0")
@@ -93,7 +93,7 @@ def test_what_nobody_else_reaches_is_not_announced(tmp_path: Path) -> None:
     ):
         unix.bind(str(tmp_path / "socket"))
         assert service_of([local, unix], "host") is None
-        service = service_of([unix, local, everywhere], "host")
+        service = service_of([unix, local, everywhere], "host.example.org")
         assert service is not None
         assert (service.kind, service.name) == ("_guix_publish._tcp", "guix-publish-host")
         assert service.port == everywhere.getsockname()[1]
