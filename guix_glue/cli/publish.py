@@ -15,6 +15,7 @@ import click
 
 import eris_fs
 from eris.allocator import give_back_what_is_large
+from guix_glue.cli.advertising import service_of
 from guix_glue.cli.option_types import parsed, parsed_servers, sound
 from guix_glue.cli.publish_logs import log_options, log_settings
 from guix_glue.cli.publisher import Settings, serve_items
@@ -84,6 +85,11 @@ def _parsed_all(
     help="0 takes a free one, which the log names.",
 )
 @click.option("--listen", metavar="HOST", help="Where to listen. Default: all interfaces.")
+@click.option(
+    "--advertise",
+    is_flag=True,
+    help="Announce the server on the local network, as guix publish does.",
+)
 @click.option("-u", "--user", metavar="USER", help="Become this user once the keys are read.")
 @click.option(
     "--public-key", type=click.Path(path_type=Path), help="Default: /etc/guix/signing-key.pub."
@@ -225,6 +231,7 @@ def command(
     /,
     port: int,
     listen: str | None,
+    advertise: bool,
     user: str | None,
     public_key: Path | None,
     private_key: Path | None,
@@ -249,6 +256,9 @@ def command(
     else:
         keys = _read_keys(environment, public_key, private_key, nix_key)
     sockets = activated_sockets(os.environ) or bind_sockets(listen, port)
+    service = service_of(sockets, socket.gethostname()) if advertise else None
+    if advertise and service is None:
+        raise click.UsageError("--advertise: the server listens where no other machine reaches it.")
     owner = None if become is None else (become.pw_uid, become.pw_gid)
     make_cache_directory(settings.cache, owner)
     if become is not None:
@@ -261,7 +271,7 @@ def command(
     give_back_what_is_large()
     # Threads that bake take turns with the event loop in less than Python's usual 5 ms.
     sys.setswitchinterval(0.0005)
-    asyncio.run(serve_items(settings, keys, authorized, sockets))
+    asyncio.run(serve_items(settings, keys, authorized, sockets, service))
 
 
 def _settings(

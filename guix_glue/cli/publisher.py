@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import eris_fs
 from eris.model import NULL_CONVERGENCE_SECRET
 from eris.store import NullStore
+from guix_glue.cli.advertising import advertised
 from guix_glue.cli.item_pins import StorePins
 from guix_glue.cli.publish_logs import Logs, LogSettings
 from guix_glue.cli.store_failures import failure_of_store
@@ -43,6 +44,9 @@ from guix_glue.trust.acl import Acl
 from kapla.cli.common import CommandError, ExitCode
 from kapla.client import default_store_urls
 from kapla.encode_cache import EncodeCache
+
+if TYPE_CHECKING:
+    from kapla.lan.service import Service
 
 __all__ = ["Settings", "serve_items"]
 
@@ -74,9 +78,13 @@ class Settings:
 
 
 async def serve_items(
-    settings: Settings, keys: SigningKeys, authorized: Acl, sockets: list[socket.socket]
+    settings: Settings,
+    keys: SigningKeys,
+    authorized: Acl,
+    sockets: list[socket.socket],
+    service: Service | None = None,
 ) -> None:
-    """Serve until a signal comes.
+    """Serve until a signal comes; `service` is what the local network is told of it.
 
     Raises: CommandError, if the sockets cannot be listened at; PublishError.
     """
@@ -122,6 +130,7 @@ async def serve_items(
                 baking_log=logs.baking,
             )
         stack.push_async_callback(source.close)
+        await stack.enter_async_context(advertised(service))
         site = Site(
             source,
             settings.publish,

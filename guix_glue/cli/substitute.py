@@ -24,7 +24,6 @@ from guix_glue.fetch.settings import DEFAULT_SETTINGS, DEFAULT_TIMEOUTS, FetchSe
 from kapla.cli.common import CommandError, ExitCode, run
 
 if TYPE_CHECKING:
-    from guix_glue.fetch.narinfo_cache import NarinfoCache
     from guix_glue.fetch.options import DaemonOptions
     from guix_glue.fetch.traces import Messages
     from guix_glue.formats.expression import Expression
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _TRUST_HINTS: Final = "KAPLA_TRUST_HINTS"
+_DISCOVER: Final = "KAPLA_DISCOVER"
 
 Mode = Literal["query", "substitute"]
 
@@ -54,6 +54,13 @@ Mode = Literal["query", "substitute"]
     "--substitute-urls",
     metavar="URLS",
     help="Substitute servers, separated by spaces, instead of those that the Guix daemon names.",
+)
+@click.option(
+    "--discover/--no-discover",
+    default=None,
+    help="Ask servers of the local network, too: those that guix discover has found, if the Guix"
+    " daemon runs it, else those that are found in a moment. Who announces one learns which items"
+    " are wanted. Also: $KAPLA_DISCOVER=1. Default: as the Guix daemon says.",
 )
 @click.option(
     "--trust-hints",
@@ -123,6 +130,7 @@ def command(
     mode: Mode | None,
     store_urls: tuple[str, ...],
     substitute_urls: str | None,
+    discover: bool | None,
     trust_hints: bool,
     eris_timeout: float,
     server_timeout: float,
@@ -151,7 +159,9 @@ def command(
         trust_hints=trust_hints,
     )
     _check_descriptor(reply_fd)
-    run(_run(mode, options, settings, store_urls, server_timeout, narinfo_cache, reply_fd))
+    run(
+        _run(mode, options, settings, store_urls, discover, server_timeout, narinfo_cache, reply_fd)
+    )
 
 
 async def _run(
@@ -159,12 +169,14 @@ async def _run(
     options: DaemonOptions,
     settings: FetchSettings,
     store_urls: Sequence[str],
+    discover: bool | None,
     server_timeout_s: float,
     narinfo_cache: str | None,
     reply_fd: int,
 ) -> None:
     from guix_glue.cli.stores import open_stores
     from guix_glue.fetch.lookup import Lookup
+    from guix_glue.fetch.narinfo_cache import NarinfoCache
     from guix_glue.fetch.session import Policy, Session, run_session
     from guix_glue.fetch.traces import Messages
     from guix_glue.servers.proxies import Proxies
@@ -172,21 +184,32 @@ async def _run(
     messages = Messages(_show, extended=options.extended_trace, columns=options.terminal_columns)
     if os.environ.get("GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES"):
         messages.warn("GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES is ignored: signatures are checked")
-    settings = replace(settings, trust_hints=settings.trust_hints or _hints_wanted(messages))
+    hints_wanted = _wanted(_TRUST_HINTS, "hints are not followed", messages)
+    settings = replace(settings, trust_hints=settings.trust_hints or bool(hints_wanted))
+    if discover is None:
+        discover = _wanted(_DISCOVER, "the local network is not searched", messages)
     store = open_stores(store_urls, messages, settings.eris_stall_s)
     store_dir, acl = _read_places(messages)
     policy = Policy(store_dir, acl, store is not None, settings)
     timeouts = Timeouts(answer_s=server_timeout_s, total_s=2 * server_timeout_s)
     proxies = Proxies.from_environ(os.environ)
-    lookup = Lookup(
-        _servers(options, messages),
-        messages,
-        timeouts,
-        proxies=proxies,
-        cache=_open_cache(narinfo_cache, messages),
-        announce=mode == "query",
-    )
+    cache = _cache_directory(narinfo_cache, messages)
+    servers = _servers(options, messages)
     async with AsyncExitStack() as stack:
+        if discover is not False and (discover or options.discover):
+            from guix_glue.cli.neighbours import with_nearby_servers
+
+            servers = await with_nearby_servers(
+                servers, options, search=bool(discover), cache=cache, messages=messages, stack=stack
+            )
+        lookup = Lookup(
+            servers,
+            messages,
+            timeouts,
+            proxies=proxies,
+            cache=None if cache is None else NarinfoCache(cache),
+            announce=mode == "query",
+        )
         stack.callback(lookup.close)
         if store is not None:
             await stack.enter_async_context(store)
@@ -273,23 +296,23 @@ def _servers(options: DaemonOptions, messages: Messages) -> list[Server]:
     return list(servers)
 
 
-def _open_cache(given: str | None, messages: Messages) -> NarinfoCache | None:
-    from guix_glue.fetch.narinfo_cache import NarinfoCache, narinfo_cache_directory
+def _cache_directory(given: str | None, messages: Messages) -> str | None:
+    from guix_glue.fetch.narinfo_cache import narinfo_cache_directory
 
     try:
-        directory = narinfo_cache_directory(given, os.environ)
+        return narinfo_cache_directory(given, os.environ)
     except ValueError as error:
         messages.warn(f"narinfos are not kept: {error}")
         return None
-    return None if directory is None else NarinfoCache(directory)
 
 
-def _hints_wanted(messages: Messages) -> bool:
-    """What the environment says of hints. What makes no sense must not end a query: it is no."""
+def _wanted(variable: str, otherwise: str, messages: Messages) -> bool | None:
+    """What the environment says. What makes no sense must not end a query: it is no."""
+    said = os.environ.get(variable)
     try:
-        return click.BOOL(os.environ.get(_TRUST_HINTS) or "0")
+        return click.BOOL(said) if said else None
     except click.BadParameter:
-        messages.warn(f"hints are not followed: {_TRUST_HINTS} is neither 1 nor 0")
+        messages.warn(f"{otherwise}: {variable} is neither 1 nor 0")
         return False
 
 

@@ -4,7 +4,8 @@ A source that fails costs its leftovers, which are removed, and a line to the us
 begins anew. When there is no other, servers that failed only for now are tried again a few times.
 Only what this module made is ever removed. A store of blocks that cannot be reached, or brings next
 to nothing, is left alone for a while, so that not every item of a build waits for it; and a server
-of nars that does so, or is not there, is asked after the others, and once.
+of nars that does so, or is not there, is asked after the others, and once. Servers that were found
+on the local network, by nobody's word, get less time, and one that failed is left alone altogether.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ _STEP: Final = 256 * 1024
 _PATIENCE_S: Final = 90.0
 # The least that an entry of a directory takes in a nar.
 _ENTRY_SIZE: Final = 160
+# Found servers that are tried for an item before those that were named: each may cost a silence.
+_NEARBY_FIRST: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +115,14 @@ class Fetcher:
         self._messages = messages
         self._settings = settings
         self._nars = NarClient(settings.connect_s, proxies)
+        self._nearby = settings.for_nearby()
+        self._nearby_nars = NarClient(self._nearby.connect_s, leaves_host=False)
         self._resting = Resting()
 
     async def close(self) -> None:
         """Close the connections to servers."""
         await self._nars.close()
+        await self._nearby_nars.close()
 
     async def fetch(
         self, ways: Iterable[Vouched], destination: str, links: Links | None = None
@@ -137,14 +143,21 @@ class Fetcher:
     def _sources(self, ways: Iterable[Vouched]) -> Iterator[tuple[Offer, Vouched]]:
         """What to try: last the nars of servers that let us wait before, and no such store."""
         later = []
+        nearby = 0
         for way in ways:
             eris = self._store is not None
             for offer in sources_of(way, eris=eris, trust_hints=self._settings.trust_hints):
-                if not self._resting.rests(_who(offer.source), _now()):
+                rests = self._resting.rests(_who(offer.source), _now())
+                if _is_nearby(offer.source) and not rests:
+                    nearby += 1
+                    rests = nearby > _NEARBY_FIRST
+                if not rests:
                     yield offer, way
                 elif isinstance(offer.source, NarSource):
                     later.append((offer, way))
-        yield from later
+        for offer, way in later:
+            if not (_is_nearby(offer.source) and self._resting.rests(_who(offer.source), _now())):
+                yield offer, way
 
     async def _try(self, offer: Offer, way: Vouched, trial: _Trial) -> Fetched | None:
         """Try a source; None if it is of no use.
@@ -158,11 +171,13 @@ class Fetcher:
         try:
             return await self._attempt(source, way, trial)
         except HashMismatch as error:
-            if offer.narinfo is not None:
+            if offer.narinfo is not None and not _is_nearby(source):
                 trial.mismatches.append((offer.narinfo, error))
             self._failed(source, error)
         except TemporaryFailure as error:
             self._failed(source, error)
+            if _is_nearby(source):
+                return None
             # One that was there just now may be starting anew.
             if isinstance(error, NoConnection) and source not in trial.reached:
                 trial.absent.add(_who(source))
@@ -171,7 +186,7 @@ class Fetcher:
             raise
         except Exception as error:  # of whatever kind: the next source may do
             self._failed(source, error)
-            if isinstance(source, NarSource) and _is_silence(error) and not rested:
+            if _is_silence(error) and not rested and _is_named(source):
                 trial.patience.spend(self._settings.nar_stall_s)
                 trial.reached.add(source)
                 raise TemporaryFailure("nothing comes any more") from error
@@ -183,7 +198,7 @@ class Fetcher:
 
     def _failed(self, source: Source, error: Exception) -> None:
         _log.debug("A source failed", exc_info=error)
-        if _let_us_wait(source, error):
+        if _is_nearby(source) or _let_us_wait(source, error):
             self._resting.rest(_who(source), _now())
         self._messages.warn(f"download from '{source.shown}' failed: {_reason(error)}")
 
@@ -218,8 +233,10 @@ class Fetcher:
         shown = self._messages.transfer(destination, source.shown, source.file_size)
         received = _Received()
         try:
-            async with Watch(self._settings.nar_stall_s, self._settings.min_rate) as watch:
-                batches = received.batches(self._nars.stream(source, nar_size, end), watch)
+            settings = self._nearby if source.nearby else self._settings
+            nars = self._nearby_nars if source.nearby else self._nars
+            async with Watch(settings.nar_stall_s, settings.min_rate) as watch:
+                batches = received.batches(nars.stream(source, nar_size, end), watch)
                 await _pour(batches, sink, watch, lambda: shown.reach(received.size))
         except (InvalidNar, CompressionError, HashMismatch) as error:
             judged = end.judge(error)
@@ -310,6 +327,16 @@ class _Received:
 
 def _is_silence(error: Exception) -> bool:
     return isinstance(error, TimeoutError) and not isinstance(error, TooSlow)
+
+
+def _is_nearby(source: Source) -> bool:
+    """Whether it is a server that was found on the local network."""
+    return isinstance(source, NarSource) and source.nearby
+
+
+def _is_named(source: Source) -> bool:
+    """Whether it is a server that somebody named."""
+    return isinstance(source, NarSource) and not source.nearby
 
 
 def _who(source: Source) -> Hashable:

@@ -56,9 +56,7 @@ class Lookup:
     ) -> None:
         share = max(LARGEST_ANSWER, memory // max(1, len(servers)))
         self._at_once = share // LARGEST_ANSWER
-        self._clients = [
-            NarinfoClient(server, timeouts, memory=share, proxies=proxies) for server in servers
-        ]
+        self._clients = [_client(server, timeouts, share, proxies) for server in servers]
         self._messages = messages
         self._refusals = Refusals(messages)
         self._cache = cache
@@ -83,9 +81,11 @@ class Lookup:
 
     def _asked(self, client: NarinfoClient, hash_parts: Sequence[str]) -> _Asked:
         show = self._messages.looking(client.server.shown) if self._announce else _show_nothing
-        # A directory needs no copy.
-        cache = None if client.server.origin is None else self._cache
-        return _Asked(client, hash_parts, self._refusals, show, cache)
+        return _Asked(client, hash_parts, self._refusals, show, self._cache_for(client.server))
+
+    def _cache_for(self, server: Server) -> NarinfoCache | None:
+        # A directory needs no copy. In another network another server has the address of this one.
+        return None if server.origin is None or server.nearby else self._cache
 
 
 class Inquiry:
@@ -195,6 +195,13 @@ class _Asked:
         # What was known for too short a time is asked again, beyond the total.
         if self._done <= self._total:
             self._show(self._done, self._total)
+
+
+def _client(server: Server, timeouts: Timeouts, memory: int, proxies: Proxies) -> NarinfoClient:
+    if server.nearby:
+        # What is on this network no proxy reaches better.
+        timeouts, proxies = timeouts.for_nearby(), NO_PROXIES
+    return NarinfoClient(server, timeouts, memory=memory, proxies=proxies)
 
 
 def _show_nothing(done: int, total: int) -> None:

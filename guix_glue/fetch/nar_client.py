@@ -23,11 +23,21 @@ _READ: Final = 256 * 1024
 
 
 class NarClient:
-    """Downloads nars, over connections that are kept from one to the next."""
+    """Downloads nars, over connections that are kept from one to the next.
 
-    def __init__(self, connect_s: float, proxies: Proxies = NO_PROXIES) -> None:
+    `leaves_host` tells whether redirects to other hosts are followed.
+    """
+
+    def __init__(
+        self,
+        connect_s: float,
+        proxies: Proxies = NO_PROXIES,
+        *,
+        leaves_host: bool = True,
+    ) -> None:
         self._connect_s = connect_s
         self._proxies = proxies
+        self._leaves_host = leaves_host
         self._client: HttpClient | None = None
 
     async def close(self) -> None:
@@ -48,7 +58,9 @@ class NarClient:
         from guix_glue.servers.nar_stream import nar_pieces
 
         if self._client is None:
-            self._client = HttpClient(connect_s=self._connect_s, proxies=self._proxies)
+            self._client = HttpClient(
+                connect_s=self._connect_s, proxies=self._proxies, leaves_host=self._leaves_host
+            )
         return nar_pieces(self._client, source, nar_size, end)
 
 

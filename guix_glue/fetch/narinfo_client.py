@@ -232,6 +232,8 @@ class NarinfoClient:
 
     def _redirect(self, asking: Asking, url: str, hash_part: str, response: Response) -> None:
         host, path = redirect_target(url, response.headers.get("location", ""))
+        if self.server.nearby and host != self.server.origin:
+            raise InvalidServer("a server that was found redirects to another one")
         if host not in self._pipelines and len(self._pipelines) >= 2 * _MAX_HOSTS:
             raise InvalidServer("the server redirects to too many hosts")
         self._pipeline(host)

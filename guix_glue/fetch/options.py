@@ -31,6 +31,8 @@ class DaemonOptions:
     extended_trace: bool = False
     deduplicate: bool = False
     terminal_columns: int = _COLUMNS
+    discover: bool = False
+    """Whether servers of the local network are to be asked, those that `guix discover` found."""
     urls_left_out: int = 0
     """How many more substitute URLs there are than servers that are asked."""
 
@@ -56,6 +58,8 @@ def parse_options(text: str) -> DaemonOptions:
         extended_trace=values.get("print-extended-build-trace") == "1",
         # Stock Guix deduplicates whatever the value is, "no" included.
         deduplicate="deduplicate" in values,
+        # The one value that stock Guix takes for yes; and only root's word, or the daemon's own.
+        discover=values.get("discover") == "true",
         terminal_columns=_columns(values.get("terminal-columns", "")),
     )
     return options if urls is None else options.with_urls(urls)

@@ -1,7 +1,8 @@
 """Tells the user why what a server says is not used: once for each server and kind of fault.
 
 A build asks for thousands of items, and one mistake, a key that was never authorized for one, is
-made for all of them. A server has room for a few kinds; that there are more is said, too.
+made for all of them. A server has room for a few kinds; that there are more is said, too. Those
+that were found on the local network share it: who is there may announce any number of them.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class Refusals:
     ) -> None:
         self._messages = messages
         self._damaged = damaged
-        self._told: dict[Server, set[str]] = {}
+        # None: all that were found.
+        self._told: dict[Server | None, set[str]] = {}
 
     def refuse(self, server: Server, path: str, error: GuixError) -> None:
         """A narinfo about `path` is not used."""
@@ -45,12 +47,13 @@ class Refusals:
 
     def tell(self, server: Server, kind: str, text: str) -> None:
         """Something is wrong with a server; nothing is said if it was said before."""
-        told = self._told.setdefault(server, set())
+        told = self._told.setdefault(None if server.nearby else server, set())
         if kind in told or len(told) > _KINDS:
             return
         told.add(kind)
         if len(told) > _KINDS:
-            text = f"more is wrong with what {server.shown} says"
+            who = "some server of the local network" if server.nearby else server.shown
+            text = f"more is wrong with what {who} says"
         self._messages.warn(text)
 
 

@@ -1,9 +1,9 @@
 """Where an item can be got from, in the order in which that is tried. Pure.
 
 Blocks first, if there is a store to ask: under the URN that is signed, or, where none is and the
-user trusts hints to be worth a try, under those that servers add. Then the nars, server by server,
-of each server the one that is least to download. Whatever is got is compared with the signed hash,
-so that the order is a matter of cost only.
+user trusts hints to be worth a try, under those that servers add which somebody named. Then the
+nars, server by server, of each server the one that is least to download. Whatever is got is
+compared with the signed hash, so that the order is a matter of cost only.
 """
 
 from __future__ import annotations
@@ -92,7 +92,9 @@ def _eris_sources(vouched: Vouched, trust_hints: bool) -> Iterator[Offer]:
         return
     if not trust_hints:
         return
-    narinfos = [vouched.narinfo, *(one.narinfo for one in vouched.candidates)]
+    # Anybody may announce a server, and each hint may cost a time-out.
+    named = [one.narinfo for one in vouched.candidates if not one.server.nearby]
+    narinfos = sorted(named, key=lambda one: one is not vouched.narinfo)
     # Signed or not: nobody has looked at the signatures of the others.
     hints = {urn: None for one in narinfos for urn in (one.hint_urn, one.signed_urn) if urn}
     capabilities = [capability for urn in hints if (capability := _capability(urn)) is not None]

@@ -35,15 +35,20 @@ _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class HttpClient:
-    """Connections that are kept; close it. How long an answer may take is for whoever reads it."""
+    """Connections that are kept; close it. How long an answer may take is for whoever reads it.
+
+    `leaves_host` tells whether redirects to other hosts are followed.
+    """
 
     def __init__(
         self,
         *,
         connect_s: float = CONNECT_TIMEOUT_S,
         proxies: Proxies = NO_PROXIES,
+        leaves_host: bool = True,
     ) -> None:
         self._proxies = proxies
+        self._leaves_host = leaves_host
         self._tls: ssl.SSLContext | None = None
         # Nothing is unpacked on the way: nars are hashed.
         self._session = aiohttp.ClientSession(
@@ -74,6 +79,8 @@ class HttpClient:
             location = response.headers.get("Location", "")
             target, path = redirect_target(f"{origin.url}{path}", location)
             if target != origin:
+                if not self._leaves_host:
+                    raise InvalidServer("the server redirects to another one")
                 authorization = None
             origin = target
         raise InvalidServer("the server redirects again and again")

@@ -33,6 +33,8 @@ class NarSource:
     file_size: int | None
     path: str | None = None
     authorization: str | None = field(default=None, repr=False)
+    nearby: bool = False
+    """Whether its server was found on the local network, and is anybody's."""
 
     @property
     def shown(self) -> str:
@@ -91,4 +93,5 @@ def _nar_source(server: Server, nar: NarUrl) -> NarSource | None:
         nar.file_size,
         path=f"{server.path}/{nar.url.lstrip('/')}" if local else None,
         authorization=server.authorization if not local and server.owns(url) else None,
+        nearby=server.nearby,
     )

@@ -84,6 +84,8 @@ class Server:
     origin: Origin | None
     path: str
     authorization: str | None = field(default=None, repr=False)
+    nearby: bool = field(default=False, compare=False)
+    """Whether it was found on the local network, named by nobody: it leads only to itself."""
 
     @property
     def shown(self) -> str:
@@ -103,7 +105,8 @@ class Server:
             parts = _split(url)
             if parts.scheme not in _PORTS or "@" in parts.netloc:
                 raise InvalidServer("the URL of a nar is neither http nor https")
-            _origin(parts)
+            if _origin(parts) != self.origin and self.nearby:
+                raise InvalidServer("a server that was found names nars of others")
             return url
         if not _PLAIN.fullmatch(url) or "#" in url or len(url) > _LONGEST:
             raise InvalidServer("the URL of a nar holds what cannot be asked for")

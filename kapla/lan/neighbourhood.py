@@ -33,6 +33,8 @@ from kapla.lan.throttle import Allowance, Throttled
 __all__ = ["Neighbourhood", "host_name", "own_addresses"]
 
 _log = logging.getLogger(__name__)
+# It warns, with a traceback, of each address that it cannot send to; that is usual for some.
+logging.getLogger("zeroconf").setLevel(logging.CRITICAL)
 
 # It tells of each packet that it cannot send or read, of which strangers can make any number.
 logging.getLogger("zeroconf").setLevel(logging.CRITICAL)
@@ -176,7 +178,10 @@ class Neighbourhood:
         self._announced.append((service, info))
         try:
             async with asyncio.timeout(_ANNOUNCE_S):
-                await self._zeroconf.async_register_service(info, allow_name_change=True)
+                # Not `strict`: Guix's kind of service has an underscore where RFC 6335 wants none.
+                await self._zeroconf.async_register_service(
+                    info, allow_name_change=True, strict=False
+                )
         except (Error, TimeoutError) as error:
             raise OSError(str(error) or "nobody could be told in time") from error
 

@@ -67,12 +67,14 @@ def test_the_daemon_gets_its_environment_and_all_its_options(installed: dict[str
         "--max-jobs",
         "4",
         "--trust-hints",
+        "--discover",
         "--no-substitutes",
     )
     assert result.returncode == 3
     programs = installed["PATH"].split(":")[0]
     assert result.stdout.splitlines()[0] == (
-        f"called {programs}/guix-daemon --build-users-group=guixbuild --max-jobs 4 --no-substitutes"
+        f"called {programs}/guix-daemon"
+        " --build-users-group=guixbuild --max-jobs 4 --discover --no-substitutes"
     )
     assert told(result) == {
         "GUIX": str(PROGRAMS / "kapla-guix"),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -53,14 +53,17 @@ def bring(
     *urls: str,
     environ: Mapping[str, str] | None = None,
     settings: FetchSettings = DEFAULT_SETTINGS,
+    nearby: Sequence[str] = (),
 ) -> Brought:
-    """Let a session answer one command."""
+    """Let a session answer one command; `nearby` are URLs of servers that were found."""
     written = bytearray()
 
     async def run(clock: Clock) -> tuple[bytes, float]:
         messages = Messages(written.extend)
         proxies = Proxies.from_environ(environ or {})
-        lookup = Lookup([parse_server(url) for url in urls], messages, proxies=proxies)
+        found = [replace(parse_server(url), nearby=True) for url in nearby]
+        servers = [*found, *map(parse_server, urls)]
+        lookup = Lookup(servers, messages, proxies=proxies)
         fetcher = Fetcher(None, messages, settings, proxies)
         policy = Policy(STORE, _ACL, False, settings)
         session = SubstituteSession(policy, lookup, messages, fetcher, deduplicate=False)

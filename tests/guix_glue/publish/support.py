@@ -30,7 +30,7 @@ KEYS = (
     *("--private-key", SAMPLES / "keys" / "signing-key.sec"),
 )
 
-_LISTENING = re.compile(r"Listening on http://127\.0\.0\.1:(\d+)")
+_LISTENING = re.compile(r"Listening on http://(?:127\.0\.0\.1|0\.0\.0\.0):(\d+)")
 
 
 def make_item(directory: Path, name: str) -> Path:

@@ -61,6 +61,7 @@ def test_options_that_are_wrong(tmp_path: Path) -> None:
         (("--eris", "--eris-format", "standard", "--eris-level", "3"), "is for packed trees"),
         (("--eris-format", "packed"), "are for --eris"),
         (("--eris-level", "3"), "are for --eris"),
+        (("--items", tmp_path, *KEYS, "--listen", "127.0.0.1", "--advertise"), "no other machine"),
     ):
         given = [*map(str, arguments), "--cache", str(tmp_path / "cache")]
         done = CliRunner().invoke(command, given)
