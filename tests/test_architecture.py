@@ -107,6 +107,7 @@ RULES = (
         where=("guix_glue/*",),
         but=("guix_glue/cli/*",),
         forbid=("kapla",),
+        allow=("kapla.http.serving",),
     ),
     Rule(
         "the command line of guix_glue uses the client, not the inside of the daemon",
@@ -118,6 +119,7 @@ RULES = (
             "kapla.config",
             "kapla.encode_cache",
             "kapla.errors",
+            "kapla.http.serving",
             "kapla.lan",
             "kapla.log",
             "kapla.origins",
@@ -220,6 +222,12 @@ RULES = (
         where=("kapla/lan/*",),
         forbid=("eris", "kapla"),
         allow=("kapla.errors", "kapla.lan"),
+    ),
+    Rule(
+        "connections of strangers are bounded without knowing what is asked on them",
+        where=("kapla/http/serving/*",),
+        forbid=("eris", "kapla", "guix_glue"),
+        allow=("eris.allocator", "kapla.http.serving"),
     ),
     Rule(
         "packages do not need what is not installed with them",
