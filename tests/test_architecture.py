@@ -230,6 +230,12 @@ RULES = (
         allow=("eris.allocator", "kapla.http.serving"),
     ),
     Rule(
+        "what is said over HTTP is a value: no I/O, and of eris what names a block",
+        where=("kapla/http/wire/*",),
+        forbid=("aiohttp", "asyncio", "eris", "kapla", "selectors", "socket", "threading"),
+        allow=("eris.base32", "eris.crypto", "eris.errors", "eris.model", "kapla.http.wire"),
+    ),
+    Rule(
         "packages do not need what is not installed with them",
         where=("*",),
         forbid=("benchmarks", "tests", "tools"),
@@ -379,6 +385,8 @@ def test_a_violation_names_file_line_and_rule(tmp_path: Path) -> None:
         ("kapla/coap/link.py", "from cryptography import x509"),
         ("kapla/identity/contexts.py", "from kapla.coap import frame"),
         ("kapla/identity/key.py", "from eris.base32 import format_base32"),
+        ("kapla/http/wire/batch.py", "import asyncio"),
+        ("kapla/http/wire/n2r.py", "from kapla.urls import parse_store_url"),
         ("kapla/log.py", "from tests import fakes"),
     ],
 )
