@@ -230,6 +230,28 @@ RULES = (
         allow=("eris.allocator", "kapla.http.serving"),
     ),
     Rule(
+        "aiohttp answers in kapla/http and guix_glue alone, and there is a door without it",
+        where=("kapla/*",),
+        but=("kapla/http/*",),
+        forbid=("aiohttp",),
+    ),
+    Rule(
+        "connections by HTTP have their turn without knowing what is asked on them",
+        where=("kapla/http/turns/*",),
+        forbid=("kapla.http", "kapla.peers"),
+        allow=("kapla.http.serving", "kapla.http.turns"),
+    ),
+    Rule(
+        "the door for the world and the one for this machine know nothing of each other",
+        where=("kapla/http/door/*",),
+        forbid=("kapla.http.admin", "kapla.peers"),
+    ),
+    Rule(
+        "the door for this machine gives no blocks",
+        where=("kapla/http/admin/*",),
+        forbid=("kapla.http.door", "kapla.http.wire", "kapla.storage.access.BlockAccess"),
+    ),
+    Rule(
         "what is said over HTTP is a value: no I/O, and of eris what names a block",
         where=("kapla/http/wire/*",),
         forbid=("aiohttp", "asyncio", "eris", "kapla", "selectors", "socket", "threading"),
