@@ -229,7 +229,8 @@ class Connection(web.RequestHandler):
         if status >= 500:
             _log.error("A reply failed", exc_info=exc)
         else:
-            _log.debug("This is no request: %r", exc)
+            # Not the error itself, which repeats what was sent: that may be somebody's secret.
+            _log.debug("This is no request: %s", type(exc).__name__)
         if request.writer.output_size > 0:
             raise ConnectionError("some of the reply has been sent")
         self._refused(self, status)

@@ -96,7 +96,8 @@ class Listener:
             connection.abort()
             raise
         connection.abort()
-        raise ConnectionResetError("the reply was broken off")
+        # Which goes nowhere, and tells aiohttp nothing that it would log.
+        return web.Response(status=503)
 
     def _refused(self, connection: Connection, status: int) -> None:
         """What is no request was answered."""
