@@ -10,9 +10,10 @@ import logging
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from kapla.http.serving.taking import Taking, acknowledged, is_owed
 from kapla.http.serving.tally import Tally
@@ -69,6 +70,8 @@ class Connection(web.RequestHandler):
             logger=_log,
             access_log=None,  # type: ignore[arg-type]
             keepalive_timeout=idle_s,
+            # Bodies are as they came: who sends some knows what they are not to be.
+            auto_decompress=False,
         )
         self._cut_off = cut_off
         self._refused = refused
@@ -238,6 +241,14 @@ class Connection(web.RequestHandler):
         response = web.Response(status=status, text=text, headers={"Server": SERVER_NAME})
         response.force_close()
         return response
+
+    def log_exception(self, *arguments: Any, **facts: Any) -> None:
+        """Tell of what aiohttp did not expect, but of bodies that are none: strangers make many."""
+        error = facts.get("exc_info")
+        if isinstance(error, web.RequestPayloadError | HttpProcessingError | ConnectionError):
+            _log.debug("This is no body: %s", type(error).__name__)
+        else:
+            super().log_exception(*arguments, **facts)
 
     def _await_head(self) -> None:
         if self._head_timer is None:
