@@ -44,7 +44,8 @@ class PacedConnection(Connection):
         """A client is there: it counts until `left`."""
         self._statistics.connections += 1
         self._statistics.open_connections += 1
-        super().connection_made(transport)
+        with self.pace.turn:
+            super().connection_made(transport)
 
     def left(self) -> None:
         """The client has gone."""
