@@ -90,4 +90,10 @@ class PacedConnection(Connection):
             self._wire.pause_reading()
 
     def _is_gone(self) -> bool:
-        return self._wire is None or is_reset(self._wire)
+        """Whether the client has gone, which nobody tells while it is not read from; then end."""
+        if self._wire is None:
+            return True
+        if not is_reset(self._wire):
+            return False
+        self.abort()
+        return True
