@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from kapla.coap import shares
 from kapla.coap.allowance import Allowance
 from kapla.coap.sockets import is_reset
 from kapla.coap.steps import Begun
 from kapla.coap.turns import Line
 from kapla.http.serving.connection import Connection
+from kapla.http.serving.connections import Connections
 from kapla.http.turns.pace import Pace
 from kapla.storage.access import Statistics
 
@@ -66,6 +68,13 @@ class PacedConnection(Connection):
                 self._hold()
             else:
                 self._feed()
+
+    @property
+    def share(self) -> int:
+        """Blocks that may be looked up for it at once: the fewer, the more are connected."""
+        fellows = self._manager
+        count = len(fellows) if isinstance(fellows, Connections) else 1
+        return shares.weight(max(1, count)) // shares.LARGE_WEIGHT
 
     async def start(self) -> None:
         """Answer requests, one after the other, until the end."""
