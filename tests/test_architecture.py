@@ -107,6 +107,7 @@ RULES = (
         where=("guix_glue/*",),
         but=("guix_glue/cli/*",),
         forbid=("kapla",),
+        allow=("kapla.http.serving",),
     ),
     Rule(
         "the command line of guix_glue uses the client, not the inside of the daemon",
@@ -118,6 +119,7 @@ RULES = (
             "kapla.config",
             "kapla.encode_cache",
             "kapla.errors",
+            "kapla.http.serving",
             "kapla.lan",
             "kapla.log",
             "kapla.origins",
@@ -230,6 +232,40 @@ RULES = (
         where=("kapla/lan/*",),
         forbid=("eris", "kapla"),
         allow=("kapla.errors", "kapla.identity.key", "kapla.lan"),
+    ),
+    Rule(
+        "connections of strangers are bounded without knowing what is asked on them",
+        where=("kapla/http/serving/*",),
+        forbid=("eris", "kapla", "guix_glue"),
+        allow=("eris.allocator", "kapla.http.serving"),
+    ),
+    Rule(
+        "aiohttp answers in kapla/http and guix_glue alone, and there is a door without it",
+        where=("kapla/*",),
+        but=("kapla/http/*",),
+        forbid=("aiohttp",),
+    ),
+    Rule(
+        "connections by HTTP have their turn without knowing what is asked on them",
+        where=("kapla/http/turns/*",),
+        forbid=("kapla.http", "kapla.peers"),
+        allow=("kapla.http.serving", "kapla.http.turns"),
+    ),
+    Rule(
+        "the door for the world and the one for this machine know nothing of each other",
+        where=("kapla/http/door/*",),
+        forbid=("kapla.http.admin", "kapla.peers"),
+    ),
+    Rule(
+        "the door for this machine gives no blocks",
+        where=("kapla/http/admin/*",),
+        forbid=("kapla.http.door", "kapla.http.wire", "kapla.storage.access.BlockAccess"),
+    ),
+    Rule(
+        "what is said over HTTP is a value: no I/O, and of eris what names a block",
+        where=("kapla/http/wire/*",),
+        forbid=("aiohttp", "asyncio", "eris", "kapla", "selectors", "socket", "threading"),
+        allow=("eris.base32", "eris.crypto", "eris.errors", "eris.model", "kapla.http.wire"),
     ),
     Rule(
         "packages do not need what is not installed with them",
@@ -381,6 +417,8 @@ def test_a_violation_names_file_line_and_rule(tmp_path: Path) -> None:
         ("kapla/coap/link.py", "from cryptography import x509"),
         ("kapla/identity/contexts.py", "from kapla.coap import frame"),
         ("kapla/identity/key.py", "from eris.base32 import format_base32"),
+        ("kapla/http/wire/batch.py", "import asyncio"),
+        ("kapla/http/wire/n2r.py", "from kapla.urls import parse_store_url"),
         ("kapla/log.py", "from tests import fakes"),
     ],
 )

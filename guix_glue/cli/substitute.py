@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _TRUST_HINTS: Final = "KAPLA_TRUST_HINTS"
-_DISCOVER: Final = "KAPLA_DISCOVER"
+_DISCOVER: Final = "KAPLA_DISCOVER_SERVERS"
 
 Mode = Literal["query", "substitute"]
 
@@ -60,7 +60,7 @@ Mode = Literal["query", "substitute"]
     default=None,
     help="Ask servers of the local network, too: those that guix discover has found, if the Guix"
     " daemon runs it, else those that are found in a moment. Who announces one learns which items"
-    " are wanted. Also: $KAPLA_DISCOVER=1. Default: as the Guix daemon says.",
+    " are wanted. Also: $KAPLA_DISCOVER_SERVERS=1. Default: as the Guix daemon says.",
 )
 @click.option(
     "--trust-hints",

@@ -13,6 +13,7 @@ from tests.fuzz import (
     database_pages,
     guix_dialogues,
     guix_formats,
+    http_doors,
     local_network,
     pins,
 )
@@ -59,6 +60,8 @@ TARGETS: dict[str, Target] = {
         local_network.network_entry,
         local_network.netlink,
         local_network.found_service,
+        http_doors.http_targets,
+        http_doors.http_places,
         pins.pin_answers,
         pins.pin_requests,
         database_pages.database_page,

@@ -129,9 +129,9 @@ def test_a_publisher_is_found_and_gives_what_it_has(
     assert url in assert_fetched(fetching, made, tmp_path / "item")
     # Unless asked for nobody is found; the environment can ask, and what is given counts more.
     assert not fetching.has(made)
-    assert fetching.has(made, KAPLA_DISCOVER="1")
-    assert not fetching.has(made, KAPLA_DISCOVER="perhaps")
-    assert not fetching.has(made, "--no-discover", KAPLA_DISCOVER="1")
+    assert fetching.has(made, KAPLA_DISCOVER_SERVERS="1")
+    assert not fetching.has(made, KAPLA_DISCOVER_SERVERS="perhaps")
+    assert not fetching.has(made, "--no-discover", KAPLA_DISCOVER_SERVERS="1")
 
 
 def test_what_guix_discover_has_found_is_asked(
