@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from eris.base32 import short
 from eris.crypto import reference_of
@@ -29,9 +29,10 @@ from kapla.errors import NotAllowed, StoreSilent
 from kapla.peers.live import Live, LiveSources
 from kapla.peers.remote import StoreSource
 from kapla.peers.runner import Runner
-from kapla.urls import UnixEndpoint
+from kapla.urls import HttpEndpoint, UnixEndpoint
 
 if TYPE_CHECKING:
+    from kapla.http.asking.store import HttpStore
     from kapla.remote_store import RemoteStore
     from kapla.urls import StoreUrl
 
@@ -50,7 +51,7 @@ class _Member:
     asked again at once, and each time it fails the pause is longer.
     """
 
-    def __init__(self, store: RemoteStore) -> None:
+    def __init__(self, store: RemoteStore | HttpStore) -> None:
         self.store = store
         self.is_closed = False
         self.is_near = isinstance(store.url.endpoint, UnixEndpoint)
@@ -101,7 +102,12 @@ class _Member:
         return block
 
     async def find(self, references: Sequence[Reference]) -> list[bool]:
-        """Ask which blocks it has. Raises: StoreError."""
+        """Ask which blocks it has.
+
+        Raises: StoreRefused, if that is no cheaper than asking for them; StoreError.
+        """
+        if isinstance(self.store.url.endpoint, HttpEndpoint):
+            raise StoreRefused(f"{self.store.url} is asked for the blocks themselves")
         try:
             await self.connect()
             return await self.store.find(references)
@@ -134,7 +140,7 @@ class StoreList:
 
     def __init__(
         self,
-        stores: Sequence[RemoteStore],
+        stores: Sequence[RemoteStore | HttpStore],
         *,
         on_taker: Callable[[StoreUrl, Sequence[StoreUrl]], None] | None = None,
     ) -> None:
@@ -167,7 +173,7 @@ class StoreList:
         return [member.store.url for member in self._members]
 
     @property
-    def stores(self) -> list[RemoteStore]:
+    def stores(self) -> list[RemoteStore | HttpStore]:
         """Each by itself, in order."""
         return [member.store for member in self._members]
 
@@ -267,7 +273,8 @@ class StoreList:
 
         Raises: StoreError.
         """
-        return (await self._chosen()).store
+        # No URL of HTTP allows put.
+        return cast("RemoteStore", (await self._chosen()).store)
 
     async def stat(self) -> dict[str, Any]:
         """Ask the first store that can be reached what it holds."""

@@ -222,6 +222,25 @@ RULES = (
         allow=("kapla.errors", "kapla.lan"),
     ),
     Rule(
+        "the client and the daemon name aiohttp where they speak HTTP, and load it when they do",
+        where=("kapla/*",),
+        but=("kapla/http/*",),
+        forbid=("aiohttp", "yarl"),
+    ),
+    Rule(
+        "servers of HTTP are asked without knowing what is kept here, or who is served",
+        where=("kapla/http/asking/*",),
+        forbid=("aiocoap", "kapla"),
+        allow=(
+            "kapla.errors",
+            "kapla.http.asking",
+            "kapla.http.wire",
+            "kapla.identity",
+            "kapla.peers.source",
+            "kapla.urls",
+        ),
+    ),
+    Rule(
         "what is said over HTTP is a value: no I/O, and of eris what names a block",
         where=("kapla/http/wire/*",),
         forbid=("aiohttp", "asyncio", "eris", "kapla", "selectors", "socket", "threading"),
