@@ -6,10 +6,9 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from eris.errors import StoreUnavailable
-from kapla.coap.link import Link
 from kapla.coap.peers import Peers
 from kapla.coap.site import AiocoapLane
 from kapla.config import Config
@@ -22,10 +21,15 @@ from kapla.peers.beyond import PeerBlocks
 from kapla.peers.budget import Budgets
 from kapla.peers.dialling import Dialling
 from kapla.peers.keeping import Store
+from kapla.peers.line import Line
 from kapla.peers.peer_link import PeerLink
 from kapla.peers.report import peer_facts
 from kapla.peers.table import Peer, PeerTable
 from kapla.storage.access import BlockAccess, Rights
+from kapla.urls import HttpEndpoint, StoreUrl
+
+if TYPE_CHECKING:
+    from kapla.http.asking.peer import HttpPeer
 
 __all__ = ["Peering"]
 
@@ -48,12 +52,14 @@ class Peering:
         serve: Callable[[Rights], tuple[BlockAccess, AiocoapLane]],
         own_pair: Callable[[], KeyPair],
     ) -> None:
-        self.table: PeerTable[Link] = PeerTable(config.peers)
+        self.table: PeerTable[Line] = PeerTable(config.peers)
         # Any place will do, as long as others have other ones.
         self._blocks = PeerBlocks(self.table, store, secrets.randbits(32))
-        self._budgets: Budgets[Link] = Budgets(config.max_stranger_rate)
+        self._budgets: Budgets[Line] = Budgets(config.max_stranger_rate)
         self._hall = Hall(self.table, self._budgets, serve, peer_key)
-        self._dialling: Dialling[PeerLink] = Dialling(self.table, self._dial)
+        # Servers of HTTP, that nobody else would close.
+        self._servers: set[HttpPeer] = set()
+        self._dialling: Dialling[PeerLink | HttpPeer] = Dialling(self.table, self._dial)
         self._own_pair = own_pair
         self._reached: Peers | None = None
 
@@ -82,6 +88,11 @@ class Peering:
         self._blocks.stop()
         await self._dialling.stop()
 
+    async def hang_up(self) -> None:
+        """Ask servers of HTTP no more; other connections are ended by whoever has them."""
+        for server in list(self._servers):
+            await server.close("this daemon is stopping")
+
     def close(self) -> None:
         """Nobody asks any more, and the store is about to be closed."""
         self._blocks.close()
@@ -94,13 +105,15 @@ class Peering:
             for peer in self.table
         ]
 
-    def _pair_for(self, peer: Peer[Link]) -> KeyPair | None:
+    def _pair_for(self, peer: Peer[Line]) -> KeyPair | None:
         """Who we are to a peer: nobody, where keys do not count."""
         return None if peer.key is None else self._own_pair()
 
-    async def _dial(self, peer: Peer[Link]) -> PeerLink:
+    async def _dial(self, peer: Peer[Line]) -> PeerLink | HttpPeer:
         assert self._reached is not None
         assert peer.settings.url is not None
+        if isinstance(peer.settings.url.endpoint, HttpEndpoint):
+            return await self._reach(peer, peer.settings.url)
         link = PeerLink(peer, self._reached.answering, requester_for(peer))
         try:
             await connect(peer.settings.url, lambda: link, _CONNECT_S, self._pair_for(peer))
@@ -117,3 +130,12 @@ class Peering:
             raise StoreUnavailable(await link.wait_closed())
         link.ping()
         return link
+
+    async def _reach(self, peer: Peer[Line], url: StoreUrl) -> HttpPeer:
+        # Loaded by those who need it.
+        from kapla.http.asking.peer import HttpPeer
+
+        server = await HttpPeer.reach(url, peer.settings.name or peer.name, _CONNECT_S)
+        self._servers.add(server)
+        server.on_closed = self._servers.discard
+        return server

@@ -29,6 +29,7 @@ from kapla.errors import NotAllowed, StoreSilent
 from kapla.peers.live import Live, LiveSources
 from kapla.peers.remote import StoreSource
 from kapla.peers.runner import Runner
+from kapla.peers.session import Standing
 from kapla.urls import HttpEndpoint, UnixEndpoint
 
 if TYPE_CHECKING:
@@ -102,12 +103,7 @@ class _Member:
         return block
 
     async def find(self, references: Sequence[Reference]) -> list[bool]:
-        """Ask which blocks it has.
-
-        Raises: StoreRefused, if that is no cheaper than asking for them; StoreError.
-        """
-        if isinstance(self.store.url.endpoint, HttpEndpoint):
-            raise StoreRefused(f"{self.store.url} is asked for the blocks themselves")
+        """Ask which blocks it has. Raises: StoreError."""
         try:
             await self.connect()
             return await self.store.find(references)
@@ -229,7 +225,10 @@ class StoreList:
         if self._runner is None:
             sources = LiveSources(on_distrust=self._lied)
             for member in self._far:
-                sources.add(StoreSource(str(member.store.url), member))
+                # Over HTTP nothing is cheaper than to ask for the blocks.
+                tells = not isinstance(member.store.url.endpoint, HttpEndpoint)
+                source = StoreSource(str(member.store.url), member)
+                sources.add(source, Standing(tells=tells))
             self._sources = sources
             # Each store has a time-out of its own.
             self._runner = Runner(sources, patience_s=float("inf"))

@@ -179,7 +179,7 @@ class HttpStore:
         await self._exchange.close()
 
     def _refusal(self) -> StoreRefused:
-        return StoreRefused(f"{self.url} is read-only: blocks cannot be put over HTTP")
+        return StoreRefused(f"{self.url} is read-only: over HTTP blocks can be got, and no more")
 
     def _opened(self) -> Batches | None:
         """What groups requests; None, where there is nothing like that."""
