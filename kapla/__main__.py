@@ -52,6 +52,18 @@ _EXIT_CONFIG = 2
     " may be given several times.",
 )
 @click.option(
+    "--http",
+    metavar="HOST:PORT",
+    multiple=True,
+    help="Where to give what is lent to anybody by HTTP, as 127.0.0.1:8080 or [::]:8080; may be"
+    " given several times.",
+)
+@click.option(
+    "--admin",
+    metavar="PLACE",
+    help="Where to tell this machine of the daemon by HTTP, as 127.0.0.1:9080 or unix:/PATH.",
+)
+@click.option(
     "--max-size",
     metavar="SIZE",
     help='Bytes the store may have, or as in "100 GiB". What nobody keeps makes room then.',
@@ -91,6 +103,8 @@ def command(
     listen: tuple[str, ...],
     peer: tuple[str, ...],
     known_peer: tuple[str, ...],
+    http: tuple[str, ...],
+    admin: str | None,
     max_size: str | None,
     min_free: str | None,
     when_full: str | None,
@@ -99,7 +113,7 @@ def command(
     check: bool,
     salvage: str | None,
 ) -> None:
-    """Keep ERIS blocks and serve them over CoAP, in the foreground."""
+    """Keep ERIS blocks and serve them over CoAP and HTTP, in the foreground."""
     log.configure("debug" if debug else "info")
     if print_key + check + (salvage is not None) > 1:
         raise click.UsageError("--print-key, --check and --salvage: one at a time.")
@@ -112,6 +126,8 @@ def command(
         listen=listen,
         peer=peer,
         known_peer=known_peer,
+        http=http,
+        admin=admin,
         max_size=max_size,
         min_free=min_free,
         when_full=when_full,

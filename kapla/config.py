@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, cast
 from urllib.parse import quote
 
 from kapla.errors import ConfigError, InvalidUrl
+from kapla.http.settings import parse_admin, parse_http
 from kapla.local_socket import SYSTEM_SOCKET, default_socket, is_root
 from kapla.peer_config import (
     PeerSettings,
@@ -59,6 +60,10 @@ class Config:
     """Bytes a second that the unnamed peers of a listener on TCP are given together. None: any."""
     peers: tuple[PeerSettings, ...] = ()
     """Whom we dial, and whom we know when they dial us."""
+    http: tuple[StoreUrl, ...] = ()
+    """Where blocks that are lent are given to anybody by HTTP: TCP endpoints."""
+    admin: StoreUrl | None = None
+    """Where this machine is told of the daemon by HTTP: on the loopback interface, or a socket."""
     max_connections: int = 512
     """Connections at a time: each may cost a few MiB when its peer is slow."""
     max_pinned: int | None = None
@@ -173,6 +178,8 @@ _SETTINGS: Final[tuple[tuple[str, str, str, Callable[[object], object]], ...]] =
     ("max-put-rate", "KAPLA_MAX_PUT_RATE", "max_put_rate", parse_rate),
     ("max-stranger-rate", "KAPLA_MAX_STRANGER_RATE", "max_stranger_rate", parse_rate),
     ("peers", "KAPLA_PEERS", "peers", parse_peers),
+    ("http", "KAPLA_HTTP", "http", parse_http),
+    ("admin", "KAPLA_ADMIN", "admin", parse_admin),
     ("max-connections", "KAPLA_MAX_CONNECTIONS", "max_connections", _parse_count),
     ("scrub-rate", "KAPLA_SCRUB_RATE", "scrub_rate", parse_scrub_rate),
     ("max-pinned-bytes", "KAPLA_MAX_PINNED_BYTES", "max_pinned", parse_amount),
@@ -191,6 +198,8 @@ def load_config(
     when_full: str | None = None,
     peer: tuple[str, ...] = (),
     known_peer: tuple[str, ...] = (),
+    http: tuple[str, ...] = (),
+    admin: str | None = None,
     debug: bool = False,
     rebuild_index: bool = False,
     environment: Mapping[str, str] = os.environ,
@@ -209,7 +218,14 @@ def load_config(
         if environment.get(variable):
             values[name] = _parsed(parse, environment[variable], f"${variable}")
     peers += _taken(values, "peers")
-    flags = {"store": store, "max_size": max_size, "min_free": min_free, "when_full": when_full}
+    flags = {
+        "store": store,
+        "max_size": max_size,
+        "min_free": min_free,
+        "when_full": when_full,
+        "http": list(http) or None,
+        "admin": admin,
+    }
     for key, _, name, parse in _SETTINGS:
         if (flag := flags.get(name)) is not None:
             values[name] = _parsed(parse, flag, f"--{key}")
@@ -234,10 +250,20 @@ def load_config(
         peers=tuple(peers),
         **cast(Any, values),
     )
-    for url in config.listen:
-        if isinstance(url.endpoint, UnixEndpoint) and url.endpoint.path == config.store:
-            raise ConfigError(f"{config.store} cannot be the store and a socket at once")
+    _check_sockets(config)
     return config
+
+
+def _check_sockets(config: Config) -> None:
+    """Whether each Unix socket has a path of its own."""
+    taken = {config.store: "the store"}
+    admin = () if config.admin is None else (config.admin,)
+    for url in (*config.listen, *admin):
+        if isinstance(url.endpoint, UnixEndpoint):
+            path = url.endpoint.path
+            if path in taken and (url is config.admin or path == config.store):
+                raise ConfigError(f"{path} cannot be {taken[path]} and a socket at once")
+            taken[path] = "a listener for CoAP"
 
 
 def _taken(values: dict[str, object], name: str) -> list[Any]:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import sdnotify
 
@@ -35,6 +35,9 @@ from kapla.storage.lock import lock_store
 from kapla.tls import listener_context
 from kapla.urls import StoreUrl, TcpEndpoint, TlsEndpoint, UnixEndpoint
 
+if TYPE_CHECKING:
+    from kapla.http.doors import Doors
+
 __all__ = ["Daemon", "run"]
 
 _log = logging.getLogger(__name__)
@@ -47,6 +50,9 @@ _COLLECT_AT: Final = 20_000
 _OWN_FILES: Final = 64
 # That we dial, by two addresses at once, and that finds a place where there are too many.
 _FILES_OF_PEER: Final = 6
+# Connections to `admin`, and what listens there.
+_FILES_OF_ADMIN: Final = 72
+_LENDING: Final = Rights(get=False, lend=True)
 
 
 class Daemon:
@@ -80,7 +86,8 @@ class Daemon:
         # Looked at when it stops only, and set while that goes on.
         self._idle = asyncio.Event()
         self._answered = asyncio.Event()
-        self._lending: list[object] = []
+        self._lending: list[tuple[object, str]] = []
+        self._doors: Doors | None = None
         self._peering = Peering(config, self._storage, self._serve, self._own_pair)
 
     async def start(self) -> None:
@@ -94,6 +101,7 @@ class Daemon:
         _log.debug("Store %s is open", self._config.store)
         for url in self._config.listen:
             await self._listen(url)
+        await self._open_doors()
         self._peering.start(self._connections)
         self._warn_if_nothing_is_lent()
 
@@ -101,14 +109,31 @@ class Daemon:
         if self._storage.keeping.lent:
             return
         for place in self._lending:
-            _log.warning(
-                "%s lends blocks, and nothing is lent yet: see `kapla lend`; with ?get it"
-                " gives all blocks away",
-                place,
-            )
+            _log.warning("%s lends blocks, and nothing is lent yet: see `kapla lend`%s", *place)
+
+    async def _open_doors(self) -> None:
+        """By HTTP. What that needs is loaded only if there are any."""
+        config = self._config
+        if not config.http and config.admin is None:
+            return
+        from kapla.http.doors import Doors
+
+        self._doors = Doors(self._statistics, self._turns.line)
+        access = BlockAccess(self._storage, _LENDING, self._statistics)
+        for place in config.http:
+            allowance = self._peering.strangers()
+            most = self._max_connections
+            for where in await self._doors.open_door(place, access, allowance, most):
+                _log.info("Listening on %s", where)
+                self._lending.append((where, ""))
+        if config.admin is not None:
+            report, peers = self.report, self._peering.report
+            for where in await self._doors.open_admin(config.admin, report, peers):
+                _log.info("Telling of the daemon on %s", where)
 
     async def stop(self) -> None:
         """Take no more connections, answer what was asked, empty the WAL, remove the sockets."""
+        doors = asyncio.ensure_future(self._close_doors())
         await self._peering.stop()
         for server in self._servers:
             server.close()
@@ -131,10 +156,15 @@ class Daemon:
             for peers in self._peers:
                 peers.abort()
         await self._peering.hang_up()
+        await doors
         self._peering.close()
         await self._storage.close()
         if self._lock is not None:
             os.close(self._lock)
+
+    async def _close_doors(self) -> None:
+        if self._doors is not None:
+            await self._doors.close()
 
     async def report(self) -> dict[str, object]:
         """What the daemon holds and did: the facts of `kapla stat`."""
@@ -177,10 +207,12 @@ class Daemon:
         if hard == resource.RLIM_INFINITY:
             return wanted
         listeners = self._config.listen
+        doors = len(listeners) + len(self._config.http)
         under_tls = sum(isinstance(url.endpoint, TlsEndpoint) for url in listeners)
         own = _OWN_FILES + 2 * MOST_HANDSHAKES * under_tls
         own += _FILES_OF_PEER * len(self._config.peers)
-        room = (hard - own) // max(1, len(listeners))
+        own += _FILES_OF_ADMIN if self._config.admin is not None else 0
+        room = (hard - own) // max(1, doors)
         if room < wanted:
             _log.warning("max-connections is %d, as %d files may be open", max(1, room), hard)
         return max(1, min(wanted, room))
@@ -248,7 +280,7 @@ class Daemon:
         """Say where somebody listens, by the port that a listener got."""
         _log.info("Listening on %s%s", place, "" if pair is None else f" as {pair.public}")
         if rights.lend and not rights.get:
-            self._lending.append(place)
+            self._lending.append((place, "; with ?get it gives all blocks away"))
 
     def _count_peers(self) -> int:
         return sum(map(len, self._peers))

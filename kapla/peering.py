@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from eris.errors import StoreUnavailable
+from kapla.coap.allowance import Allowance
 from kapla.coap.peers import Peers
 from kapla.coap.site import AiocoapLane
 from kapla.config import Config
@@ -71,6 +72,10 @@ class Peering:
     def door(self, rights: Rights) -> Door:
         """Tells apart those who come by one listener, where strangers have these rights."""
         return self._hall.door(rights)
+
+    def strangers(self) -> Allowance:
+        """What those may take who come by one more door, where nobody is known."""
+        return self._budgets.of_strangers(may_put=False)
 
     def start(self, reached: Callable[[Door], Peers]) -> None:
         """Begin to dial; `reached` makes what knows the connections that come of it.

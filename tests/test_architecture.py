@@ -107,6 +107,7 @@ RULES = (
         where=("guix_glue/*",),
         but=("guix_glue/cli/*",),
         forbid=("kapla",),
+        allow=("kapla.http.serving",),
     ),
     Rule(
         "the command line of guix_glue uses the client, not the inside of the daemon",
@@ -118,6 +119,7 @@ RULES = (
             "kapla.config",
             "kapla.encode_cache",
             "kapla.errors",
+            "kapla.http.serving",
             "kapla.lan",
             "kapla.log",
             "kapla.origins",
@@ -222,10 +224,32 @@ RULES = (
         allow=("kapla.errors", "kapla.lan"),
     ),
     Rule(
-        "the client and the daemon name aiohttp where they speak HTTP, and load it when they do",
+        "connections of strangers are bounded without knowing what is asked on them",
+        where=("kapla/http/serving/*",),
+        forbid=("eris", "kapla", "guix_glue"),
+        allow=("eris.allocator", "kapla.http.serving"),
+    ),
+    Rule(
+        "aiohttp answers in kapla/http and guix_glue alone, and there is a door without it",
         where=("kapla/*",),
         but=("kapla/http/*",),
         forbid=("aiohttp", "yarl"),
+    ),
+    Rule(
+        "connections by HTTP have their turn without knowing what is asked on them",
+        where=("kapla/http/turns/*",),
+        forbid=("kapla.http", "kapla.peers"),
+        allow=("kapla.http.serving", "kapla.http.turns"),
+    ),
+    Rule(
+        "the door for the world and the one for this machine know nothing of each other",
+        where=("kapla/http/door/*",),
+        forbid=("kapla.http.admin", "kapla.peers"),
+    ),
+    Rule(
+        "the door for this machine gives no blocks",
+        where=("kapla/http/admin/*",),
+        forbid=("kapla.http.door", "kapla.http.wire", "kapla.storage.access.BlockAccess"),
     ),
     Rule(
         "servers of HTTP are asked without knowing what is kept here, or who is served",

@@ -21,7 +21,6 @@ from guix_glue.cli.publisher import Settings, serve_items
 from guix_glue.errors import GuixError
 from guix_glue.formats.compression import CompressionChoice, parse_choice
 from guix_glue.local.environment import GuixEnvironment
-from guix_glue.publish.connections import ConnectionLimits
 from guix_glue.publish.descriptors import allow_descriptors
 from guix_glue.publish.directory import make_cache_directory
 from guix_glue.publish.durations import parse_duration
@@ -44,6 +43,7 @@ from guix_glue.trust.acl import Acl
 from kapla import log
 from kapla.client import default_store_urls
 from kapla.errors import InvalidUrl
+from kapla.http.serving.connections import ConnectionLimits
 
 __all__ = ["command"]
 

@@ -24,7 +24,6 @@ from guix_glue.local.item_directory import DirectoryItems
 from guix_glue.local.items import Items, open_store_items
 from guix_glue.local.known_hashes import KnownHashes
 from guix_glue.publish.cache import BakedCache
-from guix_glue.publish.connections import ConnectionLimits
 from guix_glue.publish.directory import CacheDirectory
 from guix_glue.publish.http_server import HttpServer
 from guix_glue.publish.local_source import LocalSource
@@ -43,6 +42,7 @@ from guix_glue.trust.acl import Acl
 from kapla.cli.common import CommandError, ExitCode
 from kapla.client import default_store_urls
 from kapla.encode_cache import EncodeCache
+from kapla.http.serving.connections import ConnectionLimits
 
 __all__ = ["Settings", "serve_items"]
 

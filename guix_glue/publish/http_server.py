@@ -17,13 +17,14 @@ from aiohttp import hdrs, web
 
 from eris.errors import ErisError
 from guix_glue.publish.conditions import conditional
-from guix_glue.publish.connection import SERVER_NAME, Connection
-from guix_glue.publish.connections import ConnectionLimits, Connections
+from guix_glue.publish.connection import connections_to
 from guix_glue.publish.journal import Journal
 from guix_glue.publish.model import Reply, Request
 from guix_glue.publish.request_log import Exchange
 from guix_glue.publish.sending import Sending
 from guix_glue.publish.site import Site
+from kapla.http.serving.connection import SERVER_NAME, Connection
+from kapla.http.serving.connections import ConnectionLimits, Connections
 
 __all__ = ["HttpServer"]
 
@@ -44,7 +45,7 @@ class HttpServer:
     ) -> None:
         self._site = site
         self._request_log = request_log
-        server = Connections(site, self._handle, limits, self._refused)
+        server = Connections(self._handle, limits, self._refused, connections_to(site))
         self._runner = web.ServerRunner(server, shutdown_timeout=_GRACE_S)
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:

@@ -198,6 +198,8 @@ class Line:
         """What the group had that was served last, when it was."""
         self._debt = Debt(_PAUSE)
         self._went_on_at = float("-inf")
+        # What those whose turn it was have begun, and is still to be done.
+        self._begun_s = 0.0
 
     @property
     def is_waited_in(self) -> bool:
@@ -234,6 +236,11 @@ class Line:
         if self.turns.is_any_line_beside(self, now):
             self._debt.took(seconds, now)
 
+    def will_take(self, seconds: float, now: float) -> None:
+        """What was begun in a turn will take so much of the loop's time, outside of it."""
+        self._begun_s += seconds
+        self.owes(seconds, now)
+
     def may_go_on(self, turn: Turn) -> bool:
         """Whether one of those who are not waiting may go on without waiting."""
         group = turn.group
@@ -260,9 +267,10 @@ class Line:
         now = self.turns.clock()
         is_overdue = now > self._went_on_at + _LONGEST_WAIT_S
         end = now + SLICE_S
+        self._begun_s = 0.0
         for _ in range(sum(group.waiting for group in self.groups)):
             now = self.turns.clock()
-            if (now > end or not self._debt.is_paid(now)) and not is_overdue:
+            if (now + self._begun_s > end or not self._debt.is_paid(now)) and not is_overdue:
                 return
             group = self._next_group(now)
             if group is None:

@@ -263,6 +263,13 @@ class Turn:
         """The store's threads will take so much, beside the event loop: the listener waits."""
         self._line.owes(seconds, self.clock())
 
+    def will_take(self, seconds: float) -> None:
+        """What begins in this turn will take so much of the event loop, when that comes to it.
+
+        It is measured then, too; counted now, so that the next turn does not come at once.
+        """
+        self._line.will_take(seconds, self.clock())
+
     def took_elsewhere(self, seconds: float) -> None:
         """A request in the slow lane takes some time of other threads."""
         self._slow_until += (1 + _SLOW_PAUSE) * seconds

@@ -180,6 +180,18 @@ class BlockAccess:
             raise BlockNotFound(reference)
         return block
 
+    async def fetch_many(
+        self, references: Sequence[Reference], wanted: Wanted = always, group: object = None
+    ) -> Sequence[bytes | None]:
+        """Fetch blocks of either size, in this order: None for one that is not there.
+
+        `group`: as for `get_many`. Raises: StoreError.
+        """
+        blocks: Sequence[bytes | None] = await answered(
+            lambda done, is_wanted: self.get_many(references, done, is_wanted, group), wanted
+        )
+        return blocks
+
     async def fetch_marked(
         self, reference: Reference, wanted: Wanted = always
     ) -> tuple[bytes, bool]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from guix_glue.formats.compression import Compression
-from guix_glue.publish.connections import ConnectionLimits
 from guix_glue.publish.http_server import HttpServer
 from guix_glue.publish.listening import bind_sockets
 from guix_glue.publish.model import (
@@ -24,6 +23,7 @@ from guix_glue.publish.model import (
     StreamBody,
 )
 from guix_glue.publish.site import Site
+from kapla.http.serving.connections import ConnectionLimits
 from tests.guix_glue.publish.fakes import HASH, NAME, Echo
 
 __all__ = ["FILE", "NEVER", "REQUEST", "SLOW", "STREAM", "Bodies", "Client", "SlowEcho", "serving"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from guix_glue.publish.connections import ConnectionLimits
+from kapla.http.serving.connections import ConnectionLimits
 from tests.clocks import Clock, run_on_clock
 from tests.guix_glue.publish.fakes import HASH, Echo
 from tests.guix_glue.publish.serving import NEVER, REQUEST, SLOW, SlowEcho, serving

@@ -13,10 +13,11 @@ from unittest import mock
 import pytest
 from aiohttp import web
 
-from guix_glue.publish.connections import ConnectionLimits, Connections
+from guix_glue.publish.connection import connections_to
 from guix_glue.publish.model import PublishOptions
 from guix_glue.publish.opening import opened_in_thread
 from guix_glue.publish.site import Site
+from kapla.http.serving.connections import ConnectionLimits, Connections
 from tests.clocks import Clock, run_on_clock
 from tests.guix_glue.publish.serving import (
     FILE,
@@ -134,7 +135,8 @@ def test_a_connection_may_end_before_anything_of_it_began(
 
         options = PublishOptions("/gnu/store", ())
         site = Site(Bodies(1), options, public_key=None, eris=False)
-        server = Connections(site, handle, LIMITS, lambda connection, status: None)
+        make = connections_to(site)
+        server = Connections(handle, LIMITS, lambda connection, status: None, make)
         connection = server()
         transport = mock.Mock(spec=asyncio.Transport)
         transport.get_extra_info.return_value = None

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from guix_glue.publish.connections import ConnectionLimits
-from guix_glue.publish.taking import Taking
+from kapla.http.serving.connections import ConnectionLimits
+from kapla.http.serving.taking import Taking
 from tests.clocks import Clock, run_on_clock
 from tests.guix_glue.publish.serving import (
     FILE,

@@ -9,9 +9,8 @@ connections keeps nobody out. There is no limit for an address: behind one there
 What counts as a connection here is what the kernel tells of: in from `connection_made`, out at
 `connection_lost`, whatever becomes of its task in between.
 
-Requests of one connection are answered one after the other. Clients send a thousand before they
-read a reply, so what is asked for is shown to the site as it arrives: a source that has to ask
-others can do so for all of them at once.
+Requests of one connection are answered one after the other. What a connection does beside that is
+its own: whoever makes `Connections` says how one is made.
 """
 
 from __future__ import annotations
@@ -25,11 +24,10 @@ from typing import Final
 from aiohttp import web
 
 from eris.allocator import give_back_all
-from guix_glue.publish.connection import Connection
-from guix_glue.publish.site import Site
-from guix_glue.publish.tally import Tally
+from kapla.http.serving.connection import Connection
+from kapla.http.serving.tally import Tally
 
-__all__ = ["ConnectionLimits", "Connections"]
+__all__ = ["ConnectionLimits", "Connections", "Refused"]
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +41,8 @@ _MANY: Final = 32
 """When so many fewer are connected than there were, memory is given back."""
 
 _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-_Refused = Callable[[Connection, int], None]
+Refused = Callable[[Connection, int], None]
+"""Is told the status of a reply that no handler makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +66,16 @@ class Connections(web.Server):
     """All connections: makes them as they come in, and keeps their number."""
 
     def __init__(
-        self, site: Site, handler: _Handler, limits: ConnectionLimits, refused: _Refused
+        self,
+        handler: _Handler,
+        limits: ConnectionLimits,
+        refused: Refused,
+        make: type[Connection] | Callable[..., Connection] = Connection,
     ) -> None:
-        """`refused` is told the status of each reply that `handler` does not make."""
+        """`make` is called as `Connection` is: with the server, what it notes, and its times."""
         # What nobody waits for any more is not worked on either, and what has not begun never is.
         super().__init__(handler, handler_cancellation=True)
-        self._site = site
+        self._make = make
         self._limits = limits
         self._refused = refused
         self._live: dict[Connection, None] = {}
@@ -85,8 +88,7 @@ class Connections(web.Server):
     def __call__(self) -> web.RequestHandler:
         """The protocol of a new connection."""
         limits = self._limits
-        return Connection(
-            self._site,
+        return self._make(
             self,
             self._cut_off,
             self._refused,

@@ -1,0 +1,1 @@
+"""Lent blocks for the world: N2R, a trustless gateway, batches."""

@@ -1,0 +1,1 @@
+"""The HTTP connections of the daemon: served in turn, beside those by CoAP."""
