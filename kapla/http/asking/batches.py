@@ -1,8 +1,10 @@
 """Gets that are wanted in the same moment, grouped into POSTs.
 
 What is wanted in one turn of the event loop goes out together at its end, up to 256 blocks in one
-POST. While as many are under way as may be, what is wanted meanwhile gathers, and goes when one is
-done. Blocks are given to whoever waits as they come. A block that two want is asked for once.
+POST. Much is shared out among some POSTs at once: each connection of TCP finds its rate by itself,
+and one that stands idle forgets it. While as many are under way as may be, what is wanted meanwhile
+gathers, and goes when one is done. Blocks are given to whoever waits as they come. A block that two
+want is asked for once.
 
 Whether a server has a batch is found out by the first one, and nothing else is asked meanwhile. One
 that has none is asked for one block at a time from then on, as other programs' servers are.
@@ -13,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import islice
 from typing import Any, Final, Protocol
 
 from eris.errors import BlockNotFound, CorruptBlock, ErisError, StoreUnavailable
@@ -32,7 +35,9 @@ from kapla.http.wire.batch import (
 
 __all__ = ["Batches", "Fallback", "Make"]
 
-_MOST_AT_ONCE: Final = 8
+_MOST_AT_ONCE: Final = 4
+# What is less is not worth another connection.
+_LEAST_SHARE: Final = 32
 # What servers answer to a POST that they do not know, or do not let through.
 _NO_BATCH: Final = (400, 403, 404, 405, 410, 411, 413, 415, 501)
 
@@ -171,9 +176,13 @@ class Batches:
         self._is_planned = False
         if self.is_there is False:
             self._fetch_singly(list(self._queue))
-        at_once = _MOST_AT_ONCE if self.is_there else 1
-        while self._queue and len(self._posts) < at_once:
-            post = _Post(list(self._queue)[:MAX_REFERENCES])
+        free = (_MOST_AT_ONCE if self.is_there else 1) - len(self._posts)
+        share = -(-len(self._queue) // max(1, free))
+        share = min(max(share, _LEAST_SHARE), MAX_REFERENCES)
+        for _ in range(free):
+            if not self._queue:
+                break
+            post = _Post(islice(self._queue, share))
             for reference in post.left:
                 del self._queue[reference]
                 self._wishes[reference].post = post
