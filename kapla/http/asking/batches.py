@@ -1,10 +1,10 @@
 """Gets that are wanted in the same moment, grouped into POSTs.
 
 What is wanted in one turn of the event loop goes out together at its end, up to 256 blocks in one
-POST. Much is shared out among some POSTs at once: each connection of TCP finds its rate by itself,
-and one that stands idle forgets it. While as many are under way as may be, what is wanted meanwhile
-gathers, and goes when one is done. Blocks are given to whoever waits as they come. A block that two
-want is asked for once.
+POST. Much is shared out among some POSTs at once, large blocks in small parts: each connection of
+TCP finds its rate by itself, and one that stands idle forgets it. While as many are under way as
+may be, what is wanted meanwhile gathers, and goes when one is done. Blocks are given to whoever
+waits as they come. A block that two want is asked for once.
 
 Whether a server has a batch is found out by the first one, and nothing else is asked meanwhile. One
 that has none is asked for one block at a time from then on, as other programs' servers are.
@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Any, Final, Protocol
 
 from eris.errors import BlockNotFound, CorruptBlock, ErisError, StoreUnavailable
-from eris.model import Reference
+from eris.model import BlockSize, Reference
 from kapla.errors import WrongBlock
 from kapla.http.asking.exchange import Answer, Exchange
 from kapla.http.asking.failures import ConnectionLost, NoBatch, status_error
@@ -38,6 +38,8 @@ __all__ = ["Batches", "Fallback", "Make"]
 _MOST_AT_ONCE: Final = 4
 # What is less is not worth another connection.
 _LEAST_SHARE: Final = 32
+# Blocks are read in order: those behind a connection that is slow today hold the others up.
+_LARGE_SHARE: Final = 16
 # What servers answer to a POST that they do not know, or do not let through.
 _NO_BATCH: Final = (400, 403, 404, 405, 410, 411, 413, 415, 501)
 
@@ -107,6 +109,8 @@ class Batches:
         self._queue: dict[Reference, None] = {}
         self._posts: set[_Post] = set()
         self._is_planned = False
+        # Whether the last block was: a content has blocks of one size.
+        self._are_large = False
         self.is_there: bool | None = None
         """Whether the server has a batch; None: that is not known yet."""
 
@@ -176,19 +180,23 @@ class Batches:
         self._is_planned = False
         if self.is_there is False:
             self._fetch_singly(list(self._queue))
-        free = (_MOST_AT_ONCE if self.is_there else 1) - len(self._posts)
-        share = -(-len(self._queue) // max(1, free))
-        share = min(max(share, _LEAST_SHARE), MAX_REFERENCES)
-        for _ in range(free):
-            if not self._queue:
-                break
-            post = _Post(islice(self._queue, share))
+        while self._queue and (free := self._most_at_once() - len(self._posts)) > 0:
+            post = _Post(islice(self._queue, self._share(free)))
             for reference in post.left:
                 del self._queue[reference]
                 self._wishes[reference].post = post
             self._posts.add(post)
             post.task = self._loop.create_task(self._ask(post))
             post.task.add_done_callback(partial(self._ended, post))
+
+    def _most_at_once(self) -> int:
+        return _MOST_AT_ONCE if self.is_there else 1
+
+    def _share(self, free: int) -> int:
+        """How many of what waits go by one POST, where so many more may be under way."""
+        if self._are_large:
+            return _LARGE_SHARE
+        return min(max(-(-len(self._queue) // free), _LEAST_SHARE), MAX_REFERENCES)
 
     def _ended(self, post: _Post, task: asyncio.Task[None]) -> None:
         self._posts.discard(post)
@@ -247,6 +255,7 @@ class Batches:
                 if data is None:
                     wish.fail(BlockNotFound(reference))
                 else:
+                    self._are_large = len(data) == BlockSize.LARGE
                     wish.give(Given(data, lent))
         reader.finish()
 

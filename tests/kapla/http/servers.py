@@ -119,12 +119,12 @@ class Gateway(Blocks):
 
 
 @asynccontextmanager
-async def serving(handler: Handler) -> AsyncIterator[int]:
+async def serving(handler: Handler, port: int = 0) -> AsyncIterator[int]:
     """Serve with this on loopback; gives the port."""
     runner = web.ServerRunner(web.Server(handler), shutdown_timeout=0.1)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", port, reuse_address=True)
         await site.start()
         yield runner.addresses[0][1]
     finally:

@@ -439,6 +439,67 @@ def test_a_server_that_is_not_there_is_named() -> None:
     run(main)
 
 
+def test_a_server_that_was_there_is_waited_for() -> None:
+    async def main() -> None:
+        lost = asyncio.Event()
+        server = Resolver([SMALL])
+        told: list[float] = []
+
+        def on_lost(_: StoreUrl, for_s: float) -> None:
+            told.append(for_s)
+            lost.set()
+
+        async with serving(server) as port:
+            store = store_at(url_of(port), reconnect_s=GUARD_S, on_lost=on_lost)
+            assert await store.get(NAME, BlockSize.SMALL) == SMALL
+        async with store:
+            waiting = asyncio.ensure_future(store.get(NAME, BlockSize.SMALL))
+            await lost.wait()
+            async with serving(server, port):
+                assert await waiting == SMALL
+        assert told == [GUARD_S]
+
+    run(main)
+
+
+def test_where_there_are_others_nobody_waits_for_one() -> None:
+    async def main() -> None:
+        busy = plain(503, Retry_After="20")
+        async with asking(always(busy, busy), has_others=True) as store:
+            for _ in range(2):
+                # The second time it is not even asked.
+                with pytest.raises(StoreUnavailable, match=r"left alone for (20|19) s"):
+                    await store.get(NAME, BlockSize.SMALL)
+
+    run(main)
+
+
+def test_a_server_that_is_waited_for_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kapla.http.asking.store._SAID_AFTER_S", 0.01)
+
+    async def main() -> None:
+        said = asyncio.Event()
+        answered = asyncio.Event()
+        named: list[StoreUrl] = []
+
+        async def reply(asked: Asked, writer: asyncio.StreamWriter) -> None:
+            await answered.wait()
+            writer.write(plain(200, b"\x01" + SMALL))
+
+        def on_wait(url: StoreUrl) -> None:
+            named.append(url)
+            said.set()
+
+        async with asking(reply, on_wait=on_wait) as store:
+            waiting = asyncio.ensure_future(store.get(NAME, BlockSize.SMALL))
+            await said.wait()
+            answered.set()
+            assert await waiting == SMALL
+            assert named == [store.url]
+
+    run(main)
+
+
 def test_what_is_not_wanted_any_more_is_not_asked_for() -> None:
     hung = asyncio.Event()
     gone = asyncio.Event()
