@@ -1,11 +1,13 @@
 """The store port over the wire: what `kapla` and other programs use to reach a daemon.
 
-One store is a `RemoteStore`, several are a `StoreList`; `open_store` makes whichever it is.
+One store is a `RemoteStore`, or over HTTP an `HttpStore`; several are a `StoreList`. `open_store`
+makes whichever it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from kapla.default_stores import default_store_urls, stores_from_environment
 from kapla.remote_store import (
@@ -15,7 +17,10 @@ from kapla.remote_store import (
     RemoteStore,
 )
 from kapla.store_list import StoreList
-from kapla.urls import StoreUrl
+from kapla.urls import HttpEndpoint, StoreUrl
+
+if TYPE_CHECKING:
+    from kapla.http.asking.store import HttpStore
 
 __all__ = [
     "RemoteStore",
@@ -36,23 +41,28 @@ def open_store(
     on_taker: Callable[[StoreUrl, Sequence[StoreUrl]], None] | None = None,
     reconnect_s: float = 0.0,
     on_lost: Callable[[StoreUrl, float], None] | None = None,
-) -> StoreList | RemoteStore:
+) -> StoreList | RemoteStore | HttpStore:
     """A store over one URL, or over several as one. Nothing is connected yet.
 
     The times, `on_wait` and `on_lost` are those of `RemoteStore`, `on_taker` that of `StoreList`.
     """
     urls = tuple(urls)
-    stores = [
-        RemoteStore(
-            url,
-            window=window,
-            timeout_s=timeout_s,
-            connect_timeout_s=connect_timeout_s,
-            on_wait=on_wait,
-            reconnect_s=reconnect_s,
-            on_lost=on_lost,
-            has_others=len(urls) > 1,
-        )
-        for url in urls
-    ]
+
+    def make(url: StoreUrl) -> RemoteStore | HttpStore:
+        said: dict[str, Any] = {
+            "timeout_s": timeout_s,
+            "connect_timeout_s": connect_timeout_s,
+            "on_wait": on_wait,
+            "reconnect_s": reconnect_s,
+            "on_lost": on_lost,
+            "has_others": len(urls) > 1,
+        }
+        if isinstance(url.endpoint, HttpEndpoint):
+            # Loaded by those who need it.
+            from kapla.http.asking.store import HttpStore
+
+            return HttpStore(url, **said)
+        return RemoteStore(url, window=window, **said)
+
+    stores = [make(url) for url in urls]
     return stores[0] if len(stores) == 1 else StoreList(stores, on_taker=on_taker)

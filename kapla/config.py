@@ -26,7 +26,7 @@ from kapla.peer_config import (
     parse_peers,
 )
 from kapla.sizes import parse_amount, parse_rate, parse_scrub_rate, parse_size, parse_store_size
-from kapla.urls import StoreUrl, TlsEndpoint, UnixEndpoint, parse_store_url
+from kapla.urls import HttpEndpoint, StoreUrl, TlsEndpoint, UnixEndpoint, parse_store_url
 from kapla.user_paths import user_path
 
 __all__ = ["SYSTEM_SOCKET", "Config", "default_socket", "is_root", "load_config", "parse_size"]
@@ -127,6 +127,10 @@ def _parse_urls(value: object) -> tuple[StoreUrl, ...]:
             url = parse_store_url(text)
         except InvalidUrl as error:
             raise ValueError(f"URL {number}: {error}") from None
+        if isinstance(url.endpoint, HttpEndpoint):
+            raise ValueError(
+                f"URL {number}: a listener speaks CoAP, on coap+unix:// or coap+tcp://"
+            )
         if url.store_path:
             raise ValueError(f"URL {number}: a listener serves the whole endpoint, not a path")
         if not isinstance(url.endpoint, UnixEndpoint) and (url.flags.mode or url.flags.group):

@@ -175,6 +175,7 @@ class Daemon:
             _log.warning("%d connections did not end in time", self._count_peers())
             for peers in self._peers:
                 peers.abort()
+        await self._peering.hang_up()
         await doors
         self._peering.close()
         await self._storage.close()

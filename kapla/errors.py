@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eris.errors import StoreRefused, StoreUnavailable
+from eris.errors import CorruptBlock, StoreRefused, StoreUnavailable
 
 __all__ = [
     "CannotConnect",
@@ -23,6 +23,7 @@ __all__ = [
     "StorageError",
     "StoreSilent",
     "UnknownAnswer",
+    "WrongBlock",
 ]
 
 
@@ -111,3 +112,19 @@ class ListenError(KaplaError):
 
 class StorageError(KaplaError):
     """The database cannot be opened or is not one of ours."""
+
+
+class WrongBlock(CorruptBlock):
+    """What a server gave for a reference is not its block; `source` is who, for people."""
+
+    def __init__(
+        self,
+        reference: bytes,
+        source: str,
+        *,
+        size: int | None = None,
+        expected_size: int | None = None,
+    ) -> None:
+        super().__init__(reference, size=size, expected_size=expected_size)
+        self.args = (f"{source}: {self.args[0]}",)
+        self.source = source

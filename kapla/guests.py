@@ -20,6 +20,7 @@ from kapla.coap.site import AiocoapLane
 from kapla.coap.sockets import is_unix, notice_death
 from kapla.identity.key import PeerKey
 from kapla.peers.budget import Budgets
+from kapla.peers.line import Line
 from kapla.peers.peer_link import PeerLink
 from kapla.peers.table import Peer, PeerTable
 from kapla.storage.access import BlockAccess, Rights
@@ -38,7 +39,7 @@ _TRIES: Final = 3
 _PLACES: Final = 4
 
 
-def requester_for(peer: Peer[Link]) -> Callable[[Link], Requester]:
+def requester_for(peer: Peer[Line]) -> Callable[[Link], Requester]:
     """What makes the asking role of a link to this peer."""
     return lambda link: Requester(
         link, f"peer {peer.name}", _WINDOW, _SILENT_S, greeting_timeout_s=_GREETING_S
@@ -49,8 +50,8 @@ def requester_for(peer: Peer[Link]) -> Callable[[Link], Requester]:
 class Hall:
     """What all listeners have in common, and the connections that we dialled."""
 
-    table: PeerTable[Link]
-    budgets: Budgets[Link]
+    table: PeerTable[Line]
+    budgets: Budgets[Line]
     serve: Callable[[Rights], tuple[BlockAccess, AiocoapLane]]
     """Makes what peers with these rights use."""
     key_of: Callable[[asyncio.BaseTransport], PeerKey | None]
@@ -92,7 +93,7 @@ class Door:
             link.closed.add_done_callback(lambda _: self._hall.table.left(link))
         return self._welcome_peer(peer)
 
-    def forget(self, peer: Peer[Link]) -> None:
+    def forget(self, peer: Peer[Line]) -> None:
         """A peer is there no more."""
         self._of_peers.pop(peer.number, None)
 
@@ -115,7 +116,7 @@ class Door:
             return is_unix(link.transport) and self._rights.get
         return peer.may("relay")
 
-    def _welcome_peer(self, peer: Peer[Link]) -> Welcome:
+    def _welcome_peer(self, peer: Peer[Line]) -> Welcome:
         known = self._of_peers.get(peer.number)
         if known is None:
             known = self._hall.serve(_rights_of(peer, self._rights))
@@ -123,7 +124,7 @@ class Door:
         return Welcome(*known, self._hall.budgets.of(peer))
 
 
-def _rights_of(peer: Peer[Link], others: Rights) -> Rights:
+def _rights_of(peer: Peer[Line], others: Rights) -> Rights:
     """What a peer may do where others may do this."""
     return replace(
         others,

@@ -12,14 +12,15 @@ import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from eris.errors import ErisError
 from kapla.coap.blocks import ORIGIN_PATH
 from kapla.coap.frame import Code, OptionNumber, encode_options
-from kapla.urls import StoreUrl, UnixEndpoint
+from kapla.urls import HttpEndpoint, StoreUrl, UnixEndpoint
 
 if TYPE_CHECKING:
+    from kapla.http.asking.store import HttpStore
     from kapla.remote_store import RemoteStore
 
 __all__ = ["HERE", "Amount", "Origins", "ask_origins", "bytes_by_place", "place_of"]
@@ -58,7 +59,7 @@ def place_of(url: StoreUrl) -> str:
     return HERE if isinstance(url.endpoint, UnixEndpoint) else str(url)
 
 
-async def bytes_by_place(stores: Iterable[RemoteStore]) -> dict[str, int]:
+async def bytes_by_place(stores: Iterable[RemoteStore | HttpStore]) -> dict[str, int]:
     """How many bytes of blocks came from where, so far, over the connections that there are."""
     found: dict[str, int] = {}
     asked = list(stores)
@@ -70,8 +71,13 @@ async def bytes_by_place(stores: Iterable[RemoteStore]) -> dict[str, int]:
     return found
 
 
-async def ask_origins(store: RemoteStore) -> Origins | None:
+async def ask_origins(store: RemoteStore | HttpStore) -> Origins | None:
     """What came over the connection that there is; None if there is none, or nobody tells."""
+    if isinstance(store.url.endpoint, HttpEndpoint):
+        # Whether it had them from others it does not tell.
+        given = cast("HttpStore", store)
+        return Origins(Amount(given.blocks, given.bytes))
+    store = cast("RemoteStore", store)
     if not store.connected:
         return None
     body = encode_options((OptionNumber.URI_PATH, part.encode()) for part in ORIGIN_PATH)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from kapla.errors import ConfigError
 from kapla.identity.key import PeerKey
 from kapla.sizes import parse_rate
-from kapla.urls import StoreUrl, parse_store_url
+from kapla.urls import HttpEndpoint, StoreUrl, parse_store_url
 
 __all__ = [
     "PeerSettings",
@@ -85,7 +85,7 @@ def check_peers(peers: Iterable[PeerSettings], own: PeerKey | None = None) -> No
             raise ConfigError(f"peers: more than {_MOST_PEERS}")
         if peer.key is not None and peer.key == own:
             raise ConfigError(f"peers: {peer.key} is this daemon's own key")
-        named = [one for one in (peer.key, peer.url and peer.url.endpoint) if one is not None]
+        named = [one for one in (peer.key, _place(peer.url)) if one is not None]
         for one in named:
             if one in seen:
                 raise ConfigError(f"peers: {one} is there twice")
@@ -110,6 +110,8 @@ def _numbered(
 
 def _dialled(text: str) -> PeerSettings:
     url = _parse_url(text)
+    if isinstance(url.endpoint, HttpEndpoint):
+        return PeerSettings(url, rights=frozenset())
     return PeerSettings(url, _key_in(url))
 
 
@@ -132,18 +134,39 @@ def _parse_table(table: Mapping[str, Any]) -> PeerSettings:
             raise ValueError(f"{key}: {error}") from None
     if "url" in values:
         values["key"] = _key_in(values["url"])
+        if isinstance(values["url"].endpoint, HttpEndpoint):
+            _check_server(values)
     return PeerSettings(**values)
 
 
 def _parse_url(value: object) -> StoreUrl:
     """Where a peer is: an endpoint, since a daemon has one store."""
     url = parse_store_url(_text(value))
+    if isinstance(url.endpoint, HttpEndpoint):
+        return url
     if url.store_path:
         raise ValueError("a daemon serves its whole endpoint, not a path")
     flags = url.flags
     if (flags.allow, flags.mode, flags.group) != (None, None, None):
         raise ValueError("the URL of a peer has no flags: what it may do is in its rights")
     return url
+
+
+def _check_server(values: dict[str, Any]) -> None:
+    """Of a server of HTTP: it asks nothing, so that nothing can be allowed to it."""
+    for field in ("rights", "max_rate"):
+        if field in values:
+            raise ValueError(
+                f"{field.replace('_', '-')}: over HTTP a peer is asked, and never asks"
+            )
+    values["rights"] = frozenset()
+
+
+def _place(url: StoreUrl | None) -> object:
+    """Where a peer is: of servers of HTTP there may be several at one endpoint."""
+    if url is None:
+        return None
+    return url if isinstance(url.endpoint, HttpEndpoint) else url.endpoint
 
 
 def _key_in(url: StoreUrl) -> PeerKey | None:

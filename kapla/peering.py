@@ -6,11 +6,10 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from eris.errors import StoreUnavailable
 from kapla.coap.allowance import Allowance
-from kapla.coap.link import Link
 from kapla.coap.peers import Peers
 from kapla.coap.site import AiocoapLane
 from kapla.config import Config
@@ -25,11 +24,15 @@ from kapla.peers.budget import Budgets
 from kapla.peers.dialling import Dialler, Dialling
 from kapla.peers.found import FoundPeers
 from kapla.peers.keeping import Store
+from kapla.peers.line import Line
 from kapla.peers.peer_link import PeerLink
 from kapla.peers.report import peer_facts
 from kapla.peers.table import Peer, PeerTable
 from kapla.storage.access import BlockAccess, Rights
-from kapla.urls import StoreUrl, TlsEndpoint
+from kapla.urls import HttpEndpoint, StoreUrl, TlsEndpoint
+
+if TYPE_CHECKING:
+    from kapla.http.asking.peer import HttpPeer
 
 __all__ = ["Peering"]
 
@@ -52,12 +55,14 @@ class Peering:
         serve: Callable[[Rights], tuple[BlockAccess, AiocoapLane]],
         own_pair: Callable[[], KeyPair],
     ) -> None:
-        self.table: PeerTable[Link] = PeerTable(config.peers)
+        self.table: PeerTable[Line] = PeerTable(config.peers)
         # Any place will do, as long as others have other ones.
         self._blocks = PeerBlocks(self.table, store, secrets.randbits(32))
-        self._budgets: Budgets[Link] = Budgets(config.max_stranger_rate)
+        self._budgets: Budgets[Line] = Budgets(config.max_stranger_rate)
         self._hall = Hall(self.table, self._budgets, serve, peer_key)
-        self._dialling: Dialling[PeerLink] = Dialling(self.table, self._dial)
+        # Servers of HTTP, that nobody else would close.
+        self._servers: set[HttpPeer] = set()
+        self._dialling: Dialling[PeerLink | HttpPeer] = Dialling(self.table, self._dial)
         self.found: FoundPeers[PeerLink] = FoundPeers(
             self.table, self._dial_found, self._dialling.of, self._forget
         )
@@ -68,7 +73,7 @@ class Peering:
         self._door: Door | None = None
         tell_blocks = self.table.on_change
 
-        def changed(peer: Peer[Link]) -> None:
+        def changed(peer: Peer[Line]) -> None:
             tell_blocks(peer)
             self.found.changed(peer)
 
@@ -117,6 +122,11 @@ class Peering:
         await self._dialling.stop()
         await self.found.stop()
 
+    async def hang_up(self) -> None:
+        """Ask servers of HTTP no more; other connections are ended by whoever has them."""
+        for server in list(self._servers):
+            await server.close("this daemon is stopping")
+
     def close(self) -> None:
         """Nobody asks any more, and the store is about to be closed."""
         self._blocks.close()
@@ -129,33 +139,37 @@ class Peering:
             for peer in self.table
         ]
 
-    def _dialler_of(self, peer: Peer[Link]) -> Dialler[PeerLink] | None:
+    def _dialler_of(
+        self, peer: Peer[Line]
+    ) -> Dialler[PeerLink] | Dialler[PeerLink | HttpPeer] | None:
         """What dials it by its URL, else where it was found; None: it dials us."""
         by_url, by_place = self._dialling.of(peer), self.found.of(peer)
         return by_place if by_url is None else by_url
 
-    def _forget(self, peer: Peer[Link]) -> None:
+    def _forget(self, peer: Peer[Line]) -> None:
         """One that was found is there no more."""
         self._blocks.lost()
         self._budgets.forget(peer)
         if self._door is not None:
             self._door.forget(peer)
 
-    def _pair_for(self, peer: Peer[Link]) -> KeyPair | None:
+    def _pair_for(self, peer: Peer[Line]) -> KeyPair | None:
         """Who we are to a peer: nobody, where keys do not count, nor for one that was found."""
         return None if peer.key is None or peer.is_found else self._own_pair()
 
-    async def _dial(self, peer: Peer[Link]) -> PeerLink:
+    async def _dial(self, peer: Peer[Line]) -> PeerLink | HttpPeer:
         assert peer.settings.url is not None
+        if isinstance(peer.settings.url.endpoint, HttpEndpoint):
+            return await self._reach(peer, peer.settings.url)
         return await self._connect(peer, peer.settings.url)
 
-    async def _dial_found(self, peer: Peer[Link], place: Place) -> PeerLink:
+    async def _dial_found(self, peer: Peer[Line], place: Place) -> PeerLink:
         assert peer.key is not None
         url = StoreUrl(TlsEndpoint(place.address, place.port, peer.key))
         return await self._connect(peer, url, place.interface)
 
     async def _connect(
-        self, peer: Peer[Link], url: StoreUrl, interface: str | None = None
+        self, peer: Peer[Line], url: StoreUrl, interface: str | None = None
     ) -> PeerLink:
         assert self._reached is not None
         link = PeerLink(peer, self._reached.answering, requester_for(peer))
@@ -175,3 +189,12 @@ class Peering:
             raise StoreUnavailable(await link.wait_closed())
         link.ping()
         return link
+
+    async def _reach(self, peer: Peer[Line], url: StoreUrl) -> HttpPeer:
+        # Loaded by those who need it.
+        from kapla.http.asking.peer import HttpPeer
+
+        server = await HttpPeer.reach(url, peer.settings.name or peer.name, _CONNECT_S)
+        self._servers.add(server)
+        server.on_closed = self._servers.discard
+        return server

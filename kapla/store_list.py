@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from eris.base32 import short
 from eris.crypto import reference_of
@@ -29,9 +29,11 @@ from kapla.errors import NotAllowed, StoreSilent
 from kapla.peers.live import Live, LiveSources
 from kapla.peers.remote import StoreSource
 from kapla.peers.runner import Runner
-from kapla.urls import UnixEndpoint
+from kapla.peers.session import Standing
+from kapla.urls import HttpEndpoint, UnixEndpoint
 
 if TYPE_CHECKING:
+    from kapla.http.asking.store import HttpStore
     from kapla.remote_store import RemoteStore
     from kapla.urls import StoreUrl
 
@@ -50,7 +52,7 @@ class _Member:
     asked again at once, and each time it fails the pause is longer.
     """
 
-    def __init__(self, store: RemoteStore) -> None:
+    def __init__(self, store: RemoteStore | HttpStore) -> None:
         self.store = store
         self.is_closed = False
         self.is_near = isinstance(store.url.endpoint, UnixEndpoint)
@@ -134,7 +136,7 @@ class StoreList:
 
     def __init__(
         self,
-        stores: Sequence[RemoteStore],
+        stores: Sequence[RemoteStore | HttpStore],
         *,
         on_taker: Callable[[StoreUrl, Sequence[StoreUrl]], None] | None = None,
     ) -> None:
@@ -167,7 +169,7 @@ class StoreList:
         return [member.store.url for member in self._members]
 
     @property
-    def stores(self) -> list[RemoteStore]:
+    def stores(self) -> list[RemoteStore | HttpStore]:
         """Each by itself, in order."""
         return [member.store for member in self._members]
 
@@ -223,7 +225,10 @@ class StoreList:
         if self._runner is None:
             sources = LiveSources(on_distrust=self._lied)
             for member in self._far:
-                sources.add(StoreSource(str(member.store.url), member))
+                # Over HTTP nothing is cheaper than to ask for the blocks.
+                tells = not isinstance(member.store.url.endpoint, HttpEndpoint)
+                source = StoreSource(str(member.store.url), member)
+                sources.add(source, Standing(tells=tells))
             self._sources = sources
             # Each store has a time-out of its own.
             self._runner = Runner(sources, patience_s=float("inf"))
@@ -267,7 +272,8 @@ class StoreList:
 
         Raises: StoreError.
         """
-        return (await self._chosen()).store
+        # No URL of HTTP allows put.
+        return cast("RemoteStore", (await self._chosen()).store)
 
     async def stat(self) -> dict[str, Any]:
         """Ask the first store that can be reached what it holds."""

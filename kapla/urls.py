@@ -6,11 +6,15 @@
     coap+tcp://host[:port][/a/b]          TCP, port 5683
     coaps+tcp://host[:port][/a/b]         TLS, port 5684, with an ordinary certificate
     coaps+tcp://host[:port]#ed25519:…     TLS with whoever has this key, and nobody else
+    http://host[:port][/prefix]           blocks by HTTP, to be read only: N2R below the prefix
+    https://host[:port][/prefix]          the same under TLS, with an ordinary certificate
+    ipfs+http://, ipfs+https://           the same of a trustless gateway of IPFS
 
 A path of `/` means the endpoint-wide store. Flags may follow as a query, `get`, `lend`, `put`,
 `stat`, `admin`, `mode=0660`, `group=NAME`: they say what the listener allows, and a client that is
 given such a URL keeps to them. Those of TLS, `cert=FILE`, `key=FILE`, `ca=FILE`, are for the end
-that is given the URL. The path of a store may act as a capability, so it is never shown.
+that is given the URL; URLs of HTTP have none. The path of a store may act as a capability, so it is
+never shown.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ __all__ = [
     "NO_STORE",
     "Endpoint",
     "Flags",
+    "HttpEndpoint",
     "StoreUrl",
     "TcpEndpoint",
     "TlsEndpoint",
@@ -51,6 +56,9 @@ _MAX_SOCKET_PATH: Final = 107
 _LONGEST_URL: Final = 4096
 _RIGHTS: Final = ("get", "lend", "put", "stat", "admin")
 _FILES: Final = {"cert": "certificate", "key": "key", "ca": "ca"}
+_HTTP: Final = ("http", "https", "ipfs+http", "ipfs+https")
+_HTTP_PORT: Final = 80
+_HTTPS_PORT: Final = 443
 _HOST: Final = re.compile(r"[A-Za-z0-9._~:%-]+")
 
 
@@ -87,10 +95,29 @@ class TlsEndpoint:
         return f"TLS {_authority(self)}"
 
 
-Endpoint = UnixEndpoint | TcpEndpoint | TlsEndpoint
+@dataclass(frozen=True, slots=True)
+class HttpEndpoint:
+    """A server that gives blocks over HTTP, under TLS or not; by N2R, or as a gateway of IPFS."""
+
+    host: str
+    port: int
+    is_tls: bool = False
+    is_gateway: bool = False
+
+    def __str__(self) -> str:
+        scheme = "HTTPS" if self.is_tls else "HTTP"
+        return f"{'IPFS gateway, ' if self.is_gateway else ''}{scheme} {_authority(self)}"
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port, as a URL of HTTP begins."""
+        return f"http{'s' if self.is_tls else ''}://{_authority(self)}"
 
 
-def _authority(endpoint: TcpEndpoint | TlsEndpoint) -> str:
+Endpoint = UnixEndpoint | TcpEndpoint | TlsEndpoint | HttpEndpoint
+
+
+def _authority(endpoint: TcpEndpoint | TlsEndpoint | HttpEndpoint) -> str:
     host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
     return f"{host}:{endpoint.port}"
 
@@ -137,13 +164,14 @@ def parse_store_url(text: str) -> StoreUrl:
         raise InvalidUrl("not a URL: its host makes no sense") from None
     if parts.scheme != "coaps+tcp" and parts.fragment:
         raise InvalidUrl("a store URL has no fragment, but for the key of coaps+tcp://")
+    if parts.scheme in _HTTP:
+        return _http_url(parts)
     flags = _parse_flags(parts.query)
     if parts.scheme != "coaps+tcp" and flags.files is not None:
         raise InvalidUrl("the flags cert, key and ca are for coaps+tcp://")
     # `hostname` would lower-case a socket path; the netloc is taken as it stands.
     netloc = parts.netloc
-    if "@" in netloc:
-        raise InvalidUrl("a store URL has no user name")
+    _check_no_user(netloc)
     endpoint: Endpoint
     if parts.scheme == "coap+unix" and not netloc:
         path = _decode(parts.path, "the socket path")
@@ -161,11 +189,34 @@ def parse_store_url(text: str) -> StoreUrl:
         return StoreUrl(endpoint, _store_path(parts.path), flags)
     if parts.scheme == "coap+unix":
         raise InvalidUrl("coap+unix:// takes an absolute path, as in coap+unix:///run/x.sock")
-    if parts.scheme in ("coap", "coaps", "coap+ws", "coaps+ws", "http", "https"):
+    if parts.scheme in ("coap", "coaps", "coap+ws", "coaps+ws"):
         raise InvalidUrl(
-            f"{parts.scheme}:// is not supported; coap+unix://, coap+tcp:// and coaps+tcp:// are"
+            f"{parts.scheme}:// is not supported; coap+unix://, coap+tcp:// and coaps+tcp:// are,"
+            " and http://, https:// and ipfs+http:// to read from"
         )
     raise InvalidUrl(_way_to_write(text))
+
+
+def _http_url(parts: SplitResult) -> StoreUrl:
+    """A server of blocks, which takes none."""
+    _check_no_user(parts.netloc)
+    if parts.query:
+        raise InvalidUrl(f"{parts.scheme}:// takes no flags: what it gives can be read, no more")
+    kind, _, scheme = parts.scheme.rpartition("+")
+    is_tls = scheme == "https"
+    host, port = _host_and_port(parts, _HTTPS_PORT if is_tls else _HTTP_PORT)
+    if "%" in host:
+        raise InvalidUrl(f"{parts.scheme}:// takes a host name or address without escapes")
+    prefix = _store_path(parts.path.removesuffix("/"))
+    if "." in prefix or ".." in prefix:
+        raise InvalidUrl("the path of a store has no . or ..")
+    endpoint = HttpEndpoint(host, port, is_tls, kind == "ipfs")
+    return StoreUrl(endpoint, prefix, Flags(frozenset({"get"})))
+
+
+def _check_no_user(netloc: str) -> None:
+    if "@" in netloc:
+        raise InvalidUrl("a store URL has no user name")
 
 
 def _way_to_write(text: str) -> str:
@@ -297,6 +348,8 @@ def format_store_url(url: StoreUrl) -> str:
         return f"coap+unix://{socket}{path}"
     if isinstance(endpoint, TcpEndpoint):
         return f"coap+tcp://{_authority(endpoint)}{path}"
+    if isinstance(endpoint, HttpEndpoint):
+        return f"{'ipfs+' if endpoint.is_gateway else ''}{endpoint.origin}{path}"
     key = "" if endpoint.key is None else f"#{endpoint.key}"
     return f"coaps+tcp://{_authority(endpoint)}{path}{_format_files(url.flags.files)}{key}"
 

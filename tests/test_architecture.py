@@ -243,7 +243,7 @@ RULES = (
         "aiohttp answers in kapla/http and guix_glue alone, and there is a door without it",
         where=("kapla/*",),
         but=("kapla/http/*",),
-        forbid=("aiohttp",),
+        forbid=("aiohttp", "yarl"),
     ),
     Rule(
         "connections by HTTP have their turn without knowing what is asked on them",
@@ -260,6 +260,19 @@ RULES = (
         "the door for this machine gives no blocks",
         where=("kapla/http/admin/*",),
         forbid=("kapla.http.door", "kapla.http.wire", "kapla.storage.access.BlockAccess"),
+    ),
+    Rule(
+        "servers of HTTP are asked without knowing what is kept here, or who is served",
+        where=("kapla/http/asking/*",),
+        forbid=("aiocoap", "kapla"),
+        allow=(
+            "kapla.errors",
+            "kapla.http.asking",
+            "kapla.http.wire",
+            "kapla.identity",
+            "kapla.peers.source",
+            "kapla.urls",
+        ),
     ),
     Rule(
         "what is said over HTTP is a value: no I/O, and of eris what names a block",

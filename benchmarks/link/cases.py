@@ -189,11 +189,11 @@ def _started(command: list[str], word: str) -> Iterator[None]:
 
 
 @contextmanager
-def _kaplad(side: Side, directory: Path) -> Iterator[str]:
+def _kaplad(side: Side, directory: Path, *options: str) -> Iterator[str]:
     """Start a daemon that listens on this side, and on a Unix socket, which belongs to no side."""
     url = f"coap+tcp://{side.address}:{_COAP_PORT}?get&put"
     command = side.command(_PROGRAMS / "kaplad", "--store", directory / "b.sqlite")
-    command += ["--listen", f"coap+unix://{directory}/s", "--listen", url]
+    command += ["--listen", f"coap+unix://{directory}/s", "--listen", url, *options]
     with _started(command, "Listening on TCP"):
         yield url
 

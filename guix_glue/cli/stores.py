@@ -11,7 +11,7 @@ from typing import Final
 
 from guix_glue.fetch.traces import Messages
 from kapla.cli.common import Store
-from kapla.client import RemoteStore, StoreList, default_store_urls
+from kapla.client import default_store_urls, open_store
 from kapla.errors import InvalidUrl
 from kapla.urls import NO_STORE, StoreUrl
 
@@ -43,8 +43,7 @@ def open_stores(urls: Sequence[str], messages: Messages, patience_s: float) -> S
         return None
     share_s = patience_s / len(found)
     connect_s = min(share_s, _CONNECT_S)
-    stores = [RemoteStore(url, timeout_s=share_s, connect_timeout_s=connect_s) for url in found]
-    return stores[0] if len(stores) == 1 else StoreList(stores)
+    return open_store(found, timeout_s=share_s, connect_timeout_s=connect_s)
 
 
 def _parse(given: Sequence[str], messages: Messages) -> list[StoreUrl]:

@@ -208,11 +208,14 @@ async def _places(
 
 async def _pin_of(store: Store, capability: ReadCapability) -> PinSummary | None:
     """The pin of this content, if we may see one."""
+    from kapla.client import RemoteStore
     from kapla.pinning import Pins
 
     # It is told beside all else: a store without pins is nothing unusual.
     with suppress(StoreError):
-        return await Pins(store.stores[0]).find(capability.root.reference)
+        first = store.stores[0]
+        if isinstance(first, RemoteStore):
+            return await Pins(first).find(capability.root.reference)
     return None
 
 

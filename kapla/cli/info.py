@@ -25,14 +25,28 @@ __all__ = ["command"]
     metavar="OLD-URN",
     help="Also what is new: the blocks that OLD-URN does not have, which an upgrade would move.",
 )
+@click.option(
+    "--cids",
+    is_flag=True,
+    help="Instead, the CID of each block, the root first: its name for gateways of IPFS.",
+)
 @store_option
-def command(urn: str, as_json: bool, against: str | None, store_url: str | None) -> None:
+def command(
+    urn: str, as_json: bool, against: str | None, cids: bool, store_url: str | None
+) -> None:
     """Show block size, level, size, kind and blocks of a content.
 
     Of a plain content one block a level is fetched. Of a tree the size, block size and level are
     those of its index, the blocks those of all of it, each counted once. For this the index and all
     internal nodes are fetched, and of a tree that is not packed the last block of each file.
     """
+    if cids:
+        if against is not None:
+            raise click.UsageError("--cids and --against exclude each other.")
+        from kapla.cli.cids import list_cids
+
+        run(list_cids(read_capability(urn), store_url, as_json=as_json))
+        return
     old = None if against is None else read_capability(against)
     facts = run(_info(read_capability(urn), old, store_url))
     if as_json:

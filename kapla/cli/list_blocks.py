@@ -11,7 +11,7 @@ from eris.errors import StoreRefused
 from kapla.block_list import LIST_HEAD, format_references
 from kapla.cli.common import CommandError, ExitCode, connect, progress, run, store_option
 from kapla.cli.output_file import OutputFile
-from kapla.client import RemoteStore
+from kapla.client import RemoteStore, StoreList
 from kapla.errors import NotAllowed
 
 __all__ = ["command"]
@@ -36,8 +36,10 @@ def command(file: str, force: bool, store_url: str | None) -> None:
 async def _list(output: OutputFile, store_url: str | None) -> int:
     count = 0
     async with connect(store_url) as store:
-        if not isinstance(store, RemoteStore):
+        if isinstance(store, StoreList):
             raise CommandError("one store can be listed at a time: see --store-url", ExitCode.USAGE)
+        if not isinstance(store, RemoteStore):
+            raise CommandError(f"{store.url} does not list its blocks", ExitCode.REFUSED)
         async with output.open(private=True) as file:
             with _refusals_of(store), progress("Listing") as shown:
                 file.write(LIST_HEAD)

@@ -19,6 +19,7 @@ from kapla.cli.summary import current_summary
 
 if TYPE_CHECKING:
     from kapla.client import RemoteStore, StoreList
+    from kapla.http.asking.store import HttpStore
     from kapla.urls import StoreUrl
 
 __all__ = ["Store", "connect", "missing_root", "say", "store_option", "timeout_option", "times"]
@@ -26,7 +27,7 @@ __all__ = ["Store", "connect", "missing_root", "say", "store_option", "timeout_o
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-Store: TypeAlias = "RemoteStore | StoreList"
+Store: TypeAlias = "RemoteStore | HttpStore | StoreList"
 
 _TIMEOUT: Final = "kapla.timeout_s"
 _RECONNECT: Final = "kapla.reconnect_s"
@@ -48,9 +49,9 @@ def store_option(command: Callable[_P, _T]) -> Callable[_P, _T]:
         metavar="URL",
         multiple=True,
         callback=join,
-        help="The store, as coap+unix:///run/eris.sock or coap+tcp://host. Several, given one by"
-        " one or separated by spaces, are tried in order. Default: $ERIS_STORE_URL, else the local"
-        " daemon's socket.",
+        help="The store, as coap+unix:///run/eris.sock or coap+tcp://host, or to read from"
+        " https://host. Several, given one by one or separated by spaces, are tried in order."
+        " Default: $ERIS_STORE_URL, else the local daemon's socket.",
     )(timeout_option(command))
 
 

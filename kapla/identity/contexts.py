@@ -1,6 +1,7 @@
 """TLS contexts, both ways: TLS 1.3, no session tickets, ALPN `coap` (RFC 8323, section 8.2).
 
-There are two kinds, and what belongs to one is never in the other:
+For HTTP there is one more, as browsers have it: any version that is not given up, no ALPN of ours.
+Of the others there are two kinds, and what belongs to one is never in the other:
 
 * *by key*: both ends show certificates of the published CA, which is the only one trusted. What is
   compared is the public key in the certificate, which the handshake has proved, and nothing else
@@ -43,6 +44,7 @@ __all__ = [
     "handshakes_s",
     "peer_key",
     "server_context",
+    "web_context",
 ]
 
 HANDSHAKE_TIMEOUT_S: Final = 10.0
@@ -53,6 +55,7 @@ SHUTDOWN_TIMEOUT_S: Final = 30.0
 Context = ssl.SSLContext
 
 _ALPN: Final = ["coap"]
+_HTTP_ALPN: Final = ["http/1.1"]
 
 
 def server_context(pair: KeyPair | None, files: CertificateFiles | None) -> Context:
@@ -90,6 +93,13 @@ def client_context(
     context.expected = expected
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def web_context() -> Context:
+    """For connections to servers of HTTPS: the system's CAs, and host names."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(_HTTP_ALPN)
     return context
 
 

@@ -23,12 +23,13 @@ from kapla.coap.beyond import FULL_HOPS, HERE, Found, FoundDone
 from kapla.coap.link import Link
 from kapla.peers.early import COMES_BACK_S, Early
 from kapla.peers.keeping import Keeper, Store
+from kapla.peers.line import Line
 from kapla.peers.link_source import LinkSource
 from kapla.peers.live import Live, LiveSources
 from kapla.peers.peer_link import PeerLink
 from kapla.peers.runner import Runner
 from kapla.peers.session.session import DEFAULT_PATIENCE_S
-from kapla.peers.source import Block
+from kapla.peers.source import Block, Source
 from kapla.peers.table import Peer, PeerTable
 
 __all__ = ["PeerBlocks"]
@@ -56,7 +57,7 @@ class _Wish:
 class _Session:
     """The session of one who asks; it lives on while others wait for what it fetches."""
 
-    def __init__(self, runner: Runner, hops: int, peer: Peer[Link] | None) -> None:
+    def __init__(self, runner: Runner, hops: int, peer: Peer[Line] | None) -> None:
         self.hops = hops
         self.peer = peer
         """Who asks, if it is a peer."""
@@ -99,7 +100,7 @@ class _Session:
 class PeerBlocks:
     """The blocks of all peers: `Beyond` of kapla.coap. `place`: any number, ours each time."""
 
-    def __init__(self, table: PeerTable[Link], store: Store, place: int) -> None:
+    def __init__(self, table: PeerTable[Line], store: Store, place: int) -> None:
         self._table = table
         self._keeper = Keeper(store)
         self._place = place
@@ -267,7 +268,7 @@ class PeerBlocks:
             session = self._sessions[asker, hops] = _Session(runner, hops, peer)
         return session
 
-    def _peer(self, asker: object) -> Peer[Link] | None:
+    def _peer(self, asker: object) -> Peer[Line] | None:
         """The peer that asks; None: it is no peer."""
         if isinstance(asker, PeerLink):
             # It may ask before we are done with greeting it.
@@ -288,7 +289,7 @@ class PeerBlocks:
 
     # peers
 
-    def _changed(self, peer: Peer[Link]) -> None:
+    def _changed(self, peer: Peer[Line]) -> None:
         """A peer can be asked, or cannot any more."""
         if peer.link is None:
             for level in self._levels.values():
@@ -297,10 +298,11 @@ class PeerBlocks:
             return
         self._somebody.set()
         peer.standing.came_back()
+        peer.standing.tells = isinstance(peer.link, Link)
         # Somebody may have now what nobody had.
         self._nobody.clear()
         for hops, level in self._levels.items():
-            level.add(LinkSource(peer, hops), peer.standing, peer.number)
+            level.add(_source_of(peer, hops), peer.standing, peer.number)
         self._early.again()
 
     def _may_somebody_come(self) -> bool:
@@ -319,10 +321,10 @@ class PeerBlocks:
         if not self._table.peers:
             self._somebody.set()
 
-    def _hang_up(self, _: int, live: Live) -> None:
+    def _hang_up(self, number: int, live: Live) -> None:
         """It gave a wrong block: its connections end. What we dialled is dialled again, later."""
-        assert isinstance(live.source, LinkSource)
-        for one, _direction in live.source.peer.links:
+        lines = [one for peer in self._table if peer.number == number for one, _ in peer.links]
+        for one in lines:
             # Now: it may be here again before the end of this one is told.
             self._table.left(one)
             one.abort()
@@ -341,7 +343,15 @@ class PeerBlocks:
         self._keeper.flush()
 
 
-def _without(peer: Peer[Link] | None) -> frozenset[int]:
+def _source_of(peer: Peer[Line], hops: int) -> Source:
+    """What asks it: a server of HTTP knows no Hop-Limit, and asks nobody on our behalf."""
+    line = peer.link
+    if line is None or isinstance(line, Link):
+        return LinkSource(peer, hops)
+    return line.source
+
+
+def _without(peer: Peer[Line] | None) -> frozenset[int]:
     """The numbers of those who are not asked on behalf of this one: its own, if it has one."""
     return frozenset() if peer is None else frozenset({peer.number})
 

@@ -12,6 +12,7 @@ from kapla.coap.blocks import block_query, get_options_by_size, put_options, unp
 from kapla.coap.frame import Code
 from kapla.coap.link import Link
 from kapla.coap.requester import Requester
+from kapla.peers.line import Line
 from kapla.peers.source import Block
 from kapla.peers.table import Peer
 from kapla.peers.telling import Telling
@@ -22,9 +23,9 @@ __all__ = ["LinkSource"]
 class LinkSource:
     """Asks one peer, with this Hop-Limit."""
 
-    def __init__(self, peer: Peer[Link], hops: int) -> None:
+    def __init__(self, peer: Peer[Line], hops: int) -> None:
         self._peer = peer
-        self._link = peer.link
+        self._link = _link_of(peer)
         self._telling = Telling(self._find)
         self._fetch_options = put_options((), hops) + b"\xff"
         self._get_options = get_options_by_size((), hops)
@@ -35,7 +36,7 @@ class LinkSource:
         return self._peer.settings.name or self._peer.name
 
     @property
-    def peer(self) -> Peer[Link]:
+    def peer(self) -> Peer[Line]:
         """Whom it asks."""
         return self._peer
 
@@ -70,8 +71,14 @@ class LinkSource:
     def _asking(self) -> Requester | None:
         # Looked up for each block: so only when the last one is of no use.
         if self._link is None or not self._link.usable:
-            self._link = self._peer.link
+            self._link = _link_of(self._peer)
         return None if self._link is None else self._link.asking
+
+
+def _link_of(peer: Peer[Line]) -> Link | None:
+    """Its connection, if it is one on which CoAP is spoken."""
+    line = peer.link
+    return line if isinstance(line, Link) else None
 
 
 def _failed(error: Exception) -> asyncio.Future[Any]:

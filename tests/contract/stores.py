@@ -14,18 +14,28 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from eris import BlockNotFound, BlockSize, BlockWriter, MemoryStore, reference_of
+from eris import (
+    BlockNotFound,
+    BlockSize,
+    BlockWriter,
+    CorruptBlock,
+    MemoryStore,
+    Reference,
+    reference_of,
+)
 from kapla.client import RemoteStore, open_store
 from kapla.config import Config
 from kapla.daemon import Daemon
+from kapla.http.asking.store import HttpStore
 from kapla.identity.pair import KeyPair
 from kapla.peer_config import PeerSettings
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.database import SqliteSettings
 from kapla.urls import StoreUrl, parse_store_url
+from tests.kapla.http.servers import Blocks, Gateway, Resolver, serving
 
-__all__ = ["STORES", "OpenStore"]
+__all__ = ["ONE_BY_ONE", "STORES", "OpenStore"]
 
 # Nothing that works comes near it.
 _GUARD_S: Final = 30
@@ -169,6 +179,31 @@ class _Between:
         self.find = far.find
 
 
+class _OverHttp:
+    """A store that is read over HTTP; what is put goes to the server by another way."""
+
+    def __init__(self, store: HttpStore, server: Blocks) -> None:
+        self.get = store.get
+        self.find = store.find
+        self._server = server
+
+    async def put(self, reference: Reference, block: bytes) -> None:
+        if len(block) not in set(BlockSize) or reference_of(block) != reference:
+            raise CorruptBlock(reference)
+        self._server.add(block)
+
+
+@asynccontextmanager
+async def _over_http(scheme: str, server: Resolver | Gateway) -> AsyncIterator[BlockWriter]:
+    async with serving(server) as port:
+        url = parse_store_url(f"{scheme}://127.0.0.1:{port}")
+        async with HttpStore(url, timeout_s=_GUARD_S, connect_timeout_s=_GUARD_S) as store:
+            yield _OverHttp(store, server)
+
+
+ONE_BY_ONE: Final = ("n2r", "gateway")
+"""Those that are asked about each block by itself: not for ten thousand of them in a test."""
+
 STORES: Final[dict[str, OpenStore]] = {
     "memory": _memory,
     "sqlite": _sqlite,
@@ -178,4 +213,7 @@ STORES: Final[dict[str, OpenStore]] = {
     "list": _list,
     "with a peer": _with_a_peer,
     "through a daemon": _through_a_daemon,
+    "n2r": lambda: _over_http("http", Resolver(has_batch=False)),
+    "batch": lambda: _over_http("http", Resolver()),
+    "gateway": lambda: _over_http("ipfs+http", Gateway()),
 }

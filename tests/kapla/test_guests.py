@@ -19,6 +19,7 @@ from kapla.guests import Hall
 from kapla.identity.key import PeerKey
 from kapla.peer_config import PeerSettings
 from kapla.peers.budget import Budgets
+from kapla.peers.line import Line
 from kapla.peers.table import PeerTable
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage
@@ -42,7 +43,7 @@ class House:
     """A listener that lends, and whom it knows: a desktop, and a server that may have all."""
 
     def __init__(self, rights: Rights = LENDING, most: int = 99) -> None:
-        self.table: PeerTable[Link] = PeerTable(
+        self.table: PeerTable[Line] = PeerTable(
             [
                 PeerSettings(key=DESKTOP),
                 PeerSettings(key=SERVER, rights=frozenset({"get", "put", "stat", "relay"})),
@@ -193,7 +194,7 @@ def test_that_a_peer_has_vanished_is_noticed_within_minutes() -> None:
             while not house.table.askable():  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.001)
         link = house.table.peers[0].link
-        assert link is not None and link.transport is not None
+        assert isinstance(link, Link) and link.transport is not None
         connection = link.transport.get_extra_info("socket")
         values = [
             connection.getsockopt(socket.IPPROTO_TCP, option)

@@ -10,7 +10,8 @@ import pytest
 from kapla.config import Config, load_config
 from kapla.errors import ConfigError
 from kapla.identity.key import PeerKey
-from kapla.peer_config import PeerSettings, check_peers
+from kapla.peer_config import PeerSettings, check_peers, parse_peer_urls
+from kapla.urls import format_store_url
 
 ONE, OTHER = PeerKey(bytes(32)), PeerKey(bytes([7]) * 32)
 
@@ -76,6 +77,13 @@ def test_there_is_a_rate_for_strangers(tmp_path: Path) -> None:
         (f'url = "coap+tcp://a"\nkey = "{ONE}"', "peer 1: one of url"),
         (f'url = "coap+tcp://a#{ONE}"', "peer 1: url: "),
         ('url = "coap+tcp://a/secret/store"', "peer 1: url: a daemon serves its whole endpoint"),
+        ('url = "http://a/secret?get"', "peer 1: url: http:// takes no flags"),
+        ('url = "http://a"\nrights = ["get"]', "peer 1: rights: over HTTP a peer is asked, and"),
+        ('url = "http://a"\nmax-rate = "1 MiB"', "peer 1: max-rate: over HTTP a peer is asked"),
+        (
+            'url = "http://a/secret"\n[[peers]]\nurl = "http://a/secret/"',
+            "peers: HTTP a:80 is there twice",
+        ),
         ('url = "coap+tcp://a?get"', "peer 1: url: the URL of a peer has no flags"),
         ('url = "a"', "peer 1: url: "),
         ("url = 5", "peer 1: url: a text is expected"),
@@ -103,6 +111,19 @@ def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, table: str, says:
         load(tmp_path, f"[[peers]]\n{table}\n")
     assert says in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_servers_of_http_are_peers_without_rights(tmp_path: Path) -> None:
+    urls = ("https://a/one", "https://a/two", "ipfs+https://b")
+    tables = "".join(f'[[peers]]\nurl = "{url}"\n' for url in urls)
+    peers = load(tmp_path, tables).peers
+    assert [format_store_url(peer.url) for peer in peers if peer.url] == [
+        "https://a:443/one",
+        "https://a:443/two",
+        "ipfs+https://b:443",
+    ]
+    assert all(peer.key is None and not peer.rights for peer in peers)
+    assert parse_peer_urls(list(urls)) == peers
 
 
 def test_the_place_is_the_file_and_the_number_of_the_table(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from kapla.identity.files import CertificateFiles
 from kapla.identity.key import PeerKey
 from kapla.urls import (
     Flags,
+    HttpEndpoint,
     StoreUrl,
     TcpEndpoint,
     TlsEndpoint,
@@ -20,6 +21,7 @@ from kapla.urls import (
     parse_store_url,
 )
 
+READ = Flags(frozenset({"get"}))
 SOCKET = UnixEndpoint(Path("/run/eris.sock"))
 # RFC 8032, section 7.1, test 1.
 KEY_TEXT = "ed25519:11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
@@ -54,6 +56,11 @@ KEY = PeerKey.parse(KEY_TEXT)
         ("coap+tcp://h/?stat", StoreUrl(TcpEndpoint("h", 5683), (), Flags(frozenset({"stat"})))),
         ("coap+unix:///a?mode=600", StoreUrl(UnixEndpoint(Path("/a")), (), Flags(None, 0o600))),
         ("coap+unix:///a?group=a%20b", StoreUrl(UnixEndpoint(Path("/a")), (), Flags(group="a b"))),
+        ("http://example.org", StoreUrl(HttpEndpoint("example.org", 80), (), READ)),
+        ("HTTPS://Example.ORG/", StoreUrl(HttpEndpoint("example.org", 443, True), (), READ)),
+        ("http://[::1]:8080/a%20b/c/", StoreUrl(HttpEndpoint("::1", 8080), ("a b", "c"), READ)),
+        ("ipfs+http://h", StoreUrl(HttpEndpoint("h", 80, False, True), (), READ)),
+        ("ipfs+https://h:1", StoreUrl(HttpEndpoint("h", 1, True, True), (), READ)),
         ("coaps+tcp://example.org", StoreUrl(TlsEndpoint("example.org", 5684))),
         ("COAPS+TCP://[::1]:7/a", StoreUrl(TlsEndpoint("::1", 7), ("a",))),
         (f"coaps+tcp://h#{KEY_TEXT}", StoreUrl(TlsEndpoint("h", 5684, KEY))),
@@ -97,8 +104,18 @@ def test_what_is_understood(text: str, expected: StoreUrl) -> None:
         ("ftp://host", "begins with"),
         ("coap://host", "not supported"),
         ("coaps://host", "not supported"),
+        ("http://", "host name or address"),
+        ("http://h:0x", "port"),
+        ("http://user:word@h", "no user name"),
+        ("https://h/a#b", "no fragment"),
+        ("http://h?get", "takes no flags"),
+        ("ipfs+http://h?put", "takes no flags"),
+        ("http://h%2e", "without escapes"),
+        ("http://h/a/../b", "no . or .."),
+        ("http://h//a", "empty"),
+        ("ipfs://h", "begins with"),
+        ("ipfs+coap://h", "begins with"),
         ("coap+ws://host", "not supported"),
-        ("https://host", "not supported"),
         ("coap+unix://run/eris.sock", "absolute path"),
         ("coap+unix:", "absolute"),
         ("coap+unix:///", "names a file"),

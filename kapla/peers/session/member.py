@@ -77,8 +77,8 @@ class Member:
         self.questions: dict[int, Question] = {}
         self.ratio: float | None = None
         """Which part of the last blocks it had, where that was not known before."""
-        self.tells = True
-        """Whether it answers questions."""
+        self.tells = standing.tells
+        """Whether it is asked questions, and answers them."""
         self.is_useful = False
         """Whether it may have said of something that waits that it has it."""
         self.is_alone = False

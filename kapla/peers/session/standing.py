@@ -33,7 +33,9 @@ class Facts:
 class Standing:
     """Times, window, breaker of a peer, and what it owes. `now` is in seconds, of any clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tells: bool = True) -> None:
+        self.tells = tells
+        """Whether asking it what it has costs less than asking for it."""
         self.round_trip = RoundTrip()
         self.window = Window()
         self.breaker = Breaker()

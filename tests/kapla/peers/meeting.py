@@ -19,6 +19,7 @@ from kapla.coap.turns import Turns
 from kapla.peer_config import PeerSettings
 from kapla.peers.beyond import PeerBlocks
 from kapla.peers.keeping import KeepDone
+from kapla.peers.line import Line
 from kapla.peers.table import Peer, PeerTable
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage, GetDone, Wanted, always
@@ -154,7 +155,7 @@ class Near:
 
     def __init__(self, count: int) -> None:
         urls = [parse_store_url(f"coap+tcp://10.0.0.{number}") for number in range(1, count + 1)]
-        self.table: PeerTable[Link] = PeerTable(PeerSettings(url) for url in urls)
+        self.table: PeerTable[Line] = PeerTable(PeerSettings(url) for url in urls)
         self.store = Store()
         self.blocks = PeerBlocks(self.table, self.store, 7)
         self._fars: list[Far] = []
@@ -164,7 +165,7 @@ class Near:
 
     async def reach(self, number: int, far: Far) -> Link:
         """Connect to a peer."""
-        peer: Peer[Link] = self.table.peers[number]
+        peer: Peer[Line] = self.table.peers[number]
         link = Link(None, lambda link: Requester(link, peer.name, 4096, 60.0))
         self._fars.append(far)
         await far.connect(link)
@@ -193,6 +194,7 @@ class Near:
         self.blocks.stop()
         for peer in self.table:
             for link, _ in peer.links:
+                assert isinstance(link, Link)
                 link.abort()
                 await asyncio.wait([link.closed])
         for far in self._fars:

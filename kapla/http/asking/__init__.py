@@ -1,0 +1,1 @@
+"""Blocks from servers of HTTP: stores that are read only, and peers."""
