@@ -12,7 +12,7 @@ from typing import Any
 
 from kapla.coap import shares
 from kapla.coap.allowance import Allowance
-from kapla.coap.sockets import is_reset
+from kapla.coap.sockets import is_reset, spread_output
 from kapla.coap.steps import Begun
 from kapla.coap.turns import Line
 from kapla.http.serving.connection import Connection
@@ -46,6 +46,8 @@ class PacedConnection(Connection):
         """A client is there: it counts until `left`."""
         self._statistics.connections += 1
         self._statistics.open_connections += 1
+        # A batch is a burst, of which a slow router would lose the end.
+        spread_output(transport)
         with self.pace.turn:
             super().connection_made(transport)
 
