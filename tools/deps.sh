@@ -1,6 +1,6 @@
 #!/bin/sh
 # Ask apt for the system packages that are missing, and for nothing else.
-# Usage: deps.sh [PACKAGE]...        without arguments: all that the tests need
+# Usage: deps.sh [PACKAGE]...        without arguments: all that the tests need, and a browser
 set -eu
 
 is_there() {
@@ -9,6 +9,7 @@ is_there() {
         libcoap3-bin) command -v coap-client-notls ;;
         nix-bin) command -v nix-store ;;
         curl) command -v curl ;;
+        chromium) command -v chromium || command -v chromium-browser || command -v google-chrome ;;
         guile-3.0) command -v guile ;;
         # Networks are made by root alone: nobody else has a use for these.
         iproute2) [ "$(id -u)" -ne 0 ] || command -v ip ;;
@@ -23,6 +24,8 @@ if command -v flock >/dev/null; then
     flock 9
 fi
 
+browser=
+[ $# -gt 0 ] || browser=chromium
 [ $# -gt 0 ] || set -- python3-venv libcoap3-bin nix-bin curl guile-3.0 iproute2 nftables
 missing=
 for package; do
@@ -44,5 +47,18 @@ else
     then
         echo "deps: apt-get could not install$missing; its messages above say why" >&2
         exit 1
+    fi
+fi
+
+# It is large, and not every distribution has one as a package: without it its test is skipped.
+if [ -n "$browser" ] && ! is_there "$browser"; then
+    if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
+        echo "deps: there is no $browser; the test with a browser is skipped"
+    elif ! { apt-get -qq update && apt-get -qq install --no-install-recommends "$browser"; } \
+        >/dev/null 2>&1
+    then
+        echo "deps: apt-get could not install $browser; the test with a browser is skipped"
+    else
+        echo "deps: $browser is installed"
     fi
 fi

@@ -293,6 +293,16 @@ def _messages() -> Iterator[bytes]:
     yield csm + format_message(Code.EMPTY) + format_message(Code.CREATED)
 
 
+def _http_targets() -> Iterator[bytes]:
+    letters = b"BLY4QKPNR57OKIOA5BLPI5NHQHKN3GJR5F4RNY6TZFAXKSSLYYQQ"
+    yield b"/uri-res/N2R?urn:blake2b:" + letters
+    yield b"http://h:80/uri-res/N2R?URN%3Ablake2b%3A" + letters + b'\n"' + letters + b'", W/"x"'
+    cid = b"/ipfs/bafk2bzacea" + b"a" * 50
+    yield from (cid + b"?format=raw", cid + b"\ntext/html, application/vnd.ipld.raw;q=1")
+    yield from (b"/ipfs/QmbWqxBEKC3P8tqsKc98xmWNzrzDtRLMiMPL8wBuTGsMnR?format=raw", b"/?a")
+    yield from (b"/kapla/blocks", b"/ipfs/bafkqaaa?format=raw")
+
+
 def _store_urls() -> Iterator[bytes]:
     yield from (b"coap+unix:///run/eris.sock", b"coap+unix://%2Frun%2Feris.sock/a/b?get&put")
     yield from (b"coap+tcp://[::1]:5683/a%20b?mode=0660&group=x", b"coap+tcp://host", b"http://h")
@@ -364,6 +374,8 @@ _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "coap_connection": lambda: _cut(_messages()),
     "list_pages": lambda: [b"", bytes(72), bytes(8), b"after=00000000000000ff", b"after=1"],
     "store_url": _store_urls,
+    "http_targets": _http_targets,
+    "http_places": lambda: [b"127.0.0.1:8080 [::1]:0", b"unix:/run/a.sock", b"localhost:9080"],
     "pin_answers": _pin_answers,
     "pin_requests": _pin_requests,
 }

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.fuzz import blocks_and_trees, database_pages, guix_dialogues, guix_formats, pins
+from tests.fuzz import (
+    blocks_and_trees,
+    database_pages,
+    guix_dialogues,
+    guix_formats,
+    http_doors,
+    pins,
+)
 
 __all__ = ["TARGETS", "Target"]
 
@@ -49,6 +56,8 @@ TARGETS: dict[str, Target] = {
         blocks_and_trees.coap_connection,
         blocks_and_trees.list_pages,
         blocks_and_trees.store_url,
+        http_doors.http_targets,
+        http_doors.http_places,
         pins.pin_answers,
         pins.pin_requests,
         database_pages.database_page,

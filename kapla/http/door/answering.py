@@ -1,8 +1,8 @@
 """Answers requests for blocks: those that are lent, to anybody.
 
 Blocks of a batch are looked up in parts, and written as they come and as the client takes them, so
-that one part is all that is kept. Whether there is a block costs what it costs by CoAP, and what is
-not lent is not there.
+that one part is all that is kept: a megabyte where many are connected. Whether there is a block
+costs what it costs by CoAP, and what is not lent is not there.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ __all__ = ["Answering"]
 
 _log = logging.getLogger(__name__)
 
-_PART: Final = 32
-"""Blocks of a batch that are looked up together: a megabyte."""
+_FIRST_PART: Final = 32
+"""Blocks of a batch that are looked up first, so that the answer begins soon."""
 _BODY_S: Final = 30.0
 """For the body of a batch to come, which fits into six packets."""
 
@@ -142,9 +142,12 @@ class Answering:
         self, request: web.BaseRequest, connection: PacedConnection
     ) -> web.StreamResponse:
         references = parse_batch(await _body(request))
+        most = _FIRST_PART
         response = web.StreamResponse(headers={**of_batch(), hdrs.SERVER: SERVER_NAME})
         while references:
-            part = references[: await connection.pace.room(min(_PART, len(references)))]
+            wanted = min(most, connection.share, len(references))
+            part = references[: await connection.pace.room(wanted)]
+            most *= 2
             try:
                 blocks = await self._look_up(part, connection)
             except ErisError as error:

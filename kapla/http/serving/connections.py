@@ -85,6 +85,14 @@ class Connections(web.Server):
         self._full = Tally(_log, "%d more clients had to go, as there were too many")
         self._cut_off = Tally(_log, "%d more replies were cut off", at_once=10)
 
+    def __len__(self) -> int:
+        """How many are connected."""
+        return len(self._live)
+
+    def __bool__(self) -> bool:
+        """It is there, also when nobody is."""
+        return True
+
     def __call__(self) -> web.RequestHandler:
         """The protocol of a new connection."""
         limits = self._limits

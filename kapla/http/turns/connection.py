@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from kapla.coap import shares
 from kapla.coap.allowance import Allowance
-from kapla.coap.sockets import is_reset
+from kapla.coap.sockets import is_reset, spread_output
 from kapla.coap.steps import Begun
 from kapla.coap.turns import Line
 from kapla.http.serving.connection import Connection
+from kapla.http.serving.connections import Connections
 from kapla.http.turns.pace import Pace
 from kapla.storage.access import Statistics
 
@@ -44,7 +46,10 @@ class PacedConnection(Connection):
         """A client is there: it counts until `left`."""
         self._statistics.connections += 1
         self._statistics.open_connections += 1
-        super().connection_made(transport)
+        # A batch is a burst, of which a slow router would lose the end.
+        spread_output(transport)
+        with self.pace.turn:
+            super().connection_made(transport)
 
     def left(self) -> None:
         """The client has gone."""
@@ -65,6 +70,13 @@ class PacedConnection(Connection):
                 self._hold()
             else:
                 self._feed()
+
+    @property
+    def share(self) -> int:
+        """Blocks that may be looked up for it at once: the fewer, the more are connected."""
+        fellows = self._manager
+        count = len(fellows) if isinstance(fellows, Connections) else 1
+        return shares.weight(max(1, count)) // shares.LARGE_WEIGHT
 
     async def start(self) -> None:
         """Answer requests, one after the other, until the end."""
@@ -89,4 +101,10 @@ class PacedConnection(Connection):
             self._wire.pause_reading()
 
     def _is_gone(self) -> bool:
-        return self._wire is None or is_reset(self._wire)
+        """Whether the client has gone, which nobody tells while it is not read from; then end."""
+        if self._wire is None:
+            return True
+        if not is_reset(self._wire):
+            return False
+        self.abort()
+        return True

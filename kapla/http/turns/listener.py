@@ -28,7 +28,9 @@ __all__ = ["Answer", "Listener"]
 _log = logging.getLogger(__name__)
 
 _BACKLOG: Final = 128
-"""Clients that wait to be let in, and how many are at once."""
+"""Clients that wait to be let in."""
+_LET_IN_AT_ONCE: Final = 16
+"""And then others have their turn: to let one in takes as long as a request."""
 
 Answer = Callable[[web.BaseRequest, PacedConnection], Awaitable[web.StreamResponse]]
 """Makes a reply, which may be on its way already.
@@ -66,7 +68,9 @@ class Listener:
         """
         await self._runner.setup()
         for one in sockets:
-            await web.SockSite(self._runner, one, backlog=_BACKLOG).start()
+            # For asyncio both are one number; the socket's own can be changed afterwards.
+            await web.SockSite(self._runner, one, backlog=_LET_IN_AT_ONCE).start()
+            one.listen(_BACKLOG)
 
     async def stop(self) -> None:
         """Take no more requests, give replies under way some seconds, and end."""

@@ -94,9 +94,25 @@ def test_who_takes_nothing_is_kept_one_part_and_then_sent_away() -> None:
                 looked_up = len(storage.batches)
                 await asyncio.sleep(0.05)
             # What the kernels of both ends keep is not ours.
-            assert looked_up < 8
+            assert sum(count for _, count in storage.batches) < 256
             await clock.skip_until(until(lambda: not door.statistics.open_connections), SOON / 4)
             assert len(storage.batches) == looked_up
+
+    run_on_clock(main)
+
+
+def test_the_more_are_connected_the_less_is_looked_up_at_once() -> None:
+    async def main(clock: Clock) -> None:
+        storage = lent(256)
+        async with a_door(storage) as door:
+            for others, parts in ((0, [32, 64, 128, 32]), (1, [32, 64, 128, 32]), (20, [32] * 8)):
+                for _ in range(others):
+                    await (await door()).ask(a_get(next(iter(storage.blocks))))
+                storage.batches.clear()
+                client = await door(a_batch(storage.blocks))
+                client.socket.shutdown(1)
+                assert (await client.rest()).endswith(b"0\r\n\r\n")
+                assert [count for _, count in storage.batches] == parts
 
     run_on_clock(main)
 
