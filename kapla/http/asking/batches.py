@@ -1,10 +1,11 @@
 """Gets that are wanted in the same moment, grouped into POSTs.
 
 What is wanted in one turn of the event loop goes out together at its end, up to 256 blocks in one
-POST. Much is shared out among some POSTs at once, large blocks in small parts: each connection of
-TCP finds its rate by itself, and one that stands idle forgets it. While as many are under way as
-may be, what is wanted meanwhile gathers, and goes when one is done. Blocks are given to whoever
-waits as they come. A block that two want is asked for once.
+POST. Many small blocks are shared out among some POSTs at once: each connection of TCP has to find
+its rate by itself. Large ones come by one POST after another: they fill one connection, and since
+blocks are read in order the slowest of several would hold up the others. While as many are under
+way as may be, what is wanted meanwhile gathers. Blocks are given to whoever waits as they come. A
+block that two want is asked for once.
 
 Whether a server has a batch is found out by the first one, and nothing else is asked meanwhile. One
 that has none is asked for one block at a time from then on, as other programs' servers are.
@@ -38,8 +39,6 @@ __all__ = ["Batches", "Fallback", "Make"]
 _MOST_AT_ONCE: Final = 4
 # What is less is not worth another connection.
 _LEAST_SHARE: Final = 32
-# Blocks are read in order: those behind a connection that is slow today hold the others up.
-_LARGE_SHARE: Final = 16
 # What servers answer to a POST that they do not know, or do not let through.
 _NO_BATCH: Final = (400, 403, 404, 405, 410, 411, 413, 415, 501)
 
@@ -180,7 +179,7 @@ class Batches:
         self._is_planned = False
         if self.is_there is False:
             self._fetch_singly(list(self._queue))
-        while self._queue and (free := self._most_at_once() - len(self._posts)) > 0:
+        while self._queue and (free := self._free()) > 0:
             post = _Post(islice(self._queue, self._share(free)))
             for reference in post.left:
                 del self._queue[reference]
@@ -189,13 +188,13 @@ class Batches:
             post.task = self._loop.create_task(self._ask(post))
             post.task.add_done_callback(partial(self._ended, post))
 
-    def _most_at_once(self) -> int:
-        return _MOST_AT_ONCE if self.is_there else 1
+    def _free(self) -> int:
+        """How many more POSTs may be under way."""
+        is_one_enough = self._are_large or not self.is_there
+        return (1 if is_one_enough else _MOST_AT_ONCE) - len(self._posts)
 
     def _share(self, free: int) -> int:
         """How many of what waits go by one POST, where so many more may be under way."""
-        if self._are_large:
-            return _LARGE_SHARE
         return min(max(-(-len(self._queue) // free), _LEAST_SHARE), MAX_REFERENCES)
 
     def _ended(self, post: _Post, task: asyncio.Task[None]) -> None:
