@@ -13,6 +13,7 @@ from kapla.cli.amounts import duration_text as _duration
 from kapla.cli.common import CommandError, ExitCode, connect, run, store_option
 from kapla.cli.facts import facts_json
 from kapla.errors import NotAllowed
+from kapla.urls import HttpEndpoint
 
 __all__ = ["command"]
 
@@ -36,9 +37,11 @@ def command(as_json: bool, store_url: str | None) -> None:
                     ExitCode.REFUSED,
                 ) from None
             except StoreRefused:
-                # Another program's store: it knows no such path.
+                # Another program's store, which knows no such path; or one behind HTTP.
+                over_http = isinstance(store.urls[0].endpoint, HttpEndpoint)
+                why = "it is asked over HTTP" if over_http else "it is not a kaplad"
                 raise CommandError(
-                    "this store does not tell what it holds: it is not a kaplad",
+                    f"this store does not tell what it holds: {why}",
                     ExitCode.REFUSED,
                 ) from None
 
