@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -17,6 +18,8 @@ T = TypeVar("T")
 
 # More than it takes from a socket through aiohttp to whoever waits for bytes.
 _TURNS = 50
+# How much of a wait counts that ended because something came.
+_LATE_S = 0.01
 
 
 class _Impatient(selectors.DefaultSelector):
@@ -46,13 +49,35 @@ def run_without_waiting(coroutine: Callable[[], Awaitable[None]]) -> float:
     return clock.now
 
 
+class _Waiting(selectors.DefaultSelector):
+    """Adds up what was waited for, as far as the loop wanted to wait."""
+
+    waited = 0.0
+
+    def select(self, timeout: float | None = None) -> Any:
+        begin = time.monotonic()
+        found = super().select(timeout)
+        elapsed = time.monotonic() - begin
+        if timeout is not None and timeout > 0:
+            # Something came: that it came late is the fault of others.
+            self.waited += min(elapsed, timeout, _LATE_S) if found else timeout
+        return found
+
+
 class Clock(asyncio.SelectorEventLoop):
-    """A loop whose clock goes as all clocks do, and can be put forward."""
+    """A loop whose clock can be put forward, and goes by what the loop does and waits for.
+
+    While other programs have the processors it stands still.
+    """
 
     _skipped = 0.0
 
+    def __init__(self) -> None:
+        self._waiting = _Waiting()
+        super().__init__(self._waiting)
+
     def time(self) -> float:
-        return super().time() + self._skipped
+        return time.process_time() + self._waiting.waited + self._skipped
 
     def skip(self, seconds: float) -> None:
         """Let this time have passed; by any thread."""

@@ -125,7 +125,10 @@ class Kapla:
         process.send_signal(number)
         assert process.wait(GUARD_S) == 130
         assert process.stderr is not None
-        assert process.stderr.read() == b"kapla: interrupted\n"
+        *before, last = process.stderr.read().splitlines()
+        assert last == b"kapla: interrupted"
+        # On a busy machine it may have said that it waits.
+        assert all(line.startswith(b"kapla: waiting for ") for line in before)
 
     @staticmethod
     def check_errors(stderr: bytes, code: int, given: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from eris.crypto import reference_of
 from eris.errors import StoreFull, StoreRefused, StoreUnavailable
 from eris.model import BlockSize
+from kapla import store_list
 from kapla.client import RemoteStore, StoreList
 from kapla.coap.frame import Code, Message
 from kapla.urls import StoreUrl, parse_store_url
@@ -185,8 +186,11 @@ def test_what_belongs_together_stays_together() -> None:
 
 
 @pytest.mark.parametrize("what", ["get", "put", "find", "stat"])
-def test_a_store_that_is_stopped_does_not_hide_the_next(what: str) -> None:
+def test_a_store_that_is_stopped_does_not_hide_the_next(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A stopped process: the system takes the connection, and nobody ever says anything."""
+    monkeypatch.setattr(store_list, "_TRY_AGAIN_S", 1e6)
 
     def script(peer: Peer, request: Message) -> None:
         if request.code == Code.FETCH:

@@ -105,7 +105,7 @@ def test_there_may_be_no_store(installed: dict[str, str]) -> None:
 
 
 def test_a_wrong_store_is_told_before_the_daemon_starts(installed: dict[str, str]) -> None:
-    result = run(installed, "kapla", "guix-daemon", "--eris-store-url=http://secret")
+    result = run(installed, "kapla", "guix-daemon", "--eris-store-url=ftp://secret")
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("kapla: ")
 

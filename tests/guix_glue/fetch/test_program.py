@@ -244,7 +244,7 @@ def test_stores_that_make_no_sense_or_are_not_there(
     made: Made, config: Path, server: FakeServer, tmp_path: Path
 ) -> None:
     publish(server, made, urn=eris_urn(made.root))
-    stores = ("http://secret.example/", f"coap+unix://{quote(f'{config}/s', '')}/hidden")
+    stores = ("ftp://secret.example/", f"coap+unix://{quote(f'{config}/s', '')}/hidden")
     arguments = [part for url in stores for part in ("--eris-store-url", url)]
     done = fetch(made, tmp_path / "item", config, server, *arguments)
     assert "store 1 is left out" in done.messages
