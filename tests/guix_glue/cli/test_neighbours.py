@@ -162,8 +162,12 @@ def test_hostile_announcements_change_nothing(
         ("group", "224.0.0.251", 80),
         ("escape %1b[31m é☠", "192.168.77.201", 80),
         ("refusing", address_of("bed"), 1),
+        ("elsewhere", "203.0.113.9", 80),
         *((f"silent-{number}", "", 80) for number in range(40)),
     ]
+    # There is a way to everywhere.
+    route = ("ip", "route", "replace", "default", "via", address_of("bed"))
+    subprocess.run(fetching.net.host("desk").command(*route), check=True, timeout=GUARD_S)
     with announcing(fetching.net.host("bed"), lies):
         fetching.wait(made)
         messages = assert_fetched(fetching, made, tmp_path / "item")
