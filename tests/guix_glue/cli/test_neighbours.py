@@ -161,27 +161,35 @@ def test_hostile_announcements_change_nothing(
         ("yourself", address_of("desk"), 80),
         ("group", "224.0.0.251", 80),
         ("escape %1b[31m é☠", "192.168.77.201", 80),
-        ("elsewhere", "203.0.113.9", 80),
         ("refusing", address_of("bed"), 1),
         *((f"silent-{number}", "", 80) for number in range(40)),
     ]
+    with announcing(fetching.net.host("bed"), lies):
+        fetching.wait(made)
+        messages = assert_fetched(fetching, made, tmp_path / "item")
+        assert "escape" not in messages
+        noted = (fetching.config / "cache/nearby").read_text()
+    assert re.fullmatch(r"(http://192\.168\.77\.[0-9]+(:[0-9]+)?\n)+", noted)
+    assert f"http://{address_of('desk')}" not in noted.splitlines()
+
+
+def test_an_address_that_is_on_no_network_of_ours_is_not_asked(
+    fetching: Fetching, made: Made
+) -> None:
     # There is a way to everywhere.
     route = ("ip", "route", "replace", "default", "via", address_of("bed"))
     subprocess.run(fetching.net.host("desk").command(*route), check=True, timeout=GUARD_S)
-    file = fetching.config / "cache/nearby"
+    near, file = f"http://{address_of('bed')}:1\n", fetching.config / "cache/nearby"
+    lies = [("elsewhere", "203.0.113.9", 80), ("near", address_of("bed"), 1)]
 
-    def are_found() -> bool:
-        has = fetching.has(made, "--discover")
-        return (has and f"http://{address_of('bed')}:1\n" in file.read_text()) or fetching.forget()
+    def is_found() -> bool:
+        fetching.has(made, "--discover")
+        return near in file.read_text() or fetching.forget()
 
+    # Both are told of in one packet.
     with announcing(fetching.net.host("bed"), lies):
-        # The lie that was announced last of those that can be believed, too.
-        wait_until(are_found, "all to be found")
-        messages = assert_fetched(fetching, made, tmp_path / "item")
-        assert "escape" not in messages
-        noted = file.read_text()
-    assert re.fullmatch(r"(http://192\.168\.77\.[0-9]+(:[0-9]+)?\n)+", noted)
-    assert f"http://{address_of('desk')}" not in noted.splitlines()
+        wait_until(is_found, "the other one")
+    assert "203.0.113.9" not in file.read_text()
 
 
 def test_a_thousand_servers_hide_none_that_is_named(
