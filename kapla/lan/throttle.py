@@ -32,15 +32,17 @@ class Allowance:
         self._left = _AT_ONCE
         self._at = clock()
 
-    def take(self) -> bool:
+    @property
+    def is_there(self) -> bool:
         """Whether one more may be."""
         now = self._clock()
         self._left = min(_AT_ONCE, self._left + (now - self._at) * _PER_S)
         self._at = now
-        if self._left < 1:
-            return False
+        return self._left >= 1
+
+    def take(self) -> None:
+        """One is."""
         self._left -= 1
-        return True
 
 
 class Throttled(asyncio.DatagramProtocol):
@@ -60,8 +62,12 @@ class Throttled(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, address: Any) -> None:
         """Hand it on, or drop it."""
-        # What comes from elsewhere takes nothing from those who are here.
-        if len(data) <= _LONGEST and self._is_near(address[0]) and self._allowance.take():
+        # Whether it is near is dear to tell: of a flood not for each.
+        if len(data) > _LONGEST or not self._allowance.is_there:
+            return
+        if self._is_near(address[0]):
+            # What comes from elsewhere takes nothing from those who are here.
+            self._allowance.take()
             self._inner.datagram_received(data, address)
 
     def error_received(self, error: Exception) -> None:
