@@ -193,6 +193,8 @@ def impostor(host: Host, others_key: str) -> Iterator[Impostor]:
 
 
 WAYS = 6
+# Announced by the rules, with keys that the stranger does not have.
+DIALLED = ("of somebody else", "of nobody")
 FRIEND = "ed25519:11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
 
 
@@ -222,6 +224,7 @@ def test_a_spoofed_announcement_gets_no_reference(net: Net) -> None:
         wait_until(lambda: len(services(laptop)) == WAYS, "all announcements")
         # What is announced by the rules is asked on a network that was named: so he can hear.
         wait_until(lambda: len(connected(laptop)) == 1, "a connection")
+        wait_until(lambda: all(lying.told()[name][0] for name in DIALLED), "all to be dialled")
         assert get(laptop, block(1)) == Code.NOT_FOUND
         told = lying.told()
         by_name = {one["name"]: one for one in services(laptop)}
@@ -234,7 +237,7 @@ def test_a_spoofed_announcement_gets_no_reference(net: Net) -> None:
         assert told.pop(name) == (0, b""), name
         assert not by_name[name]["asked"]
     # Dialled, as nobody but the owner of a key can prove it, and told nothing.
-    for name in ("of somebody else", "of nobody"):
+    for name in DIALLED:
         count, data = told.pop(name)
         assert (count > 0, data) == (True, b""), name
     assert not told
