@@ -35,6 +35,8 @@ _TOGETHER_S: Final = 0.01
 _BETWEEN_S: Final = 0.25
 # Each time it is asked anew who is there, by multicast.
 _REST_S: Final = 1.0
+# Another program may have had the port of multicast DNS to itself, and be gone.
+_AGAIN_S: Final = 60.0
 
 
 class Finder(Protocol):
@@ -161,12 +163,13 @@ class Neighbours:
             except OSError as error:
                 if not is_said:
                     _log.warning(
-                        "Nothing is announced or found: no network takes multicast: %s",
+                        "Nothing is announced or found: no multicast: %s; trying again",
                         error.strerror or error,
                     )
                 is_said = True
                 self._looking.set()
-                await self._moved.wait()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._moved.wait(), _AGAIN_S)
             else:
                 return
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from guix_glue.fetch.options import DaemonOptions
     from guix_glue.fetch.traces import Messages
     from guix_glue.servers.url import Server
+    from kapla.lan.networks import IpNetwork
     from kapla.lan.service import Service
 
 __all__ = ["with_nearby_servers"]
@@ -86,6 +87,8 @@ class _Search:
         self._noted = noted
         self._warn = warn
         self._found: dict[str, Server] = {}
+        self._prefixes: tuple[IpNetwork, ...] = ()
+        """Of this machine's networks."""
         self._something = asyncio.Event()
         self._looking = asyncio.create_task(self._look())
         self._written: list[Server] | None = None
@@ -121,9 +124,11 @@ class _Search:
     async def _look_around(self) -> None:
         # It takes a tenth of a second to load, and nobody else needs it.
         await in_thread(_load)
+        from kapla.lan.machine import prefixes_here
         from kapla.lan.neighbourhood import Neighbourhood
         from kapla.lan.service import GUIX_PUBLISH
 
+        self._prefixes = prefixes_here()
         neighbourhood = Neighbourhood()
         try:
             await neighbourhood.start()
@@ -147,7 +152,7 @@ class _Search:
 
     def _changed(self, name: str, service: Service | None) -> None:
         self._found.pop(name, None)
-        server = None if service is None else _server(service)
+        server = None if service is None else _server(service, self._prefixes)
         if server is not None:
             self._found[name] = server
             self._something.set()
@@ -157,9 +162,15 @@ def _load() -> None:
     import kapla.lan.neighbourhood  # noqa: F401
 
 
-def _server(service: Service) -> Server | None:
-    """The server that a service is, by the first of its addresses that can be: IPv4, as in Guix."""
-    for address in sorted(service.addresses, key=lambda one: ":" in one):
+def _server(service: Service, prefixes: Sequence[IpNetwork]) -> Server | None:
+    """The server that a service is, by the first of its addresses that can be: IPv4, as in Guix.
+
+    It is on a network of ours: nobody can have root here ask whom he likes.
+    """
+    from kapla.lan.networks import is_in
+
+    near = [address for address in service.addresses if is_in(address, prefixes)]
+    for address in sorted(near, key=lambda one: ":" in one):
         if (server := nearby_server(address, service.port)) is not None:
             return server
     return None

@@ -14,7 +14,14 @@ from enum import Enum
 from typing import Final
 
 from kapla.identity.key import PeerKey
-from kapla.lan.networks import Entry, Network, is_on_link, might_match, names
+from kapla.lan.networks import (
+    Entry,
+    Network,
+    is_of_this_machine,
+    is_on_link,
+    might_match,
+    names,
+)
 from kapla.lan.service import COAPS, Service
 
 __all__ = ["BLOCKS_PATH", "BLOCKS_TYPE", "VERSION", "Judgement", "Place", "Verdict", "judge"]
@@ -89,7 +96,7 @@ def judge(
         (text, network)
         for text in service.addresses
         for network in networks
-        if is_on_link(network, text)
+        if is_on_link(network, text) and not is_of_this_machine(networks, text)
     ]
     if not near:
         return Judgement(Verdict.AWAY, key)

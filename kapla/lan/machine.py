@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from ipaddress import ip_interface
+from ipaddress import ip_interface, ip_network
 from typing import Final
 
 from kapla.lan.kinds import kinds_of
@@ -26,9 +26,9 @@ from kapla.lan.netlink import (
     parse_neighbour,
     parse_routes,
 )
-from kapla.lan.networks import Gateway, Network
+from kapla.lan.networks import Gateway, IpNetwork, Network
 
-__all__ = ["look_at_networks", "open_netlink"]
+__all__ = ["look_at_networks", "open_netlink", "prefixes_here"]
 
 _ROUTE: Final = 0
 """NETLINK_ROUTE: the protocol."""
@@ -84,6 +84,17 @@ def look_at_networks() -> tuple[Network, ...]:
         )
         for index, link in sorted(links.items())
     )
+
+
+def prefixes_here() -> tuple[IpNetwork, ...]:
+    """Where those are that are near: the prefixes of all addresses of this machine.
+
+    Raises: OSError.
+    """
+    with open_netlink() as kernel:
+        found = [one for one in map(parse_address, _dump(kernel, Dump.ADDRESSES)) if one]
+    networks = (ip_network((one.end or one.address, one.length), strict=False) for one in found)
+    return tuple(dict.fromkeys(networks))
 
 
 def _is_up(link: Link) -> bool:

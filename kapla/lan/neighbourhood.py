@@ -27,16 +27,16 @@ from zeroconf import (
 )
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
+from kapla.lan.machine import prefixes_here
+from kapla.lan.networks import IpNetwork, is_in
 from kapla.lan.service import Service
 from kapla.lan.throttle import Allowance, Throttled
 
 __all__ = ["Neighbourhood", "host_name", "own_addresses"]
 
 _log = logging.getLogger(__name__)
-# It warns, with a traceback, of each address that it cannot send to; that is usual for some.
-logging.getLogger("zeroconf").setLevel(logging.CRITICAL)
-
-# It tells of each packet that it cannot send or read, of which strangers can make any number.
+# It warns of each packet that it cannot send, which is usual for some addresses, or cannot read, of
+# which strangers can make any number.
 logging.getLogger("zeroconf").setLevel(logging.CRITICAL)
 
 _DOMAIN: Final = "local."
@@ -96,6 +96,8 @@ class Neighbourhood:
         self._found: dict[str, _Found] = {}
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._allowance = Allowance(time.monotonic)
+        self._prefixes: tuple[IpNetwork, ...] = ()
+        """Of our networks."""
         self._again: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -104,6 +106,7 @@ class Neighbourhood:
         Raises: OSError, where there is none or no multicast.
         """
         self._where = _interfaces()
+        self._prefixes = prefixes_here()
         try:
             self._zeroconf = AsyncZeroconf(list(self._where), ip_version=_ip_version())
             await self._zeroconf.zeroconf.async_wait_for_start()
@@ -131,9 +134,14 @@ class Neighbourhood:
         self._zeroconf = None
 
     async def look_around(self) -> None:
-        """Networks may have come or gone: announce there, look there, with the addresses of now."""
+        """Networks may have come or gone: announce there, look there, with the addresses of now.
+
+        Raises: OSError, where they cannot be seen.
+        """
         if self._zeroconf is None:
             return
+        # First: those who are there are asked next, and are to be heard.
+        self._prefixes = prefixes_here()
         await self._go_where_networks_are(self._zeroconf)
         self._throttle()
         await self._browse_anew(self._zeroconf)
@@ -275,7 +283,10 @@ class Neighbourhood:
             transport = reader.transport
             inner = transport.get_protocol()
             if not isinstance(inner, Throttled):
-                transport.set_protocol(Throttled(inner, self._allowance))
+                transport.set_protocol(Throttled(inner, self._allowance, self._is_near))
+
+    def _is_near(self, text: str) -> bool:
+        return is_in(text, self._prefixes)
 
 
 def _drop_what_is_old(zeroconf: Zeroconf, name: str) -> None:

@@ -108,6 +108,8 @@ class Address:
     index: int
     address: IpAddress
     length: int
+    end: IpAddress | None = None
+    """The other end, and so the network's address, where the link has but two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +183,12 @@ def parse_address(payload: bytes) -> Address | None:
         return None
     _, length, _, _, index = _ADDRESS.unpack_from(payload)
     told = attributes(payload, _ADDRESS.size)
-    # IFA_ADDRESS is the other end where the link has but two.
-    address = _address(told.get(2, told.get(1)))
-    return None if address is None else Address(index, address, length)
+    # IFA_ADDRESS is the other end where the link has but two, else it is ours.
+    network = _address(told.get(1))
+    address = _address(told.get(2)) or network
+    if address is None:
+        return None
+    return Address(index, address, length, None if network == address else network)
 
 
 def parse_routes(payload: bytes) -> list[Route]:

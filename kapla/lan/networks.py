@@ -33,9 +33,12 @@ from kapla.errors import ConfigError
 __all__ = [
     "Entry",
     "Gateway",
+    "IpNetwork",
     "Kind",
     "Network",
     "check_entries",
+    "is_in",
+    "is_of_this_machine",
     "is_on_link",
     "might_match",
     "names",
@@ -238,6 +241,30 @@ def _gateways(entry: Entry, network: Network) -> Sequence[Gateway]:
     if entry.prefix is None:
         return network.gateways
     return [one for one in network.gateways if one.address.version == entry.prefix.version]
+
+
+def is_of_this_machine(networks: Iterable[Network], text: str) -> bool:
+    """Whether an address is one of ours, in whichever network; link-local ones are not compared.
+
+    Two of our interfaces may be in one network: then the one is beside the other.
+    """
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    ours = (one.ip for network in networks for one in network.addresses)
+    return not address.is_link_local and address in ours
+
+
+def is_in(text: str, prefixes: Iterable[IpNetwork]) -> bool:
+    """Whether an address, perhaps with a scope, or of IPv4 as IPv6 has it, is in one of these."""
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address in prefix for prefix in prefixes)
 
 
 def is_on_link(network: Network, text: str) -> bool:

@@ -62,7 +62,8 @@ class NetworkWatch:
         self._kernel.setblocking(False)
         loop.add_reader(self._kernel.fileno(), self._read)
         self.networks = look_at_networks()
-        self._looked_at = loop.time()
+        # Gateways answer in a moment, and that is not to wait for the next look but one.
+        self._looked_at = loop.time() - _BETWEEN_S
         self._ask_gateways(also_known=False)
         self._sweeping = asyncio.ensure_future(self._sweep())
 

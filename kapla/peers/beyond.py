@@ -128,7 +128,7 @@ class PeerBlocks:
             done(Found(*held, HERE))
             return
         session = self._session(asker, min(hops, FULL_HOPS))
-        but = _without(session.peer)
+        but = self._not_asked(session.peer)
         if but.issuperset(number for number, _ in self._levels[session.hops]):
             if session.peer is None and self._early.is_now:
                 self._early.add(asker, done, lambda: self.fetch(reference, hops, asker, done))
@@ -146,7 +146,7 @@ class PeerBlocks:
     async def find(self, references: Sequence[Reference], hops: int, asker: object) -> list[bool]:
         """Tell which blocks peers have: see `Beyond`."""
         hops, peer = min(hops, FULL_HOPS), self._peer(asker)
-        but = _without(peer)
+        but = self._not_asked(peer)
         asked = [
             live.source.find(references)
             for number, live in self._levels[hops]
@@ -275,6 +275,14 @@ class PeerBlocks:
             return asker.peer
         return self._table.whose(asker) if isinstance(asker, Link) else None
 
+    def _not_asked(self, peer: Peer[Line] | None) -> frozenset[int]:
+        """The numbers of those who are not asked on behalf of this one, if it is a peer.
+
+        Itself; nor those that were found: it is only our own wants that their network was trusted
+        with.
+        """
+        return frozenset() if peer is None else self._table.found_numbers | {peer.number}
+
     # what nobody has
 
     def _is_known_nowhere(self, reference: Reference, hops: int) -> bool:
@@ -349,11 +357,6 @@ def _source_of(peer: Peer[Line], hops: int) -> Source:
     if line is None or isinstance(line, Link):
         return LinkSource(peer, hops)
     return line.source
-
-
-def _without(peer: Peer[Line] | None) -> frozenset[int]:
-    """The numbers of those who are not asked on behalf of this one: its own, if it has one."""
-    return frozenset() if peer is None else frozenset({peer.number})
 
 
 def _tell(waiting: Sequence[FoundDone], result: Found | ErisError) -> None:

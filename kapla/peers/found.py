@@ -21,6 +21,7 @@ from kapla.identity.key import PeerKey
 from kapla.lan.judging import Place
 from kapla.peers.dialling import Dialler, Kept, State
 from kapla.peers.table import Peer, PeerTable
+from kapla.peers.tries import Tries
 
 __all__ = ["MOST_FOUND", "FoundPeers"]
 
@@ -50,6 +51,8 @@ class _Found(Generic[L]):
         self.made: dict[L, Place] = {}
         """Connections that were made in this try."""
         self.since = asyncio.get_running_loop().time()
+        self.turn = asyncio.Lock()
+        """One of its places waits at a time: many of them are not to come before others."""
         self.gone = asyncio.Event()
         """Set while it cannot be asked by any connection."""
         self.dialler: Dialler[L]
@@ -83,6 +86,8 @@ class FoundPeers(Generic[L]):
         self._forget = forget
         self._ones: dict[PeerKey, _Found[L]] = {}
         self._ended: set[asyncio.Task[None]] = set()
+        # Whoever lies about those that were named does not hold up the others, nor they those.
+        self._tries = {is_found: Tries() for is_found in (True, False)}
         self.look: Callable[[], None] = lambda: None
         """Called before anybody is dialled: what holds no more is told by `set_places` then."""
         self.came = asyncio.Event()
@@ -204,6 +209,8 @@ class FoundPeers(Generic[L]):
         return link
 
     async def _reach_at(self, one: _Found[L], place: Place) -> L:
+        async with one.turn:
+            await self._tries[one.peer.is_found].wait()
         link = await self._dial(one.peer, place)
         one.made[link] = place
         return link

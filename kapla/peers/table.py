@@ -116,6 +116,8 @@ class PeerTable(Generic[L]):
             Peer(number, settings) for number, settings in enumerate(named)
         ]
         self._by_key = {peer.key: peer for peer in self.peers if peer.key is not None}
+        self.found_numbers: frozenset[int] = frozenset()
+        """Of those that are there only because they were found."""
         # None is used twice: sessions may still know one that is gone by its number.
         self._next_number = len(self.peers)
 
@@ -128,11 +130,13 @@ class PeerTable(Generic[L]):
         peer: Peer[L] = Peer(self._next_number, settings, is_found=True)
         self._next_number += 1
         self.peers.append(peer)
+        self.found_numbers |= {peer.number}
         return peer
 
     def lost(self, peer: Peer[L]) -> None:
         """One that was found is there no more: it is not asked from now on."""
         self.peers.remove(peer)
+        self.found_numbers -= {peer.number}
         for link, _ in peer.links:
             peer.leave(link)
         self._tell(peer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,12 +15,13 @@ from typing import Any
 
 import pytest
 
-from benchmarks.network.namespaces import run, within
+from benchmarks.network.namespaces import inside, run, within
 from eris.base32 import format_base32
 from eris.crypto import reference_of
 from kapla.coap.frame import Code
 from tests.integration.commands import Kapla
 from tests.integration.daemon import RawPeer, wait_until
+from tests.integration.lan.packets import announcement, question
 from tests.integration.lan.sites import Host, HostDaemon, Site, Sites, sites
 
 BLOCKS = [(11, b".well-known"), (11, b"eris"), (11, b"blocks")]
@@ -191,6 +193,8 @@ def impostor(host: Host, others_key: str) -> Iterator[Impostor]:
 
 
 WAYS = 6
+# Announced by the rules, with keys that the stranger does not have.
+DIALLED = ("of somebody else", "of nobody")
 FRIEND = "ed25519:11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
 
 
@@ -220,6 +224,7 @@ def test_a_spoofed_announcement_gets_no_reference(net: Net) -> None:
         wait_until(lambda: len(services(laptop)) == WAYS, "all announcements")
         # What is announced by the rules is asked on a network that was named: so he can hear.
         wait_until(lambda: len(connected(laptop)) == 1, "a connection")
+        wait_until(lambda: all(lying.told()[name][0] for name in DIALLED), "all to be dialled")
         assert get(laptop, block(1)) == Code.NOT_FOUND
         told = lying.told()
         by_name = {one["name"]: one for one in services(laptop)}
@@ -232,13 +237,45 @@ def test_a_spoofed_announcement_gets_no_reference(net: Net) -> None:
         assert told.pop(name) == (0, b""), name
         assert not by_name[name]["asked"]
     # Dialled, as nobody but the owner of a key can prove it, and told nothing.
-    for name in ("of somebody else", "of nobody"):
+    for name in DIALLED:
         count, data = told.pop(name)
         assert (count > 0, data) == (True, b""), name
     assert not told
     assert "? honest" in by_name
     assert "\u202e" not in shown
     assert reference not in laptop.log.encode()
+
+
+def sender(host: Host, address: str) -> socket.socket:
+    """A socket at one of its addresses."""
+    with inside(host.namespace):
+        opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    opened.bind((address, 0))
+    opened.settimeout(30)
+    return opened
+
+
+def test_who_is_on_no_network_of_ours_announces_nothing_and_is_answered_nothing(net: Net) -> None:
+    stranger = net.host(net.home)
+    route_outside(stranger, net.home)
+    daemon = net.daemon(f"advertise = true\n{finding(net.home.entry)}", LISTEN)
+    # Answers would find their way.
+    assert daemon.host.run(sys.executable, "-c", REACH) == "refused\n"
+    daemon.start()
+    daemon.wait_for_log("Announced on the local network")
+    to = (daemon.host.address, 5353)
+    with sender(stranger, OUTSIDE) as outside, sender(stranger, stranger.address) as inside_it:
+        for sending, name in (outside, "outside"), (inside_it, "inside"):
+            texts = {"rt": "eris.blocks", "path": "/.well-known/eris", "v": "1", "pk": FRIEND}
+            where = ("_coaps._tcp", name, stranger.address, 9)
+            sending.sendto(announcement(*where, texts), to)
+            sending.sendto(question("_coaps._tcp"), to)
+        assert daemon.key.encode() in inside_it.recv(9000)
+        wait_until(lambda: bool(services(daemon)), "what was announced inside")
+        assert [one["name"] for one in services(daemon)] == ["inside"]
+        outside.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            outside.recv(9000)
 
 
 def test_on_a_foreign_network_of_the_same_prefix_nothing_is_asked(net: Net) -> None:

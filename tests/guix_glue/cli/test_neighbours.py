@@ -173,6 +173,25 @@ def test_hostile_announcements_change_nothing(
     assert f"http://{address_of('desk')}" not in noted.splitlines()
 
 
+def test_an_address_that_is_on_no_network_of_ours_is_not_asked(
+    fetching: Fetching, made: Made
+) -> None:
+    # There is a way to everywhere.
+    route = ("ip", "route", "replace", "default", "via", address_of("bed"))
+    subprocess.run(fetching.net.host("desk").command(*route), check=True, timeout=GUARD_S)
+    near, file = f"http://{address_of('bed')}:1\n", fetching.config / "cache/nearby"
+    lies = [("elsewhere", "203.0.113.9", 80), ("near", address_of("bed"), 1)]
+
+    def is_found() -> bool:
+        fetching.has(made, "--discover")
+        return near in file.read_text() or fetching.forget()
+
+    # Both are told of in one packet.
+    with announcing(fetching.net.host("bed"), lies):
+        wait_until(is_found, "the other one")
+    assert "203.0.113.9" not in file.read_text()
+
+
 def test_a_thousand_servers_hide_none_that_is_named(
     fetching: Fetching, made: Made, publisher: Publisher, tmp_path: Path
 ) -> None:

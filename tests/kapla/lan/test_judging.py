@@ -68,6 +68,9 @@ def at(*addresses: str) -> Service:
         (at(), [wifi()], [HOME], Verdict.AWAY),
         (SERVICE, [wifi(is_up=False)], [HOME], Verdict.AWAY),
         (SERVICE, [], [HOME], Verdict.AWAY),
+        # Our own, on another interface in the same network.
+        (at("192.168.1.5"), [wifi(), TWIN], [HOME, "eth0"], Verdict.AWAY),
+        (at("192.168.1.6"), [wifi(), TWIN], [HOME, "eth0"], Verdict.AWAY),
         # At an address of another network than the named one.
         (at("10.0.0.20"), [wifi(), CABLE], [HOME], Verdict.FOREIGN),
         # What it announces.

@@ -15,6 +15,8 @@ from kapla.lan.networks import (
     Kind,
     Network,
     check_entries,
+    is_in,
+    is_of_this_machine,
     is_on_link,
     might_match,
     names,
@@ -207,3 +209,32 @@ def test_wifi_alone_is_refused_where_it_is_seen() -> None:
     check_entries(entries, [like(HOME, kind=Kind.WIRED)])
     check_entries(parse_entries([f"wlan0 via {MAC}"]), [HOME])
     check_entries(entries, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "is_near"),
+    [
+        ("192.168.1.77", True),
+        ("::ffff:192.168.1.77", True),
+        ("fe80::7%wlan0", True),
+        ("fe80::7", True),
+        ("192.168.2.77", False),
+        ("::ffff:192.168.2.77", False),
+        ("2001:db8::7", False),
+        ("nowhere", False),
+        ("", False),
+    ],
+)
+def test_who_is_near_has_an_address_in_a_prefix_of_ours(text: str, is_near: bool) -> None:
+    prefixes = [ip_network("192.168.1.0/24"), ip_network("fe80::/64")]
+    assert is_in(text, prefixes) is is_near
+    assert not is_in(text, [])
+
+
+def test_an_address_of_this_machine_is_known_in_whichever_network() -> None:
+    twin = like(HOME, name="eth0", addresses=(ip_interface("192.168.1.6/24"),))
+    for text in ("192.168.1.5", "192.168.1.6", "fd00::5"):
+        assert is_of_this_machine([HOME, twin], text)
+    # Of link-local ones each link may have that one.
+    for text in ("192.168.1.7", "fe80::5%eth0", "nobody"):
+        assert not is_of_this_machine([HOME, twin], text)

@@ -11,6 +11,7 @@ from eris import reference_of
 from eris.errors import BlockNotFound, StoreUnavailable
 from kapla.coap.beyond import Found
 from kapla.coap.link import Link
+from kapla.identity.key import PeerKey
 from tests.kapla.peers.meeting import Far, Near, block, played, until
 
 BLOCKS = [block(number) for number in range(200)]
@@ -474,6 +475,32 @@ def test_the_only_peer_that_does_not_come_back_is_given_up() -> None:
         assert set(asker.lacks) <= {BlockNotFound, StoreUnavailable}
         assert len(asker.lacks) == len(BLOCKS)
         asker.leave()
+        await asyncio.sleep(0)
+        assert near.left_behind() == {}
+
+    played(1, main)
+
+
+def test_one_that_was_found_is_asked_for_programs_here_and_not_for_peers() -> None:
+    async def main(near: Near) -> None:
+        link = await near.reach(0, Far())
+        found, far = near.table.found(PeerKey(bytes(32))), Far(BLOCKS)
+        await near.reach(1, far)
+        passing_on = near.asker(link)
+        passing_on.ask_all(BLOCKS[:10], 3)
+        await passing_on.all_told()
+        assert passing_on.lacks == [BlockNotFound] * 10
+        assert await near.blocks.find(NAMES[:10], 3, link) == [False] * 10
+        assert far.asked == 0
+        program = near.asker()
+        assert await near.blocks.find(NAMES[:10], 4, program) == [True] * 10
+        program.ask_all(BLOCKS[:10])
+        await program.all_told()
+        assert sorted(program.got) == BLOCKS[:10]
+        for asker in program, passing_on:
+            asker.leave()
+        near.table.lost(found)
+        assert near.table.found_numbers == frozenset()
         await asyncio.sleep(0)
         assert near.left_behind() == {}
 

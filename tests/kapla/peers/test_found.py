@@ -194,6 +194,47 @@ def test_one_that_was_dialled_in_vain_is_dialled_at_once_at_a_new_place() -> Non
     played(scene)
 
 
+def test_whoever_announces_more_and_more_places_has_few_of_them_dialled() -> None:
+    async def scene(scene: Scene) -> None:
+        for moment in range(240):
+            ports = range(8 * moment + 1, 8 * moment + 9)
+            places = {key(n): [Place("10.0.0.9", port) for port in ports] for n in range(1, 33)}
+            scene.found.set_places(places)
+            await asyncio.sleep(0.25)
+        # In a minute two a second, beside those that may be dialled at once.
+        assert 100 < len(scene.dialled) <= 64 + 2 * 60 + 1
+
+    played(scene)
+
+
+def test_who_is_announced_at_many_places_keeps_nobody_from_being_dialled() -> None:
+    async def scene(scene: Scene) -> None:
+        scene.answering = {HERE}
+        many = {
+            key(n): [Place("10.0.0.9", 100 * n + port) for port in range(8)] for n in range(2, 33)
+        }
+        scene.found.set_places(many)
+        await asyncio.sleep(30)
+        scene.found.set_places({key(2): many[key(2)]})
+        scene.found.set_places(many | {key(1): [HERE]})
+        await asyncio.sleep(31 / 2 + 1)
+        assert scene.asked() == [key(1)]
+
+    played(scene)
+
+
+def test_lies_about_those_that_were_found_do_not_hold_up_those_that_were_named() -> None:
+    async def scene(scene: Scene) -> None:
+        many = {key(n): [Place("10.0.0.9", n * 9 + p) for p in range(8)] for n in range(1, 33)}
+        scene.found.set_places(many)
+        await asyncio.sleep(10)
+        scene.found.set_places(many | {NAMED: [HERE]})
+        await asyncio.sleep(0.5)
+        assert scene.asked() == [NAMED]
+
+    played(scene, PeerSettings(key=NAMED))
+
+
 def test_there_are_no_more_than_some_and_one_in_vain_makes_room_after_a_while() -> None:
     async def scene(scene: Scene) -> None:
         places = {key(n): [HERE] for n in range(1, MOST_FOUND + 1)}
