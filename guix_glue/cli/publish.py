@@ -313,10 +313,7 @@ def _settings(
     if keep_nars_max is not None and not keep_nars:
         raise click.UsageError("--keep-nars-max is for --keep-nars.")
     if eris:
-        try:
-            eris = " ".join(url for url, _ in sound(eris.split(), default_store_urls, "--eris"))
-        except InvalidUrl as error:
-            raise click.BadParameter(str(error), param_hint="--eris") from None
+        eris = _stores(eris)
     store_dir = store_dir or (_NIX_STORE if for_nix else environment.store_dir)
     if not store_dir.startswith("/") or store_dir.endswith("/"):
         raise click.BadParameter("an absolute path is expected", param_hint="--store-dir")
@@ -347,6 +344,18 @@ def _settings(
 
 def _room(keep_nars_max: int | None) -> int:
     return _KEEP_NARS_MAX if keep_nars_max is None else keep_nars_max
+
+
+def _stores(urls: str) -> str:
+    """Those of the stores that make sense, of which one at least takes blocks."""
+    try:
+        stores = list(sound(urls.split(), default_store_urls, "--eris"))
+    except InvalidUrl as error:
+        raise click.BadParameter(str(error), param_hint="--eris") from None
+    if not any(store.allows("put") for _, named in stores for store in named):
+        reason = "items are put into a store, and by these URLs blocks are only read"
+        raise click.BadParameter(reason, param_hint="--eris")
+    return " ".join(url for url, _ in stores)
 
 
 def _tree_format(eris: str | None, name: str | None, level: int | None) -> TreeFormat:

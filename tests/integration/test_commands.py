@@ -718,7 +718,7 @@ def test_without_a_daemon(offline: Kapla, home: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("url", "hint"),
     [
-        ("http://h", "not supported"),
+        ("coap+ws://h", "not supported"),
         ("garbage", "begins with"),
         ("/run/eris.sock", "this is a path; as a store URL it begins with coap+unix:// in front"),
         ("./eris.sock", "this is a path; a store URL is coap+unix:// and the whole path"),

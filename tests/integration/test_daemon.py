@@ -196,7 +196,8 @@ def test_the_socket_of_a_killed_daemon_is_replaced() -> None:
 @pytest.mark.parametrize(
     ("arguments", "environment", "hint"),
     [
-        (["--listen", "http://h"], {}, "--listen: URL 1: http:// is not supported"),
+        (["--listen", "ftp://h"], {}, "--listen: URL 1: "),
+        (["--listen", "http://h"], {}, "--listen: URL 1: a listener speaks CoAP"),
         (["--listen", "coap+unix:///" + "x" * 107], {}, "108 bytes; the system takes 107"),
         (["--store", ""], {}, "--store: a path is expected"),
         (["--config", "missing.toml"], {}, "cannot read missing.toml: No such file"),

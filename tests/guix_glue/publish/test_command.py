@@ -34,6 +34,7 @@ def refused(*arguments: str | Path, env: Mapping[str, str] | None = None) -> str
 
 
 def test_options_that_are_wrong(tmp_path: Path) -> None:
+    alone = ("--items", tmp_path, *KEYS, "--listen", "127.0.0.1", "--port", "0")
     for arguments, reason in (
         (("--ttl", "5"), "is no duration"),
         (("--negative-ttl", "5min"), "m months of 30 days"),
@@ -55,13 +56,14 @@ def test_options_that_are_wrong(tmp_path: Path) -> None:
         (("--store-dir", "gnu"), "absolute path"),
         (("--nix-key", NIX_KEY), "store of Nix itself cannot be served yet: --items"),
         (("--items", tmp_path / "none"), "does not exist"),
-        (("--eris=http://x",), "URL"),
+        (("--eris=ftp://x",), "URL"),
+        (("--eris=http://x coap+tcp://x?get",), "only read"),
         (("--eris", "--eris-format", "tar"), "'packed', 'standard'"),
         (("--eris", "--eris-level", "0"), "--eris-level"),
         (("--eris", "--eris-format", "standard", "--eris-level", "3"), "is for packed trees"),
         (("--eris-format", "packed"), "are for --eris"),
         (("--eris-level", "3"), "are for --eris"),
-        (("--items", tmp_path, *KEYS, "--listen", "127.0.0.1", "--advertise"), "no other machine"),
+        ((*alone, "--advertise"), "no other machine"),
     ):
         given = [*map(str, arguments), "--cache", str(tmp_path / "cache")]
         done = CliRunner().invoke(command, given)
