@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -99,6 +100,29 @@ def test_who_takes_nothing_is_kept_one_part_and_then_sent_away() -> None:
             assert len(storage.batches) == looked_up
 
     run_on_clock(main)
+
+
+def test_what_waits_to_be_taken_is_kept_once() -> None:
+    async def main(clock: Clock) -> None:
+        storage = lent(256, large=True)
+        async with a_door(storage) as door:
+            client = await door()
+            # What is in the store is not counted.
+            tracemalloc.start()
+            await client.send(a_batch(storage.blocks))
+            await client.more(1)
+            looked_up = -1
+            while looked_up != len(storage.batches):
+                looked_up = len(storage.batches)
+                await asyncio.sleep(0.05)
+            kept, _ = tracemalloc.get_traced_memory()
+            # One piece in the making, and what asyncio keeps of another.
+            assert kept < 512 * 1024
+
+    try:
+        run_on_clock(main)
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_more_are_connected_the_less_is_looked_up_at_once() -> None:
