@@ -541,14 +541,18 @@ def test_what_is_not_wanted_any_more_is_not_asked_for() -> None:
     run(main)
 
 
-def test_closing_ends_what_waits() -> None:
-    async def reply(asked: Asked, writer: asyncio.StreamWriter) -> None:
-        await asyncio.Event().wait()
-
+@pytest.mark.parametrize("scheme", ["http", "ipfs+http"])
+def test_closing_ends_what_waits(scheme: str) -> None:
     async def main() -> None:
-        async with asking(reply) as store:
+        came = asyncio.Event()
+
+        async def reply(asked: Asked, writer: asyncio.StreamWriter) -> None:
+            came.set()
+            await asyncio.Event().wait()
+
+        async with answering(reply) as port, store_at(url_of(port, scheme)) as store:
             waiting = asyncio.ensure_future(store.get(NAME, BlockSize.SMALL))
-            await asyncio.sleep(0)
+            await came.wait()
             await store.close()
             with pytest.raises(StoreUnavailable, match="was closed"):
                 await waiting
