@@ -84,6 +84,40 @@ def test_when_there_are_too_many_who_holds_a_place_only_must_go(
     assert "127.0.0.1" not in caplog.text
 
 
+def test_who_does_not_send_the_body_holds_a_place_only() -> None:
+    async def main(clock: Clock) -> None:
+        storage = lent()
+        (name,) = storage.blocks
+        async with a_door(storage, ConnectionLimits(4, head_s=NEVER, idle_s=NEVER)) as door:
+            halves = [await door(a_batch([name])[:-1]) for _ in range(3)]
+            await until(lambda: door.statistics.open_connections == 3)
+            mine = await door()
+            assert await mine.ask(a_get(name))
+            newcomer = await door()
+            assert await newcomer.ask(a_get(name))
+            assert await halves[0].ended()
+            assert await mine.ask(a_get(name))
+
+    run_on_clock(main)
+
+
+def test_a_body_that_is_cut_off_is_not_waited_for() -> None:
+    async def main(clock: Clock) -> None:
+        storage = lent()
+        (name,) = storage.blocks
+        async with a_door(storage) as door:
+            for before in (b"", a_get(name)):
+                client = await door(before + a_batch([name])[:-1])
+                client.socket.shutdown(1)
+                # On a clock that stands still.
+                received = await client.rest()
+                assert received.count(b"HTTP/1.1 200 OK") == bool(before)
+                assert received.count(b"HTTP/1.1 400 ") == 1
+            await until(lambda: not door.statistics.open_connections)
+
+    run_on_clock(main)
+
+
 def test_who_takes_nothing_is_kept_one_part_and_then_sent_away() -> None:
     async def main(clock: Clock) -> None:
         storage = lent(256, large=True)
