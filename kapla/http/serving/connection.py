@@ -125,6 +125,7 @@ class Connection(web.RequestHandler):
         if data and self.busy_since is None:
             self._await_head()
         super().data_received(data)
+        self._expect_no_more()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client sends no more; what it has asked for it gets. True keeps the connection."""
@@ -159,8 +160,7 @@ class Connection(web.RequestHandler):
         self._task = asyncio.current_task()
         self.busy_since = self._loop.time()
         self.look(self.busy_since)
-        if self._ended_sending:
-            self._expect_no_more()
+        self._expect_no_more()
         try:
             with self.working():
                 yield
@@ -263,8 +263,12 @@ class Connection(web.RequestHandler):
         return None if body is None or body.is_eof() else body
 
     def _expect_no_more(self) -> None:
-        """Let nobody wait for the rest of a body, which cannot come any more."""
-        if (body := self._body_to_come) is not None:
+        """Let nobody wait for the rest of a body that cannot come any more.
+
+        What comes behind a body is taken apart when that is whole, or makes no sense.
+        """
+        body = self._body_to_come
+        if body is not None and (self._ended_sending or self._messages):
             body.set_exception(web.RequestPayloadError("the body was cut off"))
 
     def _await_head(self) -> None:

@@ -118,6 +118,23 @@ def test_a_body_that_is_cut_off_is_not_waited_for() -> None:
     run_on_clock(main)
 
 
+def test_a_body_that_makes_no_sense_is_not_waited_for() -> None:
+    async def main(clock: Clock) -> None:
+        async with a_door(lent()) as door:
+            head = b"POST /kapla/blocks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+            for waits in range(4):
+                client = await door(head)
+                await until(lambda: door.statistics.open_connections == 1)
+                for _ in range(waits):
+                    await asyncio.sleep(0)
+                await client.send(b"zz\r\n")
+                # On a clock that stands still.
+                assert b" 400 " in await client.rest()
+                await until(lambda: not door.statistics.open_connections)
+
+    run_on_clock(main)
+
+
 def test_who_takes_nothing_is_kept_one_part_and_then_sent_away() -> None:
     async def main(clock: Clock) -> None:
         storage = lent(256, large=True)
