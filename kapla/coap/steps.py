@@ -42,13 +42,23 @@ class Begun(Generic[_Result]):
                 step = partial(self._work.send, None)
             except BaseException as error:
                 step = partial(self._work.throw, error)
-            self._step(step)
+            try:
+                self._step(step)
+            finally:
+                del step
         return self.result
 
     def _step(self, step: Callable[[], Any]) -> None:
+        """Do one; a step that throws an error in is forgotten before that comes out again.
+
+        For its traceback has the frames of all who wait in the work and here: if one of these held
+        the error, nothing that the work held would be free before Python looks for circles.
+        """
         with self._context:
             try:
                 self._awaited = step()
             except StopIteration as stop:
                 self.result = stop.value
                 self.done = True
+            finally:
+                del step

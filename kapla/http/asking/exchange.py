@@ -109,7 +109,8 @@ class Exchange:
                 # Until the head of the answer is there, its redirects included.
                 async with asyncio.timeout(self._connect_timeout_s + self._timeout_s) as limit:
                     for _ in range(1 + _MOST_REDIRECTS):
-                        response = await self._send(method, place, headers, body)
+                        with self._names():
+                            response = await self._send(method, place, headers, body)
                         try:
                             if response.status not in _REDIRECTS:
                                 self._check_encoding(response)
@@ -195,6 +196,22 @@ class Exchange:
         return after._replace(fragment="").geturl()
 
     @contextmanager
+    def _names(self) -> Iterator[None]:
+        """Names that no host can have: there are several ways in which the library raises then."""
+        import aiohttp
+
+        try:
+            yield
+        except aiohttp.ClientConnectorError:
+            # One that tells of a certificate is a ValueError, too.
+            raise
+        except ValueError as error:
+            raise StoreUnavailable(
+                f"{self._name} cannot be asked: it, its proxy, or where it redirects to has a name"
+                " that no host can have"
+            ) from error
+
+    @contextmanager
     def _reasons(self) -> Iterator[None]:
         """Errors of the library as ours."""
         import aiohttp
@@ -209,8 +226,9 @@ class Exchange:
         except aiohttp.ClientHttpProxyError as error:
             raise StoreUnavailable(f"the proxy for {self._name} answers {error.status}") from error
         except aiohttp.ClientConnectorError as error:
-            reason = _connect_reason(error)
-            raise CannotConnect(self._name, reason, number=error.errno) from error
+            is_proxy = isinstance(error, aiohttp.ClientProxyConnectionError)
+            where = f"the proxy for {self._name}" if is_proxy else self._name
+            raise CannotConnect(where, _connect_reason(error), number=error.errno) from error
         except aiohttp.ClientResponseError as error:
             raise StoreUnavailable(f"{self._name} does not speak HTTP as it should") from error
         except (aiohttp.ClientError, OSError) as error:

@@ -189,7 +189,15 @@ class HttpStore:
 
     def _singly(self, reference: Reference, make: Make) -> asyncio.Future[Any]:
         async def get() -> Any:
-            return make(await self._fetch(reference))
+            asked = self._fetch(reference)
+            try:
+                # Not awaited itself: that `close` cancels it is no wish of whoever waits here.
+                await asyncio.wait([asked])
+            finally:
+                asked.cancel()
+            if asked.cancelled():
+                raise StoreUnavailable(f"the connection to {self.url} was closed")
+            return make(asked.result())
 
         return asyncio.ensure_future(get())
 

@@ -1,7 +1,8 @@
 """Answers requests for blocks: those that are lent, to anybody.
 
 Blocks of a batch are looked up in parts, and written as they come and as the client takes them, so
-that one part is all that is kept: a megabyte where many are connected. Whether there is a block
+that one part is all that is kept: a megabyte where many are connected. It is handed on in pieces,
+since what writes a piece holds it once more, or twice, until it is taken. Whether there is a block
 costs what it costs by CoAP, and what is not lent is not there.
 """
 
@@ -12,7 +13,7 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 
 from eris.errors import ErisError
 from eris.model import Reference
@@ -42,7 +43,7 @@ from kapla.http.wire.batch import (
     MAX_BODY,
     MAX_REFERENCES,
     InvalidBatch,
-    format_entry,
+    format_entries,
     parse_request,
 )
 from kapla.http.wire.n2r import N2R_PATH
@@ -149,7 +150,7 @@ class Answering:
             part = references[: await connection.pace.room(wanted)]
             most *= 2
             try:
-                blocks = await self._look_up(part, connection)
+                blocks = list(await self._look_up(part, connection))
             except ErisError as error:
                 if response.prepared:
                     raise
@@ -159,11 +160,11 @@ class Answering:
             connection.pace.gave(len(blocks) - missing, size, missing)
             if not response.prepared:
                 await response.prepare(request)
-            entries = b"".join(map(format_entry, blocks))
-            connection.handed += len(entries)
-            await response.write(entries)
-            # Until the kernel has all of it, which takes only what the client takes.
-            await request.writer.drain()
+            for piece in format_entries(blocks):
+                connection.handed += len(piece)
+                await response.write(piece)
+                # Until the kernel has all of it, which takes only what the client takes.
+                await request.writer.drain()
             references = references[len(part) :]
         return response
 
@@ -219,7 +220,8 @@ async def _body(request: web.BaseRequest) -> bytes:
 async def _go_ahead(request: web.BaseRequest) -> None:
     """Say that the body is wanted, to those who wait for that. Raises: Malformed."""
     expected = request.headers.get(hdrs.EXPECT)
-    if expected is None:
+    if expected is None or request.version < HttpVersion11:
+        # Older clients know no answer before the answer (RFC 9110, section 10.1.1).
         return
     if expected.lower() != "100-continue":
         raise Malformed("the only thing to expect is 100-continue", 417)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from kapla.http.serving.taking import Taking, acknowledged, is_owed
@@ -125,10 +125,12 @@ class Connection(web.RequestHandler):
         if data and self.busy_since is None:
             self._await_head()
         super().data_received(data)
+        self._expect_no_more()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client sends no more; what it has asked for it gets. True keeps the connection."""
         self._ended_sending = True
+        self._expect_no_more()
         if self._messages:
             return True
         if self._waiter is not None and not self._waiter.done():
@@ -158,6 +160,7 @@ class Connection(web.RequestHandler):
         self._task = asyncio.current_task()
         self.busy_since = self._loop.time()
         self.look(self.busy_since)
+        self._expect_no_more()
         try:
             with self.working():
                 yield
@@ -185,6 +188,9 @@ class Connection(web.RequestHandler):
         taking = self.taking
         if self.busy_since is None:
             return 0, self.idle_since
+        if self._body_to_come is not None:
+            # It is as silent as who has asked for nothing.
+            return 0, self.busy_since
         if not taking.owes:
             # It waits for us, and has nothing yet that it would lose.
             return 2, self.busy_since
@@ -249,6 +255,21 @@ class Connection(web.RequestHandler):
             _log.debug("This is no body: %s", type(error).__name__)
         else:
             super().log_exception(*arguments, **facts)
+
+    @property
+    def _body_to_come(self) -> StreamReader | None:
+        """The body of the request that is answered, if some of it has not come."""
+        body = None if self._current_request is None else self._current_request.content
+        return None if body is None or body.is_eof() else body
+
+    def _expect_no_more(self) -> None:
+        """Let nobody wait for the rest of a body that cannot come any more.
+
+        What comes behind a body is taken apart when that is whole, or makes no sense.
+        """
+        body = self._body_to_come
+        if body is not None and (self._ended_sending or self._messages):
+            body.set_exception(web.RequestPayloadError("the body was cut off"))
 
     def _await_head(self) -> None:
         if self._head_timer is None:

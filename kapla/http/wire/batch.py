@@ -24,6 +24,7 @@ __all__ = [
     "MAX_REFERENCES",
     "BatchReader",
     "InvalidBatch",
+    "format_entries",
     "format_entry",
     "format_request",
     "longest_answer",
@@ -35,6 +36,9 @@ MAX_REFERENCES: Final = 256
 MAX_BODY: Final = MAX_REFERENCES * REFERENCE_SIZE
 LENT_HEADER: Final = "Kapla-Lent"
 """In an answer, with the value 1: what it gives may be given on, for here it is lent."""
+
+_PIECE: Final = 64 * 1024
+"""Of an answer, in bytes: far less than the blocks that are there at once."""
 
 _ABSENT: Final = b"\x00"
 _PRESENT: Final = b"\x01"
@@ -72,6 +76,19 @@ def _check_number(references: int) -> None:
 def format_entry(block: bytes | None) -> bytes:
     """Write the entry of one reference: its block of 1024 or 32768 bytes, or that there is none."""
     return _ABSENT if block is None else _PRESENT + block
+
+
+def format_entries(blocks: list[bytes | None]) -> Iterator[bytes]:
+    """Write the entries of these blocks in pieces of 64 KiB, or a block more.
+
+    The list is used up, so that what was written is not kept beside what waits to be taken.
+    """
+    blocks.reverse()
+    while blocks:
+        piece = bytearray()
+        while blocks and len(piece) < _PIECE:
+            piece += format_entry(blocks.pop())
+        yield bytes(piece)
 
 
 def longest_answer(references: int) -> int:

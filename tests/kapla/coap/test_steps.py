@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import nullcontext
+import gc
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import pytest
 
@@ -83,6 +86,43 @@ def test_a_cancellation_at_any_moment_ends_the_work(after: int) -> None:
         return log
 
     assert asyncio.run(run()) == ["ended"]
+
+
+class Held:
+    """Something large that the work has."""
+
+
+@contextmanager
+def no_circles_are_looked_for() -> Iterator[None]:
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("end", [None, ValueError()])
+def test_work_that_was_broken_off_holds_nothing(end: Exception | None) -> None:
+    held: list[weakref.ref[Held]] = []
+
+    async def hold() -> str:
+        large = Held()
+        held.append(weakref.ref(large))
+        return await work(2, end)
+
+    async def run() -> None:
+        task = asyncio.ensure_future(finish(Begun(hold(), nullcontext())))
+        await asyncio.sleep(0)
+        if end is None:
+            task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled() or task.exception() is end
+        if end is not None:
+            end.__traceback__ = None
+
+    with no_circles_are_looked_for():
+        asyncio.run(run())
+        assert held[0]() is None
 
 
 def test_each_step_is_done_inside_the_context() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -83,6 +84,57 @@ def test_when_there_are_too_many_who_holds_a_place_only_must_go(
     assert "127.0.0.1" not in caplog.text
 
 
+def test_who_does_not_send_the_body_holds_a_place_only() -> None:
+    async def main(clock: Clock) -> None:
+        storage = lent()
+        (name,) = storage.blocks
+        async with a_door(storage, ConnectionLimits(4, head_s=NEVER, idle_s=NEVER)) as door:
+            halves = [await door(a_batch([name])[:-1]) for _ in range(3)]
+            await until(lambda: door.statistics.open_connections == 3)
+            mine = await door()
+            assert await mine.ask(a_get(name))
+            newcomer = await door()
+            assert await newcomer.ask(a_get(name))
+            assert await halves[0].ended()
+            assert await mine.ask(a_get(name))
+
+    run_on_clock(main)
+
+
+def test_a_body_that_is_cut_off_is_not_waited_for() -> None:
+    async def main(clock: Clock) -> None:
+        storage = lent()
+        (name,) = storage.blocks
+        async with a_door(storage) as door:
+            for before in (b"", a_get(name)):
+                client = await door(before + a_batch([name])[:-1])
+                client.socket.shutdown(1)
+                # On a clock that stands still.
+                received = await client.rest()
+                assert received.count(b"HTTP/1.1 200 OK") == bool(before)
+                assert received.count(b"HTTP/1.1 400 ") == 1
+            await until(lambda: not door.statistics.open_connections)
+
+    run_on_clock(main)
+
+
+def test_a_body_that_makes_no_sense_is_not_waited_for() -> None:
+    async def main(clock: Clock) -> None:
+        async with a_door(lent()) as door:
+            head = b"POST /kapla/blocks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+            for waits in range(4):
+                client = await door(head)
+                await until(lambda: door.statistics.open_connections == 1)
+                for _ in range(waits):
+                    await asyncio.sleep(0)
+                await client.send(b"zz\r\n")
+                # On a clock that stands still.
+                assert b" 400 " in await client.rest()
+                await until(lambda: not door.statistics.open_connections)
+
+    run_on_clock(main)
+
+
 def test_who_takes_nothing_is_kept_one_part_and_then_sent_away() -> None:
     async def main(clock: Clock) -> None:
         storage = lent(256, large=True)
@@ -99,6 +151,29 @@ def test_who_takes_nothing_is_kept_one_part_and_then_sent_away() -> None:
             assert len(storage.batches) == looked_up
 
     run_on_clock(main)
+
+
+def test_what_waits_to_be_taken_is_kept_once() -> None:
+    async def main(clock: Clock) -> None:
+        storage = lent(256, large=True)
+        async with a_door(storage) as door:
+            client = await door()
+            # What is in the store is not counted.
+            tracemalloc.start()
+            await client.send(a_batch(storage.blocks))
+            await client.more(1)
+            looked_up = -1
+            while looked_up != len(storage.batches):
+                looked_up = len(storage.batches)
+                await asyncio.sleep(0.05)
+            kept, _ = tracemalloc.get_traced_memory()
+            # One piece in the making, and what asyncio keeps of another.
+            assert kept < 512 * 1024
+
+    try:
+        run_on_clock(main)
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_more_are_connected_the_less_is_looked_up_at_once() -> None:

@@ -225,7 +225,17 @@ CHUNKED = b"HTTP/1.1 200 So\r\nTransfer-Encoding: chunked\r\n\r\n"
         (plain(429, Retry_After="soon"), StoreUnavailable, "answers 429"),
         (b"SSH-2.0-OpenSSH_9.2p1\r\n\r\n", StoreUnavailable, "as it should"),
         (b"HTTP/1.1 200 So\r\nA: " + b"x" * 100_000, StoreUnavailable, "as it should"),
+        (
+            plain(503, Retry_After="Mon, 1 Jan " + "9" * 30 + " 0:0:0"),
+            StoreUnavailable,
+            "swers 503",
+        ),
+        (plain(503, Retry_After="Mon, 1 Jan 1 0:0:0 +2359"), StoreUnavailable, "alone for 0 s"),
         (plain(301), StoreUnavailable, "not followed"),
+        (plain(302, Location="http://a|b\\c/"), StoreUnavailable, "no host can have"),
+        (plain(302, Location="http://a..b/"), StoreUnavailable, "no host can have"),
+        (plain(302, Location="http://xn--a/"), StoreUnavailable, "no host can have"),
+        (plain(302, Location=f"http://{'a' * 64}.b/"), StoreUnavailable, "no host can have"),
         (plain(302, Location="ftp://127.0.0.1/"), StoreUnavailable, "not followed"),
         (plain(302, Location="file:///etc/passwd"), StoreUnavailable, "not followed"),
         (plain(302, Location="http://a:b@127.0.0.1/"), StoreUnavailable, "not followed"),
@@ -439,6 +449,15 @@ def test_a_server_that_is_not_there_is_named() -> None:
     run(main)
 
 
+def test_a_name_that_no_host_can_have_is_said() -> None:
+    async def main() -> None:
+        async with store_at(parse_store_url("http://xn--a")) as store:
+            with pytest.raises(StoreUnavailable, match=r"HTTP xn--a:80 cannot be asked"):
+                await store.get(NAME, BlockSize.SMALL)
+
+    run(main)
+
+
 def test_a_server_that_was_there_is_waited_for() -> None:
     async def main() -> None:
         lost = asyncio.Event()
@@ -522,14 +541,18 @@ def test_what_is_not_wanted_any_more_is_not_asked_for() -> None:
     run(main)
 
 
-def test_closing_ends_what_waits() -> None:
-    async def reply(asked: Asked, writer: asyncio.StreamWriter) -> None:
-        await asyncio.Event().wait()
-
+@pytest.mark.parametrize("scheme", ["http", "ipfs+http"])
+def test_closing_ends_what_waits(scheme: str) -> None:
     async def main() -> None:
-        async with asking(reply) as store:
+        came = asyncio.Event()
+
+        async def reply(asked: Asked, writer: asyncio.StreamWriter) -> None:
+            came.set()
+            await asyncio.Event().wait()
+
+        async with answering(reply) as port, store_at(url_of(port, scheme)) as store:
             waiting = asyncio.ensure_future(store.get(NAME, BlockSize.SMALL))
-            await asyncio.sleep(0)
+            await came.wait()
             await store.close()
             with pytest.raises(StoreUnavailable, match="was closed"):
                 await waiting
@@ -586,6 +609,16 @@ def test_no_proxy_goes_around_it_and_a_wrong_one_is_said(monkeypatch: pytest.Mon
             with pytest.raises(StoreUnavailable, match="no URL of http") as caught:
                 await store.get(NAME, BlockSize.SMALL)
             assert "ret@" not in str(caught.value)
+            monkeypatch.setenv("http_proxy", "http://sec:ret@a..b")
+            with pytest.raises(StoreUnavailable, match=r"its proxy, or .* no host can have"):
+                await store.get(NAME, BlockSize.SMALL)
+            async with serving(Resolver()) as closed:
+                pass
+            monkeypatch.setenv("http_proxy", f"http://sec:ret@127.0.0.1:{closed}")
+            with pytest.raises(
+                CannotConnect, match=r"to the proxy for HTTP .*: Connection refused"
+            ):
+                await store.get(NAME, BlockSize.SMALL)
             monkeypatch.setenv("no_proxy", "127.0.0.1")
             assert await store.get(NAME, BlockSize.SMALL) == SMALL
 

@@ -17,6 +17,7 @@ from eris.model import Reference
 from kapla.http.wire.batch import (
     BatchReader,
     InvalidBatch,
+    format_entries,
     format_entry,
     format_request,
     longest_answer,
@@ -130,6 +131,20 @@ def read(reader: BatchReader, pieces: Iterator[bytes]) -> list[bytes | None]:
 
 def cut(answer: bytes, size: int) -> Iterator[bytes]:
     return (answer[start : start + size] for start in range(0, len(answer), size))
+
+
+def test_an_answer_is_written_in_pieces_and_nothing_is_kept() -> None:
+    blocks = [*BLOCKS, *([bytes(32768)] * 8), None, *([bytes(1024)] * 200)]
+    left = list(blocks)
+    pieces = []
+    for piece in format_entries(left):
+        assert len(piece) <= 64 * 1024 + 32769
+        pieces.append(piece)
+        assert sum(map(len, pieces)) == len(
+            b"".join(map(format_entry, blocks[: len(blocks) - len(left)]))
+        )
+    assert b"".join(pieces) == b"".join(map(format_entry, blocks))
+    assert not left
 
 
 @pytest.mark.parametrize("size", [1, 7, 1025, 40_000, 10**6])
