@@ -3,8 +3,7 @@
 What is wanted in one turn of the event loop goes out together at its end, up to 256 blocks in one
 POST. Many small blocks are shared out among some POSTs at once: each connection of TCP has to find
 its rate by itself. Large ones come by one POST after another: they fill one connection, and since
-blocks are read in order the slowest of several would hold up the others. The next is sent when half
-of the one before has come, so that there is no round trip without any. While as many are under
+blocks are read in order the slowest of several would hold up the others. While as many are under
 way as may be, what is wanted meanwhile gathers. Blocks are given to whoever waits as they come. A
 block that two want is asked for once.
 
@@ -86,16 +85,11 @@ class _Wish:
 class _Post:
     """What is asked for by one POST, and not answered yet."""
 
-    __slots__ = ("left", "size", "task")
+    __slots__ = ("left", "task")
 
     def __init__(self, references: Iterable[Reference]) -> None:
         self.left = dict.fromkeys(references)
-        self.size = len(self.left)
         self.task: asyncio.Task[None] | None = None
-
-    @property
-    def is_half_done(self) -> bool:
-        return 2 * len(self.left) <= self.size
 
 
 class Batches:
@@ -196,12 +190,8 @@ class Batches:
 
     def _free(self) -> int:
         """How many more POSTs may be under way."""
-        most = 1
-        if self.is_there and not self._are_large:
-            most = _MOST_AT_ONCE
-        elif self.is_there and self._posts and all(post.is_half_done for post in self._posts):
-            most = 2
-        return most - len(self._posts)
+        is_one_enough = self._are_large or not self.is_there
+        return (1 if is_one_enough else _MOST_AT_ONCE) - len(self._posts)
 
     def _share(self, free: int) -> int:
         """How many of what waits go by one POST, where so many more may be under way."""
@@ -266,8 +256,6 @@ class Batches:
                 else:
                     self._are_large = len(data) == BlockSize.LARGE
                     wish.give(Given(data, lent))
-            if self._queue:
-                self._plan()
         reader.finish()
 
     def _check(self, answer: Answer) -> None:
