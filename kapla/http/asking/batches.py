@@ -1,8 +1,8 @@
 """Gets that are wanted in the same moment, grouped into POSTs.
 
 What is wanted in one turn of the event loop goes out together at its end, up to 256 blocks in one
-POST. Many small blocks are shared out among some POSTs at once: each connection of TCP has to find
-its rate by itself. Large ones come by one POST after another: they fill one connection, and since
+POST. Many small blocks are shared out between two POSTs at once, so that one comes while the other
+is asked for. Large ones come by one POST after another: they fill one connection, and since
 blocks are read in order the slowest of several would hold up the others. While as many are under
 way as may be, what is wanted meanwhile gathers. Blocks are given to whoever waits as they come. A
 block that two want is asked for once.
@@ -36,9 +36,9 @@ from kapla.http.wire.batch import (
 
 __all__ = ["Batches", "Fallback", "Make"]
 
-_MOST_AT_ONCE: Final = 4
+_MOST_AT_ONCE: Final = 2
 # What is less is not worth another connection.
-_LEAST_SHARE: Final = 32
+_LEAST_SHARE: Final = 64
 # What servers answer to a POST that they do not know, or do not let through.
 _NO_BATCH: Final = (400, 403, 404, 405, 410, 411, 413, 415, 501)
 
