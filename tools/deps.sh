@@ -50,13 +50,19 @@ else
     fi
 fi
 
+# Only what comes over the network has an end: what is half installed is worse than nothing.
+install_browser() {
+    export DEBIAN_FRONTEND=noninteractive
+    timeout 60 apt-get -qq update || return 1
+    timeout 180 apt-get -qq install --download-only --no-install-recommends "$browser" || return 1
+    apt-get -qq install --no-install-recommends "$browser"
+}
+
 # It is large, and not every distribution has one as a package: without it its test is skipped.
 if [ -n "$browser" ] && ! is_there "$browser"; then
     if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
         echo "deps: there is no $browser; the test with a browser is skipped"
-    elif ! { apt-get -qq update && apt-get -qq install --no-install-recommends "$browser"; } \
-        >/dev/null 2>&1
-    then
+    elif ! install_browser >/dev/null 2>&1; then
         echo "deps: apt-get could not install $browser; the test with a browser is skipped"
     else
         echo "deps: $browser is installed"
