@@ -35,6 +35,7 @@ __all__ = [
     "StillHashing",
     "TemporaryFailure",
     "UnsupportedItem",
+    "reason_of",
 ]
 
 
@@ -221,3 +222,8 @@ class TemporaryFailure(FetchFailed):
 
 class NoConnection(TemporaryFailure):
     """A source is not there at all, or whatever leads to it."""
+
+
+def reason_of(error: Exception) -> str:
+    """What went wrong, for people: the system's words, else the error's own, else its kind."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

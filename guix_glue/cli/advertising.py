@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
+from guix_glue.errors import reason_of
 from kapla.lan.service import GUIX_PUBLISH, Service
 
 if TYPE_CHECKING:
@@ -90,8 +91,9 @@ async def _advertise(service: Service) -> None:
         except Exception as error:
             _log.debug("The service is not announced", exc_info=error)
             if not complained:
-                reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-                _log.warning("Not advertised on the local network: %s; trying again", reason)
+                _log.warning(
+                    "Not advertised on the local network: %s; trying again", reason_of(error)
+                )
                 complained = True
         await asyncio.sleep(_AGAIN_S)
 

@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
 from eris.threads import in_thread, settle
-from guix_glue.errors import GuixError
+from guix_glue.errors import GuixError, reason_of
 from guix_glue.fetch.nearby import NotedServers, choose, discovered_by_guix, nearby_server
 from guix_glue.local.environment import GuixEnvironment
 
@@ -116,8 +116,7 @@ class _Search:
         except Exception as error:
             # Whatever it is, there are the servers that somebody named.
             _log.debug("The local network was not looked at", exc_info=error)
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            self._warn(f"servers of the local network are not found: {reason}")
+            self._warn(f"servers of the local network are not found: {reason_of(error)}")
         finally:
             self._something.set()
 

@@ -25,6 +25,7 @@ from guix_glue.publish.sending import Sending
 from guix_glue.publish.site import Site
 from kapla.http.serving.connection import SERVER_NAME, Connection
 from kapla.http.serving.connections import ConnectionLimits, Connections
+from kapla.http.serving.listening import serve_on
 
 __all__ = ["HttpServer"]
 
@@ -53,11 +54,7 @@ class HttpServer:
 
         Raises: OSError.
         """
-        await self._runner.setup()
-        for one in sockets:
-            # For asyncio both are one number; the socket's own can be changed afterwards.
-            await web.SockSite(self._runner, one, backlog=_LET_IN_AT_ONCE).start()
-            one.listen(_BACKLOG)
+        await serve_on(self._runner, sockets, at_once=_LET_IN_AT_ONCE, backlog=_BACKLOG)
 
     async def stop(self) -> None:
         """Take no more connections, give replies under way a few seconds, and end."""

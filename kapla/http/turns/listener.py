@@ -20,6 +20,7 @@ from kapla.coap.steps import Begun
 from kapla.coap.turns import Line
 from kapla.http.serving.connection import SERVER_NAME, Connection
 from kapla.http.serving.connections import ConnectionLimits, Connections
+from kapla.http.serving.listening import serve_on
 from kapla.http.turns.connection import PacedConnection
 from kapla.storage.access import Statistics
 
@@ -66,11 +67,7 @@ class Listener:
 
         Raises: OSError.
         """
-        await self._runner.setup()
-        for one in sockets:
-            # For asyncio both are one number; the socket's own can be changed afterwards.
-            await web.SockSite(self._runner, one, backlog=_LET_IN_AT_ONCE).start()
-            one.listen(_BACKLOG)
+        await serve_on(self._runner, sockets, at_once=_LET_IN_AT_ONCE, backlog=_BACKLOG)
 
     async def stop(self) -> None:
         """Take no more requests, give replies under way some seconds, and end."""
