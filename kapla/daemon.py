@@ -27,7 +27,6 @@ from kapla.config import Config
 from kapla.guests import Door
 from kapla.identity.accepting import MOST_HANDSHAKES, TlsServer
 from kapla.identity.pair import KeyPair, load_or_make
-from kapla.neighbours import Neighbours
 from kapla.peering import Peering
 from kapla.peers.found import MOST_FOUND
 from kapla.sockets import BACKLOG, BoundUnixSocket, bind_tcp, bind_unix, rights_of
@@ -40,6 +39,7 @@ from kapla.urls import StoreUrl, TcpEndpoint, TlsEndpoint, UnixEndpoint
 
 if TYPE_CHECKING:
     from kapla.http.doors import Doors
+    from kapla.neighbours import Neighbours
 
 __all__ = ["Daemon", "run"]
 
@@ -117,6 +117,9 @@ class Daemon:
         """Our part in the local network, if there is to be one."""
         if not self._config.advertise and self._config.discover is None:
             return None
+        # Loaded only where it is to be.
+        from kapla.neighbours import Neighbours
+
         found = self._peering.found
         own = None if self._config.discover is None else self._own_pair().public
         neighbours = Neighbours(self._config, found, own, self._peering.table.keys)
