@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
     from eris_fs.fetch import FilePiece, fetch_files
     from eris_fs.known import ContentCache, KnownContents
+    from eris_fs.listing import entries_below, entries_in, is_directory, nearest, path_of
     from eris_fs.manifest import MAGIC, ManifestReader, format_manifest, looks_like_tree
     from eris_fs.model import (
         EmptyDirectory,
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from eris_fs.remove import remove_at, remove_tree
     from eris_fs.restore import Restorer
     from eris_fs.scan import OpenFile, TreeSize, measure_tree, scan_tree
+    from eris_fs.selecting import NothingSelected, Selection, select
     from eris_fs.stamp import Stamp, settled_status
     from eris_fs.survey import Survey, survey_content, survey_tree
     from eris_fs.tree import get_tree, load_tree, put_manifest, put_tree, read_tree
@@ -104,6 +106,13 @@ else:
             "known": (
                 "ContentCache",
                 "KnownContents",
+            ),
+            "listing": (
+                "entries_below",
+                "entries_in",
+                "is_directory",
+                "nearest",
+                "path_of",
             ),
             "manifest": (
                 "MAGIC",
@@ -151,6 +160,11 @@ else:
                 "measure_tree",
                 "scan_tree",
             ),
+            "selecting": (
+                "NothingSelected",
+                "Selection",
+                "select",
+            ),
             "stamp": (
                 "Stamp",
                 "settled_status",
@@ -195,6 +209,7 @@ __all__ = [
     "Limits",
     "ManifestReader",
     "NotUtf8",
+    "NothingSelected",
     "OpenFile",
     "Pack",
     "PackedFile",
@@ -206,6 +221,7 @@ __all__ = [
     "ReferenceWalk",
     "RegularFile",
     "Restorer",
+    "Selection",
     "SizeRule",
     "Stamp",
     "Survey",
@@ -219,15 +235,20 @@ __all__ = [
     "UnsupportedEntry",
     "choose_by_cost",
     "contents_of",
+    "entries_below",
+    "entries_in",
     "fetch_files",
     "format_manifest",
     "get_tree",
+    "is_directory",
     "load_tree",
     "looks_like_tree",
     "measure_tree",
+    "nearest",
     "packs_of",
     "parse_pattern",
     "parse_patterns",
+    "path_of",
     "printable",
     "put_manifest",
     "put_packed_tree",
@@ -238,6 +259,7 @@ __all__ = [
     "remove_at",
     "remove_tree",
     "scan_tree",
+    "select",
     "settled_status",
     "show_path",
     "survey_content",

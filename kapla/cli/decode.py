@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -14,6 +15,7 @@ import eris_fs
 from eris.capability import ReadCapability
 from eris.threads import settle
 from eris.transfer import content_length, stream_content
+from kapla.cli.chosen import choose, path_option
 from kapla.cli.common import (
     LARGEST_SHOWN,
     CommandError,
@@ -30,7 +32,7 @@ from kapla.cli.common import (
     urn_argument,
 )
 from kapla.cli.content import read_tree
-from kapla.cli.summary import current_summary
+from kapla.cli.summary import Summary, current_summary
 from kapla.cli.target import Target
 from kapla.config import parse_size
 
@@ -44,6 +46,7 @@ _WRITE_SIZE = 1024 * 1024
 @urn_argument
 @click.argument("out", metavar="OUT|-")
 @click.option("--force", is_flag=True, help="Replace OUT if it exists, at once and only when done.")
+@path_option
 @click.option("--raw", is_flag=True, help="Write the bytes of the content even if it is a tree.")
 @click.option(
     "--max-size",
@@ -54,13 +57,25 @@ _WRITE_SIZE = 1024 * 1024
 @store_option
 @summarized(sends=False)
 def command(
-    urn: str, out: str, force: bool, raw: bool, max_size: str | None, store_url: str | None
+    urn: str,
+    out: str,
+    force: bool,
+    paths: tuple[str, ...],
+    raw: bool,
+    max_size: str | None,
+    store_url: str | None,
 ) -> None:
     """Decode the content of a URN into OUT: a file or a tree, whichever it is; - for stdout.
 
     URN may also be @FILE or -, to read it from a file or from standard input. OUT appears only when
     it is complete and verified.
+
+    With --path OUT becomes a directory in which the chosen files have the paths that they have in
+    the tree. One file that is named alone, without wildcards, becomes OUT itself, unless OUT ends
+    with a slash.
     """
+    if raw and paths:
+        raise click.UsageError("--raw is for the whole content, --path for a part of a tree.")
     capability = read_capability(urn)
     if out == "-":
         # Before the work, which would be for nothing.
@@ -74,13 +89,14 @@ def command(
             raise click.UsageError(f"--max-size: {error}") from None
     elif target is not None:
         limit = target.free_bytes()
-    run(_decode(capability, out, target, raw, limit, store_url))
+    run(_decode(capability, out, target, paths, raw, limit, store_url))
 
 
 async def _decode(
     capability: ReadCapability,
     out: str,
     target: Target | None,
+    paths: Sequence[str],
     raw: bool,
     limit: int | None,
     store_url: str | None,
@@ -90,13 +106,24 @@ async def _decode(
         _Reading(store, capability) as reading,
     ):
         if not raw and eris_fs.looks_like_tree(await reading.head()):
-            if target is None:
+            if target is None and not paths:
                 raise CommandError(
-                    "this is a tree, which cannot go to standard output", ExitCode.USAGE
+                    "this is a tree, which cannot go to standard output; --path takes one file out"
+                    " of it",
+                    ExitCode.USAGE,
                 )
             tree = await read_tree(reading.pieces(None))
-            await _restore(store, tree, out, target, limit)
+            if paths:
+                tree = _part(tree, paths, out)
+            if target is None:
+                await _write_out(store, tree, limit)
+            else:
+                if () in tree and paths:
+                    target.check_for_a_file()
+                await _restore(store, tree, out, target, limit)
             return
+        if paths:
+            raise CommandError("this is a file, and --path is for trees", ExitCode.USAGE)
         with progress(f"Decoding {out}") as shown:
             reading.when_length_is_known(shown.expect)
             if target is None:
@@ -113,6 +140,41 @@ async def _decode(
             async with target.prepare() as path:
                 with _create(path) as file:
                     await _write(reading.pieces(limit), file, shown)
+
+
+def _part(tree: eris_fs.Tree, paths: Sequence[str], out: str) -> eris_fs.Tree:
+    """What `--path` asks for, as the tree that OUT is to be."""
+    chosen = choose(tree, paths)
+    if chosen.named is not None and not out.endswith("/"):
+        return chosen.as_one_entry()
+    if out == "-":
+        raise CommandError(
+            f"--path chooses {len(chosen.tree):,} entries of the tree, and standard output takes"
+            " one file",
+            ExitCode.USAGE,
+        )
+    return chosen.tree
+
+
+async def _write_out(store: Store, tree: eris_fs.Tree, limit: int | None) -> None:
+    """Write the one file that this tree is to standard output."""
+    entry = tree[()]
+    if not isinstance(entry, eris_fs.FileEntry):
+        raise CommandError("this is a symlink, which cannot go to standard output", ExitCode.USAGE)
+    shown = current_summary() or Summary()
+    shown.withhold()
+    output = standard_output()
+    async with aclosing(eris_fs.read_files(store, tree, [()])) as pieces:
+        byte_count = 0
+        async for piece in pieces:
+            byte_count += len(piece.content)
+            if limit is not None and byte_count > limit:
+                raise CommandError(
+                    f"the file has more than {limit:,} bytes: see --max-size", ExitCode.FILE
+                )
+            output.write(piece.content)
+            shown.advance(len(piece.content))
+    output.flush()
 
 
 async def _restore(
