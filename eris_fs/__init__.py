@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from eris_fs.restore import Restorer
     from eris_fs.scan import OpenFile, TreeSize, measure_tree, scan_tree
     from eris_fs.selecting import NothingSelected, Selection, select
+    from eris_fs.sizes import FoundSizes, find_sizes
     from eris_fs.stamp import Stamp, settled_status
     from eris_fs.survey import Survey, survey_content, survey_tree
     from eris_fs.tree import get_tree, load_tree, put_manifest, put_tree, read_tree
@@ -165,6 +166,10 @@ else:
                 "Selection",
                 "select",
             ),
+            "sizes": (
+                "FoundSizes",
+                "find_sizes",
+            ),
             "stamp": (
                 "Stamp",
                 "settled_status",
@@ -202,6 +207,7 @@ __all__ = [
     "FilePiece",
     "FoundBlock",
     "FoundReferences",
+    "FoundSizes",
     "InvalidManifest",
     "InvalidPack",
     "InvalidPattern",
@@ -238,6 +244,7 @@ __all__ = [
     "entries_below",
     "entries_in",
     "fetch_files",
+    "find_sizes",
     "format_manifest",
     "get_tree",
     "is_directory",

@@ -19,6 +19,7 @@ from kapla.cli.common import (
     urn_argument,
 )
 from kapla.cli.content import require_tree
+from kapla.cli.in_tree import no_such_path, tree_path
 from kapla.cli.summary import Summary, current_summary
 
 __all__ = ["command"]
@@ -53,12 +54,13 @@ async def _cat(capability: ReadCapability, path: str, store_url: str | None) -> 
 
 
 def _find(tree: eris_fs.Tree, text: str) -> eris_fs.Path:
-    path = tuple(part for part in text.split("/") if part not in ("", "."))
+    path = tree_path(text)
     entry = tree.get(path)
     shown = eris_fs.show_path(path)
     if isinstance(entry, eris_fs.FileEntry):
         return path
     if isinstance(entry, eris_fs.Symlink):
         raise CommandError(f"{shown} is a symlink to {eris_fs.printable(entry.target)}")
-    is_directory = entry is not None or any(known[: len(path)] == path for known in tree)
-    raise CommandError(f"{shown} is a directory" if is_directory else f"{shown} is not in the tree")
+    if eris_fs.is_directory(tree, path):
+        raise CommandError(f"{shown} is a directory")
+    raise no_such_path(tree, path)

@@ -128,7 +128,9 @@ def test_a_part_of_a_packed_tree_is_one() -> None:
 
 
 def test_no_name_is_compared_with_more_than_so_many() -> None:
-    many = {(f"name {number:07}",): EmptyDirectory() for number in range(100_000)}
+    many: dict[Path, Entry] = {
+        (f"name {number:07}",): EmptyDirectory() for number in range(100_000)
+    }
     with pytest.raises(NothingSelected):
         select(many, ["nothing of this"])
 
