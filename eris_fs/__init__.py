@@ -16,6 +16,15 @@ from eris.lazy import reexport
 if TYPE_CHECKING:
     from eris_fs.batch import SizeRule
     from eris_fs.contents import read_files
+    from eris_fs.diff import (
+        Amount,
+        Change,
+        Sort,
+        compare,
+        new_blocks,
+        settle,
+        settle_by_size,
+    )
     from eris_fs.errors import (
         FileChanged,
         InvalidManifest,
@@ -81,6 +90,15 @@ else:
         {
             "batch": ("SizeRule",),
             "contents": ("read_files",),
+            "diff": (
+                "Amount",
+                "Change",
+                "Sort",
+                "compare",
+                "new_blocks",
+                "settle",
+                "settle_by_size",
+            ),
             "errors": (
                 "FileChanged",
                 "InvalidManifest",
@@ -198,6 +216,8 @@ __all__ = [
     "DEFAULT_LEVEL",
     "MAGIC",
     "MAX_LEVEL",
+    "Amount",
+    "Change",
     "ContentCache",
     "EmptyDirectory",
     "Entry",
@@ -229,6 +249,7 @@ __all__ = [
     "Restorer",
     "Selection",
     "SizeRule",
+    "Sort",
     "Stamp",
     "Survey",
     "Symlink",
@@ -240,6 +261,7 @@ __all__ = [
     "UnsafePath",
     "UnsupportedEntry",
     "choose_by_cost",
+    "compare",
     "contents_of",
     "entries_below",
     "entries_in",
@@ -252,6 +274,7 @@ __all__ = [
     "looks_like_tree",
     "measure_tree",
     "nearest",
+    "new_blocks",
     "packs_of",
     "parse_pattern",
     "parse_patterns",
@@ -267,6 +290,8 @@ __all__ = [
     "remove_tree",
     "scan_tree",
     "select",
+    "settle",
+    "settle_by_size",
     "settled_status",
     "show_path",
     "survey_content",

@@ -70,6 +70,11 @@ RULES = (
         forbid=("kapla", "guix_glue"),
     ),
     Rule(
+        "what indexes say of trees is compared, listed and chosen from without a store",
+        where=("eris_fs/diff/compare.py", "eris_fs/listing.py", "eris_fs/selecting.py"),
+        forbid=("asyncio", "os", "pathlib", "eris.store", "eris.transfer"),
+    ),
+    Rule(
         "the daemon and the client handle opaque blocks, never the codec",
         where=("kapla/*",),
         but=("kapla/cli/*",),

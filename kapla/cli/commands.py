@@ -32,6 +32,7 @@ OWN: Final = {
     "cat": Own("kapla.cli.cat", "Write one file of a tree to standard output."),
     "copy": Own("kapla.cli.copy", "Copy contents from one store to another."),
     "decode": Own("kapla.cli.decode", "Decode the file or tree of a URN."),
+    "diff": Own("kapla.cli.diff", "Show what differs between two trees."),
     "encode": Own("kapla.cli.encode", "Encode a file or a tree; print its URN."),
     "explain": Own("kapla.cli.explain", "Show the blocks of a content, and where they are."),
     "export": Own("kapla.cli.export", "Write contents into a file, as a bundle of blocks."),
