@@ -36,7 +36,7 @@ from kapla.cli.summary import Summary, current_summary
 from kapla.cli.target import Target
 from kapla.config import parse_size
 
-__all__ = ["command"]
+__all__ = ["command", "decode_into", "read_limit"]
 
 # Written to disk at once: few enough system calls, little enough memory.
 _WRITE_SIZE = 1024 * 1024
@@ -81,18 +81,21 @@ def command(
         # Before the work, which would be for nothing.
         standard_output()
     target = None if out == "-" else Target(out, force=force)
-    limit = None
+    limit = read_limit(max_size, target)
+    run(decode_into(capability, out, target, paths, raw, limit, store_url))
+
+
+def read_limit(max_size: str | None, target: Target | None) -> int | None:
+    """How many bytes may be written: what `--max-size` says, else what is free."""
     if max_size is not None:
         try:
-            limit = parse_size(max_size)
+            return parse_size(max_size)
         except ValueError as error:
             raise click.UsageError(f"--max-size: {error}") from None
-    elif target is not None:
-        limit = target.free_bytes()
-    run(_decode(capability, out, target, paths, raw, limit, store_url))
+    return None if target is None else target.free_bytes()
 
 
-async def _decode(
+async def decode_into(
     capability: ReadCapability,
     out: str,
     target: Target | None,
@@ -101,6 +104,7 @@ async def _decode(
     limit: int | None,
     store_url: str | None,
 ) -> None:
+    """Decode into OUT, which is `target`, or standard output where there is none."""
     async with (
         connect(store_url, capability) as store,
         _Reading(store, capability) as reading,

@@ -18,6 +18,7 @@ from eris.errors import (
     ErisError,
     InvalidBundle,
     InvalidCapability,
+    InvalidLink,
     StoreRefused,
     StoreUnavailable,
 )
@@ -46,7 +47,7 @@ EXIT_CODES: Final[tuple[tuple[int, str, tuple[type[BaseException], ...]], ...]] 
     (
         ExitCode.DAMAGED,
         "blocks or content are damaged, or not what they should be",
-        (ContentError, InvalidBundle),
+        (ContentError, InvalidBundle, InvalidLink),
     ),
     (ExitCode.REFUSED, "the store refuses: read-only, or at its size limit", (StoreRefused,)),
     (

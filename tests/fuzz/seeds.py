@@ -22,6 +22,7 @@ from cbor2 import CBORTag, dumps
 
 from eris import BlockSize, Key, ReadCapability, Reference, ReferenceKeyPair, encode
 from eris.bundle import BUNDLE_HEAD, format_bundle_tail, format_bundled_block
+from eris.link import Link, format_link
 from eris_fs.manifest import format_manifest
 from eris_fs.model import (
     EmptyDirectory,
@@ -237,6 +238,17 @@ def _indexes() -> Iterator[bytes]:
     yield from (b"".join(format_manifest(tree)) for tree in trees)
 
 
+def _links() -> Iterator[bytes]:
+    capability, _ = encode(b"x")
+    yield capability.to_urn().encode() + b"\n"
+    yield format_link(Link(capability, 1, "text/plain"))
+    attributes: dict[str, object] = {
+        "name": "x",
+        "of": [1, -2, 1.5, None, True, b"y", {"deep": {"er": []}}],
+    }
+    yield format_link(Link(capability, 1 << 40, "a/b", attributes))
+
+
 def _bundles() -> Iterator[bytes]:
     capability, blocks = encode(b"hail ERIS " * 200)
     entries = b"".join(format_bundled_block(*item) for item in blocks.items())
@@ -399,6 +411,7 @@ _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "capability": _capabilities,
     "node": _nodes,
     "bundle": lambda: _cut(_bundles()),
+    "link": _links,
     "block_list": lambda: _cut([LIST_HEAD + bytes(range(64)), LIST_HEAD, LIST_HEAD + b"x"]),
     "eris_fs_index": lambda: _cut(_indexes()),
     "packed_index": lambda: _cut(_packed_trees()),

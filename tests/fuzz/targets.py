@@ -48,6 +48,7 @@ TARGETS: dict[str, Target] = {
         blocks_and_trees.capability,
         blocks_and_trees.node,
         blocks_and_trees.bundle,
+        blocks_and_trees.link,
         blocks_and_trees.block_list,
         blocks_and_trees.eris_fs_index,
         blocks_and_trees.packed_index,

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from eris import encode
+from eris.link import Link as LinkFile
+from eris.link import format_link
 from tests.eris_fs.trees import File, Link, Node, lay_out, read_back
 from tests.integration.commands import Kapla
 from tests.integration.daemon import running_daemon
@@ -123,3 +126,58 @@ def test_trees_of_two_kinds(kapla: Kapla) -> None:
 def test_two_files(kapla: Kapla) -> None:
     one, other = (kapla.out("encode", f"notes/2026/{name}.txt") for name in ("june", "july"))
     assert kapla("diff", one, other, code=1).stdout.startswith(b"~  5 B -> 5 B  .\n")
+
+
+# --- links ----------------------------------------------------------------------------------------
+
+
+def test_a_link_stands_for_its_content(kapla: Kapla, tmp_path: Path, urn: str) -> None:
+    link = tmp_path / "notes.eris"
+    kapla("link", urn, link)
+    assert link.stat().st_mode & 0o777 == 0o600
+    assert kapla.out("cat", f"@{link}", "2026/june.txt") == "june"
+    kapla("open", link, tmp_path / "out")
+    assert read_back(tmp_path / "out") == TREE
+    facts = json.loads(kapla.out("open", "--json", link))
+    kind = "application/x-eris-fs" if urn == "@notes" else "application/x-kapla-packed"
+    assert facts["media_type"] == kind
+    assert kapla.error("link", urn, link, code=7).endswith("exists; --force replaces it")
+
+
+def test_a_link_to_a_file(kapla: Kapla, tmp_path: Path) -> None:
+    urn = kapla.out("encode", "notes/photo.jpg")
+    link = tmp_path / "photo.jpg.eris"
+    kapla("link", "--name", "at the lake", urn, link)
+    assert kapla.out("open", "--urn", link) == urn
+    lines = kapla.out("open", "--info", link).splitlines()
+    assert "media type:         image/jpeg" in lines
+    assert "name:               at the lake" in lines
+    assert urn not in "".join(lines)
+    kapla("open", "--beside", link)
+    assert (tmp_path / "photo.jpg").read_bytes() == PHOTO
+    assert kapla("open", link, "-").stdout == PHOTO
+
+
+def test_without_a_place_it_goes_to_one_of_its_own(kapla: Kapla, tmp_path: Path) -> None:
+    urn = kapla.out("encode", "notes/run.sh")
+    (tmp_path / "run.sh.eris").write_text(f"{urn}\n")
+    elsewhere = Kapla(kapla.home, kapla.url, env={"TMPDIR": str(tmp_path)})
+    place = Path(elsewhere.out("open", tmp_path / "run.sh.eris"))
+    assert place.read_bytes() == b"#!/bin/sh\n"
+    assert place.name == "run.sh"
+    assert place.parent.parent == tmp_path
+    assert place.parent.stat().st_mode & 0o777 == 0o700
+    # Only what is asked for is run.
+    shown = elsewhere.out("open", "--with", "cat", tmp_path / "run.sh.eris")
+    assert shown.splitlines()[-1] == "#!/bin/sh"
+
+
+def test_a_link_that_is_none_or_says_another_size(kapla: Kapla, tmp_path: Path) -> None:
+    capability, _ = encode(b"june\n")
+    for name, data in (("none", b"hello"), ("other", format_link(LinkFile(capability, 6, "a/b")))):
+        (tmp_path / f"{name}.eris").write_bytes(data)
+    assert "no link" in kapla.error("open", tmp_path / "none.eris", code=5)
+    elsewhere = Kapla(kapla.home, kapla.url, env={"TMPDIR": str(tmp_path)})
+    error = elsewhere.error("open", tmp_path / "other.eris", code=5)
+    assert "6 bytes, and it has 5" in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["none.eris", "other.eris"]
