@@ -72,12 +72,12 @@ if TYPE_CHECKING:
         read_pack,
         writer_name,
     )
+    from eris_fs.part import NothingMatches, Part, take_part
     from eris_fs.progress import Progress
     from eris_fs.references import FoundReferences, ReferenceWalk
     from eris_fs.remove import remove_at, remove_tree
     from eris_fs.restore import Restorer
     from eris_fs.scan import OpenFile, TreeSize, measure_tree, scan_tree
-    from eris_fs.selecting import NothingSelected, Selection, select
     from eris_fs.sizes import FoundSizes, find_sizes
     from eris_fs.stamp import Stamp, settled_status
     from eris_fs.survey import Survey, survey_content, survey_tree
@@ -179,10 +179,10 @@ else:
                 "measure_tree",
                 "scan_tree",
             ),
-            "selecting": (
-                "NothingSelected",
-                "Selection",
-                "select",
+            "part": (
+                "NothingMatches",
+                "Part",
+                "take_part",
             ),
             "sizes": (
                 "FoundSizes",
@@ -235,11 +235,12 @@ __all__ = [
     "Limits",
     "ManifestReader",
     "NotUtf8",
-    "NothingSelected",
+    "NothingMatches",
     "OpenFile",
     "Pack",
     "PackedFile",
     "PackedTree",
+    "Part",
     "Path",
     "Pattern",
     "Patterns",
@@ -247,7 +248,6 @@ __all__ = [
     "ReferenceWalk",
     "RegularFile",
     "Restorer",
-    "Selection",
     "SizeRule",
     "Sort",
     "Stamp",
@@ -289,13 +289,13 @@ __all__ = [
     "remove_at",
     "remove_tree",
     "scan_tree",
-    "select",
     "settle",
     "settle_by_size",
     "settled_status",
     "show_path",
     "survey_content",
     "survey_tree",
+    "take_part",
     "walk_contents",
     "writer_name",
 ]

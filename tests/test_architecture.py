@@ -71,7 +71,7 @@ RULES = (
     ),
     Rule(
         "what indexes say of trees is compared, listed and chosen from without a store",
-        where=("eris_fs/diff/compare.py", "eris_fs/listing.py", "eris_fs/selecting.py"),
+        where=("eris_fs/diff/compare.py", "eris_fs/listing.py", "eris_fs/part.py"),
         forbid=("asyncio", "os", "pathlib", "eris.store", "eris.transfer"),
     ),
     Rule(

@@ -58,8 +58,8 @@ def choose(tree: eris_fs.Tree, paths: Sequence[str]) -> Chosen:
     # Bytes of arguments that are no UTF-8 stand in paths of packed trees in the same way.
     texts = [os.fsencode(path).decode("utf-8", "surrogateescape") for path in paths]
     try:
-        found = eris_fs.select(tree, texts)
-    except eris_fs.NothingSelected as error:
+        found = eris_fs.take_part(tree, texts)
+    except eris_fs.NothingMatches as error:
         raise CommandError(f"--path: {error}") from None
     except ValueError as error:
         raise CommandError(f"--path: {error}", ExitCode.USAGE) from None

@@ -11,7 +11,7 @@ from eris_fs import (
     EmptyDirectory,
     Entry,
     InvalidPattern,
-    NothingSelected,
+    NothingMatches,
     PackedFile,
     PackedTree,
     Path,
@@ -21,7 +21,7 @@ from eris_fs import (
     is_directory,
     nearest,
     path_of,
-    select,
+    take_part,
 )
 
 
@@ -50,7 +50,7 @@ TREE = tree_of(
 
 
 def chosen(*texts: str) -> list[str]:
-    return sorted("/".join(path) for path in select(TREE, texts).tree)
+    return sorted("/".join(path) for path in take_part(TREE, texts).tree)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_what_is_chosen(texts: Sequence[str], paths: list[str]) -> None:
     ],
 )
 def test_one_entry_is_named_or_it_is_matched(text: str, named: Path | None) -> None:
-    assert select(TREE, [text]).named == named
+    assert take_part(TREE, [text]).named == named
 
 
 @pytest.mark.parametrize(
@@ -105,24 +105,24 @@ def test_one_entry_is_named_or_it_is_matched(text: str, named: Path | None) -> N
     ],
 )
 def test_what_matches_nothing_is_told_with_the_nearest(text: str, near: list[str]) -> None:
-    with pytest.raises(NothingSelected) as caught:
-        select(TREE, ["docs", text])
+    with pytest.raises(NothingMatches) as caught:
+        take_part(TREE, ["docs", text])
     assert ["/".join(path) for path in caught.value.near] == near
     assert caught.value.text == text
 
 
 def test_what_cannot_be_chosen() -> None:
-    with pytest.raises(NothingSelected):
-        select(TREE, ["docs", "!docs"])
+    with pytest.raises(NothingMatches):
+        take_part(TREE, ["docs", "!docs"])
     with pytest.raises(InvalidPattern):
-        select(TREE, ["../docs"])
+        take_part(TREE, ["../docs"])
     with pytest.raises(ValueError, match="more than 1,000"):
-        select(TREE, ["docs"] * 1001)
+        take_part(TREE, ["docs"] * 1001)
 
 
 def test_a_part_of_a_packed_tree_is_one() -> None:
     packed = PackedTree(TREE, [], "somebody")
-    part = select(packed, ["docs"]).tree
+    part = take_part(packed, ["docs"]).tree
     assert isinstance(part, PackedTree)
     assert part.writer == "somebody"
 
@@ -131,8 +131,8 @@ def test_no_name_is_compared_with_more_than_so_many() -> None:
     many: dict[Path, Entry] = {
         (f"name {number:07}",): EmptyDirectory() for number in range(100_000)
     }
-    with pytest.raises(NothingSelected):
-        select(many, ["nothing of this"])
+    with pytest.raises(NothingMatches):
+        take_part(many, ["nothing of this"])
 
 
 # --- directories --------------------------------------------------------------------------------

@@ -15,13 +15,13 @@ from eris_fs.exclude import InvalidPattern, Pattern, parse_pattern
 from eris_fs.listing import is_directory, nearest, path_of
 from eris_fs.model import EmptyDirectory, Entry, PackedTree, Path, Tree, show_path
 
-__all__ = ["NothingSelected", "Selection", "select"]
+__all__ = ["NothingMatches", "Part", "take_part"]
 
 _MOST: Final = 1000
 """Patterns, each of which is tried on every path."""
 
 
-class NothingSelected(LookupError):
+class NothingMatches(LookupError):
     """A pattern that matches nothing in the tree: its text, and what may have been meant."""
 
     def __init__(self, text: str, near: Sequence[Path]) -> None:
@@ -33,7 +33,7 @@ class NothingSelected(LookupError):
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class Part:
     """What was chosen, as a tree of the same kind."""
 
     tree: Tree
@@ -41,11 +41,11 @@ class Selection:
     """The one entry that is chosen, if it is a file or symlink and was named without wildcards."""
 
 
-def select(tree: Tree, texts: Sequence[str]) -> Selection:
+def take_part(tree: Tree, texts: Sequence[str]) -> Part:
     """Choose what the patterns want; of several that match an entry the last one decides.
 
     `!pattern` takes back what those before it chose.
-    Raises: NothingSelected; InvalidPattern; ValueError for more than 1,000 patterns.
+    Raises: NothingMatches; InvalidPattern; ValueError for more than 1,000 patterns.
     """
     if len(texts) > _MOST:
         raise ValueError(f"more than {_MOST:,} paths")
@@ -53,10 +53,10 @@ def select(tree: Tree, texts: Sequence[str]) -> Selection:
     chosen = {path: entry for path, entry in tree.items() if chooser.wants(path, entry)}
     for wanted in chooser.patterns:
         if not wanted.was_met and not wanted.takes_back:
-            raise NothingSelected(wanted.text, _near(tree, wanted.text))
+            raise NothingMatches(wanted.text, _near(tree, wanted.text))
     if not chosen:
-        raise NothingSelected(" ".join(texts), ())
-    return Selection(_same_kind(tree, chosen), _named(chosen, chooser.patterns))
+        raise NothingMatches(" ".join(texts), ())
+    return Part(_same_kind(tree, chosen), _named(chosen, chooser.patterns))
 
 
 def _named(chosen: dict[Path, Entry], patterns: Sequence[_Wanted]) -> Path | None:
