@@ -16,6 +16,7 @@ from collections.abc import (
     Iterable,
 )
 from contextlib import aclosing
+from functools import partial
 from types import TracebackType
 from typing import BinaryIO, Final, NamedTuple, Self, cast
 
@@ -26,7 +27,7 @@ from eris.crypto import Buffer
 from eris.decode import Decoder
 from eris.encode import Encoder
 from eris.errors import BlockNotFound, ContentError, CorruptBlock, ErisError
-from eris.lacking import Lacking
+from eris.lacking import Kept, Lacking, content_share
 from eris.model import (
     NULL_CONVERGENCE_SECRET,
     SMALL_CONTENT_LIMIT,
@@ -43,6 +44,7 @@ from eris.threads import in_thread, withdraw
 __all__ = [
     "DEFAULT_WINDOW",
     "CheckedBlock",
+    "Kept",
     "PutWindow",
     "Source",
     "check_content",
@@ -87,6 +89,7 @@ async def put_content(
     convergence_secret: ConvergenceSecret = NULL_CONVERGENCE_SECRET,
     window: int = DEFAULT_WINDOW,
     finder: BlockFinder | None = None,
+    kept: Kept | None = None,
 ) -> ReadCapability:
     """Encode content into a store; returns its read capability when all blocks are kept.
 
@@ -94,14 +97,18 @@ async def put_content(
     asynchronous iterable of bytes. Without `block_size` the size follows from the length: 1 KiB
     for content below 16 KiB, else 32 KiB. With a `finder`, mostly the store itself, blocks that it
     says are there are not put: so an upload that broke off goes on, and a second one sends next to
-    nothing. One that cannot tell costs a question.
+    nothing. One that cannot tell costs a question. `kept` is told how much the store has, as it
+    confirms it: bytes of content, but for padding.
     Raises: StoreError; whatever reading the source raises.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         # Small content is not worth a thread switch.
         view = memoryview(source).cast("B")
         encoder = Encoder(block_size or choose_block_size(len(view)), convergence_secret)
-        async with PutWindow(store, window) as puts, Lacking(finder, puts.add) as lacking:
+        async with (
+            PutWindow(store, window, kept) as puts,
+            Lacking(finder, puts.add, kept) as lacking,
+        ):
             for start in range(0, len(view), _STEP):
                 await lacking.add(encoder.feed(view[start : start + _STEP]))
             await lacking.finish(encoder.finish())
@@ -113,8 +120,8 @@ async def put_content(
     # something to encode while it has not.
     steps = _encoded(encoder, pieces, head)
     async with (
-        PutWindow(store, window) as puts,
-        Lacking(finder, puts.add) as lacking,
+        PutWindow(store, window, kept) as puts,
+        Lacking(finder, puts.add, kept) as lacking,
         run_ahead(steps, _AHEAD) as next_step,
     ):
         while (blocks := await next_step()) is not None:
@@ -251,27 +258,32 @@ def _fill(
 class PutWindow:
     """Puts in flight; leaving the context waits for all, or withdraws them after an error.
 
-    At most `window` of them, and at most 8 MiB.
+    At most `window` of them, and at most 8 MiB. `kept` is told of each block that is confirmed.
     """
 
-    def __init__(self, store: BlockWriter, window: int) -> None:
+    def __init__(self, store: BlockWriter, window: int, kept: Kept | None = None) -> None:
         _check_window(window)
         self._store = store
+        self._kept = kept
         self._window = window
         self._in_flight: deque[asyncio.Future[None]] = deque()
         self._sizes: deque[int] = deque()
         self._size = 0
 
-    async def add(self, blocks: Iterable[EncodedBlock]) -> None:
-        """Send blocks, waiting for room; one caller at a time."""
+    async def add(self, blocks: Iterable[EncodedBlock], kept: Kept | None = None) -> None:
+        """Send blocks, waiting for room; one caller at a time. `kept` is told of these alone."""
         in_flight, put = self._in_flight, self._store.put
+        kept = kept or self._kept
         for reference, block in blocks:
             while len(in_flight) >= self._window or self._size >= _PUT_BUFFER:
                 await in_flight[0]
                 in_flight.popleft()
                 self._size -= self._sizes.popleft()
             awaitable: Awaitable[None] = put(reference, block)
-            in_flight.append(asyncio.ensure_future(awaitable))
+            future = asyncio.ensure_future(awaitable)
+            in_flight.append(future)
+            if kept is not None:
+                future.add_done_callback(partial(_tell, kept, content_share(block)))
             self._sizes.append(len(block))
             self._size += len(block)
 
@@ -288,8 +300,15 @@ class PutWindow:
             while kind is None and self._in_flight:
                 await self._in_flight[0]
                 self._in_flight.popleft()
+            # What was confirmed in this very turn is told in the next.
+            await asyncio.sleep(0)
         finally:
             withdraw(self._in_flight)
+
+
+def _tell(kept: Kept, size: int, future: asyncio.Future[None]) -> None:
+    if not future.cancelled() and future.exception() is None:
+        kept(size)
 
 
 async def _encoded(

@@ -51,6 +51,8 @@ class KnownContents:
         self._cache = cache
         self._store = store
         self._usable = True
+        self.asked = self.confirmed = 0
+        """Contents that were looked up so far, and those that need not be encoded."""
 
     @property
     def usable(self) -> bool:
@@ -66,6 +68,7 @@ class KnownContents:
         if self._usable:
             contents = [content for _, _, content in batch.files]
             batch.keys, batch.recalled = _recall(self._cache, contents)
+            self.asked += len(contents)
 
     async def confirm_batch(self, batch: Batch) -> dict[int, ReadCapability]:
         """Which files of a batch, by place, need not be encoded: the store has all their blocks."""
@@ -78,6 +81,7 @@ class KnownContents:
         The file is read once, and stands at its beginning afterwards.
         """
         key, recalled = await in_thread(_recall_file, self._cache, file)
+        self.asked += 1
         if recalled is None:
             return key, None
         return key, (await self._confirmed({0: recalled})).get(0)
@@ -95,6 +99,7 @@ class KnownContents:
         """The keys of contents in memory, and what the cache has of each; nothing if not usable."""
         if not self._usable:
             return [], []
+        self.asked += len(contents)
         return await in_thread(_recall, self._cache, contents)
 
     async def confirm(self, wanted: Mapping[int, Sequence[Reference]]) -> set[int]:
@@ -109,7 +114,9 @@ class KnownContents:
             self._usable = False
             return set()
         missing = {one for one, there in zip(references, found, strict=True) if not there}
-        return {place for place, asked in wanted.items() if missing.isdisjoint(asked)}
+        there = {place for place, asked in wanted.items() if missing.isdisjoint(asked)}
+        self.confirmed += len(there)
+        return there
 
     async def _confirmed(self, known: dict[int, Known]) -> dict[int, ReadCapability]:
         there = await self.confirm(

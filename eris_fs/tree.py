@@ -50,7 +50,7 @@ from eris_fs.model import (
 )
 from eris_fs.noting import NotingStore
 from eris_fs.packed.index import PackedIndexReader, looks_packed
-from eris_fs.progress import Progress
+from eris_fs.progress import Progress, Share, Whole
 from eris_fs.restore import Restorer
 from eris_fs.scan import OpenFile
 from eris_fs.stages import run_stages
@@ -311,11 +311,11 @@ class _Encoding:
         return await in_thread(encode_batch, batch, self._block_size, self._secret, known)
 
     async def _send(self, puts: PutWindow, batch: EncodedBatch) -> None:
-        await puts.add(batch.blocks)
+        share = Share(batch.files, batch.size, len(batch.blocks), self._count)
+        await puts.add(batch.blocks, share.keep)
         if self._known is not None:
             await self._known.remember(batch.encoded)
         self.tree.update(batch.entries)
-        self._count(batch.files, batch.size)
 
     async def _put_large(self, path: Path, file: OpenFile) -> EncodedBatch:
         """Encode and send a large file by itself, unless it is known."""
@@ -359,8 +359,9 @@ class _Encoding:
         read: Callable[[int], bytes],
         finder: BlockFinder | None,
     ) -> ReadCapability:
-        async with aclosing(self._pieces(read)) as pieces:
-            return await put_content(
+        whole = Whole(size, partial(self._count, 0))
+        async with aclosing(_pieces(read)) as pieces:
+            capability = await put_content(
                 store,
                 pieces,
                 block_size=self._block_size(size),
@@ -368,18 +369,21 @@ class _Encoding:
                 window=min(self._window, _LARGE_WINDOW),
                 # Of an upload that broke off a part is there, and no cache knows it yet.
                 finder=finder,
+                kept=whole.keep,
             )
-
-    async def _pieces(self, read: Callable[[int], bytes]) -> AsyncGenerator[bytes, None]:
-        while piece := await in_thread(read, _STEP):
-            self._count(0, len(piece))
-            yield piece
+        whole.finish()
+        return capability
 
     def _count(self, files: int, size: int) -> None:
         self._files += files
         self._size += size
         if self._progress is not None:
             self._progress(self._files, self._size)
+
+
+async def _pieces(read: Callable[[int], bytes]) -> AsyncGenerator[bytes, None]:
+    while piece := await in_thread(read, _STEP):
+        yield piece
 
 
 async def _in_threads(pieces: Iterator[bytes]) -> AsyncGenerator[bytes, None]:

@@ -52,6 +52,11 @@ class Again:
         """Whether requests wait."""
         return bool(self._waiting)
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return len(self._waiting)
+
     def lost(self, has_answered: bool) -> None:
         """A connection is lost: this is the time to wait for the next, if it was a good one."""
         if has_answered and self._for_s:

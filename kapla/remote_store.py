@@ -93,6 +93,8 @@ class RemoteStore:
         self.on_connected: Callable[[Ask], Coroutine[Any, Any, None]] | None = None
         """Called with each new connection, before anything else is asked on it: what it has to say
         goes first. What it raises is what every request gets that waits for the connection."""
+        self.found = 0
+        """How many blocks it said that it has."""
         self.held: Held | None = None
         """Is told what is put, and what is found, while there is one."""
         # Those that take no more requests, but are still owed answers.
@@ -139,6 +141,11 @@ class RemoteStore:
         """Whether there was a connection a moment ago, and it is tried to have it again."""
         return self._connecting is not None and self._again.is_on
 
+    @property
+    def owed(self) -> int:
+        """How many requests have no answer so far, those that wait for a connection included."""
+        return self._again.waiting + (0 if self._wire is None else self._wire.owed)
+
     async def connect(self) -> None:
         """Connect now, if it is not done yet: tells early whether the store can be reached.
 
@@ -174,6 +181,7 @@ class RemoteStore:
         if with_peers:
             return await ask_in_parts(references, self._find_further)
         found = await ask_in_parts(references, self._find)
+        self.found += sum(found)
         if self.held is not None:
             self.held.update(compress(references, found))
         return found

@@ -28,7 +28,7 @@ from eris_fs.packed.frame import MAX_LEVEL, compress, library_version
 from eris_fs.packed.index import format_index
 from eris_fs.packed.reading import PackReader, RawPack
 from eris_fs.packed.record import format_record, parse_record
-from eris_fs.progress import Progress
+from eris_fs.progress import Progress, Share
 from eris_fs.stages import run_stages
 
 __all__ = ["DEFAULT_LEVEL", "MAX_LEVEL", "put_packed_tree", "writer_name"]
@@ -116,7 +116,7 @@ class _Encoding:
         self._progress = progress
         self._known = known
         self._position = 0
-        self._files = 0
+        self._files = self._kept = 0
 
     async def run(self, reader: PackReader, concurrency: int) -> None:
         """Encode all packs."""
@@ -159,14 +159,18 @@ class _Encoding:
         packs.reverse()
         while packs:
             pack = packs.pop()
-            await puts.add(pack.blocks)
+            share = Share(pack.files, pack.size, len(pack.blocks), self._count)
+            await puts.add(pack.blocks, share.keep)
             self.packs.append(Pack(self._position, pack.size, pack.stored_size, pack.capabilities))
             self._position += pack.size
-            self._files += pack.files
         if self._known is not None:
             await self._known.remember(records)
+
+    def _count(self, files: int, size: int) -> None:
+        self._files += files
+        self._kept += size
         if self._progress is not None:
-            self._progress(self._files, self._position)
+            self._progress(self._files, self._kept)
 
 
 def _store_packs(

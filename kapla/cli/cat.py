@@ -29,7 +29,7 @@ __all__ = ["command"]
 @urn_argument
 @click.argument("path", metavar="PATH-IN-TREE")
 @store_option
-@summarized(sends=False)
+@summarized(sends=False, done="read")
 def command(urn: str, path: str, store_url: str | None) -> None:
     """Write one file of a tree to standard output.
 

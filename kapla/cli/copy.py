@@ -43,7 +43,7 @@ __all__ = ["command"]
 @click.option("--json", "as_json", is_flag=True, help="Say what was done as one JSON object.")
 @pin_options
 @timeout_option
-@summarized(sends=True)
+@summarized(sends=True, done="copied")
 def command(
     urns: tuple[str, ...],
     source: str | None,
@@ -110,5 +110,4 @@ async def _move(
     pieces = move_blocks(source, [content], presence(target), moved, raw=raw)
     async with PutWindow(target, DEFAULT_WINDOW) as puts, aclosing(pieces):
         async for piece in pieces:
-            await puts.add(piece)
-            shown.advance(sum(len(block) for _, block in piece))
+            await puts.add(piece, shown.advance)

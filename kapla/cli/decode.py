@@ -55,7 +55,7 @@ _WRITE_SIZE = 1024 * 1024
     " Default: what the disk has free.",
 )
 @store_option
-@summarized(sends=False)
+@summarized(sends=False, done="decoded")
 def command(
     urn: str,
     out: str,

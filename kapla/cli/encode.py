@@ -15,9 +15,11 @@ from eris.capability import ReadCapability
 from eris.model import BlockSize, ConvergenceSecret
 from eris.store import BlockFinder, BlockWriter, NullStore
 from eris.transfer import put_content
+from kapla.cli.cache_note import note_cache
 from kapla.cli.common import (
     CommandError,
     ExitCode,
+    Silent,
     Store,
     connect,
     progress,
@@ -71,7 +73,7 @@ _BLOCK_SIZES = ("auto", "1KiB", "32KiB", "cost")
 @click.option("--no-cache", is_flag=True, help="Encode and send also what is stored already.")
 @pin_options
 @store_option
-@summarized(sends=True)
+@summarized(sends=True, done="encoded")
 def command(
     path: str,
     block_size: str | None,
@@ -224,6 +226,7 @@ async def _encode_into(store: Store | Room | NullStore, path: str, how: _How) ->
                 cache = EncodeCache(place, secret=how.secret, variant=how.variant)
                 stack.callback(cache.close)
                 known = eris_fs.KnownContents(cache, store)
+                stack.callback(note_cache, known)
             try:
                 return await _encode_tree(store, path, how, known)
             except eris_fs.TreeError as error:
@@ -250,14 +253,18 @@ async def _encode_file(store: BlockWriter, file: BinaryIO, name: str, how: _How)
             )
         block_size = block_size(size)
     with progress(f"Encoding {name}", size) as shown:
-        shown = how.measured.beside(shown)
-        return await put_content(
+        # The catalogue wants what was read; whoever waits, what the store has.
+        read = how.measured.beside(Silent())
+        capability = await put_content(
             store,
-            content_of(file, shown),
+            content_of(file, read),
             block_size=block_size,
             convergence_secret=how.secret,
             finder=_finder(store, how),
+            kept=shown.advance,
         )
+        shown.correct(how.measured.size)
+        return capability
 
 
 def _finder(store: BlockWriter, how: _How) -> BlockFinder | None:

@@ -56,7 +56,7 @@ _READ: Final = 1024 * 1024
 @click.option("--force", is_flag=True, help="Replace FILE if it exists, at once and when done.")
 @click.option("--json", "as_json", is_flag=True, help="Say what was done as one JSON object.")
 @store_option
-@summarized(sends=False)
+@summarized(sends=False, done="exported")
 def command(
     urns: tuple[str, ...],
     file: str,

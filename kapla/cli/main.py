@@ -27,7 +27,7 @@ from eris_fs.model import printable
 from kapla import __version__, log
 from kapla.cli import commands
 from kapla.cli.outcome import CommandError, ExitCode, Interrupted
-from kapla.cli.quiet import be_quiet
+from kapla.cli.quiet import talk_options
 from kapla.cli.streams import OutputFailed, ReaderGone, drop_output, hold_streams
 from kapla.errors import CannotConnect, ConfigError
 
@@ -150,12 +150,9 @@ def _broken(name: str, reason: str) -> click.Command:
 )
 @click.version_option(__version__, prog_name="kapla")
 @click.option("-d", "--debug", is_flag=True, help="Log what happens inside, and show tracebacks.")
-@click.option("-q", "--quiet", is_flag=True, help="Show neither progress nor a summary.")
-@click.pass_context
-def _kapla(context: click.Context, debug: bool, quiet: bool) -> None:
+@talk_options
+def _kapla(debug: bool) -> None:
     """Turn files and trees into encrypted blocks in a store, and back, by one URN."""
-    if quiet:
-        be_quiet(context)
     log.configure("debug" if debug else "warning")
 
 

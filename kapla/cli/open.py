@@ -49,7 +49,7 @@ _NAMELESS: Final = "content"
 @click.option("--force", is_flag=True, help="Replace OUT if it exists, at once and only when done.")
 @click.option("--max-size", metavar="SIZE", help="Refuse content of more bytes, as in 10GiB.")
 @store_option
-@summarized(sends=False)
+@summarized(sends=False, done="decoded")
 def command(
     file: str,
     out: str | None,

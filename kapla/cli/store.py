@@ -16,6 +16,7 @@ from eris.errors import BlockNotFound, ErisError, InvalidKey, InvalidPadding, St
 from eris_fs.model import printable
 from kapla.cli.outcome import CommandError, ExitCode
 from kapla.cli.summary import current_summary
+from kapla.cli.waiting import note_store
 
 if TYPE_CHECKING:
     from kapla.client import RemoteStore, StoreList
@@ -102,6 +103,7 @@ async def connect(store_url: str | None, *contents: ReadCapability) -> AsyncIter
         "on_lost": _say_lost,
     }
     async with open_store(urls, **times(), **said) as store:
+        note_store(store)
         try:
             yield store
             if summary := current_summary():
@@ -151,7 +153,10 @@ def _say_taker(taker: StoreUrl, refusing: Sequence[StoreUrl]) -> None:
 
 def say(text: str) -> None:
     """Say something beside the result, in one line on standard error."""
-    click.echo(f"kapla: {printable(text)}", err=True)
+    from kapla.cli.display import off_the_line
+
+    with off_the_line():
+        click.echo(f"kapla: {printable(text)}", err=True)
 
 
 def _explain(

@@ -81,7 +81,7 @@ class _Count:
 )
 @exclude_options
 @store_option
-@summarized(sends=False)
+@summarized(sends=False, done="verified")
 def command(
     urn: str,
     as_json: bool,

@@ -160,6 +160,11 @@ class Requester:
         """Whether an answer is still to come."""
         return bool(self._pending)
 
+    @property
+    def owed(self) -> int:
+        """How many answers are still to come, to what was sent or waits to be."""
+        return len(self._pending) + len(self._queue)
+
     async def close(self) -> None:
         """Release the connection."""
         self.give_up()
