@@ -73,7 +73,7 @@ if TYPE_CHECKING:
         writer_name,
     )
     from eris_fs.part import NothingMatches, Part, take_part
-    from eris_fs.progress import Progress
+    from eris_fs.progress import Progress, Share, Whole
     from eris_fs.references import FoundReferences, ReferenceWalk
     from eris_fs.remove import remove_at, remove_tree
     from eris_fs.restore import Restorer
@@ -163,7 +163,11 @@ else:
                 "read_pack",
                 "writer_name",
             ),
-            "progress": ("Progress",),
+            "progress": (
+                "Progress",
+                "Share",
+                "Whole",
+            ),
             "references": (
                 "FoundReferences",
                 "ReferenceWalk",
@@ -248,6 +252,7 @@ __all__ = [
     "ReferenceWalk",
     "RegularFile",
     "Restorer",
+    "Share",
     "SizeRule",
     "Sort",
     "Stamp",
@@ -260,6 +265,7 @@ __all__ = [
     "TreeTooLarge",
     "UnsafePath",
     "UnsupportedEntry",
+    "Whole",
     "choose_by_cost",
     "compare",
     "contents_of",

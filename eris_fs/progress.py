@@ -36,18 +36,23 @@ class Share:
 
 
 class Whole:
-    """A content of a known size on its way: what is told of it comes to exactly that."""
+    """A content on its way: what is told of it comes to exactly its size in the end.
 
-    def __init__(self, size: int, count: Callable[[int], None]) -> None:
-        self._left = size
+    Its size may be unknown at first.
+    """
+
+    def __init__(self, size: int | None, count: Callable[[int], None]) -> None:
+        self._size = size
         self._count = count
+        self._told = 0
 
     def keep(self, size: int) -> None:
         """About so many bytes more are kept."""
-        size = min(size, self._left)
-        self._left -= size
+        if self._size is not None:
+            size = min(size, self._size - self._told)
+        self._told += size
         self._count(size)
 
-    def finish(self) -> None:
-        """All of it is."""
-        self.keep(self._left)
+    def finish(self, size: int) -> None:
+        """All of it is, and this is its size."""
+        self._count(size - self._told)

@@ -371,7 +371,7 @@ class _Encoding:
                 finder=finder,
                 kept=whole.keep,
             )
-        whole.finish()
+        whole.finish(size)
         return capability
 
     def _count(self, files: int, size: int) -> None:

@@ -255,15 +255,16 @@ async def _encode_file(store: BlockWriter, file: BinaryIO, name: str, how: _How)
     with progress(f"Encoding {name}", size) as shown:
         # The catalogue wants what was read; whoever waits, what the store has.
         read = how.measured.beside(Silent())
+        whole = eris_fs.Whole(size, shown.advance)
         capability = await put_content(
             store,
             content_of(file, read),
             block_size=block_size,
             convergence_secret=how.secret,
             finder=_finder(store, how),
-            kept=shown.advance,
+            kept=whole.keep,
         )
-        shown.correct(how.measured.size)
+        whole.finish(how.measured.size)
         return capability
 
 

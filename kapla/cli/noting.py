@@ -119,10 +119,6 @@ class _Both:
     def expect(self, byte_count: int) -> None:
         self._shown.expect(byte_count)
 
-    def correct(self, byte_count: int) -> None:
-        self._measured.size = byte_count
-        self._shown.correct(byte_count)
-
 
 @dataclass(slots=True)
 class Noting:

@@ -33,9 +33,6 @@ class Progress(Protocol):
     def expect(self, byte_count: int) -> None:
         """So many bytes it will be in all."""
 
-    def correct(self, byte_count: int) -> None:
-        """So many bytes it was in all: what was said before was nearly right."""
-
 
 class Silent:
     """A progress that nobody sees."""
@@ -47,9 +44,6 @@ class Silent:
         """Nothing."""
 
     def expect(self, byte_count: int) -> None:
-        """Nothing."""
-
-    def correct(self, byte_count: int) -> None:
         """Nothing."""
 
 
@@ -95,9 +89,6 @@ class _Summed(Silent):
     def reach(self, files: int, byte_count: int) -> None:
         self._summary.reach(files, byte_count)
 
-    def correct(self, byte_count: int) -> None:
-        self._summary.bytes = byte_count
-
 
 class _Shown(_Summed):
     """Tells the line as well, which reads it when it is drawn."""
@@ -120,10 +111,6 @@ class _Shown(_Summed):
     def expect(self, byte_count: int) -> None:
         if byte_count < LARGEST_SHOWN:
             self._display.total = byte_count
-
-    def correct(self, byte_count: int) -> None:
-        super().correct(byte_count)
-        self._display.done = byte_count
 
 
 def _shortened(text: str) -> str:
