@@ -38,12 +38,12 @@ _AT_ONCE: Final = 8
 _RAREST: Final = 16
 
 
-def content_share(block: bytes) -> int:
+def content_share(block_size: int) -> int:
     """How many bytes of content there are for each block of this size, internal nodes included.
 
     One block in so many is an internal node as an internal node has pairs. Padding is not known.
     """
-    return len(block) - PAIR_SIZE
+    return block_size - PAIR_SIZE
 
 
 class Lacking:
@@ -144,7 +144,7 @@ class Lacking:
             return blocks
         self._learn(any(found))
         if self._found is not None:
-            shares = (content_share(block) for _, block in compress(blocks, found))
+            shares = (content_share(len(block)) for _, block in compress(blocks, found))
             self._found(sum(shares))
         return [one for one, is_there in zip(blocks, found, strict=True) if not is_there]
 

@@ -12,13 +12,9 @@ from collections import deque
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
-    Awaitable,
-    Iterable,
 )
 from contextlib import aclosing
-from functools import partial
-from types import TracebackType
-from typing import BinaryIO, Final, NamedTuple, Self, cast
+from typing import BinaryIO, Final, NamedTuple, cast
 
 from eris import node
 from eris.ahead import run_ahead
@@ -27,7 +23,7 @@ from eris.crypto import Buffer
 from eris.decode import Decoder
 from eris.encode import Encoder
 from eris.errors import BlockNotFound, ContentError, CorruptBlock, ErisError
-from eris.lacking import Kept, Lacking, content_share
+from eris.lacking import Kept, Lacking
 from eris.model import (
     NULL_CONVERGENCE_SECRET,
     SMALL_CONTENT_LIMIT,
@@ -37,6 +33,7 @@ from eris.model import (
     Reference,
     choose_block_size,
 )
+from eris.put_window import PutWindow, check_window
 from eris.sizing import content_size
 from eris.store import BlockFinder, BlockReader, BlockWriter
 from eris.threads import in_thread, withdraw
@@ -58,9 +55,6 @@ __all__ = [
 DEFAULT_WINDOW: Final = 256
 """Requests in flight, and at least half as many. At 32 KiB blocks that half is 4 MiB, enough for
 100 ms at 320 Mbit/s."""
-
-# Bytes of puts in flight.
-_PUT_BUFFER: Final = 8 * 1024 * 1024
 
 # How much is read and encrypted in one step: some milliseconds of work, and far more than a thread
 # switch costs.
@@ -172,7 +166,7 @@ async def stream_content(
     Close the iterator (`contextlib.aclosing`) if it is not read to its end.
     Raises: BlockNotFound with the position of the block, ContentError, StoreError.
     """
-    _check_window(window)
+    check_window(window)
     decoder = Decoder(capability, start=start, stop=stop, lookahead=window)
     in_flight: deque[asyncio.Future[bytes]] = deque()
     received = 0
@@ -203,7 +197,7 @@ async def check_content(
     Blocks under a missing or bad internal node are not known and not reported.
     Raises: StoreError.
     """
-    _check_window(window)
+    check_window(window)
     decoder = Decoder(capability, lookahead=window)
     in_flight: deque[asyncio.Future[bytes]] = deque()
     asked: deque[Reference] = deque()
@@ -238,11 +232,6 @@ async def _count_blocks(store: BlockReader, capability: ReadCapability) -> int |
     return node.block_count(length, capability.block_size)
 
 
-def _check_window(window: int) -> None:
-    if window < 1:
-        raise ValueError(f"a window of {window} requests in flight moves nothing")
-
-
 def _fill(
     in_flight: deque[asyncio.Future[bytes]], decoder: Decoder, store: BlockReader, window: int
 ) -> list[Reference]:
@@ -253,62 +242,6 @@ def _fill(
     for reference in wanted:
         in_flight.append(asyncio.ensure_future(store.get(reference, decoder.block_size)))
     return wanted
-
-
-class PutWindow:
-    """Puts in flight; leaving the context waits for all, or withdraws them after an error.
-
-    At most `window` of them, and at most 8 MiB. `kept` is told of each block that is confirmed.
-    """
-
-    def __init__(self, store: BlockWriter, window: int, kept: Kept | None = None) -> None:
-        _check_window(window)
-        self._store = store
-        self._kept = kept
-        self._window = window
-        self._in_flight: deque[asyncio.Future[None]] = deque()
-        self._sizes: deque[int] = deque()
-        self._size = 0
-
-    async def add(self, blocks: Iterable[EncodedBlock], kept: Kept | None = None) -> None:
-        """Send blocks, waiting for room; one caller at a time. `kept` is told of these alone."""
-        in_flight, put = self._in_flight, self._store.put
-        kept = kept or self._kept
-        for reference, block in blocks:
-            while len(in_flight) >= self._window or self._size >= _PUT_BUFFER:
-                await in_flight[0]
-                in_flight.popleft()
-                self._size -= self._sizes.popleft()
-            awaitable: Awaitable[None] = put(reference, block)
-            future = asyncio.ensure_future(awaitable)
-            in_flight.append(future)
-            if kept is not None:
-                future.add_done_callback(partial(_tell, kept, content_share(block)))
-            self._sizes.append(len(block))
-            self._size += len(block)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            while kind is None and self._in_flight:
-                await self._in_flight[0]
-                self._in_flight.popleft()
-            # What was confirmed in this very turn is told in the next.
-            await asyncio.sleep(0)
-        finally:
-            withdraw(self._in_flight)
-
-
-def _tell(kept: Kept, size: int, future: asyncio.Future[None]) -> None:
-    if not future.cancelled() and future.exception() is None:
-        kept(size)
 
 
 async def _encoded(

@@ -5,7 +5,10 @@ What is sent counts when the store has confirmed it, block by block.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+
+from eris.lacking import content_share
+from eris.model import EncodedBlock
 
 __all__ = ["Progress", "Share", "Whole"]
 
@@ -17,22 +20,26 @@ class Share:
     """A part of a tree on its way: as its blocks are kept, so its bytes count as done."""
 
     def __init__(
-        self, files: int, size: int, blocks: int, count: Callable[[int, int], None]
+        self,
+        files: int,
+        size: int,
+        blocks: Iterable[EncodedBlock],
+        count: Callable[[int, int], None],
     ) -> None:
         self._files = files
         self._size = size
-        self._blocks = blocks
+        self._all = sum(content_share(len(block)) for _, block in blocks)
         self._count = count
         self._kept = self._told = 0
-        if not blocks:
+        if not self._all:
             count(files, size)
 
-    def keep(self, _: int) -> None:
-        """One more block is kept; with the last one so are the files."""
-        self._kept += 1
-        done = self._size * self._kept // self._blocks
+    def keep(self, size: int) -> None:
+        """So much more of it is kept; with the last of it so are the files."""
+        self._kept += size
+        done = self._size * self._kept // self._all
         told, self._told = self._told, done
-        self._count(self._files if self._kept == self._blocks else 0, done - told)
+        self._count(self._files if self._kept == self._all else 0, done - told)
 
 
 class Whole:

@@ -311,7 +311,7 @@ class _Encoding:
         return await in_thread(encode_batch, batch, self._block_size, self._secret, known)
 
     async def _send(self, puts: PutWindow, batch: EncodedBatch) -> None:
-        share = Share(batch.files, batch.size, len(batch.blocks), self._count)
+        share = Share(batch.files, batch.size, batch.blocks, self._count)
         await puts.add(batch.blocks, share.keep)
         if self._known is not None:
             await self._known.remember(batch.encoded)

@@ -52,6 +52,7 @@ RULES = (
         but=(
             "eris/ahead.py",
             "eris/lacking.py",
+            "eris/put_window.py",
             "eris/sizing.py",
             "eris/threads.py",
             "eris/transfer.py",

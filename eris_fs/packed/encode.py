@@ -159,7 +159,7 @@ class _Encoding:
         packs.reverse()
         while packs:
             pack = packs.pop()
-            share = Share(pack.files, pack.size, len(pack.blocks), self._count)
+            share = Share(pack.files, pack.size, pack.blocks, self._count)
             await puts.add(pack.blocks, share.keep)
             self.packs.append(Pack(self._position, pack.size, pack.stored_size, pack.capabilities))
             self._position += pack.size

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -21,6 +22,7 @@ from kapla.cli.common import (
     CommandError,
     ExitCode,
     Progress,
+    Silent,
     Store,
     connect,
     progress,
@@ -128,7 +130,9 @@ async def decode_into(
             return
         if paths:
             raise CommandError("this is a file, and --path is for trees", ExitCode.USAGE)
-        with progress(f"Decoding {out}") as shown:
+        # Content on a terminal, and a line that is drawn over on the same, would be neither.
+        is_seen = target is None and sys.stdout.isatty()
+        with nullcontext(Silent()) if is_seen else progress(f"Decoding {out}") as shown:
             reading.when_length_is_known(shown.expect)
             if target is None:
                 if limit is not None:

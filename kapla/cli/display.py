@@ -2,12 +2,13 @@
 
 So it goes on while the event loop is busy, costs the loop nothing, and says what is waited for when
 nothing comes for three seconds. On a terminal the line is drawn over; elsewhere, if somebody asked
-for it, there is a line every few seconds. What else is said on standard error goes past it by
-`off_the_line`.
+for it, there is a line every few seconds. What else is said on the terminal goes past it by
+`off_the_line`; the log makes way by itself.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -58,6 +59,8 @@ class Display:
 
     def __enter__(self) -> Self:
         _shown.append(self)
+        for handler in logging.root.handlers:
+            handler.addFilter(self._make_way)
         self._thread.start()
         return self
 
@@ -68,6 +71,8 @@ class Display:
         traceback: TracebackType | None,
     ) -> None:
         _shown.remove(self)
+        for handler in logging.root.handlers:
+            handler.removeFilter(self._make_way)
         self._over.set()
         self._thread.join(_STUCK_S)
         self.wipe()
@@ -84,24 +89,25 @@ class Display:
                 self._lock.release()
 
     def wipe(self) -> None:
-        """Take the line away."""
+        """Take the line away; it is drawn anew when its time comes."""
         with self.aside():
             pass
+
+    def _make_way(self, _: logging.LogRecord) -> bool:
+        """Before a line of the log is written."""
+        self.wipe()
+        return True
 
     def state(self, now: float) -> State:
         """How far it is."""
         done = self.done
-        if done != self._seen or self.files:
-            self._note(now, done)
+        if done != self._seen:
+            self._seen, self._moved = done, now
         rate = self._pace.note(now, done)
         waiting = None
         if now - self._moved >= _WAITING_AFTER_S:
             waiting = self._waiting()
         return State(self._text, done, self.total, self.files, rate, waiting)
-
-    def _note(self, now: float, done: int) -> None:
-        if done != self._seen:
-            self._seen, self._moved = done, now
 
     def _run(self) -> None:
         period_s = _PERIOD_S if self._is_terminal else _PLAIN_PERIOD_S

@@ -30,6 +30,7 @@ from kapla.cli.common import (
     urn_argument,
 )
 from kapla.cli.content import load_tree, names_tree
+from kapla.cli.display import off_the_line
 from kapla.cli.exclude import exclude_options, read_patterns
 from kapla.cli.mending import BLOCK_SIZES, Again, Mending, encode_again
 from kapla.cli.secret import read_secret
@@ -217,9 +218,9 @@ async def _check_packs(
             count.bad += 1
             if as_json:
                 facts = {"bad": None, "path": names[number], "reason": str(error)}
-                click.echo(json.dumps(facts))
+                _say_finding(json.dumps(facts))
             else:
-                click.echo(f"bad {names[number]}: {error.reason}")
+                _say_finding(f"bad {names[number]}: {error.reason}")
 
 
 def _names(tree: eris_fs.PackedTree) -> list[str]:
@@ -253,6 +254,12 @@ async def _check(
             block_urn = format_block_urn(reference)
             if as_json:
                 facts = {finding: block_urn, "path": name or None, "reason": str(error)}
-                click.echo(json.dumps(facts))
+                _say_finding(json.dumps(facts))
             else:
-                click.echo(f"{finding} {block_urn}{f'  {name}' if name else ''}")
+                _say_finding(f"{finding} {block_urn}{f'  {name}' if name else ''}")
+
+
+def _say_finding(line: str) -> None:
+    """Both may be on one terminal: what is found, and how far it is."""
+    with off_the_line():
+        click.echo(line)

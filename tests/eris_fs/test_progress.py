@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from eris import BlockSize, MemoryStore, ReadCapability, Reference, put_content
+from eris import BlockSize, MemoryStore, ReadCapability, Reference, encode, put_content
 from eris_fs import Share, Whole, put_packed_tree, put_tree
 from tests.eris_fs.trees import File, Node, lay_out
 
@@ -113,13 +113,14 @@ def test_what_is_found_counts_too() -> None:
 
 def test_a_share_comes_to_the_whole() -> None:
     told: list[tuple[int, int]] = []
-    share = Share(3, 1000, 7, lambda files, size: told.append((files, size)))
-    for _ in range(7):
+    blocks = list(encode(bytes(6000), block_size=BlockSize.SMALL)[1].items())
+    share = Share(3, 1000, blocks, lambda files, size: told.append((files, size)))
+    for _ in blocks:
         assert sum(files for files, _ in told) == 0
-        share.keep(1024)
+        share.keep(1024 - 64)
     assert (sum(files for files, _ in told), sum(size for _, size in told)) == (3, 1000)
     told.clear()
-    Share(2, 5, 0, lambda files, size: told.append((files, size)))
+    Share(2, 5, [], lambda files, size: told.append((files, size)))
     assert told == [(2, 5)]
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from configparser import ConfigParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from eris import encode
+from eris.link import LINK_MAGIC, LINK_MEDIA_TYPE, format_link
 from eris.link import Link as LinkFile
-from eris.link import format_link
+from kapla.cli.open import command as OPEN
 from tests.eris_fs.trees import File, Link, Node, lay_out, read_back
 from tests.integration.commands import Kapla
 from tests.integration.daemon import running_daemon
@@ -181,3 +184,25 @@ def test_a_link_that_is_none_or_says_another_size(kapla: Kapla, tmp_path: Path) 
     error = elsewhere.error("open", tmp_path / "other.eris", code=5)
     assert "6 bytes, and it has 5" in error
     assert sorted(path.name for path in tmp_path.iterdir()) == ["none.eris", "other.eris"]
+
+
+def test_desktops_know_links() -> None:
+    """What is in `packaging/` is about the files that we write, and runs what there is."""
+    desktop = Path(__file__).resolve().parent.parent.parent / "packaging" / "desktop"
+    root = ElementTree.parse(desktop / "kapla-link.xml").getroot()
+    name = "{http://www.freedesktop.org/standards/shared-mime-info}"
+    (kind,) = root.findall(f"{name}mime-type")
+    assert kind.attrib["type"] == LINK_MEDIA_TYPE
+    values = [match.attrib["value"] for match in kind.iter(f"{name}match")]
+    assert [value.encode().decode("unicode_escape").encode("latin-1") for value in values] == [
+        LINK_MAGIC,
+        b"urn:eris:",
+    ]
+    entry = ConfigParser(interpolation=None)
+    entry.read(desktop / "kapla-open.desktop")
+    assert entry["Desktop Entry"]["MimeType"] == f"{LINK_MEDIA_TYPE};"
+    program, command, *options, place = entry["Desktop Entry"]["Exec"].split()
+    assert (program, place) == ("kapla", "%f")
+    known = {option for parameter in OPEN.params for option in parameter.opts}
+    assert OPEN.name == command
+    assert set(options) <= known
