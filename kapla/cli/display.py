@@ -61,6 +61,8 @@ class Display:
         _shown.append(self)
         for handler in logging.root.handlers:
             handler.addFilter(self._make_way)
+        if self._is_terminal:
+            self._draw()
         self._thread.start()
         return self
 
@@ -114,17 +116,19 @@ class Display:
         # A file that cannot be written: the work goes on.
         with suppress(OSError, ValueError):
             while not self._over.wait(period_s):
-                state = self.state(time.monotonic())
-                with self._lock:
-                    if self._over.is_set():
-                        return
-                    if self._is_terminal:
-                        # Not in the last column, where some terminals begin a new line.
-                        line = bar_line(state, _columns() - 1, **self._signs)
-                        self._write_over(line)
-                    else:
-                        sys.stderr.write(f"kapla: {plain_line(state)}\n")
-                        sys.stderr.flush()
+                self._draw()
+
+    def _draw(self) -> None:
+        state = self.state(time.monotonic())
+        with self._lock:
+            if self._over.is_set():
+                return
+            if self._is_terminal:
+                # Not in the last column, where some terminals begin a new line.
+                self._write_over(bar_line(state, _columns() - 1, **self._signs))
+            else:
+                sys.stderr.write(f"kapla: {plain_line(state)}\n")
+                sys.stderr.flush()
 
     def _write_over(self, line: str) -> None:
         if line == self._drawn or not self._is_terminal:
