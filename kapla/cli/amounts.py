@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 __all__ = ["blocks_text", "bytes_text", "duration_text"]
+
+_MOST: Final = 1 << 64
 
 
 def bytes_text(count: float) -> str:
-    """Bytes, with the unit that suits them."""
+    """Bytes, with the unit that suits them; a hostile URN can stand for more than a float holds."""
+    if count >= _MOST:
+        return "over 16 EiB"
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"

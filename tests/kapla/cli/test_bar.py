@@ -67,6 +67,12 @@ def test_without_a_total_it_is_told_how_much_there_was() -> None:
     assert plain_line(HALF) == text
 
 
+def test_what_a_hostile_urn_stands_for_has_a_text_too() -> None:
+    state = State("Decoding x", 1, 512**255)
+    assert "over 16 EiB" in plain_line(state)
+    assert bar_line(State("Decoding x", 512**255), 40) == "Decoding x  over 16 EiB"
+
+
 def test_the_pace_is_that_of_the_last_seconds() -> None:
     pace = Pace()
     assert pace.note(0.0, 0) is None
