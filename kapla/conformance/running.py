@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
+from contextlib import suppress
 from typing import Final
 
 from kapla.conformance.model import Absent, Check, Failed, Result, Skipped, Verdict
@@ -28,20 +29,24 @@ async def run_checks(stage: Stage, only: Collection[str] = ()) -> AsyncIterator[
     StoreUnavailable, if it is not there to begin with.
     """
     await stage.prepare()
-    for group, checks in TABLE.items():
-        if not only or group in only:
-            for check in checks:
-                yield await _run(stage, group, check)
+    others = _Others(stage)
+    try:
+        for group, checks in TABLE.items():
+            if not only or group in only:
+                for check in checks:
+                    yield await _run(stage, others, group, check)
+    finally:
+        others.leave()
 
 
-async def _run(stage: Stage, group: str, check: Check) -> Result:
+async def _run(stage: Stage, others: _Others, group: str, check: Check) -> Result:
     if check.writes and stage.read_only:
-        return Result(group, check, Verdict.SKIPPED, "nothing is put")
+        return Result(group, check, Verdict.SKIPPED, "it would put blocks")
     async with stage.scene():
-        bystander = await _bystander(stage)
+        await others.come()
         verdict, seen = await _outcome(stage, check)
         transcript = stage.transcript()
-        if verdict is not Verdict.SKIPPED and (trouble := await _trouble(stage, bystander)):
+        if verdict is not Verdict.SKIPPED and (trouble := await others.trouble()):
             verdict, seen = Verdict.FAIL, f"{seen}; {trouble}" if seen else trouble
     return Result(group, check, verdict, seen, transcript)
 
@@ -61,25 +66,48 @@ async def _outcome(stage: Stage, check: Check) -> tuple[Verdict, str]:
         return Verdict.FAIL, f"not done within {limit_s:g} s"
 
 
-async def _bystander(stage: Stage) -> Wire | None:
-    """A peer that was there before; None if there can be none, which the check will show."""
-    try:
-        wire = await stage.connect(noted=False)
-        await wire.greeted()
-    except Failed:
+class _Others:
+    """The other peers of a store: one that was there before a check, and one that comes after it.
+
+    The latter is there before the next check.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._there: Wire | None = None
+
+    async def come(self) -> None:
+        """See to it that somebody is there; that nobody can be, the check will show."""
+        if self._there is None:
+            with suppress(Failed):
+                self._there = await self._newcomer()
+
+    async def trouble(self) -> str | None:
+        """What is wrong with them after a check."""
+        before, self._there = self._there, None
+        try:
+            if before is not None:
+                await self._stage.serves(before)
+        except Failed as failed:
+            return f"and another connection: {failed}"
+        finally:
+            self._forget(before)
+        try:
+            self._there = await self._newcomer()
+        except Failed as failed:
+            return f"and a new connection: {failed}"
         return None
-    return wire
 
+    def leave(self) -> None:
+        """End."""
+        self._forget(self._there)
 
-async def _trouble(stage: Stage, bystander: Wire | None) -> str | None:
-    """What is wrong with the others afterwards."""
-    try:
-        if bystander is not None:
-            await stage.serves(bystander)
-    except Failed as failed:
-        return f"and another connection: {failed}"
-    try:
-        await stage.serves()
-    except Failed as failed:
-        return f"and a new connection: {failed}"
-    return None
+    async def _newcomer(self) -> Wire:
+        wire = await self._stage.outsider()
+        await self._stage.serves(wire)
+        return wire
+
+    def _forget(self, wire: Wire | None) -> None:
+        if wire is not None:
+            self._stage.asked += wire.asked
+            wire.close()

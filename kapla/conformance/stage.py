@@ -59,19 +59,29 @@ class Stage:
 
     # connections
 
-    async def connect(self, csm: bytes = CSM, *, noted: bool = True) -> Wire:
+    async def connect(self, csm: bytes = CSM) -> Wire:
         """A new connection, on which `csm` was sent, which may be nothing or anything.
 
-        `noted`: whether what goes over it is part of the transcript. Raises: Failed.
+        It is one of this scene. Raises: Failed.
         """
-        wire = Wire(self._transcript if noted else Transcript(), self.wait_s)
+        wire = await self._connect(self._transcript)
+        self._open.append(wire)
+        if csm:
+            await wire.send(csm)
+        return wire
+
+    async def outsider(self) -> Wire:
+        """A new connection that belongs to no scene; whoever has it closes it. Raises: Failed."""
+        wire = await self._connect(Transcript())
+        await wire.send(CSM)
+        return wire
+
+    async def _connect(self, transcript: Transcript) -> Wire:
+        wire = Wire(transcript, self.wait_s)
         try:
             await connect(self.url, lambda: wire, self.wait_s)
         except StoreUnavailable as error:
             raise Failed(str(error)) from None
-        self._open.append(wire)
-        if csm:
-            await wire.send(csm)
         return wire
 
     @asynccontextmanager
@@ -173,7 +183,7 @@ class Stage:
 
         Raises: Failed.
         """
-        wire = wire or await self.connect(noted=False)
+        wire = wire or await self.connect()
         block = self._there.get(BlockSize.SMALL)
         reference = bytes(32) if block is None else reference_of(block)
         answer = await self.get(wire, format_base32(reference).encode())
