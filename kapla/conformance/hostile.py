@@ -40,6 +40,16 @@ def _body(tail: bytes) -> Callable[[Stage], Awaitable[str]]:
     return check
 
 
+async def _told(stage: Stage) -> str:
+    """The same as of `delta-15`: how it is said that the message makes no sense."""
+    wire = await stage.connect()
+    bad = format_frame(Code.GET, _TOKEN, _query_bytes(stage) + b"\xf0")
+    seen = await fate(stage, wire, bad, _TOKEN)
+    if wire.abort is None:
+        raise Failed(f"{seen} instead of an Abort")
+    return seen
+
+
 async def _token_lengths(stage: Stage) -> str:
     for length in range(9, 16):
         wire = await stage.connect()
@@ -156,6 +166,13 @@ CHECKS: Final = (
         "marker", _MUST, "a payload marker without a payload is an error", _FORMAT, _body(b"\xff")
     ),
     Check("delta-15", _MUST, "an option with a delta of 15 is an error", _OPTIONS, _body(b"\xf0")),
+    Check(
+        "malformed-told",
+        _SHOULD,
+        "a message that makes no sense is answered by an Abort",
+        "RFC 8323, 5.6",
+        _told,
+    ),
     Check(
         "length-15", _MUST, "an option with a length of 15 is an error", _OPTIONS, _body(b"\x1f")
     ),

@@ -15,11 +15,15 @@ from kapla.conformance.wire import Wire
 
 __all__ = ["CHECKS", "get_in_pieces"]
 
+_MAX_MESSAGE_SIZE: Final = 2
 _BLOCK_WISE: Final = 4
 _KIB: Final = 1024
 _SZX_1024: Final = 6
 _SZX_BERT: Final = 7
 _MOST_PIECES: Final = 2048
+_BERT_PIECE: Final = 8 * _KIB
+# Around which there are a header, a path and a Block1.
+_ROOM_FOR_BERT: Final = _BERT_PIECE + 128
 
 
 def _block(number: int, more: bool, szx: int) -> bytes:
@@ -58,15 +62,23 @@ def _at(found: bytes, szx: int) -> int:
     return len(found) // (_KIB if szx == _SZX_BERT else 16 << szx)
 
 
-async def _announced(wire: Wire) -> None:
-    if not (await wire.greeted()).values(_BLOCK_WISE):
+async def _announced(wire: Wire, szx: int = 0) -> None:
+    """That the store says that it knows pieces, and, for those of several KiB, has room for them.
+
+    Raises: Absent.
+    """
+    csm = await wire.greeted()
+    if not csm.values(_BLOCK_WISE):
         raise Absent("the store does not announce Block-Wise-Transfer")
+    size = int.from_bytes(b"".join(csm.values(_MAX_MESSAGE_SIZE)[:1]), "big")
+    if szx == _SZX_BERT and size < _ROOM_FOR_BERT:
+        raise Absent(f"the store announces a Max-Message-Size of {size} bytes")
 
 
 async def _get(stage: Stage, szx: int, size: BlockSize) -> str:
     block = stage.known(size)
     wire = await stage.connect()
-    await _announced(wire)
+    await _announced(wire, szx)
     found, count = await get_in_pieces(stage, wire, block, szx)
     if found != block:
         raise Failed(f"the pieces, {len(found)} bytes together, are not the block")
@@ -97,7 +109,7 @@ async def _beyond(stage: Stage) -> str:
 async def _put(stage: Stage, szx: int, step: int, size: int) -> str:
     block = stage.fresh(size)
     wire = await stage.connect()
-    await _announced(wire)
+    await _announced(wire, szx)
     unit = _KIB if szx == _SZX_BERT else 16 << szx
     for at in range(0, size, step):
         more = at + step < size
@@ -123,7 +135,7 @@ async def _put_256(stage: Stage) -> str:
 
 
 async def _put_bert(stage: Stage) -> str:
-    return await _put(stage, _SZX_BERT, 8 * _KIB, 32 * _KIB)
+    return await _put(stage, _SZX_BERT, _BERT_PIECE, 32 * _KIB)
 
 
 async def _gap(stage: Stage) -> str:

@@ -8,9 +8,10 @@ from eris.base32 import format_base32_reference
 from eris.crypto import reference_of
 from eris.model import BlockSize
 from kapla.coap.frame import Code, format_message
-from kapla.conformance.expecting import describe, expect, expect_block, still_answers
+from kapla.conformance.expecting import expect, expect_block, still_answers
 from kapla.conformance.model import Absent, Check, Failed, Level
 from kapla.conformance.stage import Stage
+from kapla.conformance.wire import Wire
 
 __all__ = ["CHECKS"]
 
@@ -93,12 +94,20 @@ async def _release_ends(stage: Stage) -> str:
     return "closed"
 
 
+async def _closed(wire: Wire, what: str) -> str:
+    """That the store closes; whoever sends an Abort does so himself, so it need not."""
+    try:
+        await wire.over(what)
+    except Failed as failed:
+        raise Absent(str(failed)) from None
+    return "closed"
+
+
 async def _abort(stage: Stage) -> str:
     wire = await stage.connect()
     await still_answers(stage, wire)
     await wire.send(format_message(Code.ABORT, payload=b"conformance"))
-    await wire.over("an Abort")
-    return "closed"
+    return await _closed(wire, "an Abort")
 
 
 async def _abort_busy(stage: Stage) -> str:
@@ -108,8 +117,7 @@ async def _abort_busy(stage: Stage) -> str:
     query = format_base32_reference(reference_of(block))
     gets = b"".join(stage.get_bytes(wire.token(), query) for _ in range(_BEHIND))
     await wire.send(gets + format_message(Code.ABORT, payload=b"\xff\n"))
-    await wire.over("an Abort behind requests")
-    return describe(wire.abort) if wire.abort else "closed"
+    return await _closed(wire, "an Abort behind requests")
 
 
 _MUST, _SHOULD, _MAY = Level.MUST, Level.SHOULD, Level.MAY
@@ -141,10 +149,10 @@ CHECKS: Final = (
         "RFC 8323, 5.5",
         _release_ends,
     ),
-    Check("abort", _SHOULD, "after an Abort the connection is closed", "RFC 8323, 5.6", _abort),
+    Check("abort", _MAY, "after an Abort the connection is closed", "RFC 8323, 5.6", _abort),
     Check(
         "abort-busy",
-        _SHOULD,
+        _MAY,
         "an Abort behind requests closes it, too",
         "RFC 8323, 5.6",
         _abort_busy,
