@@ -33,7 +33,9 @@ _WRITES: Final = "up to 2 MiB of blocks, which stay there; --read-only puts none
     "--only",
     type=click.Choice(GROUPS),
     multiple=True,
-    help="Make the checks of this group alone; several times for several.",
+    metavar="GROUP",
+    help=f"Make the checks of this group alone; several times for several. It is one of"
+    f" {', '.join(GROUPS)}.",
 )
 @click.option(
     "-v",

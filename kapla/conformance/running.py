@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
-from contextlib import suppress
 from typing import Final
 
 from kapla.conformance.model import Absent, Check, Failed, Result, Skipped, Verdict
@@ -20,6 +19,7 @@ __all__ = ["run_checks"]
 
 _PATIENCE: Final = 6
 """How many times as long as for one answer a whole check may take: some ask for many."""
+_HASTE: Final = 10
 
 
 async def run_checks(stage: Stage, only: Collection[str] = ()) -> AsyncIterator[Result]:
@@ -43,7 +43,8 @@ async def _run(stage: Stage, others: _Others, group: str, check: Check) -> Resul
     if check.writes and stage.read_only:
         return Result(group, check, Verdict.SKIPPED, "it would put blocks")
     async with stage.scene():
-        await others.come()
+        if trouble := await others.come():
+            return Result(group, check, Verdict.FAIL, f"nobody is served: {trouble}")
         verdict, seen = await _outcome(stage, check)
         transcript = stage.transcript()
         if verdict is not Verdict.SKIPPED and (trouble := await others.trouble()):
@@ -75,12 +76,21 @@ class _Others:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._there: Wire | None = None
+        self._haste = 1
 
-    async def come(self) -> None:
-        """See to it that somebody is there; that nobody can be, the check will show."""
+    async def come(self) -> str | None:
+        """See to it that somebody is there; returns why nobody can be.
+
+        A store that served nobody when it was last tried is given less time.
+        """
         if self._there is None:
-            with suppress(Failed):
-                self._there = await self._newcomer()
+            try:
+                self._there = await self._newcomer(self._stage.wait_s / self._haste)
+            except Failed as failed:
+                self._haste = _HASTE
+                return str(failed)
+        self._haste = 1
+        return None
 
     async def trouble(self) -> str | None:
         """What is wrong with them after a check."""
@@ -93,7 +103,7 @@ class _Others:
         finally:
             self._forget(before)
         try:
-            self._there = await self._newcomer()
+            self._there = await self._newcomer(self._stage.wait_s)
         except Failed as failed:
             return f"and a new connection: {failed}"
         return None
@@ -102,9 +112,15 @@ class _Others:
         """End."""
         self._forget(self._there)
 
-    async def _newcomer(self) -> Wire:
+    async def _newcomer(self, wait_s: float) -> Wire:
         wire = await self._stage.outsider()
-        await self._stage.serves(wire)
+        wire.wait_s = wait_s
+        try:
+            await self._stage.serves(wire)
+        except Failed:
+            self._forget(wire)
+            raise
+        wire.wait_s = self._stage.wait_s
         return wire
 
     def _forget(self, wire: Wire | None) -> None:

@@ -154,15 +154,24 @@ class Stage:
 
         Raises: NotAllowed, if the store takes no blocks; StoreUnavailable, if there is none.
         """
-        # Whoever is not there at all is told of as elsewhere.
-        wire = Wire(self._transcript, self.wait_s)
-        await connect(self.url, lambda: wire, self.wait_s)
-        wire.close()
+        await self._greet()
         for size, number in KNOWN.items():
             (block,) = read_vector(number).blocks.values()
             async with self.scene():
                 with suppress(Failed):  # the checks will tell
                     await self._prepare(size, block)
+
+    async def _greet(self) -> None:
+        """See whether there is anybody, and any CoAP: else no check would make sense."""
+        wire = Wire(self._transcript, self.wait_s)
+        await connect(self.url, lambda: wire, self.wait_s)
+        try:
+            await wire.send(CSM)
+            await wire.greeted()
+        except Failed as failed:
+            raise StoreUnavailable(f"{self.url} does not greet as CoAP has it: {failed}") from None
+        finally:
+            wire.close()
 
     async def _prepare(self, size: BlockSize, block: bytes) -> None:
         wire = await self.connect()
@@ -170,6 +179,8 @@ class Stage:
             answer = await self.put(wire, block)
             if answer.code in (Code.FORBIDDEN, Code.METHOD_NOT_ALLOWED, Code.NOT_FOUND):
                 told = f"{format_code(answer.code)}{words(answer.payload)}"
+                if answer.code == Code.NOT_FOUND:
+                    told += ", there may be no store at this path"
                 raise NotAllowed(
                     f"{self.url} takes no blocks here: {told}; --read-only checks the rest"
                 )

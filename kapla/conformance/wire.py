@@ -232,7 +232,7 @@ class Wire(asyncio.Protocol):
                     await self._news.wait()
                 return found
         except TimeoutError:
-            raise Failed(f"there was not {what} within {self.wait_s:g} s") from None
+            raise Failed(f"waited {self.wait_s:g} s in vain for {what}") from None
 
     def _why(self) -> str:
         if self.abort is None:

@@ -98,7 +98,7 @@ def test_a_store_that_dies_has_failed_the_check_and_the_rest_goes_on() -> None:
     assert "and another connection: the store closed the connection" in found["method"].seen
     for name in ("post", "elective", "unasked"):
         assert found[name].verdict is Verdict.FAIL
-        assert "cannot connect" in found[name].seen
+        assert found[name].seen.startswith("nobody is served: cannot connect")
 
 
 def test_a_store_that_is_silent_is_not_waited_for() -> None:
@@ -113,7 +113,7 @@ def test_a_store_that_is_silent_is_not_waited_for() -> None:
 
     found, _ = check(silent, "requests", wait_s=SHORT_S)
     assert found["method"].verdict is Verdict.FAIL
-    assert found["method"].seen == "there was not an answer within 2 s"
+    assert found["method"].seen == "waited 2 s in vain for an answer"
     assert found["post"].verdict is Verdict.PASS
 
 
@@ -133,7 +133,9 @@ def test_a_store_that_serves_nobody_else_any_more_has_failed() -> None:
 
     found, _ = check(jealous, "requests", wait_s=SHORT_S)
     assert found["method"].verdict is Verdict.FAIL
-    assert found["method"].seen.startswith("4.05; and another connection: there was not an answer")
+    assert found["method"].seen.startswith(
+        "4.05; and another connection: waited 2 s in vain for an answer"
+    )
 
 
 def test_a_store_that_gives_another_block_has_failed() -> None:
@@ -196,3 +198,33 @@ def test_a_store_that_takes_nothing_ends_it_and_one_that_is_not_there_too() -> N
 
     with pytest.raises(StoreUnavailable, match="cannot connect"):
         asyncio.run(main())
+
+
+def test_what_is_no_store_at_all_is_not_checked() -> None:
+    async def main(greeting: bytes) -> None:
+        async with fake_server(keep_blocks(), greeting=greeting) as server:
+            stage = Stage(server.url, read_only=True, wait_s=SHORT_S)
+            async for _ in run_checks(stage):
+                raise AssertionError
+
+    for greeting, what in ((b"", "in vain for its CSM"), (b"HTTP/1.1 400 Bad", "malformed")):
+        with pytest.raises(StoreUnavailable, match=what):
+            asyncio.run(main(greeting))
+
+
+def test_a_store_that_hangs_is_given_little_time_afterwards() -> None:
+    def hanging(servers: list[FakeServer]) -> Script:
+        behave = behaving(servers)
+
+        def script(peer: Peer, request: Message) -> None:
+            if request.code == Code.FETCH:
+                servers[0].script = lambda peer, request: None
+            else:
+                behave(peer, request)
+
+        return script
+
+    found, _ = check(hanging, "extensions", wait_s=SHORT_S)
+    assert found["fetch"].seen.startswith("waited 2 s in vain for an answer")
+    assert found["fetch-most"].seen == "nobody is served: waited 2 s in vain for an answer"
+    assert found["list"].seen == "nobody is served: waited 0.2 s in vain for an answer"
