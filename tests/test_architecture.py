@@ -66,7 +66,7 @@ RULES = (
     Rule(
         "the daemon and the client handle opaque blocks, never the codec",
         where=("kapla/*",),
-        but=("kapla/cli/*",),
+        but=("kapla/cli/*", "kapla/conformance/*"),
         forbid=("eris",),
         allow=(
             "eris.allocator",
@@ -164,6 +164,25 @@ RULES = (
         where=("*",),
         but=("kapla/cli/*", "kapla/catalogue/*"),
         forbid=("kapla.catalogue",),
+    ),
+    Rule(
+        "the conformance kit belongs to the command line",
+        where=("*",),
+        but=("kapla/cli/*", "kapla/conformance/*"),
+        forbid=("kapla.conformance",),
+    ),
+    Rule(
+        "the conformance kit makes its own frames: it knows no client and no daemon",
+        where=("kapla/conformance/*",),
+        forbid=("aiocoap", "kapla"),
+        allow=(
+            "kapla.coap.blocks",
+            "kapla.coap.frame",
+            "kapla.conformance",
+            "kapla.connecting",
+            "kapla.errors",
+            "kapla.urls",
+        ),
     ),
     Rule(
         "the catalogue keeps what it is given: it knows no store, no daemon and no codec",
@@ -409,6 +428,8 @@ def test_a_violation_names_file_line_and_rule(tmp_path: Path) -> None:
         ("kapla/client.py", "import aiocoap"),
         ("kapla/daemon.py", "from kapla.catalogue.catalogue import Catalogue"),
         ("guix_glue/cli/publish.py", "import kapla.catalogue"),
+        ("kapla/daemon.py", "from kapla.conformance.stage import Stage"),
+        ("kapla/conformance/stage.py", "from kapla.remote_store import RemoteStore"),
         ("kapla/catalogue/file.py", "from kapla.storage import engine"),
         ("kapla/catalogue/entries.py", "from eris.capability import ReadCapability"),
         ("kapla/storage/sqlite.py", "from aiocoap import Message"),

@@ -29,6 +29,7 @@ _NOTICES = (
     "kapla: not pinned: ",
     "kapla: not lent: ",
     "kapla: not whole: ",
+    "kapla: checking ",
     "kapla: the names of contents are not shown: ",
 )
 
