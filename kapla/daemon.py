@@ -15,25 +15,27 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-import sdnotify
-
 from eris.allocator import give_back_all
 from kapla.announcing import Listener
 from kapla.coap.peers import Peers
 from kapla.coap.put_rate import PutRates
 from kapla.coap.site import AiocoapLane
 from kapla.coap.turns import Turns
-from kapla.config import Config
+from kapla.config import Config, Loaded
 from kapla.guests import Door
 from kapla.identity.accepting import MOST_HANDSHAKES, TlsServer
 from kapla.identity.pair import KeyPair, load_or_make
 from kapla.peering import Peering
 from kapla.peers.found import MOST_FOUND
+from kapla.renewal import Renewal
+from kapla.service_manager import ServiceManager
 from kapla.sockets import BACKLOG, BoundUnixSocket, bind_tcp, bind_unix, rights_of
+from kapla.start_line import start_line
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.database import SqliteSettings
 from kapla.storage.lock import lock_store
+from kapla.storage.settling import settle
 from kapla.tls import listener_context
 from kapla.urls import StoreUrl, TcpEndpoint, TlsEndpoint, UnixEndpoint
 
@@ -62,20 +64,9 @@ class Daemon:
     """A block store behind its listeners, in one event loop."""
 
     def __init__(self, config: Config) -> None:
-        self._config = config
-        self._storage = BatchedStorage(
-            SqliteSettings(
-                config.store,
-                synchronous=config.synchronous,
-                max_size=config.max_size,
-                min_free=config.min_free,
-                when_full=config.when_full,
-                rebuild_index=config.rebuild_index,
-                scrub_rate=config.scrub_rate,
-                max_pinned=config.max_pinned,
-                lend_cache=config.lend_cache,
-            )
-        )
+        self.config = config
+        """What holds now."""
+        self._storage = BatchedStorage(_settings_of(config))
         self._statistics = Statistics()
         self._started = time.monotonic()
         self._max_connections = config.max_connections
@@ -100,12 +91,12 @@ class Daemon:
 
         Raises: StorageError, ListenError, ConfigError.
         """
-        self._lock = lock_store(self._config.store)
+        self._lock = lock_store(self.config.store)
         self._max_connections = self._connections_by_listener()
         await self._storage.open()
-        _log.debug("Store %s is open", self._config.store)
+        _log.debug("Store %s is open", self.config.store)
         neighbours = self._neighbours = self._make_neighbours()
-        for url in self._config.listen:
+        for url in self.config.listen:
             await self._listen(url)
         await self._open_doors()
         self._peering.start(self._connections, neighbours.looked if neighbours else None)
@@ -115,14 +106,14 @@ class Daemon:
 
     def _make_neighbours(self) -> Neighbours | None:
         """Our part in the local network, if there is to be one."""
-        if not self._config.advertise and self._config.discover is None:
+        if not self.config.advertise and self.config.discover is None:
             return None
         # Loaded only where it is to be.
         from kapla.neighbours import Neighbours
 
         found = self._peering.found
-        own = None if self._config.discover is None else self._own_pair().public
-        neighbours = Neighbours(self._config, found, own, self._peering.table.keys)
+        own = None if self.config.discover is None else self._own_pair().public
+        neighbours = Neighbours(self.config, found, own, self._peering.table.keys)
         found.look = neighbours.look_now
         return neighbours
 
@@ -134,7 +125,7 @@ class Daemon:
 
     async def _open_doors(self) -> None:
         """By HTTP. What that needs is loaded only if there are any."""
-        config = self._config
+        config = self.config
         if not config.http and config.admin is None:
             return
         from kapla.http.doors import Doors
@@ -151,6 +142,21 @@ class Daemon:
             report, peers = self.report, self._peering.report
             for where in await self._doors.open_admin(config.admin, report, peers):
                 _log.info("Telling of the daemon on %s", where)
+
+    async def settle(self, config: Config) -> None:
+        """Let other settings hold from now on, as far as they can change meanwhile.
+
+        Raises: StoreUnavailable, then nothing has changed.
+        """
+        await settle(self._storage, _settings_of(config))
+        self.config = config
+        self._put_rates.change(config.max_put_rate)
+        self._peering.settle(config)
+        self._max_connections = self._connections_by_listener()
+        for peers in self._peers:
+            peers.most = self._max_connections
+        if self._doors is not None:
+            self._doors.limit(self._max_connections)
 
     async def stop(self) -> None:
         """Take no more connections, answer what was asked, empty the WAL, remove the sockets."""
@@ -197,9 +203,9 @@ class Daemon:
             "blocks": {str(size): count for size, count in sorted(blocks.items())},
             "bytes": {str(size): size * count for size, count in sorted(blocks.items())},
             "database_bytes": database_bytes,
-            "max_size": self._config.max_size,
-            "min_free": self._config.min_free,
-            "when_full": self._config.when_full,
+            "max_size": self.config.max_size,
+            "min_free": self.config.min_free,
+            "when_full": self.config.when_full,
             "uptime_s": round(time.monotonic() - self._started, 3),
             "requests": {
                 "get": statistics.get,
@@ -226,17 +232,17 @@ class Daemon:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft != hard:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        wanted = self._config.max_connections
+        wanted = self.config.max_connections
         if hard == resource.RLIM_INFINITY:
             return wanted
-        listeners = self._config.listen
-        doors = len(listeners) + len(self._config.http)
+        listeners = self.config.listen
+        doors = len(listeners) + len(self.config.http)
         under_tls = sum(isinstance(url.endpoint, TlsEndpoint) for url in listeners)
         own = _OWN_FILES + 2 * MOST_HANDSHAKES * under_tls
-        own += _FILES_OF_PEER * len(self._config.peers)
-        if self._config.discover is not None:
+        own += _FILES_OF_PEER * len(self.config.peers)
+        if self.config.discover is not None:
             own += _FILES_OF_PEER * MOST_FOUND
-        own += _FILES_OF_ADMIN if self._config.admin is not None else 0
+        own += _FILES_OF_ADMIN if self.config.admin is not None else 0
         room = (hard - own) // max(1, doors)
         if room < wanted:
             _log.warning("max-connections is %d, as %d files may be open", max(1, room), hard)
@@ -249,7 +255,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         sockets: list[socket.socket]
         if isinstance(url.endpoint, UnixEndpoint):
-            bound = bind_unix(url, is_default=self._config.default_listen)
+            bound = bind_unix(url, is_default=self.config.default_listen)
             self._unix_sockets.append(bound)
             self._servers.append(
                 await loop.create_unix_server(peers.connect, sock=bound.socket, backlog=BACKLOG)
@@ -270,7 +276,7 @@ class Daemon:
     def _serve(self, rights: Rights) -> tuple[BlockAccess, AiocoapLane]:
         """What those with these rights use."""
         access = BlockAccess(self._storage, rights, self._statistics)
-        found = None if self._config.discover is None else self._found_report
+        found = None if self.config.discover is None else self._found_report
         return access, AiocoapLane(access, self.report, self._peering.report, found)
 
     def _found_report(self) -> list[dict[str, object]]:
@@ -326,6 +332,20 @@ class Daemon:
             self._answered.set()
 
 
+def _settings_of(config: Config) -> SqliteSettings:
+    return SqliteSettings(
+        config.store,
+        synchronous=config.synchronous,
+        max_size=config.max_size,
+        min_free=config.min_free,
+        when_full=config.when_full,
+        rebuild_index=config.rebuild_index,
+        scrub_rate=config.scrub_rate,
+        max_pinned=config.max_pinned,
+        lend_cache=config.lend_cache,
+    )
+
+
 _TRIM: Final = "kapla-trim"
 
 
@@ -335,18 +355,15 @@ def _give_back_memory() -> None:
         threading.Thread(target=give_back_all, name=_TRIM, daemon=True).start()
 
 
-async def run(config: Config) -> None:
-    """Serve until SIGTERM or SIGINT.
+async def run(loaded: Loaded, renewal: Renewal) -> None:
+    """Serve until SIGTERM or SIGINT, with settings that are read anew at SIGHUP.
 
-    Raises: StorageError, ListenError.
+    Raises: StorageError, ListenError, ConfigError.
     """
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    # A closed terminal, logrotate, a habit. Nothing here is read anew, and to end at once would be
-    # neither clean nor seen as a failure.
-    loop.add_signal_handler(signal.SIGHUP, _log.info, "Settings are not read anew: restart kaplad")
     # The writer and reader threads take turns with the event loop in far less than the 5 ms that
     # Python lets a thread keep the interpreter by default.
     sys.setswitchinterval(0.0005)
@@ -354,13 +371,19 @@ async def run(config: Config) -> None:
     # default Python would look for these again and again among all there is.
     gc.freeze()
     gc.set_threshold(_COLLECT_AT, 20, 20)
-    service_manager = sdnotify.SystemdNotifier()
-    daemon = Daemon(config)
+    manager = ServiceManager()
+    _log.info("%s", start_line(loaded))
+    daemon = Daemon(loaded.config)
+    renewing: asyncio.Task[None] | None = None
     try:
         await daemon.start()
-        service_manager.notify("READY=1")
+        manager.ready()
+        renewing = asyncio.create_task(renewal.run(daemon, manager))
         await stopping.wait()
         _log.info("Stopping")
-        service_manager.notify("STOPPING=1")
+        manager.stopping()
     finally:
+        if renewing is not None:
+            renewing.cancel()
+            await asyncio.wait([renewing])
         await daemon.stop()

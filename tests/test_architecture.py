@@ -124,6 +124,7 @@ RULES = (
             "kapla.log",
             "kapla.origins",
             "kapla.pinning",
+            "kapla.sizes",
             "kapla.urls",
         ),
     ),

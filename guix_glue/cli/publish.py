@@ -31,7 +31,6 @@ from guix_glue.publish.model import PublishOptions
 from guix_glue.publish.narinfos import SigningKeys
 from guix_glue.publish.privileges import drop_privileges, find_user
 from guix_glue.publish.routes import parse_nar_path
-from guix_glue.publish.sizes import parse_size
 from guix_glue.publish.tree_formats import (
     DEFAULT_LEVEL,
     PackedTrees,
@@ -45,6 +44,7 @@ from kapla import log
 from kapla.client import default_store_urls
 from kapla.errors import InvalidUrl
 from kapla.http.serving.connections import ConnectionLimits
+from kapla.sizes import parse_size
 
 __all__ = ["command"]
 

@@ -10,7 +10,7 @@ import pytest
 from eris import reference_of
 from kapla.coap.frame import Code
 from kapla.coap.link import Link
-from kapla.coap.put_rate import PutRate, PutRates
+from kapla.coap.put_rate import NO_LIMIT, PutRate, PutRates
 from tests.clocks import run_without_waiting
 from tests.kapla.coap.harness import (
     BLOCKS_PATH,
@@ -193,8 +193,9 @@ def test_small_blocks_and_pieces_count_what_they_have() -> None:
 
 def test_without_a_rate_nobody_waits() -> None:
     rates = PutRates(None)
-    assert rates.make() is None
-    assert rates.of(ALICE) is None
+    for rate in (rates.make(), rates.of(ALICE)):
+        rate.took(lambda: None, 1 << 30)
+        assert rate.room(lambda: None) == NO_LIMIT
 
 
 def test_many_users_are_not_remembered_for_ever() -> None:
