@@ -114,6 +114,7 @@ RULES = (
         where=("guix_glue/cli/*",),
         forbid=("kapla",),
         allow=(
+            "kapla.__version__",
             "kapla.cli",
             "kapla.client",
             "kapla.config",
@@ -124,6 +125,7 @@ RULES = (
             "kapla.log",
             "kapla.origins",
             "kapla.pinning",
+            "kapla.service_manager",
             "kapla.sizes",
             "kapla.urls",
         ),
