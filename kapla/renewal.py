@@ -6,7 +6,6 @@ a restart; the next time it is told again, as it is still so.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from kapla.config.shown import text_of
 from kapla.config.table import SETTINGS, Setting
 from kapla.errors import ConfigError
 from kapla.hangups import Hangups
+from kapla.loop import aside
 from kapla.service_manager import ServiceManager
 
 __all__ = ["Renewal", "Renewed", "renewed"]
@@ -80,7 +80,7 @@ class Renewal:
         before = daemon.config
         try:
             # A file may be on a disk that hangs.
-            loaded = await asyncio.to_thread(self._read)
+            loaded = await aside("kapla-settings", self._read)
             found = renewed(before, loaded.config)
             await daemon.settle(found.config)
         except (ConfigError, ErisError) as error:
