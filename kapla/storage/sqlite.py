@@ -131,7 +131,8 @@ class SqliteWriter(SqliteReader):
         try:
             database.keeping.track_reads(settings.evicts)
             self._space.settle()
-            self.pins.settle()
+            if settings.lend_cache != before.lend_cache:
+                self.pins.settle()
         except BaseException:
             database.settings = before
             self._space.settle()

@@ -125,10 +125,11 @@ def test_an_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     }
 
 
+Begin = Callable[[str, log.Format], Callable[[], str]]
+
+
 @pytest.fixture
-def journal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[str, log.Format], Callable[[], str]]]:
+def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Begin]:
     """Begins to log to what the journal reads; what it has read."""
     with (tmp_path / "journal").open("w+") as file:
         status = os.fstat(file.fileno())
@@ -144,7 +145,7 @@ def journal(
 
 
 def test_the_journal_notes_time_and_level_itself(
-    journal: Callable[[str, log.Format], Callable[[], str]],
+    journal: Begin,
 ) -> None:
     read = journal("debug", "text")
     logger = logging.getLogger("kapla")
@@ -163,7 +164,7 @@ def test_the_journal_notes_time_and_level_itself(
     ]
 
 
-def test_objects_for_the_journal(journal: Callable[[str, log.Format], Callable[[], str]]) -> None:
+def test_objects_for_the_journal(journal: Begin) -> None:
     read = journal("info", "json")
     logging.getLogger("kapla").warning("x")
     assert read().startswith("<4>{")
@@ -172,7 +173,7 @@ def test_objects_for_the_journal(journal: Callable[[str, log.Format], Callable[[
 
 @pytest.mark.parametrize("stream", ["", "1:2", "nonsense", "1:2:3"])
 def test_another_stream_is_not_the_journals(
-    journal: Callable[[str, log.Format], Callable[[], str]],
+    journal: Begin,
     monkeypatch: pytest.MonkeyPatch,
     stream: str,
 ) -> None:
