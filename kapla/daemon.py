@@ -33,9 +33,9 @@ from kapla.sockets import BACKLOG, BoundUnixSocket, bind_tcp, bind_unix, rights_
 from kapla.start_line import start_line
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.database import SqliteSettings
 from kapla.storage.lock import lock_store
 from kapla.storage.settling import settle
+from kapla.store_settings import store_settings
 from kapla.tls import listener_context
 from kapla.urls import StoreUrl, TcpEndpoint, TlsEndpoint, UnixEndpoint
 
@@ -64,9 +64,8 @@ class Daemon:
     """A block store behind its listeners, in one event loop."""
 
     def __init__(self, config: Config) -> None:
-        self.config = config
-        """What holds now."""
-        self._storage = BatchedStorage(_settings_of(config))
+        self._config = config
+        self._storage = BatchedStorage(store_settings(config))
         self._statistics = Statistics()
         self._started = time.monotonic()
         self._max_connections = config.max_connections
@@ -91,12 +90,12 @@ class Daemon:
 
         Raises: StorageError, ListenError, ConfigError.
         """
-        self._lock = lock_store(self.config.store)
+        self._lock = lock_store(self._config.store)
         self._max_connections = self._connections_by_listener()
         await self._storage.open()
-        _log.debug("Store %s is open", self.config.store)
+        _log.debug("Store %s is open", self._config.store)
         neighbours = self._neighbours = self._make_neighbours()
-        for url in self.config.listen:
+        for url in self._config.listen:
             await self._listen(url)
         await self._open_doors()
         self._peering.start(self._connections, neighbours.looked if neighbours else None)
@@ -106,14 +105,14 @@ class Daemon:
 
     def _make_neighbours(self) -> Neighbours | None:
         """Our part in the local network, if there is to be one."""
-        if not self.config.advertise and self.config.discover is None:
+        if not self._config.advertise and self._config.discover is None:
             return None
         # Loaded only where it is to be.
         from kapla.neighbours import Neighbours
 
         found = self._peering.found
-        own = None if self.config.discover is None else self._own_pair().public
-        neighbours = Neighbours(self.config, found, own, self._peering.table.keys)
+        own = None if self._config.discover is None else self._own_pair().public
+        neighbours = Neighbours(self._config, found, own, self._peering.table.keys)
         found.look = neighbours.look_now
         return neighbours
 
@@ -125,7 +124,7 @@ class Daemon:
 
     async def _open_doors(self) -> None:
         """By HTTP. What that needs is loaded only if there are any."""
-        config = self.config
+        config = self._config
         if not config.http and config.admin is None:
             return
         from kapla.http.doors import Doors
@@ -143,13 +142,18 @@ class Daemon:
             for where in await self._doors.open_admin(config.admin, report, peers):
                 _log.info("Telling of the daemon on %s", where)
 
+    @property
+    def config(self) -> Config:
+        """The settings that hold now."""
+        return self._config
+
     async def settle(self, config: Config) -> None:
         """Let other settings hold from now on, as far as they can change meanwhile.
 
         Raises: StoreUnavailable, then nothing has changed.
         """
-        await settle(self._storage, _settings_of(config))
-        self.config = config
+        await settle(self._storage, store_settings(config))
+        self._config = config
         self._put_rates.change(config.max_put_rate)
         self._peering.settle(config)
         self._max_connections = self._connections_by_listener()
@@ -203,9 +207,9 @@ class Daemon:
             "blocks": {str(size): count for size, count in sorted(blocks.items())},
             "bytes": {str(size): size * count for size, count in sorted(blocks.items())},
             "database_bytes": database_bytes,
-            "max_size": self.config.max_size,
-            "min_free": self.config.min_free,
-            "when_full": self.config.when_full,
+            "max_size": self._config.max_size,
+            "min_free": self._config.min_free,
+            "when_full": self._config.when_full,
             "uptime_s": round(time.monotonic() - self._started, 3),
             "requests": {
                 "get": statistics.get,
@@ -232,17 +236,17 @@ class Daemon:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft != hard:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        wanted = self.config.max_connections
+        wanted = self._config.max_connections
         if hard == resource.RLIM_INFINITY:
             return wanted
-        listeners = self.config.listen
-        doors = len(listeners) + len(self.config.http)
+        listeners = self._config.listen
+        doors = len(listeners) + len(self._config.http)
         under_tls = sum(isinstance(url.endpoint, TlsEndpoint) for url in listeners)
         own = _OWN_FILES + 2 * MOST_HANDSHAKES * under_tls
-        own += _FILES_OF_PEER * len(self.config.peers)
-        if self.config.discover is not None:
+        own += _FILES_OF_PEER * len(self._config.peers)
+        if self._config.discover is not None:
             own += _FILES_OF_PEER * MOST_FOUND
-        own += _FILES_OF_ADMIN if self.config.admin is not None else 0
+        own += _FILES_OF_ADMIN if self._config.admin is not None else 0
         room = (hard - own) // max(1, doors)
         if room < wanted:
             _log.warning("max-connections is %d, as %d files may be open", max(1, room), hard)
@@ -255,7 +259,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         sockets: list[socket.socket]
         if isinstance(url.endpoint, UnixEndpoint):
-            bound = bind_unix(url, is_default=self.config.default_listen)
+            bound = bind_unix(url, is_default=self._config.default_listen)
             self._unix_sockets.append(bound)
             self._servers.append(
                 await loop.create_unix_server(peers.connect, sock=bound.socket, backlog=BACKLOG)
@@ -276,7 +280,7 @@ class Daemon:
     def _serve(self, rights: Rights) -> tuple[BlockAccess, AiocoapLane]:
         """What those with these rights use."""
         access = BlockAccess(self._storage, rights, self._statistics)
-        found = None if self.config.discover is None else self._found_report
+        found = None if self._config.discover is None else self._found_report
         return access, AiocoapLane(access, self.report, self._peering.report, found)
 
     def _found_report(self) -> list[dict[str, object]]:
@@ -330,20 +334,6 @@ class Daemon:
             self._idle.set()
         if not any(peers.only_asking for peers in self._peers):
             self._answered.set()
-
-
-def _settings_of(config: Config) -> SqliteSettings:
-    return SqliteSettings(
-        config.store,
-        synchronous=config.synchronous,
-        max_size=config.max_size,
-        min_free=config.min_free,
-        when_full=config.when_full,
-        rebuild_index=config.rebuild_index,
-        scrub_rate=config.scrub_rate,
-        max_pinned=config.max_pinned,
-        lend_cache=config.lend_cache,
-    )
 
 
 _TRIM: Final = "kapla-trim"

@@ -30,11 +30,14 @@ class ServiceManager:
 
     @contextmanager
     def reloading(self) -> Iterator[None]:
-        """Something is read anew in here; after that the service is ready again, either way."""
+        """Something is read anew in here; after that the service is ready again, but at its end."""
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         # In one message: systemd waits for a READY that is later than this.
         self._notifier.notify(f"RELOADING=1\nMONOTONIC_USEC={now}")
         try:
             yield
-        finally:
+        except Exception:
             self.ready()
+            raise
+        # Who is cancelled is about to stop, and is not ready.
+        self.ready()
