@@ -32,7 +32,7 @@ from kapla.cli.common import (
 from kapla.cli.content import read_tree
 from kapla.cli.summary import current_summary
 from kapla.cli.target import Target
-from kapla.config import parse_size
+from kapla.sizes import parse_size
 
 __all__ = ["command"]
 
