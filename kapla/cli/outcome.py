@@ -17,6 +17,7 @@ class ExitCode(IntEnum):
     DAMAGED = 5
     REFUSED = 6
     FILE = 7
+    INCOMPLETE = 8
     INTERRUPTED = 130
 
 
