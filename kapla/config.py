@@ -26,6 +26,7 @@ from kapla.peer_config import (
     parse_peers,
 )
 from kapla.sizes import parse_amount, parse_rate, parse_scrub_rate, parse_size, parse_store_size
+from kapla.store_place import default_store
 from kapla.urls import HttpEndpoint, StoreUrl, TlsEndpoint, UnixEndpoint, parse_store_url
 from kapla.user_paths import user_path
 
@@ -82,15 +83,6 @@ class Config:
     """Bytes a second that are read and hashed in the background: 2.5 TB in thirty days; 0: none."""
     rebuild_index: bool = False
     """Make the index and the totals anew from the blocks: a flag only, for one start."""
-
-
-def _default_store() -> Path:
-    if is_root():
-        return Path("/var/lib/kapla/blocks.sqlite")
-    directory = user_path("data", "kapla")
-    if directory is None:
-        raise ConfigError("there is no home directory to keep the store in: name one with --store")
-    return directory / "blocks.sqlite"
 
 
 def _default_file() -> Path | None:
@@ -252,7 +244,7 @@ def load_config(
     if default_listen:
         values["listen"] = (_default_listener(environment),)
     if "store" not in values:
-        values["store"] = _default_store()
+        values["store"] = default_store()
     config = replace(
         Config(store=Path(), listen=()),
         default_listen=default_listen,

@@ -17,6 +17,9 @@ from eris_fs.selection import Forbidden, ForbiddenFile
 from kapla.cli.outcome import CommandError, ExitCode
 from kapla.cli.store import say
 from kapla.errors import ConfigError
+from kapla.local_socket import default_socket
+from kapla.store_place import default_store
+from kapla.user_paths import user_path
 
 if TYPE_CHECKING:
     from kapla.config import Config
@@ -68,11 +71,11 @@ class OwnFiles:
 
 
 def _own_files(store_url: str | None) -> Iterator[ForbiddenFile]:
+    with suppress(ConfigError):
+        yield from _of_store(default_store())
+    yield ForbiddenFile("a socket", str(default_socket(os.environ)))
     for config in _configs():
-        for suffix in _BESIDE:
-            yield ForbiddenFile("the store", f"{config.store}{suffix}")
-            # The lock is beside the file itself, wherever a symlink leads.
-            yield ForbiddenFile("the store", f"{os.path.realpath(config.store)}{suffix}")
+        yield from _of_store(config.store)
         yield from _of_urls(config.listen)
         yield from _of_urls(config.http)
         yield from _of_urls([] if config.admin is None else [config.admin])
@@ -81,15 +84,27 @@ def _own_files(store_url: str | None) -> Iterator[ForbiddenFile]:
     yield from _of_commands()
 
 
+def _of_store(store: Path) -> Iterator[ForbiddenFile]:
+    """A store, and what is beside it: its lock beside the file itself, wherever a symlink leads."""
+    for path in {str(store), os.path.realpath(store)}:
+        for suffix in _BESIDE:
+            yield ForbiddenFile("the store", f"{path}{suffix}")
+
+
 def _configs() -> Iterator[Config]:
-    """Settings of daemons: as they are without a file, as this user's and the system's say."""
+    """Settings of daemons, where there are any: this user's and the system's."""
+    directory = user_path("config", "kapla")
+    is_own = directory is not None and os.path.exists(directory / "kapla.toml")
+    is_system = os.path.exists(_SYSTEM_FILE)
+    is_told = any(name.startswith("KAPLA_") for name in os.environ)
+    if not (is_own or is_system or is_told):
+        # Reading them takes longer than many an encode.
+        return
     from kapla.config import load_config
 
     with suppress(ConfigError):
-        yield load_config(file=os.devnull, environment={})
-    with suppress(ConfigError):
         yield load_config()
-    if os.path.exists(_SYSTEM_FILE):
+    if is_system:
         with suppress(ConfigError):
             yield load_config(file=_SYSTEM_FILE, environment={})
 
