@@ -57,9 +57,10 @@ class Encoder:
         self._tail = bytearray()
         # For each level of nodes, the pairs that no node of the level above holds yet.
         self._levels: list[bytearray] = [bytearray()]
-        # The pair of a leaf of zeros, once there was one, and the node that was made last.
+        # The pair of a leaf of zeros, once there was one, and from then on the node of each level
+        # that was made last: what is in it, and its pair.
         self._zeros = b""
-        self._last_node: tuple[int, bytes, bytes] = (0, b"", b"")
+        self._last_nodes: dict[int, tuple[bytes, bytes]] = {}
         self._capability: ReadCapability | None = None
 
     @property
@@ -167,14 +168,15 @@ class Encoder:
         above = self._levels[level + 1]
         plain = bytes(pairs).ljust(self._size, b"\0")
         pairs.clear()
-        if self._zeros and self._last_node[:2] == (level, plain):
-            # In a long hole they are all alike.
-            above += self._last_node[2]
-        else:
+        last, pair = self._last_nodes.get(level, (b"", b""))
+        if plain != last:
             reference, key, block = encrypt_node(plain, level + 1)
             out.append((reference, block))
-            above += reference + key
-            self._last_node = level, plain, reference + key
+            pair = reference + key
+            if self._zeros:
+                # In a long hole they are all alike.
+                self._last_nodes[level] = plain, pair
+        above += pair
         if len(above) == self._size:
             self._close_node(level + 1, out)
 

@@ -28,7 +28,7 @@ from eris_fs.errors import (
 )
 from eris_fs.model import DEFAULT_LIMITS, EmptyDirectory, Limits, Path, Symlink
 from eris_fs.open_file import OpenFile, explain
-from eris_fs.paths import UTF8_ERRORS, check_path_size
+from eris_fs.paths import UTF8_ERRORS, check_path, check_path_size
 from eris_fs.selection import EVERYTHING, ForbiddenFile, Selection
 from eris_fs.stamp import settled_status
 
@@ -75,12 +75,14 @@ def scan_tree(
     opened, entered nor counted, whatever they are. Whoever takes an `OpenFile` closes it; close the
     generator if it is not exhausted.
     Raises: UnsupportedEntry, naming a device, socket or pipe or what cannot be read, and NotUtf8;
-    FileChanged; TreeTooLarge; OSError, if there is nothing at a root.
+    FileChanged; TreeTooLarge; UnsafePath, for a root by a name that is none; OSError, if there is
+    nothing at a root.
     """
     scan = _Scan(limits, UTF8_ERRORS[any_bytes], selection)
     if isinstance(root, Mapping):
         for name in sorted(root, key=os.fsencode):
             path = scan.child((), name, root[name])
+            check_path(path, limits, any_bytes=any_bytes)
             scan.count()
             yield from scan.run(root[name], path)
     else:

@@ -35,7 +35,8 @@ _BLOCK_SIZES = ("auto", "1KiB", "32KiB", "cost")
 )
 @click.option(
     "--level",
-    type=click.IntRange(1, eris_fs.MAX_LEVEL),
+    type=click.INT,
+    metavar="N",
     help="How hard to compress a packed tree: 1 is fast, 19 is small, the default is 9.",
 )
 @click.option("--unique", is_flag=True, help="Encrypt so that equal content gets another URN.")
@@ -82,6 +83,9 @@ def command(
         )
     if level is not None and not packed:
         raise click.UsageError("--level is for --packed.")
+    # What tells the highest is loaded for packed trees only.
+    if level is not None and not 1 <= level <= eris_fs.MAX_LEVEL:
+        raise click.BadParameter(f"1 to {eris_fs.MAX_LEVEL}", param_hint="'--level'")
     if unique and secret_file is not None:
         raise click.UsageError("--unique and --convergence-secret exclude each other.")
     secret = ConvergenceSecret.null()
