@@ -8,6 +8,7 @@ as far as whoever encodes can read these.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -50,8 +51,10 @@ class OwnFiles:
 
         Raises: CommandError; OSError.
         """
-        found = self.forbidden.find(os.stat(path))
-        if found is not None:
+        status = os.stat(path)
+        found = self.forbidden.find(status)
+        # A socket cannot be read, whosever it is.
+        if found is not None and not stat.S_ISSOCK(status.st_mode):
             text = f"{path} is {found.what} of kapla itself, which goes into no content"
             raise CommandError(text, ExitCode.USAGE)
 

@@ -40,6 +40,10 @@ class Sources:
             raise click.UsageError("PATH is empty.")
         if "-" in paths and len(paths) > 1:
             raise click.UsageError("- (standard input) does not go together with other paths.")
+        for path in paths:
+            if path.startswith("urn:eris:") and not os.path.lexists(path):
+                # It opens a content, and goes into no message.
+                raise click.UsageError("A URN is no PATH: kapla decode gives what it stands for.")
         sources = cls(tuple(paths))
         if sources.are_several:
             sources._named()
