@@ -20,12 +20,15 @@ if TYPE_CHECKING:
         FileChanged,
         InvalidManifest,
         InvalidPack,
+        NotAFile,
         NotUtf8,
         TargetExists,
         TreeError,
         TreeTooLarge,
+        Unreadable,
         UnsafePath,
         UnsupportedEntry,
+        Vanished,
     )
     from eris_fs.exclude import (
         Exclude,
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     )
     from eris_fs.fetch import FilePiece, fetch_files
     from eris_fs.known import ContentCache, KnownContents
+    from eris_fs.large import PutFile, put_file
     from eris_fs.manifest import MAGIC, ManifestReader, format_manifest, looks_like_tree
     from eris_fs.model import (
         EmptyDirectory,
@@ -66,7 +70,9 @@ if TYPE_CHECKING:
     from eris_fs.references import FoundReferences, ReferenceWalk
     from eris_fs.remove import remove_at, remove_tree
     from eris_fs.restore import Restorer
-    from eris_fs.scan import OpenFile, TreeSize, measure_tree, scan_tree
+    from eris_fs.scan import OpenFile, Root, TreeSize, measure_tree, scan_tree
+    from eris_fs.selection import EVERYTHING, Forbidden, ForbiddenFile, Selection
+    from eris_fs.sparse import SparseFile
     from eris_fs.stamp import Stamp, settled_status
     from eris_fs.survey import Survey, survey_content, survey_tree
     from eris_fs.tree import get_tree, load_tree, put_manifest, put_tree, read_tree
@@ -82,12 +88,15 @@ else:
                 "FileChanged",
                 "InvalidManifest",
                 "InvalidPack",
+                "NotAFile",
                 "NotUtf8",
                 "TargetExists",
                 "TreeError",
                 "TreeTooLarge",
+                "Unreadable",
                 "UnsafePath",
                 "UnsupportedEntry",
+                "Vanished",
             ),
             "exclude": (
                 "Exclude",
@@ -104,6 +113,10 @@ else:
             "known": (
                 "ContentCache",
                 "KnownContents",
+            ),
+            "large": (
+                "PutFile",
+                "put_file",
             ),
             "manifest": (
                 "MAGIC",
@@ -147,10 +160,18 @@ else:
             "restore": ("Restorer",),
             "scan": (
                 "OpenFile",
+                "Root",
                 "TreeSize",
                 "measure_tree",
                 "scan_tree",
             ),
+            "selection": (
+                "EVERYTHING",
+                "Forbidden",
+                "ForbiddenFile",
+                "Selection",
+            ),
+            "sparse": ("SparseFile",),
             "stamp": (
                 "Stamp",
                 "settled_status",
@@ -177,6 +198,7 @@ else:
 
 __all__ = [
     "DEFAULT_LEVEL",
+    "EVERYTHING",
     "MAGIC",
     "MAX_LEVEL",
     "ContentCache",
@@ -186,6 +208,8 @@ __all__ = [
     "FileChanged",
     "FileEntry",
     "FilePiece",
+    "Forbidden",
+    "ForbiddenFile",
     "FoundBlock",
     "FoundReferences",
     "InvalidManifest",
@@ -194,6 +218,7 @@ __all__ = [
     "KnownContents",
     "Limits",
     "ManifestReader",
+    "NotAFile",
     "NotUtf8",
     "OpenFile",
     "Pack",
@@ -203,10 +228,14 @@ __all__ = [
     "Pattern",
     "Patterns",
     "Progress",
+    "PutFile",
     "ReferenceWalk",
     "RegularFile",
     "Restorer",
+    "Root",
+    "Selection",
     "SizeRule",
+    "SparseFile",
     "Stamp",
     "Survey",
     "Symlink",
@@ -215,8 +244,10 @@ __all__ = [
     "TreeError",
     "TreeSize",
     "TreeTooLarge",
+    "Unreadable",
     "UnsafePath",
     "UnsupportedEntry",
+    "Vanished",
     "choose_by_cost",
     "contents_of",
     "fetch_files",
@@ -229,6 +260,7 @@ __all__ = [
     "parse_pattern",
     "parse_patterns",
     "printable",
+    "put_file",
     "put_manifest",
     "put_packed_tree",
     "put_tree",

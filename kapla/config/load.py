@@ -21,6 +21,7 @@ from kapla.errors import ConfigError, InvalidUrl
 from kapla.guessing import meant
 from kapla.local_socket import default_socket, is_root
 from kapla.peer_config import PeerSettings, WrongPeer, check_peers, parse_peer
+from kapla.store_place import default_store
 from kapla.urls import StoreUrl, parse_store_url
 from kapla.user_paths import user_path
 
@@ -92,7 +93,7 @@ def load(sources: Sources) -> Loaded:
     with found.problems.at(""):
         check_peers(found.peers)
     default_listen = "listen" not in found.values
-    for name, default in (("listen", _default_listen), ("store", _default_store)):
+    for name, default in (("listen", _default_listen), ("store", lambda _: default_store())):
         if name not in found.values and name not in found.failed:
             with found.problems.at(""):
                 found.values[name] = default(environment)
@@ -200,15 +201,6 @@ def _take_flags(found: _Found, flags: Mapping[str, str | Sequence[str] | None]) 
 
 def _are_tables(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(one, dict) for one in value)
-
-
-def _default_store(environment: Mapping[str, str]) -> Path:
-    if is_root():
-        return Path("/var/lib/kapla/blocks.sqlite")
-    directory = user_path("data", "kapla")
-    if directory is None:
-        raise ConfigError("there is no home directory to keep the store in: name one with --store")
-    return directory / "blocks.sqlite"
 
 
 def _default_listen(environment: Mapping[str, str]) -> tuple[StoreUrl, ...]:
