@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import (
+    backups,
     bare_sqlite,
     care,
     clients,
@@ -58,6 +59,7 @@ _PARTS: Final[dict[str, tuple[Callable[[int], list[Row]], int]]] = {
     "neighbours": (neighbours.run, 3),
     "strangers": (strangers.run, 3),
     "trees": (trees.run, 3),
+    "backups": (backups.run, 5),
     "link": (link.run, 3),
     "http": (over_http.run, 5),
     "peers": (scenarios.run, 1),

@@ -14,7 +14,7 @@ from collections.abc import (
     AsyncIterable,
 )
 from contextlib import aclosing
-from typing import BinaryIO, Final, NamedTuple, cast
+from typing import BinaryIO, Final, NamedTuple, Protocol
 
 from eris import node
 from eris.ahead import run_ahead
@@ -30,6 +30,7 @@ from eris.model import (
     BlockSize,
     ConvergenceSecret,
     EncodedBlock,
+    Hole,
     Reference,
     choose_block_size,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "Kept",
     "PutWindow",
     "Source",
+    "SparseReader",
     "check_content",
     "content_length",
     "get_content",
@@ -61,7 +63,15 @@ DEFAULT_WINDOW: Final = 256
 _STEP: Final = 1024 * 1024
 _AHEAD: Final = 4
 
-Source = Buffer | BinaryIO | AsyncIterable[bytes]
+
+class SparseReader(Protocol):
+    """A file whose holes need not be read."""
+
+    def read(self, size: int, /) -> bytes | Hole:
+        """Read the next bytes, up to `size`, or pass a hole, of any length; nothing at the end."""
+
+
+Source = Buffer | BinaryIO | SparseReader | AsyncIterable[bytes]
 """What content can be encoded from."""
 
 content_length = content_size
@@ -87,12 +97,12 @@ async def put_content(
 ) -> ReadCapability:
     """Encode content into a store; returns its read capability when all blocks are kept.
 
-    `source` is bytes, a binary file object (read from where it stands, in a worker thread), or an
-    asynchronous iterable of bytes. Without `block_size` the size follows from the length: 1 KiB
-    for content below 16 KiB, else 32 KiB. With a `finder`, mostly the store itself, blocks that it
-    says are there are not put: so an upload that broke off goes on, and a second one sends next to
-    nothing. One that cannot tell costs a question. `kept` is told how much the store has, as it
-    confirms it: bytes of content, but for padding.
+    `source` is bytes, a binary file object or a reader of sparse files (read from where it stands,
+    in a worker thread), or an asynchronous iterable of bytes. Without `block_size` the size follows
+    from the length: 1 KiB for content below 16 KiB, else 32 KiB. With a `finder`, mostly the store
+    itself, blocks that it says are there are not put: so an upload that broke off goes on, and a
+    second one sends next to nothing. One that cannot tell costs a question. `kept` is told how much
+    the store has, as it confirms it: bytes of content, but for padding and holes.
     Raises: StoreError; whatever reading the source raises.
     """
     if isinstance(source, bytes | bytearray | memoryview):
@@ -109,7 +119,8 @@ async def put_content(
         return encoder.read_capability
     pieces = _Pieces(source)
     head = await pieces.read_head()
-    encoder = Encoder(block_size or choose_block_size(len(head)), convergence_secret)
+    length = sum(map(_length, head))
+    encoder = Encoder(block_size or choose_block_size(length), convergence_secret)
     # A store answers by the commit: so there is always something to send when it has answered, and
     # something to encode while it has not.
     steps = _encoded(encoder, pieces, head)
@@ -235,20 +246,29 @@ async def _count_blocks(store: BlockReader, capability: ReadCapability) -> int |
 def _fill(
     in_flight: deque[asyncio.Future[bytes]], decoder: Decoder, store: BlockReader, window: int
 ) -> list[Reference]:
-    """Ask for more once half the window is free: asking in runs is cheaper than one by one."""
+    """Ask for more once half the window is free: asking in runs is cheaper than one by one.
+
+    What is wanted several times in a row, as leaves of zeros are, is asked for once.
+    """
     if len(in_flight) > window // 2:
         return []
     wanted = decoder.wanted(window - len(in_flight))
+    before: Reference | None = None
     for reference in wanted:
-        in_flight.append(asyncio.ensure_future(store.get(reference, decoder.block_size)))
+        if reference == before:
+            in_flight.append(in_flight[-1])
+        else:
+            in_flight.append(asyncio.ensure_future(store.get(reference, decoder.block_size)))
+        before = reference
     return wanted
 
 
 async def _encoded(
-    encoder: Encoder, pieces: _Pieces, head: bytes
+    encoder: Encoder, pieces: _Pieces, head: list[bytes | Hole]
 ) -> AsyncGenerator[list[EncodedBlock], None]:
     """Encode step by step, all but what `Encoder.finish` gives."""
-    yield await in_thread(encoder.feed, head)
+    for piece in head:
+        yield await in_thread(encoder.feed, piece)
     while not pieces.ended:
         yield await pieces.next(encoder)
 
@@ -256,19 +276,25 @@ async def _encoded(
 class _Pieces:
     """Reads a file object or an asynchronous iterable in steps."""
 
-    def __init__(self, source: BinaryIO | AsyncIterable[bytes]) -> None:
+    def __init__(self, source: BinaryIO | SparseReader | AsyncIterable[bytes]) -> None:
         self.ended = False
-        self._file: BinaryIO | None = None
-        if hasattr(source, "read"):
-            self._file = cast(BinaryIO, source)
+        self._file: SparseReader | None = None
+        if not isinstance(source, AsyncIterable):
+            self._file = source
         else:
             self._items = aiter(source)
 
-    async def read_head(self) -> bytes:
-        """Read enough to know whether the content is small."""
-        head = b""
-        while len(head) < SMALL_CONTENT_LIMIT and not self.ended:
-            head += await self._read()
+    async def read_head(self) -> list[bytes | Hole]:
+        """Read enough to know whether the content is small; in one piece, if nothing is a hole."""
+        head: list[bytes | Hole] = []
+        length = 0
+        while length < SMALL_CONTENT_LIMIT and not self.ended:
+            piece = await self._read()
+            length += _length(piece)
+            if head and not isinstance(piece, Hole) and not isinstance(head[-1], Hole):
+                head[-1] += piece
+            else:
+                head.append(piece)
         return head
 
     async def next(self, encoder: Encoder) -> list[EncodedBlock]:
@@ -278,7 +304,7 @@ class _Pieces:
         piece = await self._read()
         return await in_thread(encoder.feed, piece)
 
-    async def _read(self) -> bytes:
+    async def _read(self) -> bytes | Hole:
         if self._file is not None:
             return await in_thread(self._read_file, self._file)
         try:
@@ -287,8 +313,8 @@ class _Pieces:
             self.ended = True
             return b""
 
-    def _read_file(self, file: BinaryIO) -> bytes:
-        piece: bytes | None = file.read(_STEP)
+    def _read_file(self, file: SparseReader) -> bytes | Hole:
+        piece: bytes | Hole | None = file.read(_STEP)
         if piece is None:
             raise BlockingIOError("the source has nothing to read yet and does not wait for more")
         # A raw or interactive stream gives what it has; only nothing is the end.
@@ -298,3 +324,7 @@ class _Pieces:
     def _read_and_feed(self, encoder: Encoder) -> list[EncodedBlock]:
         assert self._file is not None
         return encoder.feed(self._read_file(self._file))
+
+
+def _length(piece: bytes | Hole) -> int:
+    return int(piece) if isinstance(piece, Hole) else len(piece)

@@ -29,12 +29,15 @@ if TYPE_CHECKING:
         FileChanged,
         InvalidManifest,
         InvalidPack,
+        NotAFile,
         NotUtf8,
         TargetExists,
         TreeError,
         TreeTooLarge,
+        Unreadable,
         UnsafePath,
         UnsupportedEntry,
+        Vanished,
     )
     from eris_fs.exclude import (
         Exclude,
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     )
     from eris_fs.fetch import FilePiece, fetch_files
     from eris_fs.known import ContentCache, KnownContents
+    from eris_fs.large import PutFile, put_file
     from eris_fs.listing import entries_below, entries_in, is_directory, nearest, path_of
     from eris_fs.manifest import MAGIC, ManifestReader, format_manifest, looks_like_tree
     from eris_fs.model import (
@@ -77,8 +81,10 @@ if TYPE_CHECKING:
     from eris_fs.references import FoundReferences, ReferenceWalk
     from eris_fs.remove import remove_at, remove_tree
     from eris_fs.restore import Restorer
-    from eris_fs.scan import OpenFile, TreeSize, measure_tree, scan_tree
+    from eris_fs.scan import OpenFile, Root, TreeSize, measure_tree, scan_tree
+    from eris_fs.selection import EVERYTHING, Forbidden, ForbiddenFile, Selection
     from eris_fs.sizes import FoundSizes, find_sizes
+    from eris_fs.sparse import SparseFile
     from eris_fs.stamp import Stamp, settled_status
     from eris_fs.survey import Survey, survey_content, survey_tree
     from eris_fs.tree import get_tree, load_tree, put_manifest, put_tree, read_tree
@@ -103,12 +109,15 @@ else:
                 "FileChanged",
                 "InvalidManifest",
                 "InvalidPack",
+                "NotAFile",
                 "NotUtf8",
                 "TargetExists",
                 "TreeError",
                 "TreeTooLarge",
+                "Unreadable",
                 "UnsafePath",
                 "UnsupportedEntry",
+                "Vanished",
             ),
             "exclude": (
                 "Exclude",
@@ -132,6 +141,10 @@ else:
                 "is_directory",
                 "nearest",
                 "path_of",
+            ),
+            "large": (
+                "PutFile",
+                "put_file",
             ),
             "manifest": (
                 "MAGIC",
@@ -179,6 +192,7 @@ else:
             "restore": ("Restorer",),
             "scan": (
                 "OpenFile",
+                "Root",
                 "TreeSize",
                 "measure_tree",
                 "scan_tree",
@@ -192,6 +206,13 @@ else:
                 "FoundSizes",
                 "find_sizes",
             ),
+            "selection": (
+                "EVERYTHING",
+                "Forbidden",
+                "ForbiddenFile",
+                "Selection",
+            ),
+            "sparse": ("SparseFile",),
             "stamp": (
                 "Stamp",
                 "settled_status",
@@ -218,6 +239,7 @@ else:
 
 __all__ = [
     "DEFAULT_LEVEL",
+    "EVERYTHING",
     "MAGIC",
     "MAX_LEVEL",
     "Amount",
@@ -229,6 +251,8 @@ __all__ = [
     "FileChanged",
     "FileEntry",
     "FilePiece",
+    "Forbidden",
+    "ForbiddenFile",
     "FoundBlock",
     "FoundReferences",
     "FoundSizes",
@@ -238,6 +262,7 @@ __all__ = [
     "KnownContents",
     "Limits",
     "ManifestReader",
+    "NotAFile",
     "NotUtf8",
     "NothingMatches",
     "OpenFile",
@@ -249,12 +274,16 @@ __all__ = [
     "Pattern",
     "Patterns",
     "Progress",
+    "PutFile",
     "ReferenceWalk",
     "RegularFile",
     "Restorer",
+    "Root",
+    "Selection",
     "Share",
     "SizeRule",
     "Sort",
+    "SparseFile",
     "Stamp",
     "Survey",
     "Symlink",
@@ -263,8 +292,10 @@ __all__ = [
     "TreeError",
     "TreeSize",
     "TreeTooLarge",
+    "Unreadable",
     "UnsafePath",
     "UnsupportedEntry",
+    "Vanished",
     "Whole",
     "choose_by_cost",
     "compare",
@@ -286,6 +317,7 @@ __all__ = [
     "parse_patterns",
     "path_of",
     "printable",
+    "put_file",
     "put_manifest",
     "put_packed_tree",
     "put_tree",

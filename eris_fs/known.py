@@ -15,17 +15,20 @@ from typing import Any, Final, Protocol
 
 from eris.capability import ReadCapability
 from eris.errors import InvalidCapability, StoreError
-from eris.model import REFERENCE_SIZE, Reference
+from eris.model import REFERENCE_SIZE, Hole, Reference
 from eris.store import BlockFinder
 from eris.threads import in_thread
 from eris_fs.batch import Batch, Known
-from eris_fs.scan import OpenFile
+from eris_fs.open_file import OpenFile
 
-__all__ = ["ContentCache", "Known", "KnownContents"]
+__all__ = ["ContentCache", "Known", "KnownContents", "update_key"]
 
 _log = logging.getLogger(__name__)
 
 _STEP: Final = 1024 * 1024
+_ZEROS: Final = bytes(_STEP)
+# Read in one call of a thread, which nothing can interrupt.
+_CALL: Final = 32 * _STEP
 
 
 class ContentCache(Protocol):
@@ -80,7 +83,11 @@ class KnownContents:
 
         The file is read once, and stands at its beginning afterwards.
         """
-        key, recalled = await in_thread(_recall_file, self._cache, file)
+        state = self._cache.start_key()
+        while await in_thread(_hash_some, state, file):
+            pass
+        key: bytes = state.digest()
+        (recalled,) = await in_thread(self._cache.recall, [key])
         self.asked += 1
         if recalled is None:
             return key, None
@@ -136,13 +143,26 @@ def _recall(
     return keys, list(cache.recall(keys))
 
 
-def _recall_file(cache: ContentCache, file: OpenFile) -> tuple[bytes, Known | None]:
-    state = cache.start_key()
-    while piece := file.read(_STEP):
+def update_key(state: Any, piece: bytes | Hole) -> None:
+    """Add a piece to the key of a content: a hole as the zeros that it stands for."""
+    if not isinstance(piece, Hole):
         state.update(piece)
-    file.rewind()
-    key: bytes = state.digest()
-    return key, cache.recall([key])[0]
+        return
+    for start in range(0, piece, _STEP):
+        state.update(_ZEROS[: piece - start])
+
+
+def _hash_some(state: Any, file: OpenFile) -> bool:
+    """Add what comes next of a file; at the end False, and the file stands at its beginning."""
+    size = 0
+    while size < _CALL:
+        piece = file.read_piece(_STEP)
+        if not piece:
+            file.rewind()
+            return False
+        update_key(state, piece)
+        size += int(piece) if isinstance(piece, Hole) else len(piece)
+    return True
 
 
 def _split(references: bytes) -> Iterable[Reference]:

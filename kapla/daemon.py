@@ -15,25 +15,27 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-import sdnotify
-
 from eris.allocator import give_back_all
 from kapla.announcing import Listener
 from kapla.coap.peers import Peers
 from kapla.coap.put_rate import PutRates
 from kapla.coap.site import AiocoapLane
 from kapla.coap.turns import Turns
-from kapla.config import Config
+from kapla.config import Config, Loaded
 from kapla.guests import Door
 from kapla.identity.accepting import MOST_HANDSHAKES, TlsServer
 from kapla.identity.pair import KeyPair, load_or_make
 from kapla.peering import Peering
 from kapla.peers.found import MOST_FOUND
+from kapla.renewal import Renewal
+from kapla.service_manager import ServiceManager
 from kapla.sockets import BACKLOG, BoundUnixSocket, bind_tcp, bind_unix, rights_of
+from kapla.start_line import start_line
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.database import SqliteSettings
 from kapla.storage.lock import lock_store
+from kapla.storage.settling import settle
+from kapla.store_settings import store_settings
 from kapla.tls import listener_context
 from kapla.urls import StoreUrl, TcpEndpoint, TlsEndpoint, UnixEndpoint
 
@@ -63,19 +65,7 @@ class Daemon:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._storage = BatchedStorage(
-            SqliteSettings(
-                config.store,
-                synchronous=config.synchronous,
-                max_size=config.max_size,
-                min_free=config.min_free,
-                when_full=config.when_full,
-                rebuild_index=config.rebuild_index,
-                scrub_rate=config.scrub_rate,
-                max_pinned=config.max_pinned,
-                lend_cache=config.lend_cache,
-            )
-        )
+        self._storage = BatchedStorage(store_settings(config))
         self._statistics = Statistics()
         self._started = time.monotonic()
         self._max_connections = config.max_connections
@@ -151,6 +141,26 @@ class Daemon:
             report, peers = self.report, self._peering.report
             for where in await self._doors.open_admin(config.admin, report, peers):
                 _log.info("Telling of the daemon on %s", where)
+
+    @property
+    def config(self) -> Config:
+        """The settings that hold now."""
+        return self._config
+
+    async def settle(self, config: Config) -> None:
+        """Let other settings hold from now on, as far as they can change meanwhile.
+
+        Raises: StoreUnavailable, then nothing has changed.
+        """
+        await settle(self._storage, store_settings(config))
+        self._config = config
+        self._put_rates.change(config.max_put_rate)
+        self._peering.settle(config)
+        self._max_connections = self._connections_by_listener()
+        for peers in self._peers:
+            peers.most = self._max_connections
+        if self._doors is not None:
+            self._doors.limit(self._max_connections)
 
     async def stop(self) -> None:
         """Take no more connections, answer what was asked, empty the WAL, remove the sockets."""
@@ -335,18 +345,15 @@ def _give_back_memory() -> None:
         threading.Thread(target=give_back_all, name=_TRIM, daemon=True).start()
 
 
-async def run(config: Config) -> None:
-    """Serve until SIGTERM or SIGINT.
+async def run(loaded: Loaded, renewal: Renewal) -> None:
+    """Serve until SIGTERM or SIGINT, with settings that are read anew at SIGHUP.
 
-    Raises: StorageError, ListenError.
+    Raises: StorageError, ListenError, ConfigError.
     """
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    # A closed terminal, logrotate, a habit. Nothing here is read anew, and to end at once would be
-    # neither clean nor seen as a failure.
-    loop.add_signal_handler(signal.SIGHUP, _log.info, "Settings are not read anew: restart kaplad")
     # The writer and reader threads take turns with the event loop in far less than the 5 ms that
     # Python lets a thread keep the interpreter by default.
     sys.setswitchinterval(0.0005)
@@ -354,13 +361,19 @@ async def run(config: Config) -> None:
     # default Python would look for these again and again among all there is.
     gc.freeze()
     gc.set_threshold(_COLLECT_AT, 20, 20)
-    service_manager = sdnotify.SystemdNotifier()
-    daemon = Daemon(config)
+    manager = ServiceManager()
+    _log.info("%s", start_line(loaded))
+    daemon = Daemon(loaded.config)
+    renewing: asyncio.Task[None] | None = None
     try:
         await daemon.start()
-        service_manager.notify("READY=1")
+        manager.ready()
+        renewing = asyncio.create_task(renewal.run(daemon, manager))
         await stopping.wait()
         _log.info("Stopping")
-        service_manager.notify("STOPPING=1")
+        manager.stopping()
     finally:
+        if renewing is not None:
+            renewing.cancel()
+            await asyncio.wait([renewing])
         await daemon.stop()

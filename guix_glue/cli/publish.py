@@ -17,7 +17,7 @@ import eris_fs
 from eris.allocator import give_back_what_is_large
 from guix_glue.cli.advertising import service_of
 from guix_glue.cli.option_types import parsed, parsed_servers, sound
-from guix_glue.cli.publish_logs import log_options, log_settings
+from guix_glue.cli.publish_logs import configure_log, log_options, log_settings
 from guix_glue.cli.publisher import Settings, serve_items
 from guix_glue.errors import GuixError
 from guix_glue.formats.compression import CompressionChoice, parse_choice
@@ -31,7 +31,6 @@ from guix_glue.publish.model import PublishOptions
 from guix_glue.publish.narinfos import SigningKeys
 from guix_glue.publish.privileges import drop_privileges, find_user
 from guix_glue.publish.routes import parse_nar_path
-from guix_glue.publish.sizes import parse_size
 from guix_glue.publish.tree_formats import (
     DEFAULT_LEVEL,
     PackedTrees,
@@ -41,10 +40,10 @@ from guix_glue.publish.tree_formats import (
 from guix_glue.servers.limits import MAX_UNSIGNED_SIZE
 from guix_glue.servers.url import Server
 from guix_glue.trust.acl import Acl
-from kapla import log
 from kapla.client import default_store_urls
 from kapla.errors import InvalidUrl
 from kapla.http.serving.connections import ConnectionLimits
+from kapla.sizes import parse_size
 
 __all__ = ["command"]
 
@@ -245,9 +244,11 @@ def command(
     lists the plain nar at once; compressed nars and the URN are made in the background and kept in
     the cache, and then listed too.
     """
+    # Until it is handled: see `serve`.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     environment = GuixEnvironment.from_environ(os.environ)
     settings = _settings(environment, nix_key is not None, **options)
-    log.configure("debug" if context.find_root().params.get("debug") else "info")
+    configure_log(settings.logs, debug=bool(context.find_root().params.get("debug")))
     become = None if user is None else find_user(user)
     keys = SigningKeys(socket.gethostname())
     authorized = Acl()
@@ -266,8 +267,6 @@ def command(
     elif os.geteuid() == 0:
         _log.warning("Running as root; --user names somebody with fewer rights")
     allow_descriptors(settings.connections.connections)
-    # Until it is handled: see `serve`.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     give_back_what_is_large()
     # Threads that bake take turns with the event loop in less than Python's usual 5 ms.
     sys.setswitchinterval(0.0005)
@@ -295,7 +294,7 @@ def _settings(
     keep_nars_max: int | None,
     items: Path | None,
     store_dir: str | None,
-    **logs: str | None,
+    **logs: Any,
 ) -> Settings:
     if upstream and items is not None:
         raise click.UsageError("--upstream and --items exclude each other.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +41,7 @@ from guix_glue.servers.limits import NARINFO_AGE_S
 from guix_glue.servers.proxies import Proxies
 from guix_glue.servers.url import Server
 from guix_glue.trust.acl import Acl
+from kapla import __version__
 from kapla.cli.common import CommandError, ExitCode
 from kapla.client import default_store_urls
 from kapla.encode_cache import EncodeCache
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Settings", "serve_items"]
 
+
+_log = logging.getLogger(__name__)
 
 _THREADS_TO_SERVE: Final = 32
 # Reading, two packs being compressed, and a cache that is written to.
@@ -88,6 +92,7 @@ async def serve_items(
 
     Raises: CommandError, if the sockets cannot be listened at; PublishError.
     """
+    _log.info("kapla publish %s: %s, cache %s", __version__, _what(settings), settings.cache)
     # Encoding takes threads for seconds: never those that replies wait for.
     threads = _THREADS_TO_SERVE + settings.workers * _THREADS_TO_ENCODE
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads))
@@ -150,6 +155,14 @@ async def serve_items(
             )
         except OSError as error:
             raise CommandError(f"cannot listen: {error.strerror}", ExitCode.USAGE) from error
+
+
+def _what(settings: Settings) -> str:
+    """What is served; no URL, which may have a password."""
+    if settings.upstream:
+        count = len(settings.upstream)
+        return "a mirror of one server" if count == 1 else f"a mirror of {count} servers"
+    return f"items in {settings.items or settings.publish.store_dir}"
 
 
 def _items(settings: Settings, directory: CacheDirectory) -> Items:

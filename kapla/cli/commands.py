@@ -30,6 +30,8 @@ class Own(NamedTuple):
 OWN: Final = {
     "backup": Own("kapla.cli.backup", "Copy the whole store to a file, while it is used."),
     "cat": Own("kapla.cli.cat", "Write one file of a tree to standard output."),
+    "conformance": Own("kapla.cli.conformance", "Check how a store speaks ERIS over CoAP."),
+    "config": Own("kapla.cli.config", "Make, check and show the daemon's settings."),
     "copy": Own("kapla.cli.copy", "Copy contents from one store to another."),
     "decode": Own("kapla.cli.decode", "Decode the file or tree of a URN."),
     "diff": Own("kapla.cli.diff", "Show what differs between two trees."),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
-from contextlib import aclosing, nullcontext
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -36,7 +36,7 @@ from kapla.cli.common import (
 from kapla.cli.content import read_tree
 from kapla.cli.summary import Summary, current_summary
 from kapla.cli.target import Target
-from kapla.config import parse_size
+from kapla.sizes import parse_size
 
 __all__ = ["command", "decode_into", "read_limit"]
 
@@ -147,7 +147,7 @@ async def decode_into(
             target.check_for_a_file()
             async with target.prepare() as path:
                 with _create(path) as file:
-                    await _write(reading.pieces(limit), file, shown)
+                    await _write_sparse(reading.pieces(limit), file, shown)
 
 
 def _part(tree: eris_fs.Tree, paths: Sequence[str], out: str) -> eris_fs.Tree:
@@ -268,9 +268,30 @@ def _check_size(length: int, limit: int | None) -> None:
         )
 
 
-def _create(path: Path) -> BinaryIO:
+@contextmanager
+def _create(path: Path) -> Iterator[eris_fs.SparseFile]:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    return os.fdopen(descriptor, "wb", buffering=_WRITE_SIZE)
+    try:
+        yield eris_fs.SparseFile(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+async def _write_sparse(
+    pieces: AsyncIterable[bytes], file: eris_fs.SparseFile, shown: Progress
+) -> None:
+    """Write a new file, of which zeros become holes."""
+    waiting: list[bytes] = []
+    size = 0
+    async for piece in pieces:
+        waiting.append(piece)
+        size += len(piece)
+        if size >= _WRITE_SIZE:
+            file.write(b"".join(waiting))
+            waiting, size = [], 0
+        shown.advance(len(piece))
+    file.write(b"".join(waiting))
+    file.finish()
 
 
 async def _write(pieces: AsyncIterable[bytes], file: BinaryIO, shown: Progress) -> None:

@@ -55,6 +55,8 @@ EXIT_CODES: Final[tuple[tuple[int, str, tuple[type[BaseException], ...]], ...]] 
         "a file cannot be read, written or expressed, or is in the way",
         (OSError, TreeError),
     ),
+    (ExitCode.NOT_CONFORMING, "a store does not do what it must: kapla conformance", ()),
+    (ExitCode.INCOMPLETE, "done, but without what could not be read: --skip-unreadable", ()),
     (ExitCode.INTERRUPTED, "interrupted", (Interrupted, KeyboardInterrupt)),
 )
 """Exit codes, what they mean, and the errors behind them. 0 is success, 1 any other failure."""

@@ -17,6 +17,8 @@ class ExitCode(IntEnum):
     DAMAGED = 5
     REFUSED = 6
     FILE = 7
+    NOT_CONFORMING = 8
+    INCOMPLETE = 9
     INTERRUPTED = 130
 
 

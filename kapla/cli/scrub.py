@@ -9,7 +9,7 @@ import click
 from kapla.caring import Scrubbed, scrub
 from kapla.cli.amounts import blocks_text
 from kapla.cli.common import CommandError, ExitCode, connect, progress, run, store_option
-from kapla.config import parse_size
+from kapla.sizes import parse_size
 
 __all__ = ["command"]
 

@@ -31,9 +31,10 @@ from kapla.cli.common import (
 )
 from kapla.cli.content import load_tree, names_tree
 from kapla.cli.display import off_the_line
-from kapla.cli.exclude import exclude_options, read_patterns
 from kapla.cli.mending import BLOCK_SIZES, Again, Mending, encode_again
 from kapla.cli.secret import read_secret
+from kapla.cli.selecting import SelectingOptions, selecting_options
+from kapla.cli.sources import Sources
 from kapla.cli.store import missing_root
 
 if TYPE_CHECKING:
@@ -64,10 +65,11 @@ class _Count:
 @click.option("--repair", is_flag=True, help="Store again what is missing or bad; see --from.")
 @click.option(
     "--from",
-    "origin",
+    "origins",
     metavar="STORE|PATH",
+    multiple=True,
     help="Where --repair has it from: the URL of another store, or the file or directory that was"
-    " encoded, with the options that encode had then.",
+    " encoded, with the options that encode had then. Each PATH, if there were several.",
 )
 @click.option(
     "--block-size",
@@ -80,7 +82,7 @@ class _Count:
 @click.option(
     "--convergence-secret", "secret_file", metavar="FILE", help="… with the 32 bytes in FILE."
 )
-@exclude_options
+@selecting_options(skip=False)
 @store_option
 @summarized(sends=False, done="verified")
 def command(
@@ -88,13 +90,12 @@ def command(
     as_json: bool,
     here: bool,
     repair: bool,
-    origin: str | None,
+    origins: tuple[str, ...],
     block_size: str | None,
     packed: bool,
     level: int | None,
     secret_file: str | None,
-    exclude: tuple[str, ...],
-    exclude_files: tuple[str, ...],
+    selecting: SelectingOptions,
     store_url: str | None,
 ) -> None:
     """Check that every block of a content, or of a whole tree, is in the store and sound.
@@ -102,16 +103,19 @@ def command(
     Lists what is missing or bad. What lies under a missing internal node cannot be known. Exit code
     4 if blocks are missing, 5 if any is bad, with --repair after the repair.
     """
-    if repair != (origin is not None):
+    if repair != bool(origins):
         raise click.UsageError("--repair and --from STORE|PATH belong together.")
     if here and repair:
         raise click.UsageError("--here and --repair exclude each other: it mends what is here.")
     again = None
-    if origin is not None and not _is_url(origin):
+    if len(origins) > 1 and any(map(_is_url, origins)):
+        raise click.UsageError("--from takes one STORE, or each PATH that was encoded.")
+    if origins and not _is_url(origins[0]):
         secret = ConvergenceSecret.null() if secret_file is None else read_secret(secret_file)
-        patterns = read_patterns(exclude, exclude_files, origin)
-        again = Again(origin, block_size, packed, level, secret, patterns)
-    elif block_size or packed or level or secret_file or exclude or exclude_files:
+        sources = Sources.of(origins)
+        selected = selecting.of(sources, store_url)
+        again = Again(sources, block_size, packed, level, secret, selected.selection)
+    elif block_size or packed or level or secret_file or selecting.are_given:
         raise click.UsageError("Options of encode are for --repair --from PATH.")
     # What tells the highest is loaded for packed trees only.
     if level is not None and not 1 <= level <= eris_fs.MAX_LEVEL:
@@ -119,8 +123,8 @@ def command(
     capability = read_capability(urn)
     if again is not None:
         count = run(_repair_again(capability, again, as_json, store_url))
-    elif origin is not None:
-        count = run(_repair(capability, origin, as_json, store_url))
+    elif origins:
+        count = run(_repair(capability, origins[0], as_json, store_url))
     else:
         count = run(_verify(capability, as_json, store_url, here=here))
     _summarize(count, as_json)

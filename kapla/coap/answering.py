@@ -20,8 +20,9 @@ from kapla.coap.allowance import Share
 from kapla.coap.answers import answers_to_gets, answers_to_puts
 from kapla.coap.batch import Limits, take_batch
 from kapla.coap.caller import caller_of
+from kapla.coap.connection import pong_with_custody
 from kapla.coap.fellows import Fellows
-from kapla.coap.frame import Frame
+from kapla.coap.frame import Code, Frame
 from kapla.coap.further import Further, Gets
 from kapla.coap.link import Link
 from kapla.coap.put_rate import NO_LIMIT, PutRate
@@ -317,6 +318,8 @@ class Answering:
         with self.turn:
             answers, self._later = self._later, []
             self._link.write(answers)
+            if self._waiting:
+                self._work()  # a Ping may have waited for these
 
     def _answer_puts(
         self, tokens: Sequence[bytes], result: Sequence[ErisError | None] | ErisError | None
@@ -328,6 +331,8 @@ class Answering:
 
     def _take_slow_lane(self, frame: Frame) -> int | None:
         """Answer a request in a task of its own; returns what it weighs, None if it has to wait."""
+        if frame[0] == Code.PING:
+            return self._take_ping(frame[1])
         if not self.turn.may_go_slowly():
             return None
         share = self._share
@@ -354,6 +359,13 @@ class Answering:
 
                 self.under_way.run(_finish(work), weight, end)
         return weight
+
+    def _take_ping(self, token: bytes) -> int | None:
+        """Answer a Ping with Custody, once everything before it is answered: it weighs nothing."""
+        if self.under_way.requests or self._later:
+            return None
+        self._answers.append(pong_with_custody(token))
+        return 0
 
     def _end_slowly(self, code: int, length: int) -> None:
         if self._share is not None:

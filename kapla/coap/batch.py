@@ -21,6 +21,7 @@ _SMALL_HINT: Final = encode_uint(BlockSize.SMALL)
 # Plain numbers: an attribute of an enumeration takes as long as the rest of the comparison.
 _GET: Final = int(Code.GET)
 _PUT: Final = int(Code.PUT)
+_PING: Final = int(Code.PING)
 
 
 class Limits(NamedTuple):
@@ -61,7 +62,8 @@ def take_batch(
 ) -> Batch:
     """Take requests from the front, as far as the limits allow.
 
-    `take_slow_lane` takes one of the others and tells its weight, or None to have it wait.
+    `take_slow_lane` takes one of the others, or a Ping, and tells its weight, or None to have it
+    wait.
     """
     room, weight_left, whole, light, put_room = limits
     is_held_up = False
@@ -106,6 +108,13 @@ def take_batch(
                 put_weight += weight
                 weight_left -= weight
                 continue
+        if code == _PING:
+            # One with Custody, whose Pong is sent when all before it is answered.
+            if gets or puts or take_slow_lane(frame) is None:
+                waiting.appendleft(frame)
+                room += 1
+                break
+            continue
         if not is_request(code):
             # A response to nothing: this end sends no requests.
             room += 1

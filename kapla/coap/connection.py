@@ -24,14 +24,19 @@ from kapla.coap.frame import (
     parse_body,
 )
 
-__all__ = ["Closing", "Connection", "is_request"]
+__all__ = ["Closing", "Connection", "is_request", "is_response", "pong_with_custody"]
 
 _CSM_MAX_MESSAGE_SIZE: Final = 2
 _CSM_BLOCK_WISE: Final = 4
 _ABORT_BAD_CSM_OPTION: Final = 2
+_CUSTODY: Final = 2
 _BASE_MESSAGE_SIZE: Final = 1152
-# The largest block and the bytes around it: header, token, a few options.
-_WHOLE_BLOCK_MESSAGE: Final = 32768 + 64
+# What stands around a payload: header, token, a few options.
+_AROUND: Final = 64
+_WHOLE_BLOCK_MESSAGE: Final = 32768 + _AROUND
+# Of a payload in pieces, and the least that a message has to hold so that a piece fits.
+_SMALLEST_PIECE: Final = 16
+_LEAST_MESSAGE_SIZE: Final = _SMALLEST_PIECE + _AROUND
 
 # In one read. Each costs as much as a request and brings nothing.
 _MAX_SIGNALS: Final = 64
@@ -52,7 +57,14 @@ class Closing(Exception):
 class Connection:
     """The state of one connection."""
 
-    def __init__(self, max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE) -> None:
+    def __init__(
+        self, max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE, *, hands_on_custody: bool = False
+    ) -> None:
+        """`hands_on_custody`: whether Pings with Custody are returned among the requests.
+
+        Whoever answers these answers such a Ping, too, after all that came before it.
+        """
+        self._hands_on_custody = hands_on_custody
         self.closing: Closing | None = None
         self.released = False
         """Whether the peer wants the connection to end once everything is answered."""
@@ -82,6 +94,12 @@ class Connection:
         if self._csm_was_empty:
             return True
         return self.peer_max_message_size >= _WHOLE_BLOCK_MESSAGE
+
+    @property
+    def piece_size(self) -> int:
+        """How long a piece of a payload may be: a power of two, from 16 to 1024 bytes."""
+        room = min(1024, self.peer_max_message_size - _AROUND)
+        return 1 << room.bit_length() - 1
 
     def receive(self, data: bytes) -> list[Frame]:
         """Take the next bytes; returns requests and responses, in order.
@@ -144,8 +162,8 @@ class Connection:
                 signals += 1
                 if signals > _MAX_SIGNALS:
                     self.abort("too many signals at once")
-                else:
-                    self._signal(frame)
+                elif self._signal(frame):
+                    kept.append(frame)
             elif not self.peer_known:
                 self.abort("the first message was not a CSM")
             elif code != Code.EMPTY:  # an empty message is a keep-alive
@@ -154,13 +172,14 @@ class Connection:
                 break
         return kept
 
-    def _signal(self, frame: Frame) -> None:
+    def _signal(self, frame: Frame) -> bool:
+        """Take a signal; returns whether it has to be handed on."""
         code, token, buffer, start, stop = frame
         try:
             options, payload = parse_body(buffer, start, stop)
         except MalformedMessage as error:
             self.abort(f"malformed signal: {error}")
-            return
+            return False
         if code == Code.CSM:
             self._read_csm(options)
         elif not self.peer_known:
@@ -175,20 +194,26 @@ class Connection:
             self.closing = Closing(f"aborted by the peer: {printable or 'no reason'}", aborted=True)
         elif code not in (Code.PING, Code.PONG):
             # A later standard's signal. It cannot be answered, and nothing here depends on it.
-            return
+            return False
         elif any(is_critical(number) for number, _ in options):
             self.abort("unknown critical option in a signal")
         elif code == Code.PING:
-            # Custody (option 2) asks that earlier requests be answered first: that is only a hint
-            # to the peer's book-keeping, so the answer does not claim it.
+            # Section 5.4.1: Custody asks that all before it be answered first.
+            if self._hands_on_custody and any(number == _CUSTODY for number, _ in options):
+                return True
             self._output.append(format_message(Code.PONG, token))
+        return False
 
     def _read_csm(self, options: tuple[Option, ...]) -> None:
         self.peer_known = True
         for number, value in options:
             if number == _CSM_MAX_MESSAGE_SIZE and len(value) <= 4:
                 self._csm_was_empty = False
-                self.peer_max_message_size = max(_BASE_MESSAGE_SIZE, int.from_bytes(value, "big"))
+                size = int.from_bytes(value, "big")
+                # Where nothing fits in, it makes no sense.
+                self.peer_max_message_size = (
+                    size if size >= _LEAST_MESSAGE_SIZE else _BASE_MESSAGE_SIZE
+                )
             elif number == _CSM_BLOCK_WISE:
                 self._csm_was_empty = False
                 self.peer_block_wise = True
@@ -200,3 +225,13 @@ class Connection:
 def is_request(code: int) -> bool:
     """Whether a message of this code asks for something."""
     return Code.EMPTY < code < _FIRST_RESPONSE_CODE
+
+
+def is_response(code: int) -> bool:
+    """Whether a message of this code answers a request."""
+    return _FIRST_RESPONSE_CODE <= code < _FIRST_SIGNAL_CODE
+
+
+def pong_with_custody(token: bytes) -> bytes:
+    """The answer to a Ping with Custody, where all that came before it was answered."""
+    return format_message(Code.PONG, token, [(_CUSTODY, b"")])

@@ -73,16 +73,16 @@ def _assemble(request: Any) -> Any:
 
 def _fragment(request: Any, response: Any) -> Any:
     """Cut out the piece of a response that was asked for, or the first if it is too long."""
-    asked = request.opt.block2
+    asked, most = request.opt.block2, request.remote.fragment_exponent
     size = len(response.payload)
     if not response.code.is_successful():
         return response
     if asked is None:
         if size <= request.remote.maximum_payload_size:
             return response
-        number, exponent = 0, FRAGMENT_EXPONENT
+        number, exponent = 0, most
     else:
-        number, exponent = asked.block_number, min(asked.size_exponent, FRAGMENT_EXPONENT)
+        number, exponent = asked.block_number, min(asked.size_exponent, most)
     length = 1 << exponent + 4
     start = number * length
     if start and start >= size:

@@ -17,7 +17,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from kapla.coap.connection import Connection, is_request
+from kapla.coap.connection import Connection, is_response
 from kapla.coap.frame import Frame
 from kapla.coap.patience import Patience
 from kapla.coap.sockets import is_reset, spread_output
@@ -54,7 +54,7 @@ class Link(asyncio.Protocol):
         answering: Callable[[Link], Answering] | None = None,
         asking: Callable[[Link], Requester] | None = None,
     ) -> None:
-        self.connection = Connection()
+        self.connection = Connection(hands_on_custody=answering is not None)
         self.transport: asyncio.Transport | None = None
         self.writable = True
         """Whether the peer takes what is sent to it."""
@@ -146,8 +146,8 @@ class Link(asyncio.Protocol):
             # Responses to nothing are passed over where requests are sorted.
             answering.take(frames)
         else:
-            asking.take([frame for frame in frames if not is_request(frame[0])])
-            answering.take([frame for frame in frames if is_request(frame[0])])
+            asking.take([frame for frame in frames if is_response(frame[0])])
+            answering.take([frame for frame in frames if not is_response(frame[0])])
 
     def _answer_signals(self, output: bytes) -> None:
         self.write([output])

@@ -50,7 +50,8 @@ class Peers:
         self._access = access
         self._lane = lane
         self._line = line
-        self._most = most
+        self.most = most
+        """How many there may be; who is there when it becomes less stays."""
         self._on_idle = on_idle
         self._on_rush_over = on_rush_over
         self._put_rates = put_rates or PutRates(None)
@@ -81,8 +82,8 @@ class Peers:
         if self._stopping:
             # It was accepted, but asyncio drops it now that its listener is closed.
             link.finish()
-        elif len(self._open) > self._most and not self._has_a_place(link):
-            _log.debug("More than %d connections: one refused", self._most)
+        elif len(self._open) > self.most and not self._has_a_place(link):
+            _log.debug("More than %d connections: one refused", self.most)
             link.refuse("too many connections")
 
     def _has_a_place(self, link: Link) -> bool:
@@ -108,7 +109,7 @@ class Peers:
         may_ask = self._guests is None or self._guests.may_ask_others(link)
         return self._beyond if may_ask else None
 
-    def put_rate(self, uid: int | None) -> PutRate | None:
+    def put_rate(self, uid: int | None) -> PutRate:
         """How fast a user may put, on all listeners together; nobody's peers share one here."""
         return self._shared_rate if uid is None else self._put_rates.of(uid)
 

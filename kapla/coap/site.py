@@ -121,7 +121,12 @@ class Remote:
         """The longest payload that may go in one message."""
         if self._connection.takes_whole_blocks:
             return MAX_ASSEMBLED
-        return 1024
+        return self._connection.piece_size
+
+    @property
+    def fragment_exponent(self) -> int:
+        """Of pieces that fit a message: they have two to the power of this and 4 more bytes."""
+        return self._connection.piece_size.bit_length() - 5
 
 
 class AiocoapLane:

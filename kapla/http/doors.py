@@ -42,6 +42,7 @@ class Doors:
         self._line = line
         self._listeners: list[Listener] = []
         self._unix_sockets: list[BoundUnixSocket] = []
+        self._open_to_all: list[Listener] = []
 
     async def open_door(
         self, place: StoreUrl, access: BlockAccess, allowance: Allowance, most: int
@@ -52,6 +53,7 @@ class Doors:
         """
         sockets = bind_tcp(place)
         await self._serve(sockets, door.Answering(access), most, allowance)
+        self._open_to_all.append(self._listeners[-1])
         return [_named(one) for one in sockets]
 
     async def open_admin(
@@ -84,6 +86,11 @@ class Doors:
             answer = admin.Answering(pages, names_of(host, port), self._statistics)
             await self._serve([one], answer, ADMIN_CONNECTIONS)
         return [_named(one) for one in sockets]
+
+    def limit(self, most: int) -> None:
+        """Let so many clients at a time come by each door to blocks."""
+        for listener in self._open_to_all:
+            listener.limit(most)
 
     async def close(self) -> None:
         """Take no more requests, answer those under way for some seconds, and end."""

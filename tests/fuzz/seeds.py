@@ -44,6 +44,7 @@ from kapla.block_list import LIST_HEAD
 from kapla.coap.blocks import BLOCKS_PATHS, get_options, put_options
 from kapla.coap.frame import Code, format_frame, format_message
 from kapla.coap.maps import format_map
+from kapla.config.template import template
 from tests.fuzz.cutting import BYTE_BY_BYTE, WHOLE
 from tests.fuzz.guix_dialogues import ENTRIES, HASH_PART
 from tests.guix_glue.local.session import captured_turns
@@ -386,6 +387,21 @@ def _database_pages() -> Iterator[bytes]:
     yield from (data[at : at + size] for at in range(0, len(data), size))
 
 
+_SETTINGS = (
+    b"""\
+store = '/s/blocks'
+max-size = "50 GB" # as sold
+listen = [
+  "coap+unix:///l?mode=0660", 'coap+tcp://[::1]?get',
+]
+[[peers]]
+url = "coaps+tcp://h?key=/k#ed25519:11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
+rights = ["get", "relay"]
+name = """
+    + b'"""two\n"words""""\n'
+)
+
+
 _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "database_page": _database_pages,
     "narinfo": _narinfos,
@@ -425,6 +441,8 @@ _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "netlink": _netlink,
     "found_service": _found_services,
     "http_targets": _http_targets,
+    "settings_file": lambda: [template().encode(), _SETTINGS],
+    "toml_lines": lambda: [template().encode(), _SETTINGS, b"a.b = [1, {c = 2}]\n[[d]]\n'e' = 1"],
     "http_places": lambda: [b"127.0.0.1:8080 [::1]:0", b"unix:/run/a.sock", b"localhost:9080"],
     "pin_answers": _pin_answers,
     "pin_requests": _pin_requests,

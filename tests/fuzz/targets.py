@@ -16,6 +16,7 @@ from tests.fuzz import (
     http_doors,
     local_network,
     pins,
+    settings,
 )
 
 __all__ = ["TARGETS", "Target"]
@@ -66,5 +67,7 @@ TARGETS: dict[str, Target] = {
         pins.pin_answers,
         pins.pin_requests,
         database_pages.database_page,
+        settings.settings_file,
+        settings.toml_lines,
     )
 }

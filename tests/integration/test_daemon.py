@@ -217,7 +217,7 @@ def test_a_wrong_configuration(
 def test_an_unknown_key(directory: Path) -> None:
     (directory / "kapla.toml").write_text("max_size = 5\n")
     daemon = Daemon(directory, ["--config", "kapla.toml"])
-    assert "kapla.toml: unknown key 'max_size'" in refused(daemon, 2)
+    assert "kapla.toml:1: unknown key 'max_size'; did you mean 'max-size'?" in refused(daemon, 2)
     assert not daemon.store.exists()
 
 

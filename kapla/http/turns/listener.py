@@ -58,9 +58,9 @@ class Listener:
         self._answer = answer
         self._statistics = statistics
         make = partial(PacedConnection, line, allowance, statistics)
-        server = Connections(self._handle, limits, self._refused, make)
+        self._server = Connections(self._handle, limits, self._refused, make)
         # It waits for replies, and then for what it has broken off.
-        self._runner = web.ServerRunner(server, shutdown_timeout=grace_s / 2)
+        self._runner = web.ServerRunner(self._server, shutdown_timeout=grace_s / 2)
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serve on sockets that are bound.
@@ -68,6 +68,10 @@ class Listener:
         Raises: OSError.
         """
         await serve_on(self._runner, sockets, at_once=_LET_IN_AT_ONCE, backlog=_BACKLOG)
+
+    def limit(self, most: int) -> None:
+        """Let so many clients be there at a time."""
+        self._server.limit(most)
 
     async def stop(self) -> None:
         """Take no more requests, give replies under way some seconds, and end."""

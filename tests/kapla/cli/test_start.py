@@ -85,7 +85,8 @@ def test_what_is_no_command_loads_nothing(loaded_by: LoadedBy, arguments: str) -
 
 
 @pytest.mark.parametrize(
-    "name", ["cat", "decode", "info", "ls", "stat", "verify", "guix-daemon", "substitute"]
+    "name",
+    ["cat", "conformance", "decode", "info", "ls", "stat", "verify", "guix-daemon", "substitute"],
 )
 def test_the_help_of_a_command_loads_no_library(loaded_by: LoadedBy, name: str) -> None:
     modules = loaded_by(name, "--help")

@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kapla.coap.connection import Connection, is_request
-from kapla.coap.frame import Code, FrameReader, Message, Option, format_message, parse_body
+from kapla.coap.frame import (
+    Code,
+    FrameReader,
+    Message,
+    Option,
+    encode_uint,
+    format_message,
+    parse_body,
+)
 
 EMPTY_CSM = b"\x00\xe1"
 
@@ -101,7 +109,10 @@ def test_requests_are_taken_before_the_first_csm_is_whole() -> None:
         ([(2, b"\x80\x00")], 32768, False),
         ([(2, b"\x80\x3f")], 32831, False),
         ([(2, b"\x80\x40")], 32832, True),
-        ([(2, b"")], 1152, False),
+        ([(2, b"")], 1152, False),  # in which nothing fits
+        ([(2, b"\x4f")], 1152, False),
+        ([(2, b"\x50")], 80, False),
+        ([(2, b"\x02\x58")], 600, False),
         ([(2, b"\xff\xff\xff\xff")], 0xFFFFFFFF, True),
         ([(2, b"\x01\xff\xff\xff\xff")], 1152, True),  # of impossible length: as if not there
         ([(6, b"elective"), (100, b"")], 1152, True),
@@ -113,6 +124,14 @@ def test_what_a_csm_says(options: list[Option], size: int, whole: bool) -> None:
     assert connection.peer_max_message_size == size
     assert connection.takes_whole_blocks is whole
     assert connection.peer_block_wise is any(number == 4 for number, _ in options)
+
+
+@pytest.mark.parametrize(
+    ("size", "piece"),
+    [(80, 16), (95, 16), (96, 32), (600, 512), (1087, 512), (1088, 1024), (1 << 20, 1024)],
+)
+def test_pieces_fit_what_the_peer_takes(size: int, piece: int) -> None:
+    assert greeted((2, encode_uint(size))).piece_size == piece
 
 
 def test_a_later_csm_changes_the_limits() -> None:
@@ -147,6 +166,17 @@ def test_ping_with_custody_is_answered_without_claiming_it() -> None:
     connection = greeted()
     connection.receive(format_message(Code.PING, b"t", [(2, b"")]))
     assert sent(connection) == [Message(Code.PONG, b"t", (), b"")]
+
+
+def test_whoever_answers_requests_is_handed_a_ping_with_custody_among_them() -> None:
+    connection = Connection(hands_on_custody=True)
+    connection.take_output()
+    ping = format_message(Code.PING, b"t", [(2, b"")])
+    stream = b"\x00\xe1" + b"\x00\x01" + ping + b"\x00\x02" + format_message(Code.PING, b"u")
+    assert codes(connection, stream) == [Code.GET, Code.PING, Code.POST]
+    assert sent(connection) == [Message(Code.PONG, b"u", (), b"")]
+    connection.receive(ping * 65)
+    assert [message.code for message in sent(connection)] == [Code.ABORT]
 
 
 @pytest.mark.parametrize("code", [Code.PING, Code.PONG])

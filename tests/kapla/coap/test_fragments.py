@@ -264,6 +264,22 @@ def test_a_peer_that_takes_whole_blocks_gets_them_whole() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(("most", "piece"), [(80, 16), (600, 512), (1152, 1024)])
+@pytest.mark.parametrize("block", [SMALL, LARGE], ids=len)
+def test_no_message_is_longer_than_the_peer_takes(most: int, piece: int, block: bytes) -> None:
+    async def run() -> None:
+        csm = format_message(Code.CSM, options=[(2, encode_uint(most)), (4, b"")])
+        server = Server(MemoryStorage([block]), csm=csm)
+        first = await server.ask(get_piece(reference_of(block)))
+        assert len(first.payload) == piece
+        # One that asks for more at once than it takes gets what it takes.
+        again = await server.ask(get_piece(reference_of(block), 0, 6))
+        assert again.payload == first.payload
+        assert len(format_message(*first)) <= most
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("exponent", [6, 5, 0])
 def test_a_peer_with_small_messages_gets_pieces(exponent: int) -> None:
     async def run() -> None:

@@ -76,6 +76,58 @@ def test_requests_beyond_the_limit_wait_and_reading_stops(others: int, most: int
     asyncio.run(run())
 
 
+PING = format_message(Code.PING, b"p", [(2, b"")])
+"""With Custody: its answer waits for all that is asked before it."""
+
+
+@pytest.mark.parametrize("before", [GET * 3, PUT, SLOW_GET, GET + PUT + SLOW_GET])
+def test_a_ping_with_custody_is_answered_after_all_before_it(before: bytes) -> None:
+    async def run() -> None:
+        storage = MemoryStorage([LARGE], hold=True)
+        server = Server(storage)
+        server.feed(before + PING + NOTHING)
+        await server.settle()
+        assert codes(server) == []
+        while storage.held:
+            storage.deliver()
+            await server.settle()
+        *answers, pong, behind = server.messages()[1:]
+        assert {answer.code for answer in answers} <= {Code.CONTENT, Code.CREATED}
+        assert (pong.code, pong.token, pong.options) == (Code.PONG, b"p", ((2, b""),))
+        assert behind.code == Code.NOT_FOUND
+
+    asyncio.run(run())
+
+
+def test_pings_with_custody_and_nothing_before_them_are_answered_at_once() -> None:
+    server_codes: list[int] = []
+
+    async def run() -> None:
+        server = Server(MemoryStorage())
+        server.feed(PING * 3 + NOTHING + PING)
+        await server.settle()
+        server_codes.extend(codes(server))
+
+    asyncio.run(run())
+    assert server_codes == [Code.PONG] * 3 + [Code.NOT_FOUND, Code.PONG]
+
+
+@pytest.mark.parametrize("end", [RELEASE, ABORT])
+def test_a_ping_with_custody_that_waits_does_not_outlive_its_connection(end: bytes) -> None:
+    async def run() -> None:
+        storage = MemoryStorage([LARGE], hold=True)
+        server = Server(storage)
+        server.feed(GET + PING + end)
+        await server.settle()
+        storage.deliver()
+        await server.settle()
+        assert codes(server) == ([Code.CONTENT, Code.PONG] if end == RELEASE else [])
+        assert server.transport.is_closing()
+        assert len(server.closed) == 1
+
+    asyncio.run(run())
+
+
 def test_peers_that_have_left_take_no_share() -> None:
     async def run() -> None:
         storage = MemoryStorage([LARGE], hold=True)
