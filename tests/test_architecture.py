@@ -329,6 +329,8 @@ RULES = (
             "kapla.log",
             "kapla.peer_config",
             "kapla.sizes",
+            "kapla.sizes",
+            "kapla.store_place",
             "kapla.tls",
             "kapla.urls",
             "kapla.user_paths",
