@@ -37,10 +37,10 @@ class Directories:
         paths = self._paths()
         return not path or (first < len(paths) and paths[first][: len(path)] == path)
 
-    def names(self, directory: Path) -> Iterator[str]:
-        """The names in a directory, sorted; none in what is no directory."""
+    def names(self, directory: Path, begin: str = "") -> Iterator[str]:
+        """The names in a directory from `begin` on, sorted; none in what is no directory."""
         paths, depth = self._paths(), len(directory)
-        at = self._first(directory)
+        at = self._first((*directory, begin) if begin else directory)
         while at < len(paths) and paths[at][:depth] == directory:
             if len(paths[at]) == depth:
                 # A path that is an entry itself is no directory, or an empty one.

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from eris.capability import ReadCapability
-from eris.sizing import content_sizes
+from eris.errors import BlockNotFound, ContentError
 from eris.store import BlockReader
 from eris.threads import in_thread
-from eris.transfer import read_content
 from eris_fs.errors import IsADirectory, IsASymlink, NotADirectory, NotFound
 from eris_fs.model import (
     DEFAULT_LIMITS,
@@ -22,15 +22,25 @@ from eris_fs.model import (
     RegularFile,
     Symlink,
     Tree,
+    show_path,
 )
-from eris_fs.packed.decode import read_pack
-from eris_fs.packed.plan import slices_of
-from eris_fs.reader.content import DEFAULT_CACHE_SIZE
+from eris_fs.reader.caches import DEFAULT_CACHE_SIZE, Caches
+from eris_fs.reader.content import Content, check_range
 from eris_fs.reader.directories import Directories
 from eris_fs.reader.info import EntryInfo, Kind
+from eris_fs.reader.lru import LeastRecent
+from eris_fs.reader.packs import InPacks
+from eris_fs.reader.sizes import Sizes
+from eris_fs.reader.small import is_small
+from eris_fs.reader.spans import Part
+from eris_fs.reader.together import Together
 from eris_fs.tree import load_tree
 
 __all__ = ["TreeReader"]
+
+# What is remembered of a file that is read, about, and of all such files, in bytes.
+_FILE: Final = 768
+_FILES: Final = 4 * 1024 * 1024
 
 
 class TreeReader:
@@ -55,9 +65,13 @@ class TreeReader:
         self, store: BlockReader, tree: Tree, *, cache_size: int = DEFAULT_CACHE_SIZE
     ) -> None:
         self.tree = tree
-        self._store = store
+        self._caches = Caches(store, cache_size)
         self._directories = Directories(tree)
-        self._sizes: dict[ReadCapability, int] = {}
+        self._together = Together(tree, self._directories)
+        self._sizes = Sizes(self._content)
+        # How files are read, those read last: what was read is kept elsewhere.
+        self._contents: LeastRecent[Content] = LeastRecent(_FILES)
+        self._in_packs: LeastRecent[InPacks] = LeastRecent(_FILES)
 
     @classmethod
     async def open(
@@ -112,29 +126,21 @@ class TreeReader:
         time; `entries` and `info` then tell them too.
         Raises: NotFound, NotADirectory; BlockNotFound, ContentError, StoreError.
         """
-        found_entries = ((one.name, self.tree[one.path]) for one in self.entries(directory))
-        files = {name: entry for name, entry in found_entries if isinstance(entry, FileEntry)}
-        capabilities = {
-            entry.capability for entry in files.values() if isinstance(entry, RegularFile)
-        }
-        lacking = [one for one in capabilities if one not in self._sizes]
-        found = await content_sizes(self._store, lacking)
-        self._sizes.update(zip(lacking, found, strict=True))
-        sizes = {name: self._known_size(entry) for name, entry in files.items()}
-        return {name: size for name, size in sizes.items() if size is not None}
+        found = ((one.name, self.tree[one.path]) for one in self.entries(directory))
+        files = {name: entry for name, entry in found if isinstance(entry, FileEntry)}
+        await self._sizes.find_all(
+            file.capability for file in files.values() if isinstance(file, RegularFile)
+        )
+        return {name: await self._find_size(file) for name, file in files.items()}
 
     async def size(self, path: str | Sequence[str]) -> int:
         """Find the size of a file in bytes, and keep it.
 
         Raises: as `read`.
         """
-        entry = self._file(_components(path))
-        size = self._known_size(entry)
-        if size is None:
-            assert isinstance(entry, RegularFile)
-            (size,) = await content_sizes(self._store, [entry.capability])
-            self._sizes[entry.capability] = size
-        return size
+        where = _components(path)
+        with _named(where):
+            return await self._find_size(self._file(where))
 
     async def read(self, path: str | Sequence[str], offset: int, length: int) -> bytes:
         """Read up to `length` bytes of a file from `offset`; shorter only where the file ends.
@@ -142,21 +148,21 @@ class TreeReader:
         Raises: NotFound, NotADirectory, IsADirectory, IsASymlink; BlockNotFound, ContentError
         (InvalidPack is one), StoreError; ValueError for what is no range.
         """
-        entry = self._file(_components(path))
-        if offset < 0 or length < 0:
-            raise ValueError(f"not a range of bytes: {length} from {offset}")
-        if isinstance(entry, RegularFile):
-            return await read_content(self._store, entry.capability, offset, length)
-        assert isinstance(self.tree, PackedTree)
-        start = min(offset, entry.size)
-        part = PackedFile(entry.offset + start, min(length, entry.size - start))
-        parts = []
-        for number, first, stop in slices_of(self.tree.packs, part):
-            parts.append((await read_pack(self._store, self.tree, number))[first:stop])
-        return b"".join(parts)
+        where = _components(path)
+        entry = self._file(where)
+        check_range(offset, length)
+        with _named(where):
+            if isinstance(entry, PackedFile):
+                return await self._packed(entry).read(offset, length)
+            content = self._content(entry.capability)
+            return await content.read(offset, length, self._beside(where, entry.capability))
 
     async def aclose(self) -> None:
-        """Withdraw what is under way: who waits for it gets `StoreUnavailable`."""
+        """Give up what is under way, and return when it has ended.
+
+        Who waits for it, or reads later, gets StoreUnavailable.
+        """
+        await self._caches.aclose()
 
     def _info(self, path: Path) -> EntryInfo:
         entry = self.tree.get(path)
@@ -189,8 +195,48 @@ class TreeReader:
             return entry.size
         return self._sizes.get(entry.capability)
 
+    async def _find_size(self, entry: FileEntry) -> int:
+        if isinstance(entry, PackedFile):
+            return entry.size
+        return await self._sizes.find(entry.capability)
+
+    def _content(self, capability: ReadCapability) -> Content:
+        key = capability.to_bytes()
+        content = self._contents.get(key)
+        if content is None:
+            content = Content(self._caches, capability)
+            self._contents.put(key, content, _FILE)
+        return content
+
+    def _packed(self, file: PackedFile) -> InPacks:
+        key = file.offset, file.size
+        found = self._in_packs.get(key)
+        if found is None:
+            assert isinstance(self.tree, PackedTree)
+            found = InPacks(self._caches, self.tree, file)
+            self._in_packs.put(key, found, _FILE)
+        return found
+
+    def _beside(self, path: Path, capability: ReadCapability) -> Iterator[Part]:
+        """What to fetch beside a file that is read."""
+        if is_small(capability):
+            for beside in self._together.bring(path):
+                yield self._content(beside).whole
+
 
 def _components(path: str | Sequence[str]) -> Path:
     if isinstance(path, str):
         return tuple(part for part in path.split("/") if part not in ("", "."))
     return tuple(path)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the file in what goes wrong with its blocks."""
+    try:
+        yield
+    except (BlockNotFound, ContentError) as error:
+        note = f"while reading {show_path(path)}"
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+        raise
