@@ -79,13 +79,13 @@ class ContentReader:
 class Content:
     """One content of a reader, and how it is read."""
 
-    __slots__ = ("_caches", "_is_small", "_pattern", "row", "size")
+    __slots__ = ("_caches", "_pattern", "is_small", "row", "size")
 
     def __init__(self, caches: Caches, capability: ReadCapability) -> None:
         self._caches = caches
         self._pattern = Pattern()
         self.row = caches.leaves(capability)
-        self._is_small = is_small(capability)
+        self.is_small = is_small(capability)
         self.size: int | None = None
         """Bytes, once they are known."""
 

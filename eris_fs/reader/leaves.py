@@ -72,10 +72,9 @@ class Leaves:
 
     def start(self, first: int, count: int) -> Start[bytes]:
         """Begin to fetch leaves: see `Row`."""
-        places = self._known(first, first + count)
-        if count == 1 and places:
+        place = self._leaf(first) if count == 1 else None
+        if place is not None:
             # The most common case of all, and no task is needed for it.
-            (place,) = places
             block = asyncio.ensure_future(self._store.get(place.reference, self._block_size))
             return block, partial(self._open, place)
         return asyncio.ensure_future(self._load(first, first + count)), _as_it_is
@@ -108,6 +107,17 @@ class Leaves:
     def _open(self, place: _Place, block: bytes) -> bytes:
         plain = open_block(block, place.reference, place.key, 0, self.unit)
         return node.unpad(plain) if place.rightmost else plain
+
+    def _leaf(self, number: int) -> _Place | None:
+        """One leaf, if the node right above it is at hand."""
+        if self._level == 0:
+            return self._root if number == 0 else None
+        above, place = divmod(number, self._arity)
+        found = self._nodes.kept.get((self.key, 1, above))
+        if found is None or place >= found.pairs:
+            return None
+        ((reference, key),) = node.iter_pairs(found.plain, place, place + 1)
+        return _Place(number, reference, key, found.rightmost and place == found.pairs - 1)
 
     def _known(self, first: int, stop: int) -> list[_Place] | None:
         """The leaves of a range, if the nodes right above them are at hand."""

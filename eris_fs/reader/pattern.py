@@ -80,5 +80,9 @@ class Pattern:
         return Plan(True, ahead)
 
     def _nearest(self, offset: int) -> _Head | None:
-        near = [head for head in self._heads if abs(head.place - offset) <= _NEAR]
-        return min(near, key=lambda head: abs(head.place - offset), default=None)
+        nearest, least = None, _NEAR + 1
+        for head in self._heads:
+            distance = abs(head.place - offset)
+            if distance < least:
+                nearest, least = head, distance
+        return nearest

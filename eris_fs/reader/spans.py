@@ -77,6 +77,29 @@ class Spans:
         there is room, once everything for this read is asked for.
         Raises: BlockNotFound, ContentError, StoreError.
         """
+        part = self._only(row, start, stop, in_order)
+        if part is None:
+            return await self._read_parts(row, start, stop, in_order, ahead)
+        # By far the most common read: what it wants is in one part.
+        content = self._data.kept.get(_key(part))
+        if content is not None:
+            self.fetch_ahead(ahead)
+        else:
+            claim = self._claim(part)
+            try:
+                self.fetch_ahead(ahead)
+                content = await claim.future
+            except (BlockNotFound, ContentError):
+                if not self._may_mend(part, start, stop):
+                    raise
+                return await self.read(row, start, stop)
+            finally:
+                claim.release()
+        return content[start - part.start : stop - part.start]
+
+    async def _read_parts(
+        self, row: Row, start: int, stop: int, in_order: bool, ahead: Iterable[Part]
+    ) -> bytes:
         contents: list[bytes] = []
         claims: deque[tuple[Part, Claim[bytes]]] = deque()
         wanted = self._parts(row, start, stop, in_order)
@@ -97,10 +120,8 @@ class Spans:
                 try:
                     content = await claim.future
                 except (BlockNotFound, ContentError):
-                    if part.units == 1 or start <= at < at + part.size <= stop:
+                    if not self._may_mend(part, start, stop):
                         raise
-                    # By units: maybe what is wanted is there.
-                    self._broken.put(_key(part), _READS_BY_UNITS, 0)
                     at = max(start, at)
                     content = await self.read(row, at, min(stop, part.start + part.size))
                 claims.popleft()[1].release()
@@ -135,17 +156,41 @@ class Spans:
     def _claim(self, part: Part) -> Claim[bytes]:
         return self._data.claim(_key(part), _start(part))
 
+    def _only(self, row: Row, start: int, stop: int, in_order: bool) -> Part | None:
+        """The one part that a range is in, if there is one."""
+        size = row.unit * row.span
+        number = start // size
+        if stop > (number + 1) * size:
+            return None
+        span = Part(row, number * row.span, row.span)
+        if row.span == 1 or self._is_whole(span, stop - start, in_order):
+            return span
+        unit = start // row.unit
+        return Part(row, unit, 1) if stop <= (unit + 1) * row.unit else None
+
+    def _is_whole(self, span: Part, length: int, in_order: bool) -> bool:
+        """Whether all of a span is fetched for so many bytes in it."""
+        # Whoever wants the half of it gets it all, in one.
+        if not (in_order or 2 * length >= span.size or self.has(span)):
+            return False
+        return not self._is_broken(span)
+
     def _parts(self, row: Row, start: int, stop: int, in_order: bool) -> Iterator[Part]:
         """What to fetch for a range, one by one, as that may depend on what is there meanwhile."""
         for span in spans_of(row, start, stop):
             first, last = max(start, span.start), min(stop, row.limit, span.start + span.size)
-            # Whoever wants the half of it gets it all, in one.
-            whole = in_order or 2 * (last - first) >= span.size or self.has(span)
-            if span.units == 1 or (whole and not self._is_broken(span)):
+            if span.units == 1 or self._is_whole(span, last - first, in_order):
                 yield span
             else:
                 for unit in range(first // row.unit, -(-last // row.unit)):
                     yield Part(row, unit, 1)
+
+    def _may_mend(self, part: Part, start: int, stop: int) -> bool:
+        """Whether what is wanted of a part that failed may be had by units; notes the failure."""
+        if part.units == 1 or start <= part.start < part.start + part.size <= stop:
+            return False
+        self._broken.put(_key(part), _READS_BY_UNITS, 0)
+        return True
 
     def _is_broken(self, span: Part) -> bool:
         left = self._broken.get(_key(span))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, Self
 
@@ -31,7 +30,6 @@ from eris_fs.reader.info import EntryInfo, Kind
 from eris_fs.reader.lru import LeastRecent
 from eris_fs.reader.packs import InPacks
 from eris_fs.reader.sizes import Sizes
-from eris_fs.reader.small import is_small
 from eris_fs.reader.spans import Part
 from eris_fs.reader.together import Together
 from eris_fs.tree import load_tree
@@ -139,8 +137,11 @@ class TreeReader:
         Raises: as `read`.
         """
         where = _components(path)
-        with _named(where):
+        try:
             return await self._find_size(self._file(where))
+        except (BlockNotFound, ContentError) as error:
+            _name(error, where)
+            raise
 
     async def read(self, path: str | Sequence[str], offset: int, length: int) -> bytes:
         """Read up to `length` bytes of a file from `offset`; shorter only where the file ends.
@@ -151,11 +152,15 @@ class TreeReader:
         where = _components(path)
         entry = self._file(where)
         check_range(offset, length)
-        with _named(where):
+        try:
             if isinstance(entry, PackedFile):
                 return await self._packed(entry).read(offset, length)
             content = self._content(entry.capability)
-            return await content.read(offset, length, self._beside(where, entry.capability))
+            beside = self._beside(where) if content.is_small else ()
+            return await content.read(offset, length, beside)
+        except (BlockNotFound, ContentError) as error:
+            _name(error, where)
+            raise
 
     async def aclose(self) -> None:
         """Give up what is under way, and return when it has ended.
@@ -217,26 +222,23 @@ class TreeReader:
             self._in_packs.put(key, found, _FILE)
         return found
 
-    def _beside(self, path: Path, capability: ReadCapability) -> Iterator[Part]:
-        """What to fetch beside a file that is read."""
-        if is_small(capability):
-            for beside in self._together.bring(path):
-                yield self._content(beside).whole
+    def _beside(self, path: Path) -> Iterator[Part]:
+        """What to fetch beside a small file that is read."""
+        for beside in self._together.bring(path):
+            yield self._content(beside).whole
 
 
 def _components(path: str | Sequence[str]) -> Path:
-    if isinstance(path, str):
-        return tuple(part for part in path.split("/") if part not in ("", "."))
-    return tuple(path)
+    if not isinstance(path, str):
+        return tuple(path)
+    parts = path.split("/")
+    if "" in parts or "." in parts:
+        parts = [part for part in parts if part not in ("", ".")]
+    return tuple(parts)
 
 
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Name the file in what goes wrong with its blocks."""
-    try:
-        yield
-    except (BlockNotFound, ContentError) as error:
-        note = f"while reading {show_path(path)}"
-        if note not in getattr(error, "__notes__", ()):
-            error.add_note(note)
-        raise
+def _name(error: BlockNotFound | ContentError, path: Path) -> None:
+    """Name the file in what went wrong with its blocks; others may have the same error."""
+    note = f"while reading {show_path(path)}"
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
