@@ -20,7 +20,7 @@ from eris.decode import check_node
 from eris.model import Reference
 from eris.store import BlockReader
 from eris.threads import withdraw
-from eris_fs.reader.rows import SPAN_SIZE
+from eris_fs.reader.rows import SPAN_SIZE, AtHand
 from eris_fs.reader.shared import Claim, Shared, Start
 
 __all__ = ["Leaves", "Node", "node_size"]
@@ -70,14 +70,14 @@ class Leaves:
         self.span = min(SPAN_SIZE // self.unit, most)
         self.limit = most * self.unit
 
-    def start(self, first: int, count: int) -> Start[bytes]:
+    def start(self, first: int, count: int, at_hand: AtHand) -> Start[bytes]:
         """Begin to fetch leaves: see `Row`."""
         place = self._leaf(first) if count == 1 else None
         if place is not None:
             # The most common case of all, and no task is needed for it.
             block = asyncio.ensure_future(self._store.get(place.reference, self._block_size))
             return block, partial(self._open, place)
-        return asyncio.ensure_future(self._load(first, first + count)), _as_it_is
+        return asyncio.ensure_future(self._load(first, first + count, at_hand)), _as_it_is
 
     async def last(self) -> int:
         """Find the number of the last leaf.
@@ -93,14 +93,24 @@ class Leaves:
             (place,) = self._children(place.number, found, range(found.pairs - 1, found.pairs))
         return place.number
 
-    async def _load(self, first: int, stop: int) -> bytes:
+    async def _load(self, first: int, stop: int, at_hand: AtHand) -> bytes:
         places = await self._find(first, stop)
+        there = {place.number: at_hand(place.number) for place in places}
         asked: deque[asyncio.Future[bytes]] = deque()
+        contents = []
         try:
             for place in places:
-                block = self._store.get(place.reference, self._block_size)
-                asked.append(asyncio.ensure_future(block))
-            return b"".join([self._open(place, await asked.popleft()) for place in places])
+                if there[place.number] is None:
+                    block = self._store.get(place.reference, self._block_size)
+                    asked.append(asyncio.ensure_future(block))
+            for place in places:
+                content = there[place.number]
+                if content is None:
+                    # Awaited where it stands, so that an interruption finds it in the queue.
+                    content = self._open(place, await asked[0])
+                    asked.popleft()
+                contents.append(content)
+            return b"".join(contents)
         finally:
             withdraw(asked)
 

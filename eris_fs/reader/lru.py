@@ -52,9 +52,15 @@ class LeastRecent(Generic[V]):
 
     def discard(self, key: Hashable) -> None:
         """Drop a value, if it is there."""
+        self.pop(key)
+
+    def pop(self, key: Hashable) -> V | None:
+        """Drop a value, if it is there, and give it."""
         entry = self._entries.pop(key, None)
-        if entry is not None:
-            self.size -= entry[1]
+        if entry is None:
+            return None
+        self.size -= entry[1]
+        return entry[0]
 
     def clear(self) -> None:
         """Drop everything."""

@@ -25,7 +25,7 @@ from eris_fs.packed.decode import read_pack
 from eris_fs.packed.plan import Slice, slices_of
 from eris_fs.reader.caches import Caches
 from eris_fs.reader.pattern import Pattern
-from eris_fs.reader.rows import SPAN_SIZE, Row
+from eris_fs.reader.rows import SPAN_SIZE, AtHand, Row
 from eris_fs.reader.shared import Start
 from eris_fs.reader.spans import Part, spans_of
 
@@ -93,7 +93,7 @@ class _Compressed:
         self._number = number
         self.unit = self.limit = tree.packs[number].size
 
-    def start(self, first: int, count: int) -> Start[bytes]:
+    def start(self, first: int, count: int, at_hand: AtHand) -> Start[bytes]:
         """Begin to fetch it: see `Row`."""
         return asyncio.ensure_future(read_pack(self._store, self._tree, self._number)), _as_it_is
 
@@ -111,13 +111,13 @@ class _Pieces:
         self._number = number
         self.limit = self._pack.size
 
-    def start(self, first: int, count: int) -> Start[bytes]:
+    def start(self, first: int, count: int, at_hand: AtHand) -> Start[bytes]:
         """Begin to fetch pieces: see `Row`."""
         pieces = list(self._pieces(first, count))
         if len(pieces) == 1 and pieces[0][0].level == 0:
             ((piece, length),) = pieces
             return self._ask(piece), partial(self._open, piece, length)
-        return asyncio.ensure_future(self._load(pieces)), _as_it_is
+        return asyncio.ensure_future(self._load(first, pieces, at_hand)), _as_it_is
 
     def _pieces(self, first: int, count: int) -> Iterator[tuple[ReadCapability, int]]:
         """The contents of some pieces, and the bytes that each must have."""
@@ -133,14 +133,23 @@ class _Pieces:
         # The last one of a pack may have small blocks; how many, its level bounds.
         return asyncio.ensure_future(get_content(self._store, piece))
 
-    async def _load(self, pieces: list[tuple[ReadCapability, int]]) -> bytes:
+    async def _load(
+        self, first: int, pieces: list[tuple[ReadCapability, int]], at_hand: AtHand
+    ) -> bytes:
+        there = [at_hand(number) for number in range(first, first + len(pieces))]
         asked: deque[asyncio.Future[bytes]] = deque()
+        contents = []
         try:
-            for piece, _ in pieces:
-                asked.append(self._ask(piece))
-            return b"".join(
-                [self._open(piece, length, await asked.popleft()) for piece, length in pieces]
-            )
+            for content, (piece, _) in zip(there, pieces, strict=True):
+                if content is None:
+                    asked.append(self._ask(piece))
+            for content, (piece, length) in zip(there, pieces, strict=True):
+                if content is None:
+                    # Awaited where it stands, so that an interruption finds it in the queue.
+                    content = self._open(piece, length, await asked[0])
+                    asked.popleft()
+                contents.append(content)
+            return b"".join(contents)
         finally:
             withdraw(asked)
 

@@ -7,15 +7,19 @@ together are a *span*, about 1 MiB, which is fetched at once for those who read 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Final, Protocol
 
 from eris_fs.reader.shared import Start
 
-__all__ = ["SPAN_SIZE", "Row"]
+__all__ = ["SPAN_SIZE", "AtHand", "Row"]
 
 SPAN_SIZE: Final = 1024 * 1024
 """Bytes of a span, about. Far more than a round trip is worth, far less than a cache holds."""
+
+
+AtHand = Callable[[int], bytes | None]
+"""Gives a unit that was fetched before, by its number, if it is still there."""
 
 
 class Row(Protocol):
@@ -37,8 +41,9 @@ class Row(Protocol):
     def limit(self) -> int:
         """Bytes that it has at most, as far as is known."""
 
-    def start(self, first: int, count: int) -> Start[bytes]:
+    def start(self, first: int, count: int, at_hand: AtHand) -> Start[bytes]:
         """Begin to fetch `count` units from number `first`, as one; fewer where the row ends.
 
+        Of several those that are at hand are not fetched again.
         What is awaited, or what makes bytes of it, raises: BlockNotFound, ContentError, StoreError.
         """

@@ -146,7 +146,7 @@ class Spans:
         for part in parts:
             if _key(part) in self._broken:
                 continue
-            if not self._data.fetch_ahead(_key(part), _start(part), part.size):
+            if not self._data.fetch_ahead(_key(part), self._start(part), part.size):
                 return
 
     def has(self, part: Part) -> bool:
@@ -154,7 +154,13 @@ class Spans:
         return self._data.has(_key(part))
 
     def _claim(self, part: Part) -> Claim[bytes]:
-        return self._data.claim(_key(part), _start(part))
+        return self._data.claim(_key(part), self._start(part))
+
+    def _start(self, part: Part) -> Callable[[], Start[bytes]]:
+        kept, key = self._data.kept, part.row.key
+        return partial(
+            part.row.start, part.first, part.units, lambda unit: kept.pop((key, unit, 1))
+        )
 
     def _only(self, row: Row, start: int, stop: int, in_order: bool) -> Part | None:
         """The one part that a range is in, if there is one."""
@@ -205,7 +211,3 @@ class Spans:
 
 def _key(part: Part) -> tuple[object, int, int]:
     return part.row.key, part.first, part.units
-
-
-def _start(part: Part) -> Callable[[], Start[bytes]]:
-    return partial(part.row.start, part.first, part.units)

@@ -124,7 +124,7 @@ class TreeReader:
         time; `entries` and `info` then tell them too.
         Raises: NotFound, NotADirectory; BlockNotFound, ContentError, StoreError.
         """
-        found = ((one.name, self.tree[one.path]) for one in self.entries(directory))
+        found = ((one.name, self.tree.get(one.path)) for one in self.entries(directory))
         files = {name: entry for name, entry in found if isinstance(entry, FileEntry)}
         await self._sizes.find_all(
             file.capability for file in files.values() if isinstance(file, RegularFile)
