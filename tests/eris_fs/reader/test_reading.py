@@ -294,7 +294,7 @@ def test_the_first_read_of_a_directory_brings_its_small_files() -> None:
 
 
 def test_what_does_not_fit_is_dropped_and_read_again() -> None:
-    content = make_content(9 * MIB)
+    content = make_content(9 * MIB - 5)
 
     async def run() -> None:
         memory = MemoryStore()
