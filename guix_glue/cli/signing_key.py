@@ -23,17 +23,23 @@ from guix_glue.trust.keys import (
     parse_public_key,
 )
 from kapla.cli.common import CommandError, ExitCode
+from kapla.cli.told import told
 
 __all__ = ["command"]
 
 _PRIVATE, _PUBLIC = "signing-key.sec", "signing-key.pub"
 
 
+@told(
+    ("Make a key pair for a publisher", "kapla signing-key generate /etc/guix"),
+    ("Trust what another machine signs", "kapla signing-key authorize attic.pub"),
+)
 @click.group(name="signing-key", short_help="Make signing keys, and authorize them.")
 def command() -> None:
     """Make and authorize signing keys, as guix archive does."""
 
 
+@told(("Make the key pair that kapla publish signs with", "kapla signing-key generate /etc/guix"))
 @command.command(name="generate")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 def generate(directory: Path) -> None:
@@ -54,6 +60,7 @@ def generate(directory: Path) -> None:
     click.echo(public)
 
 
+@told(("Trust what another machine signs", "kapla signing-key authorize attic.pub"))
 @command.command(name="authorize")
 @click.argument("key", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(

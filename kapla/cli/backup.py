@@ -12,12 +12,17 @@ from eris.threads import settle, start_in_thread
 from kapla.caring import database_path
 from kapla.cli.amounts import bytes_text
 from kapla.cli.common import CommandError, ExitCode, connect, progress, run, store_option
+from kapla.cli.told import told
 from kapla.errors import StorageError
 from kapla.urls import UnixEndpoint
 
 __all__ = ["command"]
 
 
+@told(
+    ("Copy the store to another disk", "kapla backup /mnt/backup/blocks.sqlite"),
+    exits=(ExitCode.STORE, ExitCode.REFUSED),
+)
 @click.command(name="backup", short_help="Copy the whole store to a file, while it is used.")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @store_option

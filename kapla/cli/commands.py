@@ -30,6 +30,7 @@ class Own(NamedTuple):
 OWN: Final = {
     "backup": Own("kapla.cli.backup", "Copy the whole store to a file, while it is used."),
     "cat": Own("kapla.cli.cat", "Write one file of a tree to standard output."),
+    "completion": Own("kapla.cli.completion", "Print what makes a shell complete kapla."),
     "copy": Own("kapla.cli.copy", "Copy contents from one store to another."),
     "decode": Own("kapla.cli.decode", "Decode the file or tree of a URN."),
     "encode": Own("kapla.cli.encode", "Encode a file or a tree; print its URN."),
@@ -42,6 +43,7 @@ OWN: Final = {
     "list": Own("kapla.cli.list", "List what you have stored."),
     "list-blocks": Own("kapla.cli.list_blocks", "Write a list of all that a store has."),
     "ls": Own("kapla.cli.ls", "List what is in a tree."),
+    "manual": Own("kapla.cli.manual.command", "Show or write the manual pages."),
     "peers": Own("kapla.cli.peers", "Show the daemon's peers, and how each is."),
     "pin": Own("kapla.cli.pin", "Keep contents in the store for good."),
     "pins": Own("kapla.cli.pins", "List what is pinned in the store."),

@@ -32,6 +32,7 @@ from kapla.cli.common import (
 from kapla.cli.content import read_tree
 from kapla.cli.summary import current_summary
 from kapla.cli.target import Target
+from kapla.cli.told import told
 from kapla.config import parse_size
 
 __all__ = ["command"]
@@ -40,6 +41,12 @@ __all__ = ["command"]
 _WRITE_SIZE = 1024 * 1024
 
 
+@told(
+    ("Bring back what was stored under a name", "kapla decode @notes copy"),
+    ("The version before the newest", "kapla decode @notes~1 older"),
+    ("Read a URN from a file, and go on with the content", "kapla decode @backup.urn - | tar x"),
+    exits=(ExitCode.STORE, ExitCode.MISSING, ExitCode.DAMAGED, ExitCode.REFUSED),
+)
 @click.command(name="decode", short_help="Decode the file or tree of a URN.")
 @urn_argument
 @click.argument("out", metavar="OUT|-")

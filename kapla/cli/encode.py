@@ -32,6 +32,7 @@ from kapla.cli.noting import Measured, Noting, note_options
 from kapla.cli.pinned import Pinning, Room, pin_options, pinned, read_pinning
 from kapla.cli.secret import read_secret
 from kapla.cli.source import check_source, content_of, open_source, size_of
+from kapla.cli.told import told
 from kapla.encode_cache import EncodeCache, default_cache_path
 
 __all__ = ["command"]
@@ -39,6 +40,19 @@ __all__ = ["command"]
 _BLOCK_SIZES = ("auto", "1KiB", "32KiB", "cost")
 
 
+@told(
+    ("Store a directory, and call it notes", "kapla encode --name notes notes"),
+    (
+        "Store it compressed, without what can be built anew",
+        "kapla encode --packed --exclude '*.o' project",
+    ),
+    (
+        "Store what another program writes, and keep its URN in a file",
+        "tar c notes | kapla encode --out notes.urn -",
+    ),
+    ("Learn the URN alone", "kapla encode --no-store notes.txt"),
+    exits=(ExitCode.STORE, ExitCode.DAMAGED, ExitCode.REFUSED),
+)
 @click.command(name="encode", short_help="Encode a file or a tree; print its URN.")
 @click.argument("path", metavar="PATH|-")
 @click.option(

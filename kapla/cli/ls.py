@@ -10,10 +10,17 @@ import click
 import eris_fs
 from kapla.cli.common import connect, read_capability, run, store_option, urn_argument
 from kapla.cli.content import require_tree
+from kapla.cli.outcome import ExitCode
+from kapla.cli.told import told
 
 __all__ = ["command"]
 
 
+@told(
+    ("See what is in a tree", "kapla ls @notes"),
+    ("With kinds, and targets of symlinks", "kapla ls -l @notes"),
+    exits=(ExitCode.STORE, ExitCode.MISSING, ExitCode.DAMAGED, ExitCode.REFUSED),
+)
 @click.command(name="ls", short_help="List what is in a tree.")
 @urn_argument
 @click.option("-l", "long", is_flag=True, help="Kind (-, x executable, l symlink, d) and target.")

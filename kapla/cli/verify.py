@@ -34,6 +34,7 @@ from kapla.cli.exclude import exclude_options, read_patterns
 from kapla.cli.mending import BLOCK_SIZES, Again, Mending, encode_again
 from kapla.cli.secret import read_secret
 from kapla.cli.store import missing_root
+from kapla.cli.told import told
 
 if TYPE_CHECKING:
     from kapla.urls import StoreUrl
@@ -52,6 +53,15 @@ class _Count:
     """How many are there again; None, if that was not to be."""
 
 
+@told(
+    ("Check that a content is whole", "kapla verify @notes"),
+    (
+        "Store again what is missing, from what was encoded",
+        "kapla verify --repair --from notes @notes",
+    ),
+    exits=(ExitCode.STORE, ExitCode.REFUSED),
+    means={ExitCode.MISSING: "some blocks are missing", ExitCode.DAMAGED: "some blocks are bad"},
+)
 @click.command(name="verify", short_help="Check that every block is there and sound.")
 @urn_argument
 @click.option(

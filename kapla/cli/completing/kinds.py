@@ -1,0 +1,167 @@
+"""What a parameter takes, by its metavar: the one place that knows these words.
+
+`FILE|-` takes a file or `-`, `NAME|URN…` names or URNs, and so on. So what help shows and what a
+shell completes are the same; a test sees to it that every word is known here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from kapla.cli.completing.files import files_at
+from kapla.cli.completing.stores import stores_like
+from kapla.cli.completing.urns import names_like, urns_like
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+__all__ = ["KINDS", "Kind", "kinds_of", "prepare"]
+
+_Complete = Callable[[click.Context, str], "list[CompletionItem[str]]"]
+
+
+class Kind(Enum):
+    """What may be given."""
+
+    FILE = "the path of a file"
+    DIRECTORY = "the path of a directory"
+    URN = "a URN of a content, or @NAME, @NAME~N, @FILE or -"
+    NAME = "a name in the catalogue, or of a pin"
+    TREE_PATH = "the path of a file or directory in the tree"
+    STORE = "a store URL"
+    WORD = "a word, number or pattern that only the user knows"
+
+
+KINDS: Final[dict[str, Kind]] = {
+    "FILE": Kind.FILE,
+    "PATH": Kind.FILE,
+    "OUT": Kind.FILE,
+    "NEW": Kind.FILE,
+    "LIST": Kind.FILE,
+    "DIR": Kind.DIRECTORY,
+    "DIRECTORY": Kind.DIRECTORY,
+    "OUTDIR": Kind.DIRECTORY,
+    "URN": Kind.URN,
+    "OLD-URN": Kind.URN,
+    "NAME": Kind.NAME,
+    "PATH-IN-TREE": Kind.TREE_PATH,
+    "STORE": Kind.STORE,
+    "STORE-URL": Kind.STORE,
+    "URL": Kind.STORE,
+    **dict.fromkeys(
+        (
+            *("BYTES", "FLOAT", "FLOAT RANGE", "HOST", "HOST:PORT", "INTEGER", "INTEGER RANGE"),
+            *("KEY", "LEVEL", "METHOD", "N", "PATTERN", "PLACE", "RATE", "SECONDS", "SIZE", "T"),
+            *("TEXT", "URLS", "USER", "GUIX-DAEMON-OPTIONS", "PAGE", "-"),
+        ),
+        Kind.WORD,
+    ),
+}
+"""What the words of metavars stand for. Files in a tree, at a store and here are told apart."""
+
+
+def kinds_of(parameter: click.Parameter, context: click.Context) -> list[Kind]:
+    """What a parameter takes; empty if its metavar has a word that is not known.
+
+    The name of an argument stands for its metavar, as it does in the usage line.
+    """
+    metavar = parameter.metavar or (
+        (parameter.name or "").upper()
+        if isinstance(parameter, click.Argument)
+        else parameter.make_metavar(context)
+    )
+    found: list[Kind] = []
+    for word in _words(metavar):
+        kind = KINDS.get(word)
+        if kind is None:
+            return []
+        found += [kind] if kind not in found else []
+    return found
+
+
+def _words(metavar: str) -> list[str]:
+    """The words of a metavar: of `[FILE|-]` FILE and -, of `METHOD[:LEVEL]` METHOD and LEVEL."""
+    text = metavar.replace("HOST:PORT", "HOST")
+    for end in ("...", "…"):
+        text = text.replace(end, "")
+    return [word for word in re.split(r"[|\[\]]+:?", text) if word]
+
+
+def prepare(command: click.Command) -> None:
+    """Have a command's parameters, and those of the commands in it, complete what they take."""
+    for parameter in command.params:
+        # Choices, and whatever completes by itself, are left as they are.
+        if type(parameter.type) in _PLAIN:
+            parameter.type = _Completed(command)
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            prepare(inner)
+
+
+_PLAIN: Final = (
+    type(click.STRING),
+    type(click.UNPROCESSED),
+    click.Path,
+)
+
+
+class _Completed(click.ParamType[str]):
+    """A text that is completed by what its metavar says. Nothing is converted meanwhile."""
+
+    name = "text"
+
+    def __init__(self, command: click.Command) -> None:
+        self._command = command
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem[str]]:
+        """What may stand here, of every kind."""
+        kinds = kinds_of(param, ctx)
+        if Kind.URN in kinds and param.nargs == -1:
+            kinds += _behind(self._command, param, ctx)
+        if param.name == "pins" and not incomplete.startswith("@"):
+            from kapla.cli.completing.at_stores import pins_like
+
+            return pins_like(ctx.params.get("store_url"), incomplete)
+        if Kind.NAME in kinds and not incomplete:
+            # The same names with an @ would only be repeated.
+            kinds = [Kind.NAME]
+        found: list[CompletionItem[str]] = []
+        for kind in kinds:
+            if not (found and kind in (Kind.FILE, Kind.DIRECTORY)):
+                found += _COMPLETE[kind](ctx, incomplete)
+        return found
+
+
+def _behind(command: click.Command, param: click.Parameter, ctx: click.Context) -> list[Kind]:
+    """What the last of several arguments takes: `kapla export URN... FILE` has URNs and a file."""
+    later = command.params[command.params.index(param) + 1 :]
+    return [kind for one in later if isinstance(one, click.Argument) for kind in kinds_of(one, ctx)]
+
+
+def _in_tree(ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+    # Loaded where a store is to be asked.
+    from kapla.cli.completing.at_stores import paths_like
+
+    for one in ctx.command.params:
+        if isinstance(one, click.Argument) and Kind.URN in kinds_of(one, ctx):
+            urn = ctx.params.get(one.name or "")
+            return paths_like(urn, ctx.params.get("store_url"), incomplete)
+    return []
+
+
+_COMPLETE: Final[dict[Kind, _Complete]] = {
+    Kind.FILE: lambda _, text: files_at(text, "file"),
+    Kind.DIRECTORY: lambda _, text: files_at(text, "dir"),
+    Kind.URN: lambda _, text: urns_like(text),
+    Kind.NAME: lambda _, text: names_like(text),
+    Kind.TREE_PATH: _in_tree,
+    Kind.STORE: lambda _, text: stores_like(text),
+    Kind.WORD: lambda _, text: [],
+}
