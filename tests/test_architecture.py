@@ -281,6 +281,38 @@ RULES = (
         allow=("eris.base32", "eris.crypto", "eris.errors", "eris.model", "kapla.http.wire"),
     ),
     Rule(
+        "what the doctor says of facts is pure: no I/O, and nothing of kapla but amounts in words",
+        where=(
+            "kapla/cli/doctor/checks/*",
+            "kapla/cli/doctor/facts.py",
+            "kapla/cli/doctor/finding.py",
+        ),
+        forbid=("asyncio", "eris", "kapla", "os", "pathlib", "socket", "subprocess", "time"),
+        allow=(
+            "kapla.cli.amounts",
+            "kapla.cli.doctor.checks",
+            "kapla.cli.doctor.facts",
+            "kapla.cli.doctor.finding",
+        ),
+    ),
+    Rule(
+        "completion only looks: it knows no command, and makes nothing",
+        where=("kapla/cli/completing/*",),
+        forbid=("kapla.catalogue.catalogue", "kapla.catalogue.file", "kapla.cli"),
+        allow=(
+            "kapla.cli.amounts",
+            "kapla.cli.completing",
+            "kapla.cli.main.Commands",
+            "kapla.cli.store.Store",
+            "kapla.cli.urn",
+        ),
+    ),
+    Rule(
+        "the text of manual pages is a value",
+        where=("kapla/cli/manual/roff.py",),
+        forbid=("click", "eris", "kapla", "os", "pathlib"),
+    ),
+    Rule(
         "packages do not need what is not installed with them",
         where=("*",),
         forbid=("benchmarks", "tests", "tools"),

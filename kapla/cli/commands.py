@@ -33,6 +33,7 @@ OWN: Final = {
     "completion": Own("kapla.cli.completion", "Print what makes a shell complete kapla."),
     "copy": Own("kapla.cli.copy", "Copy contents from one store to another."),
     "decode": Own("kapla.cli.decode", "Decode the file or tree of a URN."),
+    "doctor": Own("kapla.cli.doctor.command", "Find the usual troubles, and how to mend each."),
     "encode": Own("kapla.cli.encode", "Encode a file or a tree; print its URN."),
     "explain": Own("kapla.cli.explain", "Show the blocks of a content, and where they are."),
     "export": Own("kapla.cli.export", "Write contents into a file, as a bundle of blocks."),
