@@ -26,17 +26,22 @@ EXIT_CODES = (
     (_EXIT_CONFIG, "wrong configuration or usage"),
 )
 """How the daemon ends, and what it means."""
-_EXAMPLES = """\b
-Examples:
-  Serve the blocks of this user on the usual socket:
-    kaplad
-  With at most 100 GiB, and what is lent to others over TLS too:
-    kaplad --max-size 100GiB --listen coaps+tcp://[::]:5684?lend
-  Learn the key that names this daemon:
-    kaplad --print-key
-"""
-_EPILOG = f"{_EXAMPLES}\n\b\nExit codes:\n" + "\n".join(
-    f"  {code}  {text}" for code, text in EXIT_CODES
+EXAMPLES = (
+    ("Serve the blocks of this user on the usual socket", "kaplad"),
+    (
+        "With at most 100 GiB, and what is lent to others over TLS too",
+        "kaplad --max-size 100GiB --listen 'coaps+tcp://[::]:5684?lend'",
+    ),
+    ("Learn the key that names this daemon", "kaplad --print-key"),
+)
+"""What is done, and the line that does it."""
+_EPILOG = "\n".join(
+    [
+        "\b\nExamples:",
+        *(f"  {what}:\n    {line}" for what, line in EXAMPLES),
+        "\n\b\nExit codes:",
+        *(f"  {code}  {text}" for code, text in EXIT_CODES),
+    ]
 )
 
 

@@ -296,11 +296,12 @@ RULES = (
         ),
     ),
     Rule(
-        "completion only looks: it knows no command, and makes nothing",
+        "completion only looks: it runs no command, and makes nothing",
         where=("kapla/cli/completing/*",),
         forbid=("kapla.catalogue.catalogue", "kapla.catalogue.file", "kapla.cli"),
         allow=(
             "kapla.cli.amounts",
+            "kapla.cli.commands",
             "kapla.cli.completing",
             "kapla.cli.main.Commands",
             "kapla.cli.store.Store",

@@ -40,8 +40,8 @@ _SECTIONS: Final = {"kapla": "Commands", "guix_glue": "With Guix and Nix"}
 class Commands(click.Group):
     """A group whose commands are loaded one at a time."""
 
-    prepare: Callable[[click.Command], None] | None = None
-    """Is told of each command that is loaded, before it is used."""
+    prepare: Callable[[click.Command], click.Command] | None = None
+    """Makes of each command that is loaded the one that is used."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         """All names, in alphabetical order."""
@@ -100,9 +100,7 @@ class Commands(click.Group):
         if not isinstance(command, click.Command):
             return _broken(name, f"is not a click command, but {type(command).__name__}")
         command.epilog = epilog_of(command)
-        if self.prepare is not None:
-            self.prepare(command)
-        return command
+        return command if self.prepare is None else self.prepare(command)
 
 
 def _broken(name: str, reason: str) -> click.Command:

@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from copy import copy
 from typing import TYPE_CHECKING, Final
 
 from click.shell_completion import (
@@ -58,6 +59,7 @@ def answer(group: Commands, environment: Mapping[str, str]) -> int:
 
 
 def _completions(group: Commands, shell: str, environment: Mapping[str, str]) -> str:
+    group = copy(group)
     group.prepare = prepare
     line = environment.get(LINE)
     if line is None:

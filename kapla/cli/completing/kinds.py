@@ -7,7 +7,8 @@ shell completes are the same; a test sees to it that every word is known here.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import copy
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +33,7 @@ class Kind(Enum):
     DIRECTORY = "the path of a directory"
     URN = "a URN of a content, or @NAME, @NAME~N, @FILE or -"
     NAME = "a name in the catalogue, or of a pin"
+    PAGE = "the name of a manual page"
     TREE_PATH = "the path of a file or directory in the tree"
     STORE = "a store URL"
     WORD = "a word, number or pattern that only the user knows"
@@ -49,6 +51,7 @@ KINDS: Final[dict[str, Kind]] = {
     "URN": Kind.URN,
     "OLD-URN": Kind.URN,
     "NAME": Kind.NAME,
+    "PAGE": Kind.PAGE,
     "PATH-IN-TREE": Kind.TREE_PATH,
     "STORE": Kind.STORE,
     "STORE-URL": Kind.STORE,
@@ -57,7 +60,7 @@ KINDS: Final[dict[str, Kind]] = {
         (
             *("BYTES", "FLOAT", "FLOAT RANGE", "HOST", "HOST:PORT", "INTEGER", "INTEGER RANGE"),
             *("KEY", "LEVEL", "METHOD", "N", "PATTERN", "PLACE", "RATE", "SECONDS", "SIZE", "T"),
-            *("TEXT", "URLS", "USER", "GUIX-DAEMON-OPTIONS", "PAGE", "-"),
+            *("TEXT", "URLS", "USER", "GUIX-DAEMON-OPTIONS", "-"),
         ),
         Kind.WORD,
     ),
@@ -92,15 +95,19 @@ def _words(metavar: str) -> list[str]:
     return [word for word in re.split(r"[|\[\]]+:?", text) if word]
 
 
-def prepare(command: click.Command) -> None:
-    """Have a command's parameters, and those of the commands in it, complete what they take."""
+def prepare(command: click.Command) -> click.Command:
+    """The command, as it is asked to complete: its parameters complete what they take."""
+    command = copy(command)
+    command.params = list(map(copy, command.params))
     for parameter in command.params:
-        # Choices, and whatever completes by itself, are left as they are.
+        # Whatever completes by itself is left as it is.
         if type(parameter.type) in _PLAIN:
             parameter.type = _Completed(command)
+        elif isinstance(parameter.type, click.Choice):
+            parameter.type = _Chosen([str(choice) for choice in parameter.type.choices])
     if isinstance(command, click.Group):
-        for inner in command.commands.values():
-            prepare(inner)
+        command.commands = {name: prepare(inner) for name, inner in command.commands.items()}
+    return command
 
 
 _PLAIN: Final = (
@@ -129,6 +136,8 @@ class _Completed(click.ParamType[str]):
             from kapla.cli.completing.at_stores import pins_like
 
             return pins_like(ctx.params.get("store_url"), incomplete)
+        if Kind.STORE in kinds and Kind.FILE in kinds and not stores_like(incomplete or "-"):
+            kinds = [Kind.FILE]
         if Kind.NAME in kinds and not incomplete:
             # The same names with an @ would only be repeated.
             kinds = [Kind.NAME]
@@ -137,6 +146,24 @@ class _Completed(click.ParamType[str]):
             if not (found and kind in (Kind.FILE, Kind.DIRECTORY)):
                 found += _COMPLETE[kind](ctx, incomplete)
         return found
+
+
+class _Chosen(click.ParamType[str]):
+    """One of some words, however they are typed, as they are written."""
+
+    name = "choice"
+
+    def __init__(self, choices: Sequence[str]) -> None:
+        self._choices = choices
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem[str]]:
+        """Those that begin so."""
+        from click.shell_completion import CompletionItem
+
+        begin = incomplete.lower()
+        return [CompletionItem(one) for one in self._choices if one.lower().startswith(begin)]
 
 
 def _behind(command: click.Command, param: click.Parameter, ctx: click.Context) -> list[Kind]:
@@ -156,6 +183,15 @@ def _in_tree(ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
     return []
 
 
+def _pages(text: str) -> list[CompletionItem[str]]:
+    from click.shell_completion import CompletionItem
+
+    from kapla.cli.commands import OWN
+
+    names = sorted(["kapla", "kaplad", "kapla.toml", *OWN])
+    return [CompletionItem(name) for name in names if name.startswith(text)]
+
+
 _COMPLETE: Final[dict[Kind, _Complete]] = {
     Kind.FILE: lambda _, text: files_at(text, "file"),
     Kind.DIRECTORY: lambda _, text: files_at(text, "dir"),
@@ -163,5 +199,6 @@ _COMPLETE: Final[dict[Kind, _Complete]] = {
     Kind.NAME: lambda _, text: names_like(text),
     Kind.TREE_PATH: _in_tree,
     Kind.STORE: lambda _, text: stores_like(text),
+    Kind.PAGE: lambda _, text: _pages(text),
     Kind.WORD: lambda _, text: [],
 }

@@ -38,7 +38,7 @@ def ask_stores(store_url: str | None) -> tuple[list[StoreFacts], str | None]:
         # Somebody says that there is none, and that is no trouble.
         return [], None
     except InvalidUrl as error:
-        return [], f"the store URL cannot be used: {error}"
+        return [], str(error).removeprefix("store URL: ")
     return asyncio.run(_ask_all(urls[:_MOST])), None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -14,7 +15,6 @@ from kapla import log
 from kapla.cli.doctor.checks import findings
 from kapla.cli.doctor.finding import Finding, Level, worst
 from kapla.cli.outcome import ExitCode
-from kapla.cli.quiet import is_watched
 from kapla.cli.told import told
 
 __all__ = ["command"]
@@ -83,7 +83,8 @@ def _text(text: str) -> str:
 
 def _mark(level: Level) -> str:
     mark = _MARKS[level] if _can_show(_MARKS[level]) else _PLAIN_MARKS[level]
-    return click.style(mark, fg=_COLOURS[level]) if is_watched() else mark
+    is_coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    return click.style(mark, fg=_COLOURS[level]) if is_coloured else mark
 
 
 def _can_show(mark: str) -> bool:

@@ -41,8 +41,9 @@ class StoreFacts:
 
 @dataclass(frozen=True, slots=True)
 class SettingsFacts:
-    """What `kaplad` would read here, by its own loader."""
+    """What `kaplad` has read, or would read here, by its own loader."""
 
+    is_known: bool = False
     error: str | None = None
     store: str = ""
     max_size: int | None = None
@@ -122,3 +123,5 @@ class Facts:
     """Modules of ours that are loaded from elsewhere: name, path."""
     guix: GuixFacts | None = None
     """None where there is no Guix."""
+    blind: tuple[tuple[str, str], ...] = ()
+    """What could not be looked at, against all expectation, and what went wrong."""

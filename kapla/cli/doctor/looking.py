@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from kapla.cli.doctor.facts import DiskFacts, FileFacts
+from kapla.user_paths import user_path
 
 __all__ = ["catalogue_error", "disk_of", "files", "newest_of_ours"]
 
@@ -61,7 +62,6 @@ def files() -> Iterator[FileFacts]:
     from kapla.encode_cache import default_cache_path
     from kapla.errors import ConfigError
     from kapla.identity.pair import default_path
-    from kapla.user_paths import user_path
 
     with suppress(ConfigError):
         identity = default_path()
@@ -105,10 +105,23 @@ def _owner(uid: int) -> str:
         return f"user {uid}"
 
 
+def _is_open(path: Path) -> bool:
+    try:
+        return bool(os.lstat(path).st_mode & 0o077)
+    except OSError:
+        return False
+
+
 def catalogue_error() -> str | None:
-    """Why the catalogue cannot be read; None if it can, or if there is none."""
+    """Why the catalogue cannot be read; None if it can, or if there is none.
+
+    One that others may read is closed to them when it is opened, so it is not: that is told of.
+    """
     from kapla.cli.opened import CatalogueUnread, opened
 
+    directory = user_path("data", "kapla-client")
+    if directory is None or any(map(_is_open, (directory, directory / "catalogue.sqlite"))):
+        return None
     try:
         with opened() as catalogue:
             if catalogue is not None:

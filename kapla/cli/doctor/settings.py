@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -32,16 +33,18 @@ def read_settings(pid: int | None) -> SettingsFacts:
     """What the daemon of this process would read, or with None one that is started here."""
     from kapla.config import load_config
 
-    command, environment = (None, None) if pid is None else _of_process(pid)
+    words, environment = ([], dict(os.environ)) if pid is None else _of_process(pid)
+    if words is None or environment is None:
+        return SettingsFacts()
     try:
-        flags = _flags(command or [])
-        config = load_config(**flags, environment=environment or os.environ)
+        config = load_config(**_flags(words, pid), environment=environment)
     except ConfigError as error:
-        return SettingsFacts(error=str(error))
+        return SettingsFacts(is_known=True, error=str(error))
     except (click.ClickException, TypeError):
         # Started by another program, or with options that we do not know.
         return SettingsFacts()
     return SettingsFacts(
+        is_known=True,
         store=str(config.store),
         max_size=config.max_size,
         min_free=config.min_free,
@@ -50,15 +53,17 @@ def read_settings(pid: int | None) -> SettingsFacts:
     )
 
 
-def _of_process(pid: int) -> tuple[list[str] | None, Mapping[str, str] | None]:
+def _of_process(pid: int) -> tuple[list[str] | None, dict[str, str] | None]:
     """The words and the variables that a daemon was started with; None if we may not see them."""
     words = _strings(f"/proc/{pid}/cmdline")
     names = [os.path.basename(word) for word in words or []]
     if not words or "kaplad" not in names:
         return None, None
-    pairs = (one.partition("=") for one in _strings(f"/proc/{pid}/environ") or [])
-    environment = {name: value for name, _, value in pairs}
-    return words[names.index("kaplad") + 1 :], environment or None
+    variables = _strings(f"/proc/{pid}/environ")
+    if variables is None:
+        return None, None
+    pairs = (one.partition("=") for one in variables)
+    return words[names.index("kaplad") + 1 :], {name: value for name, _, value in pairs}
 
 
 def _strings(path: str) -> list[str] | None:
@@ -69,12 +74,17 @@ def _strings(path: str) -> list[str] | None:
         return None
 
 
-def _flags(words: Sequence[str]) -> dict[str, Any]:
-    """The options of `kaplad` that settings come from, read as it reads them."""
+def _flags(words: Sequence[str], pid: int | None) -> dict[str, Any]:
+    """The options of `kaplad` that settings come from, read as it reads them, where it runs."""
     from kapla.__main__ import command
 
     context = command.make_context("kaplad", list(words), resilient_parsing=True)
-    return {name: value for name in _FLAGS if (value := context.params.get(name))}
+    flags = {name: value for name in _FLAGS if (value := context.params.get(name))}
+    for name in ("file", "store"):
+        if name in flags and pid is not None:
+            with suppress(OSError):
+                flags[name] = os.path.join(os.readlink(f"/proc/{pid}/cwd"), flags[name])
+    return flags
 
 
 def _ports(config: Config) -> Iterator[tuple[str, int, str | None]]:

@@ -29,6 +29,7 @@ _WHAT: Final = {
     Kind.NAME: "A name: in the catalogue, or of a pin.",
     Kind.TREE_PATH: "The path of something in the tree, with / between its parts.",
     Kind.STORE: "A store URL.",
+    Kind.PAGE: "The name of a page.",
     Kind.WORD: "As is told above.",
 }
 
@@ -98,7 +99,7 @@ def _command_page(name: str, command: click.Command) -> Page:
 
 
 def _daemon_page() -> Page:
-    from kapla.__main__ import EXIT_CODES, command
+    from kapla.__main__ import EXAMPLES, EXIT_CODES, command
 
     return Page(
         _DAEMON,
@@ -113,7 +114,7 @@ def _daemon_page() -> Page:
                 "EXIT STATUS",
                 items=tuple(Item(bold(str(code)), escape(text)) for code, text in EXIT_CODES),
             ),
-            *_examples(command),
+            Section("EXAMPLES", lines=EXAMPLES),
             Section("ENVIRONMENT", items=_items(surroundings.DAEMON_VARIABLES)),
             Section("FILES", items=_items(surroundings.DAEMON_FILES)),
             _see_also((_SETTINGS, 5), ("kapla", 1), ("kapla-doctor", 1)),

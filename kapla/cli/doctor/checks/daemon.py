@@ -73,8 +73,8 @@ def _socket(store: StoreFacts) -> Finding:
     if store.number == errno.ECONNREFUSED:
         return trouble(
             "store",
-            f"{where} is left from a daemon that has ended",
-            f"{_START}: it replaces the socket",
+            f"{where} is left from a daemon that has ended; the next one replaces it",
+            _START,
         )
     return trouble(
         "store",
@@ -124,7 +124,7 @@ def settings(facts: Facts) -> Iterator[Finding]:
             facts.settings.error,
             "mend it there: kapla manual kapla.toml tells all keys",
         )
-    else:
+    elif facts.settings.is_known:
         yield ok("settings", "kaplad can read its settings")
 
 

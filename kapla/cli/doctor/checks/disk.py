@@ -23,6 +23,8 @@ _LITTLE: Final = 256 * 2**20
 _NOTHING: Final = 16 * 2**20
 # A store that has more than this part of its cap makes room, or refuses, for all that comes.
 _AT_CAP: Final = 0.98
+# No disk has more bytes; a daemon may say what it likes.
+_MOST: Final = 2**63
 
 
 def room(facts: Facts) -> Iterator[Finding]:
@@ -82,7 +84,7 @@ def at_cap(facts: Facts) -> Iterator[Finding]:
     for store in facts.stores:
         report = store.report or {}
         limit, used = report.get("max_size"), report.get("database_bytes")
-        if not isinstance(limit, int) or not isinstance(used, int) or not limit:
+        if not isinstance(limit, int) or not isinstance(used, int) or not 0 < limit < _MOST:
             continue
         if report.get("when_full") == "refuse" and used >= _AT_CAP * limit:
             yield warning(

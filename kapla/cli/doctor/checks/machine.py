@@ -87,10 +87,17 @@ def guix(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def blind(facts: Facts) -> Iterator[Finding]:
+    """What could not be looked at."""
+    for what, error in facts.blind:
+        yield warning(what, f"this could not be looked at: {error}", "look at it by hand")
+
+
 CHECKS: Final[tuple[Callable[[Facts], Iterator[Finding]], ...]] = (
     clock,
     open_files,
     services,
     imports,
     guix,
+    blind,
 )
