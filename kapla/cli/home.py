@@ -72,7 +72,8 @@ def _about_the_store() -> Iterator[str]:
         yield "$ERIS_STORE_URL says that there is no store; --store-url names one."
         return
     except InvalidUrl as error:
-        yield f"$ERIS_STORE_URL cannot be used: {error}."
+        yield "$ERIS_STORE_URL cannot be used:"
+        yield f"  {error}"
         return
     yield from _about_one(urls[0], len(urls))
 

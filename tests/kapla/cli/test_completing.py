@@ -159,16 +159,12 @@ def test_sockets_of_stores(here: Place, capfd: pytest.CaptureFixture[str]) -> No
 
 
 def test_scripts_that_click_made_are_still_answered(
-    here: Place, capfd: pytest.CaptureFixture[str]
+    here: Place, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     asked = {"_KAPLA_COMPLETE": "bash_complete", "COMP_WORDS": "kapla ls @tr", "COMP_CWORD": "2"}
     for name, value in asked.items():
-        os.environ[name] = value
-    try:
-        assert answer(command_line(), asked) == 0
-    finally:
-        for name in asked:
-            del os.environ[name]
+        monkeypatch.setenv(name, value)
+    assert answer(command_line(), asked) == 0
     assert capfd.readouterr().out == "plain,@tree\n"
 
 
@@ -178,8 +174,13 @@ def test_who_asks_wrong_is_told_nothing(asked: str, capfd: pytest.CaptureFixture
     assert capfd.readouterr() == ("", "")
 
 
-def test_nothing_is_made(tmp_path: Path, here: Place, capfd: pytest.CaptureFixture[str]) -> None:
-    os.environ["XDG_DATA_HOME"] = str(tmp_path / "data")
+def test_nothing_is_made(
+    tmp_path: Path,
+    here: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     assert completed("kapla decode @tr", capfd) == []
     assert not list(tmp_path.iterdir())
 
