@@ -51,7 +51,9 @@ _EPILOG = "\n".join(
 )
 @click.version_option(__version__, prog_name="kaplad")
 @click.option("-d", "--debug", is_flag=True, help="Log what happens inside.")
-@click.option("--config", "file", metavar="FILE", help="Settings in TOML: see docs/cli.md.")
+@click.option(
+    "--config", "file", metavar="FILE", help="Settings in TOML: kapla manual kapla.toml tells all."
+)
 @click.option("--store", metavar="PATH", help="The SQLite file that holds the blocks.")
 @click.option(
     "--listen",

@@ -40,7 +40,7 @@ def command() -> None:
 
 
 @told(("Make the key pair that kapla publish signs with", "kapla signing-key generate /etc/guix"))
-@command.command(name="generate")
+@command.command(name="generate", short_help="Make a key pair in a directory.")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 def generate(directory: Path) -> None:
     """Make a key pair in DIRECTORY: signing-key.sec, to be kept secret, and signing-key.pub.
@@ -61,7 +61,7 @@ def generate(directory: Path) -> None:
 
 
 @told(("Trust what another machine signs", "kapla signing-key authorize attic.pub"))
-@command.command(name="authorize")
+@command.command(name="authorize", short_help="Accept what is signed with a public key.")
 @click.argument("key", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--acl",

@@ -29,8 +29,9 @@ __all__ = ["command"]
 def command(file: Path, store_url: str | None) -> None:
     """Copy the whole store, pins included, to a new file, while the daemon goes on.
 
-    The copy is one moment of the store, and is a store itself: see docs/cli.md. On the daemon's
-    machine, for root and whoever runs the daemon, who may read its file. FILE must not be there.
+    The copy is one moment of the store, and is a store itself: kaplad --store FILE serves it. On
+    the daemon's machine, for root and whoever runs the daemon, who may read its file. FILE must not
+    be there.
     """
     size = run(_backup(file.absolute(), store_url))
     click.echo(bytes_text(size))

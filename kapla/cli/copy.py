@@ -45,7 +45,7 @@ __all__ = ["command"]
 @click.option(
     "--to", "target", metavar="STORE", help="The store that gets them. Default: the usual one."
 )
-@click.option("--raw", is_flag=True, help="Of a tree only its index: the content of the URN.")
+@click.option("--raw", is_flag=True, help="Of a tree only its index, and not its files.")
 @click.option("--json", "as_json", is_flag=True, help="Say what was done as one JSON object.")
 @pin_options
 @timeout_option

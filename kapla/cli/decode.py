@@ -65,8 +65,8 @@ def command(
 ) -> None:
     """Decode the content of a URN into OUT: a file or a tree, whichever it is; - for stdout.
 
-    URN may also be @FILE or -, to read it from a file or from standard input. OUT appears only when
-    it is complete and verified.
+    URN may also be @NAME, for what the catalogue has under a name, or @FILE or -, to read it from a
+    file or from standard input. OUT appears only when it is complete and verified.
     """
     capability = read_capability(urn)
     if out == "-":

@@ -70,6 +70,7 @@ _BLOCK_SIZES = ("auto", "1KiB", "32KiB", "cost")
 @click.option(
     "--level",
     type=click.IntRange(1, eris_fs.MAX_LEVEL),
+    metavar="N",
     help="How hard to compress a packed tree: 1 is fast, the default is 19.",
 )
 @click.option("--unique", is_flag=True, help="Encrypt so that equal content gets another URN.")

@@ -61,7 +61,7 @@ _READ: Final = 1024 * 1024
     is_flag=True,
     help="Leave the URNs out: whoever only carries the file cannot read what is in it.",
 )
-@click.option("--raw", is_flag=True, help="Of a tree only its index: the content of the URN.")
+@click.option("--raw", is_flag=True, help="Of a tree only its index, and not its files.")
 @click.option("--force", is_flag=True, help="Replace FILE if it exists, at once and when done.")
 @click.option("--json", "as_json", is_flag=True, help="Say what was done as one JSON object.")
 @store_option

@@ -128,7 +128,11 @@ def _broken(name: str, reason: str) -> click.Command:
 @click.option("-q", "--quiet", is_flag=True, help="Show neither progress nor a summary.")
 @click.pass_context
 def _kapla(context: click.Context, debug: bool, quiet: bool) -> None:
-    """Turn files and trees into encrypted blocks in a store, and back, by one URN."""
+    """Turn files and trees into encrypted blocks in a store, and back, by one URN.
+
+    Where a URN is wanted, @NAME is what your catalogue has under a name, @NAME~1 what it had
+    before, @FILE a URN in a file, and - one on standard input.
+    """
     if quiet:
         be_quiet(context)
     log.configure("debug" if debug else "warning")

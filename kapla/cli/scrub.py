@@ -30,7 +30,7 @@ def command(rate: str | None, as_json: bool, store_url: str | None) -> None:
     """Have the daemon read and hash every block that it stores, and drop what is bad.
 
     What is dropped counts as missing, in its pins too, until it is stored again: by encode, or by
-    verify --repair. For root, and whoever runs the daemon. Exit code 5 if any block was bad.
+    verify --repair. For root, and whoever runs the daemon.
     """
     found = run(_scrub(_read_rate(rate), store_url))
     if as_json:

@@ -85,9 +85,12 @@ class _Count:
     help="PATH was encoded with this --block-size. A file's is told by its URN.",
 )
 @click.option("--packed", is_flag=True, help="PATH was encoded as a packed tree.")
-@click.option("--level", type=click.INT, help="… with this --level.")
+@click.option("--level", type=click.INT, help="PATH was encoded with this --level.", metavar="N")
 @click.option(
-    "--convergence-secret", "secret_file", metavar="FILE", help="… with the 32 bytes in FILE."
+    "--convergence-secret",
+    "secret_file",
+    metavar="FILE",
+    help="PATH was encoded with the 32 bytes in FILE.",
 )
 @exclude_options
 @store_option
@@ -108,8 +111,8 @@ def command(
 ) -> None:
     """Check that every block of a content, or of a whole tree, is in the store and sound.
 
-    Lists what is missing or bad. What lies under a missing internal node cannot be known. Exit code
-    4 if blocks are missing, 5 if any is bad, with --repair after the repair.
+    Lists what is missing or bad. What lies under a missing internal node cannot be known. With
+    --repair the exit code tells how it is after the repair.
     """
     if repair != (origin is not None):
         raise click.UsageError("--repair and --from STORE|PATH belong together.")

@@ -59,7 +59,19 @@ KINDS: Final[dict[str, Kind]] = {
     **dict.fromkeys(
         (
             *("BYTES", "FLOAT", "FLOAT RANGE", "HOST", "HOST:PORT", "INTEGER", "INTEGER RANGE"),
-            *("KEY", "LEVEL", "METHOD", "N", "PATTERN", "PLACE", "RATE", "SECONDS", "SIZE", "T"),
+            *(
+                "KEY",
+                "LEVEL",
+                "METHOD",
+                "N",
+                "PATTERN",
+                "PLACE",
+                "PORT",
+                "RATE",
+                "SECONDS",
+                "SIZE",
+                "T",
+            ),
             *("TEXT", "URLS", "USER", "GUIX-DAEMON-OPTIONS", "-"),
         ),
         Kind.WORD,
