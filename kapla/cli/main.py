@@ -122,6 +122,7 @@ def _broken(name: str, reason: str) -> click.Command:
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
 )
 @click.version_option(__version__, prog_name="kapla")
 @click.option("-d", "--debug", is_flag=True, help="Log what happens inside, and show tracebacks.")

@@ -11,14 +11,12 @@ from kapla.cli.completing.kinds import Kind, kinds_of
 
 __all__ = ["DAEMON_FILES", "DAEMON_VARIABLES", "GENERAL_VARIABLES", "files_of", "variables_of"]
 
+_URL: Final = (
+    "ERIS_STORE_URL",
+    "The stores to use, separated by spaces, where no option names one; none: there is no store.",
+)
+_TIMES: Final = (("KAPLA_TIMEOUT", "As --timeout."), ("KAPLA_RECONNECT", "As --reconnect."))
 _STORE: Final = (
-    (
-        "ERIS_STORE_URL",
-        "The stores to use, separated by spaces, where no option names one; none: there is no"
-        " store.",
-    ),
-    ("KAPLA_TIMEOUT", "As --timeout."),
-    ("KAPLA_RECONNECT", "As --reconnect."),
     ("XDG_RUNTIME_DIR", "Where the socket of the user's own daemon is: eris.sock in it."),
     (
         "SSL_CERT_FILE, SSL_CERT_DIR",
@@ -41,7 +39,7 @@ _GUIX: Final = (
 )
 _GUIX_COMMANDS: Final = ("guix-daemon", "publish", "signing-key", "store-path", "substitute")
 
-GENERAL_VARIABLES: Final = (*_STORE, _CATALOGUE, _CACHE, _COLOURS)
+GENERAL_VARIABLES: Final = (_URL, *_TIMES, *_STORE, _CATALOGUE, _CACHE, _COLOURS)
 DAEMON_VARIABLES: Final = (
     ("KAPLA_CONFIG", "The file of settings, where --config names none."),
     ("XDG_CONFIG_HOME", "Where a user's settings are: kapla/kapla.toml in it."),
@@ -65,10 +63,13 @@ def variables_of(name: str, command: click.Command) -> list[tuple[str, str]]:
     """The variables that a command heeds, and what each is."""
     options = _options(command)
     found: list[tuple[str, str]] = []
+    # That of forget is the one in which a content is.
+    if options & {"--store-url", "--to", "--eris-store-url"}:
+        found.append(_URL)
+    if "--timeout" in options:
+        found += _TIMES
     if options & {"--store-url", "--timeout"}:
-        found += [one for one in _STORE if one[0] != "ERIS_STORE_URL" or name != "forget"]
-    elif "--eris-store-url" in options:
-        found.append(_STORE[0])
+        found += _STORE
     if _knows_names(command) or "--name" in options:
         found.append(_CATALOGUE)
     if "--no-cache" in options:
