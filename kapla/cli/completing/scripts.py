@@ -23,22 +23,24 @@ _BASH: Final = r"""# Completion of kapla for bash 4.4 or later.
 
 _kapla_completion() {
     local line="${COMP_LINE:0:COMP_POINT}" program="$1"
-    local kind value help before word piece="${COMP_WORDS[COMP_CWORD]}"
+    local kind value help before is_quoted piece="${COMP_WORDS[COMP_CWORD]}"
     COMPREPLY=()
-    # What stands in the word before the piece that bash replaces.
-    word="${line##*[[:space:]]}"
-    while [[ -n $piece && $word != *"$piece" ]]; do piece="${piece%?}"; done
-    before="${word%"$piece"}"
+    # Within quotes a word is one piece, and stands as it is.
+    [[ $piece == [\"\']* ]] && is_quoted=yes piece=""
+    # What stands in the word before the piece that bash replaces, which ends at the cursor.
+    while [[ -n $piece && $line != *"$piece" ]]; do piece="${piece%?}"; done
+    before="${line%"$piece"}"
+    before="${before##*[[:space:]]}"
     # An @ is a piece of its own, and yet replaced together with what follows it.
     before="${before%@}"
+    [[ $is_quoted ]] && before=""
     while IFS=$'\t' read -r kind value help; do
         case "$kind" in
             file) compopt -o default 2>/dev/null ;;
             dir) compopt -o dirnames 2>/dev/null ;;
             plain | open)
                 [[ $kind == open ]] && compopt -o nospace 2>/dev/null
-                # Within quotes a word stands as it is.
-                [[ $word == [\"\']* ]] || printf -v value '%q' "$value"
+                [[ $is_quoted ]] || printf -v value '%q' "$value"
                 COMPREPLY+=("${value#"$before"}")
                 ;;
         esac
@@ -54,7 +56,7 @@ _ZSH: Final = r"""#compdef kapla
 _kapla() {
     local kind value help line
     local -a whole whole_shown begun begun_shown
-    line="${(j: :)words[1,CURRENT-1]} $PREFIX"
+    line="${(j: :)words[1,CURRENT-1]} $QIPREFIX$PREFIX"
     # What stands behind the = of an option is completed alone.
     [[ $PREFIX == --*=* ]] && compset -P '*='
     while IFS=$'\t' read -r kind value help; do

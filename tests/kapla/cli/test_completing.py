@@ -276,6 +276,7 @@ def in_bash(place: Place, line: str) -> tuple[list[str], str]:
     ("line", "replies", "option"),
     [
         ("kapla decode @my", ["@my\\ words"], ""),
+        ("kapla ls --store-url coap+u", ["coap+unix://"], "compopt -o nospace"),
         ("kapla encode to", [""], "compopt -o default"),
         ("kapla decode @no", ["@notes/"], "compopt -o nospace"),
     ],
@@ -355,6 +356,7 @@ def test_as_it_is_typed(place: Place, shell: str) -> None:
         for typed, shown in (
             ("encode a", r"kapla encode a\\ dir/"),
             ("decode @tr", "@tree "),
+            ('decode "@my w', '@my words" '),
             ("decode @to", "@?top.urn "),
             ("cat @tree p", "plan.txt "),
             ("encode --out=to", "--out=top.urn "),

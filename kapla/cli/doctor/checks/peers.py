@@ -11,7 +11,9 @@ from kapla.cli.doctor.finding import Finding, ok, warning
 __all__ = ["CHECKS"]
 
 _MOST_NAMED: Final = 5
-_LONGEST: Final = 120
+_LONGEST: Final = 240
+# What is said where another key came than was wanted, or one that was wrong: kapla.identity has it.
+_OF_KEYS: Final = ("was expected there", "certificate", "key")
 
 
 def peers(facts: Facts) -> Iterator[Finding]:
@@ -45,7 +47,7 @@ def _name(peer: dict[str, Any]) -> str:
 
 
 def _mend(why: str) -> str:
-    if "key" in why.lower():
+    if any(word in why for word in _OF_KEYS):
         return "compare its key with what kaplad --print-key prints there, and set the right one"
     return "see that it runs and its port is open there; kapla peers tells when it is tried again"
 

@@ -166,8 +166,8 @@ WARNINGS: dict[str, tuple[Facts, str, str]] = {
     ),
     "peer": (peer(state="waiting", why="Connection refused"), "barn is away", "kapla peers"),
     "peer's key": (
-        peer(state="waiting", why="the server has another key"),
-        "another key",
+        peer(state="waiting", why="ed25519:a was expected there, and what came is ed25519:b"),
+        "what came is ed25519:b",
         "--print-key",
     ),
     "port": (
