@@ -294,7 +294,6 @@ def test_bash(place: Place, line: str, replies: list[str], option: str) -> None:
         ("kapla decode @tr", {"@tree"}),
         ("kapla encode to", {"top.urn"}),
         ("kapla encode --out=to", {"--out=top.urn"}),
-        ("kapla cat @tree su", {"sub/"}),
     ],
 )
 def test_fish(place: Place, line: str, offered: set[str]) -> None:
@@ -357,7 +356,6 @@ def test_as_it_is_typed(place: Place, shell: str) -> None:
             ("encode a", r"kapla encode a\\ dir/"),
             ("decode @tr", "@tree "),
             ('decode "@my w', '@my words" '),
-            ("decode @to", "@?top.urn "),
             ("cat @tree p", "plan.txt "),
             ("encode --out=to", "--out=top.urn "),
         ):
