@@ -26,11 +26,34 @@ __all__ = ["command", "main"]
 
 _EXIT_FAILED = 1
 _EXIT_CONFIG = 2
+EXIT_CODES = (
+    (0, "stopped by SIGTERM or SIGINT, or what an option asked for is done"),
+    (_EXIT_FAILED, "could not serve, or --check found damage, or --salvage failed"),
+    (_EXIT_CONFIG, "wrong configuration or usage"),
+)
+"""How the daemon ends, and what it means."""
+EXAMPLES = (
+    ("Serve the blocks of this user on the usual socket", "kaplad"),
+    (
+        "With at most 100 GiB, and what is lent to others over TLS too",
+        "kaplad --max-size 100GiB --listen 'coaps+tcp://[::]:5684?lend'",
+    ),
+    ("Learn the key that names this daemon", "kaplad --print-key"),
+)
+"""What is done, and the line that does it."""
+_EPILOG = "\n".join(
+    [
+        "\b\nExamples:",
+        *(f"  {what}:\n    {line}" for what, line in EXAMPLES),
+        "\n\b\nExit codes:",
+        *(f"  {code}  {text}" for code, text in EXIT_CODES),
+    ]
+)
 
 
 @click.command(
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 stopped by a signal, 1 could not serve, 2 wrong configuration.",
+    epilog=_EPILOG,
 )
 @click.version_option(__version__, prog_name="kaplad")
 @setting_flags

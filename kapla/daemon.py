@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from eris.allocator import give_back_all
+from kapla import __version__
 from kapla.announcing import Listener
 from kapla.coap.peers import Peers
 from kapla.coap.put_rate import PutRates
@@ -204,6 +205,7 @@ class Daemon:
         blocks, database_bytes = await self._storage.totals()
         statistics = self._statistics
         return {
+            "version": __version__,
             "blocks": {str(size): count for size, count in sorted(blocks.items())},
             "bytes": {str(size): size * count for size, count in sorted(blocks.items())},
             "database_bytes": database_bytes,

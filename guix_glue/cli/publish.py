@@ -40,6 +40,8 @@ from guix_glue.publish.tree_formats import (
 from guix_glue.servers.limits import MAX_UNSIGNED_SIZE
 from guix_glue.servers.url import Server
 from guix_glue.trust.acl import Acl
+from kapla.cli.outcome import ExitCode
+from kapla.cli.told import told
 from kapla.client import default_store_urls
 from kapla.errors import InvalidUrl
 from kapla.http.serving.connections import ConnectionLimits
@@ -74,6 +76,11 @@ def _parsed_all(
     return choices
 
 
+@told(
+    ("Publish the items of this machine, with URNs", "kapla publish --user guix --eris"),
+    ("Be a mirror", "kapla publish --upstream https://ci.guix.gnu.org --keep-nars"),
+    exits=ExitCode,
+)
 @click.command(name="publish", short_help="Publish store items as substitutes, with URNs.")
 @click.option(
     "-p",

@@ -20,11 +20,18 @@ from kapla.cli.common import (
 )
 from kapla.cli.content import require_tree
 from kapla.cli.in_tree import no_such_path, tree_path
+from kapla.cli.outcome import ExitCode
 from kapla.cli.summary import Summary, current_summary
+from kapla.cli.told import told
 
 __all__ = ["command"]
 
 
+@told(
+    ("Read one file of a tree", "kapla cat @notes plan.txt"),
+    ("Look for a word in it", "kapla cat @notes log/2026.txt | grep -i paint"),
+    exits=(ExitCode.STORE, ExitCode.MISSING, ExitCode.DAMAGED, ExitCode.REFUSED),
+)
 @click.command(name="cat", short_help="Write one file of a tree to standard output.")
 @urn_argument
 @click.argument("path", metavar="PATH-IN-TREE")

@@ -12,6 +12,7 @@ import click
 
 from kapla.cli.columns import table
 from kapla.cli.outcome import CommandError, ExitCode
+from kapla.cli.told import told
 from kapla.config import Misconfigured, Sources, load
 from kapla.config.flags import setting_flags
 from kapla.config.load import SYSTEM_FILE, default_place
@@ -23,11 +24,20 @@ from kapla.log import redact
 __all__ = ["command"]
 
 
+@told(
+    ("Make a file with every setting, to be edited", "kapla config init"),
+    ("Find what is wrong in it", "kapla config check"),
+    ("See every setting, and where it comes from", "kapla config show"),
+)
 @click.group(name="config", short_help="Make, check and show the daemon's settings.")
 def command() -> None:
     """Make, check and show the settings of kaplad. Nothing here asks a running one."""
 
 
+@told(
+    ("Make a file with every setting, to be edited", "kapla config init"),
+    ("Make that of the service of this machine", "kapla config init --system"),
+)
 @command.command(name="init")
 @click.option("--system", is_flag=True, help=f"The system's: {SYSTEM_FILE}.")
 @click.argument("file", required=False, metavar="[FILE]")
@@ -47,6 +57,10 @@ def init(system: bool, file: str | None) -> None:
     click.echo(path)
 
 
+@told(
+    ("Find what is wrong in the file of this user", "kapla config check"),
+    ("See whether the service would start", "kapla config check /etc/kapla/kapla.toml"),
+)
 @command.command(name="check")
 @setting_flags
 @click.argument("path", required=False, metavar="[FILE]")
@@ -64,6 +78,10 @@ def check(file: str | None, path: str | None, debug: bool, **flags: Any) -> None
     click.echo(found.summary)
 
 
+@told(
+    ("See every setting, and where it comes from", "kapla config show"),
+    ("See what a flag would change", "kapla config show --max-size 10G"),
+)
 @command.command(name="show")
 @setting_flags
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")

@@ -36,6 +36,7 @@ from kapla.cli.common import (
 from kapla.cli.content import read_tree
 from kapla.cli.summary import Summary, current_summary
 from kapla.cli.target import Target
+from kapla.cli.told import told
 from kapla.sizes import parse_size
 
 __all__ = ["command", "decode_into", "read_limit"]
@@ -44,6 +45,12 @@ __all__ = ["command", "decode_into", "read_limit"]
 _WRITE_SIZE = 1024 * 1024
 
 
+@told(
+    ("Bring back what was stored under a name", "kapla decode @notes copy"),
+    ("The version before the newest", "kapla decode @notes~1 older"),
+    ("Read a URN from a file, and go on with the content", "kapla decode @backup.urn - | tar x"),
+    exits=(ExitCode.STORE, ExitCode.MISSING, ExitCode.DAMAGED, ExitCode.REFUSED),
+)
 @click.command(name="decode", short_help="Decode the file or tree of a URN.")
 @urn_argument
 @click.argument("out", metavar="OUT|-")
@@ -69,8 +76,8 @@ def command(
 ) -> None:
     """Decode the content of a URN into OUT: a file or a tree, whichever it is; - for stdout.
 
-    URN may also be @FILE or -, to read it from a file or from standard input. OUT appears only when
-    it is complete and verified.
+    URN may also be @NAME, for what the catalogue has under a name, or @FILE or -, to read it from a
+    file or from standard input. OUT appears only when it is complete and verified.
 
     With --path OUT becomes a directory in which the chosen files have the paths that they have in
     the tree. One file that is named alone, without wildcards, becomes OUT itself, unless OUT ends

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Final
 
 import click
 
@@ -20,18 +19,19 @@ from kapla.cli.common import (
 )
 from kapla.cli.content import load_tree, names_tree
 from kapla.cli.differences import Differences
+from kapla.cli.outcome import ExitCode
+from kapla.cli.told import told
 
 __all__ = ["command"]
 
-_EPILOG: Final = (
-    "Exit codes: 0 nothing differs; 1 something does; 2 wrong usage: an option, a URN or a store"
-    " URL; 3 the store cannot be reached or cannot work now; 4 a block is missing; 5 blocks or"
-    " content are damaged; 6 the store refuses; 7 standard output cannot be written; 130"
-    " interrupted."
+
+@told(
+    ("See what changed since the last time", "kapla diff @notes~1 @notes"),
+    ("Learn for a program what an upgrade costs", "kapla diff --json @notes~1 @notes"),
+    exits=(ExitCode.STORE, ExitCode.MISSING, ExitCode.DAMAGED, ExitCode.REFUSED),
+    means={0: "nothing differs", int(ExitCode.FAILED): "something differs, or another failure"},
 )
-
-
-@click.command(name="diff", short_help="Show what differs between two trees.", epilog=_EPILOG)
+@click.command(name="diff", short_help="Show what differs between two trees.")
 @click.argument("old", metavar="OLD-URN")
 @click.argument("new", metavar="NEW-URN")
 @click.option(

@@ -13,12 +13,26 @@ from kapla.cli.pinned import pin_options, read_pinning
 from kapla.cli.secret import read_secret
 from kapla.cli.selecting import SelectingOptions, selecting_options
 from kapla.cli.sources import Sources
+from kapla.cli.told import told
 
 __all__ = ["command"]
 
 _BLOCK_SIZES = ("auto", "1KiB", "32KiB", "cost")
 
 
+@told(
+    ("Store a directory, and call it notes", "kapla encode --name notes notes"),
+    (
+        "Store it compressed, without what can be built anew",
+        "kapla encode --packed --exclude '*.o' project",
+    ),
+    (
+        "Store what another program writes, and keep its URN in a file",
+        "tar c notes | kapla encode --out notes.urn -",
+    ),
+    ("Learn the URN alone", "kapla encode --no-store notes.txt"),
+    exits=(ExitCode.STORE, ExitCode.DAMAGED, ExitCode.REFUSED),
+)
 @click.command(name="encode", short_help="Encode a file or a tree; print its URN.")
 @click.argument("paths", metavar="PATH...|-", nargs=-1, required=True)
 @click.option(

@@ -36,6 +36,7 @@ from kapla.cli.holding import Holder, pin_contents
 from kapla.cli.moving import Moved, presence
 from kapla.cli.pinned import Pinning, pin_options, read_pinning
 from kapla.cli.source import content_of, open_source, size_of
+from kapla.cli.told import told
 
 __all__ = ["command"]
 
@@ -74,6 +75,10 @@ class _Found:
         return f"{what}; {self.moved.sentence('imported')}{bad}"
 
 
+@told(
+    ("Store what was brought on a disk", "kapla import /mnt/usb/notes.blocks"),
+    exits=(ExitCode.STORE, ExitCode.DAMAGED, ExitCode.REFUSED),
+)
 @click.command(name="import", short_help="Put the blocks of a bundle into the store.")
 @click.argument("file", metavar="FILE|-")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, with counts and URNs.")

@@ -19,6 +19,7 @@ from kapla.cli.common import (
     urn_argument,
 )
 from kapla.cli.output_file import OutputFile
+from kapla.cli.told import told
 
 __all__ = ["SUFFIX", "command"]
 
@@ -30,6 +31,10 @@ _PACKED_TREE: Final = "application/x-kapla-packed"
 _HEAD: Final = 64
 
 
+@told(
+    ("Write a link that others can open", "kapla link @notes notes.eris"),
+    exits=(ExitCode.STORE, ExitCode.MISSING, ExitCode.DAMAGED, ExitCode.REFUSED),
+)
 @click.command(name="link", short_help="Write a URN into a link file.")
 @urn_argument
 @click.argument("out", metavar="FILE|-")

@@ -23,6 +23,7 @@ from kapla.cli.common import (
 )
 from kapla.cli.content import require_tree
 from kapla.cli.in_tree import no_such_path, tree_path
+from kapla.cli.told import told
 
 __all__ = ["command"]
 
@@ -34,6 +35,11 @@ class _Listing(NamedTuple):
     found: eris_fs.FoundSizes
 
 
+@told(
+    ("See what is in a tree", "kapla ls @notes"),
+    ("With kinds, and targets of symlinks", "kapla ls -l @notes"),
+    exits=(ExitCode.STORE, ExitCode.MISSING, ExitCode.DAMAGED, ExitCode.REFUSED),
+)
 @click.command(name="ls", short_help="List what is in a tree.")
 @urn_argument
 @click.argument("paths", metavar="[PATH-IN-TREE]...", nargs=-1)

@@ -72,6 +72,7 @@ def note_options(command: Callable[..., _T]) -> Callable[..., _T]:
         ),
         click.option(
             "--name",
+            metavar="NAME",
             callback=_checked_name,
             help="Note it under this name: @NAME stands for its URN, @NAME~1 for the one before.",
         ),

@@ -27,12 +27,18 @@ from kapla.cli.common import (
 from kapla.cli.decode import decode_into, read_limit
 from kapla.cli.link import SUFFIX
 from kapla.cli.target import Target
+from kapla.cli.told import told
 
 __all__ = ["command"]
 
 _NAMELESS: Final = "content"
 
 
+@told(
+    ("Decode what a link stands for, beside it", "kapla open --beside notes.eris"),
+    ("See what it is", "kapla open --info notes.eris"),
+    exits=(ExitCode.STORE, ExitCode.MISSING, ExitCode.DAMAGED, ExitCode.REFUSED),
+)
 @click.command(name="open", short_help="Decode what a link file stands for.")
 @click.argument("file", metavar="FILE|-")
 @click.argument("out", metavar="[OUT|-]", required=False)

@@ -50,8 +50,8 @@ def store_option(command: Callable[_P, _T]) -> Callable[_P, _T]:
         metavar="URL",
         multiple=True,
         callback=join,
-        help="The store, as coap+unix:///run/eris.sock or coap+tcp://host, or to read from"
-        " https://host. Several, given one by one or separated by spaces, are tried in order."
+        help="The store, as coap+unix:///run/eris.sock, coap+tcp://host, or https://host to read"
+        " only. Several, given one by one or separated by spaces, are tried in order."
         " Default: $ERIS_STORE_URL, else the local daemon's socket.",
     )(timeout_option(command))
 
@@ -72,8 +72,8 @@ def timeout_option(command: Callable[_P, _T]) -> Callable[_P, _T]:
         envvar="KAPLA_RECONNECT",
         callback=note(_RECONNECT),
         expose_value=False,
-        help="Try for so long to reach a store again whose connection is lost, as when its daemon"
-        " is restarted, and go on there; 0: end at once. Default: $KAPLA_RECONNECT, else 30.",
+        help="When the connection to a store is lost, as its daemon is restarted, try for so long"
+        " to reach it again, and go on there; 0: end at once. Default: $KAPLA_RECONNECT, else 30.",
     )
     timeout = click.option(
         "--timeout",
@@ -82,7 +82,7 @@ def timeout_option(command: Callable[_P, _T]) -> Callable[_P, _T]:
         envvar="KAPLA_TIMEOUT",
         callback=note(_TIMEOUT),
         expose_value=False,
-        help="Give up a store, or go on to the next, that is silent for so long. Default:"
+        help="Give up a store that is silent for so long, or go on to the next. Default:"
         " $KAPLA_TIMEOUT, else 10 while connecting and 60 for an answer.",
     )
     return timeout(reconnect(command))

@@ -36,6 +36,7 @@ from kapla.cli.secret import read_secret
 from kapla.cli.selecting import SelectingOptions, selecting_options
 from kapla.cli.sources import Sources
 from kapla.cli.store import missing_root
+from kapla.cli.told import told
 
 if TYPE_CHECKING:
     from kapla.urls import StoreUrl
@@ -54,6 +55,15 @@ class _Count:
     """How many are there again; None, if that was not to be."""
 
 
+@told(
+    ("Check that a content is whole", "kapla verify @notes"),
+    (
+        "Store again what is missing, from what was encoded",
+        "kapla verify --repair --from notes @notes",
+    ),
+    exits=(ExitCode.STORE, ExitCode.REFUSED),
+    means={ExitCode.MISSING: "some blocks are missing", ExitCode.DAMAGED: "some blocks are bad"},
+)
 @click.command(name="verify", short_help="Check that every block is there and sound.")
 @urn_argument
 @click.option(
@@ -78,9 +88,12 @@ class _Count:
     help="PATH was encoded with this --block-size. A file's is told by its URN.",
 )
 @click.option("--packed", is_flag=True, help="PATH was encoded as a packed tree.")
-@click.option("--level", type=click.INT, help="… with this --level.")
+@click.option("--level", type=click.INT, help="PATH was encoded with this --level.", metavar="N")
 @click.option(
-    "--convergence-secret", "secret_file", metavar="FILE", help="… with the 32 bytes in FILE."
+    "--convergence-secret",
+    "secret_file",
+    metavar="FILE",
+    help="PATH was encoded with the 32 bytes in FILE.",
 )
 @selecting_options(skip=False)
 @store_option
@@ -100,8 +113,8 @@ def command(
 ) -> None:
     """Check that every block of a content, or of a whole tree, is in the store and sound.
 
-    Lists what is missing or bad. What lies under a missing internal node cannot be known. Exit code
-    4 if blocks are missing, 5 if any is bad, with --repair after the repair.
+    Lists what is missing or bad. What lies under a missing internal node cannot be known. With
+    --repair the exit code tells how it is after the repair.
     """
     if repair != bool(origins):
         raise click.UsageError("--repair and --from STORE|PATH belong together.")

@@ -255,7 +255,7 @@ def test_help_lists_the_exit_codes() -> None:
     done = subprocess.run(
         [program("kaplad"), "--help"], capture_output=True, text=True, check=True, timeout=GUARD_S
     )
-    assert "Exit codes: 0 stopped by a signal" in done.stdout
+    assert "0  stopped by SIGTERM or SIGINT" in done.stdout
     for option in ("--debug", "--config", "--store", "--listen"):
         assert option in done.stdout
 
