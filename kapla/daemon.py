@@ -11,7 +11,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +28,7 @@ from kapla.identity.accepting import MOST_HANDSHAKES, TlsServer
 from kapla.identity.pair import KeyPair, load_or_make
 from kapla.peering import Peering
 from kapla.peers.found import MOST_FOUND
+from kapla.reporting import Reporting
 from kapla.sockets import BACKLOG, BoundUnixSocket, bind_tcp, bind_unix, rights_of
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage
@@ -77,7 +77,6 @@ class Daemon:
             )
         )
         self._statistics = Statistics()
-        self._started = time.monotonic()
         self._max_connections = config.max_connections
         self._lock: int | None = None
         self._pair: KeyPair | None = None
@@ -94,6 +93,7 @@ class Daemon:
         self._lending: list[tuple[object, str]] = []
         self._doors: Doors | None = None
         self._peering = Peering(config, self._storage, self._serve, self._own_pair)
+        self._reporting = Reporting(config, self._storage, self._statistics, self._peering.report)
 
     async def start(self) -> None:
         """Open the store, then the listeners.
@@ -108,7 +108,7 @@ class Daemon:
         for url in self._config.listen:
             await self._listen(url)
         await self._open_doors()
-        self._peering.start(self._connections, neighbours.looked if neighbours else None)
+        self._peering.start(self._dialled, neighbours.looked if neighbours else None)
         if neighbours is not None:
             neighbours.start(self._announced)
         self._warn_if_nothing_is_lent()
@@ -144,12 +144,16 @@ class Daemon:
         for place in config.http:
             allowance = self._peering.strangers()
             most = self._max_connections
-            for where in await self._doors.open_door(place, access, allowance, most):
+            traffic = self._reporting.traffic.place("http")
+            for where in await self._doors.open_door(place, access, allowance, most, traffic):
                 _log.info("Listening on %s", where)
                 self._lending.append((where, ""))
         if config.admin is not None:
-            report, peers = self.report, self._peering.report
-            for where in await self._doors.open_admin(config.admin, report, peers):
+            reporting = self._reporting
+            places, reporting.page_place = await self._doors.open_admin(
+                config.admin, reporting, reporting.token
+            )
+            for where in places:
                 _log.info("Telling of the daemon on %s", where)
 
     async def stop(self) -> None:
@@ -189,35 +193,6 @@ class Daemon:
         if self._doors is not None:
             await self._doors.close()
 
-    async def report(self) -> dict[str, object]:
-        """What the daemon holds and did: the facts of `kapla stat`."""
-        blocks, database_bytes = await self._storage.totals()
-        statistics = self._statistics
-        return {
-            "blocks": {str(size): count for size, count in sorted(blocks.items())},
-            "bytes": {str(size): size * count for size, count in sorted(blocks.items())},
-            "database_bytes": database_bytes,
-            "max_size": self._config.max_size,
-            "min_free": self._config.min_free,
-            "when_full": self._config.when_full,
-            "uptime_s": round(time.monotonic() - self._started, 3),
-            "requests": {
-                "get": statistics.get,
-                "put": statistics.put,
-                "other": statistics.other,
-                "refused": statistics.refused,
-            },
-            "new_blocks": self._storage.new_blocks,
-            "full_blocks": self._storage.full_blocks,
-            "evicted_blocks": self._storage.evicted_blocks,
-            "scrubbed_blocks": self._storage.scrubbing.looked_at,
-            "bad_blocks": self._storage.scrubbing.bad_blocks,
-            "connections": {
-                "now": statistics.open_connections,
-                "since_start": statistics.connections,
-            },
-        }
-
     def _connections_by_listener(self) -> int:
         """As configured, or fewer if the system allows this process too few open files.
 
@@ -245,7 +220,7 @@ class Daemon:
     async def _listen(self, url: StoreUrl) -> None:
         door = self._peering.door(rights_of(url))
         access = door.access
-        peers = self._connections(door)
+        peers = self._connections(door, _scheme_of(url))
         loop = asyncio.get_running_loop()
         sockets: list[socket.socket]
         if isinstance(url.endpoint, UnixEndpoint):
@@ -271,14 +246,19 @@ class Daemon:
         """What those with these rights use."""
         access = BlockAccess(self._storage, rights, self._statistics)
         found = None if self._config.discover is None else self._found_report
-        return access, AiocoapLane(access, self.report, self._peering.report, found)
+        reporting = self._reporting
+        return access, AiocoapLane(access, reporting.stat, self._peering.report, found, reporting)
 
     def _found_report(self) -> list[dict[str, object]]:
         """What was found near, and where we are: the facts of `kapla peers --found`."""
         return [] if self._neighbours is None else self._neighbours.report()
 
-    def _connections(self, door: Door) -> Peers:
-        """The connections that are made by one door."""
+    def _dialled(self, door: Door) -> Peers:
+        """The connections that we make."""
+        return self._connections(door, "peers")
+
+    def _connections(self, door: Door, kind: str) -> Peers:
+        """The connections that are made by one door; `kind`: for people."""
         peers = Peers(
             door.access,
             door.lane,
@@ -289,6 +269,7 @@ class Daemon:
             self._put_rates,
             door,
             self._peering.blocks,
+            self._reporting.traffic.place(kind),
         )
         self._peers.append(peers)
         return peers
@@ -324,6 +305,12 @@ class Daemon:
             self._idle.set()
         if not any(peers.only_asking for peers in self._peers):
             self._answered.set()
+
+
+def _scheme_of(url: StoreUrl) -> str:
+    if isinstance(url.endpoint, UnixEndpoint):
+        return "coap+unix"
+    return "coaps+tcp" if isinstance(url.endpoint, TlsEndpoint) else "coap+tcp"
 
 
 _TRIM: Final = "kapla-trim"
