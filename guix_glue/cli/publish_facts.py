@@ -16,6 +16,7 @@ from guix_glue.publish.http_server import HttpServer
 from guix_glue.publish.local_source import LocalSource
 from guix_glue.publish.mirror_source import MirrorSource
 from guix_glue.publish.tally import Baking, Bakings, Requests
+from kapla.log import redact
 from kapla.shared import Shared
 from kapla.status.metrics import metrics_text
 from kapla.status.subject import Told
@@ -23,7 +24,7 @@ from kapla.status.view import View
 
 __all__ = ["PublishSubject"]
 
-_FRESH_S: Final = 60.0
+_FRESH_S: Final = 10.0
 """Counting files is work for a disk."""
 _PATIENCE_S: Final = 2.0
 
@@ -123,7 +124,7 @@ def _told(bakings: Bakings) -> Sequence[Mapping[str, object]]:
             "is_open": False,
             "at": round(one.at, 3),
             "seconds": round(one.seconds, 3),
-            "failure": one.failure,
+            "failure": None if one.failure is None else redact(one.failure),
         }
         for one in reversed(bakings.recent)
     ]

@@ -93,7 +93,7 @@ PUBLISH_METRICS: Final[tuple[Metric[_Facts], ...]] = (
     Metric(
         "kapla_publish_cached_items",
         "gauge",
-        "Items of which the cache has something; counted once a minute",
+        "Items of which the cache has something",
         _one("cache", "items"),
     ),
     Metric(

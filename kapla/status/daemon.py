@@ -125,7 +125,7 @@ def _traffic(now: DaemonFacts, last: DaemonFacts, window: Window) -> Group:
             Figure(
                 "from peers",
                 bytes_text(from_peers.bytes),
-                f"{blocks_text(from_peers.blocks)} in all",
+                "in all",
             ),
         ),
     )
@@ -166,7 +166,7 @@ def _work(now: DaemonFacts) -> Group:
             Figure(
                 "bad",
                 f"{now.bad_blocks:,}",
-                "blocks found damaged",
+                "found damaged",
                 tone=Tone.BAD if now.bad_blocks else Tone.CALM,
             ),
         ),
@@ -228,6 +228,7 @@ def _transfers(now: DaemonFacts) -> Table:
     columns = (
         Column("who"),
         Column("when"),
+        Column("took", is_number=True, rank=3),
         Column("given", is_number=True),
         Column("put", is_number=True),
         Column("out of", rank=1),
@@ -238,6 +239,7 @@ def _transfers(now: DaemonFacts) -> Table:
         (
             one.who or _NONE,
             _when(one, clock),
+            duration_text(ceil(one.seconds)),
             bytes_text(one.moved.given.bytes) if one.moved.given.bytes else _NONE,
             bytes_text(one.moved.put.bytes) if one.moved.put.bytes else _NONE,
             _sources(one),
@@ -249,12 +251,10 @@ def _transfers(now: DaemonFacts) -> Table:
 
 
 def _when(one: Transfer, clock: float) -> str:
-    took = duration_text(ceil(one.seconds))
     if one.is_open:
-        return f"now, for {took}"
+        return "now"
     ago = max(0.0, clock - one.began_at - one.seconds)
-    since = "just now" if ago < 1 else f"{duration_text(ago)} ago"
-    return f"{since}, in {took}"
+    return "just now" if ago < 1 else f"{duration_text(ago)} ago"
 
 
 def _sources(one: Transfer) -> str:

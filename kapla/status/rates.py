@@ -10,6 +10,7 @@ from kapla.amounts import bytes_text
 __all__ = ["Window", "number_text", "percent_text", "rate_text"]
 
 _SHORTEST_S: Final = 0.2
+_LEAST_SHOWN: Final = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,4 +51,6 @@ def number_text(number: float) -> str:
 
 def percent_text(part: float | None) -> str:
     """A part of a whole; of what there is nothing of it is unknown."""
-    return "–" if part is None else f"{100 * part:.0f} %"
+    if part is None:
+        return "–"
+    return "<1 %" if 0 < part < _LEAST_SHOWN else f"{100 * part:.0f} %"

@@ -71,7 +71,8 @@ tbody tr:last-child td { border-bottom: 0; padding-bottom: 0; }
 th:last-child, td:last-child { padding-right: 0; }
 th.number + th:not(.number), td.number + td:not(.number) { padding-left: 1rem; }
 th.number, td.number { text-align: right; white-space: nowrap; }
-td { overflow-wrap: anywhere; min-width: 3.5rem; }
+td { overflow-wrap: break-word; }
+td:first-child { white-space: nowrap; }
 .empty, .note, footer { color: var(--soft); }
 .note { margin: 1rem .25rem 0; max-width: 44rem; }
 footer { padding: 1.25rem .25rem 0; font-size: .87rem; }
