@@ -220,4 +220,6 @@ def test_metrics_are_named_by_the_rules_and_documented(metric: Metric[object]) -
 
 def test_no_other_metric_is_documented() -> None:
     named = re.findall(r"^\| `(kapla_\w+)` \|", DOCUMENT.read_text(), re.MULTILINE)
-    assert sorted(named) == sorted(one.name for one in (*DAEMON_METRICS, *PUBLISH_METRICS))
+    assert sorted(named) == sorted(
+        [one.name for one in DAEMON_METRICS] + [one.name for one in PUBLISH_METRICS]
+    )
