@@ -16,6 +16,7 @@ from tests.fuzz import (
     http_doors,
     local_network,
     pins,
+    status_facts,
 )
 
 __all__ = ["TARGETS", "Target"]
@@ -65,5 +66,6 @@ TARGETS: dict[str, Target] = {
         pins.pin_answers,
         pins.pin_requests,
         database_pages.database_page,
+        status_facts.daemon_facts,
     )
 }
