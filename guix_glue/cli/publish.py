@@ -16,7 +16,7 @@ import click
 import eris_fs
 from eris.allocator import give_back_what_is_large
 from guix_glue.cli.advertising import service_of
-from guix_glue.cli.option_types import parsed, parsed_servers, sound
+from guix_glue.cli.option_types import bound_admin, parsed, parsed_servers, sound
 from guix_glue.cli.publish_logs import configure_log, log_options, log_settings
 from guix_glue.cli.publisher import Settings, serve_items
 from guix_glue.errors import GuixError
@@ -187,6 +187,12 @@ def _parsed_all(
     show_default=True,
     help="Clients at once. One more takes the place of whoever takes least.",
 )
+@click.option(
+    "--admin",
+    metavar="PLACE",
+    help="Tell this machine how it is doing by HTTP: a page, metrics, health. 127.0.0.1:9081, or"
+    " unix:/PATH. Default: nowhere.",
+)
 @log_options
 @click.option(
     "--upstream",
@@ -243,6 +249,7 @@ def command(
     private_key: Path | None,
     nix_key: Path | None,
     acl: Path | None,
+    admin: str | None,
     **options: Any,
 ) -> None:
     """Publish store items over HTTP, as substitutes, with their ERIS URNs.
@@ -264,6 +271,7 @@ def command(
     else:
         keys = _read_keys(environment, public_key, private_key, nix_key)
     sockets = activated_sockets(os.environ) or bind_sockets(listen, port)
+    told_at = None if admin is None else bound_admin(admin)
     service = service_of(sockets, socket.gethostname()) if advertise else None
     if advertise and service is None:
         raise click.UsageError("--advertise: the server listens where no other machine reaches it.")
@@ -277,7 +285,7 @@ def command(
     give_back_what_is_large()
     # Threads that bake take turns with the event loop in less than Python's usual 5 ms.
     sys.setswitchinterval(0.0005)
-    asyncio.run(serve_items(settings, keys, authorized, sockets, service))
+    asyncio.run(serve_items(settings, keys, authorized, sockets, service, told_at))
 
 
 def _settings(
