@@ -107,7 +107,7 @@ RULES = (
         where=("guix_glue/*",),
         but=("guix_glue/cli/*",),
         forbid=("kapla",),
-        allow=("kapla.http.serving",),
+        allow=("kapla.handed", "kapla.http.serving"),
     ),
     Rule(
         "the command line of guix_glue uses the client, not the inside of the daemon",
@@ -119,6 +119,7 @@ RULES = (
             "kapla.config",
             "kapla.encode_cache",
             "kapla.errors",
+            "kapla.handed",
             "kapla.http.serving",
             "kapla.lan",
             "kapla.log",
@@ -279,6 +280,12 @@ RULES = (
         where=("kapla/http/wire/*",),
         forbid=("aiohttp", "asyncio", "eris", "kapla", "selectors", "socket", "threading"),
         allow=("eris.base32", "eris.crypto", "eris.errors", "eris.model", "kapla.http.wire"),
+    ),
+    Rule(
+        "sockets are handed over without knowing whose they are, or what is said on them",
+        where=("kapla/handed/*",),
+        forbid=("asyncio", "eris", "kapla", "guix_glue"),
+        allow=("kapla.handed",),
     ),
     Rule(
         "packages do not need what is not installed with them",

@@ -14,6 +14,7 @@ from typing import Final
 from kapla.coap.allowance import Allowance
 from kapla.coap.turns import Line
 from kapla.errors import ListenError
+from kapla.handed import Handed
 from kapla.http.admin import answering as admin
 from kapla.http.admin.asking import names_of
 from kapla.http.door import answering as door
@@ -35,9 +36,15 @@ _GRACE_S: Final = 5.0
 
 
 class Doors:
-    """All of them. `line` makes a place in the daemon's turns, for each."""
+    """All of them. `line` makes a place in the daemon's turns, for each.
 
-    def __init__(self, statistics: Statistics, line: Callable[[], Line]) -> None:
+    `handed`: sockets that the service manager has opened for them.
+    """
+
+    def __init__(
+        self, statistics: Statistics, line: Callable[[], Line], handed: Handed | None = None
+    ) -> None:
+        self._handed = handed
         self._statistics = statistics
         self._line = line
         self._listeners: list[Listener] = []
@@ -50,7 +57,7 @@ class Doors:
 
         Raises: ListenError.
         """
-        sockets = bind_tcp(place)
+        sockets = bind_tcp(place, self._handed)
         await self._serve(sockets, door.Answering(access), most, allowance)
         return [_named(one) for one in sockets]
 
@@ -70,12 +77,12 @@ class Doors:
 
         pages = {"/status": admin.facts_page(report), "/peers": admin.facts_page(listed)}
         if isinstance(place.endpoint, UnixEndpoint):
-            bound = bind_unix(place, is_default=False)
+            bound = bind_unix(place, is_default=False, handed=self._handed)
             self._unix_sockets.append(bound)
             answer = admin.Answering(pages, None, self._statistics)
             await self._serve([bound.socket], answer, ADMIN_CONNECTIONS)
             return [str(place)]
-        sockets = bind_tcp(place)
+        sockets = bind_tcp(place, self._handed)
         for one in sockets:
             host, port = one.getsockname()[:2]
             if not is_loopback(host):
