@@ -15,6 +15,7 @@ from kapla.daemon import run
 from kapla.errors import ConfigError, KaplaError
 from kapla.identity.pair import load_or_make
 from kapla.loop import Loop
+from kapla.uninstalled import explain
 
 __all__ = ["command", "main"]
 
@@ -156,6 +157,11 @@ def main() -> None:
     except KaplaError as error:
         click.echo(f"kaplad: {log.redact(str(error))}", err=True)
         code = _EXIT_CONFIG if isinstance(error, ConfigError) else _EXIT_FAILED
+    except ModuleNotFoundError as error:
+        if (text := explain(error)) is None:
+            raise
+        click.echo(f"kaplad: {text}", err=True)
+        code = _EXIT_CONFIG
     sys.exit(code)
 
 

@@ -272,6 +272,7 @@ RULES = (
             "kapla.http.wire",
             "kapla.identity",
             "kapla.peers.source",
+            "kapla.uninstalled",
             "kapla.urls",
         ),
     ),

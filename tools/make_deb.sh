@@ -72,13 +72,14 @@ put_files() {
         put 644 packaging/user/$unit /usr/lib/systemd/user/$unit
     done
     put 644 packaging/sysusers.conf /usr/lib/sysusers.d/kapla.conf
+    put 644 packaging/kapla.preset /usr/lib/systemd/system-preset/50-kapla.preset
     put 644 packaging/tmpfiles.conf /usr/lib/tmpfiles.d/kapla.conf
     put 644 packaging/debian/copyright /usr/share/doc/kapla/copyright
     put 644 packaging/guix-daemon-kapla.conf \
         /usr/share/doc/kapla/examples/guix-daemon-kapla.conf
-    for page in README.md docs/*.md; do
-        put 644 "$page" "/usr/share/doc/kapla/$page"
-    done
+    mkdir -p "$root/usr/share/doc/kapla/docs"
+    cp README.md "$root/usr/share/doc/kapla"
+    cp docs/*.md "$root/usr/share/doc/kapla/docs"
     gzip -9n "$root/usr/share/doc/kapla/docs/changes.md"
     mkdir -p "$root/usr/bin"
     for program in kapla kaplad kapla-guix; do

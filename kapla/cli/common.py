@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from types import FrameType
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, TypeVar, cast
 
@@ -124,6 +125,22 @@ class Progress(Protocol):
         """So many bytes it will be in all."""
 
 
+class _Unseen:
+    """Counts for the summary; there is nothing to show progress with."""
+
+    def __init__(self, summary: Summary) -> None:
+        self._summary = summary
+
+    def advance(self, byte_count: int) -> None:
+        self._summary.advance(byte_count)
+
+    def reach(self, files: int, byte_count: int) -> None:
+        self._summary.reach(files, byte_count)
+
+    def expect(self, byte_count: int) -> None:
+        pass
+
+
 class _Silent:
     def advance(self, byte_count: int) -> None:
         pass
@@ -151,7 +168,10 @@ def progress(text: str, total: int | None = None) -> Iterator[Progress]:
         return
     summary = current_summary() or Summary()
     summary.begin()
-    # Loaded only here: it takes longer than many a command.
+    # Loaded only here: it takes longer than many a command. A lean installation is without it.
+    if find_spec("rich") is None:
+        yield _Unseen(summary)
+        return
     from rich.console import Console
     from rich.progress import (
         BarColumn,

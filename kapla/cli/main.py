@@ -29,6 +29,7 @@ from kapla.cli.outcome import CommandError, ExitCode, Interrupted
 from kapla.cli.quiet import be_quiet
 from kapla.cli.streams import OutputFailed, ReaderGone, drop_output, hold_streams
 from kapla.errors import CannotConnect, ConfigError
+from kapla.uninstalled import explain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,7 +125,7 @@ class _Commands(click.Group):
         try:
             command = commands.load(name)
         except Exception as error:
-            return _broken(name, f"cannot be loaded: {error}")
+            return _broken(name, f"cannot be loaded: {explain(error) or error}")
         if command is None:
             return None
         if not isinstance(command, click.Command):
@@ -177,6 +178,10 @@ def main() -> None:
         click.Abort,
     ) as error:
         code = _failed(error)
+    except ModuleNotFoundError as error:
+        if (text := explain(error)) is None:
+            raise
+        code = _failed(CommandError(text))
     sys.exit(code)
 
 

@@ -23,6 +23,7 @@ from eris.model import BlockSize
 from kapla.errors import CannotConnect, StoreSilent
 from kapla.http.asking.failures import ConnectionLost
 from kapla.http.asking.proxies import choose_proxy
+from kapla.uninstalled import explain
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
@@ -161,8 +162,11 @@ class Exchange:
         if self._is_closed:
             raise StoreUnavailable(f"the connection to {self._name} was closed")
         if self._session is None:
-            # Loaded by those who need it.
-            import aiohttp
+            # Loaded by those who need it; a lean installation is without it.
+            try:
+                import aiohttp
+            except ModuleNotFoundError as error:
+                raise StoreUnavailable(f"{self._name}: {explain(error) or error}") from error
 
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=MOST_CONNECTIONS),
