@@ -116,3 +116,34 @@ def test_only_a_purge_takes_the_store() -> None:
     removing, purging = script.split("    purge)")
     assert "/var/lib/kapla" not in removing.split("case $1 in")[1]
     assert "rm -rf /var/lib/kapla" in purging
+
+
+# `#~` and its like are of Guix, which need not be here.
+READING = """
+(for-each (lambda (mark)
+            (read-hash-extend mark (lambda (_ port)
+                                     (when (eqv? (peek-char port) #\\@) (read-char port))
+                                     (list 'gexp (read port)))))
+          '(#\\~ #\\$ #\\+))
+(for-each (lambda (file)
+            (let ((port (open-input-file file)))
+              (let read-on ()
+                (unless (eof-object? (read port)) (read-on)))))
+          (cdr (command-line)))
+"""
+
+
+def test_what_is_for_guix_can_be_read() -> None:
+    files = [REPOSITORY / "guix.scm", *sorted((PACKAGING / "guix").rglob("*.scm"))]
+    assert len(files) >= 4
+    run(program("guile"), "--no-auto-compile", "-c", READING, *map(str, files))
+
+
+def test_the_package_of_guix_has_all_that_is_needed() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(REPOSITORY / "setup.cfg")
+    needed = re.findall(r"(?m)^ *([\w-]+) *>=", setup["options"]["install_requires"])
+    named = re.findall(r'"python-([\w-]+)"', (PACKAGING / "guix" / "package.scm").read_text())
+    assert {name.lower() for name in needed} == set(named) - {"setuptools", "wheel"}
+    version = f'(version "{setup["metadata"]["version"]}")'
+    assert version in (PACKAGING / "guix" / "package.scm").read_text()

@@ -162,11 +162,8 @@ class Exchange:
         if self._is_closed:
             raise StoreUnavailable(f"the connection to {self._name} was closed")
         if self._session is None:
-            # Loaded by those who need it; a lean installation is without it.
-            try:
-                import aiohttp
-            except ModuleNotFoundError as error:
-                raise StoreUnavailable(f"{self._name}: {explain(error) or error}") from error
+            # Loaded by those who need it.
+            import aiohttp
 
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=MOST_CONNECTIONS),
@@ -217,9 +214,11 @@ class Exchange:
 
     @contextmanager
     def _reasons(self) -> Iterator[None]:
-        """Errors of the library as ours."""
-        import aiohttp
-
+        """Errors of the library as ours, that it is not there included."""
+        try:
+            import aiohttp
+        except ModuleNotFoundError as error:
+            raise StoreUnavailable(f"{self._name}: {explain(error) or error}") from error
         try:
             yield
         except aiohttp.ConnectionTimeoutError as error:
