@@ -47,7 +47,7 @@ make_next() {
     dpkg-deb -R "$package" "$place/next"
     sed -i 's/^Version: .*/&+next/' "$place/next/DEBIAN/control"
     echo '# Another line, of a later version.' >>"$place/next/etc/kapla/kapla.toml"
-    dpkg-deb --root-owner-group -b "$place/next" "$root/root/next.deb" >/dev/null
+    dpkg-deb --root-owner-group -Zgzip -b "$place/next" "$root/root/next.deb" >/dev/null
     rm -rf "$place/next"
 }
 
