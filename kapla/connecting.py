@@ -87,7 +87,7 @@ async def _connect_unix(path: Path) -> socket.socket:
         with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
             return await _connect_once(str(path))
         # Loaded by those who find nothing.
-        from kapla.starting import is_starting
+        from kapla.soon import is_starting
 
         if not is_starting(path):
             # It may have begun to listen while we looked.

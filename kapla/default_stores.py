@@ -69,6 +69,6 @@ def _local_store() -> StoreUrl:
 
 def _is_starting(own: Path) -> bool:
     # Loaded by those who have no daemon of their own beside the system's.
-    from kapla.starting import is_starting
+    from kapla.soon import is_starting
 
     return is_starting(own)

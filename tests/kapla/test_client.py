@@ -908,7 +908,7 @@ def test_a_daemon_of_ours_that_is_starting_counts_as_there(
 ) -> None:
     (environment / "system.sock").touch()
     starting: list[Path] = []
-    monkeypatch.setattr("kapla.starting.is_starting", lambda path: path in starting)
+    monkeypatch.setattr("kapla.soon.is_starting", lambda path: path in starting)
     assert shown() == [f"Unix socket {environment}/system.sock"]
     starting.append(Path("/nonexistent-runtime/eris.sock"))
     assert shown() == ["Unix socket /nonexistent-runtime/eris.sock"]

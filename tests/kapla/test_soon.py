@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kapla.starting import STARTING_S, is_starting
+from kapla.soon import STARTING_S, is_starting
 
 SOCKET = Path("/run/user/1000/eris.sock")
 SCRIPT = ("/usr/bin/python3", "/usr/bin/kaplad")
