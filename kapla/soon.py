@@ -21,9 +21,9 @@ from urllib.parse import unquote
 
 __all__ = ["STARTING_S", "is_starting"]
 
-STARTING_S: Final = 15.0
-"""So long after its start a daemon may still be on its way to its socket; by far most take less
-than a second, and a machine that is very busy makes ten of it."""
+STARTING_S: Final = 30.0
+"""So long after its start a daemon may still be on its way to its socket. By far most take less
+than a second; where ten programs want each processor it was ten."""
 _PROC: Final = Path("/proc")
 # What an installation may call it: Guix puts a script of that name in front of it.
 _NAMES: Final = (b"kaplad", b".kaplad-real")

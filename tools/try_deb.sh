@@ -13,8 +13,8 @@ mirror=${DEB_MIRROR:-http://deb.debian.org/debian}
 place=$PWD/build/deb-test
 base=$place/$suite
 root=$place/root
-# Longer than anything that works takes, each.
-boot_s=400
+# Longer than anything that works takes, each, on a machine that has other things to do.
+boot_s=600
 fetch_s=900
 
 if [ "$(id -u)" -ne 0 ]; then
@@ -72,7 +72,7 @@ After=kaplad.service
 Type=oneshot
 ExecStart=/root/try.sh
 ExecStopPost=/bin/systemctl poweroff
-TimeoutStartSec=300
+TimeoutStartSec=500
 END
 mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
 ln -s ../try.service "$root/etc/systemd/system/multi-user.target.wants"
