@@ -21,6 +21,8 @@ from kapla.coap.site import AiocoapLane
 from kapla.coap.turns import Turns
 from kapla.config import Config, Loaded
 from kapla.guests import Door
+from kapla.handed import Handed
+from kapla.handover import accept_no_more, check_claimed, handed_over
 from kapla.identity.accepting import TlsServer
 from kapla.identity.pair import KeyPair, load_or_make
 from kapla.open_files import connections_by_listener
@@ -54,10 +56,14 @@ _LENDING: Final = Rights(get=False, lend=True)
 
 
 class Daemon:
-    """A block store behind its listeners, in one event loop."""
+    """A block store behind its listeners, in one event loop.
 
-    def __init__(self, config: Config) -> None:
+    `handed`: sockets that the service manager has opened for them.
+    """
+
+    def __init__(self, config: Config, handed: Handed | None = None) -> None:
         self._config = config
+        self._handed = handed or Handed()
         self._storage = BatchedStorage(store_settings(config))
         self._statistics = Statistics()
         self._max_connections = config.max_connections
@@ -93,6 +99,7 @@ class Daemon:
         for url in self._config.listen:
             await self._listen(url)
         await self._open_doors()
+        check_claimed(self._handed)
         self._peering.start(self._dialled, neighbours.looked if neighbours else None)
         if neighbours is not None:
             neighbours.start(self._announced)
@@ -124,7 +131,7 @@ class Daemon:
             return
         from kapla.http.doors import Doors
 
-        self._doors = Doors(self._statistics, self._turns.line)
+        self._doors = Doors(self._statistics, self._turns.line, self._handed)
         access = BlockAccess(self._storage, _LENDING, self._statistics)
         for place in config.http:
             allowance = self._peering.strangers()
@@ -167,6 +174,7 @@ class Daemon:
             await self._neighbours.stop()
         doors = asyncio.ensure_future(self._close_doors())
         await self._peering.stop()
+        await accept_no_more(self._servers)
         for server in self._servers:
             server.close()
         for unix_socket in self._unix_sockets:
@@ -205,17 +213,19 @@ class Daemon:
         loop = asyncio.get_running_loop()
         sockets: list[socket.socket]
         if isinstance(url.endpoint, UnixEndpoint):
-            bound = bind_unix(url, is_default=self._config.default_listen)
+            is_default = self._config.default_listen
+            bound = bind_unix(url, is_default=is_default, handed=self._handed)
             self._unix_sockets.append(bound)
+            # Not `create_unix_server`: from Python 3.13 on that removes a file that is not ours.
             self._servers.append(
-                await loop.create_unix_server(peers.connect, sock=bound.socket, backlog=BACKLOG)
+                await loop.create_server(peers.connect, sock=bound.socket, backlog=BACKLOG)
             )
             self._note_listener(access.rights, url)
             return
         if isinstance(url.endpoint, TlsEndpoint):
             self._listen_with_tls(url, peers, access.rights)
             return
-        sockets = bind_tcp(url)
+        sockets = bind_tcp(url, self._handed)
         for one in sockets:
             self._servers.append(await loop.create_server(peers.connect, sock=one, backlog=BACKLOG))
             host, port = one.getsockname()[:2]
@@ -258,7 +268,7 @@ class Daemon:
     def _listen_with_tls(self, url: StoreUrl, peers: Peers, rights: Rights) -> None:
         pair = None if url.flags.files else self._own_pair()
         context = listener_context(url, pair)
-        sockets = bind_tcp(url)
+        sockets = bind_tcp(url, self._handed)
         self._servers.append(TlsServer(sockets, context, peers.connect))
         for one in sockets:
             host, port = one.getsockname()[:2]
@@ -321,7 +331,7 @@ async def run(loaded: Loaded, renewal: Renewal) -> None:
     gc.set_threshold(_COLLECT_AT, 20, 20)
     manager = ServiceManager()
     _log.info("%s", start_line(loaded))
-    daemon = Daemon(loaded.config)
+    daemon = Daemon(loaded.config, handed_over())
     renewing: asyncio.Task[None] | None = None
     try:
         await daemon.start()

@@ -308,7 +308,7 @@ class RemoteStore:
         if wire is not self._wire and wire not in self._leaving:
             # Still being made: whoever makes it tries again, or closed by us.
             return requests
-        self._again.lost(wire.has_answered)
+        self._again.lost(has_answered=wire.has_answered, was_released=wire.was_released)
         left = self._again.take(requests)
         if self._again.are_some:
             if self.connected:
@@ -355,6 +355,10 @@ class RemoteStore:
             except BaseException:
                 await wire.close()
                 raise
+        if wire.was_released:
+            # Before anything was asked: as where it is restarted, and we were let in last.
+            self._again.lost(has_answered=False, was_released=True)
+            raise StoreUnavailable(f"{self.url} is shutting down")
         return wire
 
 

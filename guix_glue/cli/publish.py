@@ -16,7 +16,8 @@ import click
 import eris_fs
 from eris.allocator import give_back_what_is_large
 from guix_glue.cli.advertising import service_of
-from guix_glue.cli.option_types import bound_admin, parsed, parsed_servers, sound
+from guix_glue.cli.filled_stores import stores_to_fill
+from guix_glue.cli.option_types import bound_admin, parsed, parsed_servers
 from guix_glue.cli.publish_logs import configure_log, log_options, log_settings
 from guix_glue.cli.publisher import Settings, serve_items
 from guix_glue.errors import GuixError
@@ -42,8 +43,6 @@ from guix_glue.servers.url import Server
 from guix_glue.trust.acl import Acl
 from kapla.cli.outcome import ExitCode
 from kapla.cli.told import told
-from kapla.client import default_store_urls
-from kapla.errors import InvalidUrl
 from kapla.http.serving.connections import ConnectionLimits
 from kapla.sizes import parse_size
 
@@ -327,7 +326,7 @@ def _settings(
     if keep_nars_max is not None and not keep_nars:
         raise click.UsageError("--keep-nars-max is for --keep-nars.")
     if eris:
-        eris = _stores(eris)
+        eris = stores_to_fill(eris, "--eris")
     store_dir = store_dir or (_NIX_STORE if for_nix else environment.store_dir)
     if not store_dir.startswith("/") or store_dir.endswith("/"):
         raise click.BadParameter("an absolute path is expected", param_hint="--store-dir")
@@ -358,18 +357,6 @@ def _settings(
 
 def _room(keep_nars_max: int | None) -> int:
     return _KEEP_NARS_MAX if keep_nars_max is None else keep_nars_max
-
-
-def _stores(urls: str) -> str:
-    """Those of the stores that make sense, of which one at least takes blocks."""
-    try:
-        stores = list(sound(urls.split(), default_store_urls, "--eris"))
-    except InvalidUrl as error:
-        raise click.BadParameter(str(error), param_hint="--eris") from None
-    if not any(store.allows("put") for _, named in stores for store in named):
-        reason = "items are put into a store, and by these URLs blocks are only read"
-        raise click.BadParameter(reason, param_hint="--eris")
-    return " ".join(url for url, _ in stores)
 
 
 def _tree_format(eris: str | None, name: str | None, level: int | None) -> TreeFormat:

@@ -15,6 +15,7 @@ from aiohttp import web
 from kapla.coap.allowance import Allowance
 from kapla.coap.traffic import Place
 from kapla.coap.turns import Line
+from kapla.handed import Handed
 from kapla.http.admin import answering as admin
 from kapla.http.admin.place import ADMIN_CONNECTIONS, bind_admin, http_url_of
 from kapla.http.admin.streaming import Streams
@@ -34,9 +35,15 @@ _GRACE_S: Final = 5.0
 
 
 class Doors:
-    """All of them. `line` makes a place in the daemon's turns, for each."""
+    """All of them. `line` makes a place in the daemon's turns, for each.
 
-    def __init__(self, statistics: Statistics, line: Callable[[], Line]) -> None:
+    `handed`: sockets that the service manager has opened for them.
+    """
+
+    def __init__(
+        self, statistics: Statistics, line: Callable[[], Line], handed: Handed | None = None
+    ) -> None:
+        self._handed = handed
         self._statistics = statistics
         self._line = line
         self._listeners: list[Listener] = []
@@ -56,7 +63,7 @@ class Doors:
 
         `traffic`: where it is counted what they are given. Raises: ListenError.
         """
-        sockets = bind_tcp(place)
+        sockets = bind_tcp(place, self._handed)
         await self._serve(sockets, door.Answering(access), most, allowance, traffic)
         self._open_to_all.append(self._listeners[-1])
         return [http_url_of(one) for one in sockets]
@@ -69,7 +76,7 @@ class Doors:
         Raises: ListenError.
         """
         subject = DaemonSubject(report)
-        bound = bind_admin(place)
+        bound = bind_admin(place, self._handed)
         if bound.unix_socket is not None:
             self._unix_sockets.append(bound.unix_socket)
         for one in bound.sockets:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kapla.errors import ListenError
+from kapla.handed import Handed
 from kapla.http.admin.asking import names_of
 from kapla.http.settings import is_loopback
 from kapla.sockets import BoundUnixSocket, bind_tcp, bind_unix
@@ -41,15 +42,15 @@ class AdminPlace:
         return None if self.unix_socket is not None else self.sockets[0].text
 
 
-def bind_admin(place: StoreUrl) -> AdminPlace:
-    """Open them.
+def bind_admin(place: StoreUrl, handed: Handed | None = None) -> AdminPlace:
+    """Open them, but for those that were handed over.
 
     Raises: ListenError, also if it is not on the loopback interface.
     """
     if isinstance(place.endpoint, UnixEndpoint):
-        bound = bind_unix(place, is_default=False)
+        bound = bind_unix(place, is_default=False, handed=handed)
         return AdminPlace((AdminSocket(bound.socket, None, str(place)),), bound)
-    sockets = bind_tcp(place)
+    sockets = bind_tcp(place, handed)
     for one in sockets:
         host = one.getsockname()[0]
         if not is_loopback(host):
