@@ -13,6 +13,7 @@ from eris.errors import StoreRefused
 from eris_fs.model import printable
 from kapla.cli.common import CommandError, ExitCode, connect, run, store_option
 from kapla.cli.facts import facts_json
+from kapla.cli.told import told
 from kapla.errors import NotAllowed
 
 if TYPE_CHECKING:
@@ -25,15 +26,14 @@ _PLAIN_WIDTH: Final = 80
 _NO_DAEMON: Final = "the store's facts are none of a Kapla daemon; see --json"
 
 
+@told(
+    ("Watch the daemon of this machine; q ends it", "kapla top"),
+    ("See once how it is doing", "kapla top --once"),
+    exits=(ExitCode.STORE, ExitCode.REFUSED),
+)
 @click.command(name="top", short_help="Watch what the daemon is doing.")
 @click.option("--once", is_flag=True, help="Show it once, as plain text.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with all facts, once.")
-@click.option(
-    "--url",
-    is_flag=True,
-    help="Print the URL of the daemon's page instead, with what shows all there: keep it to"
-    " yourself. It is valid until the daemon ends.",
-)
 @click.option(
     "--interval",
     type=click.FloatRange(min=0.5, max=3600),
@@ -43,18 +43,15 @@ _NO_DAEMON: Final = "the store's facts are none of a Kapla daemon; see --json"
     help="How often to look.",
 )
 @store_option
-def command(once: bool, as_json: bool, url: bool, interval: float, store_url: str | None) -> None:
+def command(once: bool, as_json: bool, interval: float, store_url: str | None) -> None:
     """Watch what the daemon is doing: space, blocks, traffic, hits, pins, peers.
 
     Root and the user who runs the daemon see transfers, and all pins, too. On a terminal it is
     shown until q is pressed; a daemon that is restarted is waited for. Elsewhere, or with --once,
     it is shown once.
     """
-    if sum((once, as_json, url)) > 1:
-        raise click.UsageError("--once, --json and --url exclude each other.")
-    if url:
-        click.echo(run(_page_url(store_url)))
-        return
+    if once and as_json:
+        raise click.UsageError("--once and --json exclude each other.")
     if not (once or as_json) and sys.stdout.isatty() and sys.stdin.isatty():
         # Loaded only here: it takes longer than many a command.
         from kapla.cli.watching import watch
@@ -66,21 +63,6 @@ def command(once: bool, as_json: bool, url: bool, interval: float, store_url: st
         click.echo(facts_json(facts, "report"))
         return
     _show(facts)
-
-
-async def _page_url(store_url: str | None) -> str:
-    from kapla.status_listing import status_url
-
-    async with connect(store_url) as store:
-        try:
-            return await status_url(await store.taker())
-        except NotAllowed:
-            raise CommandError(
-                "only root and the user who runs the daemon are told, on its Unix socket",
-                ExitCode.REFUSED,
-            ) from None
-        except StoreRefused as error:
-            raise CommandError(str(error), ExitCode.REFUSED) from None
 
 
 async def _facts(store_url: str | None) -> dict[str, Any]:

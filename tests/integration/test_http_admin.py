@@ -44,7 +44,7 @@ def test_the_facts_of_peers(tmp_path: Path) -> None:
     peer = "coap+tcp://127.0.0.1:1"
     with running_daemon(tmp_path, "--admin", "127.0.0.1:0", "--peer", peer) as one:
         door, me = HttpDaemon(one), User(tmp_path, one.url)
-        token = me.out("top", "--url").strip().partition("#")[2]
+        token = me.out("doctor", "--status-url").strip().partition("#")[2]
         shown = {"Authorization": f"Bearer {token}"}
         (facts,) = json.loads(door.ask("/peers", headers=shown, admin=True).body)
         told = json.loads(me.out("peers", "--json"))

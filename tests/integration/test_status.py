@@ -44,7 +44,7 @@ class Told(HttpDaemon):
     @property
     def token(self) -> str:
         """That of this run."""
-        url, _, token = self.me.out("top", "--url").partition("#")
+        url, _, token = self.me.out("doctor", "--status-url").partition("#")
         assert url == f"http://127.0.0.1:{self.admin_port}/"
         return token
 
@@ -140,7 +140,7 @@ def test_a_unix_socket_tells_root_and_its_owner_everything(
         assert ask_on(client, "/healthz").body == b"ok\n"
         assert b"<html" in ask_on(client, "/").body
     # There is no page for a browser, so there is no address of one.
-    error = User(tmp_path, daemon.url).error("top", "--url", code=6)
+    error = User(tmp_path, daemon.url).error("doctor", "--status-url", code=6)
     assert "no page" in error
     assert 'admin = "127.0.0.1:9080"' in error
 
@@ -232,7 +232,7 @@ def test_top_is_text_where_there_is_no_terminal(told: Told) -> None:
 def test_top_says_what_is_wrong(local: tuple[Daemon, Path], tmp_path: Path) -> None:
     stranger = User(tmp_path, local[0].tcp_url)
     assert "needs the flag stat" in stranger.error("top", "--once", code=6)
-    assert "on its Unix socket" in stranger.error("top", "--url", code=6)
+    assert "on its Unix socket" in stranger.error("doctor", "--status-url", code=6)
     stranger("top", "--once", "--json", code=2)
 
 

@@ -126,7 +126,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 def test_the_page(daemon: Daemon, tmp_path: Path) -> None:
-    url = User(tmp_path, daemon.url).out("top", "--url")
+    url = User(tmp_path, daemon.url).out("doctor", "--status-url")
 
     async def play() -> None:
         async with asyncio.timeout(_GUARD_S), _tab(tmp_path / "browser") as tab:
