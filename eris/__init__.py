@@ -53,6 +53,7 @@ from eris.model import (
 from eris.store import BlockFinder, BlockReader, BlockWriter, MemoryStore, NullStore
 
 if TYPE_CHECKING:
+    from eris.sizing import content_size, content_sizes, stream_sizes
     from eris.transfer import (
         check_content,
         content_length,
@@ -66,6 +67,7 @@ else:
     __getattr__ = reexport(
         __name__,
         {
+            "sizing": ("content_size", "content_sizes", "stream_sizes"),
             "transfer": (
                 "check_content",
                 "content_length",
@@ -108,6 +110,8 @@ __all__ = [
     "check_content",
     "choose_block_size",
     "content_length",
+    "content_size",
+    "content_sizes",
     "decode",
     "encode",
     "format_block_urn",
@@ -116,6 +120,7 @@ __all__ = [
     "read_content",
     "reference_of",
     "stream_content",
+    "stream_sizes",
 ]
 
 

@@ -22,8 +22,8 @@ from typing import BinaryIO, Final, NamedTuple, Self, cast
 from eris import node
 from eris.ahead import run_ahead
 from eris.capability import ReadCapability
-from eris.crypto import Buffer, open_block
-from eris.decode import Decoder, check_node
+from eris.crypto import Buffer
+from eris.decode import Decoder
 from eris.encode import Encoder
 from eris.errors import BlockNotFound, ContentError, CorruptBlock, ErisError
 from eris.lacking import Lacking
@@ -36,6 +36,7 @@ from eris.model import (
     Reference,
     choose_block_size,
 )
+from eris.sizing import content_size
 from eris.store import BlockFinder, BlockReader, BlockWriter
 from eris.threads import in_thread, withdraw
 
@@ -66,6 +67,9 @@ _AHEAD: Final = 4
 
 Source = Buffer | BinaryIO | AsyncIterable[bytes]
 """What content can be encoded from."""
+
+content_length = content_size
+"""The name that it had first."""
 
 
 class CheckedBlock(NamedTuple):
@@ -219,29 +223,9 @@ async def check_content(
         withdraw(in_flight)
 
 
-async def content_length(store: BlockReader, capability: ReadCapability) -> int:
-    """Find the length of a content in bytes: one block a level, down the right edge of the tree.
-
-    Raises: BlockNotFound, ContentError, StoreError.
-    """
-    block_size = capability.block_size
-    reference, key = capability.root
-    leaves_before = 0
-    for level in range(capability.level, -1, -1):
-        block = await store.get(reference, block_size)
-        plain = open_block(block, reference, key, level, block_size)
-        if level == 0:
-            break
-        is_root = level == capability.level
-        pairs = check_node(plain, reference, key, level, is_root=is_root, rightmost=True)
-        reference, key = node.unpack_node(plain)[-1]
-        leaves_before += (pairs - 1) * block_size.arity ** (level - 1)
-    return leaves_before * block_size + len(node.unpad(plain))
-
-
 async def _count_blocks(store: BlockReader, capability: ReadCapability) -> int | None:
     try:
-        length = await content_length(store, capability)
+        length = await content_size(store, capability)
     except ErisError:
         return None
     return node.block_count(length, capability.block_size)

@@ -1,13 +1,16 @@
 """Every way in which a file tree can fail to become content, or content a file tree.
 
 The class says whose move it is: the index's author (`InvalidManifest`, `UnsafePath`), the owner of
-the files (`UnsupportedEntry`, `FileChanged`), or the caller (`TargetExists`, `TreeTooLarge`). Paths
+the files (`UnsupportedEntry`, `FileChanged`), or the caller (`TargetExists`, `TreeTooLarge`, and
+`PathError` with what is below it). Paths
 appear in messages with anything unprintable escaped; capabilities and keys never appear.
 """
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
+from typing import ClassVar
 
 from eris.errors import ContentError, ErisError
 from eris_fs.model import Path, printable, show_path
@@ -16,7 +19,12 @@ __all__ = [
     "FileChanged",
     "InvalidManifest",
     "InvalidPack",
+    "IsADirectory",
+    "IsASymlink",
+    "NotADirectory",
+    "NotFound",
     "NotUtf8",
+    "PathError",
     "TargetExists",
     "TreeError",
     "TreeTooLarge",
@@ -54,6 +62,53 @@ class UnsafePath(TreeError):
         super().__init__(f"unsafe entry {show_path(path)}: {reason}")
         self.path: Path = tuple(path)
         self.reason = reason
+
+
+class PathError(TreeError):
+    """A tree has something else at a path than is asked for, or nothing; `path` is within the tree.
+
+    `errno`: what the system calls this, for those who answer as it does.
+    """
+
+    errno: ClassVar[int]
+    _what: ClassVar[str]
+
+    def __init__(self, path: Sequence[str]) -> None:
+        super().__init__(f"{show_path(path)} {self._what}")
+        self.path: Path = tuple(path)
+
+
+class NotFound(PathError):
+    """Nothing is there."""
+
+    errno = errno.ENOENT
+    _what = "is not in the tree"
+
+
+class NotADirectory(PathError):
+    """A file or a symlink is there, where a directory is asked for."""
+
+    errno = errno.ENOTDIR
+    _what = "is not a directory"
+
+
+class IsADirectory(PathError):
+    """A directory is there, where a file is asked for."""
+
+    errno = errno.EISDIR
+    _what = "is a directory"
+
+
+class IsASymlink(PathError):
+    """A symlink is there, where a file is asked for; it is not followed."""
+
+    errno = errno.ELOOP
+    _what = "is a symlink"
+
+    def __init__(self, path: Sequence[str], target: str) -> None:
+        super().__init__(path)
+        self.args = (f"{self.args[0]} to {printable(target)}",)
+        self.target = target
 
 
 class UnsupportedEntry(TreeError):

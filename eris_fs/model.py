@@ -89,9 +89,12 @@ class Pack:
     def __repr__(self) -> str:
         return f"<Pack of {self.size} bytes at {self.offset}, redacted>"
 
-    def pieces(self) -> Iterator[ReadCapability]:
-        """The contents that together are what is stored of it."""
-        for start in range(0, len(self.capabilities), CAPABILITY_SIZE):
+    def pieces(self, first: int = 0, last: int | None = None) -> Iterator[ReadCapability]:
+        """The contents that together are what is stored of it, or some of them by number."""
+        end = len(self.capabilities)
+        if last is not None:
+            end = min(end, last * CAPABILITY_SIZE)
+        for start in range(first * CAPABILITY_SIZE, end, CAPABILITY_SIZE):
             yield ReadCapability.from_bytes(self.capabilities[start : start + CAPABILITY_SIZE])
 
 

@@ -49,7 +49,13 @@ RULES = (
     Rule(
         "inside eris only the pumps and their threads know asyncio",
         where=("eris/*",),
-        but=("eris/ahead.py", "eris/lacking.py", "eris/threads.py", "eris/transfer.py"),
+        but=(
+            "eris/ahead.py",
+            "eris/lacking.py",
+            "eris/sizing.py",
+            "eris/threads.py",
+            "eris/transfer.py",
+        ),
         forbid=("asyncio",),
     ),
     Rule(
@@ -62,6 +68,31 @@ RULES = (
         "eris_fs stands on eris alone",
         where=("eris_fs/*",),
         forbid=("kapla", "guix_glue"),
+    ),
+    Rule(
+        "what reads trees makes none, and knows nothing of files on a disk",
+        where=("eris_fs/reader/*",),
+        forbid=(
+            "eris.encode",
+            "eris.transfer.put_content",
+            "eris_fs.batch",
+            "eris_fs.packed.encode",
+            "eris_fs.restore",
+            "eris_fs.scan",
+            "os",
+            "pathlib",
+        ),
+    ),
+    Rule(
+        "what a reader keeps, and what it fetches ahead, is decided without I/O",
+        where=(
+            "eris_fs/reader/directories.py",
+            "eris_fs/reader/lru.py",
+            "eris_fs/reader/pattern.py",
+            "eris_fs/reader/small.py",
+            "eris_fs/reader/together.py",
+        ),
+        forbid=("asyncio", "eris.store", "threading", "time"),
     ),
     Rule(
         "the daemon and the client handle opaque blocks, never the codec",
@@ -413,6 +444,8 @@ def test_a_violation_names_file_line_and_rule(tmp_path: Path) -> None:
         ("eris/node.py", "from hashlib import blake2b"),
         ("eris/transfer.py", "from cryptography.hazmat import primitives"),
         ("eris_fs/tree.py", "from kapla import client"),
+        ("eris_fs/reader/tree.py", "from kapla.client import open_store"),
+        ("eris_fs/reader/lru.py", "import asyncio"),
         ("kapla/daemon.py", "import eris"),
         ("kapla/daemon.py", "from eris import Decoder"),
         ("kapla/client.py", "from eris.transfer import put_content"),
