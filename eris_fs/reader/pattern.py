@@ -27,6 +27,9 @@ _MOST_AHEAD: Final = 8 * 1024 * 1024
 """Bytes to be ahead of a reader: as many as `eris.get_content` has under way."""
 
 
+_GROWTH: Final = 4
+"""Bytes to be ahead for each that was read in order: a few round trips, and it is all of them."""
+
 _STEP: Final = 1024 * 1024
 """Bytes by which more is fetched ahead: looking at each read costs more than it gains."""
 
@@ -73,7 +76,7 @@ class Pattern:
         self._heads.append(head)
         if head.run < _ENOUGH:
             return Plan(False)
-        ahead = head.place + min(2 * head.run, _MOST_AHEAD)
+        ahead = head.place + min(_GROWTH * head.run, _MOST_AHEAD)
         if ahead < head.asked + _STEP:
             return Plan(True)
         head.asked = ahead

@@ -8,19 +8,23 @@ what stands before it, as much as costs little; what was brought once is not bro
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 from eris.capability import ReadCapability
 from eris_fs.model import Path, RegularFile, Tree
 from eris_fs.reader.directories import Directories
 from eris_fs.reader.lru import LeastRecent
-from eris_fs.reader.small import most_blocks
+from eris_fs.reader.small import is_small, most_blocks
 
 __all__ = ["Together"]
 
 _MOST_FILES: Final = 256
 _MOST_BYTES: Final = 1024 * 1024
 """Brought by one read at most, in blocks: some milliseconds of a slow link."""
+
+_MOST_LOOKED_AT: Final = 1024
+"""Entries: a directory may have a million of other kinds."""
 
 _REMEMBERED: Final = 4 * 1024 * 1024
 """Bytes of table for the files that were brought: 16 thousand of them."""
@@ -40,18 +44,16 @@ class Together:
             return
         self._brought.put(path, None, 0)
         files = size = 0
-        for beside in self._beside(path):
+        for beside in islice(self._beside(path), _MOST_LOOKED_AT):
             entry = self._tree.get(beside)
-            if not isinstance(entry, RegularFile):
+            if not isinstance(entry, RegularFile) or not is_small(entry.capability):
                 continue
-            blocks = most_blocks(entry.capability)
-            size += blocks * entry.capability.block_size
+            size += most_blocks(entry.capability) * entry.capability.block_size
             files += 1
             if files > _MOST_FILES or size > _MOST_BYTES or beside in self._brought:
                 return
-            if blocks:
-                self._brought.put(beside, None, 0)
-                yield entry.capability
+            self._brought.put(beside, None, 0)
+            yield entry.capability
 
     def _beside(self, path: Path) -> Iterator[Path]:
         directory, own = path[:-1], path[-1]

@@ -55,8 +55,14 @@ class TreeReader:
     as trees have them. Symlinks are never followed. Everything that is told of entries is known
     without asking the store, but for the sizes in a tree that is not packed.
 
-    Use it as an asynchronous context, or `aclose()` it: then nothing is left under way. It belongs
-    to one event loop. The store stays open, and the tree must not change.
+    A file that is read in order has what follows fetched ahead; else only the blocks on the way are
+    fetched, and of a compressed pack all of it. The first read of a small file brings those beside
+    it. `cache_size` bounds the bytes that are kept, at least 4 MiB. Beside them there is what is
+    under way: a quarter of that for nobody yet, and 8 MiB for each read.
+
+    Cancelling a read disturbs no other. What fails is not kept: the next read asks again. Use it as
+    an asynchronous context, or `aclose()` it: then nothing is left under way. It belongs to one
+    event loop. The store stays open, and the tree must not change.
     """
 
     def __init__(
