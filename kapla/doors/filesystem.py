@@ -215,6 +215,10 @@ class ErisFileSystem(AsyncFileSystem):  # type: ignore[misc]
             raise system_error(IsADirectory(path_of(path)))
         return ErisStream(self, path, size=info["size"])
 
+    async def aclose(self) -> None:
+        """Close the store that is open in the loop that runs; what is read later opens it again."""
+        await self._sessions.close()
+
     async def _put_file(self, *_: Any, **__: Any) -> NoReturn:
         raise read_only("put a file")
 
@@ -278,6 +282,12 @@ class _Sessions:
             background().keep_open(session.aclose)
         return session
 
+    async def close(self) -> None:
+        """Close the one of the loop that is running, if there is one."""
+        found = self._open.pop(asyncio.get_running_loop(), None)
+        if found is not None:
+            await _close(found[1])
+
     def forgotten(self) -> None:
         """Close them: nobody has the file system any more."""
         for loop, (owner, session) in self._open.items():
@@ -290,10 +300,14 @@ class _Sessions:
 _closing: set[asyncio.Task[None]] = set()
 
 
-def _begin_to_close(session: Session) -> None:
+async def _close(session: Session) -> None:
+    await session.aclose()
     if asyncio.get_running_loop() is background().loop:
         background().closed(session.aclose)
-    task = asyncio.get_running_loop().create_task(session.aclose())
+
+
+def _begin_to_close(session: Session) -> None:
+    task = asyncio.get_running_loop().create_task(_close(session))
     _closing.add(task)
     task.add_done_callback(_closing.discard)
 

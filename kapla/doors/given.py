@@ -13,7 +13,10 @@ __all__ = ["Urn", "read_urn", "split_place"]
 Urn = ReadCapability | str
 """A content: its URN, or what that was read into."""
 
-_LETTERS: Final = re.compile(r"[A-Za-z2-7]{106}")
+LETTERS: Final = 106
+"""Those of a URN, behind `urn:eris:`."""
+
+_LETTERS: Final = re.compile(rf"[A-Za-z2-7]{{{LETTERS}}}")
 
 
 def read_urn(given: Urn) -> ReadCapability:
@@ -41,13 +44,12 @@ def split_place(place: str) -> tuple[ReadCapability, str, str]:
     Raises: InvalidCapability.
     """
     first, _, path = place.partition("/")
-    try:
-        return read_urn(first), first, path
-    except InvalidCapability as error:
+    if not _LETTERS.fullmatch(first) and not first.lower().startswith("urn:"):
         raise InvalidCapability(
-            f"{error.reason}; eris:// goes on with the 106 letters of a URN, unless the option urn="
-            " names the content"
-        ) from None
+            f"eris:// goes on with the {LETTERS} letters of a URN, not with {len(first)}"
+            " other characters; or the option urn= names the content"
+        )
+    return read_urn(first), first, path
 
 
 def _name(given: object) -> str:
