@@ -14,12 +14,12 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 from eris.errors import StoreUnavailable
 from kapla.loop import Loop
 
-__all__ = ["Background", "background"]
+__all__ = ["Background", "Call", "background"]
 
 T = TypeVar("T")
 
@@ -28,6 +28,39 @@ _GIVEN_UP_S: Final = 5.0
 
 _END_S: Final = 3.0
 """How long the end of the program waits for what is under way."""
+
+
+class Call(Generic[T]):
+    """Some work in the loop of another thread: a context, at whose end it has ended."""
+
+    def __init__(
+        self,
+        work: Callable[[], Coroutine[Any, Any, T]],
+        result: Future[T],
+        tell: Callable[[Callable[[], object]], None],
+    ) -> None:
+        self.result = result
+        self._work = work
+        self._tell = tell
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def __enter__(self) -> Self:
+        self._tell(_beginning(self.result, self._work, self._tasks))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.result.done():
+            self._tell(lambda: [task.cancel() for task in self._tasks])
+            # It may still use what the caller is about to close.
+            with suppress(Exception):
+                self.result.exception(_GIVEN_UP_S)
+
+    def wait(self) -> T:
+        """Wait for it.
+
+        Raises: whatever the work raises; StoreUnavailable at the end of the program.
+        """
+        return self.result.result()
 
 
 class Background:
@@ -46,29 +79,33 @@ class Background:
 
         Raises: whatever it raises; RuntimeError, if this is called by what runs in the loop.
         """
+        with self.start(work) as call:
+            return call.wait()
+
+    def start(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Call[T]:
+        """Begin some work in the loop, to be used as a context: leaving it cancels the work.
+
+        Raises: RuntimeError, if this is called by what runs in the loop.
+        """
         if threading.get_ident() == self._thread.ident:
             raise RuntimeError(
                 "this was called by what kapla.doors itself runs, and would wait for itself for"
                 " ever; call it from another thread"
             )
         result: Future[T] = Future()
-        tasks: list[asyncio.Task[None]] = []
-        begin = _beginning(result, work, tasks)
         result.add_done_callback(self._waiting.discard)
-        try:
-            self._waiting.add(result)
-            self._tell(begin, result)
-            return result.result()
-        finally:
-            if not result.done():
-                self._tell(lambda: [task.cancel() for task in tasks], result)
-                # It may still use what the caller is about to close.
-                with suppress(BaseException):
-                    result.exception(_GIVEN_UP_S)
+        self._waiting.add(result)
+        return Call(work, result, lambda function: self._tell(function, result))
 
     def begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Have some work done that nobody waits for, if the loop is still there."""
-        self._tell(_beginning(Future(), work, []), Future())
+        result: Future[None] = Future()
+        tasks: list[asyncio.Task[None]] = []
+        result.add_done_callback(self._waiting.discard)
+        # Keeps the task with it, of which the loop has only a weak reference.
+        result.add_done_callback(lambda _: tasks.clear())
+        self._waiting.add(result)
+        self._tell(_beginning(result, work, tasks), result)
 
     def keep_open(self, close: Callable[[], Awaitable[None]]) -> None:
         """Have something closed at the end of the program; called in the loop."""
@@ -135,8 +172,13 @@ def _beginning(
             if not result.done():
                 result.set_result(value)
 
-    # The loop itself keeps only weak references to its tasks.
-    return lambda: tasks.append(asyncio.get_running_loop().create_task(run()))
+    def begin() -> None:
+        task = asyncio.get_running_loop().create_task(run())
+        # One that is cancelled at once never runs.
+        task.add_done_callback(lambda _: _fail(result))
+        tasks.append(task)
+
+    return begin
 
 
 def _fail(result: Future[Any]) -> None:

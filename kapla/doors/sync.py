@@ -30,12 +30,13 @@ from eris.capability import ReadCapability
 from eris.errors import StoreUnavailable
 from eris.model import NULL_CONVERGENCE_SECRET, BlockSize, ConvergenceSecret
 from eris.store import BlockFinder
-from eris.transfer import get_content, put_content
+from eris.transfer import Source, get_content, put_content
 from eris_fs.errors import IsADirectory, PathError
 from eris_fs.model import Path
 from eris_fs.reader import EntryInfo, Kind, TreeReader
 from eris_fs.reader.caches import DEFAULT_CACHE_SIZE
 from kapla.client import default_store_urls
+from kapla.doors.feeding import feed
 from kapla.doors.file import BUFFER_SIZE, ContentFile
 from kapla.doors.given import Urn, read_urn
 from kapla.doors.links import follow, path_of, system_error
@@ -154,17 +155,20 @@ class Store:
         """
         _check_source(source)
 
-        async def put(session: Session) -> ReadCapability:
+        async def put(session: Session, content: Source) -> ReadCapability:
             store = session.store
             return await put_content(
                 store,
-                source,
+                content,
                 block_size=block_size,
                 convergence_secret=convergence_secret,
                 finder=store if isinstance(store, BlockFinder) else None,
             )
 
-        return self._call(put)
+        if isinstance(source, bytes | bytearray | memoryview):
+            return self._call(lambda session: put(session, source))
+        home = self._home()
+        return feed(home, source, lambda pieces: put(self._session_in(home), pieces))
 
     def put_tree(
         self,
@@ -257,18 +261,24 @@ class Store:
         if self._closed:
             raise ValueError("the store is closed")
 
+    def _home(self) -> Background:
+        self._check_open()
+        return background()
+
+    def _session_in(self, home: Background) -> Session:
+        """The session of a loop; called in it, which does one thing at a time: so there is one."""
+        if self._session is None or self._session[0] is not home:
+            session = Session(self._settings)
+            home.keep_open(session.aclose)
+            self._session = home, session
+        return self._session[1]
+
     def _call(self, work: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
         """Do some work in the loop's thread, with a session of that loop."""
-        self._check_open()
-        home = background()
+        home = self._home()
 
         async def run() -> T:
-            # The loop does one thing at a time: there are no two of them.
-            if self._session is None or self._session[0] is not home:
-                session = Session(self._settings)
-                home.keep_open(session.aclose)
-                self._session = home, session
-            return await work(self._session[1])
+            return await work(self._session_in(home))
 
         try:
             return home.call(run)

@@ -10,7 +10,7 @@ import pytest
 from kapla.doors.sync import Store, open_store
 from tests.integration.daemon import Daemon, running_daemon
 
-__all__ = ["LARGE", "TREE"]
+__all__ = ["LARGE", "TREE", "connections"]
 
 LARGE = bytes(range(251)) * 8000
 """Two MB, none of which is like what is near it."""
@@ -21,6 +21,11 @@ TREE = {
     "docs/deep/note.txt": b"deep down\n",
     "docs/empty": b"",
 }
+
+
+def connections(store: Store) -> int:
+    """How many connections the daemon has, that of this store among them."""
+    return int(store._call(lambda session: session.store.stat())["connections"]["now"])
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import io
 import os
 import pickle
@@ -20,9 +21,9 @@ import fsspec
 
 from eris.errors import InvalidCapability
 from kapla.doors.filesystem import ErisFileSystem
-from kapla.doors.sync import Store
-from tests.integration.daemon import GUARD_S, Daemon
-from tests.kapla.doors.conftest import LARGE, TREE
+from kapla.doors.sync import Store, open_store
+from tests.integration.daemon import GUARD_S, Daemon, running_daemon, wait_until
+from tests.kapla.doors.conftest import LARGE, TREE, connections
 
 
 @pytest.fixture
@@ -332,3 +333,14 @@ def test_a_process_and_its_fork_read_on(daemon: Daemon, urn: str) -> None:
     size = len(TREE["guide.txt"])
     assert done.stdout == f"100 300000 {size} {size}\n{len(LARGE) - 100}\n", done
     assert not done.stderr
+
+
+def test_a_file_system_that_is_forgotten_is_closed() -> None:
+    with running_daemon() as daemon, open_store(daemon.url) as store:
+        capability = store.put_content(LARGE)
+        fs = ErisFileSystem(store_url=daemon.url, skip_instance_cache=True)
+        assert fs.cat_file(capability.to_urn(), 5, 9) == LARGE[5:9]
+        assert connections(store) == 2
+        del fs
+        gc.collect()
+        wait_until(lambda: connections(store) == 1, "the connection to be closed")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from eris.errors import StoreRefused
 from kapla.doors.running import background
-from kapla.doors.sync import Store
+from kapla.doors.sync import Store, open_store
 from tests.integration.daemon import GUARD_S, Daemon
 from tests.kapla.doors.conftest import LARGE
 
@@ -34,11 +37,22 @@ def test_what_is_raised_comes_out() -> None:
     assert background().call(lambda: asyncio.sleep(0, "there")) == "there"
 
 
-@pytest.mark.skipif(
+main_thread = pytest.mark.skipif(
     threading.current_thread() is not threading.main_thread(),
     reason="Ctrl-C is for the main thread",
 )
-def test_ctrl_c_gives_the_work_up() -> None:
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C does what it does in most programs."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@main_thread
+def test_ctrl_c_gives_the_work_up(interruptible: None) -> None:
     ended = threading.Event()
 
     async def wait() -> None:
@@ -48,13 +62,38 @@ def test_ctrl_c_gives_the_work_up() -> None:
         finally:
             ended.set()
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            background().call(wait)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(KeyboardInterrupt):
+        background().call(wait)
     assert ended.is_set()
+
+
+class Interrupted(io.RawIOBase):
+    """Gives something, and then is interrupted, as who reads from a terminal."""
+
+    given = False
+
+    def read(self, size: int = -1, /) -> bytes:
+        if not self.given:
+            self.given = True
+            return LARGE
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("nothing happened")
+
+
+@main_thread
+def test_ctrl_c_where_the_source_is_read(store: Store, interruptible: None) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        store.put_content(Interrupted())  # type: ignore[arg-type]
+    assert store.get_content(store.put_content(b"and on")) == b"and on"
+
+
+def test_a_source_that_never_ends_is_let_go_of_when_the_work_fails(daemon: Daemon) -> None:
+    class Endless(io.RawIOBase):
+        def read(self, size: int = -1, /) -> bytes:
+            return bytes(size)
+
+    with open_store(f"{daemon.url}?get") as refusing, pytest.raises(StoreRefused):
+        refusing.put_content(Endless())  # type: ignore[arg-type]
 
 
 def test_what_would_wait_for_itself_is_refused(store: Store) -> None:

@@ -15,8 +15,8 @@ import eris
 from eris.errors import BlockNotFound, InvalidCapability, StoreUnavailable
 from eris_fs import Kind, TargetExists
 from kapla.doors.sync import Store, open_store
-from tests.integration.daemon import Daemon
-from tests.kapla.doors.conftest import LARGE, TREE
+from tests.integration.daemon import Daemon, running_daemon, wait_until
+from tests.kapla.doors.conftest import LARGE, TREE, connections
 
 ABSENT = eris.encode(b"nobody has this")[0]
 
@@ -211,9 +211,11 @@ def test_a_store_that_is_closed(daemon: Daemon) -> None:
         pass
 
 
-def test_a_store_that_is_forgotten_says_so(daemon: Daemon) -> None:
-    with pytest.warns(ResourceWarning, match="was never closed"):
-        open_store(daemon.url)
+def test_a_store_that_is_forgotten_says_so_and_is_closed() -> None:
+    with running_daemon() as daemon, open_store(daemon.url) as store:
+        with pytest.warns(ResourceWarning, match="was never closed"):
+            open_store(daemon.url)
+        wait_until(lambda: connections(store) == 1, "the connection to be closed")
 
 
 def test_the_store_of_the_environment(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
