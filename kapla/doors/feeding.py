@@ -39,7 +39,8 @@ def feed(
             room.release()
             yield piece
 
-    with home.start(lambda: work(given())) as call:
+    with home.prepare(lambda: work(given())) as call:
+        call.begin()
         # Whoever waits for room then sees that nothing more is wanted.
         call.result.add_done_callback(lambda _: room.release())
         while not call.result.done():

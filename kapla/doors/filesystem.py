@@ -47,7 +47,7 @@ class ErisFileSystem(AsyncFileSystem):  # type: ignore[misc]
     `urn`: the content that paths lie in; without it a path begins with the letters of a URN.
     `store_url`: one store URL, or a list; None: $ERIS_STORE_URL, else the local daemon's socket.
     Both are text, by which fsspec tells file systems apart. The times and `cache_size` are those of
-    `kapla.doors.sync.open_store`.
+    `kapla.doors.sync.open_store`; the rest is as for any asynchronous file system of fsspec.
 
     `storage_options` holds the URN, and so does what `pickle` and `to_json` make of a file system:
     whoever gets that can read the content.
@@ -67,7 +67,7 @@ class ErisFileSystem(AsyncFileSystem):  # type: ignore[misc]
         cache_size: int = DEFAULT_CACHE_SIZE,
         asynchronous: bool = False,
         loop: asyncio.AbstractEventLoop | None = None,
-        **options: Any,
+        batch_size: int | None = None,
     ) -> None:
         # fsspec tells instances apart by what their arguments show, and secrets show nothing.
         _check_text(urn, store_url)
@@ -75,7 +75,7 @@ class ErisFileSystem(AsyncFileSystem):  # type: ignore[misc]
         if loop is None and not asynchronous:
             # Else fsspec would start one of its own.
             loop = background().loop
-        super().__init__(asynchronous=asynchronous, loop=loop, **options)
+        super().__init__(asynchronous=asynchronous, loop=loop, batch_size=batch_size)
         self._content = None if urn is None else read_urn(urn)
         urls = default_store_urls() if store_url is None else read_store_urls(store_url)
         times = {

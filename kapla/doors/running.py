@@ -45,15 +45,24 @@ class Call(Generic[T]):
         self._tasks: list[asyncio.Task[None]] = []
 
     def __enter__(self) -> Self:
-        self._tell(_beginning(self.result, self._work, self._tasks))
         return self
 
     def __exit__(self, *_: object) -> None:
         if not self.result.done():
-            self._tell(lambda: [task.cancel() for task in self._tasks])
+            self._tell(self._give_up)
             # It may still use what the caller is about to close.
             with suppress(Exception):
                 self.result.exception(_GIVEN_UP_S)
+
+    def _give_up(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if not self._tasks:
+            _fail(self.result)
+
+    def begin(self) -> None:
+        """Begin, within the context: so that Ctrl-C finds an end for it at any time."""
+        self._tell(_beginning(self.result, self._work, self._tasks))
 
     def wait(self) -> T:
         """Wait for it.
@@ -79,11 +88,12 @@ class Background:
 
         Raises: whatever it raises; RuntimeError, if this is called by what runs in the loop.
         """
-        with self.start(work) as call:
+        with self.prepare(work) as call:
+            call.begin()
             return call.wait()
 
-    def start(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Call[T]:
-        """Begin some work in the loop, to be used as a context: leaving it cancels the work.
+    def prepare(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Call[T]:
+        """Prepare some work in the loop, to be used as a context: leaving that cancels it.
 
         Raises: RuntimeError, if this is called by what runs in the loop.
         """
