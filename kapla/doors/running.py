@@ -83,6 +83,11 @@ class Background:
         self._thread = threading.Thread(target=self._run, name="kapla-doors", daemon=True)
         self._thread.start()
 
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the one of this process, and not of one that it is a fork of."""
+        return _process.background is self
+
     def call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Do some work in the loop and wait for it; what interrupts the wait cancels the work.
 

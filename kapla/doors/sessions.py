@@ -24,10 +24,11 @@ class Sessions:
         if found is not None:
             return found[1]
         pid = os.getpid()
-        # What a loop leaves behind when it ends cannot be closed any more.
-        for old in [old for old, (owner, _) in self._open.items() if owner == pid]:
-            if old.is_closed():
-                del self._open[old]
+        # What a loop leaves behind when it ends cannot be closed any more. Other loops may come to
+        # here in their threads at the same time.
+        for old, (owner, _) in list(self._open.items()):
+            if owner == pid and old.is_closed():
+                self._open.pop(old, None)
         session = Session(settings)
         self._open[loop] = pid, session
         if loop is background().loop:
@@ -42,7 +43,7 @@ class Sessions:
 
     def forgotten(self) -> None:
         """Close them: nobody has the file system any more."""
-        for loop, (owner, session) in self._open.items():
+        for loop, (owner, session) in list(self._open.items()):
             # A process that is a fork shares descriptors with its parent, and must not touch them.
             if owner == os.getpid() and loop.is_running():
                 loop.call_soon_threadsafe(_begin_to_close, session)

@@ -119,7 +119,7 @@ class Store:
             warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
             self._closed = True
             home, session = self._session
-            if home is background():
+            if home.is_here:
                 home.begin(partial(_close, home, session))
 
     @property
@@ -252,7 +252,7 @@ class Store:
         self._closed = True
         if self._session is not None:
             home, session = self._session
-            if home is background():
+            if home.is_here:
                 # At the end of the program it was closed already.
                 with suppress(StoreUnavailable):
                     home.call(partial(_close, home, session))
