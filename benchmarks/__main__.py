@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import (
+    backups,
     bare_sqlite,
     care,
     clients,
@@ -60,6 +61,7 @@ _PARTS: Final[dict[str, tuple[Callable[[int], list[Row]], int]]] = {
     "neighbours": (neighbours.run, 3),
     "strangers": (strangers.run, 3),
     "trees": (trees.run, 3),
+    "backups": (backups.run, 5),
     "reader": (reader.run, 5),
     "doors": (doors.run, 3),
     "link": (link.run, 3),

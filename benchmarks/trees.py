@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,15 @@ from benchmarks.report import Row, compare, format_row, heading
 from benchmarks.scratch import kept_directory
 from benchmarks.wire import kaplad
 
-__all__ = ["run"]
+__all__ = [
+    "PEERS",
+    "Commands",
+    "Measurement",
+    "fingerprint",
+    "kapla_commands",
+    "run",
+    "versions_of_peers",
+]
 
 _FILES: Final = 20_000
 _PER_DIRECTORY: Final = 100
@@ -43,7 +51,7 @@ _LARGEST: Final = 64 * 1024
 _CHANGED: Final = _FILES // 100
 _SECOND_BAR: Final = 0.25
 
-_PEERS: Final = {
+PEERS: Final = {
     "borg": ["borg", "--version"],
     "casync": ["casync", "--version"],
     "restic": ["restic", "version"],
@@ -58,7 +66,7 @@ _SECOND_ENCODES: Final = (*_KINDS, "borg", "restic")
 
 
 @dataclass(frozen=True, slots=True)
-class _Commands:
+class Commands:
     """How one program is run. `decode` makes `tree` in the directory where it is run."""
 
     encode: Callable[[str], list[str]]
@@ -70,10 +78,11 @@ class _Commands:
 
 
 @contextmanager
-def _kapla(here: Path, *options: str) -> Iterator[_Commands]:
+def kapla_commands(here: Path, *options: str) -> Iterator[Commands]:
+    """`kapla`, with a daemon of its own and these options of encode."""
     program = str(Path(sys.executable).with_name("kapla"))
     with kaplad(here) as (url, _, _):
-        yield _Commands(
+        yield Commands(
             encode=lambda name: [program, "encode", *options, "tree"],
             decode=lambda name: [program, "decode", f"@{here / name}", "tree"],
             environment={
@@ -87,9 +96,9 @@ def _kapla(here: Path, *options: str) -> Iterator[_Commands]:
 
 
 @contextmanager
-def _borg(here: Path) -> Iterator[_Commands]:
+def _borg(here: Path) -> Iterator[Commands]:
     store = str(here / "store")
-    yield _Commands(
+    yield Commands(
         encode=lambda name: ["borg", "create", "--compression", "none", f"{store}::{name}", "tree"],
         decode=lambda name: ["borg", "extract", f"{store}::{name}"],
         environment={"BORG_PASSPHRASE": "benchmark", "BORG_BASE_DIR": str(here / "base")},
@@ -98,18 +107,18 @@ def _borg(here: Path) -> Iterator[_Commands]:
 
 
 @contextmanager
-def _casync(here: Path) -> Iterator[_Commands]:
+def _casync(here: Path) -> Iterator[Commands]:
     store = f"--store={here / 'store.castr'}"
-    yield _Commands(
+    yield Commands(
         encode=lambda name: ["casync", "make", store, str(here / f"{name}.caidx"), "tree"],
         decode=lambda name: ["casync", "extract", store, str(here / f"{name}.caidx"), "tree"],
     )
 
 
 @contextmanager
-def _restic(here: Path) -> Iterator[_Commands]:
+def _restic(here: Path) -> Iterator[Commands]:
     (here / "password").write_text("benchmark\n")
-    yield _Commands(
+    yield Commands(
         encode=lambda name: ["restic", "backup", "--compression", "off", "--tag", name, "tree"],
         decode=lambda name: ["restic", "restore", "latest", "--tag", name, "--target", "."],
         environment={
@@ -121,9 +130,9 @@ def _restic(here: Path) -> Iterator[_Commands]:
     )
 
 
-_PROGRAMS: Final[dict[str, Callable[[Path], AbstractContextManager[_Commands]]]] = {
-    "kapla": _kapla,
-    "kapla-packed": lambda here: _kapla(here, "--packed", "--level", "1"),
+_PROGRAMS: Final[dict[str, Callable[[Path], AbstractContextManager[Commands]]]] = {
+    "kapla": kapla_commands,
+    "kapla-packed": lambda here: kapla_commands(here, "--packed", "--level", "1"),
     "borg": _borg,
     "casync": _casync,
     "restic": _restic,
@@ -152,7 +161,7 @@ def _change(paths: list[Path], seed: str) -> None:
         path.write_bytes(source.randbytes(path.stat().st_size))
 
 
-def _fingerprint(root: Path) -> str:
+def fingerprint(root: Path) -> str:
     """One hash for the names and contents of all files; reading also warms the page cache."""
     state = hashlib.blake2b()
     for path in sorted(path for path in root.rglob("*") if path.is_file()):
@@ -161,10 +170,10 @@ def _fingerprint(root: Path) -> str:
     return state.hexdigest()
 
 
-class _Measurement:
+class Measurement:
     """One program in one round, with a store of its own in `here`."""
 
-    def __init__(self, commands: _Commands, tree: Path, here: Path) -> None:
+    def __init__(self, commands: Commands, tree: Path, here: Path) -> None:
         self._commands = commands
         self._tree = tree
         self._here = here
@@ -181,7 +190,7 @@ class _Measurement:
         out.mkdir()
         command = self._commands.decode(name)
         seconds = self._run(command, out, "decoded")
-        if _fingerprint(out / "tree") != _fingerprint(self._tree):
+        if fingerprint(out / "tree") != fingerprint(self._tree):
             raise RuntimeError(f"{command[0]} restored something else")
         return seconds
 
@@ -211,10 +220,10 @@ _Seconds = dict[tuple[str, str], list[float]]
 """By program and case, one figure a round."""
 
 
-def _versions() -> dict[str, str]:
+def versions_of_peers(peers: Mapping[str, list[str]]) -> dict[str, str]:
     """What the peers call themselves; a word for each that is missing."""
     versions = {}
-    for name, command in _PEERS.items():
+    for name, command in peers.items():
         if shutil.which(name) is None:
             print(f"{name} is missing, and its cases are skipped: make bench-peers installs it")
             continue
@@ -226,7 +235,7 @@ def _versions() -> dict[str, str]:
 def _measure(name: str, tree: Path, paths: list[Path], here: Path, seconds: _Seconds) -> None:
     here.mkdir()
     with _PROGRAMS[name](here) as commands:
-        measured = _Measurement(commands, tree, here)
+        measured = Measurement(commands, tree, here)
         seconds[name, "encode"].append(measured.encode("first"))
         seconds[name, "decode"].append(measured.decode("first"))
         if name in _SECOND_ENCODES:
@@ -237,14 +246,14 @@ def _measure(name: str, tree: Path, paths: list[Path], here: Path, seconds: _Sec
 
 def run(rounds: int) -> list[Row]:
     """Measure all cases over this many rounds."""
-    versions = _versions()
+    versions = versions_of_peers(PEERS)
     programs = [*_KINDS, *versions]
     seconds: _Seconds = defaultdict(list)
     scratch = kept_directory()
     tree = scratch / "tree"
     paths = _make_tree(tree)
     size = sum(path.stat().st_size for path in paths)
-    _fingerprint(tree)
+    fingerprint(tree)
     for number in range(rounds):
         # Each is first in its turn.
         turn = number % len(programs)

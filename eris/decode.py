@@ -106,6 +106,8 @@ class Decoder:
         while len(self._targets) <= capability.level:
             self._targets.append(self._targets[-1] // self._arity)
         self._asked: deque[_Wanted] = deque()
+        # A leaf that comes again next, as in long runs of zeros: its block, its pair, what it is.
+        self._again: tuple[bytes, bytes, bytes, bytes] | None = None
         # The leaves that a range may cut into.
         self._cut_leaves = {self._first_leaf} if start else set()
         if self._leaf_stop is not None:
@@ -160,10 +162,16 @@ class Decoder:
         asked for.
         """
         item = reference, key, level, first_leaf, rightmost = self._take()
-        plain = open_block(block, reference, key, level, self._size)
+        again, self._again = self._again, None
+        if again is not None and again[0] is block and again[1:3] == (reference, key):
+            plain = again[3]
+        else:
+            plain = open_block(block, reference, key, level, self._size)
         if level:
             self._expand(item, plain)
             return b""
+        if self._asked and self._asked[0][:3] == (reference, key, 0) and type(block) is bytes:
+            self._again = block, reference, key, plain
         if rightmost:
             plain = node.unpad(plain)
         if first_leaf in self._cut_leaves:

@@ -3,6 +3,9 @@
 Each full leaf is encrypted at once and leaves behind 64 bytes, its reference-key pair, in the list
 of its level. A list that is full becomes an internal node, whose own pair goes one level up. So
 memory is one partial leaf and one partial node a level, however long the content.
+
+Zeros that nobody read, a `Hole`, cost next to nothing: all leaves of zeros in a content are equal,
+and so are all nodes of nothing else, so each is made once.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from eris.model import (
     BlockSize,
     ConvergenceSecret,
     EncodedBlock,
+    Hole,
     Key,
     Reference,
     ReferenceKeyPair,
@@ -37,7 +41,8 @@ class Encoder:
     ```
 
     Blocks come out in the order in which they are made: leaves in content order, an internal node
-    right after its last child. Equal content gives equal blocks, which come out each time.
+    right after its last child. Equal content gives equal blocks, which come out each time, but for
+    leaves in a `Hole`: these come out once. What they become is what zeros become.
     Source: ERIS 1.0.0, "Encoding".
     """
 
@@ -52,6 +57,10 @@ class Encoder:
         self._tail = bytearray()
         # For each level of nodes, the pairs that no node of the level above holds yet.
         self._levels: list[bytearray] = [bytearray()]
+        # The pair of a leaf of zeros, once there was one, and from then on the node of each level
+        # that was made last: what is in it, and its pair.
+        self._zeros = b""
+        self._last_nodes: dict[int, tuple[bytes, bytes]] = {}
         self._capability: ReadCapability | None = None
 
     @property
@@ -64,13 +73,17 @@ class Encoder:
             raise ValueError("the content is not finished yet")
         return self._capability
 
-    def feed(self, data: Buffer) -> list[EncodedBlock]:
+    def feed(self, data: Buffer | Hole) -> list[EncodedBlock]:
         """Take the next bytes of the content, any number; returns the blocks they completed.
+
+        Of a long hole these are few.
 
         Raises: ValueError, after `finish()`.
         """
         if self._capability is not None:
             raise ValueError("the content is finished already")
+        if isinstance(data, Hole):
+            return self._feed_hole(data)
         out: list[EncodedBlock] = []
         tail, size = self._tail, self._size
         view = memoryview(data).cast("B")
@@ -114,6 +127,29 @@ class Encoder:
         self._levels.clear()
         return out
 
+    def _feed_hole(self, length: int) -> list[EncodedBlock]:
+        """Take so many zeros."""
+        before = min(length, -len(self._tail) % self._size)
+        leaves, after = divmod(length - before, self._size)
+        out = self.feed(bytes(before))
+        if leaves:
+            self._add_zeros(leaves, out)
+        return out + self.feed(bytes(after))
+
+    def _add_zeros(self, leaves: int, out: list[EncodedBlock]) -> None:
+        """Add whole leaves of zeros, as many at a time as the open node has room for."""
+        if not self._zeros:
+            pair = bytearray()
+            out += encrypt_leaves(memoryview(bytes(self._size)), self._size, self._secret, pair)
+            self._zeros = bytes(pair)
+        pairs = self._levels[0]
+        while leaves:
+            count = min(leaves, (self._size - len(pairs)) // PAIR_SIZE)
+            pairs += self._zeros * count
+            leaves -= count
+            if len(pairs) == self._size:
+                self._close_node(0, out)
+
     def _add_leaves(self, leaves: memoryview, out: list[EncodedBlock]) -> None:
         """Encrypt whole leaves, as many at a time as the open node of level 1 has room for."""
         size, pairs = self._size, self._levels[0]
@@ -130,11 +166,17 @@ class Encoder:
         if level + 1 == len(self._levels):
             self._levels.append(bytearray())
         above = self._levels[level + 1]
-        reference, key, block = encrypt_node(bytes(pairs).ljust(self._size, b"\0"), level + 1)
+        plain = bytes(pairs).ljust(self._size, b"\0")
         pairs.clear()
-        out.append((reference, block))
-        above += reference
-        above += key
+        last, pair = self._last_nodes.get(level, (b"", b""))
+        if plain != last:
+            reference, key, block = encrypt_node(plain, level + 1)
+            out.append((reference, block))
+            pair = reference + key
+            if self._zeros:
+                # In a long hole they are all alike.
+                self._last_nodes[level] = plain, pair
+        above += pair
         if len(above) == self._size:
             self._close_node(level + 1, out)
 

@@ -18,6 +18,7 @@ __all__ = [
     "InvalidBundle",
     "InvalidCapability",
     "InvalidKey",
+    "InvalidLink",
     "InvalidNode",
     "InvalidPadding",
     "StoreError",
@@ -46,6 +47,14 @@ class InvalidBundle(ErisError):
         super().__init__(f"the bundle is not sound at byte {position:,}: {reason}")
         self.reason = reason
         self.position = position
+
+
+class InvalidLink(ErisError, ValueError):
+    """Bytes are no link file."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"this is no link to a content: {reason}")
+        self.reason = reason
 
 
 class BlockNotFound(ErisError):

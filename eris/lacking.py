@@ -11,15 +11,19 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import compress
 from types import TracebackType
 from typing import Final, Self
 
 from eris.errors import StoreError
-from eris.model import EncodedBlock
+from eris.model import PAIR_SIZE, EncodedBlock
 from eris.store import BlockFinder
 from eris.threads import withdraw
 
-__all__ = ["Lacking"]
+__all__ = ["Kept", "Lacking", "content_share"]
+
+Kept = Callable[[int], None]
+"""Told that a store has so many more bytes of content."""
 
 _log = logging.getLogger(__name__)
 
@@ -34,20 +38,30 @@ _AT_ONCE: Final = 8
 _RAREST: Final = 16
 
 
+def content_share(block_size: int) -> int:
+    """How many bytes of content there are for each block of this size, internal nodes included.
+
+    One block in so many is an internal node as an internal node has pairs. Padding is not known.
+    """
+    return block_size - PAIR_SIZE
+
+
 class Lacking:
     """Passes on to `put` those of the blocks it is given that a store does not have.
 
     Not in order, and each portion as soon as there is an answer, even where nothing more comes for
-    an hour. Without a `finder` it passes on all. As an asynchronous context it leaves no question
-    behind.
+    an hour. Without a `finder` it passes on all. `found` is told of those that are there. As an
+    asynchronous context it leaves no question behind.
     """
 
     def __init__(
         self,
         finder: BlockFinder | None,
         put: Callable[[Sequence[EncodedBlock]], Awaitable[None]],
+        found: Kept | None = None,
     ) -> None:
         self._finder = finder
+        self._found = found
         self._put = put
         self._held: list[EncodedBlock] = []
         self._size = 0
@@ -129,6 +143,9 @@ class Lacking:
             self._finder = None
             return blocks
         self._learn(any(found))
+        if self._found is not None:
+            shares = (content_share(len(block)) for _, block in compress(blocks, found))
+            self._found(sum(shares))
         return [one for one, is_there in zip(blocks, found, strict=True) if not is_there]
 
     def _learn(self, is_any_there: bool) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "BlockSize",
     "ConvergenceSecret",
     "EncodedBlock",
+    "Hole",
     "Key",
     "Reference",
     "ReferenceKeyPair",
@@ -119,6 +120,12 @@ class ReferenceKeyPair(NamedTuple):
 
 EncodedBlock = tuple[Reference, bytes]
 """One block as the encoder hands it out: its reference and its 1 KiB or 32 KiB."""
+
+
+class Hole(int):
+    """So many bytes of zeros, one at least, that nobody had to read: a hole in a sparse file."""
+
+    __slots__ = ()
 
 
 def choose_block_size(content_length: int) -> BlockSize:

@@ -12,12 +12,9 @@ from collections import deque
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
-    Awaitable,
-    Iterable,
 )
 from contextlib import aclosing
-from types import TracebackType
-from typing import BinaryIO, Final, NamedTuple, Self, cast
+from typing import BinaryIO, Final, NamedTuple, Protocol
 
 from eris import node
 from eris.ahead import run_ahead
@@ -26,16 +23,18 @@ from eris.crypto import Buffer
 from eris.decode import Decoder
 from eris.encode import Encoder
 from eris.errors import BlockNotFound, ContentError, CorruptBlock, ErisError
-from eris.lacking import Lacking
+from eris.lacking import Kept, Lacking
 from eris.model import (
     NULL_CONVERGENCE_SECRET,
     SMALL_CONTENT_LIMIT,
     BlockSize,
     ConvergenceSecret,
     EncodedBlock,
+    Hole,
     Reference,
     choose_block_size,
 )
+from eris.put_window import PutWindow, check_window
 from eris.sizing import content_size
 from eris.store import BlockFinder, BlockReader, BlockWriter
 from eris.threads import in_thread, withdraw
@@ -43,8 +42,10 @@ from eris.threads import in_thread, withdraw
 __all__ = [
     "DEFAULT_WINDOW",
     "CheckedBlock",
+    "Kept",
     "PutWindow",
     "Source",
+    "SparseReader",
     "check_content",
     "content_length",
     "get_content",
@@ -57,15 +58,20 @@ DEFAULT_WINDOW: Final = 256
 """Requests in flight, and at least half as many. At 32 KiB blocks that half is 4 MiB, enough for
 100 ms at 320 Mbit/s."""
 
-# Bytes of puts in flight.
-_PUT_BUFFER: Final = 8 * 1024 * 1024
-
 # How much is read and encrypted in one step: some milliseconds of work, and far more than a thread
 # switch costs.
 _STEP: Final = 1024 * 1024
 _AHEAD: Final = 4
 
-Source = Buffer | BinaryIO | AsyncIterable[bytes]
+
+class SparseReader(Protocol):
+    """A file whose holes need not be read."""
+
+    def read(self, size: int, /) -> bytes | Hole:
+        """Read the next bytes, up to `size`, or pass a hole, of any length; nothing at the end."""
+
+
+Source = Buffer | BinaryIO | SparseReader | AsyncIterable[bytes]
 """What content can be encoded from."""
 
 content_length = content_size
@@ -87,34 +93,40 @@ async def put_content(
     convergence_secret: ConvergenceSecret = NULL_CONVERGENCE_SECRET,
     window: int = DEFAULT_WINDOW,
     finder: BlockFinder | None = None,
+    kept: Kept | None = None,
 ) -> ReadCapability:
     """Encode content into a store; returns its read capability when all blocks are kept.
 
-    `source` is bytes, a binary file object (read from where it stands, in a worker thread), or an
-    asynchronous iterable of bytes. Without `block_size` the size follows from the length: 1 KiB
-    for content below 16 KiB, else 32 KiB. With a `finder`, mostly the store itself, blocks that it
-    says are there are not put: so an upload that broke off goes on, and a second one sends next to
-    nothing. One that cannot tell costs a question.
+    `source` is bytes, a binary file object or a reader of sparse files (read from where it stands,
+    in a worker thread), or an asynchronous iterable of bytes. Without `block_size` the size follows
+    from the length: 1 KiB for content below 16 KiB, else 32 KiB. With a `finder`, mostly the store
+    itself, blocks that it says are there are not put: so an upload that broke off goes on, and a
+    second one sends next to nothing. One that cannot tell costs a question. `kept` is told how much
+    the store has, as it confirms it: bytes of content, but for padding and holes.
     Raises: StoreError; whatever reading the source raises.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         # Small content is not worth a thread switch.
         view = memoryview(source).cast("B")
         encoder = Encoder(block_size or choose_block_size(len(view)), convergence_secret)
-        async with PutWindow(store, window) as puts, Lacking(finder, puts.add) as lacking:
+        async with (
+            PutWindow(store, window, kept) as puts,
+            Lacking(finder, puts.add, kept) as lacking,
+        ):
             for start in range(0, len(view), _STEP):
                 await lacking.add(encoder.feed(view[start : start + _STEP]))
             await lacking.finish(encoder.finish())
         return encoder.read_capability
     pieces = _Pieces(source)
     head = await pieces.read_head()
-    encoder = Encoder(block_size or choose_block_size(len(head)), convergence_secret)
+    length = sum(map(_length, head))
+    encoder = Encoder(block_size or choose_block_size(length), convergence_secret)
     # A store answers by the commit: so there is always something to send when it has answered, and
     # something to encode while it has not.
     steps = _encoded(encoder, pieces, head)
     async with (
-        PutWindow(store, window) as puts,
-        Lacking(finder, puts.add) as lacking,
+        PutWindow(store, window, kept) as puts,
+        Lacking(finder, puts.add, kept) as lacking,
         run_ahead(steps, _AHEAD) as next_step,
     ):
         while (blocks := await next_step()) is not None:
@@ -165,7 +177,7 @@ async def stream_content(
     Close the iterator (`contextlib.aclosing`) if it is not read to its end.
     Raises: BlockNotFound with the position of the block, ContentError, StoreError.
     """
-    _check_window(window)
+    check_window(window)
     decoder = Decoder(capability, start=start, stop=stop, lookahead=window)
     in_flight: deque[asyncio.Future[bytes]] = deque()
     received = 0
@@ -196,7 +208,7 @@ async def check_content(
     Blocks under a missing or bad internal node are not known and not reported.
     Raises: StoreError.
     """
-    _check_window(window)
+    check_window(window)
     decoder = Decoder(capability, lookahead=window)
     in_flight: deque[asyncio.Future[bytes]] = deque()
     asked: deque[Reference] = deque()
@@ -231,72 +243,32 @@ async def _count_blocks(store: BlockReader, capability: ReadCapability) -> int |
     return node.block_count(length, capability.block_size)
 
 
-def _check_window(window: int) -> None:
-    if window < 1:
-        raise ValueError(f"a window of {window} requests in flight moves nothing")
-
-
 def _fill(
     in_flight: deque[asyncio.Future[bytes]], decoder: Decoder, store: BlockReader, window: int
 ) -> list[Reference]:
-    """Ask for more once half the window is free: asking in runs is cheaper than one by one."""
+    """Ask for more once half the window is free: asking in runs is cheaper than one by one.
+
+    What is wanted several times in a row, as leaves of zeros are, is asked for once.
+    """
     if len(in_flight) > window // 2:
         return []
     wanted = decoder.wanted(window - len(in_flight))
+    before: Reference | None = None
     for reference in wanted:
-        in_flight.append(asyncio.ensure_future(store.get(reference, decoder.block_size)))
+        if reference == before:
+            in_flight.append(in_flight[-1])
+        else:
+            in_flight.append(asyncio.ensure_future(store.get(reference, decoder.block_size)))
+        before = reference
     return wanted
 
 
-class PutWindow:
-    """Puts in flight; leaving the context waits for all, or withdraws them after an error.
-
-    At most `window` of them, and at most 8 MiB.
-    """
-
-    def __init__(self, store: BlockWriter, window: int) -> None:
-        _check_window(window)
-        self._store = store
-        self._window = window
-        self._in_flight: deque[asyncio.Future[None]] = deque()
-        self._sizes: deque[int] = deque()
-        self._size = 0
-
-    async def add(self, blocks: Iterable[EncodedBlock]) -> None:
-        """Send blocks, waiting for room; one caller at a time."""
-        in_flight, put = self._in_flight, self._store.put
-        for reference, block in blocks:
-            while len(in_flight) >= self._window or self._size >= _PUT_BUFFER:
-                await in_flight[0]
-                in_flight.popleft()
-                self._size -= self._sizes.popleft()
-            awaitable: Awaitable[None] = put(reference, block)
-            in_flight.append(asyncio.ensure_future(awaitable))
-            self._sizes.append(len(block))
-            self._size += len(block)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            while kind is None and self._in_flight:
-                await self._in_flight[0]
-                self._in_flight.popleft()
-        finally:
-            withdraw(self._in_flight)
-
-
 async def _encoded(
-    encoder: Encoder, pieces: _Pieces, head: bytes
+    encoder: Encoder, pieces: _Pieces, head: list[bytes | Hole]
 ) -> AsyncGenerator[list[EncodedBlock], None]:
     """Encode step by step, all but what `Encoder.finish` gives."""
-    yield await in_thread(encoder.feed, head)
+    for piece in head:
+        yield await in_thread(encoder.feed, piece)
     while not pieces.ended:
         yield await pieces.next(encoder)
 
@@ -304,19 +276,25 @@ async def _encoded(
 class _Pieces:
     """Reads a file object or an asynchronous iterable in steps."""
 
-    def __init__(self, source: BinaryIO | AsyncIterable[bytes]) -> None:
+    def __init__(self, source: BinaryIO | SparseReader | AsyncIterable[bytes]) -> None:
         self.ended = False
-        self._file: BinaryIO | None = None
-        if hasattr(source, "read"):
-            self._file = cast(BinaryIO, source)
+        self._file: SparseReader | None = None
+        if not isinstance(source, AsyncIterable):
+            self._file = source
         else:
             self._items = aiter(source)
 
-    async def read_head(self) -> bytes:
-        """Read enough to know whether the content is small."""
-        head = b""
-        while len(head) < SMALL_CONTENT_LIMIT and not self.ended:
-            head += await self._read()
+    async def read_head(self) -> list[bytes | Hole]:
+        """Read enough to know whether the content is small; in one piece, if nothing is a hole."""
+        head: list[bytes | Hole] = []
+        length = 0
+        while length < SMALL_CONTENT_LIMIT and not self.ended:
+            piece = await self._read()
+            length += _length(piece)
+            if head and not isinstance(piece, Hole) and not isinstance(head[-1], Hole):
+                head[-1] += piece
+            else:
+                head.append(piece)
         return head
 
     async def next(self, encoder: Encoder) -> list[EncodedBlock]:
@@ -326,7 +304,7 @@ class _Pieces:
         piece = await self._read()
         return await in_thread(encoder.feed, piece)
 
-    async def _read(self) -> bytes:
+    async def _read(self) -> bytes | Hole:
         if self._file is not None:
             return await in_thread(self._read_file, self._file)
         try:
@@ -335,8 +313,8 @@ class _Pieces:
             self.ended = True
             return b""
 
-    def _read_file(self, file: BinaryIO) -> bytes:
-        piece: bytes | None = file.read(_STEP)
+    def _read_file(self, file: SparseReader) -> bytes | Hole:
+        piece: bytes | Hole | None = file.read(_STEP)
         if piece is None:
             raise BlockingIOError("the source has nothing to read yet and does not wait for more")
         # A raw or interactive stream gives what it has; only nothing is the end.
@@ -346,3 +324,7 @@ class _Pieces:
     def _read_and_feed(self, encoder: Encoder) -> list[EncodedBlock]:
         assert self._file is not None
         return encoder.feed(self._read_file(self._file))
+
+
+def _length(piece: bytes | Hole) -> int:
+    return int(piece) if isinstance(piece, Hole) else len(piece)

@@ -16,6 +16,15 @@ from eris.lazy import reexport
 if TYPE_CHECKING:
     from eris_fs.batch import SizeRule
     from eris_fs.contents import read_files
+    from eris_fs.diff import (
+        Amount,
+        Change,
+        Sort,
+        compare,
+        new_blocks,
+        settle,
+        settle_by_size,
+    )
     from eris_fs.errors import (
         FileChanged,
         InvalidManifest,
@@ -23,14 +32,17 @@ if TYPE_CHECKING:
         IsADirectory,
         IsASymlink,
         NotADirectory,
+        NotAFile,
         NotFound,
         NotUtf8,
         PathError,
         TargetExists,
         TreeError,
         TreeTooLarge,
+        Unreadable,
         UnsafePath,
         UnsupportedEntry,
+        Vanished,
     )
     from eris_fs.exclude import (
         Exclude,
@@ -42,6 +54,8 @@ if TYPE_CHECKING:
     )
     from eris_fs.fetch import FilePiece, fetch_files
     from eris_fs.known import ContentCache, KnownContents
+    from eris_fs.large import PutFile, put_file
+    from eris_fs.listing import entries_below, entries_in, is_directory, nearest, path_of
     from eris_fs.manifest import MAGIC, ManifestReader, format_manifest, looks_like_tree
     from eris_fs.model import (
         EmptyDirectory,
@@ -67,12 +81,16 @@ if TYPE_CHECKING:
         read_pack,
         writer_name,
     )
-    from eris_fs.progress import Progress
+    from eris_fs.part import NothingMatches, Part, take_part
+    from eris_fs.progress import Progress, Share, Whole
     from eris_fs.reader import ContentReader, EntryInfo, Kind, TreeReader
     from eris_fs.references import FoundReferences, ReferenceWalk
     from eris_fs.remove import remove_at, remove_tree
     from eris_fs.restore import Restorer
-    from eris_fs.scan import OpenFile, TreeSize, measure_tree, scan_tree
+    from eris_fs.scan import OpenFile, Root, TreeSize, measure_tree, scan_tree
+    from eris_fs.selection import EVERYTHING, Forbidden, ForbiddenFile, Selection
+    from eris_fs.sizes import FoundSizes, find_sizes
+    from eris_fs.sparse import SparseFile
     from eris_fs.stamp import Stamp, settled_status
     from eris_fs.survey import Survey, survey_content, survey_tree
     from eris_fs.tree import get_tree, load_tree, put_manifest, put_tree, read_tree
@@ -84,10 +102,20 @@ else:
         {
             "batch": ("SizeRule",),
             "contents": ("read_files",),
+            "diff": (
+                "Amount",
+                "Change",
+                "Sort",
+                "compare",
+                "new_blocks",
+                "settle",
+                "settle_by_size",
+            ),
             "errors": (
                 "FileChanged",
                 "InvalidManifest",
                 "InvalidPack",
+                "NotAFile",
                 "IsADirectory",
                 "IsASymlink",
                 "NotADirectory",
@@ -97,8 +125,10 @@ else:
                 "TargetExists",
                 "TreeError",
                 "TreeTooLarge",
+                "Unreadable",
                 "UnsafePath",
                 "UnsupportedEntry",
+                "Vanished",
             ),
             "exclude": (
                 "Exclude",
@@ -115,6 +145,17 @@ else:
             "known": (
                 "ContentCache",
                 "KnownContents",
+            ),
+            "listing": (
+                "entries_below",
+                "entries_in",
+                "is_directory",
+                "nearest",
+                "path_of",
+            ),
+            "large": (
+                "PutFile",
+                "put_file",
             ),
             "manifest": (
                 "MAGIC",
@@ -146,7 +187,11 @@ else:
                 "read_pack",
                 "writer_name",
             ),
-            "progress": ("Progress",),
+            "progress": (
+                "Progress",
+                "Share",
+                "Whole",
+            ),
             "reader": (
                 "ContentReader",
                 "EntryInfo",
@@ -164,10 +209,27 @@ else:
             "restore": ("Restorer",),
             "scan": (
                 "OpenFile",
+                "Root",
                 "TreeSize",
                 "measure_tree",
                 "scan_tree",
             ),
+            "part": (
+                "NothingMatches",
+                "Part",
+                "take_part",
+            ),
+            "sizes": (
+                "FoundSizes",
+                "find_sizes",
+            ),
+            "selection": (
+                "EVERYTHING",
+                "Forbidden",
+                "ForbiddenFile",
+                "Selection",
+            ),
+            "sparse": ("SparseFile",),
             "stamp": (
                 "Stamp",
                 "settled_status",
@@ -194,8 +256,11 @@ else:
 
 __all__ = [
     "DEFAULT_LEVEL",
+    "EVERYTHING",
     "MAGIC",
     "MAX_LEVEL",
+    "Amount",
+    "Change",
     "ContentCache",
     "ContentReader",
     "EmptyDirectory",
@@ -205,8 +270,11 @@ __all__ = [
     "FileChanged",
     "FileEntry",
     "FilePiece",
+    "Forbidden",
+    "ForbiddenFile",
     "FoundBlock",
     "FoundReferences",
+    "FoundSizes",
     "InvalidManifest",
     "InvalidPack",
     "InvalidPattern",
@@ -217,21 +285,30 @@ __all__ = [
     "Limits",
     "ManifestReader",
     "NotADirectory",
+    "NotAFile",
     "NotFound",
     "NotUtf8",
+    "NothingMatches",
     "OpenFile",
     "Pack",
     "PackedFile",
     "PackedTree",
+    "Part",
     "Path",
     "PathError",
     "Pattern",
     "Patterns",
     "Progress",
+    "PutFile",
     "ReferenceWalk",
     "RegularFile",
     "Restorer",
+    "Root",
+    "Selection",
+    "Share",
     "SizeRule",
+    "Sort",
+    "SparseFile",
     "Stamp",
     "Survey",
     "Symlink",
@@ -241,20 +318,32 @@ __all__ = [
     "TreeReader",
     "TreeSize",
     "TreeTooLarge",
+    "Unreadable",
     "UnsafePath",
     "UnsupportedEntry",
+    "Vanished",
+    "Whole",
     "choose_by_cost",
+    "compare",
     "contents_of",
+    "entries_below",
+    "entries_in",
     "fetch_files",
+    "find_sizes",
     "format_manifest",
     "get_tree",
+    "is_directory",
     "load_tree",
     "looks_like_tree",
     "measure_tree",
+    "nearest",
+    "new_blocks",
     "packs_of",
     "parse_pattern",
     "parse_patterns",
+    "path_of",
     "printable",
+    "put_file",
     "put_manifest",
     "put_packed_tree",
     "put_tree",
@@ -264,10 +353,13 @@ __all__ = [
     "remove_at",
     "remove_tree",
     "scan_tree",
+    "settle",
+    "settle_by_size",
     "settled_status",
     "show_path",
     "survey_content",
     "survey_tree",
+    "take_part",
     "walk_contents",
     "writer_name",
 ]

@@ -9,7 +9,6 @@ Contents and capabilities stay out of reprs. Plain synchronous code, meant for a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,9 +16,10 @@ from typing import Final
 from eris.capability import ReadCapability
 from eris.encode import Encoder
 from eris.model import BlockSize, ConvergenceSecret, EncodedBlock, Reference
-from eris_fs.exclude import Exclude
+from eris_fs.errors import TreeError
 from eris_fs.model import EmptyDirectory, Entry, Limits, Path, RegularFile, Symlink
-from eris_fs.scan import OpenFile, scan_tree
+from eris_fs.scan import OpenFile, Root, scan_tree
+from eris_fs.selection import EVERYTHING, Selection
 
 __all__ = [
     "SMALL_FILE_LIMIT",
@@ -77,10 +77,9 @@ class BatchReader:
     It owns the large files it hands out, and closes what is left of them.
     """
 
-    def __init__(
-        self, root: str | os.PathLike[str], limits: Limits, exclude: Exclude | None = None
-    ) -> None:
-        self._found = scan_tree(root, limits, exclude=exclude)
+    def __init__(self, root: Root, limits: Limits, selection: Selection = EVERYTHING) -> None:
+        self._found = scan_tree(root, limits, selection=selection)
+        self._selection = selection
         self._large: list[OpenFile] = []
 
     def next(self) -> Batch | None:
@@ -99,8 +98,12 @@ class BatchReader:
                 batch.large = (path, found)
                 return batch
             else:
-                with found:
-                    batch.files.append((path, found.executable, found.read_all()))
+                try:
+                    with found:
+                        batch.files.append((path, found.executable, found.read_all()))
+                except TreeError as error:
+                    if not self._selection.skips(error):
+                        raise
                 size += found.size
             if size >= _BATCH_SIZE or len(batch.files) + len(batch.others) >= _BATCH_FILES:
                 return batch

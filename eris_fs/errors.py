@@ -22,14 +22,17 @@ __all__ = [
     "IsADirectory",
     "IsASymlink",
     "NotADirectory",
+    "NotAFile",
     "NotFound",
     "NotUtf8",
     "PathError",
     "TargetExists",
     "TreeError",
     "TreeTooLarge",
+    "Unreadable",
     "UnsafePath",
     "UnsupportedEntry",
+    "Vanished",
 ]
 
 
@@ -124,6 +127,14 @@ class NotUtf8(UnsupportedEntry):
     """A name or a symlink's target is not UTF-8: only a packed tree can hold it."""
 
 
+class NotAFile(UnsupportedEntry):
+    """A device, a socket or a pipe: there is nothing in it to read."""
+
+
+class Unreadable(UnsupportedEntry):
+    """The system does not let us read it."""
+
+
 class FileChanged(TreeError):
     """A file changed while it was being read: try again; `path` is in the file system."""
 
@@ -131,6 +142,10 @@ class FileChanged(TreeError):
         super().__init__(f"{printable(path)} changed while being read: {reason}")
         self.path = path
         self.reason = reason
+
+
+class Vanished(FileChanged):
+    """A file that was there a moment ago is not there any more."""
 
 
 class TargetExists(TreeError):

@@ -288,8 +288,12 @@ class _Fetcher:
             return
         is_idle = not file.asked
         block_size = file.decoder.block_size
+        before: Reference | None = None
         for reference in wanted:
-            file.asked.append(self._get(reference, block_size))
+            # Leaves of zeros come many in a row.
+            again = reference == before
+            file.asked.append(file.asked[-1] if again else self._get(reference, block_size))
+            before = reference
         self._in_flight += len(wanted)
         self._asked += len(wanted) * file.block_size
         if is_idle:

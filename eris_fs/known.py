@@ -15,17 +15,20 @@ from typing import Any, Final, Protocol
 
 from eris.capability import ReadCapability
 from eris.errors import InvalidCapability, StoreError
-from eris.model import REFERENCE_SIZE, Reference
+from eris.model import REFERENCE_SIZE, Hole, Reference
 from eris.store import BlockFinder
 from eris.threads import in_thread
 from eris_fs.batch import Batch, Known
-from eris_fs.scan import OpenFile
+from eris_fs.open_file import OpenFile
 
-__all__ = ["ContentCache", "Known", "KnownContents"]
+__all__ = ["ContentCache", "Known", "KnownContents", "update_key"]
 
 _log = logging.getLogger(__name__)
 
 _STEP: Final = 1024 * 1024
+_ZEROS: Final = bytes(_STEP)
+# Read in one call of a thread, which nothing can interrupt.
+_CALL: Final = 32 * _STEP
 
 
 class ContentCache(Protocol):
@@ -51,6 +54,8 @@ class KnownContents:
         self._cache = cache
         self._store = store
         self._usable = True
+        self.asked = self.confirmed = 0
+        """Contents that were looked up so far, and those that need not be encoded."""
 
     @property
     def usable(self) -> bool:
@@ -66,6 +71,7 @@ class KnownContents:
         if self._usable:
             contents = [content for _, _, content in batch.files]
             batch.keys, batch.recalled = _recall(self._cache, contents)
+            self.asked += len(contents)
 
     async def confirm_batch(self, batch: Batch) -> dict[int, ReadCapability]:
         """Which files of a batch, by place, need not be encoded: the store has all their blocks."""
@@ -77,7 +83,12 @@ class KnownContents:
 
         The file is read once, and stands at its beginning afterwards.
         """
-        key, recalled = await in_thread(_recall_file, self._cache, file)
+        state = self._cache.start_key()
+        while await in_thread(_hash_some, state, file):
+            pass
+        key: bytes = state.digest()
+        (recalled,) = await in_thread(self._cache.recall, [key])
+        self.asked += 1
         if recalled is None:
             return key, None
         return key, (await self._confirmed({0: recalled})).get(0)
@@ -95,6 +106,7 @@ class KnownContents:
         """The keys of contents in memory, and what the cache has of each; nothing if not usable."""
         if not self._usable:
             return [], []
+        self.asked += len(contents)
         return await in_thread(_recall, self._cache, contents)
 
     async def confirm(self, wanted: Mapping[int, Sequence[Reference]]) -> set[int]:
@@ -109,7 +121,9 @@ class KnownContents:
             self._usable = False
             return set()
         missing = {one for one, there in zip(references, found, strict=True) if not there}
-        return {place for place, asked in wanted.items() if missing.isdisjoint(asked)}
+        there = {place for place, asked in wanted.items() if missing.isdisjoint(asked)}
+        self.confirmed += len(there)
+        return there
 
     async def _confirmed(self, known: dict[int, Known]) -> dict[int, ReadCapability]:
         there = await self.confirm(
@@ -129,13 +143,26 @@ def _recall(
     return keys, list(cache.recall(keys))
 
 
-def _recall_file(cache: ContentCache, file: OpenFile) -> tuple[bytes, Known | None]:
-    state = cache.start_key()
-    while piece := file.read(_STEP):
+def update_key(state: Any, piece: bytes | Hole) -> None:
+    """Add a piece to the key of a content: a hole as the zeros that it stands for."""
+    if not isinstance(piece, Hole):
         state.update(piece)
-    file.rewind()
-    key: bytes = state.digest()
-    return key, cache.recall([key])[0]
+        return
+    for start in range(0, piece, _STEP):
+        state.update(_ZEROS[: piece - start])
+
+
+def _hash_some(state: Any, file: OpenFile) -> bool:
+    """Add what comes next of a file; at the end False, and the file stands at its beginning."""
+    size = 0
+    while size < _CALL:
+        piece = file.read_piece(_STEP)
+        if not piece:
+            file.rewind()
+            return False
+        update_key(state, piece)
+        size += int(piece) if isinstance(piece, Hole) else len(piece)
+    return True
 
 
 def _split(references: bytes) -> Iterable[Reference]:

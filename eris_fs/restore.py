@@ -4,7 +4,7 @@ Nothing is ever named to the kernel but a single component, relative to a direct
 hold open: no path string can lead out of the target, and no symlink can be walked through, whatever
 the index says. Everything is created, never opened if it is there, so that two names which the
 target's file system takes for one (by case, or by Unicode form) show as a clash and are refused.
-Symlinks are made when all else is done.
+Symlinks are made when all else is done. Zeros become holes.
 
 The entries are created in the order of their paths, so that each directory is entered once, and at
 most one is open for each component; file contents must be handed over in that same order.
@@ -34,6 +34,7 @@ from eris_fs.model import (
     Tree,
 )
 from eris_fs.paths import check_path, check_target, common_length, order_paths, raw_text
+from eris_fs.sparse import SparseFile
 
 __all__ = ["Restorer"]
 
@@ -72,7 +73,7 @@ class Restorer:
             path for path in self._order if isinstance(tree[path], RegularFile | PackedFile)
         ]
         self._plan = iter(self._order)
-        self._current: int | None = None
+        self._current: SparseFile | None = None
         self._directories = _Directories(self._target, create=True)
 
     def begin(self) -> None:
@@ -92,10 +93,11 @@ class Restorer:
         """
         for path, content, last in pieces:
             if self._current is None:
-                self._current = self._advance(path)
+                self._current = SparseFile(self._advance(path))
             if content:
-                _write_all(self._current, content)
+                self._current.write(content)
             if last:
+                self._current.finish()
                 self._close_file()
 
     def finish(self) -> None:
@@ -123,8 +125,8 @@ class Restorer:
 
     def _close_file(self) -> None:
         if self._current is not None:
-            descriptor, self._current = self._current, None
-            os.close(descriptor)
+            current, self._current = self._current, None
+            os.close(current.fileno())
 
     def _check(self, limits: Limits) -> None:
         any_bytes = isinstance(self._tree, PackedTree)
@@ -239,9 +241,3 @@ class _Directories:
                 raise TargetExists(where) from error
             raise UnsafePath(path, "the file system takes its name for another entry's") from error
         raise OSError(error.errno, os.strerror(error.errno or 0), where) from error
-
-
-def _write_all(descriptor: int, content: bytes) -> None:
-    written = os.write(descriptor, content)
-    while written < len(content):
-        written += os.write(descriptor, memoryview(content)[written:])

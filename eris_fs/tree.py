@@ -12,7 +12,6 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
-    Callable,
     Coroutine,
     Iterator,
 )
@@ -27,16 +26,16 @@ from eris.model import (
     ConvergenceSecret,
     choose_block_size,
 )
-from eris.store import BlockFinder, BlockReader, BlockWriter
+from eris.store import BlockReader, BlockWriter
 from eris.threads import in_thread
 from eris.transfer import DEFAULT_WINDOW as _LARGE_WINDOW
 from eris.transfer import PutWindow, put_content, stream_content
-from eris_fs.batch import Batch, BatchReader, EncodedBatch, Known, SizeRule, encode_batch
+from eris_fs.batch import Batch, BatchReader, EncodedBatch, SizeRule, encode_batch
 from eris_fs.contents import read_files
-from eris_fs.errors import FileChanged, TreeTooLarge
-from eris_fs.exclude import Exclude
+from eris_fs.errors import TreeError, TreeTooLarge
 from eris_fs.fetch import DEFAULT_WINDOW, FilePiece
 from eris_fs.known import KnownContents
+from eris_fs.large import put_file
 from eris_fs.manifest import MAGIC, ManifestReader, format_manifest
 from eris_fs.model import (
     DEFAULT_LIMITS,
@@ -48,11 +47,11 @@ from eris_fs.model import (
     RegularFile,
     Tree,
 )
-from eris_fs.noting import NotingStore
 from eris_fs.packed.index import PackedIndexReader, looks_packed
-from eris_fs.progress import Progress
+from eris_fs.progress import Progress, Share
 from eris_fs.restore import Restorer
-from eris_fs.scan import OpenFile
+from eris_fs.scan import OpenFile, Root
+from eris_fs.selection import EVERYTHING, Selection
 from eris_fs.stages import run_stages
 from eris_fs.threads import OneBehind
 
@@ -74,13 +73,10 @@ gains nothing."""
 _STEP: Final = 1024 * 1024
 _STEP_PIECES: Final = 256
 
-_LARGEST_KNOWN: Final = 256 * 1024
-"""Blocks of a file that is looked up in a cache: the references of more would be over 8 MiB."""
-
 
 async def put_tree(
     store: BlockWriter,
-    root: str | os.PathLike[str],
+    root: Root,
     *,
     block_size: BlockSize | SizeRule | None = None,
     convergence_secret: ConvergenceSecret = NULL_CONVERGENCE_SECRET,
@@ -89,7 +85,7 @@ async def put_tree(
     concurrency: int = DEFAULT_CONCURRENCY,
     progress: Progress | None = None,
     known: KnownContents | None = None,
-    exclude: Exclude | None = None,
+    selection: Selection = EVERYTHING,
 ) -> ReadCapability:
     """Encode the tree at `root` into a store; returns its capability when all blocks are kept.
 
@@ -97,12 +93,13 @@ async def put_tree(
     (which is not followed) is a tree of one entry. `block_size` and secret hold for every file and
     for the index; without `block_size`, each has what its length asks for by the rule of other
     programs, or by a rule that is given. What is `known` is read
-    but neither encrypted nor sent again. What `exclude` says is left out: see `scan_tree`.
+    but neither encrypted nor sent again. What is taken of what is there, and several roots: see
+    `scan_tree`.
     Raises: UnsupportedEntry, FileChanged, TreeTooLarge, StoreError; OSError.
     """
     rule = _rule(block_size)
-    encoding = _Encoding(store, rule, convergence_secret, window, progress, known)
-    await encoding.run(BatchReader(root, limits, exclude), concurrency)
+    encoding = _Encoding(store, rule, convergence_secret, window, progress, known, selection)
+    await encoding.run(BatchReader(root, limits, selection), concurrency)
     return await put_manifest(
         store,
         encoding.tree,
@@ -273,8 +270,10 @@ class _Encoding:
         window: int,
         progress: Progress | None,
         known: KnownContents | None,
+        selection: Selection,
     ) -> None:
         self._known = known
+        self._selection = selection
         self.tree: dict[Path, Entry] = {}
         self._store = store
         self._block_size = block_size
@@ -311,69 +310,31 @@ class _Encoding:
         return await in_thread(encode_batch, batch, self._block_size, self._secret, known)
 
     async def _send(self, puts: PutWindow, batch: EncodedBatch) -> None:
-        await puts.add(batch.blocks)
+        share = Share(batch.files, batch.size, batch.blocks, self._count)
+        await puts.add(batch.blocks, share.keep)
         if self._known is not None:
             await self._known.remember(batch.encoded)
         self.tree.update(batch.entries)
-        self._count(batch.files, batch.size)
 
     async def _put_large(self, path: Path, file: OpenFile) -> EncodedBatch:
         """Encode and send a large file by itself, unless it is known."""
-        known = self._known
-        encoded: list[tuple[bytes, Known]] = []
         with file:
-            blocks = file.size // self._block_size(file.size)
-            if known is None or not known.usable or blocks > _LARGEST_KNOWN:
-                finder = known if known is not None and known.usable else None
-                capability = await self._put_content(self._store, file.size, file.read, finder)
-            else:
-                capability, encoded = await self._put_unless_known(known, file)
-            entry = RegularFile(capability, file.executable)
-            return EncodedBatch([(path, entry)], [], 1, 0, encoded)
-
-    async def _put_unless_known(
-        self, known: KnownContents, file: OpenFile
-    ) -> tuple[ReadCapability, list[tuple[bytes, Known]]]:
-        """Look a file up, or else encode it; returns what the cache is to learn beside."""
-        key, recalled = await known.look_up_file(file)
-        if recalled is not None:
-            self._count(0, file.size)
-            return recalled, []
-        noted, state = NotingStore(self._store, known), known.start_key()
-
-        def read(limit: int) -> bytes:
-            piece = file.read(limit)
-            state.update(piece)
-            return piece
-
-        capability = await self._put_content(noted, file.size, read, noted)
-        # It was read twice; what the cache learns must be of one and the same content.
-        if state.digest() != key:
-            raise FileChanged(file.path, "its content changed between two readings")
-        return capability, [(key, (capability.to_bytes(), bytes(noted.references)))]
-
-    async def _put_content(
-        self,
-        store: BlockWriter,
-        size: int,
-        read: Callable[[int], bytes],
-        finder: BlockFinder | None,
-    ) -> ReadCapability:
-        async with aclosing(self._pieces(read)) as pieces:
-            return await put_content(
-                store,
-                pieces,
-                block_size=self._block_size(size),
-                convergence_secret=self._secret,
-                window=min(self._window, _LARGE_WINDOW),
-                # Of an upload that broke off a part is there, and no cache knows it yet.
-                finder=finder,
-            )
-
-    async def _pieces(self, read: Callable[[int], bytes]) -> AsyncGenerator[bytes, None]:
-        while piece := await in_thread(read, _STEP):
-            self._count(0, len(piece))
-            yield piece
+            try:
+                put = await put_file(
+                    self._store,
+                    file,
+                    block_size=self._block_size(file.size),
+                    convergence_secret=self._secret,
+                    window=min(self._window, _LARGE_WINDOW),
+                    known=self._known,
+                    done=partial(self._count, 0),
+                )
+            except TreeError as error:
+                if not self._selection.skips(error):
+                    raise
+                return EncodedBatch([], [], 0, 0)
+            entry = RegularFile(put.capability, file.executable)
+            return EncodedBatch([(path, entry)], [], 1, 0, put.encoded)
 
     def _count(self, files: int, size: int) -> None:
         self._files += files

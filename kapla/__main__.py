@@ -5,76 +5,59 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from kapla import __version__, log
 from kapla.care import check_store, salvage_store
-from kapla.config import load_config
+from kapla.config import Loaded, Sources, load
+from kapla.config.checks import check_groups
+from kapla.config.flags import setting_flags
+from kapla.config.verdict import judge
 from kapla.daemon import run
 from kapla.errors import ConfigError, KaplaError
+from kapla.hangups import Hangups, ignore_from_now
 from kapla.identity.pair import load_or_make
 from kapla.loop import Loop
+from kapla.renewal import Renewal
+from kapla.uninstalled import explain
 
 __all__ = ["command", "main"]
 
 _EXIT_FAILED = 1
 _EXIT_CONFIG = 2
+EXIT_CODES = (
+    (0, "stopped by SIGTERM or SIGINT, or what an option asked for is done"),
+    (_EXIT_FAILED, "could not serve, or --check found damage, or --salvage failed"),
+    (_EXIT_CONFIG, "wrong configuration or usage"),
+)
+"""How the daemon ends, and what it means."""
+EXAMPLES = (
+    ("Serve the blocks of this user on the usual socket", "kaplad"),
+    (
+        "With at most 100 GiB, and what is lent to others over TLS too",
+        "kaplad --max-size 100GiB --listen 'coaps+tcp://[::]:5684?lend'",
+    ),
+    ("Learn the key that names this daemon", "kaplad --print-key"),
+)
+"""What is done, and the line that does it."""
+_EPILOG = "\n".join(
+    [
+        "\b\nExamples:",
+        *(f"  {what}:\n    {line}" for what, line in EXAMPLES),
+        "\n\b\nExit codes:",
+        *(f"  {code}  {text}" for code, text in EXIT_CODES),
+    ]
+)
 
 
 @click.command(
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 stopped by a signal, 1 could not serve, 2 wrong configuration.",
+    epilog=_EPILOG,
 )
 @click.version_option(__version__, prog_name="kaplad")
-@click.option("-d", "--debug", is_flag=True, help="Log what happens inside.")
-@click.option("--config", "file", metavar="FILE", help="Settings in TOML: see docs/cli.md.")
-@click.option("--store", metavar="PATH", help="The SQLite file that holds the blocks.")
-@click.option(
-    "--listen",
-    metavar="URL",
-    multiple=True,
-    help="Where to listen, as coap+unix:///run/eris.sock?get&put, coap+tcp://[::1]:5683?get or"
-    " coaps+tcp://[::]:5684?lend; may be given several times, and replaces the defaults.",
-)
-@click.option(
-    "--peer",
-    metavar="URL",
-    multiple=True,
-    help="Another daemon to connect to, and to ask for what is not here, as"
-    " coaps+tcp://HOST#ed25519:KEY; may be given several times.",
-)
-@click.option(
-    "--known-peer",
-    metavar="KEY",
-    multiple=True,
-    help="A daemon that connects to us, by the key that its --print-key prints: it is asked too;"
-    " may be given several times.",
-)
-@click.option(
-    "--http",
-    metavar="HOST:PORT",
-    multiple=True,
-    help="Where to give what is lent to anybody by HTTP, as 127.0.0.1:8080 or [::]:8080; may be"
-    " given several times.",
-)
-@click.option(
-    "--admin",
-    metavar="PLACE",
-    help="Where to tell this machine of the daemon by HTTP, as 127.0.0.1:9080 or unix:/PATH.",
-)
-@click.option(
-    "--max-size",
-    metavar="SIZE",
-    help='Bytes the store may have, or as in "100 GiB". What nobody keeps makes room then.',
-)
-@click.option("--min-free", metavar="SIZE", help="Bytes of its disk that the store leaves free.")
-@click.option(
-    "--when-full",
-    metavar="evict|refuse",
-    help="What is done where there is no room: old blocks go (the default), or new ones are"
-    " refused.",
-)
+@setting_flags
 @click.option(
     "--rebuild-index",
     is_flag=True,
@@ -84,6 +67,12 @@ _EXIT_CONFIG = 2
     "--print-key",
     is_flag=True,
     help="Print the key that names this daemon, and end; the pair is made if there is none.",
+)
+@click.option(
+    "--check-config",
+    is_flag=True,
+    help="Say whether the settings are sound, and what is not, and end: exit code 2 if anything is"
+    " wrong. Neither store nor sockets are touched.",
 )
 @click.option(
     "--check",
@@ -96,66 +85,78 @@ _EXIT_CONFIG = 2
     metavar="NEW",
     help="Save every sound block of a damaged store, and the pins, into a new file, and end.",
 )
+@click.pass_obj
 def command(
+    hangups: Hangups | None,
+    /,
     debug: bool,
     file: str | None,
-    store: str | None,
-    listen: tuple[str, ...],
-    peer: tuple[str, ...],
-    known_peer: tuple[str, ...],
-    http: tuple[str, ...],
-    admin: str | None,
-    max_size: str | None,
-    min_free: str | None,
-    when_full: str | None,
     rebuild_index: bool,
     print_key: bool,
+    check_config: bool,
     check: bool,
     salvage: str | None,
+    **flags: Any,
 ) -> None:
     """Keep ERIS blocks and serve them over CoAP and HTTP, in the foreground."""
     log.configure("debug" if debug else "info")
-    if print_key + check + (salvage is not None) > 1:
-        raise click.UsageError("--print-key, --check and --salvage: one at a time.")
+    if print_key + check_config + check + (salvage is not None) > 1:
+        raise click.UsageError("--print-key, --check-config, --check and --salvage: one at a time.")
+    hangups = hangups or Hangups()
+    if print_key or check_config or check or salvage is not None:
+        hangups.end()
+    sources = Sources(file, flags, debug, rebuild_index)
     if print_key:
         click.echo(str(load_or_make().public))
-        return
-    config = load_config(
-        file=file,
-        store=store,
-        listen=listen,
-        peer=peer,
-        known_peer=known_peer,
-        http=http,
-        admin=admin,
-        max_size=max_size,
-        min_free=min_free,
-        when_full=when_full,
-        debug=debug,
-        rebuild_index=rebuild_index,
-    )
-    log.configure(config.log_level)
-    if check:
-        sys.exit(0 if check_store(config.store, click.echo) else _EXIT_FAILED)
+    elif check_config:
+        _judge(sources)
+    elif check:
+        loaded = _load(sources)
+        sys.exit(0 if check_store(loaded.config.store, click.echo) else _EXIT_FAILED)
     elif salvage is not None:
-        salvage_store(config.store, Path(salvage).absolute(), click.echo)
+        salvage_store(_load(sources).config.store, Path(salvage).absolute(), click.echo)
     else:
+        loaded = _load(sources)
+        check_groups(loaded)
         with asyncio.Runner(loop_factory=Loop) as runner:
-            runner.run(run(config))
+            runner.run(run(loaded, Renewal(hangups, lambda: load(sources))))
 
 
-def main() -> None:
-    """Run the daemon; ends the process."""
+def _load(sources: Sources) -> Loaded:
+    """Read the settings, and log as they say from now on."""
+    loaded = load(sources)
+    log.configure(loaded.config.log_level, loaded.config.log_format)
+    return loaded
+
+
+def _judge(sources: Sources) -> None:
+    found = judge(sources)
+    for line in found.lines:
+        click.echo(line, err=True)
+    click.echo(found.summary, err=not found.is_sound)
+    if not found.is_sound:
+        sys.exit(_EXIT_CONFIG)
+
+
+def main(hangups: Hangups | None = None) -> None:
+    """Run the daemon; ends the process. `hangups`: where SIGHUP is noted already."""
     try:
-        code = command.main(standalone_mode=False)
+        code = command.main(standalone_mode=False, obj=hangups)
     except click.ClickException as error:
         click.echo(log.redacted_usage(error), nl=False, err=True)
         code = error.exit_code
     except click.Abort:  # interrupted before it served
         code = _EXIT_FAILED
     except KaplaError as error:
-        click.echo(f"kaplad: {log.redact(str(error))}", err=True)
+        for line in log.redact(str(error)).split("\n"):
+            click.echo(f"kaplad: {line}", err=True)
         code = _EXIT_CONFIG if isinstance(error, ConfigError) else _EXIT_FAILED
+    except ModuleNotFoundError as error:
+        if (text := explain(error)) is None:
+            raise
+        click.echo(f"kaplad: {text}", err=True)
+        code = _EXIT_CONFIG
+    ignore_from_now()
     sys.exit(code)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
@@ -20,7 +21,7 @@ _VARIABLE: Final = "ERIS_STORE_URL"
 def default_store_urls(text: str | None = None) -> list[StoreUrl]:
     """The stores to use: `text` (space-separated URLs), else $ERIS_STORE_URL, else a local socket.
 
-    The user's socket if it is there, else the system's.
+    The user's socket if it is there, or a daemon of theirs is starting; else the system's.
     Raises: InvalidUrl; NoStore, where `text` or the variable says so.
     """
     if text:
@@ -49,5 +50,12 @@ def _local_store() -> StoreUrl:
     own = default_socket(os.environ)
     # Not `Path.exists`, which raises where the directory may not be searched, as after `su`.
     use_system = not os.path.exists(own) and os.path.exists(SYSTEM_SOCKET)
-    path = SYSTEM_SOCKET if use_system else own
+    path = SYSTEM_SOCKET if use_system and not _is_starting(own) else own
     return parse_store_url(f"coap+unix://{quote(os.fsencode(path))}")
+
+
+def _is_starting(own: Path) -> bool:
+    # Loaded by those who have no daemon of their own beside the system's.
+    from kapla.soon import is_starting
+
+    return is_starting(own)

@@ -10,9 +10,12 @@ import asyncio
 import contextlib
 import socket
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
-__all__ = ["Loop"]
+__all__ = ["Loop", "aside"]
+
+_T = TypeVar("_T")
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -32,25 +35,37 @@ class Loop(asyncio.SelectorEventLoop):
 
         Raises: OSError, UnicodeError.
         """
-        answer: asyncio.Future[list[Any]] = self.create_future()
+        return await aside(
+            "kapla-resolver",
+            lambda: socket.getaddrinfo(host, port, family, type, proto, flags),
+        )
 
-        def settle(found: list[Any] | Exception) -> None:
-            if answer.done():
-                return
-            if isinstance(found, Exception):
-                answer.set_exception(found)
-            else:
-                answer.set_result(found)
 
-        def ask() -> None:
-            found: list[Any] | Exception
-            try:
-                found = socket.getaddrinfo(host, port, family, type, proto, flags)
-            except Exception as error:
-                found = error
-            # The loop may have ended meanwhile.
-            with contextlib.suppress(RuntimeError):
-                self.call_soon_threadsafe(settle, found)
+async def aside(name: str, call: Callable[[], _T]) -> _T:
+    """Do something in a thread of its own, which holds up no end: it may be left behind.
 
-        threading.Thread(target=ask, name="kapla-resolver", daemon=True).start()
-        return await answer
+    Raises: what `call` raises.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[_T] = loop.create_future()
+
+    def settle(found: _T | None, error: Exception | None) -> None:
+        if answer.done():
+            return
+        if error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(cast(_T, found))
+
+    def ask() -> None:
+        found, failed = None, None
+        try:
+            found = call()
+        except Exception as error:
+            failed = error
+        # The loop may have ended meanwhile.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, found, failed)
+
+    threading.Thread(target=ask, name=name, daemon=True).start()
+    return await answer

@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kapla.errors import ConfigError
+from kapla.guessing import meant
 from kapla.identity.key import PeerKey
 from kapla.sizes import parse_rate
 from kapla.urls import HttpEndpoint, StoreUrl, parse_store_url
 
 __all__ = [
     "PeerSettings",
+    "WrongPeer",
     "check_peers",
     "parse_known_peers",
+    "parse_peer",
     "parse_peer_urls",
     "parse_peers",
 ]
@@ -49,6 +52,14 @@ class PeerSettings:
         return str(self.url if self.key is None else self.key)
 
 
+class WrongPeer(ValueError):
+    """A table is no peer; `key` is which of its keys is wrong, None if it is the whole."""
+
+    def __init__(self, reason: str, key: str | None = None) -> None:
+        super().__init__(reason)
+        self.key = key
+
+
 def parse_peers(value: object) -> tuple[PeerSettings, ...]:
     """Read what a file has, the tables, or what the environment has: URLs of peers that we dial.
 
@@ -58,7 +69,32 @@ def parse_peers(value: object) -> tuple[PeerSettings, ...]:
         return parse_peer_urls(value.split())
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
         raise ValueError("tables are expected, each under [[peers]]")
-    return tuple(_numbered("peer", _parse_table, value))
+    return tuple(_numbered("peer", parse_peer, value))
+
+
+def parse_peer(table: Mapping[str, Any]) -> PeerSettings:
+    """Read one table.
+
+    Raises: WrongPeer.
+    """
+    for key in table:
+        if key not in _KEYS:
+            guess = meant(key, _KEYS) or f"; known are {', '.join(_KEYS)}"
+            raise WrongPeer(f"unknown key {key!r}{guess}", key)
+    if ("url" in table) == ("key" in table):
+        raise WrongPeer("one of url (we dial it) and key (it dials us) is needed, and not both")
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        field, parse = _KEYS[key]
+        try:
+            values[field] = parse(value)
+        except ValueError as error:
+            raise WrongPeer(f"{key}: {error}", key) from None
+    if "url" in values:
+        values["key"] = _key_in(values["url"])
+        if isinstance(values["url"].endpoint, HttpEndpoint):
+            _check_server(values)
+    return PeerSettings(**values)
 
 
 def parse_peer_urls(value: object) -> tuple[PeerSettings, ...]:
@@ -119,26 +155,6 @@ def _known(text: str) -> PeerSettings:
     return PeerSettings(key=_parse_key(text))
 
 
-def _parse_table(table: Mapping[str, Any]) -> PeerSettings:
-    unknown = [key for key in table if key not in _KEYS]
-    if unknown:
-        raise ValueError(f"unknown key {unknown[0]!r}; known are {', '.join(_KEYS)}")
-    if ("url" in table) == ("key" in table):
-        raise ValueError("one of url (we dial it) and key (it dials us) is needed, and not both")
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        field, parse = _KEYS[key]
-        try:
-            values[field] = parse(value)
-        except ValueError as error:
-            raise ValueError(f"{key}: {error}") from None
-    if "url" in values:
-        values["key"] = _key_in(values["url"])
-        if isinstance(values["url"].endpoint, HttpEndpoint):
-            _check_server(values)
-    return PeerSettings(**values)
-
-
 def _parse_url(value: object) -> StoreUrl:
     """Where a peer is: an endpoint, since a daemon has one store."""
     url = parse_store_url(_text(value))
@@ -156,9 +172,8 @@ def _check_server(values: dict[str, Any]) -> None:
     """Of a server of HTTP: it asks nothing, so that nothing can be allowed to it."""
     for field in ("rights", "max_rate"):
         if field in values:
-            raise ValueError(
-                f"{field.replace('_', '-')}: over HTTP a peer is asked, and never asks"
-            )
+            key = field.replace("_", "-")
+            raise WrongPeer(f"{key}: over HTTP a peer is asked, and never asks", key)
     values["rights"] = frozenset()
 
 

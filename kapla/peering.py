@@ -116,6 +116,10 @@ class Peering:
 
         self._blocks.begin(tried)
 
+    def settle(self, config: Config) -> None:
+        """Take over what may change meanwhile."""
+        self._budgets.change_stranger_rate(config.max_stranger_rate)
+
     async def stop(self) -> None:
         """Dial no more."""
         self._blocks.stop()

@@ -98,6 +98,8 @@ class RemoteStore:
         self.on_connected: Callable[[Ask], Coroutine[Any, Any, None]] | None = None
         """Called with each new connection, before anything else is asked on it: what it has to say
         goes first. What it raises is what every request gets that waits for the connection."""
+        self.found = 0
+        """How many blocks it said that it has."""
         self.held: Held | None = None
         """Is told what is put, and what is found, while there is one."""
         # Those that take no more requests, but are still owed answers.
@@ -144,6 +146,11 @@ class RemoteStore:
         """Whether there was a connection a moment ago, and it is tried to have it again."""
         return self._connecting is not None and self._again.is_on
 
+    @property
+    def owed(self) -> int:
+        """How many requests have no answer so far, those that wait for a connection included."""
+        return self._again.waiting + (0 if self._wire is None else self._wire.owed)
+
     async def connect(self) -> None:
         """Connect now, if it is not done yet: tells early whether the store can be reached.
 
@@ -179,6 +186,7 @@ class RemoteStore:
         if with_peers:
             return await ask_in_parts(references, self._find_further)
         found = await ask_in_parts(references, self._find)
+        self.found += sum(found)
         if self.held is not None:
             self.held.update(compress(references, found))
         return found
@@ -305,7 +313,7 @@ class RemoteStore:
         if wire is not self._wire and wire not in self._leaving:
             # Still being made: whoever makes it tries again, or closed by us.
             return requests
-        self._again.lost(wire.has_answered)
+        self._again.lost(has_answered=wire.has_answered, was_released=wire.was_released)
         left = self._again.take(requests)
         if self._again.are_some:
             if self.connected:
@@ -352,6 +360,10 @@ class RemoteStore:
             except BaseException:
                 await wire.close()
                 raise
+        if wire.was_released:
+            # Before anything was asked: as where it is restarted, and we were let in last.
+            self._again.lost(has_answered=False, was_released=True)
+            raise StoreUnavailable(f"{self.url} is shutting down")
         return wire
 
 

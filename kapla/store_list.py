@@ -26,14 +26,12 @@ from eris.errors import (
 )
 from eris.model import BlockSize, Reference
 from kapla.errors import NotAllowed, StoreSilent
-from kapla.peers.live import Live, LiveSources
-from kapla.peers.remote import StoreSource
-from kapla.peers.runner import Runner
-from kapla.peers.session import Standing
 from kapla.urls import HttpEndpoint, UnixEndpoint
 
 if TYPE_CHECKING:
     from kapla.http.asking.store import HttpStore
+    from kapla.peers.live import Live, LiveSources
+    from kapla.peers.runner import Runner
     from kapla.remote_store import RemoteStore
     from kapla.urls import StoreUrl
 
@@ -223,6 +221,12 @@ class StoreList:
     def _session(self) -> Runner:
         """The session that asks the stores of other machines; made when it is first needed."""
         if self._runner is None:
+            # Loaded only here: most lists have one store, which is asked without a session.
+            from kapla.peers.live import LiveSources
+            from kapla.peers.remote import StoreSource
+            from kapla.peers.runner import Runner
+            from kapla.peers.session import Standing
+
             sources = LiveSources(on_distrust=self._lied)
             for member in self._far:
                 # Over HTTP nothing is cheaper than to ask for the blocks.

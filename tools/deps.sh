@@ -8,9 +8,11 @@ is_there() {
         python3-venv) python3 -c 'import ensurepip, venv' ;;
         libcoap3-bin) command -v coap-client-notls ;;
         nix-bin) command -v nix-store ;;
-        curl) command -v curl ;;
+        curl | fish | mandoc | zsh) command -v "$1" ;;
         chromium) command -v chromium || command -v chromium-browser || command -v google-chrome ;;
         guile-3.0) command -v guile ;;
+        debootstrap) command -v debootstrap ;;
+        systemd-container) command -v systemd-nspawn ;;
         # Networks are made by root alone: nobody else has a use for these.
         iproute2) [ "$(id -u)" -ne 0 ] || command -v ip ;;
         nftables) [ "$(id -u)" -ne 0 ] || command -v nft ;;
@@ -26,7 +28,7 @@ fi
 
 browser=
 [ $# -gt 0 ] || browser=chromium
-[ $# -gt 0 ] || set -- python3-venv libcoap3-bin nix-bin curl guile-3.0 iproute2 nftables
+[ $# -gt 0 ] || set -- python3-venv libcoap3-bin nix-bin curl guile-3.0 iproute2 nftables zsh fish mandoc
 missing=
 for package; do
     is_there "$package" || missing="$missing $package"

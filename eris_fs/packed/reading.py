@@ -8,13 +8,12 @@ Plain synchronous code, meant for a worker thread.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 
 from blake3 import blake3
 
-from eris_fs.exclude import Exclude
+from eris_fs.errors import TreeError
 from eris_fs.model import EmptyDirectory, Entry, Limits, Pack, PackedFile, PackedTree, Path, Symlink
 from eris_fs.packed.layout import (
     CUT_SIZE,
@@ -26,7 +25,8 @@ from eris_fs.packed.layout import (
     similar,
 )
 from eris_fs.paths import raw_text
-from eris_fs.scan import OpenFile, scan_tree
+from eris_fs.scan import OpenFile, Root, scan_tree
+from eris_fs.selection import EVERYTHING, Selection
 
 __all__ = ["PackReader", "RawPack"]
 
@@ -55,10 +55,9 @@ class RawPack:
 class PackReader:
     """Scan a tree and gather its files into packs."""
 
-    def __init__(
-        self, root: str | os.PathLike[str], limits: Limits, exclude: Exclude | None = None
-    ) -> None:
-        self._scan = scan_tree(root, limits, any_bytes=True, exclude=exclude)
+    def __init__(self, root: Root, limits: Limits, selection: Selection = EVERYTHING) -> None:
+        self._scan = scan_tree(root, limits, any_bytes=True, selection=selection)
+        self._selection = selection
         self._packs = self._gather()
         # In the order of the stream, which is that of the packs; and what is not in the stream.
         self._stream: list[_File] = []
@@ -110,18 +109,24 @@ class PackReader:
                 self._others.append((path, found))
                 continue
             with found:
+                try:
+                    # A very large one is not held: whether it can be read at all shows at once.
+                    content = found.read(1) if found.size >= CUT_SIZE else found.read_all()
+                except TreeError as error:
+                    if not self._selection.skips(error):
+                        raise
+                    continue
                 if found.size == 0:
-                    found.read_all()
                     self._others.append((path, PackedFile(0, 0, found.executable)))
                 elif found.size >= CUT_SIZE:
+                    found.rewind()
                     yield from self._cut(path, found)
                 else:
-                    yield from self._add(path, found)
+                    yield from self._add(path, found, content)
         yield from self._end(self._large)
         yield from self._end(self._small)
 
-    def _add(self, path: Path, found: OpenFile) -> Iterator[RawPack]:
-        content = found.read_all()
+    def _add(self, path: Path, found: OpenFile, content: bytes) -> Iterator[RawPack]:
         file = _File(path, found.executable, found.size, blake3(content).digest())
         if self._is_known(file):
             return
@@ -146,7 +151,10 @@ class PackReader:
         self._last_large = sample(content)
 
     def _cut(self, path: Path, found: OpenFile) -> Iterator[RawPack]:
-        """Make packs of a very large file alone, never holding more than one of them."""
+        """Make packs of a very large file alone, never holding more than one of them.
+
+        Where it cannot be read any further that is an error: a part of it is packed already.
+        """
         yield from self._end(self._large)
         file = _File(path, found.executable, found.size, b"")
         if found.size in self._cut_sizes:

@@ -18,11 +18,18 @@ import click
 from guix_glue.cli.programs import REAL_GUIX, find_program, find_real_guix
 from guix_glue.cli.stores import stores_given
 from kapla.cli.common import CommandError
+from kapla.cli.told import told
 from kapla.urls import parse_store_url
 
 __all__ = ["command", "make_environment"]
 
 
+@told(
+    (
+        "Start guix-daemon so that it takes what is in the local store",
+        "kapla guix-daemon --build-users-group=guixbuild",
+    ),
+)
 @click.command(
     name="guix-daemon",
     short_help="Start guix-daemon, with substitutes from blocks.",

@@ -16,8 +16,9 @@ import click
 import eris_fs
 from eris.allocator import give_back_what_is_large
 from guix_glue.cli.advertising import service_of
-from guix_glue.cli.option_types import parsed, parsed_servers, sound
-from guix_glue.cli.publish_logs import log_options, log_settings
+from guix_glue.cli.filled_stores import stores_to_fill
+from guix_glue.cli.option_types import bound_admin, parsed, parsed_servers
+from guix_glue.cli.publish_logs import configure_log, log_options, log_settings
 from guix_glue.cli.publisher import Settings, serve_items
 from guix_glue.errors import GuixError
 from guix_glue.formats.compression import CompressionChoice, parse_choice
@@ -31,7 +32,6 @@ from guix_glue.publish.model import PublishOptions
 from guix_glue.publish.narinfos import SigningKeys
 from guix_glue.publish.privileges import drop_privileges, find_user
 from guix_glue.publish.routes import parse_nar_path
-from guix_glue.publish.sizes import parse_size
 from guix_glue.publish.tree_formats import (
     DEFAULT_LEVEL,
     PackedTrees,
@@ -41,10 +41,10 @@ from guix_glue.publish.tree_formats import (
 from guix_glue.servers.limits import MAX_UNSIGNED_SIZE
 from guix_glue.servers.url import Server
 from guix_glue.trust.acl import Acl
-from kapla import log
-from kapla.client import default_store_urls
-from kapla.errors import InvalidUrl
+from kapla.cli.outcome import ExitCode
+from kapla.cli.told import told
 from kapla.http.serving.connections import ConnectionLimits
+from kapla.sizes import parse_size
 
 __all__ = ["command"]
 
@@ -75,6 +75,11 @@ def _parsed_all(
     return choices
 
 
+@told(
+    ("Publish the items of this machine, with URNs", "kapla publish --user guix --eris"),
+    ("Be a mirror", "kapla publish --upstream https://ci.guix.gnu.org --keep-nars"),
+    exits=ExitCode,
+)
 @click.command(name="publish", short_help="Publish store items as substitutes, with URNs.")
 @click.option(
     "-p",
@@ -181,6 +186,12 @@ def _parsed_all(
     show_default=True,
     help="Clients at once. One more takes the place of whoever takes least.",
 )
+@click.option(
+    "--admin",
+    metavar="PLACE",
+    help="Tell this machine how it is doing by HTTP: a page, metrics, health. 127.0.0.1:9081, or"
+    " unix:/PATH. Default: nowhere.",
+)
 @log_options
 @click.option(
     "--upstream",
@@ -237,6 +248,7 @@ def command(
     private_key: Path | None,
     nix_key: Path | None,
     acl: Path | None,
+    admin: str | None,
     **options: Any,
 ) -> None:
     """Publish store items over HTTP, as substitutes, with their ERIS URNs.
@@ -245,9 +257,11 @@ def command(
     lists the plain nar at once; compressed nars and the URN are made in the background and kept in
     the cache, and then listed too.
     """
+    # Until it is handled: see `serve`.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     environment = GuixEnvironment.from_environ(os.environ)
     settings = _settings(environment, nix_key is not None, **options)
-    log.configure("debug" if context.find_root().params.get("debug") else "info")
+    configure_log(settings.logs, debug=bool(context.find_root().params.get("debug")))
     become = None if user is None else find_user(user)
     keys = SigningKeys(socket.gethostname())
     authorized = Acl()
@@ -256,6 +270,7 @@ def command(
     else:
         keys = _read_keys(environment, public_key, private_key, nix_key)
     sockets = activated_sockets(os.environ) or bind_sockets(listen, port)
+    told_at = None if admin is None else bound_admin(admin)
     service = service_of(sockets, socket.gethostname()) if advertise else None
     if advertise and service is None:
         raise click.UsageError("--advertise: the server listens where no other machine reaches it.")
@@ -266,12 +281,10 @@ def command(
     elif os.geteuid() == 0:
         _log.warning("Running as root; --user names somebody with fewer rights")
     allow_descriptors(settings.connections.connections)
-    # Until it is handled: see `serve`.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     give_back_what_is_large()
     # Threads that bake take turns with the event loop in less than Python's usual 5 ms.
     sys.setswitchinterval(0.0005)
-    asyncio.run(serve_items(settings, keys, authorized, sockets, service))
+    asyncio.run(serve_items(settings, keys, authorized, sockets, service, told_at))
 
 
 def _settings(
@@ -295,7 +308,7 @@ def _settings(
     keep_nars_max: int | None,
     items: Path | None,
     store_dir: str | None,
-    **logs: str | None,
+    **logs: Any,
 ) -> Settings:
     if upstream and items is not None:
         raise click.UsageError("--upstream and --items exclude each other.")
@@ -313,7 +326,7 @@ def _settings(
     if keep_nars_max is not None and not keep_nars:
         raise click.UsageError("--keep-nars-max is for --keep-nars.")
     if eris:
-        eris = _stores(eris)
+        eris = stores_to_fill(eris, "--eris")
     store_dir = store_dir or (_NIX_STORE if for_nix else environment.store_dir)
     if not store_dir.startswith("/") or store_dir.endswith("/"):
         raise click.BadParameter("an absolute path is expected", param_hint="--store-dir")
@@ -344,18 +357,6 @@ def _settings(
 
 def _room(keep_nars_max: int | None) -> int:
     return _KEEP_NARS_MAX if keep_nars_max is None else keep_nars_max
-
-
-def _stores(urls: str) -> str:
-    """Those of the stores that make sense, of which one at least takes blocks."""
-    try:
-        stores = list(sound(urls.split(), default_store_urls, "--eris"))
-    except InvalidUrl as error:
-        raise click.BadParameter(str(error), param_hint="--eris") from None
-    if not any(store.allows("put") for _, named in stores for store in named):
-        reason = "items are put into a store, and by these URLs blocks are only read"
-        raise click.BadParameter(reason, param_hint="--eris")
-    return " ".join(url for url, _ in stores)
 
 
 def _tree_format(eris: str | None, name: str | None, level: int | None) -> TreeFormat:

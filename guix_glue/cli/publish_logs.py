@@ -1,7 +1,8 @@
-"""The logs of `kapla publish` besides its own: their options, and how they are opened."""
+"""The logs of `kapla publish`, its own and two more: their options, and how they are opened."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,15 +12,18 @@ import click
 
 from guix_glue.publish.journal import Journal
 from kapla import log
+from kapla.service_manager import ServiceManager
 
-__all__ = ["LogSettings", "Logs", "log_options", "log_settings"]
+__all__ = ["LogSettings", "Logs", "configure_log", "log_options", "log_settings"]
+
+_log = logging.getLogger(__name__)
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """A path for each log, `-` for standard output, None for none."""
+    """A path for each log, `-` for standard output, None for none; `as_json` is of all logs."""
 
     requests: str | None = None
     baking: str | None = None
@@ -34,7 +38,12 @@ def log_options(command: _F) -> _F:
         click.option(
             "--log-format",
             type=click.Choice(["text", "json"]),
-            help="Of these two logs: text, the default, or an object of JSON a line.",
+            default="text",
+            show_default=True,
+            envvar="KAPLA_LOG_FORMAT",
+            show_envvar=True,
+            help="Of these two logs, and of what goes to standard error: text, or an object of JSON"
+            " a line.",
         ),
         click.option("--baking-log", type=path, help="The same for each nar and tree made."),
         click.option("--request-log", type=path, help=f"{requests} SIGHUP opens it anew."),
@@ -44,15 +53,15 @@ def log_options(command: _F) -> _F:
 
 
 def log_settings(
-    *, request_log: str | None, baking_log: str | None, log_format: str | None
+    *, request_log: str | None, baking_log: str | None, log_format: str
 ) -> LogSettings:
-    """What the options say.
-
-    Raises: click.UsageError.
-    """
-    if log_format is not None and request_log is None and baking_log is None:
-        raise click.UsageError("--log-format is for --request-log and --baking-log.")
+    """What the options say."""
     return LogSettings(request_log, baking_log, log_format == "json")
+
+
+def configure_log(settings: LogSettings, *, debug: bool) -> None:
+    """Have what is logged go to standard error, as the options say."""
+    log.configure("debug" if debug else "info", "json" if settings.as_json else "text")
 
 
 class Logs:
@@ -72,6 +81,8 @@ class Logs:
         self.baking = self._journals.get(settings.baking or "")
 
     def reopen(self) -> None:
-        """Go on in new files, if the old ones were moved."""
-        for journal in self._journals.values():
-            journal.reopen()
+        """Go on in new files, if the old ones were moved; the service manager is told."""
+        with ServiceManager().reloading():
+            for journal in self._journals.values():
+                journal.reopen()
+        _log.info("SIGHUP: the logs are opened anew")

@@ -23,18 +23,24 @@ from guix_glue.trust.keys import (
     parse_public_key,
 )
 from kapla.cli.common import CommandError, ExitCode
+from kapla.cli.told import told
 
 __all__ = ["command"]
 
 _PRIVATE, _PUBLIC = "signing-key.sec", "signing-key.pub"
 
 
+@told(
+    ("Make a key pair for a publisher", "kapla signing-key generate /etc/guix"),
+    ("Trust what another machine signs", "kapla signing-key authorize attic.pub"),
+)
 @click.group(name="signing-key", short_help="Make signing keys, and authorize them.")
 def command() -> None:
     """Make and authorize signing keys, as guix archive does."""
 
 
-@command.command(name="generate")
+@told(("Make the key pair that kapla publish signs with", "kapla signing-key generate /etc/guix"))
+@command.command(name="generate", short_help="Make a key pair in a directory.")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 def generate(directory: Path) -> None:
     """Make a key pair in DIRECTORY: signing-key.sec, to be kept secret, and signing-key.pub.
@@ -54,7 +60,8 @@ def generate(directory: Path) -> None:
     click.echo(public)
 
 
-@command.command(name="authorize")
+@told(("Trust what another machine signs", "kapla signing-key authorize attic.pub"))
+@command.command(name="authorize", short_help="Accept what is signed with a public key.")
 @click.argument("key", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--acl",

@@ -22,6 +22,7 @@ from guix_glue.cli.starter import tell_starter
 from guix_glue.errors import GuixError
 from guix_glue.fetch.settings import DEFAULT_SETTINGS, DEFAULT_TIMEOUTS, FetchSettings, Timeouts
 from kapla.cli.common import CommandError, ExitCode, run
+from kapla.cli.told import told
 
 if TYPE_CHECKING:
     from guix_glue.fetch.options import DaemonOptions
@@ -39,6 +40,13 @@ _DISCOVER: Final = "KAPLA_DISCOVER_SERVERS"
 Mode = Literal["query", "substitute"]
 
 
+@told(
+    (
+        "Ask by hand which items are available",
+        "echo have /gnu/store/… | kapla substitute --query --reply-fd 1",
+    ),
+    exits=(ExitCode.STORE, ExitCode.MISSING, ExitCode.DAMAGED, ExitCode.REFUSED),
+)
 @click.command(name="substitute", short_help="Fetch substitutes, for the Guix daemon.")
 @click.option("--query", "mode", flag_value="query", help="Answer which items are available.")
 @click.option("--substitute", "mode", flag_value="substitute", help="Bring items.")

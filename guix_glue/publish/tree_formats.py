@@ -16,7 +16,8 @@ from eris_fs import KnownContents
 
 __all__ = ["DEFAULT_LEVEL", "PackedTrees", "StandardTrees", "TreeFormat"]
 
-DEFAULT_LEVEL: Final = eris_fs.DEFAULT_LEVEL
+DEFAULT_LEVEL: Final = 19
+"""Of packed trees. An item is baked once, and fetched many times."""
 
 # Items are baked side by side already: more packs in the works would only take more memory.
 _CONCURRENCY: Final = 1

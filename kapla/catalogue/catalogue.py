@@ -101,8 +101,8 @@ class Catalogue:
             known = self._known(entry)
             if known is not None:
                 connection.execute(
-                    "UPDATE entries SET stored = ?, source = ?, keep = ? WHERE id = ?",
-                    (int(time.time()), entry.source, _keep(entry, known), known.id),
+                    "UPDATE entries SET stored = ?, source = ?, keep = ?, kind = ? WHERE id = ?",
+                    (int(time.time()), entry.source, _keep(entry, known), entry.kind, known.id),
                 )
                 return
             newest = None if entry.name is None else self.find(entry.name)

@@ -12,20 +12,26 @@ from eris.threads import settle, start_in_thread
 from kapla.caring import database_path
 from kapla.cli.amounts import bytes_text
 from kapla.cli.common import CommandError, ExitCode, connect, progress, run, store_option
+from kapla.cli.told import told
 from kapla.errors import StorageError
 from kapla.urls import UnixEndpoint
 
 __all__ = ["command"]
 
 
+@told(
+    ("Copy the store to another disk", "kapla backup /mnt/backup/blocks.sqlite"),
+    exits=(ExitCode.STORE, ExitCode.REFUSED),
+)
 @click.command(name="backup", short_help="Copy the whole store to a file, while it is used.")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @store_option
 def command(file: Path, store_url: str | None) -> None:
     """Copy the whole store, pins included, to a new file, while the daemon goes on.
 
-    The copy is one moment of the store, and is a store itself: see docs/cli.md. On the daemon's
-    machine, for root and whoever runs the daemon, who may read its file. FILE must not be there.
+    The copy is one moment of the store, and is a store itself: kaplad --store FILE serves it. On
+    the daemon's machine, for root and whoever runs the daemon, who may read its file. FILE must not
+    be there.
     """
     size = run(_backup(file.absolute(), store_url))
     click.echo(bytes_text(size))

@@ -19,16 +19,24 @@ from kapla.cli.common import (
     urn_argument,
 )
 from kapla.cli.content import require_tree
+from kapla.cli.in_tree import no_such_path, tree_path
+from kapla.cli.outcome import ExitCode
 from kapla.cli.summary import Summary, current_summary
+from kapla.cli.told import told
 
 __all__ = ["command"]
 
 
+@told(
+    ("Read one file of a tree", "kapla cat @notes plan.txt"),
+    ("Look for a word in it", "kapla cat @notes log/2026.txt | grep -i paint"),
+    exits=(ExitCode.STORE, ExitCode.MISSING, ExitCode.DAMAGED, ExitCode.REFUSED),
+)
 @click.command(name="cat", short_help="Write one file of a tree to standard output.")
 @urn_argument
 @click.argument("path", metavar="PATH-IN-TREE")
 @store_option
-@summarized(sends=False)
+@summarized(sends=False, done="read")
 def command(urn: str, path: str, store_url: str | None) -> None:
     """Write one file of a tree to standard output.
 
@@ -53,12 +61,13 @@ async def _cat(capability: ReadCapability, path: str, store_url: str | None) -> 
 
 
 def _find(tree: eris_fs.Tree, text: str) -> eris_fs.Path:
-    path = tuple(part for part in text.split("/") if part not in ("", "."))
+    path = tree_path(text)
     entry = tree.get(path)
     shown = eris_fs.show_path(path)
     if isinstance(entry, eris_fs.FileEntry):
         return path
     if isinstance(entry, eris_fs.Symlink):
         raise CommandError(f"{shown} is a symlink to {eris_fs.printable(entry.target)}")
-    is_directory = entry is not None or any(known[: len(path)] == path for known in tree)
-    raise CommandError(f"{shown} is a directory" if is_directory else f"{shown} is not in the tree")
+    if eris_fs.is_directory(tree, path):
+        raise CommandError(f"{shown} is a directory")
+    raise no_such_path(tree, path)

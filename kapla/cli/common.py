@@ -1,7 +1,7 @@
-"""What commands share: the event loop with its signals, and progress.
+"""What commands share: the event loop with its signals.
 
 And, under this one name, what the modules beside it have for them: the store, URN arguments, the
-standard streams, errors.
+standard streams, progress, errors.
 """
 
 from __future__ import annotations
@@ -10,14 +10,20 @@ import signal
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from eris_fs.model import printable
 from kapla.cli.outcome import CommandError, ExitCode, Interrupted
-from kapla.cli.quiet import is_watched
+from kapla.cli.progress import (
+    LARGEST_SHOWN,
+    Counted,
+    Progress,
+    Silent,
+    progress,
+    shows_progress,
+)
 from kapla.cli.store import Store, connect, store_option
 from kapla.cli.streams import standard_input, standard_output
-from kapla.cli.summary import Summary, current_summary, summarized
+from kapla.cli.summary import summarized
 from kapla.cli.urn import read_capability, urn_argument
 
 if TYPE_CHECKING:
@@ -30,6 +36,7 @@ __all__ = [
     "ExitCode",
     "Interrupted",
     "Progress",
+    "Silent",
     "Store",
     "connect",
     "progress",
@@ -47,12 +54,6 @@ _T = TypeVar("_T")
 
 # How long the event loop has to notice a signal. What it does in one go takes milliseconds.
 _STUCK_S: Final = 1.0
-
-LARGEST_SHOWN: Final = 2**64
-"""A hostile URN can stand for more bytes than a float holds, or a line."""
-
-# Of what is being worked on, as progress displays show it.
-_LONGEST_NAME: Final = 20
 
 
 @contextmanager
@@ -109,109 +110,3 @@ def run(command: Coroutine[Any, Any, _T]) -> _T:
 
     with asyncio.Runner(loop_factory=Loop) as runner:
         return runner.run(guarded())
-
-
-class Progress(Protocol):
-    """Where a command says how far it is."""
-
-    def advance(self, byte_count: int) -> None:
-        """So many more bytes are done."""
-
-    def reach(self, files: int, byte_count: int) -> None:
-        """So many files and bytes are done in all."""
-
-    def expect(self, byte_count: int) -> None:
-        """So many bytes it will be in all."""
-
-
-class _Silent:
-    def advance(self, byte_count: int) -> None:
-        pass
-
-    def reach(self, files: int, byte_count: int) -> None:
-        pass
-
-    def expect(self, byte_count: int) -> None:
-        pass
-
-
-def shows_progress() -> bool:
-    """Whether anybody would see it."""
-    return is_watched()
-
-
-@contextmanager
-def progress(text: str, total: int | None = None) -> Iterator[Progress]:
-    """Show bytes, rate and time left on standard error, if that is a terminal.
-
-    The summary of the command, if it has one, is told the same.
-    """
-    if not shows_progress():
-        yield _Silent()
-        return
-    summary = current_summary() or Summary()
-    summary.begin()
-    # Loaded only here: it takes longer than many a command.
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-    from rich.progress import Progress as Bars
-
-    bars = Bars(
-        # A file may be named like markup, or like a command to the terminal.
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    text = _shortened(printable(text))
-    with bars:
-        task = bars.add_task(text, total=total)
-
-        class Shown:
-            def advance(self, byte_count: int) -> None:
-                summary.advance(byte_count)
-                bars.advance(task, byte_count)
-
-            def reach(self, files: int, byte_count: int) -> None:
-                summary.reach(files, byte_count)
-                bars.update(task, completed=byte_count, description=f"{text}, {files:,} files")
-
-            def expect(self, byte_count: int) -> None:
-                if byte_count < LARGEST_SHOWN:
-                    bars.update(task, total=byte_count)
-
-        yield Shown()
-
-
-def _shortened(text: str) -> str:
-    """So that a line of 80 columns has room for bar and figures: the end of a path tells most."""
-    verb, _, name = text.partition(" ")
-    return text if len(name) <= _LONGEST_NAME else f"{verb} …{name[1 - _LONGEST_NAME :]}"
-
-
-class Counted:
-    """A file that tells a progress display what was read from it."""
-
-    def __init__(self, file: BinaryIO, shown: Progress) -> None:
-        self._file = file
-        self._shown = shown
-
-    def read(self, size: int = -1) -> bytes:
-        """Read, and say so."""
-        data = self._file.read(size)
-        self._shown.advance(len(data))
-        return data
-
-    @classmethod
-    def wrap(cls, file: BinaryIO, shown: Progress) -> BinaryIO:
-        """A file object with the one method that an encoder calls."""
-        return cast(BinaryIO, cls(file, shown))

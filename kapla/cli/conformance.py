@@ -10,6 +10,7 @@ from eris_fs import printable
 from kapla.cli.common import CommandError, ExitCode, run
 from kapla.cli.facts import facts_json
 from kapla.cli.store import say
+from kapla.cli.told import told
 from kapla.conformance.model import GROUPS
 from kapla.urls import HttpEndpoint, StoreUrl, parse_store_url
 
@@ -22,6 +23,17 @@ __all__ = ["command"]
 _WRITES: Final = "up to 2 MiB of blocks, which stay there; --read-only puts none"
 
 
+@told(
+    (
+        "See what the daemon of this machine does of what it must",
+        "kapla conformance coap+unix:///run/eris.sock",
+    ),
+    (
+        "Ask a store that takes no blocks, and about blocks alone",
+        "kapla conformance --read-only --only blocks coap+tcp://attic",
+    ),
+    exits=(ExitCode.STORE, ExitCode.REFUSED, ExitCode.NOT_CONFORMING),
+)
 @click.command(name="conformance", short_help="Check how a store speaks ERIS over CoAP.")
 @click.option(
     "--read-only",

@@ -26,11 +26,17 @@ from kapla.cli.holding import Holder
 from kapla.cli.moving import Moved, move_blocks, presence
 from kapla.cli.pinned import Pinning, pin_options, read_pinning
 from kapla.cli.store import timeout_option
+from kapla.cli.told import told
 from kapla.client import default_store_urls
 
 __all__ = ["command"]
 
 
+@told(
+    ("Have a content in another store too", "kapla copy --to coap+tcp://attic @notes"),
+    ("Fetch one from there into the local store", "kapla copy --from coap+tcp://attic @photos.urn"),
+    exits=(ExitCode.STORE, ExitCode.MISSING, ExitCode.DAMAGED, ExitCode.REFUSED),
+)
 @click.command(name="copy", short_help="Copy contents from one store to another.")
 @click.argument("urns", metavar="URN...", nargs=-1, required=True)
 @click.option(
@@ -39,11 +45,11 @@ __all__ = ["command"]
 @click.option(
     "--to", "target", metavar="STORE", help="The store that gets them. Default: the usual one."
 )
-@click.option("--raw", is_flag=True, help="Of a tree only its index: the content of the URN.")
+@click.option("--raw", is_flag=True, help="Of a tree only its index, and not its files.")
 @click.option("--json", "as_json", is_flag=True, help="Say what was done as one JSON object.")
 @pin_options
 @timeout_option
-@summarized(sends=True)
+@summarized(sends=True, done="copied")
 def command(
     urns: tuple[str, ...],
     source: str | None,
@@ -110,5 +116,4 @@ async def _move(
     pieces = move_blocks(source, [content], presence(target), moved, raw=raw)
     async with PutWindow(target, DEFAULT_WINDOW) as puts, aclosing(pieces):
         async for piece in pieces:
-            await puts.add(piece)
-            shown.advance(sum(len(block) for _, block in piece))
+            await puts.add(piece, shown.advance)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+import sys
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -14,11 +16,13 @@ import eris_fs
 from eris.capability import ReadCapability
 from eris.threads import settle
 from eris.transfer import content_length, stream_content
+from kapla.cli.chosen import choose, path_option
 from kapla.cli.common import (
     LARGEST_SHOWN,
     CommandError,
     ExitCode,
     Progress,
+    Silent,
     Store,
     connect,
     progress,
@@ -30,20 +34,28 @@ from kapla.cli.common import (
     urn_argument,
 )
 from kapla.cli.content import read_tree
-from kapla.cli.summary import current_summary
+from kapla.cli.summary import Summary, current_summary
 from kapla.cli.target import Target
-from kapla.config import parse_size
+from kapla.cli.told import told
+from kapla.sizes import parse_size
 
-__all__ = ["command"]
+__all__ = ["command", "decode_into", "read_limit"]
 
 # Written to disk at once: few enough system calls, little enough memory.
 _WRITE_SIZE = 1024 * 1024
 
 
+@told(
+    ("Bring back what was stored under a name", "kapla decode @notes copy"),
+    ("The version before the newest", "kapla decode @notes~1 older"),
+    ("Read a URN from a file, and go on with the content", "kapla decode @backup.urn - | tar x"),
+    exits=(ExitCode.STORE, ExitCode.MISSING, ExitCode.DAMAGED, ExitCode.REFUSED),
+)
 @click.command(name="decode", short_help="Decode the file or tree of a URN.")
 @urn_argument
 @click.argument("out", metavar="OUT|-")
 @click.option("--force", is_flag=True, help="Replace OUT if it exists, at once and only when done.")
+@path_option
 @click.option("--raw", is_flag=True, help="Write the bytes of the content even if it is a tree.")
 @click.option(
     "--max-size",
@@ -52,52 +64,82 @@ _WRITE_SIZE = 1024 * 1024
     " Default: what the disk has free.",
 )
 @store_option
-@summarized(sends=False)
+@summarized(sends=False, done="decoded")
 def command(
-    urn: str, out: str, force: bool, raw: bool, max_size: str | None, store_url: str | None
+    urn: str,
+    out: str,
+    force: bool,
+    paths: tuple[str, ...],
+    raw: bool,
+    max_size: str | None,
+    store_url: str | None,
 ) -> None:
     """Decode the content of a URN into OUT: a file or a tree, whichever it is; - for stdout.
 
-    URN may also be @FILE or -, to read it from a file or from standard input. OUT appears only when
-    it is complete and verified.
+    URN may also be @NAME, for what the catalogue has under a name, or @FILE or -, to read it from a
+    file or from standard input. OUT appears only when it is complete and verified.
+
+    With --path OUT becomes a directory in which the chosen files have the paths that they have in
+    the tree. One file that is named alone, without wildcards, becomes OUT itself, unless OUT ends
+    with a slash.
     """
+    if raw and paths:
+        raise click.UsageError("--raw is for the whole content, --path for a part of a tree.")
     capability = read_capability(urn)
     if out == "-":
         # Before the work, which would be for nothing.
         standard_output()
     target = None if out == "-" else Target(out, force=force)
-    limit = None
+    limit = read_limit(max_size, target)
+    run(decode_into(capability, out, target, paths, raw, limit, store_url))
+
+
+def read_limit(max_size: str | None, target: Target | None) -> int | None:
+    """How many bytes may be written: what `--max-size` says, else what is free."""
     if max_size is not None:
         try:
-            limit = parse_size(max_size)
+            return parse_size(max_size)
         except ValueError as error:
             raise click.UsageError(f"--max-size: {error}") from None
-    elif target is not None:
-        limit = target.free_bytes()
-    run(_decode(capability, out, target, raw, limit, store_url))
+    return None if target is None else target.free_bytes()
 
 
-async def _decode(
+async def decode_into(
     capability: ReadCapability,
     out: str,
     target: Target | None,
+    paths: Sequence[str],
     raw: bool,
     limit: int | None,
     store_url: str | None,
 ) -> None:
+    """Decode into OUT, which is `target`, or standard output where there is none."""
     async with (
         connect(store_url, capability) as store,
         _Reading(store, capability) as reading,
     ):
         if not raw and eris_fs.looks_like_tree(await reading.head()):
-            if target is None:
+            if target is None and not paths:
                 raise CommandError(
-                    "this is a tree, which cannot go to standard output", ExitCode.USAGE
+                    "this is a tree, which cannot go to standard output; --path takes one file out"
+                    " of it",
+                    ExitCode.USAGE,
                 )
             tree = await read_tree(reading.pieces(None))
-            await _restore(store, tree, out, target, limit)
+            if paths:
+                tree = _part(tree, paths, out)
+            if target is None:
+                await _write_out(store, tree, limit)
+            else:
+                if () in tree and paths:
+                    target.check_for_a_file()
+                await _restore(store, tree, out, target, limit)
             return
-        with progress(f"Decoding {out}") as shown:
+        if paths:
+            raise CommandError("this is a file, and --path is for trees", ExitCode.USAGE)
+        # Content on a terminal, and a line that is drawn over on the same, would be neither.
+        is_seen = target is None and sys.stdout.isatty()
+        with nullcontext(Silent()) if is_seen else progress(f"Decoding {out}") as shown:
             reading.when_length_is_known(shown.expect)
             if target is None:
                 if limit is not None:
@@ -112,7 +154,42 @@ async def _decode(
             target.check_for_a_file()
             async with target.prepare() as path:
                 with _create(path) as file:
-                    await _write(reading.pieces(limit), file, shown)
+                    await _write_sparse(reading.pieces(limit), file, shown)
+
+
+def _part(tree: eris_fs.Tree, paths: Sequence[str], out: str) -> eris_fs.Tree:
+    """What `--path` asks for, as the tree that OUT is to be."""
+    chosen = choose(tree, paths)
+    if chosen.named is not None and not out.endswith("/"):
+        return chosen.as_one_entry()
+    if out == "-":
+        raise CommandError(
+            f"--path chooses {len(chosen.tree):,} entries of the tree, and standard output takes"
+            " one file",
+            ExitCode.USAGE,
+        )
+    return chosen.tree
+
+
+async def _write_out(store: Store, tree: eris_fs.Tree, limit: int | None) -> None:
+    """Write the one file that this tree is to standard output."""
+    entry = tree[()]
+    if not isinstance(entry, eris_fs.FileEntry):
+        raise CommandError("this is a symlink, which cannot go to standard output", ExitCode.USAGE)
+    shown = current_summary() or Summary()
+    shown.withhold()
+    output = standard_output()
+    async with aclosing(eris_fs.read_files(store, tree, [()])) as pieces:
+        byte_count = 0
+        async for piece in pieces:
+            byte_count += len(piece.content)
+            if limit is not None and byte_count > limit:
+                raise CommandError(
+                    f"the file has more than {limit:,} bytes: see --max-size", ExitCode.FILE
+                )
+            output.write(piece.content)
+            shown.advance(len(piece.content))
+    output.flush()
 
 
 async def _restore(
@@ -198,9 +275,30 @@ def _check_size(length: int, limit: int | None) -> None:
         )
 
 
-def _create(path: Path) -> BinaryIO:
+@contextmanager
+def _create(path: Path) -> Iterator[eris_fs.SparseFile]:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    return os.fdopen(descriptor, "wb", buffering=_WRITE_SIZE)
+    try:
+        yield eris_fs.SparseFile(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+async def _write_sparse(
+    pieces: AsyncIterable[bytes], file: eris_fs.SparseFile, shown: Progress
+) -> None:
+    """Write a new file, of which zeros become holes."""
+    waiting: list[bytes] = []
+    size = 0
+    async for piece in pieces:
+        waiting.append(piece)
+        size += len(piece)
+        if size >= _WRITE_SIZE:
+            file.write(b"".join(waiting))
+            waiting, size = [], 0
+        shown.advance(len(piece))
+    file.write(b"".join(waiting))
+    file.finish()
 
 
 async def _write(pieces: AsyncIterable[bytes], file: BinaryIO, shown: Progress) -> None:

@@ -28,6 +28,7 @@ from kapla.cli.common import (
     urn_argument,
 )
 from kapla.cli.store import missing_root
+from kapla.cli.told import told
 from kapla.reference_set import ReferenceSet
 
 if TYPE_CHECKING:
@@ -39,6 +40,11 @@ _HERE, _PEERS, _MISSING = range(3)
 _PLACES: Final = ("here", "peers", "missing")
 
 
+@told(
+    ("See what a content is made of, and what of it is here", "kapla explain @notes"),
+    exits=(ExitCode.STORE, ExitCode.DAMAGED, ExitCode.REFUSED),
+    means={ExitCode.MISSING: "the first block is missing"},
+)
 @click.command(name="explain", short_help="Show the blocks of a content, and where they are.")
 @urn_argument
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")

@@ -29,6 +29,7 @@ from kapla.cli.common import (
 )
 from kapla.cli.moving import Has, Moved, move_blocks
 from kapla.cli.output_file import OutputFile
+from kapla.cli.told import told
 from kapla.errors import InvalidBlockList
 from kapla.reference_set import ReferenceSet
 
@@ -37,6 +38,14 @@ __all__ = ["command"]
 _READ: Final = 1024 * 1024
 
 
+@told(
+    ("Take a content along on a disk", "kapla export @notes /mnt/usb/notes.blocks"),
+    (
+        "Only what another machine lacks",
+        "kapla export --missing-from coap+tcp://attic @notes notes.blocks",
+    ),
+    exits=(ExitCode.STORE, ExitCode.MISSING, ExitCode.DAMAGED, ExitCode.REFUSED),
+)
 @click.command(name="export", short_help="Write contents into a file, as a bundle of blocks.")
 @click.argument("urns", metavar="URN...", nargs=-1, required=True)
 @click.argument("file", metavar="FILE|-")
@@ -52,11 +61,11 @@ _READ: Final = 1024 * 1024
     is_flag=True,
     help="Leave the URNs out: whoever only carries the file cannot read what is in it.",
 )
-@click.option("--raw", is_flag=True, help="Of a tree only its index: the content of the URN.")
+@click.option("--raw", is_flag=True, help="Of a tree only its index, and not its files.")
 @click.option("--force", is_flag=True, help="Replace FILE if it exists, at once and when done.")
 @click.option("--json", "as_json", is_flag=True, help="Say what was done as one JSON object.")
 @store_option
-@summarized(sends=False)
+@summarized(sends=False, done="exported")
 def command(
     urns: tuple[str, ...],
     file: str,

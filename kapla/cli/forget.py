@@ -12,6 +12,7 @@ from kapla.cli.common import CommandError, run
 from kapla.cli.named import entry_named
 from kapla.cli.outcome import ExitCode
 from kapla.cli.store import timeout_option
+from kapla.cli.told import told
 from kapla.cli.urn import read_capability
 from kapla.errors import InvalidUrl
 
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
+@told(
+    ("Let go of a name, with all its versions", "kapla forget notes"),
+    ("Let go of one version", "kapla forget @notes~2"),
+    exits=(ExitCode.STORE, ExitCode.DAMAGED, ExitCode.REFUSED),
+)
 @click.command(name="forget", short_help="Take something out of the catalogue.")
 @click.argument("what", metavar="NAME|URN", nargs=-1, required=True)
 @click.option(

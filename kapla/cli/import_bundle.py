@@ -20,6 +20,8 @@ from eris.transfer import DEFAULT_WINDOW, PutWindow
 from kapla.cli.common import (
     CommandError,
     ExitCode,
+    Progress,
+    Silent,
     Store,
     connect,
     progress,
@@ -34,6 +36,7 @@ from kapla.cli.holding import Holder, pin_contents
 from kapla.cli.moving import Moved, presence
 from kapla.cli.pinned import Pinning, pin_options, read_pinning
 from kapla.cli.source import content_of, open_source, size_of
+from kapla.cli.told import told
 
 __all__ = ["command"]
 
@@ -72,12 +75,16 @@ class _Found:
         return f"{what}; {self.moved.sentence('imported')}{bad}"
 
 
+@told(
+    ("Store what was brought on a disk", "kapla import /mnt/usb/notes.blocks"),
+    exits=(ExitCode.STORE, ExitCode.DAMAGED, ExitCode.REFUSED),
+)
 @click.command(name="import", short_help="Put the blocks of a bundle into the store.")
 @click.argument("file", metavar="FILE|-")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, with counts and URNs.")
 @pin_options
 @store_option
-@summarized(sends=True)
+@summarized(sends=True, done="imported")
 def command(file: str, as_json: bool, no_pin: bool, lend: bool, store_url: str | None) -> None:
     """Put the blocks of a bundle, as kapla export writes it, into the store; print its URNs.
 
@@ -102,16 +109,17 @@ def command(file: str, as_json: bool, no_pin: bool, lend: bool, store_url: str |
 async def _import(name: str, store_url: str | None, pinning: Pinning) -> _Found:
     with ExitStack() as stack:
         file = standard_input() if name == "-" else stack.enter_context(open_source(name))
-        shown = stack.enter_context(progress(f"Importing {name}", size_of(file)))
+        size = size_of(file)
+        shown = stack.enter_context(progress(f"Importing {name}", size))
         async with connect(store_url) as store:
             async with Holder(store, pinning).open() as (taker, pin):
-                found = await _put(taker, content_of(file, shown))
+                found = await _put(taker, content_of(file, Silent()), shown)
                 if pin is not None:
                     await pin_contents(await taker.taker(), found.contents, pinning)
             return found
 
 
-async def _put(store: Store, source: BinaryIO | AsyncIterable[bytes]) -> _Found:
+async def _put(store: Store, source: BinaryIO | AsyncIterable[bytes], shown: Progress) -> _Found:
     found = _Found()
     has = presence(store)
     async with (
@@ -125,7 +133,10 @@ async def _put(store: Store, source: BinaryIO | AsyncIterable[bytes]) -> _Found:
             lacking = [
                 item for item, is_there in zip(blocks.items(), there, strict=True) if not is_there
             ]
-            await puts.add(lacking)
+            for block, is_there in zip(blocks.values(), there, strict=True):
+                if is_there:
+                    shown.advance(len(block))
+            await puts.add(lacking, shown.advance)
             found.moved.blocks += len(lacking)
             found.moved.bytes += sum(len(block) for _, block in lacking)
     return found

@@ -13,10 +13,17 @@ from eris.node import block_count
 from eris.transfer import content_length
 from kapla.cli.common import Store, connect, read_capability, run, store_option, urn_argument
 from kapla.cli.content import load_tree, names_tree
+from kapla.cli.outcome import ExitCode
+from kapla.cli.told import told
 
 __all__ = ["command"]
 
 
+@told(
+    ("See whether it is a file or a tree, and how large", "kapla info @notes"),
+    ("Print the CIDs of its blocks", "kapla info --cids @notes"),
+    exits=(ExitCode.STORE, ExitCode.MISSING, ExitCode.DAMAGED, ExitCode.REFUSED),
+)
 @click.command(name="info", short_help="Show kind, size and blocks of a content.")
 @urn_argument
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")

@@ -9,11 +9,18 @@ import click
 from eris.model import Reference
 from kapla.cli.change_pins import change_each, owner_option
 from kapla.cli.common import store_option
+from kapla.cli.outcome import ExitCode
+from kapla.cli.told import told
 from kapla.pinning import Pins, PinSummary
 
 __all__ = ["command"]
 
 
+@told(
+    ("Let others fetch what is pinned", "kapla lend @notes"),
+    ("Stop that again", "kapla lend --stop @notes"),
+    exits=(ExitCode.STORE, ExitCode.DAMAGED, ExitCode.REFUSED),
+)
 @click.command(name="lend", short_help="Let the daemon give pinned contents to others.")
 @click.argument("pins", metavar="NAME|URN…", nargs=-1, required=True)
 @click.option("--stop", is_flag=True, help="Lend it no more. It stays pinned.")

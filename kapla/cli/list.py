@@ -11,6 +11,7 @@ import click
 from eris_fs import printable
 from kapla.cli.amounts import bytes_text
 from kapla.cli.common import CommandError, ExitCode
+from kapla.cli.told import told
 
 if TYPE_CHECKING:
     from kapla.catalogue.entries import Entry
@@ -20,6 +21,11 @@ __all__ = ["command"]
 _NAME_WIDTH = 20
 
 
+@told(
+    ("See what you have stored", "kapla list"),
+    ("All versions of one name, and where they are", "kapla list --long notes"),
+    means={ExitCode.DAMAGED: "the catalogue is damaged"},
+)
 @click.command(name="list", short_help="List what you have stored.")
 @click.argument("name", required=False)
 @click.option("-l", "--long", "long", is_flag=True, help="Tell the blocks and the store, too.")

@@ -11,12 +11,17 @@ from eris.errors import StoreRefused
 from kapla.block_list import LIST_HEAD, format_references
 from kapla.cli.common import CommandError, ExitCode, connect, progress, run, store_option
 from kapla.cli.output_file import OutputFile
+from kapla.cli.told import told
 from kapla.client import RemoteStore, StoreList
 from kapla.errors import NotAllowed
 
 __all__ = ["command"]
 
 
+@told(
+    ("Write down what a store has, to carry it to another", "kapla list-blocks there.list"),
+    exits=(ExitCode.STORE, ExitCode.REFUSED),
+)
 @click.command(name="list-blocks", short_help="Write a list of all that a store has.")
 @click.argument("file", metavar="[FILE|-]", default="-")
 @click.option("--force", is_flag=True, help="Replace FILE if it exists, at once and when done.")

@@ -8,83 +8,41 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from eris.errors import (
-    BlockNotFound,
-    ContentError,
-    ErisError,
-    InvalidBundle,
-    InvalidCapability,
-    StoreRefused,
-    StoreUnavailable,
-)
-from eris_fs.errors import TreeError
+from eris.errors import ErisError
 from eris_fs.model import printable
 from kapla import __version__, log
 from kapla.cli import commands
+from kapla.cli.exit_codes import EXIT_CODES, exit_code
 from kapla.cli.outcome import CommandError, ExitCode, Interrupted
-from kapla.cli.quiet import be_quiet
+from kapla.cli.quiet import talk_options
 from kapla.cli.streams import OutputFailed, ReaderGone, drop_output, hold_streams
+from kapla.cli.told import epilog_of, told
 from kapla.errors import CannotConnect, ConfigError
+from kapla.uninstalled import explain
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["EXIT_CODES", "exit_code", "main"]
+    from click.shell_completion import CompletionItem
 
-EXIT_CODES: Final[tuple[tuple[int, str, tuple[type[BaseException], ...]], ...]] = (
-    (
-        ExitCode.USAGE,
-        "wrong usage: an option, a URN or a store URL",
-        (InvalidCapability, ConfigError),
-    ),
-    (ExitCode.STORE, "the store cannot be reached or cannot work now", (StoreUnavailable,)),
-    (ExitCode.MISSING, "a block is missing", (BlockNotFound,)),
-    (
-        ExitCode.DAMAGED,
-        "blocks or content are damaged, or not what they should be",
-        (ContentError, InvalidBundle),
-    ),
-    (ExitCode.REFUSED, "the store refuses: read-only, or at its size limit", (StoreRefused,)),
-    (
-        ExitCode.FILE,
-        "a file cannot be read, written or expressed, or is in the way",
-        (OSError, TreeError),
-    ),
-    (ExitCode.NOT_CONFORMING, "a store does not do what it must: kapla conformance", ()),
-    (ExitCode.INTERRUPTED, "interrupted", (Interrupted, KeyboardInterrupt)),
-)
-"""Exit codes, what they mean, and the errors behind them. 0 is success, 1 any other failure."""
+__all__ = ["COMPLETE", "EXIT_CODES", "Commands", "command_line", "exit_code", "main"]
+
+COMPLETE: Final = "_KAPLA_COMPLETE"
+"""By this variable a shell asks how to complete: see `kapla.cli.completing`."""
 
 _SECTIONS: Final = {"kapla": "Commands", "guix_glue": "With Guix and Nix"}
 
 
-def exit_code(error: BaseException) -> int:
-    """The exit code for an error: of a class that names one, as other packages' may, that."""
-    code = getattr(error, "exit_code", None)
-    if isinstance(code, int):
-        return code
-    for code, _, kinds in EXIT_CODES:
-        if isinstance(error, kinds):
-            return code
-    return ExitCode.FAILED
-
-
-def exit_code_help() -> str:
-    """One paragraph for the end of every help text."""
-    known = [
-        (0, "success"),
-        (ExitCode.FAILED, "another failure"),
-        *((code, text) for code, text, _ in EXIT_CODES),
-    ]
-    return "Exit codes: " + "; ".join(f"{int(code)} {text}" for code, text in known) + "."
-
-
-class _Commands(click.Group):
+class Commands(click.Group):
     """A group whose commands are loaded one at a time."""
+
+    prepare: Callable[[click.Command], click.Command] | None = None
+    """Makes of each command that is loaded the one that is used."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         """All names, in alphabetical order."""
@@ -103,6 +61,18 @@ class _Commands(click.Group):
         for package, entries in rows.items():
             with formatter.section(_SECTIONS.get(package, f"Commands of {package}")):
                 formatter.write_dl(entries)
+
+    def shell_complete(self, context: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Complete options and the names of commands, without loading any of these."""
+        from click.shell_completion import CompletionItem
+
+        told = {name: own.short_help for name, own in commands.OWN.items()}
+        told |= dict.fromkeys(commands.others(), "")
+        return [
+            CompletionItem(name, help=told[name] or None)
+            for name in sorted(told)
+            if name.startswith(incomplete)
+        ] + click.Command.shell_complete(self, context, incomplete)
 
     def resolve_command(
         self, context: click.Context, args: list[str]
@@ -125,13 +95,13 @@ class _Commands(click.Group):
         try:
             command = commands.load(name)
         except Exception as error:
-            return _broken(name, f"cannot be loaded: {error}")
+            return _broken(name, f"cannot be loaded: {explain(error) or error}")
         if command is None:
             return None
         if not isinstance(command, click.Command):
             return _broken(name, f"is not a click command, but {type(command).__name__}")
-        command.epilog = command.epilog or exit_code_help()
-        return command
+        command.epilog = epilog_of(command)
+        return command if self.prepare is None else self.prepare(command)
 
 
 def _broken(name: str, reason: str) -> click.Command:
@@ -143,25 +113,47 @@ def _broken(name: str, reason: str) -> click.Command:
     return click.Command(name, callback=fail, help=f"(broken: {reason})")
 
 
+@told(
+    ("Store a directory, and call it notes", "kapla encode --name notes notes"),
+    ("Bring it back", "kapla decode @notes copy"),
+    ("All about one command", "kapla encode --help"),
+    exits=ExitCode,
+)
 @click.command(
-    cls=_Commands,
+    cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=exit_code_help(),
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
 )
 @click.version_option(__version__, prog_name="kapla")
 @click.option("-d", "--debug", is_flag=True, help="Log what happens inside, and show tracebacks.")
-@click.option("-q", "--quiet", is_flag=True, help="Show neither progress nor a summary.")
+@talk_options
 @click.pass_context
-def _kapla(context: click.Context, debug: bool, quiet: bool) -> None:
-    """Turn files and trees into encrypted blocks in a store, and back, by one URN."""
-    if quiet:
-        be_quiet(context)
+def _kapla(context: click.Context, debug: bool) -> None:
+    """Turn files and trees into encrypted blocks in a store, and back, by one URN.
+
+    Where a URN is wanted, @NAME is what your catalogue has under a name, @NAME~1 what it had
+    before, @FILE a URN in a file, and - one on standard input.
+    """
     log.configure("debug" if debug else "warning")
+    if context.invoked_subcommand is None:
+        from kapla.cli.home import show_home
+
+        show_home()
+
+
+def command_line() -> Commands:
+    """All of `kapla`, as a group whose commands are loaded when they are asked for."""
+    return _kapla
 
 
 def main() -> None:
     """Run the command line; ends the process."""
     hold_streams()
+    if COMPLETE in os.environ:
+        from kapla.cli.completing.answering import answer
+
+        sys.exit(answer(_kapla, os.environ))
     try:
         code = _kapla.main(standalone_mode=False)
         sys.stdout.flush()
@@ -178,6 +170,10 @@ def main() -> None:
         click.Abort,
     ) as error:
         code = _failed(error)
+    except ModuleNotFoundError as error:
+        if (text := explain(error)) is None:
+            raise
+        code = _failed(CommandError(text))
     sys.exit(code)
 
 

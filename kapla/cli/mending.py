@@ -6,7 +6,6 @@ first without storing anything: only if that gives the same URN are they what is
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +18,7 @@ from eris.store import BlockReader, BlockWriter, NullStore
 from eris.transfer import put_content
 from kapla.cli.common import CommandError, ExitCode, progress
 from kapla.cli.source import content_of, open_source, size_of
+from kapla.cli.sources import Sources
 
 __all__ = ["BLOCK_SIZES", "Again", "Mending", "encode_again"]
 
@@ -71,16 +71,16 @@ async def _sound(store: BlockReader, reference: Reference, block_size: BlockSize
 class Again:
     """A file or tree, and how it was encoded."""
 
-    path: str
+    sources: Sources
     rule: str | None
     packed: bool
     level: int | None
     secret: ConvergenceSecret
-    exclude: eris_fs.Patterns | None
+    selection: eris_fs.Selection
 
     def block_size(self, capability: ReadCapability) -> BlockSize | eris_fs.SizeRule | None:
         """The block size, or the rule for it. A file's is told by its URN."""
-        if self.rule is None and not os.path.isdir(self.path):
+        if self.rule is None and not self.sources.is_tree:
             return capability.block_size
         fixed = {size.label: size for size in BlockSize}
         return eris_fs.choose_by_cost if self.rule == "cost" else fixed.get(self.rule or "auto")
@@ -93,19 +93,18 @@ async def encode_again(store: Mending, capability: ReadCapability, again: Again)
     """
     if await _encode(NullStore(), capability, again) != capability:
         raise CommandError(
-            f"{again.path} has another URN: it is not the same content, or was encoded in another"
-            " way (--packed, --level, --block-size, --convergence-secret, --exclude)",
+            f"{again.sources.title} has another URN: it is not the same content, or was encoded in"
+            " another way (--packed, --level, --block-size, --convergence-secret, --exclude)",
             ExitCode.MISSING,
         )
     await _encode(store, capability, again)
 
 
 async def _encode(store: BlockWriter, capability: ReadCapability, again: Again) -> ReadCapability:
-    path = again.path
-    if not (os.path.isdir(path) or again.packed):
+    if not (again.sources.is_tree or again.packed):
         return await _encode_file(store, capability, again)
-    root = os.path.join(path, "") if os.path.isdir(path) else os.path.realpath(path)
-    with progress(f"Encoding {path}") as shown:
+    root = again.sources.root
+    with progress(f"Encoding {again.sources.title}") as shown:
         if again.packed:
             return await eris_fs.put_packed_tree(
                 store,
@@ -113,7 +112,7 @@ async def _encode(store: BlockWriter, capability: ReadCapability, again: Again) 
                 level=eris_fs.DEFAULT_LEVEL if again.level is None else again.level,
                 convergence_secret=again.secret,
                 progress=shown.reach,
-                exclude=again.exclude,
+                selection=again.selection,
             )
         return await eris_fs.put_tree(
             store,
@@ -121,18 +120,19 @@ async def _encode(store: BlockWriter, capability: ReadCapability, again: Again) 
             block_size=again.block_size(capability),
             convergence_secret=again.secret,
             progress=shown.reach,
-            exclude=again.exclude,
+            selection=again.selection,
         )
 
 
 async def _encode_file(
     store: BlockWriter, capability: ReadCapability, again: Again
 ) -> ReadCapability:
-    with open_source(again.path) as file:
+    path = again.sources.paths[0]
+    with open_source(path) as file:
         size, block_size = size_of(file), again.block_size(capability)
         if block_size is not None and not isinstance(block_size, BlockSize):
             block_size = None if size is None else block_size(size)
-        with progress(f"Encoding {again.path}", size) as shown:
+        with progress(f"Encoding {path}", size) as shown:
             return await put_content(
                 store,
                 content_of(file, shown),

@@ -72,6 +72,7 @@ def note_options(command: Callable[..., _T]) -> Callable[..., _T]:
         ),
         click.option(
             "--name",
+            metavar="NAME",
             callback=_checked_name,
             help="Note it under this name: @NAME stands for its URN, @NAME~1 for the one before.",
         ),
@@ -158,8 +159,10 @@ class Noting:
             url = (await store.taker()).url
         self._store_url = format_store_url(url)
 
-    def note(self, capability: ReadCapability, path: str, *, is_tree: bool) -> None:
-        """Note what was stored, unless that is not wanted."""
+    def note(
+        self, capability: ReadCapability, source: str, *, is_tree: bool, is_partial: bool = False
+    ) -> None:
+        """Note what was stored, unless that is not wanted; `source`: where it was, for people."""
         if not self.wanted:
             return
         from kapla.catalogue.catalogue import note
@@ -172,10 +175,10 @@ class Noting:
             urn=capability.to_urn(),
             root=capability.root.reference,
             store=self._store_url,
-            kind="tree" if is_tree else "file",
+            kind="partial" if is_partial else "tree" if is_tree else "file",
             size=size,
             blocks=None if is_tree else block_count(size, capability.block_size),
-            source=_source(path),
+            source=source,
             name=self.name,
             keep=self.keep,
         )
@@ -209,12 +212,6 @@ class Noting:
                     run(_let_go(catalogue, self.name))
         except (CatalogueError, CommandError, ErisError, OSError) as error:
             say(f"older versions of {self.name} stay until the next time: {error}")
-
-
-def _source(path: str) -> str:
-    """What was encoded, as text: a path may be any bytes."""
-    whole = path if path == "-" else os.path.abspath(path)
-    return os.fsencode(whole).decode("utf-8", "backslashreplace")
 
 
 async def _let_go(catalogue: Catalogue, name: str) -> None:

@@ -18,6 +18,7 @@ class ExitCode(IntEnum):
     REFUSED = 6
     FILE = 7
     NOT_CONFORMING = 8
+    INCOMPLETE = 9
     INTERRUPTED = 130
 
 

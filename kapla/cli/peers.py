@@ -15,6 +15,7 @@ from kapla.cli.columns import table
 from kapla.cli.common import CommandError, ExitCode, connect, run, store_option
 from kapla.cli.facts import facts_json
 from kapla.cli.found import found_lines
+from kapla.cli.told import told
 from kapla.errors import NotAllowed
 from kapla.peer_listing import list_found, list_peers
 from kapla.remote_store import RemoteStore
@@ -27,6 +28,11 @@ _NUMBERS: Final = range(_HEAD.index("RTT"), _HEAD.index("ADDRESS"))
 _NONE: Final = "-"
 
 
+@told(
+    ("See whom the daemon asks, and how each is", "kapla peers"),
+    ("See who is near, and why they are not asked", "kapla peers --found"),
+    exits=(ExitCode.STORE, ExitCode.REFUSED),
+)
 @click.command(name="peers", short_help="Show the daemon's peers, and how each is.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each peer.")
 @click.option(

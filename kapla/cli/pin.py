@@ -26,11 +26,17 @@ from kapla.cli.common import (
 from kapla.cli.pin_names import read_pin_name
 from kapla.cli.pinned import is_lent
 from kapla.cli.store import missing_root
+from kapla.cli.told import told
 from kapla.pinning import OpenPin, Pins, default_name
 
 __all__ = ["command"]
 
 
+@told(
+    ("Keep a content for good", "kapla pin @notes"),
+    ("Keep several, under one name", "kapla pin --name holidays @photos @films"),
+    exits=(ExitCode.STORE, ExitCode.MISSING, ExitCode.DAMAGED, ExitCode.REFUSED),
+)
 @click.command(name="pin", short_help="Keep contents in the store for good.")
 @click.argument("urns", metavar="URN…", nargs=-1, required=True)
 @click.option("--name", help="Of the pin. Default: the reference of its first block.")

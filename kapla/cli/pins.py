@@ -14,7 +14,9 @@ from eris_fs.model import printable
 from kapla.cli.amounts import bytes_text, duration_text
 from kapla.cli.common import connect, run, store_option
 from kapla.cli.named import entries_of
+from kapla.cli.outcome import ExitCode
 from kapla.cli.store import say
+from kapla.cli.told import told
 from kapla.pinning import Pins, PinSummary
 
 if TYPE_CHECKING:
@@ -31,6 +33,10 @@ _SHOWN_TITLES = 3
 _HEAD = ("SIZE", "ONLY HERE", "MISSING", "KEPT", "LENT", "AGE", "NAME")
 
 
+@told(
+    ("See what is pinned, and how much room each takes", "kapla pins"),
+    exits=(ExitCode.STORE, ExitCode.REFUSED),
+)
 @click.command(name="pins", short_help="List what is pinned in the store.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each pin.")
 @store_option

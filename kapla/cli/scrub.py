@@ -9,11 +9,17 @@ import click
 from kapla.caring import Scrubbed, scrub
 from kapla.cli.amounts import blocks_text
 from kapla.cli.common import CommandError, ExitCode, connect, progress, run, store_option
-from kapla.config import parse_size
+from kapla.cli.told import told
+from kapla.sizes import parse_size
 
 __all__ = ["command"]
 
 
+@told(
+    ("Look at all blocks, slowly enough for others to go on", "kapla scrub --rate '20 MiB'"),
+    exits=(ExitCode.STORE, ExitCode.REFUSED),
+    means={ExitCode.DAMAGED: "some blocks were bad"},
+)
 @click.command(name="scrub", short_help="Have the daemon look at all that it stores.")
 @click.option(
     "--rate", metavar="RATE", help='Bytes a second, or as in "20 MiB". Default: no limit.'
@@ -24,7 +30,7 @@ def command(rate: str | None, as_json: bool, store_url: str | None) -> None:
     """Have the daemon read and hash every block that it stores, and drop what is bad.
 
     What is dropped counts as missing, in its pins too, until it is stored again: by encode, or by
-    verify --repair. For root, and whoever runs the daemon. Exit code 5 if any block was bad.
+    verify --repair. For root, and whoever runs the daemon.
     """
     found = run(_scrub(_read_rate(rate), store_url))
     if as_json:

@@ -12,12 +12,18 @@ from kapla.cli.amounts import bytes_text as _bytes
 from kapla.cli.amounts import duration_text as _duration
 from kapla.cli.common import CommandError, ExitCode, connect, run, store_option
 from kapla.cli.facts import facts_json
+from kapla.cli.told import told
 from kapla.errors import NotAllowed
 from kapla.urls import HttpEndpoint
 
 __all__ = ["command"]
 
 
+@told(
+    ("See how full the store is", "kapla stat"),
+    ("Of another machine", "kapla stat --store-url coap+tcp://attic"),
+    exits=(ExitCode.STORE, ExitCode.REFUSED),
+)
 @click.command(name="stat", short_help="Show what the daemon holds.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @store_option

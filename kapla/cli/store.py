@@ -16,6 +16,7 @@ from eris.errors import BlockNotFound, ErisError, InvalidKey, InvalidPadding, St
 from eris_fs.model import printable
 from kapla.cli.outcome import CommandError, ExitCode
 from kapla.cli.summary import current_summary
+from kapla.cli.waiting import note_store
 
 if TYPE_CHECKING:
     from kapla.client import RemoteStore, StoreList
@@ -49,8 +50,8 @@ def store_option(command: Callable[_P, _T]) -> Callable[_P, _T]:
         metavar="URL",
         multiple=True,
         callback=join,
-        help="The store, as coap+unix:///run/eris.sock or coap+tcp://host, or to read from"
-        " https://host. Several, given one by one or separated by spaces, are tried in order."
+        help="The store, as coap+unix:///run/eris.sock, coap+tcp://host, or https://host to read"
+        " only. Several, given one by one or separated by spaces, are tried in order."
         " Default: $ERIS_STORE_URL, else the local daemon's socket.",
     )(timeout_option(command))
 
@@ -71,8 +72,8 @@ def timeout_option(command: Callable[_P, _T]) -> Callable[_P, _T]:
         envvar="KAPLA_RECONNECT",
         callback=note(_RECONNECT),
         expose_value=False,
-        help="Try for so long to reach a store again whose connection is lost, as when its daemon"
-        " is restarted, and go on there; 0: end at once. Default: $KAPLA_RECONNECT, else 30.",
+        help="When the connection to a store is lost, as its daemon is restarted, try for so long"
+        " to reach it again, and go on there; 0: end at once. Default: $KAPLA_RECONNECT, else 30.",
     )
     timeout = click.option(
         "--timeout",
@@ -81,7 +82,7 @@ def timeout_option(command: Callable[_P, _T]) -> Callable[_P, _T]:
         envvar="KAPLA_TIMEOUT",
         callback=note(_TIMEOUT),
         expose_value=False,
-        help="Give up a store, or go on to the next, that is silent for so long. Default:"
+        help="Give up a store that is silent for so long, or go on to the next. Default:"
         " $KAPLA_TIMEOUT, else 10 while connecting and 60 for an answer.",
     )
     return timeout(reconnect(command))
@@ -102,6 +103,7 @@ async def connect(store_url: str | None, *contents: ReadCapability) -> AsyncIter
         "on_lost": _say_lost,
     }
     async with open_store(urls, **times(), **said) as store:
+        note_store(store)
         try:
             yield store
             if summary := current_summary():
@@ -151,7 +153,10 @@ def _say_taker(taker: StoreUrl, refusing: Sequence[StoreUrl]) -> None:
 
 def say(text: str) -> None:
     """Say something beside the result, in one line on standard error."""
-    click.echo(f"kapla: {printable(text)}", err=True)
+    from kapla.cli.display import off_the_line
+
+    with off_the_line():
+        click.echo(f"kapla: {printable(text)}", err=True)
 
 
 def _explain(

@@ -9,11 +9,18 @@ import click
 from eris.model import Reference
 from kapla.cli.change_pins import change_each, owner_option
 from kapla.cli.common import store_option
+from kapla.cli.outcome import ExitCode
+from kapla.cli.told import told
 from kapla.pinning import Pins, PinSummary
 
 __all__ = ["command"]
 
 
+@told(
+    ("Release a pin by its name", "kapla unpin holidays"),
+    ("Release your pins of a content", "kapla unpin @notes"),
+    exits=(ExitCode.STORE, ExitCode.DAMAGED, ExitCode.REFUSED),
+)
 @click.command(name="unpin", short_help="Release pins: their contents may go.")
 @click.argument("pins", metavar="NAME|URN…", nargs=-1, required=True)
 @owner_option

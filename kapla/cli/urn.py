@@ -14,6 +14,7 @@ import click
 
 from eris.capability import URN_PREFIX, ReadCapability
 from eris.errors import InvalidCapability
+from eris.link import LINK_MAGIC, MAX_LINK_SIZE, parse_link
 from eris_fs.model import printable
 from kapla.cli.named import urn_named, with_at
 from kapla.cli.outcome import CommandError, ExitCode
@@ -43,6 +44,8 @@ def urn_argument(command: Callable[_P, _T]) -> Callable[_P, _T]:
 def read_capability(urn: str) -> ReadCapability:
     """Read a URN argument: the URN itself, `@FILE` or `-` for a file or standard input holding it.
 
+    FILE may also be a link.
+
     Or `@NAME`, `@NAME~N` for what the catalogue has under this name: see `kapla.cli.named`.
     Arguments can be read by other users in /proc; files need not be.
     Raises: InvalidCapability, CommandError, OSError.
@@ -70,8 +73,12 @@ def _text_of(urn: str) -> tuple[str, str | None]:
             )
         if (found := urn_named(urn[1:])) is not None:
             return found, None
-        with open(urn[1:], encoding="utf-8", errors="replace") as file:
-            return file.read(_LONGEST_FILE), urn[1:]
+        with open(urn[1:], "rb") as file:
+            head = file.read(_LONGEST_FILE)
+            if head.startswith(LINK_MAGIC):
+                link = parse_link(head + file.read(MAX_LINK_SIZE))
+                return link.capability.to_urn(), None
+        return head.decode("utf-8", "replace"), urn[1:]
     if not urn.lower().startswith("urn:") and os.path.isfile(urn):
         raise CommandError(
             f"this is a file, not a URN; to read one from it: @{urn}", ExitCode.USAGE

@@ -30,10 +30,13 @@ from kapla.cli.common import (
     urn_argument,
 )
 from kapla.cli.content import load_tree, names_tree
-from kapla.cli.exclude import exclude_options, read_patterns
+from kapla.cli.display import off_the_line
 from kapla.cli.mending import BLOCK_SIZES, Again, Mending, encode_again
 from kapla.cli.secret import read_secret
+from kapla.cli.selecting import SelectingOptions, selecting_options
+from kapla.cli.sources import Sources
 from kapla.cli.store import missing_root
+from kapla.cli.told import told
 
 if TYPE_CHECKING:
     from kapla.urls import StoreUrl
@@ -52,6 +55,15 @@ class _Count:
     """How many are there again; None, if that was not to be."""
 
 
+@told(
+    ("Check that a content is whole", "kapla verify @notes"),
+    (
+        "Store again what is missing, from what was encoded",
+        "kapla verify --repair --from notes @notes",
+    ),
+    exits=(ExitCode.STORE, ExitCode.REFUSED),
+    means={ExitCode.MISSING: "some blocks are missing", ExitCode.DAMAGED: "some blocks are bad"},
+)
 @click.command(name="verify", short_help="Check that every block is there and sound.")
 @urn_argument
 @click.option(
@@ -63,10 +75,11 @@ class _Count:
 @click.option("--repair", is_flag=True, help="Store again what is missing or bad; see --from.")
 @click.option(
     "--from",
-    "origin",
+    "origins",
     metavar="STORE|PATH",
+    multiple=True,
     help="Where --repair has it from: the URL of another store, or the file or directory that was"
-    " encoded, with the options that encode had then.",
+    " encoded, with the options that encode had then. Each PATH, if there were several.",
 )
 @click.option(
     "--block-size",
@@ -75,42 +88,47 @@ class _Count:
     help="PATH was encoded with this --block-size. A file's is told by its URN.",
 )
 @click.option("--packed", is_flag=True, help="PATH was encoded as a packed tree.")
-@click.option("--level", type=click.INT, help="… with this --level.")
+@click.option("--level", type=click.INT, help="PATH was encoded with this --level.", metavar="N")
 @click.option(
-    "--convergence-secret", "secret_file", metavar="FILE", help="… with the 32 bytes in FILE."
+    "--convergence-secret",
+    "secret_file",
+    metavar="FILE",
+    help="PATH was encoded with the 32 bytes in FILE.",
 )
-@exclude_options
+@selecting_options(skip=False)
 @store_option
-@summarized(sends=False)
+@summarized(sends=False, done="verified")
 def command(
     urn: str,
     as_json: bool,
     here: bool,
     repair: bool,
-    origin: str | None,
+    origins: tuple[str, ...],
     block_size: str | None,
     packed: bool,
     level: int | None,
     secret_file: str | None,
-    exclude: tuple[str, ...],
-    exclude_files: tuple[str, ...],
+    selecting: SelectingOptions,
     store_url: str | None,
 ) -> None:
     """Check that every block of a content, or of a whole tree, is in the store and sound.
 
-    Lists what is missing or bad. What lies under a missing internal node cannot be known. Exit code
-    4 if blocks are missing, 5 if any is bad, with --repair after the repair.
+    Lists what is missing or bad. What lies under a missing internal node cannot be known. With
+    --repair the exit code tells how it is after the repair.
     """
-    if repair != (origin is not None):
+    if repair != bool(origins):
         raise click.UsageError("--repair and --from STORE|PATH belong together.")
     if here and repair:
         raise click.UsageError("--here and --repair exclude each other: it mends what is here.")
     again = None
-    if origin is not None and not _is_url(origin):
+    if len(origins) > 1 and any(map(_is_url, origins)):
+        raise click.UsageError("--from takes one STORE, or each PATH that was encoded.")
+    if origins and not _is_url(origins[0]):
         secret = ConvergenceSecret.null() if secret_file is None else read_secret(secret_file)
-        patterns = read_patterns(exclude, exclude_files, origin)
-        again = Again(origin, block_size, packed, level, secret, patterns)
-    elif block_size or packed or level or secret_file or exclude or exclude_files:
+        sources = Sources.of(origins)
+        selected = selecting.of(sources, store_url)
+        again = Again(sources, block_size, packed, level, secret, selected.selection)
+    elif block_size or packed or level or secret_file or selecting.are_given:
         raise click.UsageError("Options of encode are for --repair --from PATH.")
     # What tells the highest is loaded for packed trees only.
     if level is not None and not 1 <= level <= eris_fs.MAX_LEVEL:
@@ -118,8 +136,8 @@ def command(
     capability = read_capability(urn)
     if again is not None:
         count = run(_repair_again(capability, again, as_json, store_url))
-    elif origin is not None:
-        count = run(_repair(capability, origin, as_json, store_url))
+    elif origins:
+        count = run(_repair(capability, origins[0], as_json, store_url))
     else:
         count = run(_verify(capability, as_json, store_url, here=here))
     _summarize(count, as_json)
@@ -217,9 +235,9 @@ async def _check_packs(
             count.bad += 1
             if as_json:
                 facts = {"bad": None, "path": names[number], "reason": str(error)}
-                click.echo(json.dumps(facts))
+                _say_finding(json.dumps(facts))
             else:
-                click.echo(f"bad {names[number]}: {error.reason}")
+                _say_finding(f"bad {names[number]}: {error.reason}")
 
 
 def _names(tree: eris_fs.PackedTree) -> list[str]:
@@ -253,6 +271,12 @@ async def _check(
             block_urn = format_block_urn(reference)
             if as_json:
                 facts = {finding: block_urn, "path": name or None, "reason": str(error)}
-                click.echo(json.dumps(facts))
+                _say_finding(json.dumps(facts))
             else:
-                click.echo(f"{finding} {block_urn}{f'  {name}' if name else ''}")
+                _say_finding(f"{finding} {block_urn}{f'  {name}' if name else ''}")
+
+
+def _say_finding(line: str) -> None:
+    """Both may be on one terminal: what is found, and how far it is."""
+    with off_the_line():
+        click.echo(line)

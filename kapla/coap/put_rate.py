@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from typing import Final
+from weakref import WeakSet
 
 from kapla.coap.rate import NO_LIMIT, ByteRate
 
@@ -22,7 +23,7 @@ PutRate = ByteRate
 
 
 class PutRates:
-    """The rates of all users; None in place of each where there is no limit."""
+    """The rates of all users, and of those who share one; None: there is no limit."""
 
     def __init__(
         self, bytes_per_s: int | None, clock: Callable[[], float] = time.monotonic
@@ -30,20 +31,28 @@ class PutRates:
         self._bytes_per_s = bytes_per_s
         self._clock = clock
         self._by_uid: dict[int, PutRate] = {}
+        # Those who are forgotten may still be in use, by connections that were there before.
+        self._made: WeakSet[PutRate] = WeakSet()
 
-    def make(self) -> PutRate | None:
-        """One for those that share it."""
-        return None if self._bytes_per_s is None else PutRate(self._bytes_per_s, self._clock)
+    def make(self) -> PutRate:
+        """One for those that share it, as long as it lives."""
+        rate = PutRate(self._bytes_per_s, self._clock)
+        self._made.add(rate)
+        return rate
 
-    def of(self, uid: int) -> PutRate | None:
+    def of(self, uid: int) -> PutRate:
         """That of a user."""
         known = self._by_uid.get(uid)
         if known is None:
-            known = self.make()
-            if known is not None:
-                self._forget_unused()
-                self._by_uid[uid] = known
+            self._forget_unused()
+            known = self._by_uid[uid] = self.make()
         return known
+
+    def change(self, bytes_per_s: int | None) -> None:
+        """Let another rate hold, for those that are there too."""
+        self._bytes_per_s = bytes_per_s
+        for rate in list(self._made):
+            rate.change(bytes_per_s)
 
     def _forget_unused(self) -> None:
         if len(self._by_uid) >= _MOST_KNOWN:

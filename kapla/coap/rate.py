@@ -8,6 +8,7 @@ apart by what they want called, and each takes a part before the next.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from typing import Final
@@ -36,7 +37,7 @@ class Rate:
     ) -> None:
         self._per_s = per_s
         self._clock = clock
-        self._most = saved
+        self._most = float(saved)
         self._part = part
         self._there = float(saved)
         self._at = clock()
@@ -46,8 +47,15 @@ class Rate:
         self._chosen: set[Callable[[], None]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is a limit at all."""
+        return self._per_s < math.inf
+
     def room(self, go_on: Callable[[], None]) -> int:
         """Units that may be taken now. While there are any, what is taken may be more than that."""
+        if not self.is_limited:
+            return NO_LIMIT
         if self._waiting and go_on not in self._chosen:
             return 0  # not before those who wait
         self._refill()
@@ -85,6 +93,9 @@ class Rate:
 
     def _refill(self) -> None:
         now = self._clock()
+        if not self.is_limited:
+            self._there, self._at = self._most, now
+            return
         there = self._there + (now - self._at) * self._per_s
         self._there, self._at = min(there, self._most), now
 
@@ -111,9 +122,28 @@ class Rate:
 
 
 class ByteRate(Rate):
-    """A rate in bytes a second, told in KiB: a block weighs 1 or 32."""
+    """A rate in bytes a second, told in KiB: a block weighs 1 or 32. None: there is no limit."""
 
-    def __init__(self, bytes_per_s: int, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(
-            bytes_per_s / 1024, max(bytes_per_s, _LEAST_SAVED) / 1024, _PART_KIB, clock
-        )
+    def __init__(
+        self, bytes_per_s: int | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(*_in_kib(bytes_per_s), _PART_KIB, clock)
+
+    def change(self, bytes_per_s: int | None) -> None:
+        """Be another rate from now on; those who wait go on as it lets them."""
+        self._refill()
+        self._per_s, self._most = _in_kib(bytes_per_s)
+        self._there = min(self._there, self._most) if self.is_limited else self._most
+        if self._timer is not None:
+            # It was for the pause of the former rate.
+            self._timer.cancel()
+            self._timer = None
+        if self._waiting:
+            self._plan()
+
+
+def _in_kib(bytes_per_s: int | None) -> tuple[float, float]:
+    """A second's, and what may be saved up."""
+    if bytes_per_s is None:
+        return math.inf, _LEAST_SAVED / 1024
+    return bytes_per_s / 1024, max(bytes_per_s, _LEAST_SAVED) / 1024

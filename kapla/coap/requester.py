@@ -75,6 +75,8 @@ class Requester:
         self.usable = True
         self.has_answered = False
         """Whether there ever was an answer."""
+        self.was_released = False
+        """Whether the store has said that it ends, so that there may be another soon."""
         self.name = name
         """Whom we ask, for messages."""
         self._link = link
@@ -160,6 +162,11 @@ class Requester:
         """Whether an answer is still to come."""
         return bool(self._pending)
 
+    @property
+    def owed(self) -> int:
+        """How many answers are still to come, to what was sent or waits to be."""
+        return len(self._pending) + len(self._queue)
+
     async def close(self) -> None:
         """Release the connection."""
         self.give_up()
@@ -207,7 +214,7 @@ class Requester:
 
     def wind_up(self) -> None:
         """After a Release: ask no more, but take the answers that are still to come."""
-        self.usable = False
+        self.usable, self.was_released = False, True
         waiting, self._queue = list(self._queue), deque()
         self._fail(self._handed_back(waiting), f"{self.name} is shutting down")
 

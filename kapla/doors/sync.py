@@ -176,17 +176,17 @@ class Store:
         *,
         packed: bool = False,
         convergence_secret: ConvergenceSecret = NULL_CONVERGENCE_SECRET,
-        exclude: eris_fs.Exclude | None = None,
+        selection: eris_fs.Selection = eris_fs.EVERYTHING,
     ) -> ReadCapability:
         """Keep a directory, or `packed`, in fewer and compressed blocks: see `docs/formats.md`.
 
-        A file by itself becomes a tree that is one file. `exclude` is as `eris_fs.put_tree` has it.
+        A file by itself becomes a tree that is one file. `selection` says what is left out.
         Raises: OSError; TreeError, for what no tree can hold; StoreRefused.
         """
         put = eris_fs.put_packed_tree if packed else eris_fs.put_tree
         return self._call(
             lambda session: put(
-                session.store, path, convergence_secret=convergence_secret, exclude=exclude
+                session.store, path, convergence_secret=convergence_secret, selection=selection
             )
         )
 

@@ -12,7 +12,6 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -28,12 +27,10 @@ from cryptography.hazmat.primitives.serialization import (
 
 from kapla.errors import ConfigError
 from kapla.identity.key import PeerKey
-from kapla.local_socket import is_root
-from kapla.user_paths import user_path
+from kapla.identity.place import default_path
 
 __all__ = ["KeyPair", "default_path", "load", "load_or_make"]
 
-_NAME: Final = "identity.pem"
 _OTHERS: Final = 0o077
 # Of one key in PKCS #8 it is 119 bytes.
 _LONGEST: Final = 4096
@@ -59,31 +56,6 @@ class KeyPair:
     def to_pem(self) -> bytes:
         """The private key as a file has it."""
         return self.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def default_path(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where the key pair of whoever runs this is.
-
-    Raises: ConfigError, if there is no place for it.
-    """
-    if given := environment.get("STATE_DIRECTORY"):
-        # Of a service manager, which may give several.
-        return _absolute(given.split(":")[0], "$STATE_DIRECTORY") / _NAME
-    if given := environment.get("XDG_STATE_HOME"):
-        return _absolute(given, "$XDG_STATE_HOME") / "kapla" / _NAME
-    if is_root():
-        return Path("/var/lib/kapla") / _NAME
-    directory = user_path("state", "kapla")
-    if directory is None:
-        raise ConfigError("there is no home directory to keep the key pair in: set $XDG_STATE_HOME")
-    return directory / _NAME
-
-
-def _absolute(text: str, variable: str) -> Path:
-    path = Path(text)
-    if not path.is_absolute():
-        raise ConfigError(f"{variable} is no absolute path")
-    return path
 
 
 def load_or_make(path: Path | None = None) -> KeyPair:

@@ -41,6 +41,8 @@ class Budgets(Generic[L]):
         self._stranger_rate = stranger_rate
         self._clock = clock
         self._of: dict[int, Allowance] = {}
+        # One for each listener.
+        self._of_strangers: list[Allowance] = []
 
     def of(self, peer: Peer[L]) -> Allowance:
         """That of a peer, shared by all its connections."""
@@ -56,9 +58,18 @@ class Budgets(Generic[L]):
 
     def of_strangers(self, *, may_put: bool) -> Allowance:
         """One more, for those who share it."""
-        return self._make(self._stranger_rate, may_put=may_put)
+        allowance = self._make(self._stranger_rate, may_put=may_put)
+        self._of_strangers.append(allowance)
+        return allowance
+
+    def change_stranger_rate(self, bytes_per_s: int | None) -> None:
+        """Let another rate hold for strangers, for those that are there too."""
+        self._stranger_rate = bytes_per_s
+        for allowance in self._of_strangers:
+            if allowance.given is not None:
+                allowance.given.change(bytes_per_s)
 
     def _make(self, bytes_per_s: int | None, *, may_put: bool) -> Allowance:
-        given = None if bytes_per_s is None else ByteRate(bytes_per_s, self._clock)
+        given = ByteRate(bytes_per_s, self._clock)
         presence = None if may_put else Rate(_PER_S, _SAVED, _PART, self._clock)
         return Allowance(given, presence, _PRICES)

@@ -30,7 +30,7 @@ from kapla.storage.numbering import Numbering
 from kapla.storage.recent import pack_prefixes
 from kapla.storage.schema import prefix_of
 from kapla.storage.session import Found, SqliteReader
-from kapla.storage.state import Database
+from kapla.storage.state import Database, SqliteSettings
 
 __all__ = ["DamagedStore", "PartlyDamaged", "PutResult", "SqliteReader", "SqliteWriter"]
 
@@ -123,6 +123,20 @@ class SqliteWriter(SqliteReader):
     def why_full(self) -> str:
         """What stands in the way of a block that was refused, and what can be done."""
         return self._space.room.why_full() + self.pins.advice
+
+    def settle(self, settings: SqliteSettings) -> None:
+        """Let other limits hold from now on. Raises: sqlite3.Error, StoreUnavailable."""
+        database = self._database
+        before, database.settings = database.settings, settings
+        try:
+            database.keeping.track_reads(settings.evicts)
+            self._space.settle()
+            if settings.lend_cache != before.lend_cache:
+                self.pins.settle()
+        except BaseException:
+            database.settings = before
+            self._space.settle()
+            raise
 
     def finish(self) -> None:
         """Write what was put off until now. Raises: sqlite3.Error."""

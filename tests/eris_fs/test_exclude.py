@@ -21,6 +21,7 @@ from eris_fs import (
     NotUtf8,
     OpenFile,
     Patterns,
+    Selection,
     TreeTooLarge,
     measure_tree,
     parse_pattern,
@@ -60,7 +61,7 @@ def kept(root: Path, text: str) -> set[str]:
     """The files that a scan finds."""
     patterns = Patterns(parse_patterns(text))
     seen = set()
-    for path, found in scan_tree(root, exclude=patterns):
+    for path, found in scan_tree(root, selection=Selection(patterns)):
         if isinstance(found, OpenFile):
             found.close()
             seen.add("/".join(path))
@@ -227,12 +228,12 @@ def test_what_is_excluded_stops_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(os, "open", noting)
     patterns = Patterns([parse_pattern("*.o"), parse_pattern("/cache/")])
-    found = dict(scan_tree(root, exclude=patterns, limits=Limits(entries=2)))
+    found = dict(scan_tree(root, selection=Selection(patterns), limits=Limits(entries=2)))
     assert set(found) == {("kept",), ("only",)}
     # As it was left, with nothing in it.
     assert found["only",] == EmptyDirectory()
     assert opened == [str(root), "kept", "only"]
-    assert measure_tree(root, exclude=patterns).files == 1
+    assert measure_tree(root, selection=Selection(patterns)).files == 1
     for one in found.values():
         if isinstance(one, OpenFile):
             one.close()
@@ -243,12 +244,12 @@ def test_names_that_are_not_utf8_are_matched(tmp_path: Path) -> None:
     root.mkdir()
     os.close(os.open(os.fsencode(root) + b"/caf\xe9", os.O_CREAT))
     for text in ("caf?", "caf\udce9", "c*"):
-        assert dict(scan_tree(root, exclude=Patterns([parse_pattern(text)]))) == {}
+        assert dict(scan_tree(root, selection=Selection(Patterns([parse_pattern(text)])))) == {}
     with pytest.raises(NotUtf8):
-        dict(scan_tree(root, exclude=Patterns([parse_pattern("cafe")])))
+        dict(scan_tree(root, selection=Selection(Patterns([parse_pattern("cafe")]))))
 
 
 def test_what_is_not_excluded_counts(tmp_path: Path) -> None:
     lay_out({"a": EMPTY, "b": EMPTY}, tmp_path / "root")
     with pytest.raises(TreeTooLarge):
-        list(scan_tree(tmp_path / "root", Limits(entries=1), exclude=lambda *_: False))
+        list(scan_tree(tmp_path / "root", Limits(entries=1), selection=Selection(lambda *_: False)))

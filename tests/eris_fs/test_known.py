@@ -212,7 +212,7 @@ def test_a_large_file_is_hashed_for_the_cache_alone_and_in_threads(
     tree: Path, monkeypatch: pytest.MonkeyPatch, most: int, times: int
 ) -> None:
     """Once to look it up, once while it is encoded; not at all if it has too many blocks."""
-    monkeypatch.setattr("eris_fs.tree._LARGEST_KNOWN", most)
+    monkeypatch.setattr("eris_fs.large._LARGEST_KNOWN", most)
     threads: list[list[int]] = []
 
     class Watched:

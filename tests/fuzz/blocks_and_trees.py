@@ -12,7 +12,14 @@ from eris import BlockSize, MemoryStore, ReadCapability, Reference, encode
 from eris.base32 import format_base32, parse_base32, parse_base32_reference
 from eris.bundle import BadBlock, BundleItem, BundleLimits, BundleReader
 from eris.crypto import reference_of
-from eris.errors import InvalidBundle, InvalidCapability, InvalidNode, InvalidPadding
+from eris.errors import (
+    InvalidBundle,
+    InvalidCapability,
+    InvalidLink,
+    InvalidNode,
+    InvalidPadding,
+)
+from eris.link import format_link, parse_link
 from eris.node import pad, unpack_node, unpad
 from eris_fs.errors import InvalidManifest, InvalidPack, TreeTooLarge
 from eris_fs.manifest import ManifestReader, format_manifest
@@ -48,6 +55,7 @@ __all__ = [
     "coap_connection",
     "coap_frames",
     "eris_fs_index",
+    "link",
     "list_pages",
     "node",
     "pack",
@@ -84,6 +92,15 @@ def node(data: bytes) -> None:
         assert b"".join(chain.from_iterable(pairs)).ljust(BlockSize.SMALL, b"\0") == block
     with suppress(InvalidPadding):
         assert pad(unpad(block), BlockSize.SMALL) == block
+
+
+def link(data: bytes) -> None:
+    """Read as a link; what was read is written so that it reads the same."""
+    with suppress(InvalidLink):
+        found = parse_link(data)
+        if found.size is not None:
+            again = format_link(found)
+            assert format_link(parse_link(again)) == again
 
 
 def bundle(data: bytes) -> None:

@@ -22,6 +22,7 @@ from cbor2 import CBORTag, dumps
 
 from eris import BlockSize, Key, ReadCapability, Reference, ReferenceKeyPair, encode
 from eris.bundle import BUNDLE_HEAD, format_bundle_tail, format_bundled_block
+from eris.link import Link, format_link
 from eris_fs.manifest import format_manifest
 from eris_fs.model import (
     EmptyDirectory,
@@ -43,10 +44,12 @@ from kapla.block_list import LIST_HEAD
 from kapla.coap.blocks import BLOCKS_PATHS, get_options, put_options
 from kapla.coap.frame import Code, format_frame, format_message
 from kapla.coap.maps import format_map
+from kapla.config.template import template
 from tests.fuzz.cutting import BYTE_BY_BYTE, WHOLE
 from tests.fuzz.guix_dialogues import ENTRIES, HASH_PART
 from tests.guix_glue.local.session import captured_turns
 from tests.guix_glue.samples import SAMPLES
+from tests.kapla.status.examples import everything, numbers
 
 __all__ = ["MAX_SIZE", "seeds"]
 
@@ -237,6 +240,17 @@ def _indexes() -> Iterator[bytes]:
     yield from (b"".join(format_manifest(tree)) for tree in trees)
 
 
+def _links() -> Iterator[bytes]:
+    capability, _ = encode(b"x")
+    yield capability.to_urn().encode() + b"\n"
+    yield format_link(Link(capability, 1, "text/plain"))
+    attributes: dict[str, object] = {
+        "name": "x",
+        "of": [1, -2, 1.5, None, True, b"y", {"deep": {"er": []}}],
+    }
+    yield format_link(Link(capability, 1 << 40, "a/b", attributes))
+
+
 def _bundles() -> Iterator[bytes]:
     capability, blocks = encode(b"hail ERIS " * 200)
     entries = b"".join(format_bundled_block(*item) for item in blocks.items())
@@ -374,6 +388,21 @@ def _database_pages() -> Iterator[bytes]:
     yield from (data[at : at + size] for at in range(0, len(data), size))
 
 
+_SETTINGS = (
+    b"""\
+store = '/s/blocks'
+max-size = "50 GB" # as sold
+listen = [
+  "coap+unix:///l?mode=0660", 'coap+tcp://[::1]?get',
+]
+[[peers]]
+url = "coaps+tcp://h?key=/k#ed25519:11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
+rights = ["get", "relay"]
+name = """
+    + b'"""two\n"words""""\n'
+)
+
+
 _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "database_page": _database_pages,
     "narinfo": _narinfos,
@@ -399,6 +428,7 @@ _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "capability": _capabilities,
     "node": _nodes,
     "bundle": lambda: _cut(_bundles()),
+    "link": _links,
     "block_list": lambda: _cut([LIST_HEAD + bytes(range(64)), LIST_HEAD, LIST_HEAD + b"x"]),
     "eris_fs_index": lambda: _cut(_indexes()),
     "packed_index": lambda: _cut(_packed_trees()),
@@ -412,7 +442,10 @@ _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "netlink": _netlink,
     "found_service": _found_services,
     "http_targets": _http_targets,
+    "settings_file": lambda: [template().encode(), _SETTINGS],
+    "toml_lines": lambda: [template().encode(), _SETTINGS, b"a.b = [1, {c = 2}]\n[[d]]\n'e' = 1"],
     "http_places": lambda: [b"127.0.0.1:8080 [::1]:0", b"unix:/run/a.sock", b"localhost:9080"],
     "pin_answers": _pin_answers,
     "pin_requests": _pin_requests,
+    "daemon_facts": lambda: [json.dumps(told()).encode() for told in (numbers, everything)],
 }

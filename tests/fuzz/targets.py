@@ -16,6 +16,8 @@ from tests.fuzz import (
     http_doors,
     local_network,
     pins,
+    settings,
+    status_facts,
 )
 
 __all__ = ["TARGETS", "Target"]
@@ -48,6 +50,7 @@ TARGETS: dict[str, Target] = {
         blocks_and_trees.capability,
         blocks_and_trees.node,
         blocks_and_trees.bundle,
+        blocks_and_trees.link,
         blocks_and_trees.block_list,
         blocks_and_trees.eris_fs_index,
         blocks_and_trees.packed_index,
@@ -65,5 +68,8 @@ TARGETS: dict[str, Target] = {
         pins.pin_answers,
         pins.pin_requests,
         database_pages.database_page,
+        settings.settings_file,
+        settings.toml_lines,
+        status_facts.daemon_facts,
     )
 }

@@ -26,6 +26,8 @@ _NOTICES = (
     "kapla: waiting for ",
     "kapla: lost the connection to ",
     "kapla: the blocks go to ",
+    "kapla: left out, as they are kapla's own: ",
+    "kapla: skipped ",
     "kapla: not pinned: ",
     "kapla: not lent: ",
     "kapla: not whole: ",

@@ -103,7 +103,7 @@ def test_help_names_every_command_and_the_exit_codes(offline: Kapla) -> None:
 def test_help_of_a_command(offline: Kapla, name: str) -> None:
     text = " ".join(offline.out(name, "--help").split())
     assert "--store-url URL" in text
-    assert "Exit codes: 0 success; 1 another failure; 2 wrong usage" in text
+    assert "Exit codes: 0 success 1 another failure 2 wrong usage" in text
 
 
 def test_version(offline: Kapla) -> None:
@@ -113,7 +113,6 @@ def test_version(offline: Kapla) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["no-such-command"],
         [UNKNOWN],
         ["encode"],
@@ -548,7 +547,7 @@ def test_a_urn_in_the_wrong_place_is_not_repeated(kapla: Kapla, hello: str) -> N
 
 
 def test_ls(kapla: Kapla, tree: str) -> None:
-    assert kapla.out("ls", tree).splitlines() == [
+    assert kapla.out("ls", "-R", tree).splitlines() == [
         "a file",
         "deep/er/away",
         "deep/er/large",
@@ -561,16 +560,43 @@ def test_ls(kapla: Kapla, tree: str) -> None:
     ]
 
 
+def test_ls_of_one_directory(kapla: Kapla, tree: str) -> None:
+    assert kapla.out("ls", tree).splitlines()[:4] == ["a file", "deep/", "empty", "hollow/"]
+    assert kapla.out("ls", tree, "/deep/", "a file").splitlines() == ["deep/er/", "a file"]
+    assert kapla.out("ls", tree, "deep/er").splitlines() == ["deep/er/away", "deep/er/large"]
+    assert kapla.out("ls", tree, "hollow") == ""
+    error = kapla.error("ls", tree, "deep/err", code=1)
+    assert error == "deep/err is not in the tree; is deep/er meant?"
+
+
 def test_ls_long(kapla: Kapla, tree: str) -> None:
-    lines = kapla.out("ls", "-l", tree).splitlines()
-    assert "l deep/er/away -> /etc" in lines
-    assert "- a file" in lines
-    assert "x program" in lines
-    assert "d hollow/" in lines
+    lines = kapla.out("ls", "-l", "-R", tree).splitlines()
+    assert "l            deep/er/away -> /etc" in lines
+    assert "-  97.7 KiB  deep/er/large" in lines
+    assert "-       6 B  a file" in lines
+    assert "d            hollow/" in lines
+    assert lines[-2].startswith("x ")
+    assert lines[-2].endswith(" B  program")
+
+
+def test_ls_of_a_tree_that_lacks_something(kapla: Kapla, tmp_path: Path) -> None:
+    """All that can be told is told."""
+    lay_out({"there": File(b"1234"), "gone": File(b"x" * 40_000)}, tmp_path / "made")
+    urn = kapla.out("encode", "--no-cache", tmp_path / "made")
+    whole = kapla.out("ls", "-l", "--json", urn)
+    assert [json.loads(line)["size"] for line in whole.splitlines()] == [40_000, 4]
+    with running_daemon() as other:
+        elsewhere = Kapla(kapla.home, other.url)
+        os.unlink(tmp_path / "made" / "gone")
+        elsewhere("encode", tmp_path / "made")
+        elsewhere("copy", "--raw", "--from", kapla.url, "--to", other.url, urn)
+        done = elsewhere("ls", "-l", urn, code=4)
+    assert done.stdout.decode().splitlines() == ["-    ?  gone", "-  4 B  there"]
+    assert done.stderr.startswith(b"kapla: the size of gone is not known: block ")
 
 
 def test_ls_json(kapla: Kapla, tree: str) -> None:
-    entries = [json.loads(line) for line in kapla.out("ls", "--json", tree).splitlines()]
+    entries = [json.loads(line) for line in kapla.out("ls", "-R", "--json", tree).splitlines()]
     assert {"path": ["deep", "er", "away"], "kind": "symlink", "target": "/etc"} in entries
     assert {"path": ["line\nbreak"], "kind": "file"} in entries
     assert {entry["kind"] for entry in entries} == {"file", "executable", "symlink", "directory"}
@@ -595,7 +621,7 @@ def test_cat(kapla: Kapla, tree: str) -> None:
         ("", ". is a directory"),
         ("link", "link is a symlink to a file"),
         ("none", "none is not in the tree"),
-        ("deep/../a file", "deep/../a file is not in the tree"),
+        ("deep/../a file", "deep/../a file is not in the tree; is a file meant?"),
         ("a file/x", "a file/x is not in the tree"),
         ("\x1b[31m", r"\x1b[31m is not in the tree"),
     ],
@@ -652,6 +678,7 @@ def test_verify(kapla: Kapla, hello: str, tree: str) -> None:
 def test_stat(kapla: Kapla, hello: str) -> None:
     report = json.loads(kapla.out("stat", "--json"))
     assert report.keys() == {
+        "version",
         "blocks",
         "bytes",
         "database_bytes",
@@ -934,7 +961,7 @@ def plugins(tmp_path: Path) -> Path:
 def test_another_packages_command(home: Path, plugins: Path) -> None:
     kapla = Kapla(home, "", env={"PYTHONPATH": str(plugins)})
     assert kapla.out("hello") == "hi"
-    assert "Exit codes: 0 success" in kapla.out("hello", "--help")
+    assert "130  interrupted" in kapla.out("hello", "--help")
     assert "Greet." in kapla.out("--help")
 
 

@@ -938,6 +938,17 @@ def test_urls_that_are_given(environment: Path, monkeypatch: pytest.MonkeyPatch)
     assert shown("") == ["TCP a:5683", "Unix socket /b"]
 
 
+def test_a_daemon_of_ours_that_is_starting_counts_as_there(
+    environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (environment / "system.sock").touch()
+    starting: list[Path] = []
+    monkeypatch.setattr("kapla.soon.is_starting", lambda path: path in starting)
+    assert shown() == [f"Unix socket {environment}/system.sock"]
+    starting.append(Path("/nonexistent-runtime/eris.sock"))
+    assert shown() == ["Unix socket /nonexistent-runtime/eris.sock"]
+
+
 def test_the_place_of_a_wrong_url_is_named(
     environment: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

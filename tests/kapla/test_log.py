@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -90,6 +95,92 @@ def test_a_urn_never_reaches_the_log(capsys: pytest.CaptureFixture[str]) -> None
     assert "Traceback" in err
     assert "urn:eris:…" in err
     assert urn[9:] not in err.upper()
+
+
+# --- other forms ------------------------------------------------------------------------------
+
+
+def test_an_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("info", "json")
+    before = datetime.now(UTC)
+    urn = CAPABILITY.to_urn()
+    try:
+        raise OSError(f"no {urn}\nat all")
+    except OSError:
+        logging.getLogger("kapla.x").exception("Failed with %s", urn)
+    logging.getLogger("kapla.y").warning("é\n2")
+    logging.getLogger("kapla.y").debug("hidden")
+    first, second = map(json.loads, capsys.readouterr().err.splitlines())
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", first["time"])
+    assert abs(datetime.fromisoformat(first["time"]) - before) < timedelta(minutes=5)
+    assert (first["level"], first["logger"]) == ("error", "kapla.x")
+    assert first["message"] == "Failed with urn:eris:…"
+    assert first["exception"].startswith("Traceback")
+    assert first["exception"].endswith("OSError: no urn:eris:…\nat all")
+    assert second | {"time": ""} == {
+        "time": "",
+        "level": "warning",
+        "logger": "kapla.y",
+        "message": "é\n2",
+    }
+
+
+Begin = Callable[[str, log.Format], Callable[[], str]]
+
+
+@pytest.fixture
+def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Begin]:
+    """Begins to log to what the journal reads; what it has read."""
+    with (tmp_path / "journal").open("w+") as file:
+        status = os.fstat(file.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+
+        def begin(level: str, form: log.Format) -> Callable[[], str]:
+            # In the test itself: pytest has another one for each of its phases.
+            monkeypatch.setattr(sys, "stderr", file)
+            log.configure(level, form)
+            return (tmp_path / "journal").read_text
+
+        yield begin
+
+
+def test_the_journal_notes_time_and_level_itself(
+    journal: Begin,
+) -> None:
+    read = journal("debug", "text")
+    logger = logging.getLogger("kapla")
+    for name in ("debug", "info", "warning", "error", "critical"):
+        getattr(logger, name)("it is %s", name)
+    # Each line is an entry of its own, and has its level.
+    logger.info("two\nlines")
+    assert read().splitlines() == [
+        "<7>it is debug",
+        "<6>it is info",
+        "<4>it is warning",
+        "<3>it is error",
+        "<2>it is critical",
+        "<6>two",
+        "<6>lines",
+    ]
+
+
+def test_objects_for_the_journal(journal: Begin) -> None:
+    read = journal("info", "json")
+    logging.getLogger("kapla").warning("x")
+    assert read().startswith("<4>{")
+    assert json.loads(read()[3:])["message"] == "x"
+
+
+@pytest.mark.parametrize("stream", ["", "1:2", "nonsense", "1:2:3"])
+def test_another_stream_is_not_the_journals(
+    journal: Begin,
+    monkeypatch: pytest.MonkeyPatch,
+    stream: str,
+) -> None:
+    monkeypatch.setenv("JOURNAL_STREAM", stream)
+    read = journal("info", "text")
+    logging.getLogger("kapla").info("x")
+    assert LINE.fullmatch(read())
 
 
 def test_redact() -> None:

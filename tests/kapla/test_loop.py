@@ -41,6 +41,7 @@ def test_a_resolver_that_gets_no_answer_does_not_hold_up_the_end(
         assert asked.is_set()
         assert not answered.is_set()
     finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         answer.set()
     for thread in threading.enumerate():
         if thread.name == "kapla-resolver":
@@ -84,7 +85,7 @@ def test_the_daemon_ends_at_once_though_a_name_of_a_peer_does_not_resolve(
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     monkeypatch.setattr(sys, "setswitchinterval", lambda _: None)
-    monkeypatch.setattr(log, "configure", lambda level: None)
+    monkeypatch.setattr(log, "configure", lambda *_: None)
     try:
         kaplad.main(
             [

@@ -127,7 +127,7 @@ def test_servers_of_http_are_peers_without_rights(tmp_path: Path) -> None:
 
 
 def test_the_place_is_the_file_and_the_number_of_the_table(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"kapla\.toml, peers: peer 2: one of url"):
+    with pytest.raises(ConfigError, match=r"kapla\.toml:5: peers: peer 2: one of url"):
         load(tmp_path, f'[[peers]]\nkey = "{ONE}"\n[[peers]]\nname = "x"\n')
 
 

@@ -79,6 +79,8 @@ class HttpStore:
         self._heard = 0.0
         self.blocks = self.bytes = 0
         """What it has given so far."""
+        self.found = 0
+        """How many blocks it said that it has: only where blocks are put that is of use."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -100,6 +102,11 @@ class HttpStore:
     def stores(self) -> list[HttpStore]:
         """The stores that there are: this one."""
         return [self]
+
+    @property
+    def owed(self) -> int:
+        """How many requests have no answer so far."""
+        return self._waiting
 
     @property
     def connected(self) -> bool:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from aiohttp import web
@@ -84,6 +84,10 @@ class Connections(web.Server):
         self._timer: asyncio.TimerHandle | None = None
         self._full = Tally(_log, "%d more clients had to go, as there were too many")
         self._cut_off = Tally(_log, "%d more replies were cut off", at_once=10)
+
+    def limit(self, connections: int) -> None:
+        """Let so many be there at once; those that are there are not sent away for it."""
+        self._limits = replace(self._limits, connections=connections)
 
     def __len__(self) -> int:
         """How many are connected."""

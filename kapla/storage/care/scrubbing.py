@@ -94,7 +94,19 @@ class Scrubbing:
     def start(self) -> None:
         """Begin with the background, if there is to be one; the store is open."""
         if self._rate:
-            self._tasks.append(asyncio.ensure_future(self._background()))
+            task = asyncio.ensure_future(self._background())
+            self._tasks.append(task)
+            task.add_done_callback(self._tasks.remove)
+
+    def settle(self, rate: int) -> None:
+        """Go on in the background at another rate; 0: not any more."""
+        if rate == self._rate:
+            return
+        self._rate = rate
+        # Anew: it may be in a pause that the former rate made long. Where it was, it notes.
+        for task in self._tasks:
+            task.cancel()
+        self.start()
 
     async def stop(self) -> None:
         """End all of it, before the store is closed. How far it has come is noted."""

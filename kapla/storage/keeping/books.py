@@ -78,6 +78,15 @@ class PinBooks:
                 name,
             )
 
+    def settle(self) -> None:
+        """Let the store's settings of now hold: count anew what is lent.
+
+        Raises: StoreUnavailable.
+        """
+        with self._mended():
+            if not self._load():
+                raise StorageError("the pins cannot be read")
+
     def tell_damage(self, error: Exception) -> None:
         """A table of pins cannot be read. What is known to be kept stays so until it is mended."""
         if not self._is_damaged:

@@ -33,12 +33,16 @@ class LentCache:
     def __init__(self, connection: sqlite3.Connection, database: Database) -> None:
         self._connection = connection
         self._keeping = database.keeping
-        self._is_on = database.settings.lend_cache
+        self._database = database
         self._ids = Ids()
         # What went with the last eviction: readers that began before it may still find it.
         self._left = Ids()
         self._is_damaged = False
         self._due_s: float | None = None
+
+    @property
+    def _is_on(self) -> bool:
+        return self._database.settings.lend_cache
 
     @property
     def lent(self) -> Ids:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from eris.base32 import format_base32
 from eris.errors import StoreFull
 from eris.model import BlockSize, Reference
+from kapla.sizes import size_text
 from kapla.storage.keeping.ids import Ids
 
-__all__ = ["Pin", "PinSummary", "Sizes", "name_of_root", "no_room", "size_text"]
-
-_UNITS: Final = ("KiB", "MiB", "GiB", "TiB")
+__all__ = ["Pin", "PinSummary", "Sizes", "name_of_root", "no_room"]
 
 
 class Sizes(NamedTuple):
@@ -88,16 +87,6 @@ class Pin:
 def name_of_root(root: Reference) -> str:
     """What a pin is called that was given no name."""
     return format_base32(root)
-
-
-def size_text(count: int) -> str:
-    """A number of bytes, for a sentence."""
-    if count < 1024:
-        return f"{count} B"
-    size, unit = count / 1024, 0
-    while size >= 1024 and unit < len(_UNITS) - 1:
-        size, unit = size / 1024, unit + 1
-    return f"{size:.4g} {_UNITS[unit]}"
 
 
 def no_room(pinned: int, quota: int) -> StoreFull:

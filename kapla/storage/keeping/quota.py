@@ -7,12 +7,13 @@ from typing import Final
 
 from eris.errors import StoreFull
 from eris.model import BlockSize
+from kapla.sizes import size_text
 from kapla.storage.keeping.accounting import Accounts
 from kapla.storage.keeping.ids import Ids
-from kapla.storage.keeping.pin import Sizes, no_room, size_text
+from kapla.storage.keeping.pin import Sizes, no_room
 from kapla.storage.keeping.room import Room
 from kapla.storage.keeping.state import Hold
-from kapla.storage.state import Database
+from kapla.storage.state import Database, SqliteSettings
 
 __all__ = ["LACKING_BYTES", "Quota"]
 
@@ -50,10 +51,13 @@ class Quota:
         self.accounts = Accounts()
         self.lacking: Counter[int] = Counter()
         """How many blocks the pins of each owner lack, as far as that takes room."""
-        self._settings = database.settings
         self._database = database
         self._keeping = database.keeping
         self._room = room
+
+    @property
+    def _settings(self) -> SqliteSettings:
+        return self._database.settings
 
     def excess(self, owner: int, more: int = 0) -> StoreFull | None:
         """The error, if an owner's pins and holds, and so many bytes more, are too much."""

@@ -13,15 +13,16 @@ from typing import Final
 
 from kapla.storage.files import StoreFiles
 from kapla.storage.keeping.reserve import Reserve
-from kapla.storage.state import SqliteSettings
+from kapla.storage.state import Database, SqliteSettings
 
-__all__ = ["Room", "weight_of"]
+__all__ = ["WAL_PAGES", "Room", "weight_of"]
 
 _MIB: Final = 1024 * 1024
 _WAL: Final = 18 * _MIB
 """What the WAL has at most when nobody reads for long: SQLite empties it at 1000 pages."""
 
-_WAL_PAGES: Final = 1000
+WAL_PAGES: Final = 1000
+"""At so many SQLite empties the WAL, unless it is told otherwise."""
 _FEWEST_WAL_PAGES: Final = 16
 
 # Of a small cap, or a small disk, so much at the most is set aside for the WAL.
@@ -39,16 +40,20 @@ class Room:
     def __init__(
         self,
         connection: sqlite3.Connection,
-        settings: SqliteSettings,
+        database: Database,
         files: StoreFiles,
         reserve: Reserve,
     ) -> None:
         self._connection = connection
-        self._settings = settings
+        self.reserve = reserve
+        self._database = database
         self._files = files
-        self._reserve = reserve
-        self._directory = os.path.dirname(os.path.realpath(settings.path))
+        self._directory = os.path.dirname(os.path.realpath(database.settings.path))
         self.page = self._pragma("page_size")
+
+    @property
+    def _settings(self) -> SqliteSettings:
+        return self._database.settings
 
     @property
     def cap(self) -> int | None:
@@ -56,7 +61,7 @@ class Room:
         size = self._settings.max_size
         if size is None or not self._settings.evicts:
             return size
-        return size - self._reserve.size - min(_WAL, size // _SMALLEST_PART)
+        return size - self.reserve.size - min(_WAL, size // _SMALLEST_PART)
 
     def file_bytes(self) -> int:
         """The size of the file when all of the WAL is in it."""
@@ -86,7 +91,7 @@ class Room:
     def on_disk(self) -> int:
         """Bytes of the file system that are free, and neither left to others nor the reserve's."""
         found = os.statvfs(self._directory)
-        given_up = 0 if self._reserve.is_there else self._reserve.size
+        given_up = 0 if self.reserve.is_there else self.reserve.size
         return found.f_bavail * found.f_frsize - (self._settings.min_free or 0) - given_up
 
     def wal_pages(self) -> int:
@@ -95,7 +100,7 @@ class Room:
         if self._settings.min_free is not None:
             sizes.append(max(0, self.on_disk()) + self.file_bytes())
         pages = min(sizes, default=0) // _SMALLEST_PART // self.page
-        return max(_FEWEST_WAL_PAGES, min(_WAL_PAGES, pages))
+        return max(_FEWEST_WAL_PAGES, min(WAL_PAGES, pages))
 
     def why_full(self) -> str:
         """What stands in the way of a block that found no room."""

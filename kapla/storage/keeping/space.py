@@ -11,13 +11,14 @@ from typing import Final
 
 from kapla.storage.files import StoreFiles
 from kapla.storage.keeping.compaction import Compactor
+from kapla.storage.keeping.nearly_full import NearlyFull
 from kapla.storage.keeping.reserve import Reserve
-from kapla.storage.keeping.room import Room, weight_of
+from kapla.storage.keeping.room import WAL_PAGES, Room, weight_of
 from kapla.storage.keeping.sweep import Sweep
 from kapla.storage.keeping.traffic import PinTraffic
 from kapla.storage.numbering import Numbering
 from kapla.storage.rebuild import Rebuild
-from kapla.storage.state import Database
+from kapla.storage.state import Database, SqliteSettings
 
 __all__ = ["Space"]
 
@@ -47,20 +48,43 @@ class Space:
         rebuild: Callable[[], Rebuild | None],
         pins: Callable[[], PinTraffic],
     ) -> None:
-        settings = database.settings
-        self._settings = settings
+        self._database = database
         self._connection = connection
-        self._reserve = Reserve(settings.path, settings.max_size, settings.min_free)
-        self.room = Room(connection, settings, files, self._reserve)
+        self._reserve = self._new_reserve()
+        self.room = Room(connection, database, files, self._reserve)
+        self._nearly_full = NearlyFull(database, self.room)
         self._evictor = Compactor(connection, database, numbering, rebuild, pins)
         self._sweep = Sweep(connection, database, self._evictor)
-        self._headroom = min(_HEADROOM, (settings.max_size or _HEADROOM) // _HEADROOM_PART)
+        self._headroom = 0
         self._look_again = 0.0
         self._is_vacuum_of_use = True
-        if settings.evicts:
-            connection.execute(f"PRAGMA wal_autocheckpoint = {self.room.wal_pages()}").fetchall()
-        else:
+        self._begin()
+
+    def settle(self) -> None:
+        """Let the store's settings of now hold. Raises: sqlite3.Error."""
+        before, after = self._reserve, self._new_reserve()
+        if after.size != before.size:
+            before.release()
+            self._reserve = self.room.reserve = after
+        self._look_again = 0.0
+        self._is_vacuum_of_use = True
+        self._begin()
+
+    def _begin(self) -> None:
+        settings = self._settings
+        self._headroom = min(_HEADROOM, (settings.max_size or _HEADROOM) // _HEADROOM_PART)
+        pages = self.room.wal_pages() if settings.evicts else WAL_PAGES
+        self._connection.execute(f"PRAGMA wal_autocheckpoint = {pages}").fetchall()
+        if not settings.evicts:
             self._reserve.release()
+
+    @property
+    def _settings(self) -> SqliteSettings:
+        return self._database.settings
+
+    def _new_reserve(self) -> Reserve:
+        settings = self._settings
+        return Reserve(settings.path, settings.max_size, settings.min_free)
 
     def make(self, blocks: Iterable[bytes]) -> None:
         """Have something go, if these need room; before it is known which of them are there.
@@ -105,6 +129,7 @@ class Space:
         """
         if not self._settings.has_limit:
             return None
+        self._nearly_full.look()
         if self._settings.evicts:
             self._see_to_reserve()
             if self._shrink() or self._sweep.step():

@@ -42,6 +42,11 @@ class Keeping:
         self._held = Ids()
         self._holds: set[Hold] = set()
 
+    def track_reads(self, is_wanted: bool) -> None:
+        """Note what is read from now on, or no more; for the writer."""
+        if is_wanted != (self.reads is not None):
+            self.reads = Ids() if is_wanted else None
+
     def open_hold(self, owner: int) -> Hold:
         """Begin to hold blocks for somebody; the uid is told apart by quotas."""
         hold = Hold(owner)

@@ -12,6 +12,7 @@ import pytest
 from eris import MemoryStore
 from eris_fs import FileChanged
 from kapla.cli import encode as encode_module
+from kapla.cli import encoding
 from tests.eris_fs.stores import HookedStore
 
 _SIZE = 12 << 20
@@ -33,6 +34,6 @@ def test_a_file_that_is_torn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     async def connect(_: str | None) -> AsyncIterator[HookedStore]:
         yield HookedStore(MemoryStore(), write)
 
-    monkeypatch.setattr(encode_module, "connect", connect)
+    monkeypatch.setattr(encoding, "connect", connect)
     with pytest.raises(FileChanged, match="time of change"):
         encode_module.command.main([str(path), "--no-pin"], standalone_mode=False)

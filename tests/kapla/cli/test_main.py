@@ -30,7 +30,8 @@ from kapla.cli.common import (
     standard_input,
     standard_output,
 )
-from kapla.cli.main import EXIT_CODES, _line, exit_code, exit_code_help
+from kapla.cli.exit_codes import EXIT_CODES, all_meanings, exit_code, meanings
+from kapla.cli.main import _line
 from kapla.cli.stat import _lines
 from kapla.errors import CannotConnect, ConfigError, InvalidUrl
 
@@ -77,7 +78,9 @@ def test_codes_are_told_once_each() -> None:
     codes = [code for code, _, _ in EXIT_CODES]
     assert codes == sorted(set(codes))
     assert {0, 1}.isdisjoint(codes)
-    assert exit_code_help().startswith("Exit codes: 0 success; 1 ")
+    told = all_meanings()
+    assert [code for code, _ in told] == [0, 1, *codes]
+    assert [code for code, _ in meanings([4])] == [0, 1, 2, 4, 7, 130]
 
 
 @pytest.mark.parametrize(

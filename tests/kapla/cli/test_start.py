@@ -84,6 +84,25 @@ def test_what_is_no_command_loads_nothing(loaded_by: LoadedBy, arguments: str) -
     assert not {name for name in modules if name.startswith("guix_glue")}
 
 
+def test_kapla_alone_loads_as_little(loaded_by: LoadedBy, tmp_path: Path) -> None:
+    modules = loaded_by(store_url=f"coap+unix://{tmp_path}/s")
+    assert "kapla.cli.home" in modules
+    assert not heavy(modules) - {"platformdirs", "sqlite3"}
+    assert "asyncio" not in modules
+
+
+@pytest.mark.parametrize("line", ["kapla ", "kapla decode @n", "kapla cat @notes"])
+def test_completion_loads_no_library(
+    loaded_by: LoadedBy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setenv("_KAPLA_COMPLETE", "bash_complete")
+    monkeypatch.setenv("_KAPLA_LINE", line)
+    modules = loaded_by()
+    assert "kapla.cli.completing.answering" in modules
+    assert not heavy(modules) - {"tomllib", "platformdirs", "sqlite3", "eris.transfer"}
+
+
 @pytest.mark.parametrize(
     "name",
     ["cat", "conformance", "decode", "info", "ls", "stat", "verify", "guix-daemon", "substitute"],

@@ -43,7 +43,7 @@ def summary_of(*origins: tuple[str, Origins], sends: bool = False) -> Summary:
         ),
         (
             summary_of(("here", Origins(put=Amount(2, 2 * MIB))), sends=True),
-            "3.0 MiB in 2.0 s (1.5 MiB/s); 2.0 MiB sent",
+            "3.0 MiB in 2.0 s (1.5 MiB/s); 2 blocks sent (2.0 MiB)",
         ),
         (
             summary_of(("here", Origins()), sends=True),
@@ -59,6 +59,26 @@ def summary_of(*origins: tuple[str, Origins], sends: bool = False) -> Summary:
 )
 def test_what_is_said(summary: Summary, text: str) -> None:
     assert summary.text(2.0) == text
+
+
+def test_what_was_there_is_not_called_sent() -> None:
+    summary = Summary(sends=True, done="encoded")
+    summary.reach(3, MIB)
+    summary.add("here", Origins(put=Amount(2, 2048)), found=7)
+    assert summary.text(0.04) == (
+        "encoded 3 files, 1.0 MiB in 0.0 s; 2 blocks sent (2.0 KiB), the rest was there"
+    )
+
+
+def test_who_wants_to_know_more_is_told_of_times() -> None:
+    summary = Summary(done="encoded")
+    with summary.part("Encoding x"):
+        pass
+    summary.notes.append("cache: all")
+    times, note = summary.details(2.0)
+    assert times.startswith("Encoding x: 0.0")
+    assert times.endswith("s, all else: 2.00 s")
+    assert note == "cache: all"
 
 
 def test_of_what_was_quick_no_rate_is_said_and_of_trees_the_files() -> None:
@@ -109,11 +129,18 @@ def test_commands_end_with_a_line_on_a_terminal_and_nowhere_else(kapla: Kapla) -
     path = kapla.home / "file"
     path.write_bytes(random.Random(4).randbytes(2 * MIB))
     [line] = on_a_terminal(kapla, "encode", "--out", "urn", path)
-    assert line.startswith("kapla: 2.0 MiB in ")
-    assert line.endswith("; 2.1 MiB sent")
+    assert line.startswith("kapla: encoded 2.0 MiB in ")
+    assert line.endswith("; 66 blocks sent (2.1 MiB)")
+    [line] = on_a_terminal(kapla, "encode", "--out", "urn", path)
+    assert line.endswith("; nothing sent, all was there")
+    lines = on_a_terminal(kapla, "encode", "-v", "--out", "urn", path)
+    assert lines[1].startswith("kapla: Encoding ")
+    assert lines[-1].startswith("kapla: Unix socket ")
+    assert lines[-1].endswith(": nothing moved")
     [line] = on_a_terminal(kapla, "decode", "@urn", "out")
-    assert line.startswith("kapla: 2.0 MiB in ")
+    assert line.startswith("kapla: decoded 2.0 MiB in ")
     assert line.endswith("; all from here")
+    assert on_a_terminal(kapla, "decode", "-q", "@urn", "--force", "out") == []
     assert on_a_terminal(kapla, "-q", "decode", "@urn", "--force", "out") == []
     # `Kapla` itself sees to it that nothing is said where there is no terminal.
     kapla("decode", "@urn", "--force", "out")

@@ -10,7 +10,7 @@ import pytest
 from eris import reference_of
 from kapla.coap.frame import Code
 from kapla.coap.link import Link
-from kapla.coap.put_rate import PutRate, PutRates
+from kapla.coap.put_rate import NO_LIMIT, PutRate, PutRates
 from tests.clocks import run_without_waiting
 from tests.kapla.coap.harness import (
     BLOCKS_PATH,
@@ -193,8 +193,9 @@ def test_small_blocks_and_pieces_count_what_they_have() -> None:
 
 def test_without_a_rate_nobody_waits() -> None:
     rates = PutRates(None)
-    assert rates.make() is None
-    assert rates.of(ALICE) is None
+    for rate in (rates.make(), rates.of(ALICE)):
+        rate.took(lambda: None, 1 << 30)
+        assert rate.room(lambda: None) == NO_LIMIT
 
 
 def test_many_users_are_not_remembered_for_ever() -> None:
@@ -211,3 +212,30 @@ def test_many_users_are_not_remembered_for_ever() -> None:
     for uid in range(2000, 3000):
         rates.of(uid)
     assert rates.of(1) is not busy
+
+
+def test_another_rate_holds_for_those_who_wait() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        rates = PutRates(RATE, loop.time)
+        rate, other = rates.of(ALICE), rates.make()
+        went: list[float] = []
+
+        def go_on() -> None:
+            went.append(loop.time())
+
+        begin = loop.time()
+        rate.took(go_on, 100 * RATE >> 10)
+        rate.wait(go_on)
+        rates.change(100 * RATE)
+        # What was taken too much is there in a second, not in a hundred.
+        assert 0.9 < await until(lambda: bool(went)) - begin < 1.2
+        rates.change(None)
+        for one in (rate, other, rates.of(BOB)):
+            one.took(go_on, 1 << 40)
+            assert one.room(go_on) == NO_LIMIT
+        rates.change(RATE)
+        for one in (rate, other, rates.of(BOB)):
+            assert 0 < one.room(go_on) <= RATE >> 10
+
+    run(main)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import eris
+import eris_fs
 from eris.errors import BlockNotFound, InvalidCapability, StoreUnavailable
 from eris_fs import Kind, TargetExists
 from kapla.doors.sync import Store, open_store
@@ -158,6 +159,15 @@ def test_a_tree_comes_out_as_it_went_in(
     assert os.readlink(target / "latest") == os.readlink(directory / "latest")
     with pytest.raises(TargetExists):
         store.get_tree(urn, target)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_is_not_chosen_is_left_out(store: Store, directory: Path, packed: bool) -> None:
+    selection = eris_fs.Selection(exclude=eris_fs.Patterns(eris_fs.parse_patterns("/docs")))
+    tree = store.put_tree(directory, packed=packed, selection=selection)
+    assert store.info(tree, "guide.txt").kind is Kind.FILE
+    with pytest.raises(FileNotFoundError):
+        store.info(tree, "docs")
 
 
 def test_other_libraries_read_it(store: Store) -> None:

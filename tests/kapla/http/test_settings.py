@@ -114,8 +114,8 @@ def test_settings_come_from_the_file_the_environment_and_flags(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("admin", "what"), [("unix:/run/a.sock", "a listener for CoAP"), ("unix:/s", "the store")]
+    ("admin", "what"), [("unix:/run/a.sock", "a listener"), ("unix:/s", "the store")]
 )
 def test_a_socket_has_a_path_of_its_own(admin: str, what: str) -> None:
-    with pytest.raises(ConfigError, match=f"cannot be {what} and a socket at once"):
+    with pytest.raises(ConfigError, match=f"is {what} already: a socket has a path of its own"):
         load_config(store="/s", listen=("coap+unix:///run/a.sock",), admin=admin, environment={})

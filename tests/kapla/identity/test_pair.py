@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from kapla.errors import ConfigError
 from kapla.identity import pair as pair_module
+from kapla.identity import place
 from kapla.identity.key import PeerKey
 from kapla.identity.pair import KeyPair, default_path, load, load_or_make
 
@@ -58,7 +59,7 @@ def test_a_relative_directory_is_an_error(variable: str) -> None:
 
 def test_without_a_home_there_is_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(pair_module, "user_path", lambda kind, name: None)
+    monkeypatch.setattr(place, "user_path", lambda kind, name: None)
     with pytest.raises(ConfigError, match="no home"):
         default_path({})
 

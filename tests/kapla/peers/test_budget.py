@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kapla.coap.rate import NO_LIMIT
 from kapla.identity.key import PeerKey
 from kapla.peer_config import PeerSettings
 from kapla.peers.budget import Budgets
@@ -46,8 +47,13 @@ def test_rates_are_those_of_the_settings() -> None:
     assert given.room(go_on) == 1 << 15
     assert (of_strangers := budgets.of_strangers(may_put=False).given) is not None
     assert of_strangers.room(go_on) == 1 << 10
-    assert Budgets[Link](None).of_strangers(may_put=False).given is None
-    assert Budgets[Link](1 << 20).of(next(iter(peer()))).given is None
+    unlimited = Budgets[Link](None).of_strangers(may_put=False).given
+    assert unlimited is not None
+    unlimited.took(go_on, 1 << 30)
+    assert unlimited.room(go_on) == NO_LIMIT
+    of_a_peer = Budgets[Link](1 << 20).of(next(iter(peer()))).given
+    assert of_a_peer is not None
+    assert of_a_peer.room(go_on) == NO_LIMIT
 
 
 def test_whoever_may_put_asks_about_all_that_it_brings() -> None:

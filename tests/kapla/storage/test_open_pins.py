@@ -11,9 +11,9 @@ import pytest
 
 from eris import BlockSize, StoreFull, StoreRefused
 from kapla.errors import PinNotFound
+from kapla.sizes import size_text
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.keeping.ids import Ids
-from kapla.storage.keeping.pin import size_text
 from kapla.storage.pinning import MOST_OPEN, ORPHAN_S
 from tests.clocks import Clock, run_on_clock
 from tests.kapla.storage.databases import batched, make_blocks, put_many, settings_for, under_pin
