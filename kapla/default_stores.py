@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from kapla.errors import InvalidUrl, NoStore
+from kapla.errors import NoStore
+from kapla.given_urls import parse_store_urls
 from kapla.local_socket import SYSTEM_SOCKET, default_socket
 from kapla.urls import NO_STORE, StoreUrl, parse_store_url
 
@@ -26,7 +27,7 @@ def default_store_urls(text: str | None = None) -> list[StoreUrl]:
     if text:
         if text.strip() == NO_STORE:
             raise NoStore(f"the store URL is “{NO_STORE}”: there is no store to work on")
-        return _parse(text)
+        return parse_store_urls(text)
     given = stores_from_environment(os.environ)
     if given is None:
         raise NoStore(f"{_VARIABLE} says that there is no store; see --store-url")
@@ -42,21 +43,7 @@ def stores_from_environment(environment: Mapping[str, str]) -> list[StoreUrl] | 
     text = environment.get(_VARIABLE, "").strip()
     if text == NO_STORE:
         return None
-    return _parse(text) if text else []
-
-
-def _parse(text: str) -> list[StoreUrl]:
-    urls = []
-    texts = text.split()
-    for number, one in enumerate(texts, 1):
-        try:
-            urls.append(parse_store_url(one))
-        except InvalidUrl as error:
-            which = f"store URL {number}" if len(texts) > 1 else "store URL"
-            raise InvalidUrl(f"{which}: {error}") from None
-    if not urls:
-        raise InvalidUrl("the list of store URLs is empty")
-    return urls
+    return parse_store_urls(text) if text else []
 
 
 def _local_store() -> StoreUrl:

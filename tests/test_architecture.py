@@ -103,7 +103,7 @@ RULES = (
     Rule(
         "the daemon and the client handle opaque blocks, never the codec",
         where=("kapla/*",),
-        but=("kapla/cli/*", "kapla/conformance/*"),
+        but=("kapla/cli/*", "kapla/conformance/*", "kapla/doors/*"),
         forbid=("eris",),
         allow=(
             "eris.allocator",
@@ -117,7 +117,7 @@ RULES = (
     Rule(
         "the daemon and the client never hold a key",
         where=("kapla/*",),
-        but=("kapla/cli/*",),
+        but=("kapla/cli/*", "kapla/doors/*"),
         forbid=(
             "eris.crypto.open_block",
             "eris.crypto.encrypt_leaves",
@@ -129,10 +129,42 @@ RULES = (
         ),
     ),
     Rule(
-        "only the command line reaches across to trees, and nothing stands on the command line",
+        "only the command line and the doors reach across to trees, and nothing stands on the"
+        " command line",
         where=("kapla/*",),
-        but=("kapla/cli/*",),
+        but=("kapla/cli/*", "kapla/doors/*"),
         forbid=("eris_fs", "kapla.cli"),
+    ),
+    Rule(
+        "the doors are for other programs: nothing of ours stands on them",
+        where=("*",),
+        but=("kapla/doors/*",),
+        forbid=("fsspec", "kapla.doors"),
+    ),
+    Rule(
+        "the doors use the client, not the inside of the daemon, nor what is for people",
+        where=("kapla/doors/*",),
+        forbid=("kapla",),
+        allow=(
+            "kapla.client",
+            "kapla.doors",
+            "kapla.errors",
+            "kapla.given_urls",
+            "kapla.loop",
+            "kapla.remote_store",
+            "kapla.urls",
+        ),
+    ),
+    Rule(
+        "fsspec is an extra: the door that needs none is there without it",
+        where=("kapla/doors/*",),
+        but=("kapla/doors/filesystem.py", "kapla/doors/fsspec_file.py"),
+        forbid=("fsspec", "kapla.doors.filesystem", "kapla.doors.fsspec_file"),
+    ),
+    Rule(
+        "what is given to the doors, and where symlinks lead, is found without I/O",
+        where=("kapla/doors/given.py", "kapla/doors/links.py"),
+        forbid=("asyncio", "eris.store", "socket", "threading"),
     ),
     Rule(
         "kapla does not know Guix",
@@ -585,6 +617,11 @@ def test_a_violation_names_file_line_and_rule(tmp_path: Path) -> None:
         ("kapla/http/wire/batch.py", "import asyncio"),
         ("kapla/config/checks.py", "from kapla.storage.database import open_database"),
         ("kapla/http/wire/n2r.py", "from kapla.urls import parse_store_url"),
+        ("kapla/daemon.py", "import kapla.doors.sync"),
+        ("kapla/cli/cat.py", "from kapla.doors.session import Session"),
+        ("kapla/doors/sync.py", "from kapla.daemon import Daemon"),
+        ("kapla/doors/sync.py", "from kapla.cli.common import connect"),
+        ("kapla/doors/session.py", "import fsspec"),
         ("kapla/log.py", "from tests import fakes"),
     ],
 )
@@ -606,6 +643,7 @@ def test_a_wrong_import_is_found(tmp_path: Path, path: str, source: str) -> None
         ("kapla/catalogue/file.py", "import sqlite3\nfrom kapla.catalogue import errors"),
         ("kapla/cli/encode.py", "import eris\nimport eris_fs\nfrom kapla.client import Client"),
         ("kapla/coap/site.py", "import aiocoap\nimport asyncio"),
+        ("kapla/doors/sync.py", "import eris_fs\nfrom kapla.client import open_store"),
         ("kapla/storage/sqlite.py", "import sqlite3\nimport sqlalchemy"),
         ("guix_glue/local/store_db.py", "import sqlite3\nimport eris_fs"),
         ("guix_glue/cli/publish.py", "from kapla import client, errors\nimport kapla.cli.main"),
