@@ -7,6 +7,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -57,7 +58,7 @@ def urns(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     return {
         "tree": kapla.out("encode", "tree"),
         "packed": kapla.out("encode", "--packed", "tree"),
-        "file": kapla.out("encode", "-", stdin=bytes(2_000_000)),
+        "file": kapla.out("encode", "-", stdin=Random(1).randbytes(2_000_000)),
     }
 
 

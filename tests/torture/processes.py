@@ -21,7 +21,7 @@ from typing import Final, NoReturn
 from unittest.mock import patch
 
 # Here, and not in each child.
-from kapla import __main__, daemon
+from kapla import __main__, store_settings
 from kapla.storage import engine
 from kapla.storage.database import SqliteSettings
 from tests.torture.history import Fault
@@ -168,5 +168,8 @@ def _serve(arguments: list[str]) -> None:
 
     small = functools.partial(SqliteSettings, generation=64)
     sys.argv = arguments
-    with patch.object(daemon, "SqliteSettings", small), patch.object(engine, "_configure", often):
+    with (
+        patch.object(store_settings, "SqliteSettings", small),
+        patch.object(engine, "_configure", often),
+    ):
         __main__.main()

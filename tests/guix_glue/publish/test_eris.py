@@ -81,7 +81,7 @@ def test_the_urn_alone_is_that_of_the_store(tmp_path: Path) -> None:
         with publishing(tmp_path, "--items", items, *KEYS, f"--eris={daemon.url}") as publisher:
             assert publisher.narinfo(tree).narinfo().signed_urn is None
             assert publisher.baked(tree, urn=True).narinfo().signed_urn == urn
-        assert urn == kapla.out("encode", "--packed", tree)
+        assert urn == kapla.out("encode", "--packed", "--level", "19", tree)
 
 
 def test_a_store_that_is_not_there_delays_nothing(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_another_format_or_level_is_encoded_again(tmp_path: Path) -> None:
         arguments = ("--items", items, *KEYS, f"--eris={daemon.url}", "--ttl", "1d")
         for more, how in (
             (["--eris-format=standard"], []),
-            ([], ["--packed"]),
+            ([], ["--packed", "--level=19"]),
             (["--eris-level=3"], ["--packed", "--level=3"]),
             (["--eris-format=standard"], []),
         ):
