@@ -159,7 +159,8 @@ class Pins:
         self._check_right()
         by = "name" if isinstance(which, str) else "root"
         asked = {by: which, "owner": owner, **more}
-        code, payload = await self._ask(Code.POST, ("pins", what), asked)
+        is_question = what == "change" and all(value is None for value in more.values())
+        code, payload = await self._ask(Code.POST, ("pins", what), asked, only_reads=is_question)
         if code in _OTHER_PROGRAMS:
             # A store without pins says the same: what it says to another question tells them apart.
             await self._page(None)
@@ -197,9 +198,13 @@ class Pins:
         names: Sequence[str],
         asked: Mapping[str, object] | None,
         query: Sequence[str] = (),
+        *,
+        only_reads: bool = False,
     ) -> tuple[int, bytes]:
         return await self._store.ask(
-            code, format_request(self._store.url.store_path, names, asked, query)
+            code,
+            format_request(self._store.url.store_path, names, asked, query),
+            only_reads=only_reads,
         )
 
 
