@@ -73,9 +73,10 @@ class Place:
 
         Raises: StoreUnavailable.
         """
-        if self.access is not None:
-            return self.access
-        return await _to_its_end(self._read())
+        while self.access is None:
+            await _to_its_end(self._read())
+            # Before we go on it may be closed again, to be opened for writing.
+        return self.access
 
     async def write(self, timeout_s: float, on_wait: Callable[[], None]) -> BlockAccess:
         """The blocks, to be added to: waits for the lock for so long at the most.
@@ -136,16 +137,16 @@ class Place:
             if lock is not None:
                 os.close(lock)
 
-    async def _read(self) -> BlockAccess:
+    async def _read(self) -> None:
         async with self._turn:
             if self.access is not None:
-                return self.access
+                return
             if not self.is_there:
                 raise StoreUnavailable(f"there is no store {self.path}")
             # What is only read has no limits; wrong settings are told to whoever writes.
             settings = await asyncio.to_thread(settings_of, self.path, may_be_wrong=True)
             storage = ReadingStorage(replace(settings, reads_only=True))
-            return await self._open(storage, _READING)
+            await self._open(storage, _READING)
 
     async def _write(self, timeout_s: float, on_wait: Callable[[], None]) -> BlockAccess:
         settings = await asyncio.to_thread(settings_of, self.path)

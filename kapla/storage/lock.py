@@ -9,7 +9,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kapla.errors import StorageError
@@ -76,7 +76,13 @@ def _real(path: Path) -> Path:
 
 def _open_lock(path: Path) -> int:
     name = path.with_name(path.name + ".lock")
-    return os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if os.geteuid() == 0:
+        # Root must not lock out whose store it is, as SQLite sees to it with its own files.
+        with suppress(OSError):
+            owner = os.stat(path)
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+    return descriptor
 
 
 def _is_taken(path: Path, holder: Holder) -> str:

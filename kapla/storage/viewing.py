@@ -9,6 +9,7 @@ whoever writes.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
@@ -37,6 +38,8 @@ _T = TypeVar("_T")
 
 # Each time others have written meanwhile: who writes all the time does not keep us for ever.
 _TRIES: Final = 3
+# After the pins were counted they are not for so many times as long as that took.
+_REST: Final = 20
 
 
 class View:
@@ -49,6 +52,8 @@ class View:
         self._database = Database(
             settings, RecentPlaces(settings.generation), Keeping(tracks_reads=False)
         )
+        self._pins: Pins | None = None
+        self._count_after = 0.0
         # What is damaged is told by whoever mends it.
         self._database.is_rebuild_wanted = True
         with opening(settings.path):
@@ -63,7 +68,18 @@ class View:
 
     @property
     def pins(self) -> Pins:
-        """The pins as they are now. Raises: StoreUnavailable."""
+        """The pins as they are now, or were a moment ago: to count many takes seconds.
+
+        Raises: StoreUnavailable.
+        """
+        started = time.monotonic()
+        if self._pins is None or started >= self._count_after:
+            self._pins = self._count_pins()
+            now = time.monotonic()
+            self._count_after = now + _REST * (now - started)
+        return self._pins
+
+    def _count_pins(self) -> Pins:
         connection, database = self._reader.connection, self._database
         try:
             files = StoreFiles(self._settings.path)

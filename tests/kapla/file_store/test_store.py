@@ -137,6 +137,22 @@ def test_it_is_read_beside_whoever_writes(path: Path) -> None:
     run(test)
 
 
+def test_what_is_asked_as_it_is_opened_to_write_is_answered(path: Path) -> None:
+    blocks = list(make_blocks(50).values())
+
+    async def test() -> None:
+        name, block = await fill(path)
+        async with FileStore(url_of(path)) as store:
+            # Some by the one that reads, some by the one that writes; none in between is lost.
+            gets = [store.get(name, BlockSize.SMALL)]
+            for one in blocks:
+                gets.append(store.get(name, BlockSize.SMALL))
+                await store.put(reference_of(one), one)
+            assert set(await asyncio.gather(*gets)) == {block}
+
+    run(test)
+
+
 def test_who_writes_waits_for_the_lock_and_names_who_has_it(path: Path) -> None:
     name, block = one_block()
     said: list[StoreUrl] = []

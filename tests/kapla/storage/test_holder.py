@@ -50,6 +50,15 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
         os.close(lock)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can lock out others")
+def test_root_does_not_lock_out_whose_store_it_is(tmp_path: Path) -> None:
+    store = tmp_path / "blocks.sqlite"
+    store.touch()
+    os.chown(store, 1234, 1234)
+    os.close(lock_store(store))
+    assert store.with_name("blocks.sqlite.lock").stat().st_uid == 1234
+
+
 def test_who_has_a_store_is_told_to_others(tmp_path: Path) -> None:
     store = tmp_path / "blocks.sqlite"
     store.touch()
