@@ -88,8 +88,9 @@ class Pins:
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
-            # The store may have opened it already, and would wait for us.
-            await asyncio.wait([opening], timeout=_ABANDON_S)
+            # The store may have opened it already, and would wait for us: if it was asked.
+            patience_s = _ABANDON_S if self._store.connected else 0
+            await asyncio.wait([opening], timeout=patience_s)
             if opening.cancel() or opening.cancelled() or opening.exception() is not None:
                 raise
             await opening.result().abandon()
