@@ -1,7 +1,7 @@
 """The store port over the wire: what `kapla` and other programs use to reach a daemon.
 
-One store is a `RemoteStore`, or over HTTP an `HttpStore`; several are a `StoreList`. `open_store`
-makes whichever it is.
+One store is a `RemoteStore`, over HTTP an `HttpStore`, and in a file a `FileStore`, without a wire;
+several are a `StoreList`. `open_store` makes whichever it is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kapla.remote_store import (
     RemoteStore,
 )
 from kapla.store_list import StoreList
-from kapla.urls import HttpEndpoint, StoreUrl
+from kapla.urls import FileEndpoint, HttpEndpoint, StoreUrl
 
 if TYPE_CHECKING:
     from kapla.http.asking.store import HttpStore
@@ -60,6 +60,10 @@ def open_store(
             "on_lost": on_lost,
             "has_others": len(urls) > 1,
         }
+        if isinstance(url.endpoint, FileEndpoint):
+            from kapla.file_store import FileStore
+
+            return FileStore(url, connect_timeout_s=connect_timeout_s, on_wait=on_wait)
         if isinstance(url.endpoint, HttpEndpoint):
             # Loaded by those who need it.
             from kapla.http.asking.store import HttpStore

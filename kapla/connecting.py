@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from eris.errors import StoreUnavailable
 from kapla.errors import CannotConnect
 from kapla.identity.failures import tls_reason
-from kapla.urls import HttpEndpoint, StoreUrl, TlsEndpoint, UnixEndpoint
+from kapla.urls import FileEndpoint, HttpEndpoint, StoreUrl, TlsEndpoint, UnixEndpoint
 
 if TYPE_CHECKING:
     from kapla.identity.pair import KeyPair
@@ -71,7 +71,9 @@ async def _connect(
 
         await tls.connect(url, make, pair=pair, next_address_s=_NEXT_ADDRESS_S, interface=interface)
     else:
-        assert not isinstance(endpoint, HttpEndpoint)  # no protocol of ours is spoken there
+        assert not isinstance(
+            endpoint, HttpEndpoint | FileEndpoint
+        )  # no protocol of ours is spoken there
         # An address that swallows what is sent to it does not hide the next one.
         await loop.create_connection(
             make, endpoint.host, endpoint.port, happy_eyeballs_delay=_NEXT_ADDRESS_S

@@ -30,10 +30,18 @@ from kapla.peering import Peering
 from kapla.renewal import Renewal
 from kapla.reporting import Reporting
 from kapla.service_manager import ServiceManager
-from kapla.sockets import BACKLOG, BoundUnixSocket, bind_tcp, bind_unix, rights_of
+from kapla.sockets import (
+    BACKLOG,
+    BoundUnixSocket,
+    bind_tcp,
+    bind_unix,
+    rights_of,
+    unix_socket_of,
+)
 from kapla.start_line import start_line
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage
+from kapla.storage.holder import Holder
 from kapla.storage.lock import lock_store
 from kapla.storage.settling import settle
 from kapla.store_settings import store_settings
@@ -91,7 +99,8 @@ class Daemon:
 
         Raises: StorageError, ListenError, ConfigError.
         """
-        self._lock = lock_store(self._config.store)
+        socket = unix_socket_of(self._config.listen)
+        self._lock = lock_store(self._config.store, Holder.myself("kaplad", socket))
         self._max_connections = connections_by_listener(self._config)
         await self._storage.open()
         _log.debug("Store %s is open", self._config.store)

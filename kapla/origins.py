@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from eris.errors import ErisError
 from kapla.coap.blocks import ORIGIN_PATH
 from kapla.coap.frame import Code, OptionNumber, encode_options
-from kapla.urls import HttpEndpoint, StoreUrl, UnixEndpoint
+from kapla.urls import FileEndpoint, HttpEndpoint, StoreUrl, UnixEndpoint
 
 if TYPE_CHECKING:
+    from kapla.file_store import FileStore
     from kapla.http.asking.store import HttpStore
     from kapla.remote_store import RemoteStore
 
@@ -56,7 +57,7 @@ class Origins:
 
 def place_of(url: StoreUrl) -> str:
     """What a store is called, for people: by its endpoint, if it is not here."""
-    return HERE if isinstance(url.endpoint, UnixEndpoint) else str(url)
+    return HERE if isinstance(url.endpoint, UnixEndpoint | FileEndpoint) else str(url)
 
 
 async def bytes_by_place(stores: Iterable[RemoteStore | HttpStore]) -> dict[str, int]:
@@ -77,6 +78,10 @@ async def ask_origins(store: RemoteStore | HttpStore) -> Origins | None:
         # Whether it had them from others it does not tell.
         given = cast("HttpStore", store)
         return Origins(Amount(given.blocks, given.bytes))
+    if isinstance(store.url.endpoint, FileEndpoint):
+        file = cast("FileStore", store)
+        put = Amount(file.put_blocks, file.put_bytes)
+        return Origins(Amount(file.blocks, file.bytes), put=put)
     store = cast("RemoteStore", store)
     if not store.connected:
         return None

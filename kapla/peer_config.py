@@ -14,7 +14,7 @@ from kapla.errors import ConfigError
 from kapla.guessing import meant
 from kapla.identity.key import PeerKey
 from kapla.sizes import parse_rate
-from kapla.urls import HttpEndpoint, StoreUrl, parse_store_url
+from kapla.urls import FileEndpoint, HttpEndpoint, StoreUrl, parse_store_url
 
 __all__ = [
     "PeerSettings",
@@ -160,6 +160,8 @@ def _parse_url(value: object) -> StoreUrl:
     url = parse_store_url(_text(value))
     if isinstance(url.endpoint, HttpEndpoint):
         return url
+    if isinstance(url.endpoint, FileEndpoint):
+        raise ValueError("a file is no peer: a daemon that serves it may be one")
     if url.store_path:
         raise ValueError("a daemon serves its whole endpoint, not a path")
     flags = url.flags

@@ -88,8 +88,9 @@ class Pins:
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
-            # The store may have opened it already, and would wait for us.
-            await asyncio.wait([opening], timeout=_ABANDON_S)
+            # The store may have opened it already, and would wait for us: if it was asked.
+            patience_s = _ABANDON_S if self._store.connected else 0
+            await asyncio.wait([opening], timeout=patience_s)
             if opening.cancel() or opening.cancelled() or opening.exception() is not None:
                 raise
             await opening.result().abandon()
@@ -159,7 +160,8 @@ class Pins:
         self._check_right()
         by = "name" if isinstance(which, str) else "root"
         asked = {by: which, "owner": owner, **more}
-        code, payload = await self._ask(Code.POST, ("pins", what), asked)
+        is_question = what == "change" and all(value is None for value in more.values())
+        code, payload = await self._ask(Code.POST, ("pins", what), asked, only_reads=is_question)
         if code in _OTHER_PROGRAMS:
             # A store without pins says the same: what it says to another question tells them apart.
             await self._page(None)
@@ -197,9 +199,13 @@ class Pins:
         names: Sequence[str],
         asked: Mapping[str, object] | None,
         query: Sequence[str] = (),
+        *,
+        only_reads: bool = False,
     ) -> tuple[int, bytes]:
         return await self._store.ask(
-            code, format_request(self._store.url.store_path, names, asked, query)
+            code,
+            format_request(self._store.url.store_path, names, asked, query),
+            only_reads=only_reads,
         )
 
 

@@ -252,15 +252,16 @@ class RemoteStore:
                 yield references
 
     async def ask(
-        self, code: int, body: bytes, *, may_be_repeated: bool = False
+        self, code: int, body: bytes, *, may_be_repeated: bool = False, only_reads: bool = False
     ) -> tuple[int, bytes]:
         """Send any request; returns code and payload of the answer, whatever it is.
 
-        `may_be_repeated`: of a POST, if it does the same when it is done twice.
+        `may_be_repeated`: of a POST, if it does the same when it is done twice. `only_reads`: of
+        one, if it changes nothing: a store in a file needs no lock for it.
         Raises: StoreUnavailable.
         """
         wire = await self._connected()
-        return await wire.ask(code, body, may_be_repeated=may_be_repeated)
+        return await wire.ask(code, body, may_be_repeated=may_be_repeated or only_reads)
 
     async def close(self) -> None:
         """Fail what is still waiting and close the connection; the next request makes another."""

@@ -18,7 +18,7 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -26,9 +26,9 @@ from kapla.config import is_root
 from kapla.errors import ConfigError, ListenError
 from kapla.handed import Handed
 from kapla.storage.access import Rights
-from kapla.urls import StoreUrl, TlsEndpoint, UnixEndpoint
+from kapla.urls import FileEndpoint, StoreUrl, TlsEndpoint, UnixEndpoint
 
-__all__ = ["BACKLOG", "BoundUnixSocket", "bind_tcp", "bind_unix", "rights_of"]
+__all__ = ["BACKLOG", "BoundUnixSocket", "bind_tcp", "bind_unix", "rights_of", "unix_socket_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +39,12 @@ _KEEPALIVE_S: Final = 300
 # As long as a peer may stall that is served without TLS.
 _STALLED_MS: Final = 30_000
 _ROOT_GROUP: Final = "kapla"
+
+
+def unix_socket_of(urls: Iterable[StoreUrl]) -> str | None:
+    """The path of the first Unix socket among listeners; None if there is none."""
+    paths = (url.endpoint.path for url in urls if isinstance(url.endpoint, UnixEndpoint))
+    return next(map(str, paths), None)
 
 
 def rights_of(url: StoreUrl) -> Rights:
@@ -240,7 +246,7 @@ def bind_tcp(url: StoreUrl, handed: Handed | None = None) -> list[socket.socket]
     Raises: ListenError.
     """
     endpoint = url.endpoint
-    assert not isinstance(endpoint, UnixEndpoint)
+    assert not isinstance(endpoint, UnixEndpoint | FileEndpoint)
     try:
         found = socket.getaddrinfo(
             endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

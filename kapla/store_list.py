@@ -26,7 +26,7 @@ from eris.errors import (
 )
 from eris.model import BlockSize, Reference
 from kapla.errors import NotAllowed, StoreSilent
-from kapla.urls import HttpEndpoint, UnixEndpoint
+from kapla.urls import FileEndpoint, HttpEndpoint, UnixEndpoint
 
 if TYPE_CHECKING:
     from kapla.http.asking.store import HttpStore
@@ -53,7 +53,7 @@ class _Member:
     def __init__(self, store: RemoteStore | HttpStore) -> None:
         self.store = store
         self.is_closed = False
-        self.is_near = isinstance(store.url.endpoint, UnixEndpoint)
+        self.is_near = isinstance(store.url.endpoint, UnixEndpoint | FileEndpoint)
         """Whether it is on this machine."""
         self.may_take = store.url.allows("put")
         self.has_taken = False

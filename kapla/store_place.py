@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from kapla.errors import ConfigError
 from kapla.local_socket import is_root
 from kapla.user_paths import user_path
 
-__all__ = ["default_store"]
+__all__ = ["SYSTEM_STORE", "default_store"]
+
+SYSTEM_STORE: Final = Path("/var/lib/kapla/blocks.sqlite")
+"""That of root's daemon."""
 
 
 def default_store() -> Path:
@@ -17,7 +21,7 @@ def default_store() -> Path:
     Raises: ConfigError, if the user has no home.
     """
     if is_root():
-        return Path("/var/lib/kapla/blocks.sqlite")
+        return SYSTEM_STORE
     directory = user_path("data", "kapla")
     if directory is None:
         raise ConfigError("there is no home directory to keep the store in: name one with --store")

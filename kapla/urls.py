@@ -9,12 +9,13 @@
     http://host[:port][/prefix]           blocks by HTTP, to be read only: N2R below the prefix
     https://host[:port][/prefix]          the same under TLS, with an ordinary certificate
     ipfs+http://, ipfs+https://           the same of a trustless gateway of IPFS
+    file:///var/lib/blocks.sqlite         a store's own file, without a daemon
 
 A path of `/` means the endpoint-wide store. Flags may follow as a query, `get`, `lend`, `put`,
 `stat`, `admin`, `mode=0660`, `group=NAME`: they say what the listener allows, and a client that is
 given such a URL keeps to them. Those of TLS, `cert=FILE`, `key=FILE`, `ca=FILE`, are for the end
-that is given the URL; URLs of HTTP have none. The path of a store may act as a capability, so it is
-never shown.
+that is given the URL; URLs of HTTP have none, and those of files `get` and `put`. The path of a
+store may act as a capability, so it is never shown; those of a socket and of a file are none.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ __all__ = [
     "DEFAULT_TLS_PORT",
     "NO_STORE",
     "Endpoint",
+    "FileEndpoint",
     "Flags",
     "HttpEndpoint",
     "StoreUrl",
@@ -114,7 +116,17 @@ class HttpEndpoint:
         return f"http{'s' if self.is_tls else ''}://{_authority(self)}"
 
 
-Endpoint = UnixEndpoint | TcpEndpoint | TlsEndpoint | HttpEndpoint
+@dataclass(frozen=True, slots=True)
+class FileEndpoint:
+    """The SQLite file of a store, which is used as it lies there."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return f"file {self.path}"
+
+
+Endpoint = UnixEndpoint | TcpEndpoint | TlsEndpoint | HttpEndpoint | FileEndpoint
 
 
 def _authority(endpoint: TcpEndpoint | TlsEndpoint | HttpEndpoint) -> str:
@@ -169,6 +181,8 @@ def parse_store_url(text: str) -> StoreUrl:
     flags = _parse_flags(parts.query)
     if parts.scheme != "coaps+tcp" and flags.files is not None:
         raise InvalidUrl("the flags cert, key and ca are for coaps+tcp://")
+    if parts.scheme == "file":
+        return _file_url(parts, flags)
     # `hostname` would lower-case a socket path; the netloc is taken as it stands.
     netloc = parts.netloc
     _check_no_user(netloc)
@@ -192,7 +206,7 @@ def parse_store_url(text: str) -> StoreUrl:
     if parts.scheme in ("coap", "coaps", "coap+ws", "coaps+ws"):
         raise InvalidUrl(
             f"{parts.scheme}:// is not supported; coap+unix://, coap+tcp:// and coaps+tcp:// are,"
-            " and http://, https:// and ipfs+http:// to read from"
+            " file:// for a store's own file, and http://, https:// and ipfs+http:// to read from"
         )
     raise InvalidUrl(_way_to_write(text))
 
@@ -214,6 +228,17 @@ def _http_url(parts: SplitResult) -> StoreUrl:
     return StoreUrl(endpoint, prefix, Flags(frozenset({"get"})))
 
 
+def _file_url(parts: SplitResult, flags: Flags) -> StoreUrl:
+    """A file of this machine: nobody else can be meant by a host."""
+    path = _decode(parts.path, "the path of the file")
+    is_named = path.startswith("/") and path.rpartition("/")[2] not in ("", ".", "..")
+    if parts.netloc not in ("", "localhost") or not is_named:
+        raise InvalidUrl("file:// takes the whole path of a file, as in file:///srv/blocks.sqlite")
+    if not (flags.allow or frozenset()) <= {"get", "put"} or flags.mode or flags.group:
+        raise InvalidUrl("file:// has no flags but get and put")
+    return StoreUrl(FileEndpoint(Path(path)), (), flags)
+
+
 def _check_no_user(netloc: str) -> None:
     if "@" in netloc:
         raise InvalidUrl("a store URL has no user name")
@@ -222,12 +247,15 @@ def _check_no_user(netloc: str) -> None:
 def _way_to_write(text: str) -> str:
     """What is to be done to what is no URL at all."""
     if text.startswith("/"):
-        return "this is a path; as a store URL it begins with coap+unix:// in front of its slash"
+        return (
+            "this is a path; as a store URL it begins with coap+unix:// in front of its slash, or"
+            " with file:// if it is a store's own file"
+        )
     if text.startswith((".", "~")):
         return "this is a path; a store URL is coap+unix:// and the whole path, from its slash on"
     if re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]+", text):
         return "this is a host and port; as a store URL it begins with coap+tcp:// in front of them"
-    return "a store URL begins with coap+unix:// or coap+tcp://"
+    return "a store URL begins with coap+unix://, coap+tcp:// or file://"
 
 
 def _host_and_port(parts: SplitResult, default: int) -> tuple[str, int]:
@@ -346,6 +374,8 @@ def format_store_url(url: StoreUrl) -> str:
         # With a store path behind it the socket's own slashes are escaped.
         socket = quote(os.fsencode(endpoint.path), safe="" if path else "/")
         return f"coap+unix://{socket}{path}"
+    if isinstance(endpoint, FileEndpoint):
+        return f"file://{quote(os.fsencode(endpoint.path))}"
     if isinstance(endpoint, TcpEndpoint):
         return f"coap+tcp://{_authority(endpoint)}{path}"
     if isinstance(endpoint, HttpEndpoint):

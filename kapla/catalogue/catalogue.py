@@ -21,7 +21,7 @@ from kapla.catalogue.entries import COLUMNS, Entry, checksum_of, entry_of
 from kapla.catalogue.errors import CatalogueDamaged, CatalogueError
 from kapla.catalogue.file import make_file, open_file, set_aside, translated
 from kapla.errors import InvalidUrl
-from kapla.urls import UnixEndpoint, parse_store_url
+from kapla.urls import FileEndpoint, UnixEndpoint, parse_store_url
 
 __all__ = ["DEFAULT_KEEP", "Catalogue", "note"]
 
@@ -258,6 +258,6 @@ def _place(store: str) -> str:
         url = parse_store_url(store)
     except InvalidUrl:
         return store
-    if not isinstance(url.endpoint, UnixEndpoint):
+    if not isinstance(url.endpoint, UnixEndpoint | FileEndpoint):
         return store
     return "\0".join([os.path.realpath(url.endpoint.path), *url.store_path])

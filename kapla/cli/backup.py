@@ -11,10 +11,10 @@ import click
 from eris.threads import settle, start_in_thread
 from kapla.caring import database_path
 from kapla.cli.amounts import bytes_text
-from kapla.cli.common import CommandError, ExitCode, connect, progress, run, store_option
+from kapla.cli.common import CommandError, ExitCode, Store, connect, progress, run, store_option
 from kapla.cli.told import told
 from kapla.errors import StorageError
-from kapla.urls import UnixEndpoint
+from kapla.urls import FileEndpoint, UnixEndpoint
 
 __all__ = ["command"]
 
@@ -37,14 +37,23 @@ def command(file: Path, store_url: str | None) -> None:
     click.echo(bytes_text(size))
 
 
+async def _database(store: Store) -> Path:
+    """Where the file is that is to be copied. Raises: CommandError, StoreError."""
+    if len(store.urls) == 1 and isinstance(store.urls[0].endpoint, FileEndpoint):
+        # To copy it takes no lock.
+        await store.connect()
+        return store.urls[0].endpoint.path
+    taker = await store.taker()
+    if not isinstance(taker.url.endpoint, UnixEndpoint):
+        raise CommandError(
+            "a backup is made on the daemon's machine, by its Unix socket", ExitCode.USAGE
+        )
+    return await database_path(taker)
+
+
 async def _backup(file: Path, store_url: str | None) -> int:
     async with connect(store_url) as store:
-        taker = await store.taker()
-        if not isinstance(taker.url.endpoint, UnixEndpoint):
-            raise CommandError(
-                "a backup is made on the daemon's machine, by its Unix socket", ExitCode.USAGE
-            )
-        database = await database_path(taker)
+        database = await _database(store)
     # Loaded only here.
     from kapla.storage.care.backup import back_up
 

@@ -12,7 +12,7 @@ from kapla.cli.facts import facts_json
 from kapla.cli.store import say
 from kapla.cli.told import told
 from kapla.conformance.model import GROUPS
-from kapla.urls import HttpEndpoint, StoreUrl, parse_store_url
+from kapla.urls import FileEndpoint, HttpEndpoint, StoreUrl, parse_store_url
 
 if TYPE_CHECKING:
     from kapla.conformance.model import Result
@@ -84,6 +84,9 @@ def command(
     url = parse_store_url(store_url)
     if isinstance(url.endpoint, HttpEndpoint):
         raise CommandError("this is for stores that speak CoAP, not HTTP", ExitCode.USAGE)
+    if isinstance(url.endpoint, FileEndpoint):
+        text = "this is for programs that serve stores: a file speaks with nobody"
+        raise CommandError(text, ExitCode.USAGE)
     read_only = read_only or not url.allows("put")
     say(f"checking {url}; this puts {'nothing' if read_only else _WRITES}")
     results = run(_check(url, read_only, only, wait_s, verbose=verbose, as_json=as_json))

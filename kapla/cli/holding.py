@@ -79,10 +79,12 @@ async def pin_contents(
     On a connection of its own, so that meanwhile they are held on the other.
     Raises: StoreError.
     """
-    from kapla.client import RemoteStore
+    from kapla.client import open_store
 
     is_lent = True
-    async with RemoteStore(store.url, **times()) as second:
+    async with open_store([store.url], **times()) as other:
+        # As the first one is.
+        second = await other.taker()
         for content in contents:
             try:
                 is_lent &= await _pin(second, content, pinning)

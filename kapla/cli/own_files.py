@@ -121,9 +121,11 @@ def _store_urls(store_url: str | None) -> list[StoreUrl]:
 
 
 def _of_urls(urls: Iterable[StoreUrl]) -> Iterator[ForbiddenFile]:
-    from kapla.urls import UnixEndpoint
+    from kapla.urls import FileEndpoint, UnixEndpoint
 
     for url in urls:
+        if isinstance(url.endpoint, FileEndpoint):
+            yield from _of_store(url.endpoint.path)
         if isinstance(url.endpoint, UnixEndpoint):
             yield ForbiddenFile("a socket", str(url.endpoint.path))
         if url.flags.files is not None and url.flags.files.key is not None:

@@ -19,6 +19,7 @@ from kapla.cli.told import told
 from kapla.errors import NotAllowed
 from kapla.peer_listing import list_found, list_peers
 from kapla.remote_store import RemoteStore
+from kapla.urls import FileEndpoint
 
 __all__ = ["command"]
 
@@ -72,6 +73,10 @@ async def _ask(
     ask: Callable[[RemoteStore], Coroutine[Any, Any, list[dict[str, Any]]]],
 ) -> list[dict[str, Any]]:
     async with connect(store_url) as store:
+        if isinstance(store.urls[0].endpoint, FileEndpoint):
+            raise CommandError(
+                f"{store.urls[0]} has no peers: only a daemon asks others", ExitCode.USAGE
+            )
         try:
             return await ask(await store.taker())
         except NotAllowed:

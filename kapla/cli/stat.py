@@ -73,8 +73,9 @@ def _lines(report: dict[str, Any]) -> list[str]:
     limit = report.get("max_size")
     of = f" of {_bytes(limit)}" if limit else ""
     lines.append(f"{'database:':<20}{_bytes(report['database_bytes']):>12}{of}")
-    lines.append(f"{'new blocks:':<20}{report['new_blocks']:>12,}  since the start")
-    # Older daemons do not tell.
+    # A file has no start, and older daemons do not tell all of this.
+    if "new_blocks" in report:
+        lines.append(f"{'new blocks:':<20}{report['new_blocks']:>12,}  since the start")
     if "full_blocks" in report:
         lines.append(f"{'refused as full:':<20}{report['full_blocks']:>12,}  blocks")
     if "evicted_blocks" in report:
@@ -82,8 +83,10 @@ def _lines(report: dict[str, Any]) -> list[str]:
     if "bad_blocks" in report:
         scrubbed = f"blocks, of {report['scrubbed_blocks']:,} that were scrubbed"
         lines.append(f"{'bad blocks:':<20}{report['bad_blocks']:>12,}  {scrubbed}")
-    lines.append(f"{'uptime:':<20}{_duration(report['uptime_s']):>12}")
-    for name, count in report["requests"].items():
+    if "uptime_s" in report:
+        lines.append(f"{'uptime:':<20}{_duration(report['uptime_s']):>12}")
+    for name, count in report.get("requests", {}).items():
         lines.append(f"{printable(name) + ' requests:':<20}{count:>12,}")
-    lines.append(f"{'connections:':<20}{report['connections']['now']:>12,}")
+    if "connections" in report:
+        lines.append(f"{'connections:':<20}{report['connections']['now']:>12,}")
     return lines

@@ -15,6 +15,7 @@ from eris.capability import ReadCapability
 from eris.errors import BlockNotFound, ErisError, InvalidKey, InvalidPadding, StoreRefused
 from eris_fs.model import printable
 from kapla.cli.outcome import CommandError, ExitCode
+from kapla.cli.quiet import is_watched
 from kapla.cli.summary import current_summary
 from kapla.cli.waiting import note_store
 
@@ -50,9 +51,9 @@ def store_option(command: Callable[_P, _T]) -> Callable[_P, _T]:
         metavar="URL",
         multiple=True,
         callback=join,
-        help="The store, as coap+unix:///run/eris.sock, coap+tcp://host, or https://host to read"
-        " only. Several, given one by one or separated by spaces, are tried in order."
-        " Default: $ERIS_STORE_URL, else the local daemon's socket.",
+        help="The store, as coap+unix:///run/eris.sock, coap+tcp://host, file:///srv/blocks.sqlite,"
+        " or https://host to read only. Several, given one by one or separated by spaces, are"
+        " tried in order. Default: $ERIS_STORE_URL, else the local daemon's socket.",
     )(timeout_option(command))
 
 
@@ -143,6 +144,13 @@ def _say_lost(url: StoreUrl, for_s: float) -> None:
 
 
 def _say_waiting(url: StoreUrl) -> None:
+    from kapla.urls import FileEndpoint
+
+    if isinstance(url.endpoint, FileEndpoint):
+        # It is only a turn, and soon over: for who watches.
+        if is_watched():
+            say(f"waiting until nobody else writes to the {url}; --timeout says for how long")
+        return
     say(f"waiting for {url}, which does not answer; --timeout says for how long")
 
 

@@ -10,7 +10,14 @@ from typing import Final
 
 from kapla.errors import InvalidUrl
 from kapla.guessing import meant
-from kapla.urls import HttpEndpoint, StoreUrl, TlsEndpoint, UnixEndpoint, parse_store_url
+from kapla.urls import (
+    FileEndpoint,
+    HttpEndpoint,
+    StoreUrl,
+    TlsEndpoint,
+    UnixEndpoint,
+    parse_store_url,
+)
 
 __all__ = ["parse_choice", "parse_count", "parse_path", "parse_switch", "parse_urls"]
 
@@ -51,6 +58,8 @@ def _listener(text: str) -> StoreUrl:
         url = parse_store_url(text)
     except InvalidUrl as error:
         raise ValueError(str(error)) from None
+    if isinstance(url.endpoint, FileEndpoint):
+        raise ValueError("nobody listens at a file: the setting store says which one is served")
     if isinstance(url.endpoint, HttpEndpoint):
         raise ValueError(
             "a listener speaks CoAP, on coap+unix:// or coap+tcp://; HTTP has the setting http"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import NullPool
 
+from kapla.storage.read_only import uri_to_read
 from kapla.storage.state import SqliteSettings
 
 __all__ = ["BUSY_TIMEOUT_S", "WAL_LIMIT", "connect", "make_engine"]
@@ -44,12 +46,24 @@ def make_engine(settings: SqliteSettings) -> Engine:
 
 
 def connect(settings: SqliteSettings) -> sqlite3.Connection:
-    """SQLite's own connection: for the hot statements, in this thread."""
+    """SQLite's own connection: for the hot statements, in this thread.
+
+    Raises: sqlite3.Error; StorageError, where it is only to be read, and that cannot be done.
+    """
+    name: str | Path = settings.path
+    if settings.reads_only:
+        name = uri_to_read(settings.path)
     connection = sqlite3.connect(
-        settings.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, cached_statements=256
+        name,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
+        cached_statements=256,
+        uri=settings.reads_only,
     )
     try:
         _configure(connection, settings)
+        if settings.reads_only:
+            connection.execute("PRAGMA query_only = ON")
         # One damaged bit makes TEXT of a BLOB: its bytes are still what they were.
         connection.text_factory = bytes
     except BaseException:

@@ -21,7 +21,7 @@ from kapla.storage.recent import unpack_prefixes
 from kapla.storage.state import Database
 from kapla.storage.statements import statements
 
-__all__ = ["LOGGED_AT_ONCE", "checked_totals", "load"]
+__all__ = ["LOGGED_AT_ONCE", "checked_totals", "load", "read_log"]
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def load(connection: sqlite3.Connection, database: Database) -> None:
         work_down(connection, database.recent.generation)
         # Working down may have ended a move.
         notes = read_notes(connection)
-        database.recent.load(_read_log(connection), moved_of(notes))
+        database.recent.load(read_log(connection), moved_of(notes))
     except (sqlite3.Error, StorageError) as error:
         if isinstance(error, sqlite3.Error) and not is_damage(error):
             raise
@@ -113,7 +113,8 @@ def _check_index(connection: sqlite3.Connection, database: Database) -> None:
         database.want_rebuild("index", error)
 
 
-def _read_log(connection: sqlite3.Connection) -> Iterator[tuple[int, tuple[int, ...]]]:
+def read_log(connection: sqlite3.Connection) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """The log of the newest blocks, as `RecentPlaces` takes it in. Raises: sqlite3.Error."""
     for first_id, prefixes in connection.execute(statements().read_log):
         yield first_id, unpack_prefixes(prefixes)
 

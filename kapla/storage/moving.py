@@ -19,13 +19,13 @@ from kapla.storage.recent import Moved, RecentPlaces, Slice, unpack_prefixes
 from kapla.storage.state import SqliteSettings
 from kapla.storage.statements import statements
 
-__all__ = ["Mover", "work_down"]
+__all__ = ["MOST_LOGGED", "Mover", "work_down"]
 
 _log = logging.getLogger(__name__)
 
 # How many generations the log may have when a store is opened, and how many are left of a longer
 # one. In memory there are two, and a little.
-_MOST_LOGGED: Final = 3
+MOST_LOGGED: Final = 3
 # More than a commit of small blocks makes due.
 _SLICES_AT_ONCE: Final = 8
 _RUN: Final = 4
@@ -100,7 +100,7 @@ def work_down(connection: sqlite3.Connection, generation: int) -> None:
     texts = statements()
     (logged,) = connection.execute(texts.logged_bytes).fetchone()
     left = (logged or 0) // 8
-    if left <= _MOST_LOGGED * generation:
+    if left <= MOST_LOGGED * generation:
         return
     _log.info("The log of new blocks is long: %d places move into the index first", left)
     while left > generation:

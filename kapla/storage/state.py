@@ -46,6 +46,9 @@ class SqliteSettings:
     lend_cache: bool = True
     """Whether blocks that no pin has may be lent."""
 
+    reads_only: bool = False
+    """Nothing is written, and no lock is held: somebody else may write meanwhile."""
+
     @property
     def pinned_quota(self) -> int | None:
         """Bytes that the pins of one user may hold together, or None: any number."""

@@ -26,6 +26,7 @@ from eris import (
 from kapla.client import RemoteStore, open_store
 from kapla.config import Config
 from kapla.daemon import Daemon
+from kapla.file_store import FileStore
 from kapla.http.asking.store import HttpStore
 from kapla.identity.pair import KeyPair
 from kapla.peer_config import PeerSettings
@@ -87,6 +88,17 @@ async def _unix() -> AsyncIterator[BlockWriter]:
     async with _daemon("coap+unix://{}/eris.sock") as daemon:
         [url] = daemon._config.listen
         async with RemoteStore(url) as store:
+            yield store
+
+
+@asynccontextmanager
+async def _file() -> AsyncIterator[BlockWriter]:
+    """A file without a daemon."""
+    with tempfile.TemporaryDirectory(prefix="kapla-") as directory:
+        url = parse_store_url(f"file://{directory}/blocks.sqlite")
+        async with FileStore(url) as store:
+            # Which makes it.
+            assert await store.takes_blocks()
             yield store
 
 
@@ -207,6 +219,7 @@ ONE_BY_ONE: Final = ("n2r", "gateway")
 STORES: Final[dict[str, OpenStore]] = {
     "memory": _memory,
     "sqlite": _sqlite,
+    "file": _file,
     "unix": _unix,
     "tcp": _tcp,
     "tls": _tls,

@@ -11,6 +11,7 @@ from kapla.errors import ConfigError, InvalidUrl
 from kapla.identity.files import CertificateFiles
 from kapla.identity.key import PeerKey
 from kapla.urls import (
+    FileEndpoint,
     Flags,
     HttpEndpoint,
     StoreUrl,
@@ -56,6 +57,9 @@ KEY = PeerKey.parse(KEY_TEXT)
         ("coap+tcp://h/?stat", StoreUrl(TcpEndpoint("h", 5683), (), Flags(frozenset({"stat"})))),
         ("coap+unix:///a?mode=600", StoreUrl(UnixEndpoint(Path("/a")), (), Flags(None, 0o600))),
         ("coap+unix:///a?group=a%20b", StoreUrl(UnixEndpoint(Path("/a")), (), Flags(group="a b"))),
+        ("file:///srv/a%20b.sqlite", StoreUrl(FileEndpoint(Path("/srv/a b.sqlite")))),
+        ("FILE://localhost/Srv/b", StoreUrl(FileEndpoint(Path("/Srv/b")))),
+        ("file:///b?get", StoreUrl(FileEndpoint(Path("/b")), (), READ)),
         ("http://example.org", StoreUrl(HttpEndpoint("example.org", 80), (), READ)),
         ("HTTPS://Example.ORG/", StoreUrl(HttpEndpoint("example.org", 443, True), (), READ)),
         ("http://[::1]:8080/a%20b/c/", StoreUrl(HttpEndpoint("::1", 8080), ("a b", "c"), READ)),
@@ -102,6 +106,15 @@ def test_what_is_understood(text: str, expected: StoreUrl) -> None:
         ("/run/eris.sock", "begins with"),
         ("coap+unix", "begins with"),
         ("ftp://host", "begins with"),
+        ("file://host/a", "whole path of a file"),
+        ("file:a", "whole path of a file"),
+        ("file:///", "whole path of a file"),
+        ("file:///a/", "whole path of a file"),
+        ("file:///a/..", "whole path of a file"),
+        ("file:///a%00", "NUL"),
+        ("file:///a#b", "no fragment"),
+        ("file:///a?lend", "no flags but get and put"),
+        ("file:///a?mode=0600", "no flags but get and put"),
         ("coap://host", "not supported"),
         ("coaps://host", "not supported"),
         ("http://", "host name or address"),
@@ -293,7 +306,7 @@ def test_any_text_is_a_url_or_invalid(text: str) -> None:
     except InvalidUrl as error:
         assert str(error)
         return
-    if isinstance(url.endpoint, UnixEndpoint):
+    if isinstance(url.endpoint, UnixEndpoint | FileEndpoint):
         assert url.endpoint.path.is_absolute()
     else:
         # What the system's resolver is given does not make it raise anything but OSError.
@@ -348,6 +361,7 @@ def test_any_store_path_can_be_written(path: list[str], unix: bool) -> None:
         "coap+unix:///run/my%20own/%C3%A9%25.sock",
         "coap+unix://%2Frun%2Feris.sock/a/b%2Fc",
         "coap+tcp://%2Frun%2Feris.sock/a",
+        "file:///srv/my%20own/%C3%A9%25.sqlite",
         "coap+tcp://h",
         "coap+tcp://[::1]:99/%C3%A9/%25",
         "coap+tcp://[fe80::1%25eth0]/a",

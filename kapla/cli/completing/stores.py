@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 __all__ = ["stores_like"]
 
 _UNIX: Final = "coap+unix://"
+_FILE: Final = "file://"
 _SCHEMES: Final = (
     (_UNIX, "a socket of this machine"),
     ("coap+tcp://", "TCP"),
     ("coaps+tcp://", "TLS"),
+    (_FILE, "a store's own file"),
     ("https://", "HTTPS, to read from"),
     ("http://", "HTTP, to read from"),
 )
@@ -27,8 +29,9 @@ def stores_like(text: str) -> list[CompletionItem[str]]:
     """URLs that begin so, as far as they can be known."""
     from click.shell_completion import CompletionItem
 
-    if text.startswith(f"{_UNIX}/"):
-        return files_behind(_UNIX, text.removeprefix(_UNIX))
+    for scheme in (_UNIX, _FILE):
+        if text.startswith(f"{scheme}/"):
+            return files_behind(scheme, text.removeprefix(scheme))
     found = [CompletionItem(url, help="is here") for url in _here() if url.startswith(text)]
     return found + [
         CompletionItem(scheme, type=OPEN, help=what)

@@ -47,10 +47,11 @@ async def _ask_all(urls: list[StoreUrl]) -> list[StoreFacts]:
 
 
 async def _ask(url: StoreUrl) -> StoreFacts:
-    from kapla.urls import UnixEndpoint
+    from kapla.urls import FileEndpoint, UnixEndpoint
 
     path = url.endpoint.path if isinstance(url.endpoint, UnixEndpoint) else None
     facts: dict[str, Any] = {} if path is None else _look_at(path)
+    facts["is_file"] = isinstance(url.endpoint, FileEndpoint)
     try:
         async with asyncio.timeout(_LONGEST_S):
             facts |= await _told(url)

@@ -19,6 +19,8 @@ class StoreFacts:
     """For people; without a path, which may be a capability."""
     socket: str | None = None
     """The path of the Unix socket; None of any other store."""
+    is_file: bool = False
+    """Whether it is a store's own file, which is used without a daemon."""
     is_there: bool = True
     is_socket: bool = True
     group: str | None = None

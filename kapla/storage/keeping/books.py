@@ -78,6 +78,12 @@ class PinBooks:
                 name,
             )
 
+    def look(self) -> None:
+        """Read all pins, for who only tells of them. Raises: sqlite3.Error, StorageError."""
+        self.lent_cache.load()
+        if not self._load():
+            raise StorageError("the tables of pins are damaged; kaplad mends them")
+
     def settle(self) -> None:
         """Let the store's settings of now hold: count anew what is lent.
 

@@ -112,6 +112,9 @@ class Pins(PinTraffic):
         self, pins: Callable[[PinRows], list[Pin]], *, lend: bool | None, keep: bool | None
     ) -> PinSummary:
         """Set switches of the pins that are found. Raises: PinNotFound, StoreUnavailable."""
+        if lend is None and keep is None:
+            # A question in the form of a change: nothing is written for it.
+            return self._find(pins)
         with self._mended(), transaction(self._connection):
             found = _some(pins(self._rows))
             changed = [
@@ -130,6 +133,12 @@ class Pins(PinTraffic):
         self._look_at_room()
         self._settle()
         return self._summary(changed[-1])
+
+    def _find(self, pins: Callable[[PinRows], list[Pin]]) -> PinSummary:
+        self._settle()
+        with self._mended():
+            found = _some(pins(self._rows))
+        return self._summary(found[-1])
 
     def release(self, pins: Callable[[PinRows], list[Pin]]) -> PinSummary:
         """Remove the pins that are found; returns what the last one was.

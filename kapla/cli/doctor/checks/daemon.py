@@ -12,6 +12,7 @@ from kapla.cli.doctor.finding import Finding, ok, trouble, warning
 __all__ = ["CHECKS"]
 
 _START: Final = "kaplad, or as a service: systemctl start kaplad"
+_FILE: Final = "name the file that kaplad --store would serve; what is stored first makes a new one"
 
 
 def store_urls(facts: Facts) -> Iterator[Finding]:
@@ -48,6 +49,8 @@ def reachable(facts: Facts) -> Iterator[Finding]:
     for store in facts.stores:
         if store.error is None:
             yield ok("store", f"{store.name} answers")
+        elif store.is_file:
+            yield trouble("store", f"{store.name}: {store.error}", _FILE)
         elif store.socket is None:
             yield trouble(
                 "store",

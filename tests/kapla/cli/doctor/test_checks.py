@@ -87,6 +87,11 @@ TROUBLES: dict[str, tuple[Facts, str, str]] = {
         "cannot be asked: Connection refused",
         "port",
     ),
+    "a file": (
+        store(socket=None, is_file=True, error="there is no store"),
+        "there is no store",
+        "makes a new one",
+    ),
     "wrong URL": (replace(WELL, stores=(), url_error="no URL"), "no URL", "ERIS_STORE_URL"),
     "no session": (
         replace(WELL, stores=(), runtime_dir=None, has_runtime_dir=False),
