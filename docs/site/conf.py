@@ -6,6 +6,7 @@ such a viewer has no use for, is here. Nothing is fetched, neither now nor by wh
 
 from __future__ import annotations
 
+import builtins
 import shutil
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from docutils import nodes  # noqa: E402
+from sphinx import addnodes  # noqa: E402
 from sphinx.application import Sphinx  # noqa: E402
 
 from tools.docstrings import to_restructured_text  # noqa: E402
@@ -71,6 +73,14 @@ def arrange(app: Sphinx, docname: str, source: list[str]) -> None:
         source[0] += contents_of_decisions()
 
 
+def leave_built_in_types(app: Sphinx, doctree: nodes.document) -> None:
+    """`bytes` in an annotation is Python's, and not an attribute of that name somewhere here."""
+    for node in list(doctree.findall(addnodes.pending_xref)):
+        target = node.get("reftarget", "")
+        if node.get("refdomain") == "py" and hasattr(builtins, target):
+            node.replace_self(nodes.inline("", target))
+
+
 def find_by_name(app: Sphinx, env: Any, node: Any, content: nodes.Element) -> nodes.Element | None:
     """A class is documented where it is re-exported, and annotations say where it is made."""
     if node.get("refdomain") != "py":
@@ -107,5 +117,6 @@ def setup(app: Sphinx) -> None:
     """Connect the above."""
     app.connect("autodoc-process-docstring", describe)
     app.connect("source-read", arrange)
+    app.connect("doctree-read", leave_built_in_types)
     app.connect("missing-reference", find_by_name)
     app.connect("build-finished", finish)
