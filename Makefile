@@ -8,7 +8,7 @@ PYTHON := $(VENV)/bin/python
 # two cannot share an environment.
 export KAPLA_PEERS_PYTHON ?= $(CURDIR)/$(PEERS)/bin/python
 
-.PHONY: all venv peers deps demo test tests style types coverage bench bench-bytes bench-peers campaign docs fuzz testbed torture vectors-large clean
+.PHONY: all venv peers deps demo test tests style types coverage bench bench-bytes bench-peers campaign deb deb-test docs fuzz testbed torture vectors-large clean
 
 all: style types tests
 
@@ -48,6 +48,13 @@ coverage: venv deps peers
 	$(PYTHON) -m coverage run -m pytest
 	$(PYTHON) -m coverage combine --quiet
 	$(PYTHON) -m coverage report
+
+deb: venv
+	@tools/make_deb.sh $(PYTHON)
+
+# On a clean Debian, under a systemd of its own: needs root and some minutes.
+deb-test: deb
+	@tools/try_deb.sh
 
 bench: venv peers
 	$(PYTHON) -m benchmarks

@@ -3,8 +3,9 @@
 3,645 files of together 120 MB: sources, documents and binaries, of which about half compresses.
 Each program runs with its own defaults, whole commands from start to end, into a store of its own
 that is new in every round: restic compresses (zstd, automatic) and encrypts, borg compresses (lz4)
-and encrypts (repokey-blake2), kapla encrypts. All stores, and what is restored, are in one file
-system. Making the store, or starting the daemon, is not counted.
+and encrypts (repokey-blake2), kapla encrypts, and with --packed compresses too (zstd). All stores,
+and what is restored, are in one file system. Making the store, or starting the daemon, is not
+counted.
 
 Beside it a single file of 1 GiB, encoded and encoded again, and the system calls that decoding one
 more small file takes.
@@ -21,6 +22,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Final
 
@@ -80,8 +82,10 @@ def _restic(here: Path) -> Iterator[Commands]:
     )
 
 
+_PACKED: Final = "kapla --packed"
 _PROGRAMS: Final[dict[str, Callable[[Path], AbstractContextManager[Commands]]]] = {
     "kapla": kapla_commands,
+    _PACKED: lambda here: kapla_commands(here, "--packed"),
     "borg": _borg,
     "restic": _restic,
 }
@@ -108,10 +112,10 @@ def _make_tree(root: Path) -> None:
 
 
 def _against_peers(
-    versions: dict[str, str], seconds: _Seconds, way: str, note: str
+    us: str, versions: dict[str, str], seconds: _Seconds, way: str, note: str
 ) -> Iterator[Row]:
-    ours = seconds["kapla", way]
-    case = f"{way} {_FILES:,} files"
+    ours = seconds[us, way]
+    case = f"{way} {_FILES:,} files{', packed' if us == _PACKED else ''}"
     peers = [seconds[name, way] for name in versions]
     for name, version in versions.items():
         peer = seconds[name, way]
@@ -125,7 +129,7 @@ def _against_peers(
 
 def _trees(rounds: int) -> Iterator[Row]:
     versions = versions_of_peers({name: PEERS[name] for name in ("borg", "restic")})
-    programs = ["kapla", *versions]
+    programs = ["kapla", _PACKED, *versions]
     seconds: _Seconds = defaultdict(list)
     scratch = kept_directory()
     tree = scratch / "tree"
@@ -135,15 +139,15 @@ def _trees(rounds: int) -> Iterator[Row]:
         # Each is first in its turn.
         turn = number % len(programs)
         for name in [*programs[turn:], *programs[:turn]]:
-            here = scratch / f"{number}-{name}"
+            here = scratch / f"{number}-{name.replace(' ', '')}"
             here.mkdir()
             with _PROGRAMS[name](here) as commands:
                 measured = Measurement(commands, tree, here)
                 seconds[name, "encode"].append(measured.encode("first"))
                 seconds[name, "again"].append(measured.encode("second"))
                 seconds[name, "decode"].append(measured.decode("second"))
-    for way in _WAYS:
-        yield from _against_peers(versions, seconds, way, f"{_SIZE / 1e6:.0f} MB")
+    for us, way in product(("kapla", _PACKED), _WAYS):
+        yield from _against_peers(us, versions, seconds, way, f"{_SIZE / 1e6:.0f} MB")
 
 
 def _large_file(rounds: int) -> Iterator[Row]:

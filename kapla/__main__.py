@@ -21,6 +21,7 @@ from kapla.hangups import Hangups, ignore_from_now
 from kapla.identity.pair import load_or_make
 from kapla.loop import Loop
 from kapla.renewal import Renewal
+from kapla.uninstalled import explain
 
 __all__ = ["command", "main"]
 
@@ -150,6 +151,11 @@ def main(hangups: Hangups | None = None) -> None:
         for line in log.redact(str(error)).split("\n"):
             click.echo(f"kaplad: {line}", err=True)
         code = _EXIT_CONFIG if isinstance(error, ConfigError) else _EXIT_FAILED
+    except ModuleNotFoundError as error:
+        if (text := explain(error)) is None:
+            raise
+        click.echo(f"kaplad: {text}", err=True)
+        code = _EXIT_CONFIG
     ignore_from_now()
     sys.exit(code)
 

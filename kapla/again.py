@@ -1,9 +1,9 @@
 """What becomes of requests whose connection was lost, as when a daemon is restarted.
 
-A store that has answered before is worth waiting for: for a stated time it is tried to connect
-again, with pauses that grow, and what was under way is then asked once more. That changes nothing
-in the store: GET, FETCH and PUT may be repeated by CoAP's rules, and of a POST whoever asks says
-so. A store that was never there is not waited for.
+A store that has answered before, or said that it ends, is worth waiting for: for a stated time it
+is tried to connect again, with pauses that grow, and what was under way is then asked once more.
+That changes nothing in the store: GET, FETCH and PUT may be repeated by CoAP's rules, and of a POST
+whoever asks says so. A store that was never there is not waited for.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _LONGEST_PAUSE_S: Final = 1.0
 class Again:
     """Requests of one store that wait for its next connection, and how long they do.
 
-    `for_s`: counted from the loss of a connection on which there were answers; 0: not at all.
+    `for_s`: counted from the loss of a connection on which there were answers, or that its store
+    has ended in order; 0: not at all.
     `has_others`: whether blocks can be had elsewhere; then GETs fail, and are asked there.
     `on_lost` is called with that time when waiting begins, once in it.
     """
@@ -41,6 +42,8 @@ class Again:
         self._waiting: list[Asked] = []
         self._until = self._told = 0.0
         self._pause_s = 0.0
+        # Whether the last connection was ended by its store before there was an answer.
+        self._was_released = False
 
     @property
     def is_on(self) -> bool:
@@ -57,9 +60,14 @@ class Again:
         """How many requests wait."""
         return len(self._waiting)
 
-    def lost(self, has_answered: bool) -> None:
-        """A connection is lost: this is the time to wait for the next, if it was a good one."""
-        if has_answered and self._for_s:
+    def lost(self, *, has_answered: bool, was_released: bool = False) -> None:
+        """A connection is lost: this is the time to wait for the next, if it was a good one.
+
+        One that its store has ended before it answered is good once: some do nothing else.
+        """
+        is_good = has_answered or (was_released and not self._was_released)
+        self._was_released = was_released and not has_answered
+        if is_good and self._for_s:
             self._pause_s = 0.0
             self._until = _now() + self._for_s
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kapla.default_stores import default_store_urls, stores_from_environment
+from kapla.given_urls import GivenUrl, read_store_urls
 from kapla.remote_store import (
     DEFAULT_CONNECT_TIMEOUT_S,
     DEFAULT_TIMEOUT_S,
@@ -32,7 +33,7 @@ __all__ = [
 
 
 def open_store(
-    urls: Iterable[StoreUrl],
+    urls: GivenUrl | Iterable[GivenUrl],
     *,
     window: int = DEFAULT_WINDOW,
     timeout_s: float = DEFAULT_TIMEOUT_S,
@@ -44,9 +45,11 @@ def open_store(
 ) -> StoreList | RemoteStore | HttpStore:
     """A store over one URL, or over several as one. Nothing is connected yet.
 
-    The times, `on_wait` and `on_lost` are those of `RemoteStore`, `on_taker` that of `StoreList`.
+    `urls`: one or several, as text or as `parse_store_url` gives them. The times, `on_wait` and
+    `on_lost` are those of `RemoteStore`, `on_taker` that of `StoreList`.
+    Raises: InvalidUrl, a ValueError; TypeError.
     """
-    urls = tuple(urls)
+    urls = read_store_urls(urls)
 
     def make(url: StoreUrl) -> RemoteStore | HttpStore:
         said: dict[str, Any] = {

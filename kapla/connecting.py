@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from eris.errors import StoreUnavailable
@@ -23,6 +25,8 @@ _NEXT_ADDRESS_S: Final = 0.25
 """After RFC 8305, section 5."""
 # Until the next try where the daemon has no place in its queue.
 _QUEUE_FULL_S: Final = 0.05
+# Between looks whether a daemon that is starting listens.
+_STARTING_S: Final = 0.05
 _ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
 
 
@@ -59,7 +63,7 @@ async def _connect(
     loop = asyncio.get_running_loop()
     endpoint = url.endpoint
     if isinstance(endpoint, UnixEndpoint):
-        connected = await _connect_unix(str(endpoint.path))
+        connected = await _connect_unix(endpoint.path)
         await loop.create_unix_connection(make, sock=connected)
     elif isinstance(endpoint, TlsEndpoint):
         # Loaded by those who need it.
@@ -74,7 +78,24 @@ async def _connect(
         )
 
 
-async def _connect_unix(path: str) -> socket.socket:
+async def _connect_unix(path: Path) -> socket.socket:
+    """Connect; where a daemon of this user is starting, as soon as it listens.
+
+    Raises: OSError.
+    """
+    while True:
+        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+            return await _connect_once(str(path))
+        # Loaded by those who find nothing.
+        from kapla.soon import is_starting
+
+        if not is_starting(path):
+            # It may have begun to listen while we looked.
+            return await _connect_once(str(path))
+        await asyncio.sleep(_STARTING_S)
+
+
+async def _connect_once(path: str) -> socket.socket:
     """Connect; while the daemon's queue is full, again and again: asyncio takes that for success.
 
     Raises: OSError.

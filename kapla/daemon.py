@@ -6,17 +6,14 @@ import asyncio
 import gc
 import logging
 import os
-import resource
 import signal
 import socket
 import sys
 import threading
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from eris.allocator import give_back_all
-from kapla import __version__
 from kapla.announcing import Listener
 from kapla.coap.peers import Peers
 from kapla.coap.put_rate import PutRates
@@ -24,11 +21,14 @@ from kapla.coap.site import AiocoapLane
 from kapla.coap.turns import Turns
 from kapla.config import Config, Loaded
 from kapla.guests import Door
-from kapla.identity.accepting import MOST_HANDSHAKES, TlsServer
+from kapla.handed import Handed
+from kapla.handover import accept_no_more, check_claimed, handed_over
+from kapla.identity.accepting import TlsServer
 from kapla.identity.pair import KeyPair, load_or_make
+from kapla.open_files import connections_by_listener
 from kapla.peering import Peering
-from kapla.peers.found import MOST_FOUND
 from kapla.renewal import Renewal
+from kapla.reporting import Reporting
 from kapla.service_manager import ServiceManager
 from kapla.sockets import BACKLOG, BoundUnixSocket, bind_tcp, bind_unix, rights_of
 from kapla.start_line import start_line
@@ -52,23 +52,20 @@ _log = logging.getLogger(__name__)
 _GRACE_S: Final = 5.0
 # New objects after which Python looks for circles.
 _COLLECT_AT: Final = 20_000
-# Files that are no connections: the database, listeners, what the event loop needs.
-_OWN_FILES: Final = 64
-# That we dial, by two addresses at once, and that finds a place where there are too many.
-_FILES_OF_PEER: Final = 6
-# Connections to `admin`, and what listens there.
-_FILES_OF_ADMIN: Final = 72
 _LENDING: Final = Rights(get=False, lend=True)
 
 
 class Daemon:
-    """A block store behind its listeners, in one event loop."""
+    """A block store behind its listeners, in one event loop.
 
-    def __init__(self, config: Config) -> None:
+    `handed`: sockets that the service manager has opened for them.
+    """
+
+    def __init__(self, config: Config, handed: Handed | None = None) -> None:
         self._config = config
+        self._handed = handed or Handed()
         self._storage = BatchedStorage(store_settings(config))
         self._statistics = Statistics()
-        self._started = time.monotonic()
         self._max_connections = config.max_connections
         self._lock: int | None = None
         self._pair: KeyPair | None = None
@@ -85,6 +82,9 @@ class Daemon:
         self._lending: list[tuple[object, str]] = []
         self._doors: Doors | None = None
         self._peering = Peering(config, self._storage, self._serve, self._own_pair)
+        self._reporting = Reporting(
+            lambda: self._config, self._storage, self._statistics, self._peering.report
+        )
 
     async def start(self) -> None:
         """Open the store, then the listeners.
@@ -92,14 +92,15 @@ class Daemon:
         Raises: StorageError, ListenError, ConfigError.
         """
         self._lock = lock_store(self._config.store)
-        self._max_connections = self._connections_by_listener()
+        self._max_connections = connections_by_listener(self._config)
         await self._storage.open()
         _log.debug("Store %s is open", self._config.store)
         neighbours = self._neighbours = self._make_neighbours()
         for url in self._config.listen:
             await self._listen(url)
         await self._open_doors()
-        self._peering.start(self._connections, neighbours.looked if neighbours else None)
+        check_claimed(self._handed)
+        self._peering.start(self._dialled, neighbours.looked if neighbours else None)
         if neighbours is not None:
             neighbours.start(self._announced)
         self._warn_if_nothing_is_lent()
@@ -130,17 +131,21 @@ class Daemon:
             return
         from kapla.http.doors import Doors
 
-        self._doors = Doors(self._statistics, self._turns.line)
+        self._doors = Doors(self._statistics, self._turns.line, self._handed)
         access = BlockAccess(self._storage, _LENDING, self._statistics)
         for place in config.http:
             allowance = self._peering.strangers()
             most = self._max_connections
-            for where in await self._doors.open_door(place, access, allowance, most):
+            traffic = self._reporting.traffic.place("http")
+            for where in await self._doors.open_door(place, access, allowance, most, traffic):
                 _log.info("Listening on %s", where)
                 self._lending.append((where, ""))
         if config.admin is not None:
-            report, peers = self.report, self._peering.report
-            for where in await self._doors.open_admin(config.admin, report, peers):
+            reporting = self._reporting
+            places, reporting.page_place = await self._doors.open_admin(
+                config.admin, reporting, reporting.token
+            )
+            for where in places:
                 _log.info("Telling of the daemon on %s", where)
 
     @property
@@ -157,7 +162,7 @@ class Daemon:
         self._config = config
         self._put_rates.change(config.max_put_rate)
         self._peering.settle(config)
-        self._max_connections = self._connections_by_listener()
+        self._max_connections = connections_by_listener(self._config)
         for peers in self._peers:
             peers.most = self._max_connections
         if self._doors is not None:
@@ -169,6 +174,7 @@ class Daemon:
             await self._neighbours.stop()
         doors = asyncio.ensure_future(self._close_doors())
         await self._peering.stop()
+        await accept_no_more(self._servers)
         for server in self._servers:
             server.close()
         for unix_socket in self._unix_sockets:
@@ -200,78 +206,26 @@ class Daemon:
         if self._doors is not None:
             await self._doors.close()
 
-    async def report(self) -> dict[str, object]:
-        """What the daemon holds and did: the facts of `kapla stat`."""
-        blocks, database_bytes = await self._storage.totals()
-        statistics = self._statistics
-        return {
-            "version": __version__,
-            "blocks": {str(size): count for size, count in sorted(blocks.items())},
-            "bytes": {str(size): size * count for size, count in sorted(blocks.items())},
-            "database_bytes": database_bytes,
-            "max_size": self._config.max_size,
-            "min_free": self._config.min_free,
-            "when_full": self._config.when_full,
-            "uptime_s": round(time.monotonic() - self._started, 3),
-            "requests": {
-                "get": statistics.get,
-                "put": statistics.put,
-                "other": statistics.other,
-                "refused": statistics.refused,
-            },
-            "new_blocks": self._storage.new_blocks,
-            "full_blocks": self._storage.full_blocks,
-            "evicted_blocks": self._storage.evicted_blocks,
-            "scrubbed_blocks": self._storage.scrubbing.looked_at,
-            "bad_blocks": self._storage.scrubbing.bad_blocks,
-            "connections": {
-                "now": statistics.open_connections,
-                "since_start": statistics.connections,
-            },
-        }
-
-    def _connections_by_listener(self) -> int:
-        """As configured, or fewer if the system allows this process too few open files.
-
-        Strangers on one listener must not use up what the others need, and the database too.
-        """
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft != hard:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        wanted = self._config.max_connections
-        if hard == resource.RLIM_INFINITY:
-            return wanted
-        listeners = self._config.listen
-        doors = len(listeners) + len(self._config.http)
-        under_tls = sum(isinstance(url.endpoint, TlsEndpoint) for url in listeners)
-        own = _OWN_FILES + 2 * MOST_HANDSHAKES * under_tls
-        own += _FILES_OF_PEER * len(self._config.peers)
-        if self._config.discover is not None:
-            own += _FILES_OF_PEER * MOST_FOUND
-        own += _FILES_OF_ADMIN if self._config.admin is not None else 0
-        room = (hard - own) // max(1, doors)
-        if room < wanted:
-            _log.warning("max-connections is %d, as %d files may be open", max(1, room), hard)
-        return max(1, min(wanted, room))
-
     async def _listen(self, url: StoreUrl) -> None:
         door = self._peering.door(rights_of(url))
         access = door.access
-        peers = self._connections(door)
+        peers = self._connections(door, _scheme_of(url))
         loop = asyncio.get_running_loop()
         sockets: list[socket.socket]
         if isinstance(url.endpoint, UnixEndpoint):
-            bound = bind_unix(url, is_default=self._config.default_listen)
+            is_default = self._config.default_listen
+            bound = bind_unix(url, is_default=is_default, handed=self._handed)
             self._unix_sockets.append(bound)
+            # Not `create_unix_server`: from Python 3.13 on that removes a file that is not ours.
             self._servers.append(
-                await loop.create_unix_server(peers.connect, sock=bound.socket, backlog=BACKLOG)
+                await loop.create_server(peers.connect, sock=bound.socket, backlog=BACKLOG)
             )
             self._note_listener(access.rights, url)
             return
         if isinstance(url.endpoint, TlsEndpoint):
             self._listen_with_tls(url, peers, access.rights)
             return
-        sockets = bind_tcp(url)
+        sockets = bind_tcp(url, self._handed)
         for one in sockets:
             self._servers.append(await loop.create_server(peers.connect, sock=one, backlog=BACKLOG))
             host, port = one.getsockname()[:2]
@@ -283,14 +237,19 @@ class Daemon:
         """What those with these rights use."""
         access = BlockAccess(self._storage, rights, self._statistics)
         found = None if self._config.discover is None else self._found_report
-        return access, AiocoapLane(access, self.report, self._peering.report, found)
+        reporting = self._reporting
+        return access, AiocoapLane(access, reporting.stat, self._peering.report, found, reporting)
 
     def _found_report(self) -> list[dict[str, object]]:
         """What was found near, and where we are: the facts of `kapla peers --found`."""
         return [] if self._neighbours is None else self._neighbours.report()
 
-    def _connections(self, door: Door) -> Peers:
-        """The connections that are made by one door."""
+    def _dialled(self, door: Door) -> Peers:
+        """The connections that we make."""
+        return self._connections(door, "peers")
+
+    def _connections(self, door: Door, kind: str) -> Peers:
+        """The connections that are made by one door; `kind`: for people."""
         peers = Peers(
             door.access,
             door.lane,
@@ -301,6 +260,7 @@ class Daemon:
             self._put_rates,
             door,
             self._peering.blocks,
+            self._reporting.traffic.place(kind),
         )
         self._peers.append(peers)
         return peers
@@ -308,7 +268,7 @@ class Daemon:
     def _listen_with_tls(self, url: StoreUrl, peers: Peers, rights: Rights) -> None:
         pair = None if url.flags.files else self._own_pair()
         context = listener_context(url, pair)
-        sockets = bind_tcp(url)
+        sockets = bind_tcp(url, self._handed)
         self._servers.append(TlsServer(sockets, context, peers.connect))
         for one in sockets:
             host, port = one.getsockname()[:2]
@@ -338,6 +298,12 @@ class Daemon:
             self._answered.set()
 
 
+def _scheme_of(url: StoreUrl) -> str:
+    if isinstance(url.endpoint, UnixEndpoint):
+        return "coap+unix"
+    return "coaps+tcp" if isinstance(url.endpoint, TlsEndpoint) else "coap+tcp"
+
+
 _TRIM: Final = "kapla-trim"
 
 
@@ -365,7 +331,7 @@ async def run(loaded: Loaded, renewal: Renewal) -> None:
     gc.set_threshold(_COLLECT_AT, 20, 20)
     manager = ServiceManager()
     _log.info("%s", start_line(loaded))
-    daemon = Daemon(loaded.config)
+    daemon = Daemon(loaded.config, handed_over())
     renewing: asyncio.Task[None] | None = None
     try:
         await daemon.start()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from kapla.errors import InvalidUrl, NoStore
+from kapla.errors import NoStore
+from kapla.given_urls import parse_store_urls
 from kapla.local_socket import SYSTEM_SOCKET, default_socket
 from kapla.urls import NO_STORE, StoreUrl, parse_store_url
 
@@ -19,13 +21,13 @@ _VARIABLE: Final = "ERIS_STORE_URL"
 def default_store_urls(text: str | None = None) -> list[StoreUrl]:
     """The stores to use: `text` (space-separated URLs), else $ERIS_STORE_URL, else a local socket.
 
-    The user's socket if it is there, else the system's.
+    The user's socket if it is there, or a daemon of theirs is starting; else the system's.
     Raises: InvalidUrl; NoStore, where `text` or the variable says so.
     """
     if text:
         if text.strip() == NO_STORE:
             raise NoStore(f"the store URL is “{NO_STORE}”: there is no store to work on")
-        return _parse(text)
+        return parse_store_urls(text)
     given = stores_from_environment(os.environ)
     if given is None:
         raise NoStore(f"{_VARIABLE} says that there is no store; see --store-url")
@@ -41,26 +43,19 @@ def stores_from_environment(environment: Mapping[str, str]) -> list[StoreUrl] | 
     text = environment.get(_VARIABLE, "").strip()
     if text == NO_STORE:
         return None
-    return _parse(text) if text else []
-
-
-def _parse(text: str) -> list[StoreUrl]:
-    urls = []
-    texts = text.split()
-    for number, one in enumerate(texts, 1):
-        try:
-            urls.append(parse_store_url(one))
-        except InvalidUrl as error:
-            which = f"store URL {number}" if len(texts) > 1 else "store URL"
-            raise InvalidUrl(f"{which}: {error}") from None
-    if not urls:
-        raise InvalidUrl("the list of store URLs is empty")
-    return urls
+    return parse_store_urls(text) if text else []
 
 
 def _local_store() -> StoreUrl:
     own = default_socket(os.environ)
     # Not `Path.exists`, which raises where the directory may not be searched, as after `su`.
     use_system = not os.path.exists(own) and os.path.exists(SYSTEM_SOCKET)
-    path = SYSTEM_SOCKET if use_system else own
+    path = SYSTEM_SOCKET if use_system and not _is_starting(own) else own
     return parse_store_url(f"coap+unix://{quote(os.fsencode(path))}")
+
+
+def _is_starting(own: Path) -> bool:
+    # Loaded by those who have no daemon of their own beside the system's.
+    from kapla.soon import is_starting
+
+    return is_starting(own)

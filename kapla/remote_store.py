@@ -31,11 +31,12 @@ from kapla.coap.frame import Code, OptionNumber, encode_options
 from kapla.coap.link import Link
 from kapla.coap.requester import SAID_AFTER_S, Requester
 from kapla.connecting import connect
-from kapla.errors import RequestMalformed, UnknownAnswer
+from kapla.errors import InvalidUrl, RequestMalformed, UnknownAnswer
+from kapla.given_urls import GivenUrl, read_store_url
 from kapla.held import Held
 from kapla.parts import ask_in_parts
 from kapla.telling import list_pages, read_report
-from kapla.urls import StoreUrl
+from kapla.urls import HttpEndpoint, StoreUrl
 
 __all__ = [
     "DEFAULT_CONNECT_TIMEOUT_S",
@@ -60,6 +61,8 @@ Ask = Callable[[int, bytes], Awaitable[tuple[int, bytes]]]
 class RemoteStore:
     """A store behind a URL. Use as an asynchronous context, or `close()` it.
 
+    `url` is text, or what `parse_store_url` gives: InvalidUrl or TypeError is raised for others.
+
     `timeout_s`: how long the whole connection may stay silent while requests wait for it; a slow
     store that keeps answering is not cut off. `connect_timeout_s`: how long it may take until there
     is a connection, and again until the store greets on it: one that is stopped does not, though
@@ -72,7 +75,7 @@ class RemoteStore:
 
     def __init__(
         self,
-        url: StoreUrl,
+        url: GivenUrl,
         *,
         window: int = DEFAULT_WINDOW,
         timeout_s: float = DEFAULT_TIMEOUT_S,
@@ -82,7 +85,9 @@ class RemoteStore:
         on_lost: Callable[[StoreUrl, float], None] | None = None,
         has_others: bool = False,
     ) -> None:
-        self.url = url
+        self.url = url = read_store_url(url)
+        if isinstance(url.endpoint, HttpEndpoint):
+            raise InvalidUrl("a RemoteStore speaks CoAP; kapla.client.open_store takes http:// too")
         self._window = window
         self._timeout_s = timeout_s
         self._connect_timeout_s = connect_timeout_s
@@ -308,7 +313,7 @@ class RemoteStore:
         if wire is not self._wire and wire not in self._leaving:
             # Still being made: whoever makes it tries again, or closed by us.
             return requests
-        self._again.lost(wire.has_answered)
+        self._again.lost(has_answered=wire.has_answered, was_released=wire.was_released)
         left = self._again.take(requests)
         if self._again.are_some:
             if self.connected:
@@ -355,6 +360,10 @@ class RemoteStore:
             except BaseException:
                 await wire.close()
                 raise
+        if wire.was_released:
+            # Before anything was asked: as where it is restarted, and we were let in last.
+            self._again.lost(has_answered=False, was_released=True)
+            raise StoreUnavailable(f"{self.url} is shutting down")
         return wire
 
 

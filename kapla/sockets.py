@@ -3,6 +3,9 @@
 A Unix socket is bound, given its mode and group, and only then listened on, so that nobody gets in
 between. A socket file is replaced only when nobody answers behind it; whoever looks, replaces or
 removes holds a lock beside it meanwhile, or two daemons would replace each other's.
+
+A socket that the service manager has handed over is taken as it is, and stays when the daemon ends:
+who connects meanwhile waits in it for the next one.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ from pathlib import Path
 from typing import Final
 
 from kapla.config import is_root
-from kapla.errors import ListenError
+from kapla.errors import ConfigError, ListenError
+from kapla.handed import Handed
 from kapla.storage.access import Rights
 from kapla.urls import StoreUrl, TlsEndpoint, UnixEndpoint
 
@@ -56,15 +60,17 @@ def rights_of(url: StoreUrl) -> Rights:
 
 
 class BoundUnixSocket:
-    """A listening Unix socket and its file."""
+    """A listening Unix socket and its file, which is `ours` unless the socket was handed over."""
 
-    def __init__(self, listening: socket.socket, path: Path) -> None:
+    def __init__(self, listening: socket.socket, path: Path, *, ours: bool = True) -> None:
         self.socket = listening
         self._path = path
-        self._identity = _identity(path)
+        self._identity = _identity(path) if ours else None
 
     def remove(self) -> None:
         """Remove the file, if it is still ours: another daemon may have taken the place."""
+        if self._identity is None:
+            return
         try:
             with _locked(self._path):
                 if _identity(self._path) == self._identity:
@@ -81,13 +87,16 @@ def _identity(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def bind_unix(url: StoreUrl, *, is_default: bool) -> BoundUnixSocket:
-    """Open the socket of a listener.
+def bind_unix(url: StoreUrl, *, is_default: bool, handed: Handed | None = None) -> BoundUnixSocket:
+    """Open the socket of a listener, if it was not handed over.
 
-    Raises: ListenError.
+    Raises: ListenError; ConfigError, if it was, and is not as the URL says.
     """
     assert isinstance(url.endpoint, UnixEndpoint)
     path = url.endpoint.path
+    if handed is not None and (given := handed.claim_unix(path)) is not None:
+        _check_as_configured(url, path)
+        return BoundUnixSocket(given, path, ours=False)
     mode, group = _permissions(url, is_default=is_default)
     try:
         with _locked(path):
@@ -100,6 +109,27 @@ def bind_unix(url: StoreUrl, *, is_default: bool) -> BoundUnixSocket:
         ) from error
     except OSError as error:
         raise ListenError(f"cannot listen on {path}: {error.strerror}") from error
+
+
+def _check_as_configured(url: StoreUrl, path: Path) -> None:
+    """Whether a socket that somebody else has made is for those that the URL says."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ListenError(
+            f"{path} was handed over, and its file is gone: start the socket unit anew"
+        ) from error
+    mode, group = url.flags.mode, url.flags.group
+    if mode is not None and stat.S_IMODE(status.st_mode) != mode:
+        raise ConfigError(
+            f"{path} was handed over with mode {stat.S_IMODE(status.st_mode):04o}, and its listener"
+            f" has mode={mode:04o}: say the same in the socket unit (SocketMode=), or nothing here"
+        )
+    if group is not None and status.st_gid != _group_id(group, url):
+        raise ConfigError(
+            f"{path} was handed over with another group than its listener has, group={group}: say"
+            " the same in the socket unit (SocketGroup=), or nothing here"
+        )
 
 
 def _listen(path: Path, mode: int, group: int | None) -> socket.socket:
@@ -160,16 +190,22 @@ def _permissions(url: StoreUrl, *, is_default: bool) -> tuple[int, int | None]:
     mode = url.flags.mode
     if mode is None:
         mode = 0o600 if name is None else 0o660
+    if url.flags.group is not None:
+        return mode, _group_id(url.flags.group, url)
     if name is None:
         return mode, None
-    try:
+    with contextlib.suppress(KeyError):
         return mode, grp.getgrnam(name).gr_gid
-    except KeyError:
-        if url.flags.group is not None:
-            raise ListenError(f"there is no group {name!r} for {url}") from None
     level = logging.WARNING if is_default else logging.INFO
     _log.log(level, "There is no group %s: only root can reach %s", name, url)
     return mode, None
+
+
+def _group_id(name: str, url: StoreUrl) -> int:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise ListenError(f"there is no group {name!r} for {url}") from None
 
 
 def _make_way(path: Path) -> None:
@@ -196,8 +232,10 @@ def _make_way(path: Path) -> None:
     raise ListenError(f"cannot listen on {path}: another daemon is answering there")
 
 
-def bind_tcp(url: StoreUrl) -> list[socket.socket]:
+def bind_tcp(url: StoreUrl, handed: Handed | None = None) -> list[socket.socket]:
     """Open the sockets of a listener on TCP, with TLS or not: one for each address of its host.
+
+    Those that were handed over are taken as they are.
 
     Raises: ListenError.
     """
@@ -214,15 +252,18 @@ def bind_tcp(url: StoreUrl) -> list[socket.socket]:
     listening: list[socket.socket] = []
     try:
         for family, kind, protocol, _, address in dict.fromkeys(found):
-            one = socket.socket(family, kind, protocol)
+            given = None if handed is None else handed.claim_tcp(family, address)
+            one = socket.socket(family, kind, protocol) if given is None else given
             listening.append(one)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             # Inherited by its connections: a peer that has vanished does not hold one for ever.
             one.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_S)
             if isinstance(endpoint, TlsEndpoint):
                 # Under TLS nobody can see how much a peer has taken but the system.
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _STALLED_MS)
+            if given is not None:
+                continue
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             one.bind(address)

@@ -11,6 +11,8 @@ is_there() {
         curl | fish | mandoc | zsh) command -v "$1" ;;
         chromium) command -v chromium || command -v chromium-browser || command -v google-chrome ;;
         guile-3.0) command -v guile ;;
+        debootstrap) command -v debootstrap ;;
+        systemd-container) command -v systemd-nspawn ;;
         # Networks are made by root alone: nobody else has a use for these.
         iproute2) [ "$(id -u)" -ne 0 ] || command -v ip ;;
         nftables) [ "$(id -u)" -ne 0 ] || command -v nft ;;

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from eris.errors import ErisError
 from guix_glue.errors import GuixError
 from guix_glue.servers.url import Server, parse_server
+from kapla.errors import ListenError
 
-__all__ = ["parsed", "parsed_servers", "sound"]
+if TYPE_CHECKING:
+    from kapla.http.admin.place import AdminPlace
+
+__all__ = ["bound_admin", "parsed", "parsed_servers", "sound"]
 
 _T = TypeVar("_T")
+
+
+def bound_admin(place: str) -> AdminPlace:
+    """Open the sockets that `--admin` names. Raises: click.BadParameter."""
+    # Loaded by those who use it: it brings what the daemon's sockets need.
+    from kapla.http.admin.place import bind_admin
+    from kapla.http.settings import parse_admin
+
+    try:
+        return bind_admin(parse_admin(place))
+    except (ValueError, ListenError) as error:
+        raise click.BadParameter(str(error), param_hint="--admin") from None
 
 
 def parsed(

@@ -16,7 +16,8 @@ import click
 import eris_fs
 from eris.allocator import give_back_what_is_large
 from guix_glue.cli.advertising import service_of
-from guix_glue.cli.option_types import parsed, parsed_servers, sound
+from guix_glue.cli.filled_stores import stores_to_fill
+from guix_glue.cli.option_types import bound_admin, parsed, parsed_servers
 from guix_glue.cli.publish_logs import configure_log, log_options, log_settings
 from guix_glue.cli.publisher import Settings, serve_items
 from guix_glue.errors import GuixError
@@ -42,8 +43,6 @@ from guix_glue.servers.url import Server
 from guix_glue.trust.acl import Acl
 from kapla.cli.outcome import ExitCode
 from kapla.cli.told import told
-from kapla.client import default_store_urls
-from kapla.errors import InvalidUrl
 from kapla.http.serving.connections import ConnectionLimits
 from kapla.sizes import parse_size
 
@@ -187,6 +186,12 @@ def _parsed_all(
     show_default=True,
     help="Clients at once. One more takes the place of whoever takes least.",
 )
+@click.option(
+    "--admin",
+    metavar="PLACE",
+    help="Tell this machine how it is doing by HTTP: a page, metrics, health. 127.0.0.1:9081, or"
+    " unix:/PATH. Default: nowhere.",
+)
 @log_options
 @click.option(
     "--upstream",
@@ -243,6 +248,7 @@ def command(
     private_key: Path | None,
     nix_key: Path | None,
     acl: Path | None,
+    admin: str | None,
     **options: Any,
 ) -> None:
     """Publish store items over HTTP, as substitutes, with their ERIS URNs.
@@ -264,6 +270,7 @@ def command(
     else:
         keys = _read_keys(environment, public_key, private_key, nix_key)
     sockets = activated_sockets(os.environ) or bind_sockets(listen, port)
+    told_at = None if admin is None else bound_admin(admin)
     service = service_of(sockets, socket.gethostname()) if advertise else None
     if advertise and service is None:
         raise click.UsageError("--advertise: the server listens where no other machine reaches it.")
@@ -277,7 +284,7 @@ def command(
     give_back_what_is_large()
     # Threads that bake take turns with the event loop in less than Python's usual 5 ms.
     sys.setswitchinterval(0.0005)
-    asyncio.run(serve_items(settings, keys, authorized, sockets, service))
+    asyncio.run(serve_items(settings, keys, authorized, sockets, service, told_at))
 
 
 def _settings(
@@ -319,7 +326,7 @@ def _settings(
     if keep_nars_max is not None and not keep_nars:
         raise click.UsageError("--keep-nars-max is for --keep-nars.")
     if eris:
-        eris = _stores(eris)
+        eris = stores_to_fill(eris, "--eris")
     store_dir = store_dir or (_NIX_STORE if for_nix else environment.store_dir)
     if not store_dir.startswith("/") or store_dir.endswith("/"):
         raise click.BadParameter("an absolute path is expected", param_hint="--store-dir")
@@ -350,18 +357,6 @@ def _settings(
 
 def _room(keep_nars_max: int | None) -> int:
     return _KEEP_NARS_MAX if keep_nars_max is None else keep_nars_max
-
-
-def _stores(urls: str) -> str:
-    """Those of the stores that make sense, of which one at least takes blocks."""
-    try:
-        stores = list(sound(urls.split(), default_store_urls, "--eris"))
-    except InvalidUrl as error:
-        raise click.BadParameter(str(error), param_hint="--eris") from None
-    if not any(store.allows("put") for _, named in stores for store in named):
-        reason = "items are put into a store, and by these URLs blocks are only read"
-        raise click.BadParameter(reason, param_hint="--eris")
-    return " ".join(url for url, _ in stores)
 
 
 def _tree_format(eris: str | None, name: str | None, level: int | None) -> TreeFormat:

@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -35,6 +35,7 @@ from guix_glue.publish.narinfos import NarinfoWriter, SigningKeys
 from guix_glue.publish.pin_care import PinCare
 from guix_glue.publish.service import serve
 from guix_glue.publish.site import Site
+from guix_glue.publish.tally import Requests
 from guix_glue.publish.tree_formats import TreeFormat
 from guix_glue.publish.upstream import Upstream
 from guix_glue.servers.limits import NARINFO_AGE_S
@@ -48,6 +49,7 @@ from kapla.encode_cache import EncodeCache
 from kapla.http.serving.connections import ConnectionLimits
 
 if TYPE_CHECKING:
+    from kapla.http.admin.place import AdminPlace
     from kapla.lan.service import Service
 
 __all__ = ["Settings", "serve_items"]
@@ -87,8 +89,11 @@ async def serve_items(
     authorized: Acl,
     sockets: list[socket.socket],
     service: Service | None = None,
+    admin: AdminPlace | None = None,
 ) -> None:
     """Serve until a signal comes; `service` is what the local network is told of it.
+
+    `admin`: where this machine is told how it is doing.
 
     Raises: CommandError, if the sockets cannot be listened at; PublishError.
     """
@@ -144,7 +149,12 @@ async def serve_items(
             mirror=bool(settings.upstream),
         )
         try:
-            server = HttpServer(site, settings.connections, logs.requests)
+            requests = None if admin is None else Requests(settings.publish.nar_path)
+            server = HttpServer(site, settings.connections, logs.requests, requests)
+            if admin is not None and requests is not None:
+                await stack.enter_async_context(
+                    _told_of(admin, source, server, requests, directory, eris is not None)
+                )
             await serve(
                 server,
                 source,
@@ -163,6 +173,22 @@ def _what(settings: Settings) -> str:
         count = len(settings.upstream)
         return "a mirror of one server" if count == 1 else f"a mirror of {count} servers"
     return f"items in {settings.items or settings.publish.store_dir}"
+
+
+def _told_of(
+    admin: AdminPlace,
+    source: LocalSource | MirrorSource,
+    server: HttpServer,
+    requests: Requests,
+    directory: CacheDirectory,
+    with_urns: bool,
+) -> AbstractAsyncContextManager[None]:
+    """What tells this machine of the publisher: loaded only where it is to."""
+    from guix_glue.cli.publish_admin import admin_door
+    from guix_glue.cli.publish_facts import PublishSubject
+
+    subject = PublishSubject(source, server, requests, directory.path, with_urns=with_urns)
+    return admin_door(admin, subject, directory)
 
 
 def _items(settings: Settings, directory: CacheDirectory) -> Items:

@@ -206,6 +206,10 @@ class BakedCache:
             if baked is not None:
                 self._write(replace(baked, eris=None))
 
+    def count(self) -> int:
+        """How many items are in the cache. For worker threads."""
+        return len(self._names())
+
     def hash_parts(self) -> Iterator[tuple[str, float]]:
         """What is in the cache, each with the time of its last use (seconds of the epoch)."""
         for hash_part in self._names():

@@ -23,6 +23,7 @@ from guix_glue.publish.model import Reply, Request
 from guix_glue.publish.request_log import Exchange
 from guix_glue.publish.sending import Sending
 from guix_glue.publish.site import Site
+from guix_glue.publish.tally import Requests
 from kapla.http.serving.connection import SERVER_NAME, Connection
 from kapla.http.serving.connections import ConnectionLimits, Connections
 from kapla.http.serving.listening import serve_on
@@ -42,12 +43,23 @@ class HttpServer:
     """A site behind listening sockets."""
 
     def __init__(
-        self, site: Site, limits: ConnectionLimits, request_log: Journal | None = None
+        self,
+        site: Site,
+        limits: ConnectionLimits,
+        request_log: Journal | None = None,
+        requests: Requests | None = None,
     ) -> None:
+        """`requests`: where they are counted."""
         self._site = site
         self._request_log = request_log
-        server = Connections(self._handle, limits, self._refused, connections_to(site))
-        self._runner = web.ServerRunner(server, shutdown_timeout=_GRACE_S)
+        self._requests = requests
+        self._connections = Connections(self._handle, limits, self._refused, connections_to(site))
+        self._runner = web.ServerRunner(self._connections, shutdown_timeout=_GRACE_S)
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._connections)
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serve on sockets that are bound.
@@ -87,6 +99,10 @@ class HttpServer:
         self._note(Exchange(connection.client, status=status, whole=True))
 
     def _note(self, exchange: Exchange) -> None:
+        if self._requests is not None:
+            self._requests.answered(
+                exchange.path, exchange.status, exchange.sent, whole=exchange.whole
+            )
         if self._request_log is not None:
             exchange.end()
             self._request_log.note(exchange)

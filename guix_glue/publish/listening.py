@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from collections.abc import MutableMapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from guix_glue.errors import PublishError
+from kapla.handed import HandoverError, take_sockets
 
 __all__ = ["activated_sockets", "bind_sockets", "url_of"]
-
-_FIRST_DESCRIPTOR: Final = 3
 
 
 def activated_sockets(environment: MutableMapping[str, str]) -> list[socket.socket]:
@@ -21,17 +19,10 @@ def activated_sockets(environment: MutableMapping[str, str]) -> list[socket.sock
     The variables are removed, so that no child takes them for its own.
     Raises: PublishError.
     """
-    process, count = environment.pop("LISTEN_PID", ""), environment.pop("LISTEN_FDS", "")
-    environment.pop("LISTEN_FDNAMES", None)
-    if process != str(os.getpid()) or not count.isdecimal():
-        return []
     try:
-        return [
-            socket.socket(fileno=descriptor)
-            for descriptor in range(_FIRST_DESCRIPTOR, _FIRST_DESCRIPTOR + int(count))
-        ]
-    except OSError as error:
-        raise PublishError(f"LISTEN_FDS={count}: {error.strerror}") from error
+        return [one.socket for one in take_sockets(environment)]
+    except HandoverError as error:
+        raise PublishError(str(error)) from error
 
 
 def bind_sockets(host: str | None, port: int) -> list[socket.socket]:

@@ -168,6 +168,10 @@ class LocalSource:
             return None
         return await opened_in_thread(_open_log, self._logs, item)
 
+    async def count(self) -> int:
+        """How many items something is kept of. Raises: OSError."""
+        return await in_thread(self._cache.count)
+
     async def expire(self, before: float) -> None:
         """Forget what was last used before a time and has left the store."""
         for hash_part, used in await in_thread(lambda: list(self._cache.hash_parts())):

@@ -92,6 +92,10 @@ class MirrorCache:
             self._remember(hash_part, mirrored)
             self._directory.write(self._path / hash_part, format_checked(value))
 
+    def count(self) -> int:
+        """How many narinfos are kept. For worker threads."""
+        return sum(map(is_hash_part, os.listdir(self._path)))
+
     def urns(self, wanted: Destination) -> dict[str, str]:
         """The URNs that were computed here, by hash part, that are for this format and store."""
         found = {}

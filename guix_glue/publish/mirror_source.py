@@ -121,6 +121,10 @@ class MirrorSource:
         """Nothing: logs are not signed."""
         return None
 
+    async def count(self) -> int:
+        """How many items something is kept of. Raises: OSError."""
+        return await in_thread(self._cache.count)
+
     async def expire(self, before: float) -> None:
         """Forget narinfos that were good until some time before this, and nars not used since."""
         await in_thread(self._cache.expire, before)

@@ -18,6 +18,7 @@ from typing import Final, Generic, TypeVar
 from eris.errors import ErisError
 from guix_glue.errors import NotBaked
 from guix_glue.publish.complaints import Complaints
+from guix_glue.publish.tally import Bakings
 
 __all__ = ["JobQueue", "TryLater"]
 
@@ -64,8 +65,20 @@ class JobQueue(Generic[_Job]):
         # Key -> failures in a row, and the time of the loop before which it is left alone.
         self._failed: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._complaints = Complaints(_log, length=length)
+        self.bakings = Bakings()
+        """What became of the jobs."""
         self._loop = asyncio.get_running_loop()
         self._workers = [asyncio.create_task(self._work()) for _ in range(workers)]
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait for a worker."""
+        return self._waiting.qsize()
+
+    @property
+    def delayed(self) -> int:
+        """How many are tried again later."""
+        return len(self._timers)
 
     def want(self, key: str, job: _Job) -> None:
         """Have a job done, unless it is waiting already, or has failed a moment ago."""
@@ -95,28 +108,34 @@ class JobQueue(Generic[_Job]):
         while True:
             key, job = await self._waiting.get()
             try:
-                await self._attempt(key, job)
+                with self.bakings.one(key) as baking:
+                    baking.failure = await self._attempt(key, job)
             finally:
                 self._taken.discard(key)
                 self._waiting.task_done()
 
-    async def _attempt(self, key: str, job: _Job) -> None:
+    async def _attempt(self, key: str, job: _Job) -> str | None:
+        """Returns why it failed."""
         try:
             await self._do(job)
         except TryLater as error:
             if error.reason is not None:
                 self._complaints.say(key, f"Not baked: {key}: {error.reason}")
             self._try_later(key, job, self._hold(key) if error.delay_s is None else error.delay_s)
+            return "later" if error.reason is None else f"later: {error.reason}"
         except (ErisError, OSError) as error:
-            self._complaints.say(key, f"Not baked: {key}: {_reason(error)}")
+            reason = _reason(error)
+            self._complaints.say(key, f"Not baked: {key}: {reason}")
             self._hold(key)
+            return reason
         except Exception as error:
             _log.debug("Baking failed", exc_info=True)
             self._complaints.say(key, f"Not baked: {key}: {error!r}")
             self._hold(key)
-        else:
-            self._failed.pop(key, None)
-            self._complaints.withdraw(key)
+            return f"{error!r}"
+        self._failed.pop(key, None)
+        self._complaints.withdraw(key)
+        return None
 
     def _hold(self, key: str) -> float:
         """Leave a key alone for a while; returns for how long, in seconds."""

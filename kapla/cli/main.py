@@ -23,6 +23,7 @@ from kapla.cli.quiet import talk_options
 from kapla.cli.streams import OutputFailed, ReaderGone, drop_output, hold_streams
 from kapla.cli.told import epilog_of, told
 from kapla.errors import CannotConnect, ConfigError
+from kapla.uninstalled import explain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,7 +95,7 @@ class Commands(click.Group):
         try:
             command = commands.load(name)
         except Exception as error:
-            return _broken(name, f"cannot be loaded: {error}")
+            return _broken(name, f"cannot be loaded: {explain(error) or error}")
         if command is None:
             return None
         if not isinstance(command, click.Command):
@@ -169,6 +170,10 @@ def main() -> None:
         click.Abort,
     ) as error:
         code = _failed(error)
+    except ModuleNotFoundError as error:
+        if (text := explain(error)) is None:
+            raise
+        code = _failed(CommandError(text))
     sys.exit(code)
 
 

@@ -25,6 +25,7 @@ from kapla.coap.fellows import Fellows
 from kapla.coap.frame import Code, Frame
 from kapla.coap.further import Further, Gets
 from kapla.coap.link import Link
+from kapla.coap.origin import Origins
 from kapla.coap.put_rate import NO_LIMIT, PutRate
 from kapla.coap.site import AiocoapLane, Remote
 from kapla.coap.sockets import peer_uid
@@ -75,6 +76,7 @@ class Answering:
         self._further: Further | None = None
         self._hints_are_true = True
         self._working = False
+        self._uid: int | None = None
 
     # what the link tells
 
@@ -87,7 +89,7 @@ class Answering:
             self._share = self._remote.share = Share(allowance, self.take_turn)
         # Whoever we dialled is a peer, by a Unix socket too: the kernel knows only who made that,
         # and what answers there may be anywhere.
-        uid = peer_uid(transport) if welcome is None else None
+        uid = self._uid = peer_uid(transport) if welcome is None else None
         self._remote.caller = caller_of(uid, self._access.rights)
         self._put_rate = self._fellows.put_rate(uid)
         beyond = self._fellows.beyond(self._link)
@@ -151,6 +153,16 @@ class Answering:
         """Answer nothing of what waits."""
         self._unread = b""
         self._waiting.clear()
+
+    @property
+    def origins(self) -> Origins:
+        """What was given and put here, and where it came from."""
+        return self._remote.origins
+
+    @property
+    def user(self) -> str | None:
+        """The user of this machine who is there, by number; None on TCP."""
+        return None if self._uid is None else f"user {self._uid}"
 
     @property
     def waiting(self) -> int:

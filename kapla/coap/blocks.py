@@ -32,6 +32,8 @@ __all__ = [
     "MAX_FETCHED",
     "ORIGIN_PATH",
     "PEERS_PATH",
+    "STATUS_PAGE_PATH",
+    "STATUS_PATH",
     "STAT_PATH",
     "BadRequest",
     "block_query",
@@ -59,6 +61,12 @@ ORIGIN_PATH: Final = ("kapla", "origin")
 
 STAT_PATH: Final = ("kapla", "stat")
 """Where a local client may ask what the daemon holds: JSON."""
+
+STATUS_PATH: Final = ("kapla", "status")
+"""Where one may ask how the daemon is doing: JSON."""
+
+STATUS_PAGE_PATH: Final = ("kapla", "page")
+"""Where an administrator may ask for the URL of the page that shows it: JSON."""
 
 PEERS_PATH: Final = ("kapla", "peers")
 FOUND_PATH: Final = ("kapla", "found")

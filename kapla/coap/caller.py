@@ -8,7 +8,7 @@ something there is so by the listener's flag, and acts for the daemon.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kapla.storage.access import Rights
 
@@ -27,6 +27,8 @@ class Caller:
     """See to the whole store: check it, list it, back it up, release others' pins."""
     may_pin: bool = False
     """Make pins, and list, change and release one's own."""
+    is_known: bool = field(default=False, compare=False)
+    """Whether the kernel has said who it is."""
 
 
 NOBODY = Caller(None)
@@ -38,4 +40,5 @@ def caller_of(uid: int | None, rights: Rights) -> Caller:
     if uid is None:
         return Caller(own, may_administer=True, may_pin=True) if rights.admin else NOBODY
     may_administer = rights.admin or uid in (_ROOT, own)
-    return Caller(uid, may_administer, may_pin=may_administer or rights.put)
+    may_pin = may_administer or rights.put
+    return Caller(uid, may_administer, may_pin, is_known=True)

@@ -16,6 +16,7 @@ from kapla.coap.fellows import Guests, Welcome
 from kapla.coap.link import Link
 from kapla.coap.put_rate import PutRate, PutRates
 from kapla.coap.site import AiocoapLane
+from kapla.coap.traffic import Place, Visit
 from kapla.coap.turns import Line
 from kapla.storage.access import BlockAccess
 
@@ -46,6 +47,7 @@ class Peers:
         put_rates: PutRates | None = None,
         guests: Guests | None = None,
         beyond: Beyond | None = None,
+        place: Place | None = None,
     ) -> None:
         self._access = access
         self._lane = lane
@@ -57,10 +59,11 @@ class Peers:
         self._put_rates = put_rates or PutRates(None)
         self._guests = guests
         self._beyond = beyond
+        self._place = place
         self._shared_rate = self._put_rates.make()
         self._most_of_late = 0
         self._stopping = False
-        self._open: set[Link] = set()
+        self._open: dict[Link, Visit | None] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -75,7 +78,7 @@ class Peers:
 
     def opened(self, link: Link) -> None:
         """A connection is made."""
-        self._open.add(link)
+        self._open[link] = self._entered(link)
         self._most_of_late = max(self._most_of_late, len(self._open))
         self._access.statistics.connections += 1
         self._access.statistics.open_connections += 1
@@ -86,13 +89,20 @@ class Peers:
             _log.debug("More than %d connections: one refused", self.most)
             link.refuse("too many connections")
 
+    def _entered(self, link: Link) -> Visit | None:
+        if self._place is None or link.answering is None:
+            return None
+        return self._place.enter(link.answering.origins, link.address, lambda: _who(link))
+
     def _has_a_place(self, link: Link) -> bool:
         return self._guests is not None and self._guests.has_a_place(link)
 
     def closed(self, link: Link) -> None:
         """A connection has ended, and nothing is worked on for it."""
         if link in self._open:
-            self._open.remove(link)
+            visit = self._open.pop(link)
+            if self._place is not None and visit is not None:
+                self._place.leave(visit)
             self._access.statistics.open_connections -= 1
             if self._most_of_late >= _RUSH and 2 * len(self._open) < self._most_of_late:
                 self._most_of_late = len(self._open)
@@ -132,3 +142,10 @@ class Peers:
         """Close all at once."""
         for link in list(self._open):
             link.abort()
+
+
+def _who(link: Link) -> str | None:
+    """Who is at the other end, for people: a peer that we know, or a user of this machine."""
+    if link.asking is not None:
+        return link.asking.name
+    return None if link.answering is None else link.answering.user

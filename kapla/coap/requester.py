@@ -75,6 +75,8 @@ class Requester:
         self.usable = True
         self.has_answered = False
         """Whether there ever was an answer."""
+        self.was_released = False
+        """Whether the store has said that it ends, so that there may be another soon."""
         self.name = name
         """Whom we ask, for messages."""
         self._link = link
@@ -212,7 +214,7 @@ class Requester:
 
     def wind_up(self) -> None:
         """After a Release: ask no more, but take the answers that are still to come."""
-        self.usable = False
+        self.usable, self.was_released = False, True
         waiting, self._queue = list(self._queue), deque()
         self._fail(self._handed_back(waiting), f"{self.name} is shutting down")
 

@@ -60,6 +60,7 @@ from kapla.coap.origin import OriginResource, Origins
 from kapla.coap.peer_list import PeerList, PeerReport
 from kapla.coap.pins import pin_resources
 from kapla.coap.request import Rejected, Request, read_request
+from kapla.coap.status import StatusReport, status_resources
 from kapla.storage.access import BlockAccess, Wanted, always
 
 __all__ = ["AiocoapLane", "Remote"]
@@ -138,6 +139,7 @@ class AiocoapLane:
         report: Callable[[], Awaitable[dict[str, object]]],
         peers: PeerReport = list,
         found: PeerReport | None = None,
+        status: StatusReport | None = None,
     ) -> None:
         self._access = access
         self._site = aiocoap.resource.Site()
@@ -153,6 +155,9 @@ class AiocoapLane:
         self._site.add_resource(list(PEERS_PATH), PeerList(access, peers))
         if found is not None:
             self._site.add_resource(list(FOUND_PATH), PeerList(access, found))
+        if status is not None:
+            for place, one in status_resources(access, status).items():
+                self._site.add_resource(list(place), one)
         for place, one in care_resources(access).items():
             self._site.add_resource(list(place), one)
         self._site.add_resource(

@@ -39,6 +39,7 @@ _AT_ONCE: Final = MOST_HANDSHAKES // 8
 _BEGUN: Final = MOST_HANDSHAKES - 2 * _AT_ONCE
 # Of an IPv6 address, in bytes: who has one has all that begin so.
 _NETWORK: Final = 8
+_MAPPED: Final = bytes(10) + b"\xff\xff"
 # What handshakes may take before there is a pause, and how long it is in terms of what they took.
 _SLICE_S: Final = 0.005
 _REST: Final = 2
@@ -168,4 +169,6 @@ def _origin(host: str) -> bytes:
     """What is the same for all addresses that somebody has who has this one."""
     if ":" not in host:
         return socket.inet_pton(socket.AF_INET, host)
-    return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])[:_NETWORK]
+    packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    # On a socket for both families, as a service manager may open it, IPv4 looks so.
+    return packed[12:] if packed.startswith(_MAPPED) else packed[:_NETWORK]

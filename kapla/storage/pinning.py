@@ -190,6 +190,10 @@ class Pinning:
         last = f"{found[-1].owner}:{found[-1].name}" if is_more else None
         return found, last
 
+    async def count(self) -> int:
+        """How many pins there are, of all users. Raises: StoreUnavailable."""
+        return await self._storage.do(lambda writer: writer.pins.quota.accounts.count)
+
     async def change(
         self,
         owner: int,

@@ -80,9 +80,13 @@ def test_every_page_is_in_the_contents_once() -> None:
     assert len(GROUPS) > 3
 
 
-@pytest.mark.parametrize("package", ["eris", "eris_fs", "kapla.client", "kapla.urls"])
+@pytest.mark.parametrize(
+    "package", ["eris", "eris_fs", "kapla.client", "kapla.urls", "kapla.doors.sync"]
+)
 def test_every_public_name_is_in_the_reference(package: str) -> None:
-    page = {"kapla.client": "kapla", "kapla.urls": "kapla"}.get(package, package)
+    page = {"kapla.client": "kapla", "kapla.urls": "kapla", "kapla.doors.sync": "doors"}.get(
+        package, package
+    )
     text = (DOCUMENTS / "reference" / f"{page}.md").read_text()
     named = set(re.findall(r"^\.\. auto\w+:: (\w+)$", text, re.MULTILINE))
     public = set(importlib.import_module(package).__all__)

@@ -49,6 +49,7 @@ from tests.fuzz.cutting import BYTE_BY_BYTE, WHOLE
 from tests.fuzz.guix_dialogues import ENTRIES, HASH_PART
 from tests.guix_glue.local.session import captured_turns
 from tests.guix_glue.samples import SAMPLES
+from tests.kapla.status.examples import everything, numbers
 
 __all__ = ["MAX_SIZE", "seeds"]
 
@@ -446,4 +447,5 @@ _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "http_places": lambda: [b"127.0.0.1:8080 [::1]:0", b"unix:/run/a.sock", b"localhost:9080"],
     "pin_answers": _pin_answers,
     "pin_requests": _pin_requests,
+    "daemon_facts": lambda: [json.dumps(told()).encode() for told in (numbers, everything)],
 }

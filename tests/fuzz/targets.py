@@ -17,6 +17,7 @@ from tests.fuzz import (
     local_network,
     pins,
     settings,
+    status_facts,
 )
 
 __all__ = ["TARGETS", "Target"]
@@ -69,5 +70,6 @@ TARGETS: dict[str, Target] = {
         database_pages.database_page,
         settings.settings_file,
         settings.toml_lines,
+        status_facts.daemon_facts,
     )
 }

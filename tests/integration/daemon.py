@@ -25,7 +25,7 @@ from typing import Self
 
 from kapla.coap.frame import Code, FrameReader, Message, format_message, parse_body
 
-__all__ = ["GUARD_S", "Daemon", "RawPeer", "program", "running_daemon"]
+__all__ = ["GUARD_S", "Daemon", "RawPeer", "handing", "program", "running_daemon"]
 
 GUARD_S = 30.0
 """A guard against hanging; nothing that works comes near it."""
@@ -58,6 +58,8 @@ class Daemon:
         """The port of the last TCP listener; 0 when there is none."""
         self.tls_port = 0
         """The port of the last TLS listener; 0 when there is none."""
+        self.handed: Sequence[socket.socket] = ()
+        """Sockets that it gets as a service manager hands them over, open or not."""
         self._args = list(args)
         self._listen = [self.url] if listen is None else list(listen)
         self._env = {
@@ -113,7 +115,8 @@ class Daemon:
     def command(self) -> list[str]:
         """What is run."""
         listeners = [part for url in self._listen for part in ("--listen", url)]
-        return [program("kaplad"), "--store", str(self.store), *listeners, *self._args]
+        own = [program("kaplad"), "--store", str(self.store), *listeners, *self._args]
+        return handing(self.handed, own) if self.handed else own
 
     def spawn(self) -> None:
         """Start the process without waiting until it listens: for daemons that should fail."""
@@ -127,6 +130,7 @@ class Daemon:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
+            pass_fds=[one.fileno() for one in self.handed],
         )
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
@@ -221,6 +225,30 @@ class Daemon:
             log = self.log
             self.kill()
             raise AssertionError(f"kaplad did not show {what}; its log:\n{log}")
+
+
+_HANDING = """
+import os, sys
+names, numbers = sys.argv[1], list(map(int, sys.argv[2].split(",")))
+# Out of the way first: one may have the place of another.
+moved = [os.dup(number) for number in numbers]
+moved = [os.dup2(number, 200 + place) for place, number in enumerate(moved)]
+for place, number in enumerate(moved):
+    os.dup2(number, 3 + place, inheritable=True)
+    os.set_inheritable(number, False)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(moved)), LISTEN_FDNAMES=names)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
+def handing(sockets: Sequence[socket.socket], command: Sequence[str]) -> list[str]:
+    """A command that runs another as a service manager does that hands sockets over.
+
+    Whoever runs it passes them on by their own numbers.
+    """
+    names = ":".join(f"socket{place}" for place, _ in enumerate(sockets))
+    numbers = ",".join(str(one.fileno()) for one in sockets)
+    return [sys.executable, "-c", _HANDING, names, numbers, *command]
 
 
 def _is_setting(name: str) -> bool:

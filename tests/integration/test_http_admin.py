@@ -33,7 +33,7 @@ def test_the_facts_of_stat_and_peers(daemon: HttpDaemon, tmp_path: Path) -> None
     assert status.headers["Content-Type"] == "application/json"
     assert status.headers["Cache-Control"] == "no-store"
     facts, told = json.loads(status.body), json.loads(me.out("stat", "--json"))
-    assert facts.keys() == told.keys()
+    assert facts.keys() > told.keys()
     assert facts["blocks"] == told["blocks"]
     assert json.loads(daemon.ask("/peers", admin=True).body) == []
     head = daemon.ask("/status", "HEAD", admin=True)
@@ -43,10 +43,17 @@ def test_the_facts_of_stat_and_peers(daemon: HttpDaemon, tmp_path: Path) -> None
 def test_the_facts_of_peers(tmp_path: Path) -> None:
     peer = "coap+tcp://127.0.0.1:1"
     with running_daemon(tmp_path, "--admin", "127.0.0.1:0", "--peer", peer) as one:
-        (facts,) = json.loads(HttpDaemon(one).ask("/peers", admin=True).body)
-        told = json.loads(User(tmp_path, one.url).out("peers", "--json"))
+        door, me = HttpDaemon(one), User(tmp_path, one.url)
+        token = me.out("doctor", "--status-url").strip().partition("#")[2]
+        shown = {"Authorization": f"Bearer {token}"}
+        (facts,) = json.loads(door.ask("/peers", headers=shown, admin=True).body)
+        told = json.loads(me.out("peers", "--json"))
         assert facts.keys() == told.keys()
         assert facts["url"] == told["url"] == "TCP 127.0.0.1:1"
+        # Who else asks is told how they are, and not who.
+        (numbers,) = json.loads(door.ask("/peers", admin=True).body)
+        assert numbers.keys() < told.keys()
+        assert not numbers.keys() & {"name", "key", "url", "address", "why"}
 
 
 @pytest.mark.parametrize(
@@ -77,7 +84,7 @@ def test_who_may_ask(daemon: HttpDaemon, headers: dict[str, str], status: int) -
 
 
 def test_what_else_there_is_not(daemon: HttpDaemon) -> None:
-    for target in ("/", "/status/", format_n2r(PUBLIC[0]), "/kapla/blocks", "/metrics"):
+    for target in ("/page", "/status/", format_n2r(PUBLIC[0]), "/kapla/blocks", "/kapla/page"):
         assert daemon.ask(target, admin=True).status == 404
     for method in ("POST", "PUT", "DELETE", "OPTIONS"):
         reply = daemon.ask("/status", method, b"", admin=True)

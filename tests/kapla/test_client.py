@@ -882,6 +882,41 @@ def test_one_url_is_one_store_and_several_are_a_list() -> None:
     assert isinstance(open_store([one, two]), StoreList)
 
 
+def test_urls_may_be_text() -> None:
+    one, two = "coap+unix:///run/x.sock", "coap+tcp://b"
+    read_one, read_two = parse_store_url(one), parse_store_url(two)
+    assert RemoteStore(one).url == RemoteStore(read_one).url == read_one
+    of_one: list[Any] = [one, [one], read_one, iter([one])]
+    assert [open_store(urls).urls for urls in of_one] == [[read_one]] * len(of_one)
+    of_both: list[Any] = [[one, two], f"{one} {two}", (one, read_two)]
+    assert [open_store(urls).urls for urls in of_both] == [[read_one, read_two]] * len(of_both)
+
+
+@pytest.mark.parametrize("url", [None, b"coap+tcp://a", Path("/run/x.sock"), 7, {"a": 1}.items()])
+def test_what_is_no_text_is_said_at_once(url: Any) -> None:
+    for make in (RemoteStore, open_store):
+        with pytest.raises(TypeError, match=r"text, as \"coap\+unix:"):
+            make(url)
+    with pytest.raises(TypeError, match="text"):
+        open_store([url])
+
+
+def test_what_is_no_url_is_said_at_once() -> None:
+    for make in (RemoteStore, open_store):
+        with pytest.raises(ValueError, match="this is a path"):
+            make("/run/x.sock")
+        with pytest.raises(ValueError, match="empty"):
+            make("")
+    with pytest.raises(ValueError, match="store URL 2: a store URL begins with"):
+        open_store("coap+tcp://a b")
+    with pytest.raises(ValueError, match="empty"):
+        open_store([])
+    with pytest.raises(ValueError, match="2 are given"):
+        RemoteStore("coap+tcp://a coap+tcp://b")
+    with pytest.raises(ValueError, match="open_store"):
+        RemoteStore("http://a")
+
+
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A user, not root, whose sockets would lie in the result."""
@@ -901,6 +936,17 @@ def test_urls_that_are_given(environment: Path, monkeypatch: pytest.MonkeyPatch)
     assert shown() == ["TCP a:5683", "Unix socket /b"]
     assert shown("coap+tcp://c") == ["TCP c:5683"]
     assert shown("") == ["TCP a:5683", "Unix socket /b"]
+
+
+def test_a_daemon_of_ours_that_is_starting_counts_as_there(
+    environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (environment / "system.sock").touch()
+    starting: list[Path] = []
+    monkeypatch.setattr("kapla.soon.is_starting", lambda path: path in starting)
+    assert shown() == [f"Unix socket {environment}/system.sock"]
+    starting.append(Path("/nonexistent-runtime/eris.sock"))
+    assert shown() == ["Unix socket /nonexistent-runtime/eris.sock"]
 
 
 def test_the_place_of_a_wrong_url_is_named(

@@ -29,6 +29,8 @@ _WORDS: Final = {Level.OK: "ok", Level.WARNING: "warning", Level.TROUBLE: "troub
     ("Find out why nothing works", "kapla doctor"),
     ("See what was looked at, too", "kapla doctor --all"),
     ("Ask a machine that looks after others", "kapla doctor --json --store-url coap+tcp://attic"),
+    ("Look at the status page with everything on it", "kapla doctor --status-url"),
+    exits=(ExitCode.STORE, ExitCode.REFUSED),
     means={ExitCode.FAILED: "there is trouble"},
 )
 @click.command(name="doctor", short_help="Find the usual troubles, and how to mend each.")
@@ -40,13 +42,22 @@ _WORDS: Final = {Level.OK: "ok", Level.WARNING: "warning", Level.TROUBLE: "troub
     multiple=True,
     help="The store to look at. Default: $ERIS_STORE_URL, else the local daemon's socket.",
 )
-def command(show_all: bool, as_json: bool, store_url: tuple[str, ...]) -> None:
+@click.option(
+    "--status-url",
+    is_flag=True,
+    help="Print the URL of the daemon's status page instead, with what shows everything there:"
+    " keep it to yourself. It is valid until the daemon ends.",
+)
+def command(show_all: bool, as_json: bool, store_url: tuple[str, ...], status_url: bool) -> None:
     """Find the usual troubles, and say how to mend each.
 
     Looks at the daemon and its socket, settings, disk, peers, at the catalogue and other files of
     yours, at clock, services, Python and Guix. Changes nothing, and takes some seconds at most.
     Warnings are of what works and may not for long.
     """
+    if status_url:
+        _print_status_url(" ".join(store_url) or None)
+        return
     # Only where it is needed: what is loaded for it is much.
     from kapla.cli.doctor.gathering import gather
 
@@ -56,6 +67,14 @@ def command(show_all: bool, as_json: bool, store_url: tuple[str, ...]) -> None:
     if worst(found) is Level.TROUBLE:
         sys.stdout.flush()
         click.get_current_context().exit(ExitCode.FAILED)
+
+
+def _print_status_url(store_url: str | None) -> None:
+    # Only where it is needed, as above.
+    from kapla.cli.common import run
+    from kapla.cli.page_url import page_url
+
+    click.echo(run(page_url(store_url)))
 
 
 def _json_lines(found: Sequence[Finding]) -> Iterator[str]:

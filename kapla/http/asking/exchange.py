@@ -23,6 +23,7 @@ from eris.model import BlockSize
 from kapla.errors import CannotConnect, StoreSilent
 from kapla.http.asking.failures import ConnectionLost
 from kapla.http.asking.proxies import choose_proxy
+from kapla.uninstalled import explain
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
@@ -213,9 +214,11 @@ class Exchange:
 
     @contextmanager
     def _reasons(self) -> Iterator[None]:
-        """Errors of the library as ours."""
-        import aiohttp
-
+        """Errors of the library as ours, that it is not there included."""
+        try:
+            import aiohttp
+        except ModuleNotFoundError as error:
+            raise StoreUnavailable(f"{self._name}: {explain(error) or error}") from error
         try:
             yield
         except aiohttp.ConnectionTimeoutError as error:

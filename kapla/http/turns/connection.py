@@ -14,6 +14,7 @@ from kapla.coap import shares
 from kapla.coap.allowance import Allowance
 from kapla.coap.sockets import is_reset, spread_output
 from kapla.coap.steps import Begun
+from kapla.coap.traffic import Place, Visit
 from kapla.coap.turns import Line
 from kapla.http.serving.connection import Connection
 from kapla.http.serving.connections import Connections
@@ -26,19 +27,22 @@ __all__ = ["PacedConnection"]
 class PacedConnection(Connection):
     """One connection."""
 
-    __slots__ = ("_is_held", "_statistics", "_unread", "pace")
+    __slots__ = ("_is_held", "_place", "_statistics", "_unread", "_visit", "pace")
 
     def __init__(
         self,
         line: Line,
         allowance: Allowance | None,
         statistics: Statistics,
+        place: Place | None,
         *arguments: Any,
         **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)
         self.pace = Pace(line, allowance, self._feed, self._is_gone)
         self._statistics = statistics
+        self._place = place
+        self._visit: Visit | None = None
         self._unread = b""
         self._is_held = False
 
@@ -50,12 +54,16 @@ class PacedConnection(Connection):
         spread_output(transport)
         with self.pace.turn:
             super().connection_made(transport)
+        if self._place is not None:
+            self._visit = self._place.enter(self.pace.origins, self.client)
 
     def left(self) -> None:
         """The client has gone."""
         self._statistics.open_connections -= 1
         self._unread = b""
         self.pace.leave()
+        if self._place is not None and self._visit is not None:
+            self._place.leave(self._visit)
 
     def data_received(self, data: bytes) -> None:
         """Take apart what came; or keep it, and no more, until the turn comes."""

@@ -17,6 +17,7 @@ from aiohttp import web
 from eris.errors import ErisError
 from kapla.coap.allowance import Allowance
 from kapla.coap.steps import Begun
+from kapla.coap.traffic import Place
 from kapla.coap.turns import Line
 from kapla.http.serving.connection import SERVER_NAME, Connection
 from kapla.http.serving.connections import ConnectionLimits, Connections
@@ -44,6 +45,7 @@ class Listener:
     """Answers on sockets until it is stopped.
 
     `line`: of the event loop's time. `allowance`: what all clients together may take; None: any.
+    `place`: where it is counted what they are given.
     """
 
     def __init__(
@@ -54,10 +56,11 @@ class Listener:
         limits: ConnectionLimits,
         grace_s: float,
         allowance: Allowance | None = None,
+        place: Place | None = None,
     ) -> None:
         self._answer = answer
         self._statistics = statistics
-        make = partial(PacedConnection, line, allowance, statistics)
+        make = partial(PacedConnection, line, allowance, statistics, place)
         self._server = Connections(self._handle, limits, self._refused, make)
         # It waits for replies, and then for what it has broken off.
         self._runner = web.ServerRunner(self._server, shutdown_timeout=grace_s / 2)

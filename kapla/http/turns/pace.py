@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from kapla.coap.allowance import Allowance, Share
+from kapla.coap.origin import Origins
 from kapla.coap.rate import NO_LIMIT
 from kapla.coap.shares import LARGE_WEIGHT
 from kapla.coap.turns import Line, Turn
@@ -38,6 +39,8 @@ class Pace:
         """`allowance`: what it may take and learn, with others; None: any."""
         self.turn = Turn(line, self._go_on, is_gone)
         self._share = None if allowance is None else Share(allowance, self._go_on)
+        self.origins = Origins()
+        """What it was given."""
         self._feed = feed
         self._wanted = 0
         self._granted: asyncio.Future[int] | None = None
@@ -69,6 +72,7 @@ class Pace:
     def gave(self, blocks: int, block_bytes: int, missing: int) -> None:
         """So many blocks were given, with so many bytes together, and so many are missing."""
         self.turn.gave(blocks, missing)
+        self.origins.here.add(blocks, block_bytes)
         if self._share is not None:
             self._share.gave(blocks, block_bytes, missing)
 

@@ -120,6 +120,11 @@ class Accounts:
         account = self._owners.get(owner)
         return account.pins if account else 0
 
+    @property
+    def count(self) -> int:
+        """How many pins there are."""
+        return len(self._sums) + sum(account.pins for account in self._owners.values())
+
     def pinned_by(self, owner: int, holds: Iterable[tuple[Ids, Ids]] = ()) -> int:
         """The bytes that an owner's pins hold, together with these (small, large) of open ones."""
         account = self._owners.get(owner, _NOTHING)

@@ -5,9 +5,8 @@ import eris
 
 async def main() -> eris.ReadCapability:
     from kapla.client import RemoteStore
-    from kapla.urls import parse_store_url
 
-    async with RemoteStore(parse_store_url("coap+unix:///run/user/1000/eris.sock")) as store:
+    async with RemoteStore("coap+unix:///run/user/1000/eris.sock") as store:
         capability = await eris.put_content(store, b"Hail ERIS!")
 
     return capability

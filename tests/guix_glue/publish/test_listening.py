@@ -50,7 +50,8 @@ def test_sockets_of_another_process_are_not_ours() -> None:
     assert activated_sockets(environment) == []
     assert environment == {"HOME": "/"}
     assert activated_sockets({}) == []
-    assert activated_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "x"}) == []
+    with pytest.raises(PublishError, match="LISTEN_FDS"):
+        activated_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "x"})
 
 
 def test_a_url_of_the_other_family() -> None:

@@ -1,4 +1,4 @@
-"""Root is given up, started as the unit for systemd starts it, and nothing is missed then."""
+"""Root is given up where a publisher is started as root, and nothing is missed then."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ from tests.guix_glue.publish.support import KEYS, SAMPLES, make_item, publishing
 
 PACKAGING = Path(__file__).resolve().parents[3] / "packaging"
 
+# Until root is given up: the key may be of another user, and the cache is handed over.
+_NEEDED = ("setuid", "setgid", "dac_read_search", "chown", "net_bind_service")
+
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
@@ -32,12 +35,11 @@ def unit() -> configparser.SectionProxy:
     return parser["Service"]
 
 
-def as_the_unit() -> list[str]:
-    """A command that gives root what the unit gives it, and groups that it should not keep."""
+def with_little_of_root() -> list[str]:
+    """A command that gives root what it needs, and groups that it should not keep."""
     if shutil.which("setpriv") is None:
         pytest.skip("there is no setpriv to take capabilities away")
-    kept = [name.removeprefix("CAP_").lower() for name in unit()["CapabilityBoundingSet"].split()]
-    bounding = ",".join(["-all", *(f"+{name}" for name in kept)])
+    bounding = ",".join(["-all", *(f"+{name}" for name in _NEEDED)])
     return ["setpriv", "--groups", "0,4,27", "--no-new-privs", "--bounding-set", bounding]
 
 
@@ -75,7 +77,7 @@ def test_root_is_given_up_once_the_keys_are_read(place: Path, cache: str) -> Non
     keys = (*KEYS[:2], "--private-key", place / "secret")
     arguments = ("--items", place / "items", *keys, "--user", "nobody")
     try:
-        with publishing(place, *arguments, prefix=as_the_unit()) as publisher:
+        with publishing(place, *arguments, prefix=with_little_of_root()) as publisher:
             publisher.baked(item)
             assert ids(publisher.pid) == {
                 "Uid": {user.pw_uid},
@@ -120,11 +122,16 @@ def test_the_unit_starts_what_there_is() -> None:
     assert (Path(program).name, subcommand) == ("kapla", "publish")
     options = command.make_context("publish", arguments).params
     assert f"/var/cache/{unit()['CacheDirectory']}" == str(options["cache"])
+    # The key is what systemd has read.
+    name, _, path = unit()["LoadCredential"].partition(":")
+    assert str(options["private_key"]) == f"%d/{name}"
+    assert path == "/etc/guix/signing-key.sec"
     users = (PACKAGING / "sysusers.conf").read_text()
-    assert re.search(rf"^u +{options['user']} ", users, re.MULTILINE)
+    assert re.search(rf"^u +{unit()['User']} ", users, re.MULTILINE)
     # Who may use the socket of the store.
     assert "&group=kapla" in (PACKAGING / "kapla.toml").read_text()
-    assert re.search(rf"^m +{options['user']} +kapla$", users, re.MULTILINE)
+    assert unit()["SupplementaryGroups"] == "kapla"
+    assert re.search(rf"^m +{unit()['User']} +kapla$", users, re.MULTILINE)
 
 
 def test_the_users_are_ones_that_systemd_can_make(tmp_path: Path) -> None:

@@ -137,6 +137,8 @@ def test_whoever_comes_again_and_again_takes_no_place_of_others(
         ("2001:db8::1", "2001:db8::ffff:1", True),
         ("2001:db8::1", "2001:db8:0:1::1", False),
         ("fe80::1%eth0", "fe80::2%eth1", True),
+        ("::ffff:10.0.0.1", "10.0.0.1", True),
+        ("::ffff:10.0.0.1", "::ffff:10.0.0.2", False),
     ],
 )
 def test_whoever_has_an_address_has_its_network(one: str, other: str, are_one: bool) -> None:

@@ -1,0 +1,136 @@
+"""What a publisher tells of itself: its facts, and how they are shown."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from eris.errors import ErisError, StoreUnavailable
+from guix_glue.cli.publish_metrics import PUBLISH_METRICS
+from guix_glue.cli.publish_view import publish_view
+from guix_glue.publish.http_server import HttpServer
+from guix_glue.publish.local_source import LocalSource
+from guix_glue.publish.mirror_source import MirrorSource
+from guix_glue.publish.tally import Baking, Bakings, Requests
+from kapla.log import redact
+from kapla.shared import Shared
+from kapla.status.metrics import metrics_text
+from kapla.status.subject import Told
+from kapla.status.view import View
+
+__all__ = ["PublishSubject"]
+
+_FRESH_S: Final = 10.0
+"""Counting files is work for a disk."""
+_PATIENCE_S: Final = 2.0
+
+
+class PublishSubject:
+    """A `Subject` of kapla.status. Names of items are told to those who are told everything."""
+
+    def __init__(
+        self,
+        source: LocalSource | MirrorSource,
+        server: HttpServer,
+        requests: Requests,
+        cache: Path,
+        *,
+        with_urns: bool,
+    ) -> None:
+        self._source = source
+        self._server = server
+        self._requests = requests
+        self._cache = cache
+        self._with_urns = with_urns
+        self._started, self._started_at = time.monotonic(), time.time()
+        self._disk: Shared[dict[str, object]] = Shared(self._look_at_disk, _FRESH_S)
+
+    async def facts(self, told: Told) -> Mapping[str, Any]:
+        """All facts, for JSON."""
+        everything = told is Told.EVERYTHING
+        queue = self._source.queue
+        bakings = Bakings() if queue is None else queue.bakings
+        requests = self._requests
+        facts: dict[str, Any] = {
+            "everything": everything,
+            "started_at": round(self._started_at, 3),
+            "uptime_s": round(time.monotonic() - self._started, 3),
+            "mirror": isinstance(self._source, MirrorSource),
+            "urns": self._with_urns,
+            "requests": dict(requests.kinds),
+            "statuses": dict(requests.statuses),
+            "sent_bytes": requests.sent_bytes,
+            "cut_off": requests.cut_off,
+            "connections": self._server.connections,
+            "baking": {
+                "waiting": 0 if queue is None else queue.waiting,
+                "under_way": len(bakings.under_way),
+                "delayed": 0 if queue is None else queue.delayed,
+                "done": bakings.done,
+                "failed": bakings.failed,
+            },
+            "cache": await self._looked(),
+        }
+        if everything:
+            facts["bakings"] = _told(bakings)
+        return facts
+
+    async def metrics(self) -> bytes:
+        """Numbers only."""
+        return metrics_text(PUBLISH_METRICS, await self.facts(Told.NUMBERS))
+
+    async def trouble(self) -> str | None:
+        """Whether the cache is there, without which nothing is baked or remembered."""
+        try:
+            await self._disk.get(_PATIENCE_S)
+        except ErisError as error:
+            return f"the cache cannot be used: {error}"
+        return None
+
+    def view(self, facts: Mapping[str, Any], before: Mapping[str, Any] | None) -> View:
+        """What is shown."""
+        return publish_view(facts, before)
+
+    async def _looked(self) -> dict[str, object]:
+        try:
+            return await self._disk.get(_PATIENCE_S)
+        except ErisError:
+            return {"items": None, "disk_free_bytes": None}
+
+    async def _look_at_disk(self) -> dict[str, object]:
+        try:
+            found = await asyncio.to_thread(os.statvfs, self._cache)
+            return {
+                "items": await self._source.count(),
+                "disk_free_bytes": found.f_bavail * found.f_frsize,
+            }
+        except OSError as error:
+            raise StoreUnavailable(error.strerror or "the disk fails") from error
+
+
+def _told(bakings: Bakings) -> Sequence[Mapping[str, object]]:
+    now = time.monotonic()
+    under_way = [
+        {"item": _name(one), "is_open": True, "seconds": round(now - one.began, 3)}
+        for one in bakings.under_way
+    ]
+    ended = [
+        {
+            "item": _name(one),
+            "is_open": False,
+            "at": round(one.at, 3),
+            "seconds": round(one.seconds, 3),
+            "failure": None if one.failure is None else redact(one.failure),
+        }
+        for one in reversed(bakings.recent)
+    ]
+    return [*under_way, *ended]
+
+
+def _name(baking: Baking) -> str:
+    """The name of a store item: that and no directory is what people look for."""
+    return baking.item.rpartition("/")[2]

@@ -1,0 +1,82 @@
+"""What a publisher did since it was started: requests and bytes, and what was baked of late.
+
+Counted where things end for certain: a request when it is over, however, and a job when its worker
+is done with it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+__all__ = ["RECENT", "Bakings", "Requests"]
+
+RECENT: Final = 16
+"""Items that are told of, of those that were baked last."""
+
+_LONGEST: Final = 200
+_KINDS: Final = ("narinfo", "nar", "other")
+
+
+class Requests:
+    """Those that were answered. `nar_path`: the parts of the path below which nars are."""
+
+    def __init__(self, nar_path: tuple[str, ...]) -> None:
+        self._nars = "/" + "".join(f"{part}/" for part in nar_path)
+        self.kinds: Counter[str] = Counter(dict.fromkeys(_KINDS, 0))
+        self.statuses: Counter[str] = Counter()
+        """By the first digit of their status: `2xx`."""
+        self.sent_bytes = 0
+        self.cut_off = 0
+        """How many were not sent whole."""
+
+    def answered(self, path: str, status: int, sent: int, *, whole: bool) -> None:
+        """A request is over."""
+        kind = "narinfo" if path.endswith(".narinfo") else "other"
+        self.kinds["nar" if path.startswith(self._nars) else kind] += 1
+        self.statuses[f"{status // 100}xx"] += 1
+        self.sent_bytes += sent
+        self.cut_off += not whole
+
+
+@dataclass(slots=True)
+class Baking:
+    """An item that is, or was, worked on. `at`: when it ended, seconds since 1970."""
+
+    item: str
+    began: float = field(default_factory=time.monotonic)
+    at: float = 0.0
+    seconds: float = 0.0
+    failure: str | None = "stopped"
+    """Why there is nothing; None if all went well."""
+
+
+class Bakings:
+    """The jobs of a queue."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.failed = 0
+        self.under_way: list[Baking] = []
+        self.recent: deque[Baking] = deque(maxlen=RECENT)
+
+    @contextmanager
+    def one(self, item: str) -> Iterator[Baking]:
+        """While an item is worked on; whoever does sets `failure`."""
+        baking = Baking(item[:_LONGEST])
+        self.under_way.append(baking)
+        try:
+            yield baking
+        finally:
+            self.under_way.remove(baking)
+            baking.at, baking.seconds = time.time(), time.monotonic() - baking.began
+            if baking.failure is None:
+                self.done += 1
+            else:
+                self.failed += 1
+                baking.failure = baking.failure[:_LONGEST]
+            self.recent.append(baking)

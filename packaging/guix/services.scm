@@ -1,0 +1,112 @@
+;;; Kapla under the Shepherd: a service type for a system of Guix, and one for a home of it.
+;;;
+;;; The daemon runs as a user of its own and is given its socket by the Shepherd, so that who connects
+;;; while it is restarted waits. docs/install.md shows how a configuration uses this file.
+
+(define-module (kapla services)
+  #:use-module (gnu home services)
+  #:use-module (gnu home services shepherd)
+  #:use-module (gnu packages admin)
+  #:use-module (gnu services)
+  #:use-module (gnu services configuration)
+  #:use-module (gnu services shepherd)
+  #:use-module (gnu system shadow)
+  #:use-module (guix gexp)
+  #:use-module (guix packages)
+  #:export (kapla-configuration
+            kapla-configuration?
+            kapla-service-type
+            home-kapla-service-type))
+
+(define-configuration/no-serialization kapla-configuration
+  (package
+    (package)
+    "The package that has @command{kaplad}.")
+  (config-file
+   (file-like (plain-file "kapla.toml" "\
+store = \"/var/lib/kapla/blocks.sqlite\"
+listen = [\"coap+unix:///run/kapla/eris.sock\"]
+"))
+   "The settings of the daemon.  A listener at @file{/run/kapla/eris.sock} has to be among them,
+without mode and group: the Shepherd lets everybody use a socket who may enter its directory, and
+that is for the group @code{kapla}."))
+
+(define %kapla-accounts
+  (list (user-group (name "kapla") (system? #t))
+        (user-account
+         (name "kapla")
+         (group "kapla")
+         (system? #t)
+         (comment "Kapla, ERIS blocks")
+         (home-directory "/var/lib/kapla")
+         (shell (file-append shadow "/sbin/nologin")))))
+
+(define (kapla-activation config)
+  #~(begin
+      (use-modules (guix build utils))
+      (let ((user (getpwnam "kapla"))
+            (directory "/var/lib/kapla"))
+        (mkdir-p directory)
+        (chown directory (passwd:uid user) (passwd:gid user))
+        (chmod directory #o700))
+      ;; The usual place, where programs look.
+      (unless (false-if-exception (lstat "/run/eris.sock"))
+        (symlink "/run/kapla/eris.sock" "/run/eris.sock"))))
+
+(define (kapla-shepherd-service config)
+  (let ((kaplad (file-append (kapla-configuration-package config) "/bin/kaplad"))
+        (config-file (kapla-configuration-config-file config)))
+    (list
+     (shepherd-service
+      (provision '(kaplad))
+      (requirement '(user-processes))
+      (documentation "Keep ERIS blocks, and serve them.")
+      (start
+       #~(make-systemd-constructor
+          (list #$kaplad "--config" #$config-file)
+          (list (endpoint (make-socket-address AF_UNIX "/run/kapla/eris.sock")
+                          #:name "eris"
+                          #:socket-directory-permissions #o750
+                          #:socket-owner (passwd:uid (getpwnam "kapla"))
+                          #:socket-group (group:gid (getgrnam "kapla"))))
+          #:lazy-start? #f
+          #:user "kapla"
+          #:group "kapla"
+          #:environment-variables
+          '("HOME=/var/lib/kapla" "STATE_DIRECTORY=/var/lib/kapla")
+          #:log-file "/var/log/kaplad.log"))
+      (stop #~(make-systemd-destructor))))))
+
+(define kapla-service-type
+  (service-type
+   (name 'kapla)
+   (extensions
+    (list (service-extension account-service-type (const %kapla-accounts))
+          (service-extension activation-service-type kapla-activation)
+          (service-extension shepherd-root-service-type kapla-shepherd-service)
+          (service-extension profile-service-type
+                             (compose list kapla-configuration-package))))
+   (description "Run @command{kaplad} as a daemon for the whole machine.")))
+
+(define (home-kapla-shepherd-service config)
+  (list
+   (shepherd-service
+    (provision '(kaplad))
+    (documentation "Keep this user's ERIS blocks, and serve them.")
+    (start
+     #~(make-forkexec-constructor
+        (list #$(file-append (kapla-configuration-package config) "/bin/kaplad"))
+        #:log-file (string-append (or (getenv "XDG_STATE_HOME")
+                                      (string-append (getenv "HOME") "/.local/state"))
+                                  "/log/kaplad.log")))
+    (stop #~(make-kill-destructor #:grace-period 90)))))
+
+;; Of its configuration only the package counts: settings are in ~/.config/kapla/kapla.toml.
+(define home-kapla-service-type
+  (service-type
+   (name 'home-kapla)
+   (extensions
+    (list (service-extension home-shepherd-service-type home-kapla-shepherd-service)
+          (service-extension home-profile-service-type
+                             (compose list kapla-configuration-package))))
+   (description "Run @command{kaplad} as a user's own daemon.")))

@@ -1,0 +1,1 @@
+"""The examples of the documents: `test_examples.py` runs them, mypy reads them."""
