@@ -45,7 +45,7 @@ nitpick_ignore_regex = [
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True, "show-inheritance": False}
 autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 add_module_names = False
@@ -63,6 +63,9 @@ def describe(
 ) -> None:
     """Docstrings here are Markdown, with paragraphs that begin with `Raises:` or `Source:`."""
     lines[:] = to_restructured_text(lines)
+    if isinstance(thing, type) and issubclass(thing, BaseException):
+        kinds = ", ".join(f":py:exc:`{base.__name__}`" for base in thing.__bases__)
+        lines += ["", f"**Is a**: {kinds}.", ""]
 
 
 def arrange(app: Sphinx, docname: str, source: list[str]) -> None:
