@@ -65,8 +65,13 @@ bench-bytes: venv
 bench-peers:
 	@tools/bench_peers.sh
 
-docs: venv
-	$(PYTHON) tools/check_docs.py
+docs: $(VENV)/docs-stamp
+	@tools/make_docs.sh $(PYTHON)
+
+$(VENV)/docs-stamp: $(VENV)/stamp
+	@echo "docs: installing Sphinx into $(VENV)"
+	@tools/make_venv.sh $(VENV) -e '.[docs]'
+	@touch $@
 
 # Rounds of random examples until KAPLA_CAMPAIGN_SECONDS, 600 if it is not set, are over.
 campaign: venv

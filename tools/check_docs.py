@@ -10,6 +10,7 @@ import configparser
 import re
 import sys
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -34,8 +35,13 @@ def blank(match: re.Match[str]) -> str:
 
 def anchors(text: str) -> set[str]:
     """The fragments that a page's headings give rise to, as code hosts make them."""
-    headings = HEADING.findall(FENCE.sub(blank, text))
-    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+    found: set[str] = set()
+    for heading in HEADING.findall(FENCE.sub(blank, text)):
+        slug = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        # The second of two equal ones gets a number.
+        names = (f"{slug}-{n}" if n else slug for n in count())
+        found.add(next(name for name in names if name not in found))
+    return found
 
 
 def check_links(page: Path, text: str) -> Iterator[tuple[int, str]]:

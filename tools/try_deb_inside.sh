@@ -77,7 +77,7 @@ dpkg-query -W -f '${Version}\n' kapla | grep -q '+next$'
 grep -q '^# My own line' /etc/kapla/kapla.toml || fail "the settings are not kept"
 [ -e /etc/kapla/kapla.toml.dpkg-dist ] || fail "the new settings are not beside the old"
 [ "$(pid_of kaplad)" != "$before" ] || fail "the old daemon still runs"
-[ "$(as alice 'kapla decode @greeting -')" = hello ] || fail "the store"
+[ "$(as alice 'kapla decode @greeting~0 -')" = hello ] || fail "the store"
 
 say "removed: the store, the settings and the users are kept"
 apt-get -qq remove kapla >/dev/null 2>&1
@@ -88,7 +88,7 @@ getent passwd kapla >/dev/null || fail "the user is gone"
 
 say "installed again: what was there is there"
 dpkg -i --force-confold next.deb >/dev/null 2>&1
-[ "$(as alice 'kapla decode @greeting -')" = hello ] || fail "the store"
+[ "$(as alice 'kapla decode @greeting~0 -')" = hello ] || fail "the store"
 
 say "purged: nothing is left"
 apt-get -qq purge kapla 2>&1 | grep 'removing the store'

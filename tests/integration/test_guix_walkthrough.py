@@ -1,4 +1,4 @@
-"""docs/guix.md, word for word: from nothing to an item that came out of blocks."""
+"""docs/tutorials/guix.md, word for word: from nothing to an item that came out of blocks."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ import pytest
 
 from tests.integration.walkthrough import commands_in, follow, free_port
 
-SECTION = "## Try it without Guix"
-
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_following_it_leads_to_the_item(tmp_path: Path) -> None:
-    script = commands_in("guix.md", SECTION).replace("8181", str(free_port()))
+    script = commands_in("tutorials/guix.md").replace("8181", str(free_port()))
     assert "kapla publish" in script
     # Whoever types is slower than this: the programs must have begun to listen.
     script = script.replace(
