@@ -41,14 +41,21 @@ _URN: Final = re.compile(r"(urn:eris\w*:)[A-Za-z0-9]+", re.IGNORECASE)
 
 def configure(level: str, form: Format = "text") -> None:
     """Send the log to stderr, from this level on: one of debug, info, warning, error."""
-    handler = logging.StreamHandler(sys.stderr)
-    formatter = _Json() if form == "json" else _Text()
-    handler.setFormatter(_ForJournal(formatter) if _is_journal(sys.stderr) else formatter)
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.basicConfig(level=level.upper(), handlers=[_handler(form)], force=True)
     # Libraries speak up only when something is wrong with them.
     for name in ("asyncio", "coap", "coap-server", "sqlalchemy"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("asyncio").addFilter(_is_of_us)
+
+
+def _handler(form: Format) -> logging.Handler:
+    # There is none where it was closed when the program began.
+    if sys.stderr is None:
+        return logging.NullHandler()
+    handler = logging.StreamHandler(sys.stderr)
+    formatter = _Json() if form == "json" else _Text()
+    handler.setFormatter(_ForJournal(formatter) if _is_journal(sys.stderr) else formatter)
+    return handler
 
 
 def debug_exception(name: str) -> None:

@@ -190,3 +190,10 @@ def test_redact() -> None:
     block_urn = "urn:blake2b:" + "A" * 52
     assert log.redact(block_urn) == block_urn
     assert log.redact("nothing to hide") == "nothing to hide"
+
+
+def test_where_standard_error_is_closed_nothing_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    for form in ("text", "json"):
+        log.configure("info", form)
+        logging.getLogger("kapla").error("x")
