@@ -93,10 +93,17 @@ def _is_journal(stream: TextIO, environment: Mapping[str, str] = os.environ) -> 
 
 
 class _Redacting(logging.Formatter):
-    """The last guard: errors of other libraries may name what a user typed in the wrong place."""
+    """The last guard: errors of other libraries may name what a user typed in the wrong place.
+
+    Or repeat what a stranger sent: of that no terminal is told anything, and no line is made.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record))
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = _one_line(record.message)
+        return super().formatMessage(record)
 
 
 class _Text(_Redacting):
@@ -133,6 +140,13 @@ class _ForJournal(logging.Formatter):
         )
         lines = self._inner.format(record).split("\n")
         return "\n".join(f"<{priority}>{line}" for line in lines)
+
+
+def _one_line(text: str) -> str:
+    """Control characters and stray bytes as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def _rfc3339(seconds: float) -> str:
