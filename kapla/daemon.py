@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import os
-import signal
 import socket
 import sys
 import threading
@@ -39,6 +38,7 @@ from kapla.sockets import (
     unix_socket_of,
 )
 from kapla.start_line import start_line
+from kapla.stopping import stop_event
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.holder import Holder
@@ -327,10 +327,7 @@ async def run(loaded: Loaded, renewal: Renewal) -> None:
 
     Raises: StorageError, ListenError, ConfigError.
     """
-    loop = asyncio.get_running_loop()
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+    stopping = stop_event()
     # The writer and reader threads take turns with the event loop in far less than the 5 ms that
     # Python lets a thread keep the interpreter by default.
     sys.setswitchinterval(0.0005)

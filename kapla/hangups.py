@@ -38,10 +38,13 @@ class Hangups:
             self._loop, self._event = asyncio.get_running_loop(), asyncio.Event()
         if not self._has_come:
             await self._event.wait()
-        self._event.clear()
+        # In this order: one that comes meanwhile is the next.
         self._has_come = False
+        self._event.clear()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._has_come:
+            return  # which is told already
         self._has_come = True
         if self._loop is not None and self._event is not None:
             # It may be closed by now.

@@ -41,14 +41,21 @@ _URN: Final = re.compile(r"(urn:eris\w*:)[A-Za-z0-9]+", re.IGNORECASE)
 
 def configure(level: str, form: Format = "text") -> None:
     """Send the log to stderr, from this level on: one of debug, info, warning, error."""
-    handler = logging.StreamHandler(sys.stderr)
-    formatter = _Json() if form == "json" else _Text()
-    handler.setFormatter(_ForJournal(formatter) if _is_journal(sys.stderr) else formatter)
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.basicConfig(level=level.upper(), handlers=[_handler(form)], force=True)
     # Libraries speak up only when something is wrong with them.
     for name in ("asyncio", "coap", "coap-server", "sqlalchemy"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("asyncio").addFilter(_is_of_us)
+
+
+def _handler(form: Format) -> logging.Handler:
+    # There is none where it was closed when the program began.
+    if sys.stderr is None:
+        return logging.NullHandler()
+    handler = logging.StreamHandler(sys.stderr)
+    formatter = _Json() if form == "json" else _Text()
+    handler.setFormatter(_ForJournal(formatter) if _is_journal(sys.stderr) else formatter)
+    return handler
 
 
 def debug_exception(name: str) -> None:
@@ -86,10 +93,17 @@ def _is_journal(stream: TextIO, environment: Mapping[str, str] = os.environ) -> 
 
 
 class _Redacting(logging.Formatter):
-    """The last guard: errors of other libraries may name what a user typed in the wrong place."""
+    """The last guard: errors of other libraries may name what a user typed in the wrong place.
+
+    Or repeat what a stranger sent: of that no terminal is told anything, and no line is made.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record))
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = _one_line(record.message)
+        return super().formatMessage(record)
 
 
 class _Text(_Redacting):
@@ -126,6 +140,13 @@ class _ForJournal(logging.Formatter):
         )
         lines = self._inner.format(record).split("\n")
         return "\n".join(f"<{priority}>{line}" for line in lines)
+
+
+def _one_line(text: str) -> str:
+    """Control characters and stray bytes as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def _rfc3339(seconds: float) -> str:

@@ -72,8 +72,8 @@ def parse_rate(value: object) -> int:
     Raises: ValueError.
     """
     rate = parse_size(value)
-    if rate < _SLOWEST:
-        raise ValueError("a rate is 32 KiB a second or more")
+    if not _SLOWEST <= rate < 2**63:
+        raise ValueError("a rate is 32 KiB a second or more, and less than 8 EiB")
     return rate
 
 

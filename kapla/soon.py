@@ -28,6 +28,10 @@ _PROC: Final = Path("/proc")
 # What an installation may call it: Guix puts a script of that name in front of it.
 _NAMES: Final = (b"kaplad", b".kaplad-real")
 _MODULE: Final = [b"-m", b"kapla"]
+# With one of these it does something else, which may take hours, and listens nowhere.
+_INSTEAD: Final = frozenset(
+    {b"--check", b"--check-config", b"--help", b"-h", b"--print-key", b"--salvage", b"--version"}
+)
 # An interpreter with some options comes first.
 _NAME_WITHIN: Final = 5
 _LONGEST_COMMAND: Final = 64 * 1024
@@ -71,6 +75,8 @@ def _numbers(directory: Path) -> list[str]:
 
 
 def _is_daemon(arguments: Sequence[bytes]) -> bool:
+    if any(argument.partition(b"=")[0] in _INSTEAD for argument in arguments):
+        return False
     names = [argument.rpartition(b"/")[2] for argument in arguments[:_NAME_WITHIN]]
     if names[0] in _NAMES:
         return True

@@ -176,7 +176,7 @@ RULES = (
         where=("guix_glue/*",),
         but=("guix_glue/cli/*",),
         forbid=("kapla",),
-        allow=("kapla.handed", "kapla.http.serving"),
+        allow=("kapla.handed", "kapla.http.serving", "kapla.stopping"),
     ),
     Rule(
         "the command line of guix_glue uses the client, not the inside of the daemon",

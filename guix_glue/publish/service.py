@@ -18,6 +18,7 @@ from guix_glue.publish.complaints import Complaints
 from guix_glue.publish.http_server import HttpServer
 from guix_glue.publish.listening import url_of
 from guix_glue.publish.source import Source
+from kapla.stopping import stop_event
 
 __all__ = ["serve"]
 
@@ -44,11 +45,8 @@ async def serve(
     `on_hangup` is called. `care` is called at the start, and daily.
     Raises: OSError, if the sockets cannot be listened on.
     """
-    loop = asyncio.get_running_loop()
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    loop.add_signal_handler(signal.SIGHUP, on_hangup)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, on_hangup)
+    stopping = stop_event()
     service_manager = sdnotify.SystemdNotifier()
     behind = [asyncio.create_task(_tidy(source, ttl_s))]
     if care is not None:

@@ -119,6 +119,8 @@ def _create(path: Path, text: str) -> None:
 
     Raises: CommandError, OSError.
     """
+    if not path.name:
+        raise CommandError(f"{path} is a directory: name a file in it", ExitCode.USAGE)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
     try:

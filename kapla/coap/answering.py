@@ -177,7 +177,7 @@ class Answering:
     @property
     def is_busy(self) -> bool:
         """Whether something is still to be answered."""
-        return bool(self.under_way.requests or self._waiting or self._unread)
+        return bool(self.under_way.requests or self._later or self._waiting or self._unread)
 
     def take_turn(self) -> None:
         """Go on after having waited."""
@@ -330,8 +330,8 @@ class Answering:
         with self.turn:
             answers, self._later = self._later, []
             self._link.write(answers)
-            if self._waiting:
-                self._work()  # a Ping may have waited for these
+        # A Ping may have waited for these, or the end.
+        self._go_on()
 
     def _answer_puts(
         self, tokens: Sequence[bytes], result: Sequence[ErisError | None] | ErisError | None

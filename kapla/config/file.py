@@ -51,6 +51,9 @@ def read_file(path: Path, problems: Problems) -> SettingsFile | None:
         problems.add(f"{path}:{line}", "this is not UTF-8")
     except tomllib.TOMLDecodeError as error:
         problems.add(*_told(path, str(error)))
+    except ValueError:
+        # Python's own limit, of which `tomllib` knows nothing.
+        problems.add(str(path), "a number has thousands of digits")
     except RecursionError:
         problems.add(str(path), "brackets are nested too deeply")
     return None

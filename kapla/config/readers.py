@@ -100,7 +100,9 @@ def parse_switch(value: object) -> bool:
 
 def parse_count(value: object) -> int:
     """Read a number from 1 to 100,000."""
-    # Not `int(value)`, which takes true, 2.7 and infinity in its own ways.
-    if not re.fullmatch(r"[0-9]{1,6}", str(value)) or not 1 <= int(str(value)) <= 100_000:
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,6}", value):
+        value = int(value)
+    # A truth is a number too, to Python.
+    if type(value) is not int or not 1 <= value <= 100_000:
         raise ValueError("a number from 1 to 100000 is expected")
-    return int(str(value))
+    return value

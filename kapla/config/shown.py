@@ -12,6 +12,7 @@ from typing import Final
 from kapla.config.load import Loaded
 from kapla.config.model import Config
 from kapla.config.table import SETTINGS, Setting
+from kapla.http.settings import format_place
 from kapla.log import redact
 from kapla.peer_config import PeerSettings
 from kapla.sizes import size_text
@@ -40,7 +41,7 @@ def shown(loaded: Loaded) -> list[Shown]:
     """All settings, in the order of the table."""
     found = []
     for setting in SETTINGS:
-        value = _plain(getattr(loaded.config, setting.field))
+        value = _value(setting.field, loaded.config)
         origin = redact(loaded.origin(setting.field))
         found.append(Shown(setting.key, value, _text(setting.field, value), origin))
     return found
@@ -48,7 +49,16 @@ def shown(loaded: Loaded) -> list[Shown]:
 
 def text_of(setting: Setting, config: Config) -> str:
     """The value of one setting, for people."""
-    return _text(setting.field, _plain(getattr(config, setting.field)))
+    return _text(setting.field, _value(setting.field, config))
+
+
+def _value(field: str, config: Config) -> object:
+    value = getattr(config, field)
+    if field == "http":
+        return [redact(format_place(one)) for one in value]
+    if field == "admin":
+        return None if value is None else redact(format_place(value))
+    return _plain(value)
 
 
 def _plain(value: object) -> object:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from kapla.errors import InvalidUrl
-from kapla.urls import StoreUrl, TcpEndpoint, UnixEndpoint, parse_store_url
+from kapla.urls import StoreUrl, TcpEndpoint, UnixEndpoint, format_store_url, parse_store_url
 
-__all__ = ["is_loopback", "parse_admin", "parse_http"]
+__all__ = ["format_place", "is_loopback", "parse_admin", "parse_http"]
 
 _PLACE: Final = re.compile(r"(\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 _MOST: Final = 16
@@ -61,6 +61,13 @@ def parse_admin(value: object) -> StoreUrl:
     return place
 
 
+def format_place(place: StoreUrl) -> str:
+    """Write a place as these two read it."""
+    if isinstance(place.endpoint, UnixEndpoint):
+        return f"{_UNIX}{place.endpoint.path}"
+    return format_store_url(place).partition("//")[2]
+
+
 def is_loopback(address: str) -> bool:
     """Whether an address is of the loopback interface; a name never is."""
     try:
@@ -86,10 +93,11 @@ def _port(place: StoreUrl) -> int:
 
 
 def _unix(path: str) -> StoreUrl:
-    if not path.startswith("/") or path.endswith("/") or "\0" in path:
+    place = Path(os.path.abspath(path))
+    if not path.startswith("/") or path.endswith("/") or "\0" in path or not place.name:
         raise ValueError("the path of a socket is absolute and names a file")
     if (length := len(os.fsencode(path))) > _LONGEST_PATH:
         raise ValueError(
             f"the path of a socket has {length} bytes; the system takes {_LONGEST_PATH}"
         )
-    return StoreUrl(UnixEndpoint(Path(os.path.abspath(path))))
+    return StoreUrl(UnixEndpoint(place))

@@ -15,7 +15,8 @@ __all__ = ["HOW_TO_SEE_ALL", "daemon_view", "hit_ratio"]
 
 HOW_TO_SEE_ALL: Final = (
     "Who the peers are, names of pins, and transfers are not shown here."
-    " kapla top shows them, and kapla top --url prints the address of this page with them."
+    " kapla top shows them, and kapla doctor --status-url prints the address of this page with"
+    " them."
 )
 _NEARLY_FULL: Final = 0.9
 _CONNECTED: Final = "connected"

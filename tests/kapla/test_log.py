@@ -152,15 +152,16 @@ def test_the_journal_notes_time_and_level_itself(
     for name in ("debug", "info", "warning", "error", "critical"):
         getattr(logger, name)("it is %s", name)
     # Each line is an entry of its own, and has its level.
-    logger.info("two\nlines")
+    logger.error("Failed", exc_info=ValueError("two\nlines"))
     assert read().splitlines() == [
         "<7>it is debug",
         "<6>it is info",
         "<4>it is warning",
         "<3>it is error",
         "<2>it is critical",
-        "<6>two",
-        "<6>lines",
+        "<3>Failed",
+        "<3>ValueError: two",
+        "<3>lines",
     ]
 
 
@@ -190,3 +191,22 @@ def test_redact() -> None:
     block_urn = "urn:blake2b:" + "A" * 52
     assert log.redact(block_urn) == block_urn
     assert log.redact("nothing to hide") == "nothing to hide"
+
+
+def test_where_standard_error_is_closed_nothing_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    for form in ("text", "json"):
+        log.configure("info", form)
+        logging.getLogger("kapla").error("x")
+
+
+def test_what_strangers_write_makes_no_line_of_its_own(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    log.configure("info")
+    forged = "2026-11-20 10:12:31 (ERROR): forged"
+    logging.getLogger("kapla").info("%s", f"x\n{forged}\x1b[2J\u2028\udcff é")
+    match = LINE.fullmatch(capsys.readouterr().err)
+    assert match is not None
+    assert match[2] == rf"x\n{forged}\x1b[2J\u2028\udcff é"

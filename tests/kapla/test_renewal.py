@@ -19,6 +19,7 @@ from kapla.config.table import SETTINGS
 from kapla.hangups import Hangups
 from kapla.renewal import Renewal, renewed
 from kapla.service_manager import ServiceManager
+from kapla.stopping import stop_event
 
 GUARD_S = 30.0
 NOW = Config(Path("/store"), ())
@@ -154,3 +155,22 @@ def test_signals_before_somebody_listens_are_one() -> None:
     asyncio.run(main())
     # The loop is closed: it is noted, and does nothing.
     os.kill(os.getpid(), signal.SIGHUP)
+
+
+def test_no_flood_of_them_hides_the_signal_to_stop(capfd: pytest.CaptureFixture[str]) -> None:
+    hangups = Hangups()
+
+    async def main() -> None:
+        stopping = stop_event()
+        waiting = asyncio.create_task(hangups.next())
+        await asyncio.sleep(0)
+        # In one turn of the loop.
+        for _ in range(2000):
+            os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(GUARD_S):
+            await stopping.wait()
+            await waiting
+
+    asyncio.run(main())
+    assert capfd.readouterr().err == ""

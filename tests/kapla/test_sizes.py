@@ -65,6 +65,7 @@ def test_each_kind_has_its_limits() -> None:
         (parse_store_size, "9000 PiB", "less than 8 EiB"),
         (parse_amount, -1, "less than 8 EiB"),
         (parse_rate, "31K", "32 KiB a second or more"),
+        (parse_rate, 2**63, "less than 8 EiB"),
         (parse_scrub_rate, "2T", "1 TiB at most"),
     ):
         with pytest.raises(ValueError, match=hint):

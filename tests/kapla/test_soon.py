@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from kapla.soon import STARTING_S, is_starting
+from kapla.__main__ import command
+from kapla.config.table import SETTINGS
+from kapla.soon import _INSTEAD, STARTING_S, is_starting
 
 SOCKET = Path("/run/user/1000/eris.sock")
 SCRIPT = ("/usr/bin/python3", "/usr/bin/kaplad")
@@ -73,11 +75,21 @@ def test_one_that_has_other_sockets_only(tmp_path: Path) -> None:
         ("/usr/bin/python3", "x", "y", "z", "a", "kaplad"),
         ("/usr/bin/python3", "-m", "kaplan"),
         (*SCRIPT, "--listen", "coap+unix:///run/user/1000/other.sock"),
+        (*SCRIPT, "--check"),
+        (*SCRIPT, "--store", "x", "--salvage", "y"),
+        (*SCRIPT, "--salvage=y"),
     ],
 )
 def test_what_is_none(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     add(tmp_path, *arguments)
     assert not is_starting(SOCKET, tmp_path)
+
+
+def test_all_that_ends_is_known() -> None:
+    serves = {"--debug", "--rebuild-index", "--config"}
+    serves |= {flag.name for setting in SETTINGS for flag in setting.flags}
+    others = {option for parameter in command.params for option in parameter.opts} - serves - {"-d"}
+    assert {*others, "-h", "--help"} == {option.decode() for option in _INSTEAD}
 
 
 def test_one_that_listens_has_started(tmp_path: Path) -> None:

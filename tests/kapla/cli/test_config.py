@@ -52,6 +52,9 @@ def test_a_file_elsewhere(tmp_path: Path) -> None:
     assert run("init", "a/b.toml").exit_code == 0
     assert (tmp_path / "a" / "b.toml").read_text() == template()
     assert code(run("init", "--system", "x")) == 2
+    for directory in ("", ".", "/"):
+        result = run("init", directory)
+        assert (code(result), "name a file" in str(result.exception)) == (2, True)
     (tmp_path / "link").symlink_to("nowhere")
     assert code(run("init", "link")) == 7
     assert not (tmp_path / "nowhere").exists()

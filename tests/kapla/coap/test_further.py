@@ -11,7 +11,14 @@ from eris import Reference, reference_of
 from eris.errors import BlockNotFound, StoreUnavailable
 from kapla.coap.beyond import FULL_HOPS, Found, FoundDone, hops_left
 from kapla.coap.blocks import block_query, get_options, pack_bitmap, put_options
-from kapla.coap.frame import Code, Message, Option, encode_options, format_frame
+from kapla.coap.frame import (
+    Code,
+    Message,
+    Option,
+    encode_options,
+    format_frame,
+    format_message,
+)
 from kapla.storage.access import Rights
 from tests.kapla.coap.harness import (
     BLOCKS_PATH,
@@ -289,5 +296,32 @@ def test_a_fetch_with_a_hop_limit_tells_what_others_have_too() -> None:
         assert others.sought == []
         assert await found(4) == pack_bitmap([True, False, True])
         assert others.sought == [(names[1:], 3)]
+
+    run(test)
+
+
+@pytest.mark.parametrize("end", ["release", "end of input", "this side stops"])
+@pytest.mark.parametrize("with_custody", [False, True])
+def test_what_others_gave_is_still_sent_when_the_connection_ends(
+    end: str, with_custody: bool
+) -> None:
+    async def test() -> None:
+        others = Others()
+        server = Server(MemoryStorage(), uid=USER, beyond=others)
+        await ask(server, get(_NAME))
+        if with_custody:
+            server.feed(format_message(Code.PING, b"p", [(2, b"")]))
+        if end == "release":
+            server.feed(format_message(Code.RELEASE))
+        elif end == "end of input":
+            server.peer.eof_received()
+        else:
+            server.peer.finish()
+        others.waiting[0][1](Found(SMALL, True, "desktop"))
+        await server.settle()
+        codes = [message.code for message in server.messages()]
+        assert Code.CONTENT in codes
+        assert (Code.PONG in codes) == with_custody
+        assert server.transport.is_closing()
 
     run(test)

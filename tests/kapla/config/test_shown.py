@@ -67,6 +67,7 @@ def test_values_are_shown_as_people_write_them(tmp_path: Path) -> None:
         "coap+unix:///s?get&mode=0660&group=users",
         "coap+tcp://[::1]:5683?lend",
     ]
+    assert (found["http"].text, found["admin"].text) == ("h:80", "unix:/a")
     assert found["max-size"].origin == f"{file}:1"
     assert found["min-free"].origin == "default"
 

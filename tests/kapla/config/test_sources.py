@@ -358,7 +358,16 @@ def test_a_table_is_an_unknown_key(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"store = ", b"a = 1\na = 2", b"\xff", b"store = '/a'\x00", b"\xef\xbb\xbfstore='/a'"],
+    [
+        b"store = ",
+        b"a = 1\na = 2",
+        b"\xff",
+        b"store = '/a'\x00",
+        b"\xef\xbb\xbfstore='/a'",
+        b"max-connections = " + b"1" * 5000,
+        b"max-connections = 0x" + b"f" * 5000,
+        b"max-put-rate = 0x" + b"f" * 5000,
+    ],
 )
 def test_what_is_not_toml_names_the_file(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "kapla.toml"
@@ -367,6 +376,7 @@ def test_what_is_not_toml_names_the_file(tmp_path: Path, content: bytes) -> None
         load_config(file=str(file), environment={})
     assert str(caught.value).startswith((f"{file}: ", f"{file}:1: ", f"{file}:2: "))
     assert "\n" not in str(caught.value)
+    assert "set_int_max_str_digits" not in str(caught.value)
 
 
 def test_a_file_that_was_named_must_be_there(tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def test_places_for_this_machine() -> None:
         ("localhost.example.org:9080", "not on the loopback interface"),
         ("unix:run/x", "absolute"),
         ("unix:/run/", "names a file"),
+        ("unix:/run/..", "names a file"),
         ("unix:/" + "x" * 107, "108 bytes"),
         ("/run/x", "a host or address and a port"),
     ],

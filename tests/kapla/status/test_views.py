@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from guix_glue.cli.publish_metrics import PUBLISH_METRICS
-from kapla.status.daemon import daemon_view
+from kapla.cli.doctor.command import command as doctor
+from kapla.cli.top import command as top
+from kapla.status.daemon import HOW_TO_SEE_ALL, daemon_view
 from kapla.status.daemon_metrics import DAEMON_METRICS
 from kapla.status.facts import DaemonFacts
 from kapla.status.lines import lines_of
@@ -99,7 +101,15 @@ def test_names_and_transfers_are_in_the_view_of_administrators_alone() -> None:
     some = daemon_view(DaemonFacts.read(numbers()))
     assert [table.title for table in some.tables] == ["Peers", "Listeners"]
     assert some.tables[0].rows[0][0] == "peer 1"
-    assert "kapla top --url" in some.notes[0]
+    assert "kapla doctor --status-url" in some.notes[0]
+
+
+def test_options_that_notes_name_are_there() -> None:
+    named = dict(re.findall(r"kapla ([a-z]+) (--[a-z-]+)", HOW_TO_SEE_ALL))
+    commands = {"doctor": doctor, "top": top}
+    assert named
+    for name, option in named.items():
+        assert any(option in parameter.opts for parameter in commands[name].params)
 
 
 # --- lines --------------------------------------------------------------------------------------
