@@ -84,7 +84,12 @@ def scan_tree(
             path = scan.child((), name, root[name])
             check_path(path, limits, any_bytes=any_bytes)
             scan.count()
-            yield from scan.run(root[name], path)
+            try:
+                yield from scan.run(root[name], path)
+            except TreeError as error:
+                # One of several is an entry like those in a directory.
+                if not selection.skips(error):
+                    raise
     else:
         yield from scan.run(os.fspath(root), ())
 

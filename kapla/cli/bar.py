@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kapla.cli.amounts import bytes_text
+from kapla.cli.width import cut_end, width_of
 
 __all__ = ["Pace", "State", "bar_line", "plain_line"]
 
@@ -73,7 +74,7 @@ class Pace:
 def bar_line(
     state: State, columns: int, *, full: str = "━", empty: str = "─", more: str = "…"
 ) -> str:
-    """The line, of at most `columns` letters; nothing where not even a percentage has room."""
+    """The line, of at most `columns` columns; nothing where not even a percentage has room."""
     amount = bytes_text(state.done)
     if state.waiting is not None:
         return _waiting_line(state, amount, columns, more)
@@ -89,7 +90,7 @@ def bar_line(
     ]
     shown = _fitting(parts, columns)
     line = _GAP.join(shown)
-    room = columns - len(line) - len(_GAP)
+    room = columns - width_of(line) - len(_GAP)
     if state.percent is None or room < _LEAST_BAR or state.text not in shown:
         return line
     width = min(room, _LONGEST_BAR)
@@ -116,10 +117,12 @@ def _waiting_line(state: State, amount: str, columns: int, more: str) -> str:
     first = state.percent or amount
     long, short = state.waiting
     for line in (_GAP.join((state.text, first, long)), _GAP.join((first, long))):
-        if len(line) <= columns:
+        if width_of(line) <= columns:
             return line
     line = _GAP.join((first, short))
-    return line if len(line) <= columns else line[: max(0, columns - len(more))] + more[:columns]
+    if width_of(line) <= columns:
+        return line
+    return cut_end(line, max(0, columns - len(more))) + more[:columns]
 
 
 def _fitting(parts: list[tuple[int, str]], columns: int) -> list[str]:
@@ -128,8 +131,8 @@ def _fitting(parts: list[tuple[int, str]], columns: int) -> list[str]:
     used = -len(_GAP)
     for place in sorted(range(len(parts)), key=lambda place: parts[place][0]):
         text = parts[place][1]
-        if text and used + len(_GAP) + len(text) <= columns:
-            used += len(_GAP) + len(text)
+        if text and used + len(_GAP) + width_of(text) <= columns:
+            used += len(_GAP) + width_of(text)
             kept.append(place)
     return [parts[place][1] for place in sorted(kept)]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
+from kapla.cli.width import padded, width_of
+
 __all__ = ["table"]
 
 
@@ -16,13 +18,13 @@ def table(
     """
     if not rows:
         return []
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    widths = [max(map(width_of, column)) for column in zip(head, *rows, strict=True)]
     return [_line(cells, widths, numbers) for cells in (head, *rows)]
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], numbers: Container[int]) -> str:
-    padded = [
-        cell.rjust(width) if place in numbers else cell.ljust(width)
+    shown = [
+        padded(cell, width, to_right=place in numbers)
         for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
     ]
-    return "  ".join(padded).rstrip()
+    return "  ".join(shown).rstrip()

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from kapla.cli.bar import Pace, State, bar_line, plain_line
+from kapla.cli.width import width_of
 
 __all__ = ["Display", "off_the_line"]
 
@@ -135,7 +136,7 @@ class Display:
             return
         with suppress(OSError, ValueError):
             if self._is_dumb:
-                blanks = " " * max(0, len(self._drawn) - len(line))
+                blanks = " " * max(0, width_of(self._drawn) - width_of(line))
                 text = f"\r{line}{blanks}" if line else f"\r{blanks}\r"
             else:
                 text = f"\r{line}\x1b[K"

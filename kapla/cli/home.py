@@ -17,6 +17,7 @@ import click
 
 from eris_fs.model import printable
 from kapla.cli.amounts import bytes_text, duration_text
+from kapla.cli.width import cut_end, padded, width_of
 
 if TYPE_CHECKING:
     from kapla.catalogue.glance import Named
@@ -124,10 +125,10 @@ def _names() -> list[Named]:
 def _about(names: list[Named]) -> Iterator[str]:
     yield "What you stored last:"
     shown = [_shortened(f"@{printable(one.name)}") for one in names]
-    width = max(map(len, shown))
+    width = max(map(width_of, shown))
     for name, one in zip(shown, names, strict=True):
         age = duration_text(max(0, int(time.time()) - one.stored))
-        yield f"  {name:<{width}}  {one.kind:<4}  {bytes_text(one.size):>10}  {age} ago"
+        yield f"  {padded(name, width)}  {one.kind:<4}  {bytes_text(one.size):>10}  {age} ago"
     first = names[0]
     example = f"@{first.name}" if _is_plain(first.name) else "@NAME"
     yield ""
@@ -137,7 +138,7 @@ def _about(names: list[Named]) -> Iterator[str]:
 
 
 def _shortened(text: str) -> str:
-    return text if len(text) <= _NAME_WIDTH else text[: _NAME_WIDTH - 1] + "…"
+    return text if width_of(text) <= _NAME_WIDTH else cut_end(text, _NAME_WIDTH - 1) + "…"
 
 
 def _is_plain(name: str) -> bool:

@@ -12,6 +12,7 @@ from eris_fs import printable
 from kapla.cli.amounts import bytes_text
 from kapla.cli.common import CommandError, ExitCode
 from kapla.cli.told import told
+from kapla.cli.width import padded
 
 if TYPE_CHECKING:
     from kapla.catalogue.entries import Entry
@@ -86,7 +87,7 @@ def _line(entry: Entry, long: bool, urns: bool) -> str:
         time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.stored)),
         f"{printable(kind):<7}",
         f"{bytes_text(entry.size):>10}",
-        f"{name:<{_NAME_WIDTH}}",
+        padded(name, _NAME_WIDTH),
         printable(entry.source),
     ]
     if long:

@@ -152,14 +152,20 @@ def _read(name: str) -> Link:
 
 def _name(file: str) -> str:
     """What the content is called: by the name of the link, which is the user's own."""
-    name = os.path.basename(file)
-    return name.removesuffix(SUFFIX) if name not in ("-", SUFFIX) else _NAMELESS
+    return _NAMELESS if file == "-" else _stem(os.path.basename(file)) or _NAMELESS
 
 
 def _name_beside(file: str) -> str:
-    if not os.path.basename(file).removesuffix(SUFFIX) or not file.endswith(SUFFIX):
+    directory, name = os.path.split(file)
+    if not name.endswith(SUFFIX) or not _stem(name):
         raise CommandError(f"--beside wants a file whose name ends in {SUFFIX}", ExitCode.USAGE)
-    return file.removesuffix(SUFFIX)
+    return os.path.join(directory, _stem(name))
+
+
+def _stem(name: str) -> str:
+    """The name without its end; empty if that is no name of a file: `...eris` is nothing like .."""
+    stem = name.removesuffix(SUFFIX)
+    return "" if stem in (".", "..") else stem
 
 
 def _run(program: str, path: str) -> None:
@@ -200,7 +206,10 @@ def _plain(value: Any) -> Any:
 
 def _lines(facts: dict[str, Any]) -> list[str]:
     attributes = facts.pop("attributes")
-    shown = {name.replace("_", " "): value for name, value in facts.items() if value is not None}
+    labels = {name: name.replace("_", " ") for name in facts}
+    shown = [(labels[name], value) for name, value in facts.items() if value is not None]
     for name, value in attributes.items():
-        shown[name] = value if isinstance(value, str) else json.dumps(value)
-    return [f"{printable(name) + ':':<20}{printable(str(value))}" for name, value in shown.items()]
+        # What the link says of itself is not to be taken for what is so.
+        label = f"attribute {name}" if name.strip().casefold() in labels.values() else name
+        shown.append((label, value if isinstance(value, str) else json.dumps(value)))
+    return [f"{printable(name) + ':':<19} {printable(str(value))}" for name, value in shown]

@@ -11,13 +11,14 @@ import click
 from eris_fs.model import printable
 from kapla.cli.quiet import is_watched, wants_progress
 from kapla.cli.summary import Summary, current_summary
+from kapla.cli.width import cut_start, width_of
 
 __all__ = ["LARGEST_SHOWN", "Counted", "Progress", "Silent", "progress", "shows_progress"]
 
 LARGEST_SHOWN: Final = 2**64
 """A hostile URN can stand for more bytes than a float holds, or a line."""
 
-# Of what is being worked on, as progress displays show it.
+# Columns of what is being worked on, as progress displays show it.
 _LONGEST_NAME: Final = 20
 
 
@@ -116,7 +117,9 @@ class _Shown(_Summed):
 def _shortened(text: str) -> str:
     """So that there is room for figures: the end of a path tells most."""
     verb, _, name = text.partition(" ")
-    return text if len(name) <= _LONGEST_NAME else f"{verb} …{name[1 - _LONGEST_NAME :]}"
+    if width_of(name) <= _LONGEST_NAME:
+        return text
+    return f"{verb} …{cut_start(name, _LONGEST_NAME - 1)}"
 
 
 class Counted:

@@ -82,7 +82,7 @@ def selecting_options(*, skip: bool) -> Callable[[Callable[..., _T]], Callable[.
             join = click.option(
                 "--skip-unreadable",
                 is_flag=True,
-                help="Leave out of a tree what cannot be read, list it, and end with exit code 8.",
+                help="Leave out of a tree what cannot be read, list it, and end with exit code 9.",
             )(join)
         join = click.option(
             "--one-file-system",

@@ -17,6 +17,7 @@ from kapla.cli.open import command as OPEN
 from tests.eris_fs.trees import File, Link, Node, lay_out, read_back
 from tests.integration.commands import Kapla
 from tests.integration.daemon import running_daemon
+from tests.integration.here import User
 
 PHOTO = bytes(range(256)) * 400
 TREE: dict[str, Node] = {
@@ -184,6 +185,28 @@ def test_a_link_that_is_none_or_says_another_size(kapla: Kapla, tmp_path: Path) 
     error = elsewhere.error("open", tmp_path / "other.eris", code=5)
     assert "6 bytes, and it has 5" in error
     assert sorted(path.name for path in tmp_path.iterdir()) == ["none.eris", "other.eris"]
+
+
+@pytest.mark.parametrize("name", ["...eris", "..eris", ".eris"])
+def test_the_name_of_a_link_leads_to_no_directory(kapla: Kapla, tmp_path: Path, name: str) -> None:
+    (tmp_path / "beside").mkdir()
+    link = tmp_path / "beside" / name
+    link.write_text(kapla.out("encode", "--no-store", "notes"))
+    elsewhere = Kapla(kapla.home, kapla.url, env={"TMPDIR": str(tmp_path)})
+    place = Path(elsewhere.out("open", "--force", link))
+    assert place.name == "content"
+    assert place.parent.parent == tmp_path
+    assert "--beside wants" in kapla.error("open", "--force", "--beside", link, code=2)
+    assert link.exists()
+
+
+def test_what_a_link_adds_is_not_taken_for_its_size(tmp_path: Path) -> None:
+    capability, _ = encode(b"june\n")
+    link = tmp_path / "a.eris"
+    link.write_bytes(format_link(LinkFile(capability, 6, "a/b", {"size": 5, "Media type": "c/d"})))
+    lines = User(tmp_path, "none").out("open", "--info", link).splitlines()
+    assert lines[:2] == ["size:               6", "media type:         a/b"]
+    assert lines[-2:] == ["attribute size:     5", "attribute Media type: c/d"]
 
 
 def test_desktops_know_links() -> None:

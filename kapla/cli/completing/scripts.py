@@ -21,26 +21,44 @@ FILE_NAMES: Final = {"bash": "kapla", "zsh": "_kapla", "fish": "kapla.fish"}
 
 _BASH: Final = r"""# Completion of kapla for bash 4.4 or later.
 
+# Writes the value of who calls this within the quotes that are open there, if any are. Names may
+# come from strangers, and nothing of them is ever to be run.
+_kapla_quote_value() {
+    local sign
+    case "$quote" in
+        \') value="${value//\'/\'\\\'\'}" ;;
+        \")
+            for sign in \\ '$' '`' \"; do value="${value//"$sign"/\\"$sign"}"; done
+            # Nothing but other quotes keeps this from meaning a line of before.
+            value="${value//!/\"\'!\'\"}"
+            ;;
+        *) printf -v value '%q' "$value" ;;
+    esac
+}
+
 _kapla_completion() {
     local line="${COMP_LINE:0:COMP_POINT}" program="$1"
-    local kind value help before is_quoted piece="${COMP_WORDS[COMP_CWORD]}"
+    local kind value help before quote rest piece="${COMP_WORDS[COMP_CWORD]}"
     COMPREPLY=()
-    # Within quotes a word is one piece, and stands as it is.
-    [[ $piece == [\"\']* ]] && is_quoted=yes piece=""
     # What stands in the word before the piece that bash replaces, which ends at the cursor.
     while [[ -n $piece && $line != *"$piece" ]]; do piece="${piece%?}"; done
     before="${line%"$piece"}"
     before="${before##*[[:space:]]}"
     # An @ is a piece of its own, and yet replaced together with what follows it.
     before="${before%@}"
-    [[ $is_quoted ]] && before=""
+    # Within quotes a word is one piece.
+    [[ $piece == [\"\']* ]] && quote="${piece:0:1}" before=""
+    rest="${piece#"$quote"}"
+    [[ $quote == \' ]] || rest="${rest//\\?/}"
+    # What quotes are open is not known where some are closed, or begin within a word.
+    [[ $rest == *[${quote:-\"\'}]* ]] && return
     while IFS=$'\t' read -r kind value help; do
         case "$kind" in
             file) compopt -o default 2>/dev/null ;;
             dir) compopt -o dirnames 2>/dev/null ;;
             plain | open)
                 [[ $kind == open ]] && compopt -o nospace 2>/dev/null
-                [[ $is_quoted ]] || printf -v value '%q' "$value"
+                _kapla_quote_value
                 COMPREPLY+=("${value#"$before"}")
                 ;;
         esac

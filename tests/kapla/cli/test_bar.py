@@ -13,16 +13,37 @@ import subprocess
 import termios
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from unicodedata import east_asian_width
 
 import pytest
 
 from kapla.cli.bar import Pace, State, bar_line, plain_line
+from kapla.cli.columns import table
 from tests.integration.commands import Kapla
 from tests.integration.daemon import GUARD_S, Daemon, running_daemon
 
 MIB = 1024 * 1024
 HALF = State("Encoding notes", 6 * MIB, 12 * MIB, 214, 2.0 * MIB)
 WAITING = ("waiting for attic:5683: 12 blocks under way", "wait: attic:5683")
+
+
+WIDE = State("Encoding …語日本語日本語日本語", 6 * MIB, 12 * MIB, 214, 2.0 * MIB)
+
+
+@pytest.mark.parametrize("state", [WIDE, replace(WIDE, waiting=("日本" * 20, "本" * 20))])
+def test_letters_of_two_columns_have_room_too(state: State) -> None:
+    for columns in range(120):
+        line = bar_line(state, columns)
+        assert sum(1 + (east_asian_width(letter) == "W") for letter in line) <= columns
+
+
+def test_a_table_of_wide_letters_stands_in_columns() -> None:
+    assert table(["NAME", "SIZE"], [["日本語", "1"], ["e\u0301", "22"]], {1}) == [
+        "NAME    SIZE",
+        "日本語     1",
+        "e\u0301         22",
+    ]
 
 
 @pytest.mark.parametrize(

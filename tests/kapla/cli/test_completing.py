@@ -32,6 +32,8 @@ needs = {
     for shell in SHELLS
 }
 
+HOSTILE = """evil"$(touch ran)`touch ran`';touch ran;'\\!z"""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -285,6 +287,37 @@ def test_bash(place: Place, line: str, replies: list[str], option: str) -> None:
     offered, said = in_bash(place, line)
     assert offered == replies
     assert option in said
+
+
+@needs["bash"]
+@pytest.mark.parametrize("quote", ["", "'", '"'])
+def test_a_name_is_a_word_to_bash_whatever_is_in_it(
+    place: Place, quote: str, tmp_path: Path
+) -> None:
+    own = "kapla-client/catalogue.sqlite"
+    with Catalogue.open(Path(place.environment["XDG_DATA_HOME"]) / own) as catalogue:
+        tree = catalogue.find("tree")
+    assert tree is not None
+    with Catalogue.open_or_make(tmp_path / own) as catalogue:
+        catalogue.note(replace(tree, name=HOSTILE))
+    place = replace(place, environment=place.environment | {"XDG_DATA_HOME": str(tmp_path)})
+    (offered,), _ = in_bash(place, f"kapla decode {quote}@ev")
+    script = f"set -H; printf '%s\n' {quote}{offered}{quote}"
+    said = subprocess.run(
+        ["bash", "-c", script],
+        cwd=place.directory,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=GUARD_S,
+    )
+    assert said.stdout == f"@{HOSTILE}\n"
+    assert not (place.directory / "ran").exists()
+
+
+@needs["bash"]
+def test_where_quotes_open_within_a_word_bash_offers_nothing(place: Place) -> None:
+    assert in_bash(place, 'kapla decode "@"\'ev')[0] == [""]
 
 
 @needs["fish"]

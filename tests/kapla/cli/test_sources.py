@@ -165,3 +165,13 @@ def test_what_cannot_be_read_is_listed(encode: Encode, home: Path, how: list[str
     assert len(lines) == 52
     assert lines[-2] == "kapla: skipped 2 more"
     assert lines[-1].startswith("kapla: 52 entries could not be read")
+
+
+@pytest.mark.parametrize("how", [[], ["--packed", "--level", "1"]], ids=["tree", "packed"])
+def test_so_is_one_of_several_paths(encode: Encode, home: Path, how: list[str]) -> None:
+    # The same as a file that may not be read, of which there is none for root.
+    os.mkfifo(home / "pipe")
+    whole, _, _ = encode(*how, "home/docs", "home/b")
+    found, said, code = encode(*how, "--skip-unreadable", "home/docs", "home/b", "home/pipe")
+    assert (found, code) == (whole, 9)
+    assert said.splitlines()[0].endswith("pipe: it is a named pipe")
