@@ -6,10 +6,11 @@ a restart; the next time it is told again, as it is still so.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from eris.errors import ErisError
 from kapla import log
@@ -24,6 +25,9 @@ from kapla.service_manager import ServiceManager
 __all__ = ["Renewal", "Renewed", "renewed"]
 
 _log = logging.getLogger(__name__)
+
+_PATIENCE_S: Final = 30.0
+"""A service manager that waits for the end of it has as much, and more."""
 
 
 class Settled(Protocol):
@@ -61,9 +65,12 @@ def renewed(now: Config, wanted: Config) -> Renewed:
 class Renewal:
     """Reads settings anew at each SIGHUP. `read` raises ConfigError."""
 
-    def __init__(self, hangups: Hangups, read: Callable[[], Loaded]) -> None:
+    def __init__(
+        self, hangups: Hangups, read: Callable[[], Loaded], patience_s: float = _PATIENCE_S
+    ) -> None:
         self._hangups = hangups
         self._read = read
+        self._patience_s = patience_s
 
     async def run(self, daemon: Settled, manager: ServiceManager) -> None:
         """Go on until cancelled."""
@@ -76,11 +83,18 @@ class Renewal:
                     # Whatever it is, the daemon serves on, and the next one is heard.
                     _log.exception("Settings are not read anew")
 
+    async def _loaded(self) -> Loaded:
+        """Raises: ConfigError, also if they do not come: a file may be on a disk that hangs."""
+        try:
+            async with asyncio.timeout(self._patience_s):
+                return await aside("kapla-settings", self._read)
+        except TimeoutError:
+            raise ConfigError(f"they cannot be read within {self._patience_s:g} s") from None
+
     async def _renew(self, daemon: Settled) -> None:
         before = daemon.config
         try:
-            # A file may be on a disk that hangs.
-            loaded = await aside("kapla-settings", self._read)
+            loaded = await self._loaded()
             found = renewed(before, loaded.config)
             await daemon.settle(found.config)
         except (ConfigError, ErisError) as error:

@@ -11,7 +11,8 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Final
 
 from aiohttp import web
@@ -63,14 +64,23 @@ async def admin_door(
             await serve_on(runner, [one.socket], at_once=_LET_IN_AT_ONCE, backlog=_BACKLOG)
             _log.info("Telling of the publisher on %s", one.text)
         if place.url is not None:
-            directory.write(file, f"{place.url}/#{token}\n".encode())
+            _note(directory, file, f"{place.url}/#{token}\n")
         yield
     finally:
         streams.stop()
-        file.unlink(missing_ok=True)
+        with suppress(OSError):
+            file.unlink()
         if place.unix_socket is not None:
             place.unix_socket.remove()
         await asyncio.gather(*(runner.cleanup() for runner in runners))
+
+
+def _note(directory: CacheDirectory, file: Path, text: str) -> None:
+    """Where the page is; what is served is worth more than that."""
+    try:
+        directory.write(file, text.encode())
+    except OSError as error:
+        _log.warning("The page shows numbers only: cannot write %s: %s", file, error.strerror)
 
 
 def _handler(

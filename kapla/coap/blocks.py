@@ -210,7 +210,10 @@ def code_of_error(error: ErisError) -> int:
 
 def diagnostic(error: ErisError) -> bytes:
     """What a peer is told beside the code. Only refusals and outages say why: it helps the user."""
-    return str(error).encode("utf-8") if isinstance(error, StoreError) else b""
+    if not isinstance(error, StoreError):
+        return b""
+    # It may name a file whose name is no UTF-8.
+    return str(error).encode("utf-8", "backslashreplace")
 
 
 def error_of_code(code: int, reference: bytes, payload: bytes, *, is_get: bool = True) -> ErisError:

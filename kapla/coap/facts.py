@@ -44,6 +44,8 @@ class Facts(Fragmenting):
             facts = await self.facts(request)
         except BadRequest as error:
             return respond(Code.BAD_REQUEST, str(error).encode())
-        message = respond(Code.CONTENT, json.dumps(facts, ensure_ascii=False).encode())
+        # A name of a file may be no UTF-8: of such bytes the escapes are those of JSON.
+        text = json.dumps(facts, ensure_ascii=False).encode(errors="backslashreplace")
+        message = respond(Code.CONTENT, text)
         message.opt.content_format = ContentFormat.JSON
         return message

@@ -38,7 +38,7 @@ def metrics_text(metrics: Sequence[Metric[_F]], facts: _F) -> bytes:
             lines.append(f"# HELP {metric.name} {_escaped_help(metric.meaning)}")
             lines.append(f"# TYPE {metric.name} {metric.kind}")
             lines += samples
-    return "".join(f"{line}\n" for line in lines).encode()
+    return "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
 
 
 def _line(name: str, labels: Mapping[str, str], value: float | int | None) -> str:

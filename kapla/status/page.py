@@ -37,7 +37,8 @@ def page_html(view: View) -> bytes:
         f'<div id="view">{_inside(view)}</div>\n'
         f'<footer id="live">Shown as of when this page was asked for.</footer>\n'
         f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
-    ).encode()
+        # Names of files may be no UTF-8.
+    ).encode(errors="backslashreplace")
 
 
 def event_of(view: View) -> bytes:

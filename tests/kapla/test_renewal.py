@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -60,7 +61,9 @@ def test_every_setting_is_one_or_the_other() -> None:
     assert fields == set(Config.__dataclass_fields__) - {"default_listen", "rebuild_index"}
 
 
-async def hang_up(read: Callable[[], Loaded], daemon: FakeDaemon, times: int = 1) -> None:
+async def hang_up(
+    read: Callable[[], Loaded], daemon: FakeDaemon, times: int = 1, patience_s: float = GUARD_S
+) -> None:
     """Have a renewal hear of some signals, and end."""
     heard = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -70,7 +73,7 @@ async def hang_up(read: Callable[[], Loaded], daemon: FakeDaemon, times: int = 1
             loop.call_soon_threadsafe(heard.set)
 
     hangups = Hangups()
-    task = asyncio.create_task(Renewal(hangups, read).run(daemon, Manager()))
+    task = asyncio.create_task(Renewal(hangups, read, patience_s).run(daemon, Manager()))
     try:
         for _ in range(times):
             heard.clear()
@@ -101,14 +104,17 @@ def test_each_change_is_told(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-@pytest.mark.parametrize("broken", ["file", "store", "program"])
+@pytest.mark.parametrize("broken", ["file", "disk", "store", "program"])
 def test_what_fails_changes_nothing_and_the_next_is_heard(
     caplog: pytest.LogCaptureFixture, broken: str
 ) -> None:
     problems = [Problem("kapla.toml:1", "no"), Problem("kapla.toml:2", "not so")]
     caplog.set_level(logging.ERROR)
+    over = threading.Event()
 
     def read() -> Loaded:
+        if broken == "disk":
+            over.wait(GUARD_S)
         if broken == "file":
             raise Misconfigured(problems)
         if broken == "program":
@@ -118,10 +124,11 @@ def test_what_fails_changes_nothing_and_the_next_is_heard(
     async def main() -> None:
         daemon = FakeDaemon()
         daemon.fails = broken == "store"
-        await hang_up(read, daemon, times=2)
+        await hang_up(read, daemon, times=2, patience_s=0.01 if broken == "disk" else GUARD_S)
         assert daemon.config == NOW
 
     asyncio.run(main())
+    over.set()
     told = [record.message for record in caplog.records]
     nothing = "Settings are not read anew, and nothing changes: "
     assert (
@@ -129,6 +136,7 @@ def test_what_fails_changes_nothing_and_the_next_is_heard(
         == 2
         * {
             "file": [f"{nothing}kapla.toml:1: no", f"{nothing}kapla.toml:2: not so"],
+            "disk": [f"{nothing}they cannot be read within 0.01 s"],
             "store": [f"{nothing}the disk is full"],
             "program": ["Settings are not read anew"],
         }[broken]

@@ -129,7 +129,9 @@ class Answering:
 
 
 def _as_json(facts: Any) -> web.Response:
-    return _reply(json.dumps(facts, ensure_ascii=False).encode() + b"\n", _JSON)
+    # A name of a file may be no UTF-8: of such bytes the escapes are those of JSON.
+    body = json.dumps(facts, ensure_ascii=False).encode(errors="backslashreplace")
+    return _reply(body + b"\n", _JSON)
 
 
 def _reply(
@@ -141,6 +143,6 @@ def _reply(
 
 
 def _text(status: int, text: str, headers: Mapping[str, str] | None = None) -> web.Response:
-    reply = _reply(f"{text}\n".encode(), _TEXT, headers)
+    reply = _reply(f"{text}\n".encode(errors="backslashreplace"), _TEXT, headers)
     reply.set_status(status)
     return reply

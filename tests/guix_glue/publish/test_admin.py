@@ -74,6 +74,17 @@ def test_what_is_asked_and_baked(tmp_path: Path) -> None:
     assert not url_file.exists()
 
 
+def test_a_page_whose_address_cannot_be_written(tmp_path: Path) -> None:
+    items, in_its_place = tmp_path / "items", tmp_path / "cache" / "v1" / "status-url"
+    items.mkdir()
+    in_its_place.mkdir(parents=True)
+    with publishing(tmp_path, "--items", items, *KEYS, "--admin", "127.0.0.1:0") as publisher:
+        assert body(publisher, "/healthz") == "ok\n"
+        assert publisher.request("/nothing").status == 404
+        assert "cannot write" in publisher.log
+        assert publisher.stop() == 0
+
+
 @pytest.mark.parametrize("place", ["192.0.2.1:9081", "9081", "unix:relative", "[::]:9081"])
 def test_places_that_are_none(place: str) -> None:
     with pytest.raises(click.BadParameter) as raised:

@@ -8,7 +8,8 @@ from typing import cast
 
 import pytest
 
-from kapla.coap.blocks import PEERS_PATH
+from eris.errors import StoreUnavailable
+from kapla.coap.blocks import PEERS_PATH, diagnostic
 from kapla.coap.connection import Connection
 from kapla.coap.frame import Code, Message, Option
 from kapla.coap.site import AiocoapLane, Remote
@@ -55,6 +56,14 @@ def test_all_are_told_page_by_page_and_no_page_is_longer_than_a_block() -> None:
         pages += 1
     assert found == peers
     assert pages < 20
+
+
+def test_a_reason_may_name_a_file_that_is_no_utf_8() -> None:
+    told: dict[str, object] = {"name": "é", "why": "cannot read /srv/\udcff"}
+    answer = ask([told])
+    assert answer.code == Code.CONTENT
+    assert json.loads(answer.payload) == [told]
+    assert diagnostic(StoreUnavailable(str(told["why"]))) == rb"cannot read /srv/\udcff"
 
 
 def test_it_is_json_and_nothing_else() -> None:

@@ -180,6 +180,16 @@ def test_only_its_own_style_and_script_may_run() -> None:
     assert "unsafe" not in policy
 
 
+def test_names_of_files_may_be_no_utf_8() -> None:
+    facts = everything()
+    facts["peers"][0]["why"] = "cannot read /srv/\udcff"
+    view = daemon_view(DaemonFacts.read(facts))
+    assert r"/srv/\udcff" in page_html(view).decode()
+    assert b"/srv/" in event_of(view)
+    metric: Metric[None] = Metric("m", "gauge", "x", lambda _: [({"file": "\udcff"}, 1)])
+    assert metrics_text([metric], None).endswith(b'm{file="\\udcff"} 1\n')
+
+
 def test_an_event_is_the_figures_of_the_page_in_one_line() -> None:
     view = daemon_view(DaemonFacts.read(everything()))
     event = event_of(view).decode()
