@@ -30,6 +30,8 @@ _CONNECT_S: Final = 0.5
 # So that the columns stand on a line of 80.
 _NAME_WIDTH: Final = 24
 
+_NOBODY: Final = "No daemon is running"
+
 _FIVE: Final = (
     ("kapla encode --name NAME PATH", "store a file or a directory"),
     ("kapla list", "see what you have stored"),
@@ -91,7 +93,8 @@ def _about_one(url: StoreUrl, count: int) -> Iterator[str]:
         yield f"Your store: the daemon at {printable(str(url.endpoint.path))}{others}."
         return
     yield f"{trouble}: {printable(str(url.endpoint.path))}."
-    yield "  kaplad          starts one here, in the foreground"
+    if trouble is _NOBODY:
+        yield "  kaplad          starts one here, in the foreground"
     yield "  kapla doctor    tells what may be wrong"
 
 
@@ -103,10 +106,11 @@ def _trouble(path: Path) -> str | None:
             tried.connect(os.fsencode(path))
         except PermissionError:
             return "You may not use the daemon's socket"
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):
+            # Its queue is full: it has much to do, or none of it is done.
             return "The daemon does not answer"
         except OSError:
-            return "No daemon is running"
+            return _NOBODY
     return None
 
 

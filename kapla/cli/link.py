@@ -19,6 +19,7 @@ from kapla.cli.common import (
     urn_argument,
 )
 from kapla.cli.output_file import OutputFile
+from kapla.cli.progress import LARGEST_SHOWN
 from kapla.cli.told import told
 
 __all__ = ["SUFFIX", "command"]
@@ -79,6 +80,9 @@ async def _make(
     async with connect(store_url, capability) as store:
         size = await content_size(store, capability)
         head = await read_content(store, capability, 0, _HEAD)
+    if size >= LARGEST_SHOWN:
+        # A few blocks can stand for that, and a message for so many digits.
+        raise CommandError("the content has more than 2^64 bytes, which no link can tell")
     found = _by_name(name or "") or _by_name(os.path.basename(out).removesuffix(SUFFIX)) or _ANY
     if eris_fs.looks_like_tree(head):
         found = _PACKED_TREE if looks_packed(head) else _TREE

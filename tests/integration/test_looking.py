@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from configparser import ConfigParser
@@ -11,9 +12,14 @@ from xml.etree import ElementTree
 import pytest
 
 from eris import encode
+from eris.capability import ReadCapability
+from eris.crypto import encrypt_leaves, encrypt_node
 from eris.link import LINK_MAGIC, LINK_MEDIA_TYPE, format_link
 from eris.link import Link as LinkFile
+from eris.model import BlockSize
+from eris.node import pad
 from kapla.cli.open import command as OPEN
+from kapla.client import default_store_urls, open_store
 from tests.eris_fs.trees import File, Link, Node, lay_out, read_back
 from tests.integration.commands import Kapla
 from tests.integration.daemon import running_daemon
@@ -207,6 +213,26 @@ def test_what_a_link_adds_is_not_taken_for_its_size(tmp_path: Path) -> None:
     lines = User(tmp_path, "none").out("open", "--info", link).splitlines()
     assert lines[:2] == ["size:               6", "media type:         a/b"]
     assert lines[-2:] == ["attribute size:     5", "attribute Media type: c/d"]
+
+
+def test_what_stands_for_more_than_a_link_can_tell(kapla: Kapla, tmp_path: Path) -> None:
+    pair = bytearray()
+    blocks = encrypt_leaves(memoryview(pad(b"", 1024)), 1024, bytes(32), pair)
+    for level in range(1, 21):
+        # One node, again and again: twenty blocks stand for 2^90 bytes.
+        reference, key, block = encrypt_node(bytes(pair) * BlockSize.SMALL.arity, level)
+        blocks.append((reference, block))
+        pair = bytearray(reference + key)
+
+    async def put() -> None:
+        async with open_store(default_store_urls(kapla.url)) as store:
+            for reference, block in blocks:
+                await store.put(reference, block)
+
+    asyncio.run(put())
+    urn = ReadCapability.from_bytes(bytes([BlockSize.SMALL.code, 20]) + pair).to_urn()
+    assert "more than 2^64 bytes" in kapla.error("link", urn, tmp_path / "a.eris", code=1)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_desktops_know_links() -> None:

@@ -44,10 +44,8 @@ _kapla_completion() {
     while [[ -n $piece && $line != *"$piece" ]]; do piece="${piece%?}"; done
     before="${line%"$piece"}"
     before="${before##*[[:space:]]}"
-    # An @ is a piece of its own, and yet replaced together with what follows it.
-    before="${before%@}"
-    # Within quotes a word is one piece.
-    [[ $piece == [\"\']* ]] && quote="${piece:0:1}" before=""
+    # An @ is a piece of its own, and yet replaced together with what follows it; quotes are not.
+    if [[ $piece == [\"\']* ]]; then quote="${piece:0:1}"; else before="${before%@}"; fi
     rest="${piece#"$quote"}"
     [[ $quote == \' ]] || rest="${rest//\\?/}"
     # What quotes are open is not known where some are closed, or begin within a word.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,3 +94,18 @@ def test_other_stores(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "secret" not in shown
     monkeypatch.setenv("ERIS_STORE_URL", "gopher://x")
     assert "$ERIS_STORE_URL cannot be used" in "\n".join(home.shown())
+
+
+def test_a_daemon_whose_queue_is_full_is_there(home: Home) -> None:
+    with ExitStack() as opened:
+        listening = opened.enter_context(socket.socket(socket.AF_UNIX))
+        listening.bind(str(home.path / "s"))
+        listening.listen(0)
+        with suppress(BlockingIOError):
+            while True:
+                waiting = opened.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.setblocking(False)
+                waiting.connect(str(home.path / "s"))
+        shown = home.shown()
+    assert f"The daemon does not answer: {home.path}/s." in shown
+    assert not any("starts one" in line for line in shown)
