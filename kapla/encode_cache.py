@@ -218,7 +218,7 @@ def _check_directory(directory: Path) -> None:
     Raises: PermissionError. So root, with the HOME of a user, leaves that user's cache alone.
     """
     found = directory.stat()
-    writable = found.st_mode & stat.S_IWOTH
+    writable = found.st_mode & (stat.S_IWOTH | stat.S_IWGRP)
     if writable or found.st_uid not in (0, os.geteuid()):
         raise PermissionError(errno.EPERM, "the directory is not only ours", str(directory))
 

@@ -177,13 +177,15 @@ def test_a_symlink_is_not_followed(tmp_path: Path) -> None:
     assert not target.exists()
 
 
-@pytest.mark.parametrize("whose", ["anybody's", "another's"])
+@pytest.mark.parametrize("whose", ["anybody's", "a group's", "another's"])
 def test_a_directory_that_others_may_change_is_left_alone(tmp_path: Path, whose: str) -> None:
     """As when root has the HOME of a user."""
     place = tmp_path / "cache"
     place.mkdir()
     if whose == "anybody's":
         place.chmod(0o777)
+    elif whose == "a group's":
+        place.chmod(0o770)
     elif os.geteuid() == 0:
         os.chown(place, 65534, -1)
     else:
