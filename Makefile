@@ -39,7 +39,7 @@ types: venv
 	$(VENV)/bin/mypy
 
 test: venv deps peers style types
-	$(PYTHON) -m pytest -n 3 --dist loadfile
+	$(PYTHON) -m pytest -n 4 --dist loadfile
 
 tests: test
 

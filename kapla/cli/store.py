@@ -123,8 +123,15 @@ def missing_root(urls: Sequence[StoreUrl]) -> str:
         has_not = f"none of {', '.join(map(str, urls))} has"
     return (
         f"{has_not} the first block of this URN: it is mistyped, its content is in another store,"
-        " or was never stored"
+        f" {'is not lent there (kapla lend), ' if _may_lend(urls) else ''}or was never stored"
     )
+
+
+def _may_lend(urls: Sequence[StoreUrl]) -> bool:
+    """Whether a store may be one that gives only what is lent: it says the same of all else."""
+    from kapla.urls import FileEndpoint, UnixEndpoint
+
+    return any(not isinstance(url.endpoint, UnixEndpoint | FileEndpoint) for url in urls)
 
 
 def times() -> dict[str, Any]:

@@ -89,6 +89,8 @@ def test_a_broken_file_changes_nothing(daemon: Daemon, manager: socket.socket, f
     file.write_text('max-size = "3 GB"\nmin-fre = 1\nwhen-full = ""\n')
     told = hang_up(daemon, manager)
     assert f"(ERROR): Settings are not read anew, and nothing changes: {file}:2: unknown" in told
+    daemon.wait_for_log(f"{file}:3: ")
+    told = daemon.log
     assert f"nothing changes: {file}:3: when-full: expected one of evict, refuse" in told
     assert report(daemon)["max_size"] == before
 

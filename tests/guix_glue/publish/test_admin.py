@@ -16,7 +16,7 @@ import pytest
 from guix_glue.cli.option_types import bound_admin
 from guix_glue.publish.tally import RECENT, Bakings, Requests
 from tests.guix_glue.publish.support import KEYS, Publisher, make_item, publishing
-from tests.integration.daemon import GUARD_S
+from tests.integration.daemon import GUARD_S, wait_until
 
 
 def told(publisher: Publisher, path: str, token: str | None = None) -> tuple[int, str]:
@@ -50,8 +50,13 @@ def test_what_is_asked_and_baked(tmp_path: Path) -> None:
         assert publisher.request("/nothing").status == 404
         assert stat.S_IMODE(url_file.stat().st_mode) == 0o600
         token = url_file.read_text().strip().partition("#")[2]
-        facts: Any = json.loads(body(publisher, "/status"))
-        assert facts["baking"]["done"] == 1
+
+        def facts_now() -> Any:
+            return json.loads(body(publisher, "/status"))
+
+        # It is counted when the job ends, just after the item can be had.
+        wait_until(lambda: facts_now()["baking"]["done"] == 1, "the end of the baking")
+        facts = facts_now()
         assert facts["requests"]["nar"] == 1
         assert facts["statuses"]["4xx"] == 1
         assert facts["sent_bytes"] > 0
