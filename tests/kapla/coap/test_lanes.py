@@ -175,7 +175,7 @@ OPTIONS: st.SearchStrategy[tuple[list[Option], list[Option], list[Option]]] = st
 )
 
 
-@settings(max_examples=2500)
+@settings(max_examples=800)
 @given(
     code=st.sampled_from([1, 1, 3, 3, 2, 4, 9]),
     parts=OPTIONS,

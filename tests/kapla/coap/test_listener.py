@@ -488,7 +488,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(STEPS, st.sampled_from(["eof", "release", "finish", "abort"]))
 def test_whatever_happens_the_connection_ends_with_every_request_answered(
     steps: list[list[str] | str], end: str
