@@ -203,7 +203,8 @@ def _permissions(url: StoreUrl, *, is_default: bool) -> tuple[int, int | None]:
     with contextlib.suppress(KeyError):
         return mode, grp.getgrnam(name).gr_gid
     level = logging.WARNING if is_default else logging.INFO
-    _log.log(level, "There is no group %s: only root can reach %s", name, url)
+    mend = f"groupadd --system {name} and a restart let its members in"
+    _log.log(level, "There is no group %s: only root can reach %s; %s", name, url, mend)
     return mode, None
 
 
