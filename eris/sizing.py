@@ -14,14 +14,25 @@ from itertools import islice
 from typing import Final
 
 from eris.capability import ReadCapability
+from eris.errors import BlockNotFound, ContentError
 from eris.size import SizeFinder
 from eris.store import BlockReader
 from eris.threads import withdraw
 
-__all__ = ["DEFAULT_SIZE_WINDOW", "content_size", "content_sizes", "stream_sizes"]
+__all__ = [
+    "DEFAULT_SIZE_WINDOW",
+    "Outcome",
+    "content_size",
+    "content_sizes",
+    "stream_outcomes",
+    "stream_sizes",
+]
 
 DEFAULT_SIZE_WINDOW: Final = 1024
 """Contents looked at together, one request each: 32 MiB of blocks at most, mostly far less."""
+
+Outcome = int | BlockNotFound | ContentError
+"""The size of a content in bytes, or why it cannot be found."""
 
 
 async def content_size(store: BlockReader, capability: ReadCapability) -> int:
@@ -65,6 +76,23 @@ async def stream_sizes(
     Close the iterator (`contextlib.aclosing`) if it is not read to its end.
     Raises: BlockNotFound, ContentError, StoreError.
     """
+    async with aclosing(stream_outcomes(store, capabilities, window=window)) as found:
+        async for capability, outcome in found:
+            if not isinstance(outcome, int):
+                raise outcome
+            yield capability, outcome
+
+
+async def stream_outcomes(
+    store: BlockReader,
+    capabilities: Iterable[ReadCapability],
+    *,
+    window: int = DEFAULT_SIZE_WINDOW,
+) -> AsyncGenerator[tuple[ReadCapability, Outcome], None]:
+    """As `stream_sizes`; what is missing or damaged of one content does not stop the others.
+
+    Raises: StoreError.
+    """
     if window < 1:
         raise ValueError(f"a window of {window} contents finds no size")
     coming = iter(capabilities)
@@ -85,12 +113,20 @@ async def stream_sizes(
                 return
             # Awaited where it stands, so that an interruption finds it in the queue.
             capability, finder, future = under_way[0]
-            block = await future
+            outcome = await _step(finder, future)
             under_way.popleft()
-            finder.receive(block)
-            if finder.size is None:
+            if outcome is None:
                 ask(capability, finder)
             else:
-                yield capability, finder.size
+                yield capability, outcome
     finally:
         withdraw(future for _, _, future in under_way)
+
+
+async def _step(finder: SizeFinder, future: asyncio.Future[bytes]) -> Outcome | None:
+    """Take one block; the size, or what is wrong, or None if there is more to look at."""
+    try:
+        finder.receive(await future)
+    except (BlockNotFound, ContentError) as error:
+        return error
+    return finder.size
