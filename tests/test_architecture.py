@@ -454,7 +454,7 @@ RULES = (
         ),
         forbid=("asyncio", "eris", "kapla", "os", "pathlib", "socket", "subprocess", "time"),
         allow=(
-            "kapla.cli.amounts",
+            "kapla.amounts",
             "kapla.cli.doctor.checks",
             "kapla.cli.doctor.facts",
             "kapla.cli.doctor.finding",
@@ -465,7 +465,7 @@ RULES = (
         where=("kapla/cli/completing/*",),
         forbid=("kapla.catalogue.catalogue", "kapla.catalogue.file", "kapla.cli"),
         allow=(
-            "kapla.cli.amounts",
+            "kapla.amounts",
             "kapla.cli.commands",
             "kapla.cli.completing",
             "kapla.cli.main.Commands",

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from eris.threads import settle, start_in_thread
+from kapla.amounts import bytes_text
 from kapla.caring import database_path
-from kapla.cli.amounts import bytes_text
 from kapla.cli.common import CommandError, ExitCode, Store, connect, progress, run, store_option
 from kapla.cli.told import told
 from kapla.errors import StorageError

@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from kapla.cli.amounts import bytes_text
+from kapla.amounts import bytes_text
 from kapla.cli.width import cut_end, width_of
 
 __all__ = ["Pace", "State", "bar_line", "plain_line"]

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import eris_fs
 from eris_fs import Change, Sort
-from kapla.cli.amounts import blocks_text, bytes_text
+from kapla.amounts import blocks_text, bytes_text
 
 __all__ = ["Differences"]
 

@@ -15,7 +15,7 @@ from eris.capability import ReadCapability
 from eris.errors import BlockNotFound, StoreError, StoreRefused
 from eris.model import BlockSize, Reference
 from eris_fs.model import printable
-from kapla.cli.amounts import blocks_text, bytes_text
+from kapla.amounts import blocks_text, bytes_text
 from kapla.cli.common import (
     CommandError,
     ExitCode,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from eris_fs.model import printable
-from kapla.cli.amounts import bytes_text, duration_text
+from kapla.amounts import bytes_text, duration_text
 from kapla.cli.width import cut_end, padded, width_of
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from eris_fs import printable
-from kapla.cli.amounts import bytes_text
+from kapla.amounts import bytes_text
 from kapla.cli.common import CommandError, ExitCode
 from kapla.cli.told import told
 from kapla.cli.width import padded

@@ -11,7 +11,7 @@ import click
 import eris_fs
 from eris.capability import ReadCapability
 from eris.errors import BlockNotFound
-from kapla.cli.amounts import bytes_text
+from kapla.amounts import bytes_text
 from kapla.cli.common import (
     CommandError,
     ExitCode,

@@ -10,7 +10,7 @@ import click
 
 from eris.errors import StoreRefused
 from eris_fs.model import printable
-from kapla.cli.amounts import bytes_text, duration_text
+from kapla.amounts import bytes_text, duration_text
 from kapla.cli.columns import table
 from kapla.cli.common import CommandError, ExitCode, connect, run, store_option
 from kapla.cli.facts import facts_json

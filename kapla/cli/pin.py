@@ -11,7 +11,7 @@ import click
 import eris_fs
 from eris.capability import ReadCapability
 from eris.model import BlockSize, Reference
-from kapla.cli.amounts import blocks_text, bytes_text
+from kapla.amounts import blocks_text, bytes_text
 from kapla.cli.common import (
     CommandError,
     ExitCode,

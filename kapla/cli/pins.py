@@ -11,7 +11,7 @@ import click
 
 from eris.base32 import format_base32
 from eris_fs.model import printable
-from kapla.cli.amounts import bytes_text, duration_text
+from kapla.amounts import bytes_text, duration_text
 from kapla.cli.common import connect, run, store_option
 from kapla.cli.named import entries_of
 from kapla.cli.outcome import ExitCode

@@ -6,8 +6,8 @@ import json
 
 import click
 
+from kapla.amounts import blocks_text
 from kapla.caring import Scrubbed, scrub
-from kapla.cli.amounts import blocks_text
 from kapla.cli.common import CommandError, ExitCode, connect, progress, run, store_option
 from kapla.cli.told import told
 from kapla.sizes import parse_size

@@ -8,8 +8,8 @@ import click
 
 from eris.errors import StoreRefused
 from eris_fs import printable
-from kapla.cli.amounts import bytes_text as _bytes
-from kapla.cli.amounts import duration_text as _duration
+from kapla.amounts import bytes_text as _bytes
+from kapla.amounts import duration_text as _duration
 from kapla.cli.common import CommandError, ExitCode, connect, run, store_option
 from kapla.cli.facts import facts_json
 from kapla.cli.told import told

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 import click
 
-from kapla.cli.amounts import blocks_text, bytes_text
+from kapla.amounts import blocks_text, bytes_text
 from kapla.cli.quiet import is_verbose, is_watched, talk_options
 
 if TYPE_CHECKING:

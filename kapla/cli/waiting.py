@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from eris_fs.model import printable
-from kapla.cli.amounts import blocks_text
+from kapla.amounts import blocks_text
 
 if TYPE_CHECKING:
     from kapla.cli.store import Store

@@ -58,6 +58,6 @@ def _versions(text: str) -> list[CompletionItem[str]]:
 
 def _age(stored: int) -> str:
     """When it was stored, in words that take no space."""
-    from kapla.cli.amounts import duration_text
+    from kapla.amounts import duration_text
 
     return f"{duration_text(max(0, int(time.time()) - stored))} ago"

@@ -21,8 +21,8 @@ from eris import (
 )
 from eris.errors import ErisError
 from eris_fs.errors import TreeError
+from kapla.amounts import bytes_text, duration_text
 from kapla.cli import stat as stat_module
-from kapla.cli.amounts import bytes_text, duration_text
 from kapla.cli.common import (
     CommandError,
     Interrupted,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from kapla.cli.amounts import bytes_text
+from kapla.amounts import bytes_text
 from kapla.cli.doctor.facts import Facts
 from kapla.cli.doctor.finding import Finding, ok, trouble, warning
 
