@@ -1,0 +1,53 @@
+"""The index of a delta: what is written is read again, and what breaks a rule is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from eris_fs.delta.index import format_delta_index, parse_delta_index
+from eris_fs.delta.model import BaseFile, BaseRange, DeltaTree, Patch
+from eris_fs.errors import InvalidManifest
+from eris_fs.model import EmptyDirectory, PackedFile, Symlink
+from eris_fs.outline import Outline, OutlineFile
+
+BASE = Outline(
+    {
+        ("a",): OutlineFile(10),
+        ("bin", "tool"): OutlineFile(1000, executable=True),
+        ("empty",): EmptyDirectory(),
+        ("lib", "x.so"): OutlineFile(5000),
+        ("link",): Symlink("a"),
+    }
+)
+TREE = DeltaTree(
+    {
+        ("a",): BaseFile(0, 10),
+        ("bin", "tool"): PackedFile(0, 900, executable=True),
+        ("empty",): EmptyDirectory(),
+        ("lib", "again.so"): PackedFile(900, 4000),
+        ("lib", "x.so"): PackedFile(900, 4000),
+        ("link",): Symlink("bin/tool"),
+        ("moved",): BaseFile(0, 10, executable=True),
+        ("none",): PackedFile(0, 0),
+    },
+    [
+        Patch(900, 30, (BaseRange(1, 0, 1000),)),
+        Patch(3000, 3000),
+        Patch(1000, 20, (BaseRange(2, 4000, 1000), BaseRange(0, 0, 5))),
+    ],
+    "zstd 1.5.7 level 19",
+)
+
+
+def test_what_is_written_is_read_again() -> None:
+    frame = format_delta_index(TREE, BASE)
+    found = parse_delta_index(frame, BASE)
+    assert list(found.items()) == list(TREE.items())
+    assert found.patches == TREE.patches
+    assert found.writer == TREE.writer
+
+
+def test_another_base_is_refused() -> None:
+    other = Outline({**BASE, ("a",): OutlineFile(11), ("b",): OutlineFile(3)})
+    with pytest.raises(InvalidManifest):
+        parse_delta_index(format_delta_index(TREE, BASE), other)
