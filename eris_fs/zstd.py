@@ -15,6 +15,7 @@ if sys.version_info >= (3, 14):
         ZstdDecompressor,
         ZstdDict,
         ZstdError,
+        get_frame_info,
         zstd_version,
     )
 else:
@@ -25,6 +26,7 @@ else:
         ZstdDecompressor,
         ZstdDict,
         ZstdError,
+        get_frame_info,
         zstd_version,
     )
 
@@ -35,5 +37,6 @@ __all__ = [
     "ZstdDecompressor",
     "ZstdDict",
     "ZstdError",
+    "get_frame_info",
     "zstd_version",
 ]

@@ -71,6 +71,12 @@ RULES = (
         forbid=("kapla", "guix_glue"),
     ),
     Rule(
+        "zstd is what one module names, but for frames that are made and opened in one piece",
+        where=("*",),
+        but=("eris_fs/zstd.py", "eris_fs/packed/frame.py"),
+        forbid=("backports", "compression", "zstandard"),
+    ),
+    Rule(
         "what indexes say of trees is compared, listed and chosen from without a store",
         where=("eris_fs/diff/compare.py", "eris_fs/listing.py", "eris_fs/part.py"),
         forbid=("asyncio", "os", "pathlib", "eris.store", "eris.transfer"),
@@ -647,6 +653,7 @@ def test_a_violation_names_file_line_and_rule(tmp_path: Path) -> None:
         ("kapla/doors/sync.py", "from kapla.cli.common import connect"),
         ("kapla/doors/session.py", "import fsspec"),
         ("kapla/log.py", "from tests import fakes"),
+        ("guix_glue/formats/compression/compressors.py", "from backports import zstd"),
     ],
 )
 def test_a_wrong_import_is_found(tmp_path: Path, path: str, source: str) -> None:

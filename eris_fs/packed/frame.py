@@ -3,7 +3,10 @@
 A frame states the size of its content, so whoever reads one knows what memory it takes before it is
 decompressed, and gets it in one piece. Nothing may stand before or after it.
 
-Synchronous, for a worker thread: zstd runs outside the interpreter's lock.
+Only zstandard works in one piece without a copy of what comes out, and only the module of Python
+takes prefixes (`docs/decisions/0016-two-libraries-for-zstd.md`).
+
+Synchronous, for a worker thread: both run outside the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -12,14 +15,7 @@ from typing import Final
 
 import zstandard
 
-from eris_fs.zstd import (
-    CompressionParameter,
-    DecompressionParameter,
-    ZstdCompressor,
-    ZstdDecompressor,
-    ZstdDict,
-    ZstdError,
-)
+from eris_fs.zstd import CompressionParameter, ZstdCompressor, ZstdDict
 
 __all__ = [
     "MAX_LEVEL",
@@ -83,17 +79,7 @@ def decompress(frame: bytes, size: int, window_limit: int) -> bytes:
 
     Raises: InvalidFrame.
     """
-    if content_size(frame, window_limit) != size:
-        raise InvalidFrame("a Zstandard frame that states another size")
-    try:
-        data = zstandard.ZstdDecompressor().decompress(
-            frame, max_output_size=size, allow_extra_data=False
-        )
-    except zstandard.ZstdError as error:
-        raise InvalidFrame(f"a bad Zstandard frame: {error}") from None
-    if len(data) != size:
-        raise InvalidFrame("a Zstandard frame of another size than it states")
-    return data
+    return _decompress(zstandard.ZstdDecompressor(), frame, size, window_limit)
 
 
 def compress_with(data: bytes, prefix: bytes, level: int) -> bytes:
@@ -106,16 +92,14 @@ def compress_with(data: bytes, prefix: bytes, level: int) -> bytes:
     window_log = max(_WINDOW_LOGS[0], (len(prefix) + len(data) - 1).bit_length())
     if window_log not in _WINDOW_LOGS:
         raise ValueError("a prefix and what follows are at most 128 MiB together")
-    codec = ZstdCompressor(
-        options={
-            CompressionParameter.compression_level: level,
-            CompressionParameter.window_log: window_log,
-            # Finds what is alike however far back it is, which the tables of a level forget.
-            CompressionParameter.enable_long_distance_matching: 1,
-            CompressionParameter.checksum_flag: 0,
-        },
-        zstd_dict=_as_prefix(prefix),
-    )
+    options: dict[int, int] = {
+        CompressionParameter.compression_level: level,
+        CompressionParameter.window_log: window_log,
+        # Finds what is alike however far back it is, which the tables of a level forget.
+        CompressionParameter.enable_long_distance_matching: 1,
+    }
+    before = ZstdDict(prefix, is_raw=True).as_prefix if _counts(prefix) else None
+    codec = ZstdCompressor(options=options, zstd_dict=before)
     # All in one call: so the frame states its size.
     return codec.compress(data, ZstdCompressor.FLUSH_FRAME)
 
@@ -123,26 +107,31 @@ def compress_with(data: bytes, prefix: bytes, level: int) -> bytes:
 def decompress_with(frame: bytes, prefix: bytes, size: int, window_limit: int) -> bytes:
     """Take apart a frame of `compress_with`, which must hold `size` bytes, and nothing else.
 
+    Another prefix than that with which it was made gives other bytes, or an error.
     Raises: InvalidFrame; ValueError, for a prefix of more than `MAX_PREFIX_SIZE`.
     """
+    if not _counts(prefix):
+        return decompress(frame, size, window_limit)
+    before = zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+    codec = zstandard.ZstdDecompressor(dict_data=before)
+    return _decompress(codec, frame, size, window_limit)
+
+
+def _decompress(
+    codec: zstandard.ZstdDecompressor, frame: bytes, size: int, window_limit: int
+) -> bytes:
     if content_size(frame, window_limit) != size:
         raise InvalidFrame("a Zstandard frame that states another size")
-    codec = ZstdDecompressor(
-        zstd_dict=_as_prefix(prefix),
-        options={DecompressionParameter.window_log_max: _WINDOW_LOGS[-1]},
-    )
     try:
-        data = codec.decompress(frame, size)
-    except ZstdError as error:
+        data = codec.decompress(frame, max_output_size=size, allow_extra_data=False)
+    except zstandard.ZstdError as error:
         raise InvalidFrame(f"a bad Zstandard frame: {error}") from None
-    if len(data) != size or not codec.eof or codec.unused_data:
+    if len(data) != size:
         raise InvalidFrame("a Zstandard frame of another size than it states")
     return data
 
 
-def _as_prefix(prefix: bytes) -> tuple[ZstdDict, int] | None:
+def _counts(prefix: bytes) -> bool:
     if len(prefix) > MAX_PREFIX_SIZE:
         raise ValueError("a prefix is at most 64 MiB")
-    if len(prefix) < _LEAST_PREFIX_SIZE:
-        return None
-    return ZstdDict(prefix, is_raw=True).as_prefix
+    return len(prefix) >= _LEAST_PREFIX_SIZE

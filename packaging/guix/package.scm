@@ -24,6 +24,12 @@
               #:select? (or (git-predicate %source-directory)
                             (const #t))))
 
+;; Python has a zstd of its own from 3.14 on.
+(define zstd-for-python
+  (if (version>=? (package-version (specification->package "python")) "3.14")
+      '()
+      '("python-backports-zstd")))
+
 (define-public kapla
   (package
     (name "kapla")
@@ -46,7 +52,8 @@
      (map specification->package '("python-setuptools" "python-wheel")))
     (propagated-inputs
      (map specification->package
-          '("python-aiocoap"
+          `(,@zstd-for-python
+            "python-aiocoap"
             "python-aiohappyeyeballs"
             "python-aiohttp"
             "python-blake3"

@@ -27,7 +27,7 @@ from kapla.coap.frame import Code, FrameReader, Message, format_message, parse_b
 
 __all__ = ["GUARD_S", "Daemon", "RawPeer", "handing", "program", "running_daemon"]
 
-GUARD_S = 30.0
+GUARD_S = 120.0
 """A guard against hanging; nothing that works comes near it."""
 
 _LISTENING = re.compile(r"Listening on (Unix socket|TCP|TLS) (\S+)")

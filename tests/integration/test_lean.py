@@ -77,8 +77,8 @@ def run(
 
 
 def listed(text: str) -> dict[str, str]:
-    """Libraries and what is said of their versions."""
-    return dict(re.findall(r"^ *([\w-]+) *(>=\S+)$", text, re.MULTILINE))
+    """Libraries and what is said of their versions, and of that of Python."""
+    return dict(re.findall(r"^ *([\w.-]+) *(>=.+)$", text, re.MULTILINE))
 
 
 def test_the_list_is_what_is_not_left_out() -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import Final, Protocol, assert_never
 
-import zstandard
-
+from eris_fs.zstd import CompressionParameter, ZstdCompressor
 from guix_glue.formats.compression.choice import Compression, CompressionChoice
 from guix_glue.formats.compression.lzip import LzipCompressor
 
@@ -40,8 +39,11 @@ def compressor(choice: CompressionChoice) -> Compressor:
             return LzipCompressor(choice.level)
         case Compression.ZSTD:
             # With its checksum, damage shows to whoever has no better one.
-            zstd = zstandard.ZstdCompressor(level=choice.level, write_checksum=True)
-            return _Flushed(zstd.compressobj())
+            options: dict[int, int] = {
+                CompressionParameter.compression_level: choice.level,
+                CompressionParameter.checksum_flag: 1,
+            }
+            return _Flushed(ZstdCompressor(options=options))
         case Compression.XZ | Compression.BZIP2:
             raise ValueError(f"{choice.method.value} can be read, but not written")
         case _:
@@ -57,7 +59,7 @@ class _Plain:
 
 
 class _Compressing(Protocol):
-    """What zlib and zstandard have."""
+    """What zlib and zstd have."""
 
     def compress(self, data: bytes, /) -> bytes: ...
 

@@ -14,12 +14,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol, assert_never
 
-import zstandard
-
+from eris_fs.zstd import DecompressionParameter, ZstdDecompressor, ZstdError, get_frame_info
 from guix_glue.errors import CompressionError
 from guix_glue.formats.compression.choice import Compression
 from guix_glue.formats.compression.lzip import LzipMember
-from guix_glue.formats.compression.zstd_blocks import MAX_BLOCK_SIZE, BlockCutter
 
 __all__ = ["MAX_MEMORY", "MAX_OUTPUT", "Decompressor", "decompressor"]
 
@@ -32,10 +30,15 @@ otherwise, and more than the highest levels of lzip (32 MiB) and xz (64 MiB) use
 
 # What else xz needs is much less.
 _XZ_MEMORY: Final = MAX_MEMORY + 1024 * 1024
+_ZSTD_OPTIONS: Final[dict[int, int]] = {
+    DecompressionParameter.window_log_max: MAX_MEMORY.bit_length() - 1
+}
+# Source: RFC 8878, section 3.1.1.
+_MAX_ZSTD_HEADER: Final = 18
 _GZIP: Final = 31
 # Members can be tiny, and what follows one is copied.
 _STEP: Final = 64 * 1024
-_FAILURES: Final = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
+_FAILURES: Final = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, ZstdError)
 
 
 class Decompressor(Protocol):
@@ -75,7 +78,7 @@ def decompressor(method: Compression) -> Decompressor:
         case Compression.BZIP2:
             return _Members(method, bz2.BZ2Decompressor)
         case Compression.ZSTD:
-            return _Zstd()
+            return _Members(method, _ZstdFrame)
         case _:
             assert_never(method)
 
@@ -194,38 +197,37 @@ class _GzipMember:
         return output
 
 
-class _Zstd:
+class _ZstdFrame:
+    """A frame, which may also be one that is skipped."""
+
     def __init__(self) -> None:
-        self._cutter = BlockCutter(MAX_OUTPUT // MAX_BLOCK_SIZE)
-        self._codec = zstandard.ZstdDecompressor(max_window_size=MAX_MEMORY)
-        self._frame: zstandard.ZstdDecompressionObj | None = None
+        self._codec = ZstdDecompressor(options=_ZSTD_OPTIONS)
+        self._head = b""
         self._size = 0
 
-    def feed(self, data: bytes, max_output: int = MAX_OUTPUT) -> Iterator[bytes]:
-        for piece, ends_frame in self._cutter.cut(data):
-            yield from _cut(self._decompress(piece, ends_frame), max_output)
+    @property
+    def eof(self) -> bool:
+        return self._codec.eof
 
-    def finish(self) -> None:
-        if not self._cutter.complete:
-            raise CompressionError("the zstd stream is cut off")
+    @property
+    def needs_input(self) -> bool:
+        return self._codec.needs_input
 
-    def _decompress(self, piece: bytes, ends_frame: bool) -> bytes:
-        try:
-            frame = self._frame = self._frame or self._codec.decompressobj()
-            output = frame.decompress(piece)
-        except _FAILURES as error:
-            raise CompressionError(f"the zstd stream is damaged: {error}") from error
+    @property
+    def unused_data(self) -> bytes:
+        return self._codec.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        self._head += data[: _MAX_ZSTD_HEADER - len(self._head)]
+        output = self._codec.decompress(data, max_length)
         self._size += len(output)
-        if frame.eof != ends_frame or (ends_frame and not self._is_whole()):
-            raise CompressionError("the zstd stream is damaged: a frame is not as long as it seems")
-        if ends_frame:
-            self._frame = None
-            self._size = 0
+        if self._codec.eof and not self._is_whole():
+            raise ValueError("a frame is not as long as it says")
         return output
 
     def _is_whole(self) -> bool:
-        """Whether a frame that ends held what it says: of some the library does not ask it."""
-        return self._cutter.content_size in (None, self._size)
+        """Whether the frame held what it says: of some the library does not ask it."""
+        return get_frame_info(self._head).decompressed_size in (None, self._size)
 
 
 def _cut(data: bytes, size: int) -> Iterator[bytes]:

@@ -20,6 +20,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eris_fs.zstd import zstd_version
 from guix_glue.errors import CompressionError
 from guix_glue.formats.compression import (
     Compression,
@@ -334,6 +335,16 @@ def test_a_level_has_its_effect(method: Compression) -> None:
     digits = "".join(hashlib.sha256(bytes([n % 251])).hexdigest()[: n % 64] for n in range(9000))
     low, high = (len(pack(CompressionChoice(method, level), digits.encode())) for level in (1, 9))
     assert high < low
+
+
+@pytest.mark.parametrize("level", [1, 3, 19])
+def test_zstd_is_the_bytes_of_zstandard(level: int) -> None:
+    # A nar that is baked again is the same file, whatever library it is made with.
+    if zstd_version != ".".join(map(str, zstandard.ZSTD_VERSION)):
+        pytest.skip("the two libraries have different versions of zstd")
+    codec = zstandard.ZstdCompressor(level=level, write_checksum=True).compressobj()
+    expected = codec.compress(TEXT) + codec.flush()
+    assert pack(CompressionChoice(Compression.ZSTD, level), TEXT, 10_000) == expected
 
 
 READERS: dict[Compression, list[tuple[str, ...]]] = {
