@@ -23,6 +23,9 @@ _HASH: Final = re.compile(
     r"(?<![0-9a-zA-Z])(?:[0-9a-z]{32}|(?=[a-f]*\d)[0-9a-f]{7,64})(?![0-9a-z])"
 )
 _VERSION: Final = re.compile(r"\d+(?:[.]\d+)*")
+# What is so many times smaller than another has little of it.
+_TIMES: Final = 64
+_HARMLESS: Final = 64 * 1024
 # So many of one name are looked at for the most similar directory: `__init__.py` may be anywhere.
 _MOST_CANDIDATES: Final = 256
 
@@ -35,13 +38,14 @@ def without_versions(component: str) -> str:
 def match_by_name(base: Outline, new: Outline, wanted: Iterable[int]) -> dict[int, int]:
     """For files of the new tree, by number, tell that of the base which each is like.
 
-    Some are like none. Empty files of the base do not count.
+    Some are like none: empty files of the base do not count, nor much larger ones.
     """
     names = _Names(base)
     found = {}
     for file in wanted:
-        number = names.find(new.files[file], new.sizes[file])
-        if number is not None:
+        size = new.sizes[file]
+        number = names.find(new.files[file], size)
+        if number is not None and base.sizes[number] <= _TIMES * size + _HARMLESS:
             found[file] = number
     return found
 
