@@ -135,6 +135,12 @@ def test_a_range_around_a_place_stays_within_the_file() -> None:
     assert around(3, 30, 10, 40) == BaseRange(3, 0, 30)
 
 
+def test_a_small_file_like_none_is_like_its_neighbours() -> None:
+    base = {"zones/Lima": 900, "zones/Quito": 1300, "zones/list.tab": 1000, "other/Bern": 1000}
+    assert _like(base, {"zones/Santiago": 1200}) == {"zones/Santiago": "zones/Quito"}
+    assert _like(base, {"zones/Large": MIB}) == {}
+
+
 def test_what_is_much_larger_is_not_worth_reading() -> None:
     assert _like({"log": 100 * MIB}, {"log": 1000}) == {}
     assert _like({"log": 100 * MIB}, {"log": 10 * MIB}) == {"log": "log"}
