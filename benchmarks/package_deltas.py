@@ -85,7 +85,7 @@ def _bytes_rows(pairs: list[PackagePair]) -> Iterator[Row]:
         with packed.more():
             asyncio.run(put_packed_tree(MemoryStore(), pair.new, level=_LEVEL))
         ratios.append(size / pair.solid)
-        yield compare(f"{pair.name}: delta", [size / 1e6], [pair.solid / 1e6], "MB")
+        yield compare(f"{pair.name}: delta", [size / 1e3], [pair.solid / 1e3], "kB")
     yield _mean("delta / zstd -19", ratios, 0.12, 0.07)
     for what, ours, theirs in (
         ("time", delta.wall, packed.wall),
@@ -103,8 +103,8 @@ def _rebuild_rows(pairs: list[PackagePair]) -> Iterator[Row]:
             _rebuild(pair.new, scratch)
             size = _delta_bytes(scratch / "old", scratch / "new", _Spent())
             ratios.append(size / pair.solid)
-            sides = [size / 1e6], [pair.solid / 1e6]
-            yield compare(f"{pair.name}: delta of a rebuild", *sides, "MB")
+            sides = [size / 1e3], [pair.solid / 1e3]
+            yield compare(f"{pair.name}: delta of a rebuild", *sides, "kB")
     if ratios:
         yield _mean("delta of a rebuild / zstd -19", ratios, 0.01, 0.003)
 

@@ -27,6 +27,8 @@ from eris_fs.outline import Outline
 from eris_fs.tree import get_files
 from tests.eris_fs.delta.raw import Link, Tree
 from tests.eris_fs.delta.trees import lay_out, read_back
+from tests.eris_fs.stores import SilentStore
+from tests.eris_fs.trees import descriptors
 
 MIB = 1024 * 1024
 TEXT = b"".join(b"line %d of a text that is long enough\n" % number for number in range(2000))
@@ -260,6 +262,27 @@ def test_what_is_more_than_the_limits_is_not_made(tmp_path: Path) -> None:
     for level in (0, 23):
         with pytest.raises(ValueError, match="level"):
             asyncio.run(run(Limits(), level))
+
+
+def test_a_delta_that_is_given_up_leaves_nothing_open(tmp_path: Path) -> None:
+    noise = random.Random(6)
+    lay_out({"a": TEXT}, tmp_path / "old")
+    # More than is kept in memory of the patches.
+    lay_out({"a": noise.randbytes(9 * MIB)}, tmp_path / "new")
+    before = descriptors()
+
+    async def run() -> None:
+        store = SilentStore(MemoryStore(), 3)
+        with DirectoryFiles(tmp_path / "old") as base, DirectoryFiles(tmp_path / "new") as tree:
+            putting = asyncio.create_task(put_delta(store, base, tree, level=1))
+            await store.stuck.wait()
+            assert descriptors() > before
+            putting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await putting
+
+    asyncio.run(run())
+    assert descriptors() == before
 
 
 # --- random trees, and what may happen to them ----------------------------------------------------
