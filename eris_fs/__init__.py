@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from eris_fs.contents import read_files
     from eris_fs.delta.apply import Delta, open_delta
     from eris_fs.delta.directory import DirectoryFiles
+    from eris_fs.delta.encode import PutDelta, put_delta
     from eris_fs.delta.files import TreeFiles
     from eris_fs.delta.stored import StoredFiles
     from eris_fs.diff import (
@@ -113,6 +114,7 @@ else:
             "contents": ("read_files",),
             "delta.apply": ("Delta", "open_delta"),
             "delta.directory": ("DirectoryFiles",),
+            "delta.encode": ("PutDelta", "put_delta"),
             "delta.files": ("TreeFiles",),
             "delta.stored": ("StoredFiles",),
             "diff": (
@@ -321,6 +323,7 @@ __all__ = [
     "Pattern",
     "Patterns",
     "Progress",
+    "PutDelta",
     "PutFile",
     "ReferenceWalk",
     "RegularFile",
@@ -369,6 +372,7 @@ __all__ = [
     "parse_patterns",
     "path_of",
     "printable",
+    "put_delta",
     "put_file",
     "put_manifest",
     "put_packed_tree",

@@ -12,7 +12,8 @@ from pathlib import Path
 import click
 import pytest
 
-from eris import ErisError, put_content
+from eris import ErisError, ReadCapability, put_content
+from eris.base32 import format_base32
 from kapla.cli.commands import OWN
 from kapla.cli.exit_codes import exit_code
 from kapla.cli.outcome import CommandError
@@ -162,3 +163,50 @@ def test_other_commands_take_a_delta_for_a_content_and_never_for_a_file(
     elsewhere = Kapla(tmp_path, f"file://{tmp_path}/blocks.sqlite")
     elsewhere("import", "bundle")
     assert elsewhere.out("verify", delta) == f"{blocks} blocks, 0 missing, 0 bad"
+
+
+def test_a_new_version_comes_with_the_delta_that_leads_to_it(
+    kapla: Kapla, base: Path, tmp_path: Path
+) -> None:
+    kapla("encode", "--packed", "--name", "tool", "--lend", "base")
+    new = lay_out(NEW, tmp_path / "new")
+    (new / "not this").write_bytes(b"left out")
+    out = kapla.out(
+        *("encode", "--packed", "--name", "tool", "--base", "@tool", "--exclude", "not this"),
+        *("--lend", "new"),
+    )
+    tree, delta = out.splitlines()
+    kapla("decode", "@tool.delta", "made", "--base", "base")
+    assert read_back(tmp_path / "made") == NEW
+    kapla("decode", delta, "made again", "--base", "@tool~1")
+    assert read_back(tmp_path / "made again") == NEW
+    noted = [json.loads(line) for line in kapla.out("list", "--json").splitlines()]
+    assert [(one["name"], one["version"], one["kind"], one["urn"]) for one in noted[:2]] == [
+        ("tool.delta", 0, "delta", delta),
+        ("tool", 0, "tree", tree),
+    ]
+    facts = json.loads(kapla.out("info", "--json", delta))
+    assert (noted[0]["size"], noted[0]["blocks"]) == (facts["size"], facts["blocks"])
+    assert facts["size"] < 60_000 < facts["files_bytes"] / 7
+    pins = [json.loads(line) for line in kapla.out("pins", "--json").splitlines()]
+    roots = {ReadCapability.from_urn(urn).root.reference for urn in (tree, delta)}
+    assert set(map(format_base32, roots)) <= {one["root"] for one in pins if one["lend"]}
+
+
+def test_both_urns_may_go_to_files(kapla: Kapla, here: Here, base: Path, tmp_path: Path) -> None:
+    lay_out(NEW, tmp_path / "new")
+    done = kapla("encode", "--packed", "--out", "tool.urn", "--base", "base", "--no-pin", "new")
+    assert done.stdout == b""
+    kapla("decode", "@tool.urn.delta", "made", "--base", "base")
+    assert read_back(tmp_path / "made") == NEW
+    assert (tmp_path / "tool.urn.delta").stat().st_mode & 0o777 == 0o600
+    # Nothing is stored where the delta could not be made, or told of.
+    error = here.error("encode", "--base", "base", "new", code=2)
+    assert error == "--base is for --packed: a delta stands beside a packed tree."
+    error = here.error("encode", "--packed", "--no-store", "--base", "base", "new", code=2)
+    assert error.startswith("--base wants a store")
+    error = here.error("encode", "--packed", "--base", "nowhere", "new", code=7)
+    assert error.startswith("--base: nowhere is no directory")
+    (tmp_path / "other.delta").mkdir()
+    error = here.error("encode", "--packed", "--base", "base", "--out", "other", "new", code=7)
+    assert "other.delta is there, and is no plain file" in error
