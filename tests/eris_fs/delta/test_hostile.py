@@ -95,8 +95,8 @@ def patch(place: int, **fields: object) -> bytes:
 
 def large(*counts: int) -> bytes:
     """A patch for each, with so many ranges of a MiB."""
-    new = {f"{number}": b"\0\0" for number in range(len(counts))}
-    made = Delta(LARGE, new, bytes(len(counts)), [2] * len(counts))
+    new = {f"{number}": b"\0\0" for number in range(len(counts) + 1)}
+    made = Delta(LARGE, new, bytes(len(counts) + 1), [*[2] * len(counts), 0])
     made.patches = [Patch(b"\0\0", ((0, 0, MIB),) * count, b"x") for count in counts]
     return made.to_bytes()
 
@@ -169,7 +169,7 @@ CASES: dict[str, tuple[Callable[[], bytes], str]] = {
     "4 a stored size too many": (lambda: section(4, column([9, 9, 9])), "stored sizes and counts"),
     "4 a count too few": (lambda: section(5, column([1])), "stored sizes and counts"),
     "4 counts of other ranges": (lambda: section(5, column([1, 1])), "numbers as ranges"),
-    "4 counts beyond all": (lambda: section(5, column([(1 << 64) - 1] * 2)), "numbers as ranges"),
+    "4 counts beyond all": (lambda: section(5, column([(1 << 64) - 1] * 2)), "more ranges"),
     "4 a file of a range too many": (lambda: section(6, column([1, 1])), "numbers as ranges"),
     "4 no start of a range": (lambda: section(7, b""), "numbers as ranges"),
     "4 no rest of a range": (lambda: section(8, b""), "numbers as ranges"),
@@ -256,6 +256,10 @@ CASES: dict[str, tuple[Callable[[], bytes], str]] = {
     "8 a range beyond its file": (lambda: patch(0, ranges=((1, 1, 3000),)), "empty, or goes on"),
     "8 a start beyond its file": (lambda: section(7, column([1 << 63])), "empty, or goes on"),
     "8 a range of no file": (lambda: section(6, column([3])), "the base does not have"),
+    "8 more ranges than its files need": (
+        lambda: patch(0, ranges=((1, 0, 9),) * (7 * 64 + 1), stored=b"x" * 50),
+        "more ranges",
+    ),
     "8 ranges of more than 64 MiB": (lambda: large(65), "a patch with ranges"),
     "8 ranges of too many bytes together": (lambda: large(37, 37), "bytes together"),
 }
