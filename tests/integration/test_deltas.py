@@ -53,15 +53,18 @@ def kapla(tmp_path: Path, daemon: Daemon) -> Kapla:
 
 
 class Here:
-    """Commands in this process, which fail: to start one takes longer than that."""
+    """Commands in this process: to start one takes longer than what these do."""
 
     def __init__(self, url: str) -> None:
         self._url = url
 
-    def error(self, name: str, *arguments: str, code: int) -> str:
+    def run(self, name: str, *arguments: str) -> None:
         command = import_module(OWN[name].module).command
+        command.main([*arguments, "--store-url", self._url], standalone_mode=False)
+
+    def error(self, name: str, *arguments: str, code: int) -> str:
         with pytest.raises((CommandError, click.ClickException, ErisError)) as caught:
-            command.main([*arguments, "--store-url", self._url], standalone_mode=False)
+            self.run(name, *arguments)
         assert exit_code(caught.value) == code
         return str(caught.value)
 
@@ -100,6 +103,15 @@ def test_a_delta_and_its_base_become_the_new_tree(
     assert kapla.error("decode", delta, "new", "--base", "@base", code=7).startswith("new is a dir")
     kapla("decode", "--force", delta, "new", "--base", "@base")
     assert read_back(tmp_path / "new") == NEW
+
+
+def test_the_new_tree_may_take_the_place_of_its_base(here: Here, base: Path, delta: str) -> None:
+    here.run("decode", "--force", delta, "base", "--base", "base")
+    assert read_back(base) == NEW
+    # A second time it is no base any more.
+    error = here.error("decode", "--force", delta, "base", "--base", "base", code=7)
+    assert error == "base is not the tree that this delta leads from, or has changed since"
+    assert read_back(base) == NEW
 
 
 def test_what_stands_in_the_way_is_said_and_nothing_is_made(
