@@ -15,7 +15,7 @@ from eris_fs.delta.model import BaseRange
 
 __all__ = ["PART", "Marks", "around", "choose_parts", "rows_of", "stride_for"]
 
-PART: Final = 1024 * 1024
+PART: Final = 512 * 1024
 """Bytes: of a file of the base such parts are taken, or not."""
 
 _STRING: Final = 32
