@@ -82,6 +82,38 @@ RULES = (
         forbid=("asyncio", "os", "pathlib", "eris.store", "eris.transfer"),
     ),
     Rule(
+        "what a delta, a packed tree and an outline are made of is read and written without I/O",
+        where=(
+            "eris_fs/delta/framing.py",
+            "eris_fs/delta/index.py",
+            "eris_fs/delta/matching.py",
+            "eris_fs/delta/model.py",
+            "eris_fs/delta/patching.py",
+            "eris_fs/delta/placing.py",
+            "eris_fs/delta/steps.py",
+            "eris_fs/outline.py",
+            "eris_fs/sections.py",
+        ),
+        forbid=("asyncio", "os", "pathlib", "eris.store", "eris.threads", "eris.transfer"),
+    ),
+    Rule(
+        "of a base a delta knows files by number: a file system is read by one module alone",
+        where=("eris_fs/delta/*",),
+        but=("eris_fs/delta/directory.py",),
+        forbid=("pathlib", "shutil", "eris_fs.open_file", "eris_fs.restore", "eris_fs.scan"),
+    ),
+    Rule(
+        "what applies a delta makes none, and does not know which base it is given",
+        where=(
+            "eris_fs/delta/apply.py",
+            "eris_fs/delta/keeping.py",
+            "eris_fs/delta/opening.py",
+            "eris_fs/delta/ranges.py",
+            "eris_fs/delta/streaming.py",
+        ),
+        forbid=("os", "eris_fs.delta.directory", "eris_fs.delta.encode", "eris_fs.delta.stored"),
+    ),
+    Rule(
         "what reads trees makes none, and knows nothing of files on a disk",
         where=("eris_fs/reader/*",),
         forbid=(
@@ -606,6 +638,9 @@ def test_a_violation_names_file_line_and_rule(tmp_path: Path) -> None:
         ("eris_fs/tree.py", "from kapla import client"),
         ("eris_fs/reader/tree.py", "from kapla.client import open_store"),
         ("eris_fs/reader/lru.py", "import asyncio"),
+        ("eris_fs/delta/index.py", "import asyncio"),
+        ("eris_fs/delta/apply.py", "from eris_fs.scan import scan_tree"),
+        ("eris_fs/delta/apply.py", "from eris_fs.delta.directory import DirectoryFiles"),
         ("kapla/daemon.py", "import eris"),
         ("kapla/daemon.py", "from eris import Decoder"),
         ("kapla/client.py", "from eris.transfer import put_content"),
