@@ -80,6 +80,9 @@ def _cut(bodies: Iterable[bytes]) -> Iterator[bytes]:
 
 def _narinfos() -> Iterator[bytes]:
     yield from _files("**/*.narinfo")
+    delta = b"ERIS-Delta: " + HASH_PART.encode() + b"-app-1.2.2 urn:eris:ABC\n"
+    (text,) = _files("narinfo/uncached-gzip/app-1.2.3.narinfo")
+    yield text.replace(b"References:", delta + b"References:") + delta
 
 
 def _nars() -> Iterator[bytes]:
