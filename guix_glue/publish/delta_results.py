@@ -106,6 +106,8 @@ def unpack_deltas(value: Any) -> Deltas:
     for base, urn, block_bytes, reason in value["results"]:
         if not isinstance(urn, str | None) or not isinstance(reason, str | None):
             raise TypeError("URN and reason of a delta are text, or null")
-        results.append(DeltaResult(check_base_name(base), urn, int(block_bytes), reason))
+        if not isinstance(block_bytes, int):
+            raise TypeError("its bytes are a number")
+        results.append(DeltaResult(check_base_name(base), urn, block_bytes, reason))
     store_id = value["store"]
     return Deltas(None if store_id is None else str(store_id), tuple(results))

@@ -41,6 +41,8 @@ __all__ = ["MirrorCache", "Mirrored"]
 _log = logging.getLogger(__name__)
 
 _VERSION: Final = 2
+# JSON has numbers that are infinite.
+_DAMAGED: Final = (GuixError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
 _KEPT: Final = 5000
 _COMPLAINTS: Final = 1000
 _LARGEST: Final = 4 * 1024 * 1024
@@ -187,7 +189,7 @@ class MirrorCache:
         mirrored = None
         if value is not None and value.get("version") == _VERSION:
             # Whatever is in it, the others are not concerned.
-            with contextlib.suppress(GuixError, KeyError, TypeError, ValueError, AttributeError):
+            with contextlib.suppress(*_DAMAGED):
                 mirrored = _unpack(value, self._store_dir)
         if mirrored is None or mirrored.narinfo.item.hash_part != hash_part:
             path = self._path / hash_part
