@@ -70,6 +70,10 @@ def _parsed_all(
 
 @told(
     ("Publish the items of this machine, with URNs", "kapla publish --user guix --eris"),
+    (
+        "Put them into a store, with deltas from up to five earlier items of each",
+        "kapla publish --user guix --eris coap+unix:///run/eris.sock --deltas 5",
+    ),
     ("Be a mirror", "kapla publish --upstream https://ci.guix.gnu.org --keep-nars"),
     exits=ExitCode,
 )
