@@ -36,7 +36,7 @@ TTL_S = 1000
 
 
 class Store(MemoryStore):
-    """A store that loses blocks, fails, or has deltas wait, when it is told to."""
+    """A store that loses blocks, fails, or has all or deltas wait, when it is told to."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,6 +45,8 @@ class Store(MemoryStore):
         self.failing = False
         self.holding: LocalSource | None = None
         self.held = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.go_on.set()
 
     async def get(self, reference: Reference, block_size: BlockSize) -> bytes:
         if reference in self.lost:
@@ -52,6 +54,7 @@ class Store(MemoryStore):
         return await super().get(reference, block_size)
 
     async def put(self, reference: Reference, block: bytes) -> None:
+        await self.go_on.wait()
         # What comes while no item is baked is of a delta.
         if self.holding is not None and not self.holding.queue.bakings.under_way:
             self.held.set()
@@ -221,8 +224,10 @@ def test_all_that_is_asked_for_is_baked_first(tmp_path: Path) -> None:
         async with running(tmp_path) as one:
             await one.baked(add(tmp_path, "a-1"))
             names = ("a-2", "b-1", "c-1", "d-1")
+            one.store.go_on.clear()
             for name in names:
                 await one.told(add(tmp_path, name))
+            one.store.go_on.set()
             assert bases(await one.settled(make_item(tmp_path / "items", "a-2"))) == ["a-1"]
             baked = [str(line["item"])[44:] for line in one.log.lines]
             assert baked[-1] == "a-2"
