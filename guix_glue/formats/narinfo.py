@@ -6,15 +6,17 @@ What makes the stock client die (no URL, an unknown compression) is no error her
 source sees what is left. Values that go into file names or into the daemon's dialogue are checked.
 
 An ERIS capability is `signed_urn` only if its line stands before the signature; anywhere else it is
-a hint, which may come from anybody.
+a hint, which may come from anybody. The same holds for deltas, `ERIS-Delta: BASE-NAME URN`; a line
+of these that is wrong is passed over, as nobody needs a delta.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from typing import Final, NamedTuple
 
 from guix_glue.errors import InvalidEncoding, InvalidNarinfo, InvalidStorePath
@@ -23,6 +25,8 @@ from guix_glue.model import StoreItem
 
 __all__ = [
     "DEFAULT_NARINFO_LIMITS",
+    "MAX_DELTAS",
+    "DeltaLine",
     "NarUrl",
     "Narinfo",
     "NarinfoLimits",
@@ -30,6 +34,9 @@ __all__ = [
     "format_unsigned",
     "parse_narinfo",
 ]
+
+MAX_DELTAS: Final = 8
+"""So many lines of deltas count, the first ones; of those behind the signature as many again."""
 
 _LARGEST: Final = 1 << 62
 _SIGNATURE: Final = "Signature:"
@@ -39,6 +46,7 @@ _ONE_LINE: Final = frozenset(
         "NarHash",
         "NarSize",
         "ERIS",
+        "ERIS-Delta",
         "Deriver",
         "Signature",
         "Sig",
@@ -80,6 +88,14 @@ class NarUrl:
 
 
 @dataclass(frozen=True, slots=True)
+class DeltaLine:
+    """A delta that leads to the item, for whoever has the item `base` (`HASH-NAME`)."""
+
+    base: str
+    urn: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Narinfo:
     """A narinfo as read; nothing in it is verified.
 
@@ -96,6 +112,8 @@ class Narinfo:
     signed_urn: str | None = field(default=None, repr=False)
     hint_urn: str | None = field(default=None, repr=False)
     nix_signatures: tuple[str, ...] = ()
+    signed_deltas: tuple[DeltaLine, ...] = ()
+    hint_deltas: tuple[DeltaLine, ...] = ()
 
 
 class _Field(NamedTuple):
@@ -148,6 +166,7 @@ def parse_narinfo(
     # The first line that the signature does not cover, at least not as a whole.
     limit = 0 if signed_text is None else signed_text.count("\n") + 1
     signed_urn, hint_urn = _read_urns(fields, limit)
+    signed_deltas, hint_deltas = _read_deltas(fields, limit)
     return Narinfo(
         item=_read_item(fields, store_dir),
         urls=_read_urls(fields, limits),
@@ -158,6 +177,8 @@ def parse_narinfo(
         signed_urn=signed_urn,
         hint_urn=hint_urn,
         nix_signatures=tuple(field.value for field in fields.all("Sig")),
+        signed_deltas=signed_deltas,
+        hint_deltas=hint_deltas,
     )
 
 
@@ -282,13 +303,42 @@ def _read_urns(fields: _Fields, limit: int) -> tuple[str | None, str | None]:
     return (signed[0] if signed else None, others[0] if others else None)
 
 
-def format_unsigned(item: StoreItem, urn: str | None = None) -> str:
-    """Write what is signed, or would be: everything up to the `Signature` line."""
+def _read_deltas(
+    fields: _Fields, limit: int
+) -> tuple[tuple[DeltaLine, ...], tuple[DeltaLine, ...]]:
+    """The deltas above the line where what is signed ends, and those that are not."""
+    found = fields.all("ERIS-Delta")
+    signed = _delta_lines(field for field in found if field.line < limit)
+    others = _delta_lines(field for field in found if field.line >= limit)
+    return signed, others
+
+
+def _delta_lines(fields: Iterable[_Field]) -> tuple[DeltaLine, ...]:
+    lines = (line for field in fields if (line := _delta_line(field.value)) is not None)
+    return tuple(islice(lines, MAX_DELTAS))
+
+
+def _delta_line(value: str) -> DeltaLine | None:
+    match value.split():
+        case [base, urn] if urn.isprintable() and urn.isascii():
+            with suppress(InvalidStorePath):
+                return DeltaLine(check_base_name(base), urn)
+    return None
+
+
+def format_unsigned(
+    item: StoreItem, urn: str | None = None, deltas: Sequence[DeltaLine] = ()
+) -> str:
+    """Write what is signed, or would be: everything up to the `Signature` line.
+
+    Deltas are written in this order, the best one first.
+    """
     lines = [
         f"StorePath: {item.path}",
         f"NarHash: {format_hash(item.nar_hash)}",
         f"NarSize: {item.nar_size}",
         *([f"ERIS: {urn}"] if urn else []),
+        *map(_format_delta, deltas),
         f"References: {' '.join(item.references)}",
         *([f"Deriver: {item.deriver}"] if item.deriver else []),
     ]
@@ -301,6 +351,7 @@ def format_narinfo(
     urls: Sequence[NarUrl],
     *,
     hint: str | None = None,
+    hint_deltas: Sequence[DeltaLine] = (),
     nix_signatures: Sequence[str] = (),
 ) -> bytes:
     """Write a whole narinfo: what is signed, the value of the signature, and what nobody signs.
@@ -313,12 +364,17 @@ def format_narinfo(
         [f"{_SIGNATURE} {signature}"] if signature is not None else [],
         [f"Sig: {value}" for value in nix_signatures],
         [f"ERIS: {hint}"] if hint is not None else [],
+        map(_format_delta, hint_deltas),
         *(_format_url(url, sized) for url in urls),
     )
     text = [f"{line}\n" for line in lines]
     if any(line.count("\n") != 1 for line in text):
         raise ValueError("a value of the narinfo has a line break")
     return (unsigned + "".join(text)).encode()
+
+
+def _format_delta(line: DeltaLine) -> str:
+    return f"ERIS-Delta: {line.base} {line.urn}"
 
 
 def _format_url(url: NarUrl, sized: bool) -> list[str]:

@@ -74,9 +74,11 @@ def narinfo(data: bytes) -> None:
 
 def _check_rewritten(read: Narinfo) -> None:
     urn = read.signed_urn or read.hint_urn or None
-    written = format_narinfo(format_unsigned(read.item, urn), None, read.urls)
+    deltas = read.signed_deltas or read.hint_deltas
+    written = format_narinfo(format_unsigned(read.item, urn, deltas), None, read.urls)
     again = parse_narinfo(written, store_dir=STORE)
     assert (again.item, again.urls, again.hint_urn) == (read.item, read.urls, urn)
+    assert again.hint_deltas == deltas
 
 
 def nar(data: bytes) -> None:

@@ -12,6 +12,8 @@ from guix_glue.errors import InvalidNarinfo
 from guix_glue.fetch.narinfos import Candidate, Vouched
 from guix_glue.formats.narinfo import (
     DEFAULT_NARINFO_LIMITS,
+    MAX_DELTAS,
+    DeltaLine,
     Narinfo,
     NarinfoLimits,
     NarUrl,
@@ -220,6 +222,75 @@ def test_a_repr_shows_no_urn() -> None:
     for one in (found, candidate, Vouched(found, (candidate,)), Mirrored(server, found, 0.0)):
         assert APP in repr(one)
         assert "urn:eris" not in repr(one)
+
+
+# --- where deltas stand ---------------------------------------------------------------------------
+
+BASES = [f"{'01234567'[place] * 32}-app-1.2.{place}" for place in range(8)]
+
+
+def _with_deltas(signed: str, hints: str = "") -> Narinfo:
+    return parse(PLAIN.replace("References", f"{signed}References") + hints)
+
+
+def test_deltas_before_the_signature_are_signed_and_all_others_hints() -> None:
+    found = _with_deltas(
+        f"ERIS-Delta: {BASES[0]} urn:eris:A\nERIS-Delta:  {BASES[1]}\t urn:eris:B \n",
+        f"ERIS-Delta: {BASES[2]} urn:eris:C\n",
+    )
+    a, b, c = (DeltaLine(BASES[place], f"urn:eris:{'ABC'[place]}") for place in range(3))
+    assert (found.signed_deltas, found.hint_deltas) == ((a, b), (c,))
+    unsigned = parse(
+        PLAIN.replace("Signature: 1;vm;AAAA\n", f"ERIS-Delta: {BASES[0]} urn:eris:A\n")
+    )
+    assert (unsigned.signed_deltas, unsigned.hint_deltas) == ((), (a,))
+    assert (parse(PLAIN).signed_deltas, parse(PLAIN).hint_deltas) == ((), ())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "urn:eris:A",
+        BASES[1],
+        f"{BASES[1]} urn:eris:A more",
+        f"urn:eris:A {BASES[1]}",
+        f"/gnu/store/{BASES[1]} urn:eris:A",
+        f"{BASES[1]}/../etc urn:eris:A",
+        f"../{BASES[1]} urn:eris:A",
+        f"{BASES[1]} urn:eris:\x1b[2J",
+        f"{BASES[1]} urn:eris:ä",
+    ],
+)
+def test_a_wrong_line_of_a_delta_is_passed_over(value: str) -> None:
+    right = f"ERIS-Delta: {BASES[0]} urn:eris:A\n"
+    found = _with_deltas(f"ERIS-Delta: {value}\n{right}", f"ERIS-Delta: {value}\n{right}")
+    assert found.signed_deltas == found.hint_deltas == (DeltaLine(BASES[0], "urn:eris:A"),)
+
+
+def test_so_many_deltas_count_and_wrong_ones_do_not() -> None:
+    lines = "".join(f"ERIS-Delta: {BASES[0]} urn:eris:{place}\n" for place in range(12))
+    found = _with_deltas(f"ERIS-Delta: wrong\n{lines}", lines)
+    assert len(found.signed_deltas) == len(found.hint_deltas) == MAX_DELTAS == 8
+    assert [line.urn[-1] for line in found.signed_deltas] == list("01234567")
+
+
+def test_a_repr_shows_no_urn_of_a_delta() -> None:
+    line = f"ERIS-Delta: {BASES[0]} urn:eris:A\n"
+    found = _with_deltas(line, line)
+    assert BASES[0] in repr(found.signed_deltas)
+    assert "urn:eris" not in f"{found!r} {found.signed_deltas} {found.hint_deltas}"
+
+
+def test_deltas_are_written_where_they_belong() -> None:
+    item = StoreItem(f"/gnu/store/{APP}", bytes(32), 1, ())
+    lines = [DeltaLine(base, f"urn:eris:{place}") for place, base in enumerate(BASES)]
+    unsigned = format_unsigned(item, "urn:eris:X", lines[:3])
+    text = format_narinfo(unsigned, "1;vm;AAAA", (), hint="urn:eris:Y", hint_deltas=lines[3:])
+    found = parse_narinfo(text, store_dir="/gnu/store")
+    assert (found.signed_text, found.signed_urn) == (unsigned, "urn:eris:X")
+    assert (found.signed_deltas, found.hint_deltas) == (tuple(lines[:3]), tuple(lines[3:]))
+    assert {"ERIS", "ERIS-Delta", "References"} <= found.signed_fields
 
 
 # --- writing ------------------------------------------------------------------------------------
