@@ -19,12 +19,15 @@ __all__ = [
     "FileChanged",
     "InvalidManifest",
     "InvalidPack",
+    "InvalidPatch",
     "IsADirectory",
     "IsASymlink",
     "NotADirectory",
     "NotAFile",
     "NotFound",
     "NotUtf8",
+    "OtherBase",
+    "OtherListing",
     "PathError",
     "TargetExists",
     "TreeError",
@@ -56,6 +59,32 @@ class InvalidPack(TreeError, ContentError):
         super().__init__(f"pack {number} of the tree is not valid: {reason}")
         self.number = number
         self.reason = reason
+
+
+class InvalidPatch(TreeError, ContentError):
+    """What is stored of a patch is not what the index says; `number` counts patches from 0."""
+
+    def __init__(self, number: int, reason: str) -> None:
+        super().__init__(f"patch {number} of the delta is not valid: {reason}")
+        self.number = number
+        self.reason = reason
+
+
+class OtherBase(TreeError):
+    """A delta leads from another tree than the base that was given, or that was altered."""
+
+    def __init__(self) -> None:
+        super().__init__("the delta leads from another tree than this base, or the base changed")
+
+
+class OtherListing(TreeError):
+    """What a delta made is not the tree that it names: the base is not what it was, or it lies."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "what the delta makes of this base is not the tree that it names: "
+            "a file of the base has other contents, or the delta is wrong"
+        )
 
 
 class UnsafePath(TreeError):

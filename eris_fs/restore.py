@@ -6,8 +6,9 @@ the index says. Everything is created, never opened if it is there, so that two 
 target's file system takes for one (by case, or by Unicode form) show as a clash and are refused.
 Symlinks are made when all else is done. Zeros become holes.
 
-The entries are created in the order of their paths, so that each directory is entered once, and at
-most one is open for each component; file contents must be handed over in that same order.
+The entries are created in the order of their paths (those of an outline in the order of their
+bytes), so that each directory is entered once, and at most one is open for each component; file
+contents must be handed over in that same order.
 
 Plain synchronous code, meant for a worker thread.
 """
@@ -24,7 +25,6 @@ from eris_fs.fetch import FilePiece
 from eris_fs.model import (
     DEFAULT_LIMITS,
     EmptyDirectory,
-    FileEntry,
     Limits,
     PackedFile,
     PackedTree,
@@ -33,10 +33,13 @@ from eris_fs.model import (
     Symlink,
     Tree,
 )
+from eris_fs.outline import Outline, OutlineFile, canonical_order
 from eris_fs.paths import check_path, check_target, common_length, order_paths, raw_text
 from eris_fs.sparse import SparseFile
 
 __all__ = ["Restorer"]
+
+_File = RegularFile | PackedFile | OutlineFile
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ENTER: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
@@ -47,6 +50,8 @@ _EXECUTABLE_MODE: Final = 0o777
 
 class Restorer:
     """Create a tree at `target`, where nothing may be, below a directory that is there.
+
+    Of an outline its files come in its own order, which is that of their bytes.
 
     ```python
     restorer = Restorer(tree, target)
@@ -63,15 +68,17 @@ class Restorer:
     """
 
     def __init__(
-        self, tree: Tree, target: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS
+        self,
+        tree: Tree | Outline,
+        target: str | os.PathLike[str],
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._target = SystemPath(target)
         self._tree = tree
-        self._order = order_paths(tree, limits)
+        order = canonical_order if isinstance(tree, Outline) else order_paths
+        self._order = order(tree, limits)
         self._check(limits)
-        self.files: list[Path] = [
-            path for path in self._order if isinstance(tree[path], RegularFile | PackedFile)
-        ]
+        self.files: list[Path] = [path for path in self._order if isinstance(tree[path], _File)]
         self._plan = iter(self._order)
         self._current: SparseFile | None = None
         self._directories = _Directories(self._target, create=True)
@@ -129,7 +136,7 @@ class Restorer:
             os.close(current.fileno())
 
     def _check(self, limits: Limits) -> None:
-        any_bytes = isinstance(self._tree, PackedTree)
+        any_bytes = isinstance(self._tree, PackedTree | Outline)
         for path in self._order:
             check_path(path, limits, any_bytes=any_bytes)
             entry = self._tree[path]
@@ -143,11 +150,11 @@ class Restorer:
             raise ValueError("contents are not given in the order of the files")
         return self._directories.make_file(wanted, found.executable)
 
-    def _make_until(self, wanted: Path | None) -> FileEntry | None:
+    def _make_until(self, wanted: Path | None) -> _File | None:
         """Make the directories up to the next file; it is returned if it is the one wanted."""
         for path in self._plan:
             entry = self._tree[path]
-            if isinstance(entry, RegularFile | PackedFile):
+            if isinstance(entry, _File):
                 return entry if path == wanted else None
             if isinstance(entry, EmptyDirectory):
                 self._directories.enter(path)

@@ -47,6 +47,7 @@ from eris_fs.model import (
     RegularFile,
     Tree,
 )
+from eris_fs.outline import Outline
 from eris_fs.packed.index import PackedIndexReader, looks_packed
 from eris_fs.progress import Progress, Share
 from eris_fs.restore import Restorer
@@ -58,6 +59,7 @@ from eris_fs.threads import OneBehind
 __all__ = [
     "DEFAULT_CONCURRENCY",
     "Progress",
+    "get_files",
     "get_tree",
     "load_tree",
     "put_manifest",
@@ -208,12 +210,43 @@ async def get_tree(
     if max_size is not None and isinstance(tree, PackedTree):
         _check_size(tree, max_size)
     restorer = await in_thread(Restorer, tree, target, limits)
+    files = read_files(store, tree, restorer.files, window=window)
+    async with aclosing(files):
+        await _restore(restorer, files, max_size, progress)
+
+
+async def get_files(
+    outline: Outline,
+    pieces: AsyncIterator[FilePiece],
+    target: str | os.PathLike[str],
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    max_size: int | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Restore a tree at `target`, as `get_tree` does, out of pieces of its files from anywhere.
+
+    These come in the order of the outline, and are together at most what it says. The iteration is
+    not closed.
+    Raises: TargetExists, UnsafePath; TreeTooLarge; ValueError, for pieces in another order;
+    OSError; whatever the iteration raises.
+    """
+    if max_size is not None and outline.size > max_size:
+        raise TreeTooLarge("bytes of files", max_size)
+    restorer = await in_thread(Restorer, outline, target, limits)
+    await _restore(restorer, pieces, outline.size, progress)
+
+
+async def _restore(
+    restorer: Restorer,
+    files: AsyncIterator[FilePiece],
+    max_size: int | None,
+    progress: Progress | None,
+) -> None:
     writer = OneBehind(restorer.write)
     try:
         await in_thread(restorer.begin)
-        files = read_files(store, tree, restorer.files, window=window)
-        async with aclosing(files):
-            await _write_files(files, writer, max_size, progress)
+        await _write_files(files, writer, max_size, progress)
         await in_thread(restorer.finish)
     finally:
         await writer.settle()

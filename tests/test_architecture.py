@@ -76,6 +76,28 @@ RULES = (
         forbid=("asyncio", "os", "pathlib", "eris.store", "eris.transfer"),
     ),
     Rule(
+        "what a delta, a packed tree and an outline are made of is read and written without I/O",
+        where=(
+            "eris_fs/delta/framing.py",
+            "eris_fs/delta/index.py",
+            "eris_fs/delta/model.py",
+            "eris_fs/outline.py",
+            "eris_fs/sections.py",
+        ),
+        forbid=("asyncio", "os", "pathlib", "eris.store", "eris.threads", "eris.transfer"),
+    ),
+    Rule(
+        "of a base a delta knows files by number: a file system is read by one module alone",
+        where=("eris_fs/delta/*",),
+        but=("eris_fs/delta/directory.py",),
+        forbid=("os", "pathlib", "shutil", "eris_fs.open_file", "eris_fs.restore", "eris_fs.scan"),
+    ),
+    Rule(
+        "what applies a delta makes none, and does not know which base it is given",
+        where=("eris_fs/delta/apply.py", "eris_fs/delta/patching.py", "eris_fs/delta/ranges.py"),
+        forbid=("eris_fs.delta.directory", "eris_fs.delta.encode", "eris_fs.delta.stored"),
+    ),
+    Rule(
         "what reads trees makes none, and knows nothing of files on a disk",
         where=("eris_fs/reader/*",),
         forbid=(

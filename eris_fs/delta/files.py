@@ -22,7 +22,7 @@ class TreeFiles(Protocol):
         """What it was like when it was looked at."""
 
     async def read(self, ranges: Sequence[BaseRange]) -> bytes:
-        """Read ranges of files, joined; together at most 64 MiB.
+        """Read ranges of files, joined; together at most 64 MiB. Several reads may be under way.
 
         Never anything outside of the tree, never through a symlink.
         Raises: FileChanged, if a file is not there any more, is shorter, or is no regular file now;

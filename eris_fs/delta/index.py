@@ -206,7 +206,8 @@ class _Parser(SectionParser):
             self.column(sizes), self.column(stored_sizes), self.column(counts), ranges
         )
         end = sum(patch.size for patch in patches)
-        files = self._files(kinds, self.column(numbers), end)
+        # All of them at once: what is wrong with their sum shows behind the last one.
+        files = list(self._files(kinds, self.column(numbers), end))
         entries = self.entries(kinds, files, self.paths(paths, len(kinds)), targets)
         if list(entries) != canonical_order(entries, self._limits):
             self.fail("entries that are not in canonical order")
