@@ -31,6 +31,7 @@ from eris_fs.model import (
     EmptyDirectory,
     Entry,
     FileEntry,
+    Limits,
     PackedTree,
     RegularFile,
     Tree,
@@ -50,7 +51,7 @@ from guix_glue.formats.nar import (
     Symlink,
 )
 
-__all__ = ["TreeEntry", "outline_events", "tree_events", "tree_order"]
+__all__ = ["TreeEntry", "outline_events", "tree_events", "tree_limits", "tree_order"]
 
 _BATCH_SIZE: Final = 1024 * 1024
 _BATCH_ENTRIES: Final = 256
@@ -59,6 +60,16 @@ _LARGE: Final = 1024 * 1024
 """A file of more bytes than this has its length looked up: a few requests, one after the other."""
 _MOST_HELD: Final = 16 * 1024 * 1024
 """Bytes that may wait for their file's length; then reading waits too."""
+
+
+# The least that an entry of a directory takes in a nar.
+_ENTRY_SIZE: Final = 160
+
+
+def tree_limits(nar_size: int) -> Limits:
+    """The limits of a tree of which the nar has so many bytes, whoever wrote its index."""
+    entries = min(DEFAULT_LIMITS.entries, nar_size // _ENTRY_SIZE + 1)
+    return Limits(entries=entries)
 
 
 class TreeEntry(NamedTuple):
