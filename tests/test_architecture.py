@@ -94,7 +94,7 @@ RULES = (
     ),
     Rule(
         "what applies a delta makes none, and does not know which base it is given",
-        where=("eris_fs/delta/apply.py", "eris_fs/delta/patching.py", "eris_fs/delta/ranges.py"),
+        where=("eris_fs/delta/apply.py", "eris_fs/delta/opening.py", "eris_fs/delta/ranges.py"),
         forbid=("eris_fs.delta.directory", "eris_fs.delta.encode", "eris_fs.delta.stored"),
     ),
     Rule(

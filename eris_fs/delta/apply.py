@@ -27,7 +27,7 @@ from eris_fs.delta.framing import DeltaHead
 from eris_fs.delta.index import parse_delta_index
 from eris_fs.delta.keeping import Kept
 from eris_fs.delta.model import BaseFile, DeltaTree
-from eris_fs.delta.patching import read_patches
+from eris_fs.delta.opening import read_patches
 from eris_fs.delta.ranges import read_steps, whole_files
 from eris_fs.delta.streaming import Incoming
 from eris_fs.errors import InvalidManifest, OtherBase, OtherListing
