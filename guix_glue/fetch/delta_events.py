@@ -33,6 +33,8 @@ __all__ = ["delta_events"]
 # encoder takes, while a hostile delta could have a base that is far larger read again and again.
 _READINGS: Final = 16
 _SLACK: Final = 64 * 1024 * 1024
+# What a nar tells of an entry is more than an index does, but for some small trees.
+_INDEX_SLACK: Final = 16 * 1024 * 1024
 
 
 async def delta_events(
@@ -50,7 +52,11 @@ async def delta_events(
     that changes; BlockNotFound, ContentError, StoreError; OSError.
     """
     limits = tree_limits(nar_size)
-    limits = replace(limits, content_size=min(limits.content_size, nar_size))
+    limits = replace(
+        limits,
+        content_size=min(limits.content_size, nar_size),
+        index_size=min(limits.index_size, nar_size + _INDEX_SLACK),
+    )
     with await in_thread(DirectoryFiles, base) as files:
         bounded = _BoundedFiles(files, _READINGS * nar_size + _SLACK)
         async with open_delta(store, capability, bounded, limits=limits) as delta:
