@@ -84,6 +84,21 @@ class Upgrade:
         """Another delta, said to be from the same base."""
         return DeltaLine(self.old.name, put_delta(self.blocks, base, new))
 
+    def narinfo(
+        self,
+        deltas: Sequence[DeltaLine] = (),
+        *,
+        hints: Sequence[DeltaLine] = (),
+        urn: str | None = None,
+        urls: Sequence[NarUrl] | None = None,
+        key: PrivateKey | None = KEY,
+    ) -> bytes:
+        """The narinfo of the new item, by default with its plain nar."""
+        urls = (plain_url(self.new),) if urls is None else urls
+        unsigned = format_unsigned(self.new.item, urn, deltas)
+        signature = None if key is None else sign_text(key, unsigned, "test")
+        return format_narinfo(unsigned, signature, urls, hint_deltas=hints)
+
     def publish(
         self,
         server: FakeServer,
@@ -91,16 +106,12 @@ class Upgrade:
         *,
         hints: Sequence[DeltaLine] = (),
         urn: str | None = None,
-        hint: str | None = None,
         urls: Sequence[NarUrl] | None = None,
         key: PrivateKey | None = KEY,
     ) -> None:
-        """Serve the narinfo of the new item, and its plain nar."""
+        """Serve that narinfo, and the plain nar."""
         item = self.new.item
-        urls = (plain_url(self.new),) if urls is None else urls
-        unsigned = format_unsigned(item, urn, deltas)
-        signature = None if key is None else sign_text(key, unsigned, "test")
-        text = format_narinfo(unsigned, signature, urls, hint=hint, hint_deltas=hints)
+        text = self.narinfo(deltas, hints=hints, urn=urn, urls=urls, key=key)
         server.files[f"/{item.hash_part}.narinfo"] = text
         server.files[f"/nar/{item.base_name}"] = self.new.nar
 
