@@ -130,7 +130,7 @@ def _size_limit(compressed: int, base: Outline, limits: Limits) -> int:
 def _format_kinds(tree: DeltaTree) -> tuple[bytearray, list[int]]:
     kinds, numbers = bytearray(), []
     places: dict[tuple[int, int], int] = {}
-    position = expected = 0
+    position = expected = count = 0
     for entry in tree.values():
         match entry:
             case PackedFile(offset, size, executable):
@@ -141,7 +141,8 @@ def _format_kinds(tree: DeltaTree) -> tuple[bytearray, list[int]]:
                     continue
                 if size and offset != position:
                     raise ValueError("files do not come in the order of the stream")
-                places[offset, size] = len(places)
+                places[offset, size] = count
+                count += 1
                 kinds.append(_FILE + executable)
                 numbers.append(size)
                 position += size

@@ -51,3 +51,19 @@ def test_another_base_is_refused() -> None:
     other = Outline({**BASE, ("a",): OutlineFile(11), ("b",): OutlineFile(3)})
     with pytest.raises(InvalidManifest):
         parse_delta_index(format_delta_index(TREE, BASE), other)
+
+
+def test_empty_files_count_among_those_of_the_stream() -> None:
+    tree = DeltaTree(
+        {
+            ("a",): PackedFile(0, 0),
+            ("b",): PackedFile(0, 0),
+            ("c",): PackedFile(0, 7),
+            ("d",): PackedFile(7, 9),
+            ("e",): PackedFile(7, 9),
+        },
+        [Patch(16, 12)],
+    )
+    assert list(parse_delta_index(format_delta_index(tree, BASE), BASE).items()) == list(
+        tree.items()
+    )
