@@ -7,6 +7,8 @@ await eris_fs.get_tree(store, tree, "copy")
 
 packed = await eris_fs.put_packed_tree(store, "photos")    # read by the same functions
 ```
+
+A delta (`open_delta`) makes a tree out of another one that is there.
 """
 
 from typing import TYPE_CHECKING
@@ -16,6 +18,11 @@ from eris.lazy import reexport
 if TYPE_CHECKING:
     from eris_fs.batch import SizeRule
     from eris_fs.contents import read_files
+    from eris_fs.delta.apply import Delta, open_delta
+    from eris_fs.delta.directory import DirectoryFiles
+    from eris_fs.delta.encode import PutDelta, put_delta
+    from eris_fs.delta.files import TreeFiles
+    from eris_fs.delta.stored import StoredFiles
     from eris_fs.diff import (
         Amount,
         Change,
@@ -29,12 +36,15 @@ if TYPE_CHECKING:
         FileChanged,
         InvalidManifest,
         InvalidPack,
+        InvalidPatch,
         IsADirectory,
         IsASymlink,
         NotADirectory,
         NotAFile,
         NotFound,
         NotUtf8,
+        OtherBase,
+        OtherListing,
         PathError,
         TargetExists,
         TreeError,
@@ -93,7 +103,7 @@ if TYPE_CHECKING:
     from eris_fs.sparse import SparseFile
     from eris_fs.stamp import Stamp, settled_status
     from eris_fs.survey import Survey, survey_content, survey_tree
-    from eris_fs.tree import get_tree, load_tree, put_manifest, put_tree, read_tree
+    from eris_fs.tree import get_files, get_tree, load_tree, put_manifest, put_tree, read_tree
     from eris_fs.walk import FoundBlock, contents_of, walk_contents
 else:
     # Loaded when it is used: a command shows its help without.
@@ -102,6 +112,11 @@ else:
         {
             "batch": ("SizeRule",),
             "contents": ("read_files",),
+            "delta.apply": ("Delta", "open_delta"),
+            "delta.directory": ("DirectoryFiles",),
+            "delta.encode": ("PutDelta", "put_delta"),
+            "delta.files": ("TreeFiles",),
+            "delta.stored": ("StoredFiles",),
             "diff": (
                 "Amount",
                 "Change",
@@ -115,12 +130,15 @@ else:
                 "FileChanged",
                 "InvalidManifest",
                 "InvalidPack",
+                "InvalidPatch",
                 "NotAFile",
                 "IsADirectory",
                 "IsASymlink",
                 "NotADirectory",
                 "NotFound",
                 "NotUtf8",
+                "OtherBase",
+                "OtherListing",
                 "PathError",
                 "TargetExists",
                 "TreeError",
@@ -240,6 +258,7 @@ else:
                 "survey_tree",
             ),
             "tree": (
+                "get_files",
                 "get_tree",
                 "load_tree",
                 "put_manifest",
@@ -263,6 +282,8 @@ __all__ = [
     "Change",
     "ContentCache",
     "ContentReader",
+    "Delta",
+    "DirectoryFiles",
     "EmptyDirectory",
     "Entry",
     "EntryInfo",
@@ -277,6 +298,7 @@ __all__ = [
     "FoundSizes",
     "InvalidManifest",
     "InvalidPack",
+    "InvalidPatch",
     "InvalidPattern",
     "IsADirectory",
     "IsASymlink",
@@ -290,6 +312,8 @@ __all__ = [
     "NotUtf8",
     "NothingMatches",
     "OpenFile",
+    "OtherBase",
+    "OtherListing",
     "Pack",
     "PackedFile",
     "PackedTree",
@@ -299,6 +323,7 @@ __all__ = [
     "Pattern",
     "Patterns",
     "Progress",
+    "PutDelta",
     "PutFile",
     "ReferenceWalk",
     "RegularFile",
@@ -310,11 +335,13 @@ __all__ = [
     "Sort",
     "SparseFile",
     "Stamp",
+    "StoredFiles",
     "Survey",
     "Symlink",
     "TargetExists",
     "Tree",
     "TreeError",
+    "TreeFiles",
     "TreeReader",
     "TreeSize",
     "TreeTooLarge",
@@ -331,6 +358,7 @@ __all__ = [
     "fetch_files",
     "find_sizes",
     "format_manifest",
+    "get_files",
     "get_tree",
     "is_directory",
     "load_tree",
@@ -338,11 +366,13 @@ __all__ = [
     "measure_tree",
     "nearest",
     "new_blocks",
+    "open_delta",
     "packs_of",
     "parse_pattern",
     "parse_patterns",
     "path_of",
     "printable",
+    "put_delta",
     "put_file",
     "put_manifest",
     "put_packed_tree",

@@ -32,7 +32,8 @@ from eris.transfer import DEFAULT_WINDOW as _LARGE_WINDOW
 from eris.transfer import PutWindow, put_content, stream_content
 from eris_fs.batch import Batch, BatchReader, EncodedBatch, SizeRule, encode_batch
 from eris_fs.contents import read_files
-from eris_fs.errors import TreeError, TreeTooLarge
+from eris_fs.delta.framing import looks_like_delta
+from eris_fs.errors import InvalidManifest, TreeError, TreeTooLarge
 from eris_fs.fetch import DEFAULT_WINDOW, FilePiece
 from eris_fs.known import KnownContents
 from eris_fs.large import put_file
@@ -174,6 +175,8 @@ async def read_tree(
             head += piece
             if len(head) <= len(MAGIC):
                 continue
+            if looks_like_delta(head):
+                raise InvalidManifest("it is a delta, which makes a tree out of its base", 0)
             reader = PackedIndexReader(limits) if looks_packed(head) else ManifestReader(limits)
             piece, head = head, b""
         if isinstance(reader, PackedIndexReader):

@@ -35,7 +35,7 @@ from eris_fs.fetch import FilePiece
 from eris_fs.model import DEFAULT_LIMITS, Limits, PackedFile
 from eris_fs.outline import HASH_SIZE, ListingHash, Outline, OutlineEntry, OutlineFile
 
-__all__ = ["Delta", "open_delta", "read_head"]
+__all__ = ["Delta", "open_delta", "read_delta", "read_head"]
 
 # How much of a file is given out at once.
 _STEP: Final = 1024 * 1024
@@ -65,14 +65,24 @@ async def open_delta(
     ContentError, StoreError.
     """
     async with aclosing(stream_content(store, capability, window=window)) as pieces:
-        incoming = Incoming(pieces)
-        head, left = await incoming.read_head(limits)
-        if await in_thread(_outline_hash, base.outline) != head.base:
-            raise OtherBase
-        frame = await incoming.read(head.index_size)
-        tree = await in_thread(parse_delta_index, frame, base.outline, limits)
-        _check(head, left, tree)
-        yield Delta(head, tree, await in_thread(_outline, tree, limits), incoming, base)
+        yield await read_delta(pieces, base, limits=limits)
+
+
+async def read_delta(
+    pieces: AsyncIterator[bytes], base: TreeFiles, *, limits: Limits = DEFAULT_LIMITS
+) -> Delta:
+    """The same, out of the bytes of a delta as they come: those of its files are read later.
+
+    Raises: InvalidManifest; OtherBase; whatever the iteration raises.
+    """
+    incoming = Incoming(pieces)
+    head, left = await incoming.read_head(limits)
+    if await in_thread(_outline_hash, base.outline) != head.base:
+        raise OtherBase
+    frame = await incoming.read(head.index_size)
+    tree = await in_thread(parse_delta_index, frame, base.outline, limits)
+    _check(head, left, tree)
+    return Delta(head, tree, await in_thread(_outline, tree, limits), incoming, base)
 
 
 async def read_head(

@@ -24,7 +24,7 @@ class Entry:
     store: str = field(repr=False)
     """A store URL, with its path."""
     kind: str
-    """`file`, `tree`, or `partial`: a tree without what could not be read."""
+    """`file`, `tree`, `partial`: a tree without what could not be read; or `delta`."""
     size: int
     """Bytes of content; of a tree, those of its files, in a packed one each content once."""
     source: str = field(default="", repr=False)

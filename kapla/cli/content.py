@@ -1,9 +1,11 @@
-"""Looking at content: whether it is a tree, and which."""
+"""Looking at content: whether it is a file, a tree or a delta, and which tree."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterable
 from contextlib import aclosing
+from enum import Enum, auto
+from typing import Final
 
 import eris_fs
 from eris.capability import ReadCapability
@@ -11,14 +13,44 @@ from eris.store import BlockReader
 from eris.transfer import read_content, stream_content
 from kapla.cli.common import CommandError, ExitCode
 
-__all__ = ["load_tree", "names_tree", "read_tree", "require_tree"]
+__all__ = [
+    "IS_A_DELTA",
+    "Kind",
+    "kind_of",
+    "kind_of_head",
+    "load_tree",
+    "read_tree",
+    "require_tree",
+]
 
-_HEAD = 16
+_HEAD: Final = 32
+
+IS_A_DELTA: Final = (
+    "this is a delta, which makes a tree out of another one: kapla decode DELTA OUT --base BASE"
+)
+"""What to say where a tree or a file is wanted."""
 
 
-async def names_tree(store: BlockReader, capability: ReadCapability) -> bool:
-    """Whether the content begins as the index of a tree does, of either format."""
-    return eris_fs.looks_like_tree(await read_content(store, capability, 0, _HEAD))
+class Kind(Enum):
+    """What a content is, by how it begins."""
+
+    FILE = auto()
+    TREE = auto()
+    DELTA = auto()
+
+
+def kind_of_head(head: bytes) -> Kind:
+    """Tell from the first bytes of a content, at least 20 unless it has fewer."""
+    from eris_fs.delta.framing import looks_like_delta
+
+    if looks_like_delta(head):
+        return Kind.DELTA
+    return Kind.TREE if eris_fs.looks_like_tree(head) else Kind.FILE
+
+
+async def kind_of(store: BlockReader, capability: ReadCapability) -> Kind:
+    """The same, of a content in a store."""
+    return kind_of_head(await read_content(store, capability, 0, _HEAD))
 
 
 async def load_tree(store: BlockReader, capability: ReadCapability) -> eris_fs.Tree:
@@ -43,6 +75,10 @@ async def read_tree(pieces: AsyncIterable[bytes]) -> eris_fs.Tree:
 
 async def require_tree(store: BlockReader, capability: ReadCapability) -> eris_fs.Tree:
     """Read the index of what must be a tree."""
-    if not await names_tree(store, capability):
-        raise CommandError("this is a file, not a tree", ExitCode.USAGE)
-    return await load_tree(store, capability)
+    match await kind_of(store, capability):
+        case Kind.FILE:
+            raise CommandError("this is a file, not a tree", ExitCode.USAGE)
+        case Kind.DELTA:
+            raise CommandError(IS_A_DELTA, ExitCode.USAGE)
+        case Kind.TREE:
+            return await load_tree(store, capability)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -16,6 +16,8 @@ import eris_fs
 from eris.capability import ReadCapability
 from eris.threads import settle
 from eris.transfer import content_length, stream_content
+from kapla.cli.applying import apply_delta, refuse_delta
+from kapla.cli.base import Base, read_base
 from kapla.cli.chosen import choose, path_option
 from kapla.cli.common import (
     LARGEST_SHOWN,
@@ -33,7 +35,7 @@ from kapla.cli.common import (
     summarized,
     urn_argument,
 )
-from kapla.cli.content import read_tree
+from kapla.cli.content import Kind, kind_of_head, read_tree
 from kapla.cli.summary import Summary, current_summary
 from kapla.cli.target import Target
 from kapla.cli.told import told
@@ -48,6 +50,10 @@ _WRITE_SIZE = 1024 * 1024
 @told(
     ("Bring back what was stored under a name", "kapla decode @notes copy"),
     ("The version before the newest", "kapla decode @notes~1 older"),
+    (
+        "Make a newer version out of one that is here, and a delta",
+        "kapla decode @notes.delta newer --base notes",
+    ),
     ("Read a URN from a file, and go on with the content", "kapla decode @backup.urn - | tar x"),
     exits=(ExitCode.STORE, ExitCode.MISSING, ExitCode.DAMAGED, ExitCode.REFUSED),
 )
@@ -56,7 +62,14 @@ _WRITE_SIZE = 1024 * 1024
 @click.argument("out", metavar="OUT|-")
 @click.option("--force", is_flag=True, help="Replace OUT if it exists, at once and only when done.")
 @path_option
-@click.option("--raw", is_flag=True, help="Write the bytes of the content even if it is a tree.")
+@click.option(
+    "--base",
+    metavar="DIR|URN",
+    help="The tree that a delta leads from: a directory or file here, or a URN. For deltas only.",
+)
+@click.option(
+    "--raw", is_flag=True, help="Write the bytes of the content even if it is a tree or a delta."
+)
 @click.option(
     "--max-size",
     metavar="SIZE",
@@ -70,11 +83,14 @@ def command(
     out: str,
     force: bool,
     paths: tuple[str, ...],
+    base: str | None,
     raw: bool,
     max_size: str | None,
     store_url: str | None,
 ) -> None:
     """Decode the content of a URN into OUT: a file or a tree, whichever it is; - for stdout.
+
+    A delta becomes the tree that it makes out of its base, which --base names.
 
     URN may also be @NAME, for what the catalogue has under a name, or @FILE or -, to read it from a
     file or from standard input. OUT appears only when it is complete and verified.
@@ -85,13 +101,18 @@ def command(
     """
     if raw and paths:
         raise click.UsageError("--raw is for the whole content, --path for a part of a tree.")
+    if raw and base is not None:
+        raise click.UsageError("--raw writes a delta as it is, --base makes a tree out of it.")
+    if urn == base == "-":
+        raise click.UsageError("Standard input holds one URN, of the delta or of its base.")
     capability = read_capability(urn)
+    found = None if base is None else read_base(base)
     if out == "-":
         # Before the work, which would be for nothing.
         standard_output()
     target = None if out == "-" else Target(out, force=force)
     limit = read_limit(max_size, target)
-    run(decode_into(capability, out, target, paths, raw, limit, store_url))
+    run(decode_into(capability, out, target, paths, raw, limit, store_url, found))
 
 
 def read_limit(max_size: str | None, target: Target | None) -> int | None:
@@ -112,13 +133,25 @@ async def decode_into(
     raw: bool,
     limit: int | None,
     store_url: str | None,
+    base: Base | None = None,
 ) -> None:
     """Decode into OUT, which is `target`, or standard output where there is none."""
     async with (
-        connect(store_url, capability) as store,
+        connect(store_url, capability, *(base.contents if base else ())) as store,
         _Reading(store, capability) as reading,
     ):
-        if not raw and eris_fs.looks_like_tree(await reading.head()):
+        kind = Kind.FILE if raw else kind_of_head(await reading.head())
+        if kind is Kind.DELTA:
+            if base is None or target is None or paths:
+                refuse_delta(out, has_base=base is not None)
+            async with aclosing(reading.pieces(None)) as pieces:
+                await apply_delta(store, pieces, base, out, target, limit)
+            return
+        if base is not None:
+            raise CommandError(
+                f"this is a {kind.name.lower()}, and --base is for deltas", ExitCode.USAGE
+            )
+        if kind is Kind.TREE:
             if target is None and not paths:
                 raise CommandError(
                     "this is a tree, which cannot go to standard output; --path takes one file out"
@@ -247,7 +280,7 @@ class _Reading:
 
         self.length.add_done_callback(tell)
 
-    async def pieces(self, limit: int | None) -> AsyncIterator[bytes]:
+    async def pieces(self, limit: int | None) -> AsyncGenerator[bytes, None]:
         """All pieces, the first one too; to be read once.
 
         Raises: CommandError for a content of more than `limit` bytes: as soon as its length is

@@ -10,6 +10,7 @@ import eris_fs
 from eris.capability import ReadCapability
 from eris.errors import BlockNotFound
 from kapla.cli.common import (
+    CommandError,
     Store,
     connect,
     progress,
@@ -17,7 +18,7 @@ from kapla.cli.common import (
     run,
     store_option,
 )
-from kapla.cli.content import load_tree, names_tree
+from kapla.cli.content import IS_A_DELTA, Kind, kind_of, load_tree
 from kapla.cli.differences import Differences
 from kapla.cli.outcome import ExitCode
 from kapla.cli.told import told
@@ -90,9 +91,13 @@ async def _compare(
 
 async def _tree(store: Store, capability: ReadCapability) -> eris_fs.Tree:
     """The tree of a URN; of a plain content one that is this file."""
-    if await names_tree(store, capability):
-        return await load_tree(store, capability)
-    return {(): eris_fs.RegularFile(capability)}
+    match await kind_of(store, capability):
+        case Kind.TREE:
+            return await load_tree(store, capability)
+        case Kind.DELTA:
+            raise CommandError(IS_A_DELTA, ExitCode.USAGE)
+        case Kind.FILE:
+            return {(): eris_fs.RegularFile(capability)}
 
 
 _Whole = tuple[ReadCapability, eris_fs.Tree]

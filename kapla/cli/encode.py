@@ -8,6 +8,7 @@ import eris_fs
 from eris.model import ConvergenceSecret
 from kapla.cli.common import ExitCode, run, store_option, summarized
 from kapla.cli.encoding import How, encode_sources
+from kapla.cli.making import making
 from kapla.cli.noting import Noting, note_options
 from kapla.cli.pinned import pin_options, read_pinning
 from kapla.cli.secret import read_secret
@@ -25,6 +26,10 @@ _BLOCK_SIZES = ("auto", "1KiB", "32KiB", "cost")
     (
         "Store it compressed, without what can be built anew",
         "kapla encode --packed --exclude '*.o' project",
+    ),
+    (
+        "Store a new version, and what leads to it from the last one",
+        "kapla encode --packed --name notes --base @notes notes",
     ),
     (
         "Store what another program writes, and keep its URN in a file",
@@ -53,6 +58,12 @@ _BLOCK_SIZES = ("auto", "1KiB", "32KiB", "cost")
     metavar="N",
     help="How hard to compress a packed tree: 1 is fast, 19 is small, the default is 9.",
 )
+@click.option(
+    "--base",
+    metavar="DIR|URN",
+    help="With --packed: also make a delta, which leads from this tree to the new one; its URN is"
+    " the second line. Whoever has the base has far less to fetch.",
+)
 @click.option("--unique", is_flag=True, help="Encrypt so that equal content gets another URN.")
 @click.option(
     "--convergence-secret",
@@ -72,6 +83,7 @@ def command(
     block_size: str | None,
     packed: bool,
     level: int | None,
+    base: str | None,
     unique: bool,
     secret_file: str | None,
     selecting: SelectingOptions,
@@ -87,6 +99,10 @@ def command(
     Whoever has the URN can read the content. Standard input and a single file become plain content,
     a directory becomes an ERIS-FS tree, and with --packed a file or a directory becomes a packed
     tree. Several paths become one tree, in which each has its own name.
+
+    With --base a delta is stored too, from an older tree to the new one: `kapla decode` makes the
+    new one out of both. It is noted as NAME.delta, if there is a --name, and goes to FILE.delta, if
+    there is --out FILE.
     """
     sources = Sources.of(paths)
     if packed and sources.is_stream:
@@ -100,6 +116,10 @@ def command(
     # What tells the highest is loaded for packed trees only.
     if level is not None and not 1 <= level <= eris_fs.MAX_LEVEL:
         raise click.BadParameter(f"1 to {eris_fs.MAX_LEVEL}", param_hint="'--level'")
+    if base is not None and not packed:
+        raise click.UsageError("--base is for --packed: a delta stands beside a packed tree.")
+    if base is not None and no_store:
+        raise click.UsageError("--base wants a store: a delta is made of what is stored.")
     if unique and secret_file is not None:
         raise click.UsageError("--unique and --convergence-secret exclude each other.")
     secret = ConvergenceSecret.null()
@@ -115,6 +135,8 @@ def command(
     how = How(block_size or "auto", level, secret, cached, selected, noting.measured)
     # Before the work: of unique content nothing but the URN would lead to it.
     write = noting.output()
+    # Before the new version has the name that the old one is called by.
+    delta = None if base is None else making(base, noting, secret, pinning, store_url)
     capability = run(encode_sources(sources, how, no_store, pinning, noting, store_url))
     selected.say()
     # Before it is written, which may fail: then it can still be found.
@@ -125,5 +147,7 @@ def command(
         is_partial=selected.is_incomplete,
     )
     write(capability.to_urn())
+    if delta is not None:
+        delta.make(capability, sources.description)
     noting.let_go_of_old_versions()
     return ExitCode.INCOMPLETE if selected.is_incomplete else 0

@@ -12,8 +12,8 @@ from eris.capability import ReadCapability
 from eris.node import block_count
 from eris.transfer import content_length
 from kapla.cli.common import Store, connect, read_capability, run, store_option, urn_argument
-from kapla.cli.content import load_tree, names_tree
-from kapla.cli.outcome import ExitCode
+from kapla.cli.content import Kind, kind_of, load_tree
+from kapla.cli.outcome import CommandError, ExitCode
 from kapla.cli.told import told
 
 __all__ = ["command"]
@@ -43,9 +43,10 @@ def command(
 ) -> None:
     """Show block size, level, size, kind and blocks of a content.
 
-    Of a plain content one block a level is fetched. Of a tree the size, block size and level are
-    those of its index, the blocks those of all of it, each counted once. For this the index and all
-    internal nodes are fetched, and of a tree that is not packed the last block of each file.
+    Of a plain content, and of a delta, one block a level is fetched. Of a tree the size, block size
+    and level are those of its index, the blocks those of all of it, each counted once. For this the
+    index and all internal nodes are fetched, and of a tree that is not packed the last block of
+    each file.
     """
     if cids:
         if against is not None:
@@ -74,7 +75,10 @@ async def _info(
             "block_size": int(capability.block_size),
             "level": capability.level,
         }
-        tree = await _tree(store, capability)
+        kind = await kind_of(store, capability)
+        tree = await load_tree(store, capability) if kind is Kind.TREE else None
+        if kind is Kind.DELTA:
+            facts |= await _delta(store, capability)
         if tree is None:
             blocks = block_count(length, capability.block_size)
             facts["blocks"] = blocks
@@ -88,17 +92,31 @@ async def _info(
             facts["raw_bytes"] = found.raw_bytes
             facts["block_bytes"] = found.block_bytes
             if old is not None:
-                before = await _survey(store, old, await _tree(store, old))
+                is_tree = await kind_of(store, old) is Kind.TREE
+                old_tree = await load_tree(store, old) if is_tree else None
+                before = await _survey(store, old, old_tree)
                 new = found.without(before)
                 facts["new_blocks"] = new.blocks
                 facts["new_block_bytes"] = new.block_bytes
         return facts
 
 
-async def _tree(store: Store, capability: ReadCapability) -> eris_fs.Tree | None:
-    if not await names_tree(store, capability):
-        return None
-    return await load_tree(store, capability)
+async def _delta(store: Store, capability: ReadCapability) -> dict[str, Any]:
+    """What a delta tells of itself, and of the tree that it makes."""
+    from eris_fs.delta.apply import read_head
+
+    try:
+        head = await read_head(store, capability)
+    except eris_fs.InvalidManifest as error:
+        raise CommandError(f"this looks like a delta, but {error}", ExitCode.DAMAGED) from error
+    return {
+        "kind": "delta",
+        "format": "kapla-delta-1",
+        "entries": head.entries,
+        "files_bytes": head.size,
+        "stream_bytes": head.stream_size,
+        "base_outline": head.base.hex(),
+    }
 
 
 async def _survey(

@@ -29,6 +29,7 @@ _ANY: Final = "application/octet-stream"
 _TREE: Final = "application/x-eris-fs"
 # No other program reads one, and none should take it for the kind above.
 _PACKED_TREE: Final = "application/x-kapla-packed"
+_DELTA: Final = "application/x-kapla-delta"
 _HEAD: Final = 64
 
 
@@ -71,11 +72,11 @@ async def _make(
     name: str | None,
     store_url: str | None,
 ) -> bytes:
-    import eris_fs
     from eris.link import Link, format_link
     from eris.sizing import content_size
     from eris.transfer import read_content
     from eris_fs.packed.index import looks_packed
+    from kapla.cli.content import Kind, kind_of_head
 
     async with connect(store_url, capability) as store:
         size = await content_size(store, capability)
@@ -84,8 +85,13 @@ async def _make(
         # A few blocks can stand for that, and a message for so many digits.
         raise CommandError("the content has more than 2^64 bytes, which no link can tell")
     found = _by_name(name or "") or _by_name(os.path.basename(out).removesuffix(SUFFIX)) or _ANY
-    if eris_fs.looks_like_tree(head):
-        found = _PACKED_TREE if looks_packed(head) else _TREE
+    match kind_of_head(head):
+        case Kind.TREE:
+            found = _PACKED_TREE if looks_packed(head) else _TREE
+        case Kind.DELTA:
+            found = _DELTA
+        case Kind.FILE:
+            pass
     try:
         return format_link(
             Link(capability, size, media_type or found, {} if name is None else {"name": name})

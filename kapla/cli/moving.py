@@ -22,7 +22,7 @@ from eris.errors import CorruptBlock, StoreRefused
 from eris.model import EncodedBlock, Reference
 from eris.threads import withdraw
 from kapla.cli.common import CommandError, ExitCode, Store
-from kapla.cli.content import load_tree, names_tree
+from kapla.cli.content import Kind, kind_of, load_tree
 
 __all__ = ["Has", "Moved", "move_blocks", "presence", "refusals_of"]
 
@@ -122,7 +122,7 @@ async def _walk(
         async with aclosing(eris_fs.walk_contents(source, [capability])) as runs:
             async for run in runs:
                 yield run
-        if raw or not await names_tree(source, capability):
+        if raw or await kind_of(source, capability) is not Kind.TREE:
             return
         tree = await load_tree(source, capability)
         async with aclosing(eris_fs.walk_contents(source, eris_fs.contents_of(tree))) as runs:

@@ -18,7 +18,7 @@ import click
 from eris.capability import ReadCapability
 from eris.errors import ErisError, StoreError
 from eris.node import block_count
-from kapla.cli.common import CommandError, Progress, Store, run
+from kapla.cli.common import CommandError, ExitCode, Progress, Store, run
 from kapla.cli.store import say
 from kapla.cli.urn_file import urn_output
 
@@ -30,6 +30,8 @@ __all__ = ["Measured", "Noting", "note_options"]
 _T = TypeVar("_T")
 
 _MAX_VERSIONS: Final = 1000
+# What the name of a tree, and the file of its URN, end in for the delta beside it.
+_DELTA: Final = ".delta"
 
 
 def note_options(command: Callable[..., _T]) -> Callable[..., _T]:
@@ -159,8 +161,31 @@ class Noting:
             url = (await store.taker()).url
         self._store_url = format_store_url(url)
 
+    def of_delta(self) -> Noting:
+        """What is to be noted of the delta that stands beside this tree, and where its URN goes.
+
+        Raises: CommandError, if its name would be none.
+        """
+        out = self.out if self.out in (None, "-") else f"{self.out}{_DELTA}"
+        name = None if self.name is None else f"{self.name}{_DELTA}"
+        if name is not None:
+            from kapla.catalogue.errors import NotAName
+            from kapla.catalogue.names import check_name
+
+            try:
+                check_name(name)
+            except NotAName as error:
+                raise CommandError(f"--base notes {name}: {error}", ExitCode.USAGE) from None
+        return Noting(wanted=self.wanted, name=name, keep=self.keep, out=out)
+
     def note(
-        self, capability: ReadCapability, source: str, *, is_tree: bool, is_partial: bool = False
+        self,
+        capability: ReadCapability,
+        source: str,
+        *,
+        is_tree: bool,
+        is_partial: bool = False,
+        is_delta: bool = False,
     ) -> None:
         """Note what was stored, unless that is not wanted; `source`: where it was, for people."""
         if not self.wanted:
@@ -175,7 +200,7 @@ class Noting:
             urn=capability.to_urn(),
             root=capability.root.reference,
             store=self._store_url,
-            kind="partial" if is_partial else "tree" if is_tree else "file",
+            kind=_kind(is_tree=is_tree, is_partial=is_partial, is_delta=is_delta),
             size=size,
             blocks=None if is_tree else block_count(size, capability.block_size),
             source=source,
@@ -212,6 +237,12 @@ class Noting:
                     run(_let_go(catalogue, self.name))
         except (CatalogueError, CommandError, ErisError, OSError) as error:
             say(f"older versions of {self.name} stay until the next time: {error}")
+
+
+def _kind(*, is_tree: bool, is_partial: bool, is_delta: bool) -> str:
+    if is_delta:
+        return "delta"
+    return "partial" if is_partial else "tree" if is_tree else "file"
 
 
 async def _let_go(catalogue: Catalogue, name: str) -> None:

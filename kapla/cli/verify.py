@@ -29,7 +29,7 @@ from kapla.cli.common import (
     summarized,
     urn_argument,
 )
-from kapla.cli.content import load_tree, names_tree
+from kapla.cli.content import Kind, kind_of, load_tree
 from kapla.cli.display import off_the_line
 from kapla.cli.mending import BLOCK_SIZES, Again, Mending, encode_again
 from kapla.cli.secret import read_secret
@@ -206,7 +206,7 @@ async def _verify_in(
         if count.blocks == count.missing:
             count.hint = f": {missing_root(urls)}"
         # The index itself must be whole before it can be read.
-        if count.missing or count.bad or not await names_tree(store, capability):
+        if count.missing or count.bad or await kind_of(store, capability) is not Kind.TREE:
             return count
         tree = await load_tree(store, capability)
         if isinstance(tree, eris_fs.PackedTree):
