@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,8 +16,10 @@ import pytest
 from eris.capability import ReadCapability
 from eris.errors import BlockNotFound, StoreUnavailable
 from eris.model import BlockSize, Reference
-from eris.store import BlockReader
+from eris.store import BlockReader, MemoryStore
 from eris.transfer import put_content
+from eris_fs.delta.directory import DirectoryFiles
+from eris_fs.delta.encode import put_delta
 from guix_glue.fetch.places import Places
 from guix_glue.fetch.settings import DEFAULT_SETTINGS
 from guix_glue.formats.compression import compressor, parse_choice
@@ -25,6 +28,7 @@ from tests.clocks import Clock
 from tests.eris_fs.delta.raw import Patch, Tree, compress, make
 from tests.guix_glue.fetch.bringing import NOTHING, Brought
 from tests.guix_glue.fetch.fakes import FakeServer, running_server
+from tests.guix_glue.fetch.support import make_item
 from tests.guix_glue.fetch.upgrades import NEW, OLD, Upgrade, bring_upgrade, make_upgrade
 from tests.guix_glue.local.databases import connect, make_database
 
@@ -158,11 +162,50 @@ def test_the_first_delta_of_a_base_that_is_here(
     assert_by(outcome, upgrade.delta)
 
 
+@pytest.mark.parametrize("new_kind", ["file", "program", "directory", "symlink", "empty"])
+@pytest.mark.parametrize("old_kind", ["file", "directory"])
+def test_items_of_every_kind(
+    old_kind: str, new_kind: str, made: Upgrade, server: FakeServer, tmp_path: Path
+) -> None:
+    """By deltas of the encoder, between trees of which each may be one file."""
+    content = hashlib.shake_128(b"item").digest(100_000)
+    store_dir, blocks = tmp_path / "store", MemoryStore()
+    store_dir.mkdir()
+    old, root = store_dir / made.old.name, tmp_path / "new"
+    if old_kind == "directory":
+        old.mkdir()
+        (old / "file").write_bytes(content)
+    else:
+        old.write_bytes(content)
+    match new_kind:
+        case "directory":
+            root.mkdir()
+            (root / "file").write_bytes(content + b"more")
+        case "symlink":
+            root.symlink_to("nowhere")
+        case _:
+            root.write_bytes(b"" if new_kind == "empty" else content[:50_000])
+            root.chmod(0o755 if new_kind == "program" else 0o644)
+
+    async def put() -> str:
+        with DirectoryFiles(old) as base, DirectoryFiles(root) as new:
+            return (await put_delta(blocks, base, new)).capability.to_urn()
+
+    urn = asyncio.run(put())
+    new = make_item(root)
+    new = replace(new, item=replace(new.item, path=f"{store_dir}/{made.new.item.base_name}"))
+    upgrade = Upgrade(store_dir, old, new, blocks, urn, "", "")
+    upgrade.publish(server, [upgrade.line])
+    outcome = bring_upgrade(upgrade, tmp_path / "item", server.url)
+    outcome.assert_right(new, tmp_path / "item")
+    assert "failed" not in outcome.messages
+    assert_by(outcome, urn)
+
+
 @pytest.mark.parametrize("kind", ["file", "program", "directory that was a file", "symlink"])
-def test_items_that_are_no_directories_of_files(
+def test_a_base_of_another_kind_than_the_delta_says(
     kind: str, server: FakeServer, tmp_path: Path
 ) -> None:
-    """A delta is between trees: what is a file by itself is one with an empty path."""
     upgrade = make_upgrade(tmp_path)
     if kind == "directory that was a file":
         shutil.rmtree(upgrade.old)
