@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypedDict
 
-from benchmarks.report import Row, format_number, mark, verdict
+from benchmarks.report import Row, format_number, format_ratio, mark, verdict
 
 __all__ = ["Part", "write_figures"]
 
@@ -43,7 +43,11 @@ def _table(name: str, rows: Sequence[Row]) -> Iterator[str]:
     yield "| case | ours | peer | unit | ratio | bar | goal | reached | |"
     yield "|---|--:|--:|---|--:|---|---|---|---|"
     for row in rows:
-        ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f} ± {row['spread'] / 2:.2f}"
+        ratio = (
+            ""
+            if row["ratio"] is None
+            else f"{format_ratio(row['ratio'])} ± {row['spread'] / 2:.2f}"
+        )
         cells = [
             row["case"].strip(),
             format_number(row["ours"]),

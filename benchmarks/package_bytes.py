@@ -6,7 +6,8 @@ left out with a word. The measure is one solid zstd -19 archive of the same tree
 of substitutes would send it. Bytes are those of all distinct blocks, leaves, internal nodes and
 index: `cold` of the newer release, `upgrade` those that the older one lacks.
 
-At last each newer release is fetched as a substitute over a slow link (`substitutes/packages.py`).
+Upgrades by deltas are measured beside these (`package_deltas.py`). At last each newer release is
+fetched as a substitute over a slow link (`substitutes/packages.py`).
 
 Rates are of whole commands, from their start to their end, on all newer releases as one tree, with
 a daemon of its own each round; nothing is deleted before the end (see `trees.py` for why).
@@ -26,7 +27,7 @@ import tempfile
 import time
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,8 @@ from typing import Final
 import zstandard
 
 import eris_fs
+from benchmarks import package_deltas
+from benchmarks.package_deltas import PackagePair
 from benchmarks.report import Row, compare
 from benchmarks.scratch import kept_directory
 from benchmarks.substitutes import packages
@@ -213,10 +216,10 @@ def _solid(root: Path) -> int:
     return len(zstandard.ZstdCompressor(level=19).compress(archive.getbuffer()))
 
 
-def _bytes_rows(pairs: list[_Pair]) -> Iterator[Row]:
+def _bytes_rows(pairs: list[_Pair], solids: Mapping[str, int]) -> Iterator[Row]:
     ratios: dict[str, list[float]] = defaultdict(list)
     for pair in pairs:
-        solid = _solid(pair.new)
+        solid = solids[pair.name]
         ours, theirs = _cost(pair, packed=True), _cost(pair, packed=False)
         for case, mine, other, unit, plain in (
             ("cold", ours.cold, solid, "MB", theirs.cold),
@@ -310,8 +313,11 @@ def _rate_rows(pairs: list[_Pair], rounds: int) -> list[Row]:
 def run(rounds: int) -> list[Row]:
     """Measure all cases; bytes once, rates over this many rounds."""
     pairs = list(_pairs(_cache()))
-    rows = list(_bytes_rows(pairs))
     if not pairs:
-        return rows
+        return []
+    solids = {pair.name: _solid(pair.new) for pair in pairs}
+    rows = list(_bytes_rows(pairs, solids))
+    upgrades = [PackagePair(pair.name, pair.old, pair.new, solids[pair.name]) for pair in pairs]
+    rows += package_deltas.run(upgrades, rounds)
     named = [(pair.name, pair.old, pair.new) for pair in pairs]
     return [*rows, *_rate_rows(pairs, rounds), *packages.run(named, rounds)]

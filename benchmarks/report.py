@@ -15,6 +15,7 @@ __all__ = [
     "Row",
     "compare",
     "format_number",
+    "format_ratio",
     "format_row",
     "heading",
     "mark",
@@ -137,7 +138,7 @@ def format_row(row: Row) -> str:
     peer = "" if row["peer"] is None else format_number(row["peer"])
     ratio = spread = ""
     if row["ratio"] is not None:
-        ratio, spread = f"{row['ratio']:.2f}", f"{row['spread'] / 2:.2f}"
+        ratio, spread = format_ratio(row["ratio"]), f"{row['spread'] / 2:.2f}"
     bar, goal = mark(row, "bar"), mark(row, "goal")
     line = f"{row['case']:<46}{format_number(row['ours']):>10}{peer:>10} {row['unit']:<9}"
     return f"{line}{ratio:>7} {spread:<5}{bar:<8}{goal:<8}{verdict(row)} {row['note']}".rstrip()
@@ -152,3 +153,8 @@ def mark(row: Row, name: Literal["bar", "goal"]) -> str:
 def format_number(value: float) -> str:
     """With as many digits as anybody reads."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+
+
+def format_ratio(value: float) -> str:
+    """With two digits behind the point, and more of a small one."""
+    return f"{value:.2f}" if value >= 0.1 or not value else f"{value:.4f}"

@@ -7,16 +7,25 @@ is the memory it takes.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from eris.threads import in_thread, settle
 
-__all__ = ["run_stages"]
+__all__ = ["processors", "run_stages"]
+
+# Each compresses, and takes up to 100 MiB for that at level 19.
+_MOST_PROCESSORS: Final = 8
 
 Job = TypeVar("Job")
 Done = TypeVar("Done")
+
+
+def processors() -> int:
+    """How many threads may work at once: as many as processors, and not too many."""
+    return min(os.cpu_count() or 1, _MOST_PROCESSORS)
 
 
 async def run_stages(

@@ -80,7 +80,11 @@ RULES = (
         where=(
             "eris_fs/delta/framing.py",
             "eris_fs/delta/index.py",
+            "eris_fs/delta/matching.py",
             "eris_fs/delta/model.py",
+            "eris_fs/delta/patching.py",
+            "eris_fs/delta/placing.py",
+            "eris_fs/delta/steps.py",
             "eris_fs/outline.py",
             "eris_fs/sections.py",
         ),

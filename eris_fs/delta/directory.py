@@ -77,7 +77,7 @@ class DirectoryFiles:
                         if descriptor >= 0:
                             os.close(descriptor)
                             descriptor = -1
-                        descriptor = self._open_file(self.outline.files[one.file])
+                        descriptor = self._open_file(one.file)
                         current = one.file
                     parts += self._pread(descriptor, one)
             finally:
@@ -99,7 +99,8 @@ class DirectoryFiles:
             offset += len(parts[-1])
         return parts
 
-    def _open_file(self, path: Path) -> int:
+    def _open_file(self, file: int) -> int:
+        path = self.outline.files[file]
         where = self._shown(path)
         try:
             if path:
@@ -108,9 +109,13 @@ class DirectoryFiles:
                 descriptor = os.open(self._root, _READ)
         except OSError as error:
             explain(error, where)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
             os.close(descriptor)
             raise FileChanged(where, "it became another kind of file")
+        if found.st_size != self.outline.sizes[file]:
+            os.close(descriptor)
+            raise FileChanged(where, "it is not as long as it was")
         return descriptor
 
     def _enter(self, way: Path) -> int:

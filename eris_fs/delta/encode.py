@@ -9,7 +9,6 @@ way, and the entries.
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
@@ -29,6 +28,7 @@ from eris_fs.delta.index import format_delta_index
 from eris_fs.delta.likeness import Likeness
 from eris_fs.delta.model import BaseFile, BaseRange, DeltaEntry, DeltaTree, Patch
 from eris_fs.delta.patching import cut_stream
+from eris_fs.delta.ranges import read_ranges
 from eris_fs.delta.same import Hashing, Same, find_same
 from eris_fs.delta.squeeze import Squeezed, memory_for, squeeze
 from eris_fs.errors import FileChanged, TreeTooLarge
@@ -38,17 +38,17 @@ from eris_fs.packed.cost import choose_by_cost
 from eris_fs.packed.encode import writer_name
 from eris_fs.packed.frame import MAX_LEVEL
 from eris_fs.progress import Progress
+from eris_fs.stages import processors
 
 __all__ = ["DELTA_LEVEL", "PutDelta", "put_delta"]
 
 DELTA_LEVEL: Final = 19
 """A delta is made once; what of it a lower level makes as small is made at that."""
 
-# At level 19 some of the largest patches at once would take all there is.
-_MEMORY: Final = 176 * 1024 * 1024
+# Two of the largest patches at level 19: so a process stays below 300 MiB, whatever it does beside.
+_MEMORY: Final = 200 * 1024 * 1024
 _SPOOLED: Final = 8 * 1024 * 1024
 _STEP: Final = 1024 * 1024
-_MOST_PROCESSORS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ async def put_delta(
     if new.outline.size > limits.content_size:
         raise TreeTooLarge("bytes of files", limits.content_size)
     encoding = _Encoding(base, new, level, progress)
-    at_once = concurrency or min(os.cpu_count() or 1, _MOST_PROCESSORS)
+    at_once = concurrency or processors()
     counting = _Counting(store)
     with tempfile.SpooledTemporaryFile(_SPOOLED) as spool:
         await encoding.run(spool, at_once)
@@ -176,9 +176,9 @@ class _Encoding:
         base_sizes = self._base.outline.sizes
         for pieces in cut_stream(self._new.outline.sizes, stream, likeness.like, base_sizes):
             ranges = await likeness.ranges_for(pieces)
-            data = await self._new.read(pieces)
+            data = await read_ranges(self._new, pieces)
             await in_thread(checking.take, pieces, data)
-            prefix = await self._base.read(ranges)
+            prefix = await read_ranges(self._base, ranges)
             files = sum(one.offset == 0 for one in pieces)
             yield _Job(data, prefix, ranges, files)
             del data, prefix

@@ -12,7 +12,7 @@ from typing import Final
 from eris.threads import in_thread
 from eris_fs.delta.files import TreeFiles
 from eris_fs.delta.index import most_base_bytes
-from eris_fs.delta.matching import match_by_name
+from eris_fs.delta.matching import SMALL_FILE, match_by_name
 from eris_fs.delta.model import BaseRange
 from eris_fs.delta.patching import PREFIX_SIZE, whole_files
 from eris_fs.delta.placing import Marks, around, choose_parts, rows_of
@@ -20,8 +20,6 @@ from eris_fs.delta.steps import steps
 
 __all__ = ["Likeness"]
 
-# Only of files like this the content is looked at: names of smaller ones say enough.
-_LARGE: Final = 64 * 1024
 _PROBES: Final = 32
 _HITS: Final = 4
 # One for each 64 KiB of a piece, and not too few of a small one.
@@ -48,8 +46,10 @@ class Likeness:
         base, new = self._base.outline, self._new.outline
         self._left = most_base_bytes(base.size, sum(new.sizes[file] for file in stream))
         self.like = await in_thread(match_by_name, base, new, stream)
-        lonely = [file for file in stream if file not in self.like and new.sizes[file] >= _LARGE]
-        candidates = [number for number, size in enumerate(base.sizes) if size >= _LARGE]
+        lonely = [
+            file for file in stream if file not in self.like and new.sizes[file] >= SMALL_FILE
+        ]
+        candidates = [number for number, size in enumerate(base.sizes) if size >= SMALL_FILE]
         if lonely and candidates:
             await self._find_by_content(lonely, candidates)
 
@@ -104,16 +104,11 @@ class Likeness:
     async def _look(self, marks: Marks, piece: BaseRange, count: int) -> list[tuple[int, int]]:
         rows = rows_of(piece, marks.stride, count)
         data = await self._new.read(rows)
-        return await in_thread(marks.find_all, _cut(rows, data))
+        return await in_thread(marks.find_all, rows, data)
 
 
 def _add(marks: Marks, step: Sequence[BaseRange], data: bytes) -> None:
-    for one, content in zip(step, _cut(step, data), strict=True):
-        marks.add(one, content)
-
-
-def _cut(ranges: Iterable[BaseRange], data: bytes) -> Iterable[bytes]:
     at = 0
-    for one in ranges:
-        yield data[at : at + one.length]
+    for one in step:
+        marks.add(one, data[at : at + one.length])
         at += one.length

@@ -13,10 +13,14 @@ from eris_fs.delta.model import BaseRange
 
 __all__ = ["PIECE_SIZE", "PREFIX_SIZE", "cut_stream", "whole_files"]
 
-PIECE_SIZE: Final = 8 * 1024 * 1024
-"""Bytes of stream in a patch, at most."""
+PIECE_SIZE: Final = 3 * 1024 * 1024
+"""Bytes of stream in a patch, at most.
 
-PREFIX_SIZE: Final = 16 * 1024 * 1024
+Together with the prefix this is what the tables of level 19 remember in full, 8 MiB: of more before
+it the first bytes are forgotten, and only time and memory are lost.
+"""
+
+PREFIX_SIZE: Final = 5 * 1024 * 1024
 """Bytes of the base before a patch, at most."""
 
 
@@ -32,21 +36,30 @@ def cut_stream(
     files, or a piece of one which is too large to stand with others, or whose like is.
     """
     gathered: list[BaseRange] = []
-    room, before = PIECE_SIZE, PREFIX_SIZE
+    before: set[int] = set()
+    size = prefix_size = 0
     for file in stream:
-        size = sizes[file]
-        other = base_sizes[like[file]] if file in like else 0
-        if gathered and (size > room or other > before):
+        number = like.get(file)
+        added = sizes[file]
+        theirs = 0 if number is None else base_sizes[number]
+        known = 0 if number in before else theirs
+        if gathered and not _fits(size + added, prefix_size + known):
             yield gathered
-            gathered, room, before = [], PIECE_SIZE, PREFIX_SIZE
-        if size > room or other > before:
-            yield from _pieces(file, size)
-        else:
-            gathered.append(BaseRange(file, 0, size))
-            room -= size
-            before -= other
+            gathered, before, size, prefix_size, known = [], set(), 0, 0, theirs
+        if not _fits(added, theirs):
+            yield from _pieces(file, added)
+            continue
+        gathered.append(BaseRange(file, 0, added))
+        size += added
+        prefix_size += known
+        if number is not None:
+            before.add(number)
     if gathered:
         yield gathered
+
+
+def _fits(size: int, prefix_size: int) -> bool:
+    return size <= PIECE_SIZE and prefix_size <= PREFIX_SIZE
 
 
 def whole_files(

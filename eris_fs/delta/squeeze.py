@@ -13,13 +13,16 @@ from eris_fs.packed.frame import compress_with
 __all__ = ["Squeezed", "memory_for", "squeeze"]
 
 _QUICK: Final = 3
-# What is left so small that no level makes it smaller by an amount that counts.
-_NEXT_TO_NOTHING: Final = 100
+# Where so little is left, as of a rebuild, no level saves what counts; nor where next to nothing is
+# saved, as of pictures, which are compressed already. Between these it may be a third of a delta.
+_LEAST: Final = 0.002
+_MOST: Final = 0.99
 # A prefix that saves less is not worth reading.
 _WORTH: Final = 0.98
 
-# What the library takes beside the bytes it is given: the tables of level 19 and more.
-_TABLES: Final = 96 * 1024 * 1024
+# What the library's tables take at level 19, and how many times the bytes that they are for.
+_TABLES: Final = 84 * 1024 * 1024
+_TIMES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +35,9 @@ class Squeezed:
 
 def memory_for(size: int, prefix_size: int) -> int:
     """About how many bytes of memory `squeeze` takes for so much, arguments and all."""
-    # The library has a copy of both.
     both = size + prefix_size
-    return 3 * both + min(_TABLES, 16 * both)
+    # The library copies the prefix, and what is made may be as large as what it is made of.
+    return 2 * both + min(_TABLES, _TIMES * both)
 
 
 def squeeze(data: bytes, prefix: bytes, level: int) -> Squeezed:
@@ -49,7 +52,7 @@ def squeeze(data: bytes, prefix: bytes, level: int) -> Squeezed:
         helped = compress_with(data, prefix, quick)
         if len(helped) <= _WORTH * len(best):
             best, prefixed = helped, True
-    if level > quick and len(best) * _NEXT_TO_NOTHING > len(data):
+    if level > quick and _LEAST < len(best) / len(data) < _MOST:
         higher = compress_with(data, prefix if prefixed else b"", level)
         best = min(best, higher, key=len)
     if len(best) >= len(data):

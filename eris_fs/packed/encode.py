@@ -6,7 +6,6 @@ the next by some packs, and that is the memory it takes. Only the list of entrie
 
 from __future__ import annotations
 
-import os
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,15 +29,12 @@ from eris_fs.packed.record import format_record, parse_record
 from eris_fs.progress import Progress, Share
 from eris_fs.scan import Root
 from eris_fs.selection import EVERYTHING, Selection
-from eris_fs.stages import run_stages
+from eris_fs.stages import processors, run_stages
 
 __all__ = ["DEFAULT_LEVEL", "MAX_LEVEL", "put_packed_tree", "writer_name"]
 
 DEFAULT_LEVEL: Final = 9
 """Of a tree of sources 19 makes a twelfth less, and takes twenty times as long."""
-
-# At level 19 each thread takes up to 100 MiB.
-_MOST_PROCESSORS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +81,7 @@ async def put_packed_tree(
         raise ValueError(f"zstd has no level {level}")
     encoding = _Encoding(store, level, convergence_secret, window, progress, known)
     reader = PackReader(root, limits, selection)
-    at_once = concurrency or min(os.cpu_count() or 1, _MOST_PROCESSORS) + 1
+    at_once = concurrency or processors() + 1
     await encoding.run(reader, at_once)
     tree = await in_thread(reader.tree, encoding.packs, writer_name(level))
     index = await in_thread(format_index, tree, limits, level)
