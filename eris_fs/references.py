@@ -23,6 +23,7 @@ from eris.model import BlockSize, Reference
 from eris.store import BlockReader
 from eris.threads import withdraw
 from eris.transfer import read_content, stream_content
+from eris_fs.delta.framing import looks_like_delta
 from eris_fs.errors import InvalidManifest
 from eris_fs.fetch import DEFAULT_WINDOW
 from eris_fs.manifest import looks_like_tree
@@ -34,7 +35,7 @@ __all__ = ["FoundReferences", "ReferenceWalk"]
 
 _BATCH: Final = 8 * 1024
 """References given out at a time, or some more: as many as fit eight requests to a store."""
-_HEAD: Final = 16
+_HEAD: Final = 32
 
 
 class FoundReferences:
@@ -86,6 +87,8 @@ class ReferenceWalk:
         """Internal nodes, and indexes of trees, that are missing: nobody knows what is below."""
         self.tree: Tree | None = None
         """The tree that the content is, once its index was read."""
+        self.is_delta = False
+        """Whether the content is a delta, once its first block was read."""
         self._store = store
         self._found = FoundReferences()
         # Last in, first out: what is known and not looked at stays small.
@@ -109,7 +112,9 @@ class ReferenceWalk:
     async def _files(self, capability: ReadCapability) -> Iterable[ReadCapability]:
         """The contents that a tree is made of; none if this is something else."""
         try:
-            if not looks_like_tree(await read_content(self._store, capability, 0, _HEAD)):
+            head = await read_content(self._store, capability, 0, _HEAD)
+            self.is_delta = looks_like_delta(head)
+            if self.is_delta or not looks_like_tree(head):
                 return ()
             async with aclosing(stream_content(self._store, capability)) as pieces:
                 tree = await read_tree(pieces)

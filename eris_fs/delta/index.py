@@ -63,6 +63,8 @@ _LEVEL: Final = 19
 _HARMLESS: Final = 16 * 1024 * 1024
 _LEAST_BYTES_A_PATCH: Final = 64 * 1024
 _MOST_RANGES: Final = 4_000_000
+# For each entry and each 64 KiB of stream: a range takes memory, and next to nothing in the index.
+_RANGES_EACH: Final = 64
 
 _FILE, _EXECUTABLE, _SAME, _SAME_EXECUTABLE, _BASE, _BASE_EXECUTABLE = 0, 1, 4, 5, 6, 7
 _STREAM: Final = (_FILE, _EXECUTABLE)
@@ -223,9 +225,13 @@ class _Parser(SectionParser):
     ) -> list[Patch]:
         if not len(sizes) == len(stored_sizes) == len(counts):
             self.fail("as many stored sizes and counts as patches are wanted")
-        most = min(self._limits.packs, self._entries + sum(sizes) // _LEAST_BYTES_A_PATCH)
-        if len(sizes) > most:
+        if sum(sizes) > self._limits.content_size:
+            self.fail(f"patches of more than {self._limits.content_size} bytes together")
+        wanted = self._entries + sum(sizes) // _LEAST_BYTES_A_PATCH
+        if len(sizes) > min(self._limits.packs, wanted):
             self.fail("more patches than its files need, or than are allowed")
+        if sum(counts) > min(_MOST_RANGES, wanted * _RANGES_EACH):
+            self.fail("more ranges than its files need, or than are allowed")
         ranges = self._ranges(sum(counts), *map(self.column, columns))
         most_bytes = most_base_bytes(self._base.size, sum(sizes))
         if sum(one.length for one in ranges) > most_bytes:
@@ -242,8 +248,6 @@ class _Parser(SectionParser):
     ) -> list[BaseRange]:
         if not count == len(steps) == len(offsets) == len(rests):
             self.fail("as many numbers as ranges are wanted")
-        if count > _MOST_RANGES:
-            self.fail(f"more than {_MOST_RANGES} ranges")
         ranges, expected = [], 0
         for step, offset, rest in zip(steps, offsets, rests, strict=True):
             file = self._base_file((expected + step) & _MASK)

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import NoReturn
 
 import eris_fs
+from eris.allocator import give_back_what_is_large
 from eris.store import BlockReader
 from kapla.cli.base import Base
 from kapla.cli.common import CommandError, ExitCode, progress
@@ -46,6 +47,8 @@ async def apply_delta(
     """
     from eris_fs.delta.apply import read_delta
 
+    # Patches and what stands before them are large, and many.
+    give_back_what_is_large()
     async with base.open(store) as files:
         try:
             delta = await read_delta(pieces, files)

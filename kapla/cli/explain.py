@@ -76,6 +76,7 @@ class _Found:
     """Of several stores how many blocks each is the first to have."""
     unknown: int = 0
     tree: eris_fs.Tree | None = None
+    is_delta: bool = False
     pin: PinSummary | None = None
     complaint: str = ""
 
@@ -98,7 +99,7 @@ class _Found:
         """For JSON."""
         pin = None if self.pin is None else {"name": self.pin.name, "shared": _shared(self.pin)}
         return {
-            **_kind(self.tree),
+            **self._kind(),
             "whole": not (self.unknown or self.amount(_MISSING)["blocks"]),
             "unknown_below": self.unknown,
             **self.amount(_HERE, _PEERS, _MISSING),
@@ -118,7 +119,7 @@ class _Found:
 
     def lines(self) -> list[str]:
         """For people."""
-        lines = [_line("kind", _kind_text(self.tree))]
+        lines = [_line("kind", "delta" if self.is_delta else _kind_text(self.tree))]
         lines.append(_line("in all", _amount_text(self.amount(_HERE, _PEERS, _MISSING))))
         for place, name in enumerate(_PLACES):
             amount = self.amount(place)
@@ -132,6 +133,9 @@ class _Found:
             noun = "node is" if self.unknown == 1 else "nodes are"
             lines.append(f"{self.unknown:,} {noun} missing: what lies below is not known")
         return [*lines, "", *self._table()]
+
+    def _kind(self) -> dict[str, Any]:
+        return {"kind": "delta"} if self.is_delta else _kind(self.tree)
 
     def _table(self) -> list[str]:
         lines = [f"{'SIZE':<8}{'LEVEL':>5}{'BLOCKS':>12}{'HERE':>12}{'PEERS':>12}{'MISSING':>12}"]
@@ -161,7 +165,7 @@ async def _explain(capability: ReadCapability, store_url: str | None) -> _Found:
                     for (_, size, level), place in zip(new, places, strict=True):
                         found.count(size, level, place)
                     shown.advance(sum(size for _, size, _ in new))
-        found.unknown, found.tree = walk.unknown, walk.tree
+        found.unknown, found.tree, found.is_delta = walk.unknown, walk.tree, walk.is_delta
         found.pin = await _pin_of(store, capability)
         if found.amount(_MISSING)["blocks"] == found.amount(_HERE, _PEERS, _MISSING)["blocks"]:
             found.complaint = missing_root(store.urls)

@@ -45,7 +45,12 @@ from kapla.coap.blocks import BLOCKS_PATHS, get_options, put_options
 from kapla.coap.frame import Code, format_frame, format_message
 from kapla.coap.maps import format_map
 from kapla.config.template import template
+from tests.eris_fs.delta.raw import Delta
+from tests.eris_fs.delta.raw import Link as DeltaLink
+from tests.eris_fs.delta.raw import Tree as DeltaTree
+from tests.eris_fs.delta.raw import make as make_delta
 from tests.fuzz.cutting import BYTE_BY_BYTE, WHOLE
+from tests.fuzz.deltas import BASE as DELTA_BASE
 from tests.fuzz.guix_dialogues import ENTRIES, HASH_PART
 from tests.guix_glue.local.session import captured_turns
 from tests.guix_glue.samples import SAMPLES
@@ -295,6 +300,19 @@ def _packs() -> Iterator[bytes]:
         yield len(content).to_bytes(3, "little") + content
 
 
+def _deltas() -> Iterator[Delta]:
+    program = bytes(range(256)) * 8
+    new: DeltaTree = {
+        "b*": program[:999] + b"new" + program[999:],
+        "a": b"as it was",
+        "l": DeltaLink("b"),
+    }
+    yield make_delta(DELTA_BASE, {})
+    yield make_delta(DELTA_BASE, {"": b"x"})
+    yield make_delta(DELTA_BASE, new)
+    yield make_delta(DELTA_BASE, {**new, "c": b"fresh " * 20, "d": b"fresh " * 20, "n": b""})
+
+
 def _messages() -> Iterator[bytes]:
     csm = format_message(Code.CSM, options=[(2, b"\1\0\0\0"), (4, b"")])
     query = _CAPABILITY.to_urn()[9:61].encode()
@@ -437,6 +455,8 @@ _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "packed_index": lambda: _cut(_packed_trees()),
     "packed_sections": _sections,
     "pack": _packs,
+    "delta": lambda: _cut(one.to_bytes() for one in _deltas()),
+    "delta_sections": lambda: (one.plain_index() for one in _deltas()),
     "coap_frames": lambda: _cut(_messages()),
     "coap_connection": lambda: _cut(_messages()),
     "list_pages": lambda: [b"", bytes(72), bytes(8), b"after=00000000000000ff", b"after=1"],

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from tests.fuzz import (
     blocks_and_trees,
     database_pages,
+    deltas,
     guix_dialogues,
     guix_formats,
     http_doors,
@@ -56,6 +57,8 @@ TARGETS: dict[str, Target] = {
         blocks_and_trees.packed_index,
         blocks_and_trees.packed_sections,
         blocks_and_trees.pack,
+        deltas.delta,
+        deltas.delta_sections,
         blocks_and_trees.coap_frames,
         blocks_and_trees.coap_connection,
         blocks_and_trees.list_pages,

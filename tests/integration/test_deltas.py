@@ -53,23 +53,40 @@ def kapla(tmp_path: Path, daemon: Daemon) -> Kapla:
 
 
 class Here:
-    """Commands in this process, which fail: to start one takes longer than that."""
+    """Commands in this process: to start one takes longer than what these do."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, said: pytest.CaptureFixture[str]) -> None:
         self._url = url
+        self._said = said
+
+    def out(self, name: str, *arguments: str) -> str:
+        """What a command says that succeeds."""
+        self._said.readouterr()
+        self._run(name, *arguments)
+        return self._said.readouterr().out.rstrip("\n")
+
+    def _run(self, name: str, *arguments: str) -> None:
+        command = import_module(OWN[name].module).command
+        command.main([*arguments, "--store-url", self._url], standalone_mode=False)
 
     def error(self, name: str, *arguments: str, code: int) -> str:
-        command = import_module(OWN[name].module).command
         with pytest.raises((CommandError, click.ClickException, ErisError)) as caught:
-            command.main([*arguments, "--store-url", self._url], standalone_mode=False)
+            self._run(name, *arguments)
         assert exit_code(caught.value) == code
         return str(caught.value)
 
 
 @pytest.fixture
-def here(tmp_path: Path, daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Here:
+def here(
+    tmp_path: Path,
+    daemon: Daemon,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Here:
     monkeypatch.chdir(tmp_path)
-    return Here(daemon.url)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return Here(daemon.url, capsys)
 
 
 @pytest.fixture
@@ -102,6 +119,15 @@ def test_a_delta_and_its_base_become_the_new_tree(
     assert read_back(tmp_path / "new") == NEW
 
 
+def test_the_new_tree_may_take_the_place_of_its_base(here: Here, base: Path, delta: str) -> None:
+    here.out("decode", "--force", delta, "base", "--base", "base")
+    assert read_back(base) == NEW
+    # A second time it is no base any more.
+    error = here.error("decode", "--force", delta, "base", "--base", "base", code=7)
+    assert error == "base is not the tree that this delta leads from, or has changed since"
+    assert read_back(base) == NEW
+
+
 def test_what_stands_in_the_way_is_said_and_nothing_is_made(
     here: Here, base: Path, delta: str, tmp_path: Path
 ) -> None:
@@ -127,14 +153,14 @@ def test_what_stands_in_the_way_is_said_and_nothing_is_made(
     assert sorted(one.name for one in tmp_path.iterdir()) == ["base"]
 
 
-def test_a_base_is_for_deltas_alone(kapla: Kapla, here: Here, base: Path) -> None:
-    tree = kapla.out("encode", "base")
+def test_a_base_is_for_deltas_alone(here: Here, base: Path) -> None:
+    tree = here.out("encode", "--no-catalogue", "base")
     error = here.error("decode", tree, "out", "--base", str(base), code=2)
     assert error == "this is a tree, and --base is for deltas"
 
 
-def test_info_tells_what_a_delta_tells_of_itself(kapla: Kapla, delta: str) -> None:
-    facts = json.loads(kapla.out("info", "--json", delta))
+def test_info_tells_what_a_delta_tells_of_itself(here: Here, delta: str) -> None:
+    facts = json.loads(here.out("info", "--json", delta))
     made = raw.make(BASE, NEW).to_bytes()
     assert facts["kind"] == "delta"
     assert facts["size"] == len(made)
@@ -145,28 +171,29 @@ def test_info_tells_what_a_delta_tells_of_itself(kapla: Kapla, delta: str) -> No
 
 
 def test_other_commands_take_a_delta_for_a_content_and_never_for_a_file(
-    kapla: Kapla, here: Here, delta: str, tmp_path: Path
+    here: Here, delta: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for command in (["ls", delta], ["cat", delta, "new"], ["diff", delta, delta]):
         assert here.error(*command, code=2).startswith("this is a delta")
-    blocks = json.loads(kapla.out("info", "--json", delta))["blocks"]
-    assert kapla.out("verify", delta) == f"{blocks} blocks, 0 missing, 0 bad"
-    kapla("decode", "--raw", delta, "raw")
+    blocks = json.loads(here.out("info", "--json", delta))["blocks"]
+    assert here.out("verify", delta) == f"{blocks} blocks, 0 missing, 0 bad"
+    assert json.loads(here.out("explain", "--json", delta))["kind"] == "delta"
+    here.out("decode", "--raw", delta, "raw")
     assert (tmp_path / "raw").read_bytes() == raw.make(BASE, NEW).to_bytes()
-    kapla("pin", delta)
-    kapla("lend", delta)
-    kapla("link", delta, "delta.eris")
-    assert "application/x-kapla-delta" in kapla.out("open", "--info", "delta.eris")
+    here.out("pin", delta)
+    here.out("lend", delta)
+    here.out("link", delta, "delta.eris")
+    assert "application/x-kapla-delta" in here.out("open", "--info", "delta.eris")
     assert "name its base" in here.error("open", "delta.eris", "opened", code=2)
     assert not (tmp_path / "opened").exists()
-    kapla("export", delta, "bundle")
-    elsewhere = Kapla(tmp_path, f"file://{tmp_path}/blocks.sqlite")
-    elsewhere("import", "bundle")
+    here.out("export", delta, "bundle")
+    elsewhere = Here(f"file://{tmp_path}/blocks.sqlite", capsys)
+    elsewhere.out("import", "bundle")
     assert elsewhere.out("verify", delta) == f"{blocks} blocks, 0 missing, 0 bad"
 
 
 def test_a_new_version_comes_with_the_delta_that_leads_to_it(
-    kapla: Kapla, base: Path, tmp_path: Path
+    kapla: Kapla, here: Here, base: Path, tmp_path: Path
 ) -> None:
     kapla("encode", "--packed", "--name", "tool", "--lend", "base")
     new = lay_out(NEW, tmp_path / "new")
@@ -185,10 +212,10 @@ def test_a_new_version_comes_with_the_delta_that_leads_to_it(
         ("tool.delta", 0, "delta", delta),
         ("tool", 0, "tree", tree),
     ]
-    facts = json.loads(kapla.out("info", "--json", delta))
+    facts = json.loads(here.out("info", "--json", delta))
     assert (noted[0]["size"], noted[0]["blocks"]) == (facts["size"], facts["blocks"])
     assert facts["size"] < 60_000 < facts["files_bytes"] / 7
-    pins = [json.loads(line) for line in kapla.out("pins", "--json").splitlines()]
+    pins = [json.loads(line) for line in here.out("pins", "--json").splitlines()]
     roots = {ReadCapability.from_urn(urn).root.reference for urn in (tree, delta)}
     assert set(map(format_base32, roots)) <= {one["root"] for one in pins if one["lend"]}
 

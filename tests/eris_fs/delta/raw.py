@@ -15,6 +15,7 @@ Tree = Mapping[str, "bytes | Link | None"]
 A path that ends in `*` is an executable file, without the star.
 """
 
+HEADER = bytes.fromhex("da6572697482") + cbor2.dumps("kapla-delta-1")
 MASK = (1 << 64) - 1
 
 
@@ -59,7 +60,7 @@ class Delta:
         patches = [_stored(self.base, patch) for patch in self.patches]
         index = self.index
         if index is None:
-            index = compress(self.plain_index(patches), outline(self.base))
+            index = compress(self.plain_index(), outline(self.base))
         index += self.behind_index
         values: list[int | bytes] = [
             digest(outline(self.base)),
@@ -84,8 +85,9 @@ class Delta:
             whole = whole[: start - width] + bytes(said) + string
         return whole + self.behind
 
-    def plain_index(self, stored: list[bytes]) -> bytes:
+    def plain_index(self) -> bytes:
         """The index before it is compressed."""
+        stored = [_stored(self.base, patch) for patch in self.patches]
         ranges = [one for patch in self.patches for one in patch.ranges]
         sizes = [len(content) for content in files(self.base).values()]
         sections = [
