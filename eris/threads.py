@@ -7,15 +7,32 @@ closes or removes. Here a cancellation takes effect when the function has return
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from contextvars import copy_context
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["in_thread", "settle", "start_in_thread", "withdraw"]
+__all__ = ["in_thread", "settle", "start_in_thread", "withdraw", "work_done_by"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_workers: ContextVar[Executor | None] = ContextVar("workers", default=None)
+
+
+@contextmanager
+def work_done_by(workers: Executor) -> Iterator[None]:
+    """Have these threads do what is called here meanwhile: they may be few, or less urgent.
+
+    It holds for the task that enters it, and for tasks that it starts.
+    """
+    token = _workers.set(workers)
+    try:
+        yield
+    finally:
+        _workers.reset(token)
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -37,7 +54,7 @@ def start_in_thread(
     for under `asyncio.shield`, or by `settle`.
     """
     call = partial(copy_context().run, _called, partial(function, *args, **kwargs))
-    return asyncio.get_running_loop().run_in_executor(None, call)
+    return asyncio.get_running_loop().run_in_executor(_workers.get(), call)
 
 
 def _called(function: Callable[[], T]) -> T:

@@ -254,6 +254,21 @@ RULES = (
         forbid=("guix_glue.fetch",),
     ),
     Rule(
+        "from which items deltas lead, and what became of them, is told without I/O",
+        where=(
+            "guix_glue/formats/package_name.py",
+            "guix_glue/publish/bases.py",
+            "guix_glue/publish/delta_results.py",
+        ),
+        forbid=("asyncio", "os", "pathlib", "threading", "time", "eris", "eris_fs", "kapla"),
+    ),
+    Rule(
+        "the publisher loads what makes deltas only where it makes them",
+        where=("guix_glue/publish/*",),
+        but=("guix_glue/publish/delta_trees.py", "guix_glue/publish/deltas.py"),
+        forbid=("eris_fs.delta",),
+    ),
+    Rule(
         "what the fetcher and the publisher share knows neither",
         where=(
             "guix_glue/formats/*",

@@ -38,8 +38,8 @@ class _Held:
     async def want(self, references: Sequence[Reference]) -> list[bool]:
         return await self._pin.want(references)
 
-    async def keep(self, hash_part: str, root: Reference) -> None:
-        await self._pin.close(name=self._prefix + hash_part, root=root, lend=True)
+    async def keep(self, key: str, root: Reference) -> None:
+        await self._pin.close(name=self._prefix + key, root=root, lend=True)
 
 
 class _Unpinned:
@@ -51,7 +51,7 @@ class _Unpinned:
     async def want(self, references: Sequence[Reference]) -> list[bool]:
         return await self.store.find(references)
 
-    async def keep(self, hash_part: str, root: Reference) -> None:
+    async def keep(self, key: str, root: Reference) -> None:
         pass
 
 
@@ -102,11 +102,11 @@ class StorePins:
                 return None
         return found
 
-    async def release(self, hash_part: str) -> None:
+    async def release(self, key: str) -> None:
         """See `ItemPins`."""
         async with self._connection() as store:
             with suppress(PinNotFound):
-                await Pins(await store.taker()).release(self._prefix + hash_part)
+                await Pins(await store.taker()).release(self._prefix + key)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Store]:

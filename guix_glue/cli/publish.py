@@ -13,10 +13,9 @@ from typing import Any, Final
 
 import click
 
-import eris_fs
 from eris.allocator import give_back_what_is_large
 from guix_glue.cli.advertising import service_of
-from guix_glue.cli.filled_stores import stores_to_fill
+from guix_glue.cli.eris_options import eris_options, eris_settings
 from guix_glue.cli.option_types import bound_admin, parsed, parsed_servers
 from guix_glue.cli.publish_logs import configure_log, log_options, log_settings
 from guix_glue.cli.publisher import Settings, serve_items
@@ -32,12 +31,6 @@ from guix_glue.publish.model import PublishOptions
 from guix_glue.publish.narinfos import SigningKeys
 from guix_glue.publish.privileges import drop_privileges, find_user
 from guix_glue.publish.routes import parse_nar_path
-from guix_glue.publish.tree_formats import (
-    DEFAULT_LEVEL,
-    PackedTrees,
-    StandardTrees,
-    TreeFormat,
-)
 from guix_glue.servers.limits import MAX_UNSIGNED_SIZE
 from guix_glue.servers.url import Server
 from guix_glue.trust.acl import Acl
@@ -77,6 +70,10 @@ def _parsed_all(
 
 @told(
     ("Publish the items of this machine, with URNs", "kapla publish --user guix --eris"),
+    (
+        "Put them into a store, with deltas from up to five earlier items of each",
+        "kapla publish --user guix --eris coap+unix:///run/eris.sock --deltas 5",
+    ),
     ("Be a mirror", "kapla publish --upstream https://ci.guix.gnu.org --keep-nars"),
     exits=ExitCode,
 )
@@ -155,25 +152,7 @@ def _parsed_all(
     callback=parsed(parse_nar_path),
     help="The path below which nars are.",
 )
-@click.option(
-    "--eris",
-    metavar="[STORE-URL]",
-    is_flag=False,
-    flag_value="",
-    help="Put each item into this store, as a tree, and its URN into the narinfo; without a URL"
-    " only the URN is computed.",
-)
-@click.option(
-    "--eris-format",
-    type=click.Choice(["packed", "standard"]),
-    help="packed, the default: far fewer bytes and blocks, any names; kapla substitute reads it."
-    " standard: ERIS-FS as specified, for any reader of it.",
-)
-@click.option(
-    "--eris-level",
-    type=click.IntRange(1, eris_fs.MAX_LEVEL),
-    help=f"How hard to compress packed trees: 1 is fast, the default is {DEFAULT_LEVEL}.",
-)
+@eris_options
 @click.option(
     "--workers",
     type=click.IntRange(1, 1024),
@@ -297,9 +276,6 @@ def _settings(
     ttl: int | None,
     negative_ttl: int | None,
     nar_path: tuple[str, ...],
-    eris: str | None,
-    eris_format: str | None,
-    eris_level: int | None,
     workers: int | None,
     max_connections: int,
     upstream: tuple[Server, ...],
@@ -308,6 +284,10 @@ def _settings(
     keep_nars_max: int | None,
     items: Path | None,
     store_dir: str | None,
+    eris: str | None,
+    eris_format: str | None,
+    eris_level: int | None,
+    deltas: int | None,
     **logs: Any,
 ) -> Settings:
     if upstream and items is not None:
@@ -325,8 +305,9 @@ def _settings(
         raise click.UsageError("--keep-nars is for --upstream.")
     if keep_nars_max is not None and not keep_nars:
         raise click.UsageError("--keep-nars-max is for --keep-nars.")
-    if eris:
-        eris = stores_to_fill(eris, "--eris")
+    of_eris = eris_settings(
+        eris=eris, eris_format=eris_format, eris_level=eris_level, deltas=deltas
+    )
     store_dir = store_dir or (_NIX_STORE if for_nix else environment.store_dir)
     if not store_dir.startswith("/") or store_dir.endswith("/"):
         raise click.BadParameter("an absolute path is expected", param_hint="--store-dir")
@@ -339,13 +320,14 @@ def _settings(
             negative_ttl_s=negative_ttl,
             mass_query=for_nix,
             for_nix=for_nix,
+            deltas=of_eris.deltas,
             bypass_below=cache_bypass_threshold,
         ),
         environment,
         cache.absolute(),
         workers or len(os.sched_getaffinity(0)),
-        eris,
-        _tree_format(eris, eris_format, eris_level),
+        of_eris.store,
+        of_eris.trees,
         items,
         upstream,
         max_unsigned_size or MAX_UNSIGNED_SIZE,
@@ -357,17 +339,6 @@ def _settings(
 
 def _room(keep_nars_max: int | None) -> int:
     return _KEEP_NARS_MAX if keep_nars_max is None else keep_nars_max
-
-
-def _tree_format(eris: str | None, name: str | None, level: int | None) -> TreeFormat:
-    """What items become; options that would change nothing are refused."""
-    if eris is None and (name or level):
-        raise click.UsageError("--eris-format and --eris-level are for --eris.")
-    if name == "standard":
-        if level is not None:
-            raise click.UsageError("--eris-level is for packed trees.")
-        return StandardTrees()
-    return PackedTrees(level or DEFAULT_LEVEL)
 
 
 def _read_keys(

@@ -15,7 +15,7 @@ from guix_glue.cli.publish_view import publish_view
 from guix_glue.publish.http_server import HttpServer
 from guix_glue.publish.local_source import LocalSource
 from guix_glue.publish.mirror_source import MirrorSource
-from guix_glue.publish.tally import Baking, Bakings, Requests
+from guix_glue.publish.tally import Baking, Bakings, DeltaTally, Requests
 from kapla.log import redact
 from kapla.shared import Shared
 from kapla.status.metrics import metrics_text
@@ -73,6 +73,7 @@ class PublishSubject:
                 "done": bakings.done,
                 "failed": bakings.failed,
             },
+            "deltas": self._deltas(),
             "cache": await self._looked(),
         }
         if everything:
@@ -94,6 +95,21 @@ class PublishSubject:
     def view(self, facts: Mapping[str, Any], before: Mapping[str, Any] | None) -> View:
         """What is shown."""
         return publish_view(facts, before)
+
+    def _deltas(self) -> dict[str, object]:
+        """What became of deltas; all zero where there are to be none."""
+        bakery = self._source.deltas
+        queue = None if bakery is None else bakery.queue
+        tally = DeltaTally() if bakery is None else bakery.tally
+        return {
+            "waiting": 0 if queue is None else queue.waiting,
+            "under_way": 0 if queue is None else len(queue.bakings.under_way),
+            "delayed": 0 if queue is None else queue.delayed,
+            "made": tally.made,
+            "given_up": tally.given_up,
+            "failed": tally.failed,
+            "block_bytes": tally.block_bytes,
+        }
 
     async def _looked(self) -> dict[str, object]:
         try:

@@ -28,6 +28,11 @@ def _by(label: str, name: str) -> Callable[[_Facts], Iterable[Sample]]:
     return lambda facts: [({label: key}, value) for key, value in sorted(facts[name].items())]
 
 
+def _deltas(facts: _Facts) -> Iterable[Sample]:
+    results = ("failed", "given_up", "made")
+    return [({"result": result}, facts["deltas"][result]) for result in results]
+
+
 PUBLISH_METRICS: Final[tuple[Metric[_Facts], ...]] = (
     Metric(
         "kapla_publish_start_time_seconds",
@@ -89,6 +94,24 @@ PUBLISH_METRICS: Final[tuple[Metric[_Facts], ...]] = (
         "gauge",
         "Items that are tried again later",
         _one("baking", "delayed"),
+    ),
+    Metric(
+        "kapla_publish_deltas_total",
+        "counter",
+        "Deltas that were tried, by what became of them",
+        _deltas,
+    ),
+    Metric(
+        "kapla_publish_delta_bytes_total",
+        "counter",
+        "Bytes of the blocks of deltas that were made",
+        _one("deltas", "block_bytes"),
+    ),
+    Metric(
+        "kapla_publish_waiting_delta_items",
+        "gauge",
+        "Items that wait for their deltas",
+        _one("deltas", "waiting"),
     ),
     Metric(
         "kapla_publish_cached_items",

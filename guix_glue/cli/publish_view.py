@@ -23,7 +23,7 @@ def publish_view(now: Mapping[str, Any], before: Mapping[str, Any] | None) -> Vi
     if before is not None and before["started_at"] != now["started_at"]:
         before = None
     window = Window.between(now["uptime_s"], None if before is None else before["uptime_s"])
-    groups = (_requests(now, before or now, window), _baking(now), _cache(now))
+    groups = (_requests(now, before or now, window), _baking(now), _deltas(now), _cache(now))
     everything = bool(now["everything"])
     return View(
         "kapla publish",
@@ -80,6 +80,26 @@ def _baking(now: Mapping[str, Any]) -> Group:
                 f"{baking['failed']:,}",
                 "tries that failed",
                 tone=Tone.NOTABLE if baking["failed"] else Tone.CALM,
+            ),
+        ),
+    )
+
+
+def _deltas(now: Mapping[str, Any]) -> Group:
+    deltas = now["deltas"]
+    return Group(
+        "Deltas",
+        (
+            Figure("made", f"{deltas['made']:,}", bytes_text(deltas["block_bytes"])),
+            Figure("under way", f"{deltas['under_way']:,}", "items"),
+            Figure("waiting", f"{deltas['waiting']:,}", "items"),
+            Figure("later", f"{deltas['delayed']:,}", "tried again"),
+            Figure("given up", f"{deltas['given_up']:,}", "not worth their blocks"),
+            Figure(
+                "failed",
+                f"{deltas['failed']:,}",
+                "or put off",
+                tone=Tone.NOTABLE if deltas["failed"] else Tone.CALM,
             ),
         ),
     )

@@ -58,6 +58,8 @@ __all__ = ["Settings", "serve_items"]
 _log = logging.getLogger(__name__)
 
 _THREADS_TO_SERVE: Final = 32
+_PREPARED_S: Final = 2.0
+"""How long it may be looked what the cache has before anybody is served."""
 # Reading, two packs being compressed, and a cache that is written to.
 _THREADS_TO_ENCODE: Final = 4
 
@@ -140,6 +142,7 @@ async def serve_items(
                 baking_log=logs.baking,
             )
         stack.push_async_callback(source.close)
+        await source.prepare(_PREPARED_S)
         await stack.enter_async_context(advertised(service))
         site = Site(
             source,

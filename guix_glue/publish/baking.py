@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import os
 import shutil
 import threading
 from collections.abc import Callable, Generator, Sequence
@@ -31,17 +30,17 @@ from guix_glue.local.archive import read_item
 from guix_glue.model import StoreItem
 from guix_glue.publish.cache import BakedCache
 from guix_glue.publish.model import ErisTarget
+from guix_glue.publish.niceness import be_nice
 from guix_glue.publish.queue import TryLater
 from guix_glue.publish.records import Baked, ErisResult
 from guix_glue.publish.trees import EncodeTree
 
-__all__ = ["Bakery", "baked_choices", "choice_key", "nar_pieces"]
+__all__ = ["Bakery", "baked_choices", "choice_key", "is_compressed", "nar_pieces"]
 
 _T = TypeVar("_T")
 
 _PIECE: Final = 256 * 1024
 """Bytes of nar that are gathered: small files are many events of a few bytes."""
-_NICENESS: Final = 10
 
 _PLAIN: Final = CompressionChoice(Compression.NONE, 0)
 # Nars of these gain nothing by compression: as the stock server has it.
@@ -53,11 +52,16 @@ def choice_key(choice: CompressionChoice) -> str:
     return f"{choice.method.value}:{choice.level}"
 
 
+def is_compressed(name: str) -> bool:
+    """Whether an item of this name is compressed already."""
+    return name.endswith(_COMPRESSED)
+
+
 def baked_choices(
     item: StoreItem, choices: Sequence[CompressionChoice]
 ) -> tuple[CompressionChoice, ...]:
     """Which nars are made of an item: the plain one alone of what is compressed already."""
-    if item.name.endswith(_COMPRESSED):
+    if is_compressed(item.name):
         return (_PLAIN,)
     made = tuple(choice for choice in choices if choice.method is not Compression.NONE)
     return made or (_PLAIN,)
@@ -100,9 +104,10 @@ class Bakery:
         self._cache = cache
         self._location = location
         self._choices = tuple(choices)
-        self._encode = None if eris is None else EncodeTree(eris)
+        self.encode = None if eris is None else EncodeTree(eris)
+        """What puts trees into the store."""
         self._stopping = threading.Event()
-        self._pool = ThreadPoolExecutor(workers, "bake", initializer=_be_nice)
+        self._pool = ThreadPoolExecutor(workers, "bake", initializer=be_nice)
 
     async def bake(self, item: StoreItem) -> None:
         """Make what is missing of an item.
@@ -118,10 +123,10 @@ class Bakery:
         ]
         if baked is None or missing:
             baked = await self._in_pool(lambda: self._compress(item, missing))
-        if self._encode is not None and (
-            baked.eris is None or not baked.eris.done_for(self._encode.destination)
+        if self.encode is not None and (
+            baked.eris is None or not baked.eris.done_for(self.encode.destination)
         ):
-            result = await self._encoded(item, self._encode)
+            result = await self._encoded(item, self.encode)
             with contextlib.suppress(LookupError):
                 await in_thread(self._cache.keep_eris, item, result)
 
@@ -198,9 +203,3 @@ class _Output:
 
     def finish(self) -> None:
         self._file.write(self._codec.finish())
-
-
-def _be_nice() -> None:
-    """Let whoever answers requests go first: on Linux a niceness is a thread's own."""
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

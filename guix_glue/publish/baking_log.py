@@ -1,18 +1,20 @@
-"""What the log of baking tells: a line for each nar and tree that was made, or why none was."""
+"""What the log of baking tells: a line for each nar, tree and delta, or why there is none."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 from eris.errors import ErisError
+from guix_glue.model import StoreItem
 from guix_glue.publish.journal import Journal, escaped
 from guix_glue.publish.queue import TryLater
 
-__all__ = ["Made", "noted"]
+__all__ = ["DeltaNotes", "Made", "noted"]
 
 _LONGEST: Final = 512
 
@@ -41,14 +43,17 @@ class _Baked:
     size: int | None
     seconds: float
     result: str
+    base: str | None = None
     at: float = field(default_factory=time.time)
 
     def facts(self) -> Mapping[str, object]:
+        based = {} if self.base is None else {"base": self.base}
         return {
             "event": "baked",
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.at)),
             "item": self.made.path,
             "compression": self.kind,
+            **based,
             "bytes": self.size,
             "nar_bytes": self.made.nar_size,
             "seconds": round(self.seconds, 3),
@@ -60,8 +65,9 @@ class _Baked:
         sizes = " ".join(
             "-" if size is None else str(size) for size in (self.size, self.made.nar_size)
         )
+        kind = self.kind if self.base is None else f"{self.kind}:{self.base}"
         return (
-            f"{when} {escaped(self.made.path, _LONGEST)} {self.kind} {sizes} {self.seconds:.3f}"
+            f"{when} {escaped(self.made.path, _LONGEST)} {kind} {sizes} {self.seconds:.3f}"
             f" {escaped(self.result, _LONGEST)}"
         )
 
@@ -116,6 +122,44 @@ class _Noted(Generic[_Job]):
                 self._journal.note(_Baked(made, kind, size, seconds, result))
         if failure is not None:
             self._journal.note(_Baked(made, "-", None, seconds, failure))
+
+
+@dataclass(slots=True)
+class _DeltaNote:
+    """What is told of a delta once it is over: the bytes of its blocks, and `done`, or why not."""
+
+    size: int | None = None
+    result: str = "failed"
+
+    def tell(self, size: int | None, reason: str | None) -> None:
+        self.size, self.result = size, reason or "done"
+
+
+class DeltaNotes:
+    """Tells of deltas in a log, if there is one."""
+
+    def __init__(self, journal: Journal | None) -> None:
+        self._journal = journal
+
+    @contextmanager
+    def one(self, item: StoreItem, base: str) -> Iterator[_DeltaNote]:
+        """While the delta from a base to an item is worked on; whoever does tells the result."""
+        note, began = _DeltaNote(), time.monotonic()
+        try:
+            yield note
+        except TryLater as error:
+            note.result = _why_later(error)
+            raise
+        except asyncio.CancelledError:
+            note.result = "stopped"
+            raise
+        except (ErisError, OSError) as error:
+            note.result = str(error)
+            raise
+        finally:
+            if self._journal is not None:
+                made, seconds = Made(item.path, item.nar_size), time.monotonic() - began
+                self._journal.note(_Baked(made, "delta", note.size, seconds, note.result, base))
 
 
 def _why_later(error: TryLater) -> str:

@@ -31,6 +31,7 @@ from typing import BinaryIO, Final
 from guix_glue.formats.store_path import is_hash_part
 from guix_glue.model import StoreItem
 from guix_glue.publish.cache_guard import CacheGuard
+from guix_glue.publish.delta_results import DeltaResult, split_key
 from guix_glue.publish.directory import CacheDirectory
 from guix_glue.publish.records import (
     Baked,
@@ -181,30 +182,51 @@ class BakedCache:
             before = self._current(item)
             if before is None:
                 raise LookupError("what was baked of this item has gone")
-            if before.eris is not None and before.eris.urn == result.urn:
-                stores = dict.fromkeys((*before.eris.stores, *result.stores))
-                result = replace(result, stores=tuple(stores))
-            return self._write(replace(before, item=item, eris=result))
+            return self._write(replace(before, item=item, eris=result.after(before.eris)))
 
-    def urns(self, wanted: Destination) -> dict[str, str]:
-        """The URNs in all records, by hash part, that are for this format and store."""
-        found = {}
-        for hash_part in self._names():
-            baked = self._read(hash_part)
-            urn = baked.eris.urn_in(wanted) if baked is not None and baked.eris else None
-            if urn is not None:
-                found[hash_part] = urn
-        return found
-
-    def withdraw_urn(self, hash_part: str) -> None:
-        """Note that an item has no URN, whatever there was.
+    def keep_delta(
+        self, hash_part: str, urn: str | None, store_id: str | None, result: DeltaResult
+    ) -> None:
+        """Note what became of a delta in a store to an item, if that has this URN still.
 
         Raises: OSError.
         """
         with self._writing:
+            now = self._read(hash_part)
+            if now is not None and now.eris is not None and now.eris.urn == urn:
+                self._write(replace(now, eris=now.eris.with_delta(store_id, result)))
+
+    def urns(self, wanted: Destination) -> dict[str, str]:
+        """The URNs in all records that are for this format and store, by hash part or key."""
+        found: dict[str, str] = {}
+        for hash_part in self._names():
+            baked = self._read(hash_part)
+            if baked is not None and baked.eris is not None:
+                found |= baked.eris.urns_in(wanted, hash_part)
+        return found
+
+    def withdraw_urn(self, key: str) -> None:
+        """Note that an item has no URN, whatever there was; or that there is no such delta.
+
+        Raises: OSError.
+        """
+        hash_part, base = split_key(key)
+        with self._writing:
+            baked = self._read(hash_part)
+            if baked is not None and baked.eris is not None:
+                self._write(replace(baked, eris=baked.eris.without(base)))
+
+    def tree(self, hash_part: str) -> tuple[StoreItem, ErisResult | None] | None:
+        """What became of an item as ERIS content, without using it. For worker threads."""
+        baked = self._read(hash_part)
+        return None if baked is None else (baked.item, baked.eris)
+
+    def items(self) -> Iterator[tuple[str, float]]:
+        """What is in the cache, by base names, each with when its URN was first computed."""
+        for hash_part in self._names():
             baked = self._read(hash_part)
             if baked is not None:
-                self._write(replace(baked, eris=None))
+                yield baked.item.base_name, 0.0 if baked.eris is None else baked.eris.baked_at
 
     def count(self) -> int:
         """How many items are in the cache. For worker threads."""

@@ -1,7 +1,8 @@
 """What the publisher asks of a store's pins: a port, which its command line fills.
 
-Each item that is baked has a pin of its own in the store, known here by the hash part of the item;
-it is kept for as long as the cache promises the item, and lent.
+Each item that is baked has a pin of its own in the store, known here by the hash part of the item,
+and so has each of its deltas, known by `delta_key`. They are kept for as long as the cache promises
+the item, and lent.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class PinningStore(BlockWriter, BlockFinder, Protocol):
 class PinnedItem:
     """A pin that is there: of which content, how old in seconds, and how many blocks it lacks."""
 
-    hash_part: str
+    key: str
     root: Reference | None
     age_s: float
     missing: int
@@ -41,8 +42,8 @@ class OpenedPin(Protocol):
     async def want(self, references: Sequence[Reference]) -> list[bool]:
         """Have blocks in it that may be in the store; tells which are. Raises: StoreError."""
 
-    async def keep(self, hash_part: str, root: Reference) -> None:
-        """Close it, as that of an item. Raises: StoreError."""
+    async def keep(self, key: str, root: Reference) -> None:
+        """Close it, as that of an item, or of a delta. Raises: StoreError."""
 
 
 class ItemPins(Protocol):
@@ -57,5 +58,5 @@ class ItemPins(Protocol):
     async def items(self) -> Sequence[PinnedItem] | None:
         """All there are; None for a store without pins. Raises: StoreError."""
 
-    async def release(self, hash_part: str) -> None:
-        """Let the pin of an item go, if there is one. Raises: StoreError."""
+    async def release(self, key: str) -> None:
+        """Let a pin go, if there is one. Raises: StoreError."""

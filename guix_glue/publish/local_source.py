@@ -20,7 +20,7 @@ from typing import Final
 from eris.threads import in_thread
 from guix_glue.errors import DaemonError, DamagedItem, DatabaseError, GuixError, UnsupportedItem
 from guix_glue.formats.compression import Compression, CompressionChoice
-from guix_glue.formats.narinfo import NarUrl
+from guix_glue.formats.narinfo import DeltaLine, NarUrl
 from guix_glue.formats.store_path import fixed_output_path, hash_part_of
 from guix_glue.local.build_logs import BuildLogs
 from guix_glue.local.items import Items
@@ -28,6 +28,8 @@ from guix_glue.model import StoreItem
 from guix_glue.publish.baking import Bakery, baked_choices, choice_key, nar_pieces
 from guix_glue.publish.baking_log import Made, noted
 from guix_glue.publish.cache import BakedCache
+from guix_glue.publish.delta_results import split_key
+from guix_glue.publish.delta_setup import deltas_of_items
 from guix_glue.publish.journal import Journal
 from guix_glue.publish.kept_nars import KeptNars
 from guix_glue.publish.model import (
@@ -85,9 +87,26 @@ class LocalSource:
         self._bakery = Bakery(cache, items.location, options.compressions, eris, workers=workers)
         bake = noted(cache.guarded(self._bake), self._made, baking_log)
         self.queue: JobQueue[StoreItem] = JobQueue(bake, workers=workers)
+        self.deltas = deltas_of_items(
+            options,
+            self._bakery.encode,
+            cache,
+            items,
+            self.queue.idle,
+            cache.path.parent,
+            baking_log,
+        )
+        """What bakes deltas, if there are to be any."""
+
+    async def prepare(self, patience_s: float) -> None:
+        """Wait until all is known that replies tell of, but not for longer than this."""
+        if self.deltas is not None:
+            await self.deltas.prepare(patience_s)
 
     async def close(self) -> None:
         """End baking."""
+        if self.deltas is not None:
+            await self.deltas.close()
         await self.queue.close()
         await self._bakery.close()
 
@@ -108,11 +127,13 @@ class LocalSource:
             baked = self._kept(hash_part)
             return None if baked is None else await self._reply(baked.item, baked, complete=True)
         baked = self._cache.recall(item)
-        complete = self._is_complete(item, baked)
+        complete = self._is_baked(item, baked)
         if not complete:
             self.queue.want(item.path, item)
             if self._must_wait(item, baked):
                 return self._being_baked(item)
+        elif baked is not None and not self._has_deltas(baked):
+            complete = False
         if self._is_damaged(item) and (baked is None or not baked.files):
             text = f"The files of {item.base_name} are damaged"
             return Reply(404, TEXT_TYPE, text.encode(), self._options.unbaked_age_s)
@@ -189,9 +210,15 @@ class LocalSource:
             return {}
         return await in_thread(self._cache.urns, self._destination)
 
-    async def withdraw(self, hash_part: str) -> None:
-        """Promise the URN of an item no more; bake it again if it is in the store."""
-        await in_thread(self._cache.withdraw_urn, hash_part)
+    async def withdraw(self, key: str) -> None:
+        """Promise the URN of an item, or of a delta, no more; bake it again if that goes."""
+        await in_thread(self._cache.withdraw_urn, key)
+        hash_part, base = split_key(key)
+        if base is not None:
+            baked = await in_thread(self._cache.look_at, hash_part)
+            if baked is not None:
+                self._has_deltas(baked)
+            return
         with contextlib.suppress(GuixError):
             item = await self._items.find(hash_part)
             if item is not None:
@@ -246,6 +273,9 @@ class LocalSource:
             self._items.doubt(item)
             raise
         self._damaged.pop(item.path, None)
+        baked = self._cache.recall(item)
+        if self.deltas is not None and baked is not None:
+            self.deltas.baked(item.base_name, baked.eris)
 
     def _is_damaged(self, item: StoreItem) -> bool:
         return self._damaged.get(item.path) == item.nar_hash
@@ -257,14 +287,26 @@ class LocalSource:
             except (OSError, LookupError):
                 # What cannot be noted is not promised.
                 complete = False
-        urn = None
-        if self._eris is not None and baked is not None and baked.eris is not None:
-            urn = baked.eris.urn_in(self._eris.destination)
-        text = self._writer.write(item, self._urls(item, baked), urn)
+        urn, deltas = self._eris_of(baked)
+        text = self._writer.write(item, self._urls(item, baked), urn, deltas)
         age_s = self._options.ttl_s if complete else self._options.unbaked_age_s
         return Reply(200, NARINFO_TYPE, text, age_s)
 
-    def _is_complete(self, item: StoreItem, baked: Baked | None) -> bool:
+    def _eris_of(self, baked: Baked | None) -> tuple[str | None, Sequence[DeltaLine]]:
+        """The URN of an item, and its deltas."""
+        if self._destination is None or baked is None or baked.eris is None:
+            return None, ()
+        urn = baked.eris.urn_in(self._destination)
+        return urn, () if self.deltas is None or urn is None else self.deltas.lines(baked.eris)
+
+    def _has_deltas(self, baked: Baked) -> bool:
+        """Whether its deltas are made, as far as there will be any; else they are wanted."""
+        if self.deltas is None or self.deltas.is_complete(baked.item.base_name, baked.eris):
+            return True
+        self.deltas.want(baked.item.base_name)
+        return False
+
+    def _is_baked(self, item: StoreItem, baked: Baked | None) -> bool:
         choices = baked_choices(item, self._options.compressions)
         if baked is None or any(baked.file(choice_key(choice)) is None for choice in choices):
             return False

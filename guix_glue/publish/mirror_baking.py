@@ -89,7 +89,8 @@ class MirrorBakery:
         # The narinfo may have been fetched anew meanwhile.
         newest = self._cache.find(hash_part) or found
         if newest.narinfo.item.nar_hash == found.narinfo.item.nar_hash:
-            await in_thread(self._cache.keep, replace(newest, eris=result))
+            kept = replace(newest, eris=result.after(newest.eris))
+            await in_thread(self._cache.keep, kept)
 
     async def _fetch(self, found: Mirrored, target: Path) -> None:
         failures: list[Exception] = []

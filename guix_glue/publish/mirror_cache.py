@@ -15,13 +15,16 @@ import math
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from guix_glue.errors import GuixError
 from guix_glue.formats.narinfo import Narinfo, parse_narinfo
 from guix_glue.formats.store_path import is_hash_part
+from guix_glue.model import StoreItem
 from guix_glue.publish.complaints import Complaints
+from guix_glue.publish.delta_results import DeltaResult, split_key
 from guix_glue.publish.directory import CacheDirectory
 from guix_glue.publish.records import (
     Destination,
@@ -38,6 +41,8 @@ __all__ = ["MirrorCache", "Mirrored"]
 _log = logging.getLogger(__name__)
 
 _VERSION: Final = 2
+# JSON has numbers that are infinite.
+_DAMAGED: Final = (GuixError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
 _KEPT: Final = 5000
 _COMPLAINTS: Final = 1000
 _LARGEST: Final = 4 * 1024 * 1024
@@ -80,6 +85,22 @@ class MirrorCache:
 
         Raises: OSError, if it cannot be written.
         """
+        with self._writing:
+            self._keep(mirrored)
+
+    def keep_delta(
+        self, hash_part: str, urn: str | None, store_id: str | None, result: DeltaResult
+    ) -> None:
+        """Note what became of a delta in a store to an item, if that has this URN still.
+
+        Raises: OSError.
+        """
+        with self._writing:
+            now = self.find(hash_part)
+            if now is not None and now.eris is not None and now.eris.urn == urn:
+                self._keep(replace(now, eris=now.eris.with_delta(store_id, result)))
+
+    def _keep(self, mirrored: Mirrored) -> None:
         hash_part = mirrored.narinfo.item.hash_part
         value = {
             "version": _VERSION,
@@ -88,32 +109,44 @@ class MirrorCache:
             "good_until": mirrored.good_until,
             "eris": pack_eris(mirrored.eris),
         }
-        with self._writing:
-            self._remember(hash_part, mirrored)
-            self._directory.write(self._path / hash_part, format_checked(value))
+        self._remember(hash_part, mirrored)
+        self._directory.write(self._path / hash_part, format_checked(value))
 
     def count(self) -> int:
         """How many narinfos are kept. For worker threads."""
         return sum(map(is_hash_part, os.listdir(self._path)))
 
     def urns(self, wanted: Destination) -> dict[str, str]:
-        """The URNs that were computed here, by hash part, that are for this format and store."""
-        found = {}
+        """The URNs computed here that are for this format and store, by hash part or key."""
+        found: dict[str, str] = {}
         for hash_part in filter(is_hash_part, os.listdir(self._path)):
             mirrored = self._read(hash_part)
-            urn = mirrored.eris.urn_in(wanted) if mirrored is not None and mirrored.eris else None
-            if urn is not None:
-                found[hash_part] = urn
+            if mirrored is not None and mirrored.eris is not None:
+                found |= mirrored.eris.urns_in(wanted, hash_part)
         return found
 
-    def withdraw_urn(self, hash_part: str) -> None:
-        """Note that an item has no URN, whatever there was.
+    def withdraw_urn(self, key: str) -> None:
+        """Note that an item has no URN, whatever there was; or that there is no such delta.
 
         Raises: OSError.
         """
-        mirrored = self.find(hash_part)
-        if mirrored is not None:
-            self.keep(replace(mirrored, eris=None))
+        hash_part, base = split_key(key)
+        with self._writing:
+            mirrored = self.find(hash_part)
+            if mirrored is not None and mirrored.eris is not None:
+                self._keep(replace(mirrored, eris=mirrored.eris.without(base)))
+
+    def tree(self, hash_part: str) -> tuple[StoreItem, ErisResult | None] | None:
+        """What became of an item as ERIS content. For worker threads."""
+        found = self.find(hash_part)
+        return None if found is None else (found.narinfo.item, found.eris)
+
+    def items(self) -> Iterator[tuple[str, float]]:
+        """What became a tree here, by base names, each with when that was first."""
+        for hash_part in filter(is_hash_part, os.listdir(self._path)):
+            mirrored = self._read(hash_part)
+            if mirrored is not None and mirrored.eris is not None and mirrored.eris.urn:
+                yield mirrored.narinfo.item.base_name, mirrored.eris.baked_at
 
     def expire(self, before: float) -> None:
         """Remove what was good until some time before this, and what is damaged."""
@@ -156,7 +189,7 @@ class MirrorCache:
         mirrored = None
         if value is not None and value.get("version") == _VERSION:
             # Whatever is in it, the others are not concerned.
-            with contextlib.suppress(GuixError, KeyError, TypeError, ValueError, AttributeError):
+            with contextlib.suppress(*_DAMAGED):
                 mirrored = _unpack(value, self._store_dir)
         if mirrored is None or mirrored.narinfo.item.hash_part != hash_part:
             path = self._path / hash_part

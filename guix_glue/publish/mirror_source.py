@@ -11,15 +11,18 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from eris.threads import in_thread
 from guix_glue.errors import FetchFailed
 from guix_glue.formats.compression import Compression
-from guix_glue.formats.narinfo import NarUrl, format_narinfo
+from guix_glue.formats.narinfo import DeltaLine, NarUrl, format_narinfo
 from guix_glue.formats.store_path import hash_part_of
 from guix_glue.publish.baking_log import Made, noted
 from guix_glue.publish.cache_guard import CacheGuard
 from guix_glue.publish.clients import ClientLeft, asking
+from guix_glue.publish.delta_results import split_key
+from guix_glue.publish.delta_setup import deltas_of_items
 from guix_glue.publish.directory import CacheDirectory
 from guix_glue.publish.journal import Journal
 from guix_glue.publish.mirror_baking import MirrorBakery
@@ -32,6 +35,9 @@ from guix_glue.publish.trees import EncodeTree
 from guix_glue.publish.upstream import Upstream
 from guix_glue.servers.limits import ABSENCE_AGE_S
 from guix_glue.servers.url import InvalidServer, Server
+
+if TYPE_CHECKING:
+    from guix_glue.publish.delta_baking import DeltaBakery
 
 __all__ = ["MirrorSource"]
 
@@ -75,20 +81,35 @@ class MirrorSource:
             doubt=self._narinfos.doubt,
         )
         self.queue: JobQueue[str] | None = None
+        self.deltas: DeltaBakery | None = None
+        """What bakes deltas, if there are to be any."""
         if eris is not None:
-            bakery = MirrorBakery(
+            encode = EncodeTree(eris)
+            self._bakery = MirrorBakery(
                 directory,
                 self._cache,
                 upstream,
-                EncodeTree(eris),
+                encode,
                 self._nars,
                 max_unsigned_size=max_unsigned_size,
             )
-            bake = noted(CacheGuard(bakery.bake, directory.path.parent), self._made, baking_log)
+            where = directory.path.parent
+            bake = noted(CacheGuard(self._bake, where), self._made, baking_log)
             self.queue = JobQueue(bake, workers=workers)
+            ready = self.queue.idle
+            self.deltas = deltas_of_items(
+                options, encode, self._cache, None, ready, where, baking_log
+            )
+
+    async def prepare(self, patience_s: float) -> None:
+        """Wait until all is known that replies tell of, but not for longer than this."""
+        if self.deltas is not None:
+            await self.deltas.prepare(patience_s)
 
     async def close(self) -> None:
         """End fetching."""
+        if self.deltas is not None:
+            await self.deltas.close()
         if self.queue is not None:
             await self.queue.close()
         await self._narinfos.close()
@@ -136,12 +157,13 @@ class MirrorSource:
             return {}
         return await in_thread(self._cache.urns, self._eris.destination)
 
-    async def withdraw(self, hash_part: str) -> None:
-        """Promise the URN of an item no more; it is computed anew."""
-        await in_thread(self._cache.withdraw_urn, hash_part)
+    async def withdraw(self, key: str) -> None:
+        """Promise the URN of an item, or of a delta, no more; it is computed anew."""
+        await in_thread(self._cache.withdraw_urn, key)
+        hash_part, _ = split_key(key)
         found = self._cache.find(hash_part)
-        if self.queue is not None and found is not None:
-            self.queue.want(found.narinfo.item.base_name, hash_part)
+        if found is not None:
+            self._want(found)
 
     async def sweep(self) -> None:
         """Nothing: each entry of this cache is one file, which is whole or not there."""
@@ -171,17 +193,29 @@ class MirrorSource:
         if text is None:
             return None
         left_s = max(0, int(found.good_until - time.time()))
-        if not self._is_complete(found):
-            if self.queue is not None:
-                self.queue.want(found.narinfo.item.base_name, found.narinfo.item.hash_part)
+        if self._want(found):
             left_s = min(left_s, self._options.unbaked_age_s)
         age_s = left_s if self._options.ttl_s is None else min(left_s, self._options.ttl_s)
         return Reply(200, NARINFO_TYPE, text, age_s)
 
-    def _is_complete(self, found: Mirrored) -> bool:
-        if self._eris is None:
+    async def _bake(self, hash_part: str) -> None:
+        await self._bakery.bake(hash_part)
+        found = self._cache.find(hash_part)
+        if self.deltas is not None and found is not None:
+            self.deltas.baked(found.narinfo.item.base_name, found.eris)
+
+    def _want(self, found: Mirrored) -> bool:
+        """Have what is missing of an item made; returns whether anything is."""
+        if self._eris is None or self.queue is None:
+            return False
+        item = found.narinfo.item
+        if found.eris is None or not found.eris.done_for(self._eris.destination):
+            self.queue.want(item.base_name, item.hash_part)
             return True
-        return found.eris is not None and found.eris.done_for(self._eris.destination)
+        if self.deltas is None or self.deltas.is_complete(item.base_name, found.eris):
+            return False
+        self.deltas.want(item.base_name)
+        return True
 
     def _text(self, found: Mirrored) -> bytes | None:
         narinfo = found.narinfo
@@ -206,11 +240,21 @@ class MirrorSource:
             narinfo.signature,
             urls,
             hint=hint,
+            hint_deltas=self._hint_deltas(found),
             nix_signatures=narinfo.nix_signatures,
         )
         if "NarSize" not in narinfo.signed_fields:
             text += f"NarSize: {narinfo.item.nar_size}\n".encode()
         return text
+
+    def _hint_deltas(self, found: Mirrored) -> Sequence[DeltaLine]:
+        """Deltas that were made here, but for those from where a signed one leads."""
+        if self.deltas is None or self._eris is None or found.eris is None:
+            return ()
+        if found.eris.urn_in(self._eris.destination) is None:
+            return ()
+        signed = {line.base for line in found.narinfo.signed_deltas}
+        return [line for line in self.deltas.lines(found.eris) if line.base not in signed]
 
 
 def _absolute(server: Server, urls: Sequence[NarUrl]) -> tuple[NarUrl, ...]:

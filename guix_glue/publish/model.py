@@ -59,6 +59,9 @@ class PublishOptions:
     for_nix: bool = False
     """Whether narinfos are signed for Nix."""
 
+    deltas: int = 0
+    """How many deltas a narinfo names, at most; they need a store of blocks, and packed trees."""
+
     bypass_below: int | None = None
     """An item whose nar has as many bytes or more is only offered once it is baked; None: none."""
 

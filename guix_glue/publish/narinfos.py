@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from guix_glue.formats.narinfo import NarUrl, format_narinfo, format_unsigned
+from guix_glue.formats.narinfo import DeltaLine, NarUrl, format_narinfo, format_unsigned
 from guix_glue.model import StoreItem
 from guix_glue.trust.keys import PrivateKey
 from guix_glue.trust.nix_keys import NixSecretKey
@@ -36,31 +36,46 @@ class NarinfoWriter:
         self._keys = keys
         self._kept: OrderedDict[str, tuple[object, bytes]] = OrderedDict()
 
-    def write(self, item: StoreItem, urls: Sequence[NarUrl], urn: str | None) -> bytes:
-        """The narinfo of an item, signed; `urn` stands in the signed part.
+    def write(
+        self,
+        item: StoreItem,
+        urls: Sequence[NarUrl],
+        urn: str | None,
+        deltas: Sequence[DeltaLine] = (),
+    ) -> bytes:
+        """The narinfo of an item, signed; `urn` and deltas stand in the signed part.
+
+        Of Nix there is no such part: deltas are hints there.
 
         Guix takes the smallest nar, wherever it stands, and Nix the last one: so for Nix that is
         the smallest.
         """
         if self._keys.nix is not None:
             urls = sorted(urls, key=lambda url: -(url.file_size or 0))
-        facts = (item, tuple(urls), urn)
+        facts = (item, tuple(urls), urn, tuple(deltas))
         known = self._kept.get(item.hash_part)
         if known is not None and known[0] == facts:
             self._kept.move_to_end(item.hash_part)
             return known[1]
-        text = self._sign(item, urls, urn)
+        text = self._sign(item, urls, urn, deltas)
         self._kept[item.hash_part] = facts, text
         self._kept.move_to_end(item.hash_part)
         if len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
         return text
 
-    def _sign(self, item: StoreItem, urls: Sequence[NarUrl], urn: str | None) -> bytes:
-        unsigned = format_unsigned(item, urn)
+    def _sign(
+        self,
+        item: StoreItem,
+        urls: Sequence[NarUrl],
+        urn: str | None,
+        deltas: Sequence[DeltaLine],
+    ) -> bytes:
         keys = self._keys
-        signature = None
-        if keys.guix is not None:
-            signature = sign_text(keys.guix, unsigned, keys.host)
         nix = () if keys.nix is None else (keys.nix.sign(item),)
-        return format_narinfo(unsigned, signature, urls, nix_signatures=nix)
+        if keys.guix is None:
+            unsigned = format_unsigned(item, urn)
+            return format_narinfo(unsigned, None, urls, hint_deltas=deltas, nix_signatures=nix)
+        signed = format_unsigned(item, urn, deltas)
+        signature = sign_text(keys.guix, signed, keys.host)
+        return format_narinfo(signed, signature, urls, nix_signatures=nix)

@@ -26,13 +26,13 @@ _YOUNG_S: Final = 3600.0
 
 
 class PromisedUrns(Protocol):
-    """The URNs that narinfos have, by the hash parts of their items."""
+    """The URNs that narinfos have, by the keys of their pins."""
 
     async def urns(self) -> Mapping[str, str]:
         """All of those in the store that is in use."""
 
-    async def withdraw(self, hash_part: str) -> None:
-        """Promise the URN of this item no more, and have the item baked again if that goes."""
+    async def withdraw(self, key: str) -> None:
+        """Promise this URN no more, and have what it is of baked again if that goes."""
 
 
 class PinCare:
@@ -63,20 +63,22 @@ class PinCare:
         pinned = await self._pins.items()
         if pinned is None:
             return
-        by_part = {one.hash_part: one for one in pinned}
+        by_key = {one.key: one for one in pinned}
         urns = await self._promised.urns()
         lost = 0
-        for hash_part, urn in urns.items():
-            if not await self._is_whole(hash_part, urn, by_part.get(hash_part)):
-                await self._promised.withdraw(hash_part)
+        for key, urn in urns.items():
+            if not await self._is_whole(key, urn, by_key.get(key)):
+                await self._promised.withdraw(key)
                 lost += 1
         if lost:
-            _log.warning("%d items are baked again, or lose their URNs: blocks are missing", lost)
+            _log.warning(
+                "%d items or deltas are made again, or named no more: blocks are missing", lost
+            )
         for one in pinned:
-            if one.hash_part not in urns and one.age_s > _YOUNG_S:
-                await self._pins.release(one.hash_part)
+            if one.key not in urns and one.age_s > _YOUNG_S:
+                await self._pins.release(one.key)
 
-    async def _is_whole(self, hash_part: str, urn: str, pin: PinnedItem | None) -> bool:
+    async def _is_whole(self, key: str, urn: str, pin: PinnedItem | None) -> bool:
         try:
             capability = ReadCapability.from_urn(urn)
         except InvalidCapability:
@@ -84,11 +86,11 @@ class PinCare:
         if pin is not None and pin.root == capability.root.reference:
             return not pin.missing
         try:
-            return await self._pin(hash_part, capability)
+            return await self._pin(key, capability)
         except ContentError:
             return False
 
-    async def _pin(self, hash_part: str, capability: ReadCapability) -> bool:
+    async def _pin(self, key: str, capability: ReadCapability) -> bool:
         """Pin what is in the store already; False, and no pin, if any of it is not."""
         async with self._pins.opened() as pin:
             walk = ReferenceWalk(pin.store)
@@ -98,5 +100,5 @@ class PinCare:
                         return False
             if walk.unknown:
                 return False
-            await pin.keep(hash_part, capability.root.reference)
+            await pin.keep(key, capability.root.reference)
             return True

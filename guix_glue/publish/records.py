@@ -9,10 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from guix_glue.errors import InvalidStorePath
 from guix_glue.model import StoreItem
+from guix_glue.publish.delta_results import (
+    NO_DELTAS,
+    DeltaResult,
+    Deltas,
+    pack_deltas,
+    unpack_deltas,
+)
 
 __all__ = [
     "Baked",
@@ -29,6 +38,11 @@ __all__ = [
 ]
 
 _VERSION: Final = 1
+# JSON has numbers that are infinite.
+_NOT_A_RECORD: Final = (
+    *(KeyError, TypeError, ValueError, AttributeError, ArithmeticError),
+    InvalidStorePath,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +66,16 @@ class ErisResult:
     """The URN of an item, and the stores that took its blocks; or why there is no URN.
 
     `format` is how it became ERIS content: another gives other URNs, and has another name.
+    `baked_at` is when it first did so, in seconds of the epoch, 0 if that was not noted; `deltas`
+    are what leads to it from other items.
     """
 
     format: str
     urn: str | None = field(repr=False)
     stores: tuple[str, ...] = ()
     reason: str | None = None
+    baked_at: float = 0.0
+    deltas: Deltas = NO_DELTAS
 
     def urn_in(self, wanted: Destination) -> str | None:
         """The URN, if it is of this format, and the store has the blocks or none is needed."""
@@ -69,6 +87,33 @@ class ErisResult:
         if self.urn is None:
             return self.format == wanted.format
         return self.urn_in(wanted) is not None
+
+    def urns_in(self, wanted: Destination, hash_part: str) -> dict[str, str]:
+        """The same and those of its deltas, each by its key: all that clients may be told."""
+        urn = self.urn_in(wanted)
+        if urn is None:
+            return {}
+        return {hash_part: urn} | self.deltas.in_store(wanted.store_id).urns(hash_part)
+
+    def after(self, before: ErisResult | None) -> ErisResult:
+        """The same, with what still counts of an earlier result for this item."""
+        if before is None:
+            return self
+        known = replace(self, baked_at=before.baked_at or self.baked_at)
+        if before.urn != self.urn:
+            return known
+        stores = tuple(dict.fromkeys((*before.stores, *self.stores)))
+        return replace(known, stores=stores, deltas=before.deltas)
+
+    def with_delta(self, store_id: str | None, result: DeltaResult) -> ErisResult:
+        """The same when something became of a delta in a store."""
+        return replace(self, deltas=self.deltas.in_store(store_id).with_result(result))
+
+    def without(self, base_part: str | None) -> ErisResult | None:
+        """What is left when the delta from a base is withdrawn, or, with None, the URN itself."""
+        if base_part is None:
+            return None
+        return replace(self, deltas=self.deltas.without(base_part))
 
     def results(self, wanted: Destination) -> dict[str, tuple[None, str]]:
         """Its format and how it went, as `Baked.results`; nothing, if there is more to encode."""
@@ -149,8 +194,7 @@ def parse_record(data: bytes) -> Baked | None:
         age_s, until = value.get("promise", (0, 0))
         promise = Promise(int(age_s), float(until))
         return Baked(item, files, unpack_eris(value["eris"]), promise)
-    # JSON has numbers that are infinite.
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
+    except _NOT_A_RECORD:
         return None
 
 
@@ -163,13 +207,15 @@ def pack_eris(result: ErisResult | None) -> dict[str, Any] | None:
         "urn": result.urn,
         "stores": list(result.stores),
         "reason": result.reason,
+        "baked_at": result.baked_at,
+        "deltas": pack_deltas(result.deltas),
     }
 
 
 def unpack_eris(value: Any) -> ErisResult | None:
     """The same out of a record.
 
-    Raises: KeyError, TypeError, if it is something else.
+    Raises: KeyError, TypeError, ValueError, InvalidStorePath, if it is something else.
     """
     if value is None:
         return None
@@ -177,7 +223,11 @@ def unpack_eris(value: Any) -> ErisResult | None:
     urn, reason = value["urn"], value["reason"]
     if not isinstance(urn, str | None) or not isinstance(reason, str | None):
         raise TypeError("URN and reason of a record are text, or null")
-    return ErisResult(str(value["format"]), urn, stores, reason)
+    # Records of the first servers have neither.
+    baked_at, deltas = float(value.get("baked_at", 0)), unpack_deltas(value.get("deltas"))
+    if not math.isfinite(baked_at):
+        raise ValueError("no time")
+    return ErisResult(str(value["format"]), urn, stores, reason, baked_at, deltas)
 
 
 def format_checked(value: dict[str, Any]) -> bytes:

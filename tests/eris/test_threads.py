@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from eris.threads import in_thread
+from eris.threads import in_thread, work_done_by
 
 
 def test_results_and_errors() -> None:
@@ -39,5 +40,20 @@ def test_a_cancellation_waits_for_the_thread() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert ended.is_set()
+
+    asyncio.run(run())
+
+
+def test_other_threads_do_the_work_of_a_task_and_of_those_it_starts() -> None:
+    def name() -> str:
+        return threading.current_thread().name
+
+    async def run() -> None:
+        with ThreadPoolExecutor(1, "calm") as calm:
+            with work_done_by(calm):
+                inside = asyncio.create_task(in_thread(name))
+                assert (await in_thread(name)).startswith("calm")
+            assert (await inside).startswith("calm")
+            assert not (await in_thread(name)).startswith("calm")
 
     asyncio.run(run())

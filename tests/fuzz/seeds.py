@@ -39,6 +39,7 @@ from eris_fs.packed.index import format_index
 from guix_glue.fetch.narinfo_cache import format_answer
 from guix_glue.formats.compression import Compression, CompressionChoice, compressor
 from guix_glue.model import StoreItem
+from guix_glue.publish.delta_results import DeltaResult, Deltas
 from guix_glue.publish.records import Baked, BakedFile, ErisResult, format_record
 from kapla.block_list import LIST_HEAD
 from kapla.coap.blocks import BLOCKS_PATHS, get_options, put_options
@@ -208,7 +209,14 @@ def _tables() -> Iterator[bytes]:
 
 def _records() -> Iterator[bytes]:
     item = StoreItem(f"/gnu/store/{HASH_PART}-app-1.2.3", bytes(32), 120, (f"{HASH_PART}-x",))
-    results = (None, ErisResult("1", _CAPABILITY.to_urn(), ("s",)), ErisResult("1", None, (), "no"))
+    urn = _CAPABILITY.to_urn()
+    made = (DeltaResult(f"{'1' * 32}-x-1", urn, 1024), DeltaResult(f"{'2' * 32}-x-0", reason="no"))
+    results = (
+        None,
+        ErisResult("1", urn, ("s",)),
+        ErisResult("1", None, (), "no"),
+        ErisResult("1", urn, ("s",), baked_at=1.5, deltas=Deltas("s", made)),
+    )
     for result in results:
         record = format_record(Baked(item, (BakedFile("gzip:3", 7),), result))
         yield b"\0" + record
@@ -219,7 +227,8 @@ def _mirror_records() -> Iterator[bytes]:
     (text,) = _files("narinfo/uncached-gzip/app-1.2.3.narinfo")
     value = {"version": 2, "server": "http://h", "text": text.decode(), "good_until": 1.5}
     result: dict[str, object] = {"format": "1", "urn": None, "stores": [], "reason": "no"}
-    for eris in (None, result):
+    deltas = {"store": "s", "results": [[f"{'1' * 32}-x-1", None, 0, "no"]]}
+    for eris in (None, result, {**result, "baked_at": 1.5, "deltas": deltas}):
         yield _SUMMED + json.dumps({**value, "eris": eris}).encode()
 
 

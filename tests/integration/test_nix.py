@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -11,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from guix_glue.formats.narinfo import Narinfo
 from guix_glue.formats.store_path import fixed_output_path
 from guix_glue.local.archive import nar_hash
 from tests.eris_fs.trees import File, Link, Node, lay_out, read_back
 from tests.guix_glue.publish.support import Answer, Publisher, publishing
-from tests.integration.daemon import wait_until
+from tests.integration.daemon import running_daemon, wait_until
 
 pytestmark = pytest.mark.skipif(shutil.which("nix-store") is None, reason="Nix is not installed")
 
@@ -89,7 +91,7 @@ def narinfos(published: Published, publisher: Publisher) -> list[Answer]:
 
 
 def realise(
-    published: Published, publisher: Publisher, home: Path, key: str
+    published: Published, publisher: Publisher, home: Path, key: str, path: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     (home / "home").mkdir(exist_ok=True)
     return nix(
@@ -104,7 +106,7 @@ def realise(
         "trusted-public-keys",
         key,
         "--realise",
-        published.paths["greeting"],
+        path or published.paths["greeting"],
     )
 
 
@@ -172,6 +174,34 @@ def test_what_left_is_there_for_a_nix_that_remembers(published: Published, tmp_p
         done = realise(published, publisher, tmp_path, published.public)
         assert done.returncode == 0, done.stderr
         assert read_back(tmp_path / "root" / published.paths["greeting"][1:]) == GREETING
+
+
+def test_nix_passes_over_deltas(published: Published, tmp_path: Path) -> None:
+    items = tmp_path / "items"
+    items.mkdir()
+    content = bytearray(random.Random(0).randbytes(50_000))
+    for version in (b"1", b"2"):
+        content[:1] = version
+        (items / f"data-{version.decode()}").write_bytes(content)
+    paths = {
+        name: fixed_output_path("/nix/store", name, nar_hash(str(items / name))[0], recursive=True)
+        for name in ("data-1", "data-2")
+    }
+    with running_daemon(tmp_path) as daemon:
+        eris = (f"--eris={daemon.url}", "--eris-level", "1", "--ttl", "1d")
+        nix_key = ("--nix-key", published.secret, "-C", "zstd:1")
+        with publishing(tmp_path, "--items", items, *nix_key, *eris) as publisher:
+
+            def told(name: str) -> Narinfo:
+                return publisher.request(f"/{paths[name][11:43]}.narinfo").narinfo("/nix/store")
+
+            wait_until(lambda: told("data-1").hint_urn is not None, "the base")
+            wait_until(lambda: bool(told("data-2").hint_deltas), "the delta")
+            assert [line.base for line in told("data-2").hint_deltas] == [paths["data-1"][11:]]
+            done = realise(published, publisher, tmp_path, published.public, paths["data-2"])
+            assert done.returncode == 0, done.stderr
+            found = tmp_path / "root" / paths["data-2"][1:]
+            assert found.read_bytes() == (items / "data-2").read_bytes()
 
 
 def test_a_key_that_is_not_trusted(

@@ -63,6 +63,10 @@ def test_options_that_are_wrong(tmp_path: Path) -> None:
         (("--eris", "--eris-format", "standard", "--eris-level", "3"), "is for packed trees"),
         (("--eris-format", "packed"), "are for --eris"),
         (("--eris-level", "3"), "are for --eris"),
+        (("--deltas", "3"), "is for --eris STORE-URL"),
+        (("--eris", "--deltas", "0"), "is for --eris STORE-URL"),
+        (("--eris=coap+unix:///s", "--eris-format=standard", "--deltas", "1"), "packed trees"),
+        (("--eris=coap+unix:///s", "--deltas", "9"), "--deltas"),
         ((*alone, "--advertise"), "no other machine"),
     ):
         given = [*map(str, arguments), "--cache", str(tmp_path / "cache")]

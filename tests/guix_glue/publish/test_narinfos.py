@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from guix_glue.formats.narinfo import NarUrl, parse_narinfo
+from guix_glue.formats.narinfo import DeltaLine, NarUrl, parse_narinfo
 from guix_glue.model import StoreItem
 from guix_glue.publish.key_files import read_guix_keys, read_nix_key
 from guix_glue.publish.narinfos import NarinfoWriter, SigningKeys
@@ -46,6 +46,32 @@ def test_for_nix_the_smallest_nar_stands_last() -> None:
         written = NarinfoWriter(one).write(item, urls, None)
         known = parse_narinfo(written, store_dir="/nix/store")
         assert "".join(url.url for url in known.urls) == order
+
+
+def test_deltas_are_signed_for_guix_and_hints_for_nix() -> None:
+    keys = SAMPLES / "keys"
+    guix = read_guix_keys(keys / "signing-key.pub", keys / "signing-key.sec", "vm")
+    nix = read_nix_key(SAMPLES / "nix-2.8" / "secret-key", "vm")
+    item = StoreItem(f"/nix/store/{'0' * 32}-x-2", bytes(32), 1000, ())
+    deltas = [
+        DeltaLine(f"{'1' * 32}-x-1", "urn:eris:A"),
+        DeltaLine(f"{'2' * 32}-x-0", "urn:eris:B"),
+    ]
+    for one, is_signed in (
+        (nix, False),
+        (guix, True),
+        (SigningKeys("vm", guix=guix.guix, nix=nix.nix), True),
+    ):
+        writer = NarinfoWriter(one)
+        written = writer.write(item, [NarUrl("a")], "urn:eris:C", deltas)
+        known = parse_narinfo(written, store_dir="/nix/store")
+        assert list(known.signed_deltas) == (deltas if is_signed else [])
+        assert list(known.hint_deltas) == ([] if is_signed else deltas)
+        # Else only the signature differs: stock readers skip lines that they do not know.
+        without = writer.write(item, [NarUrl("a")], "urn:eris:C").splitlines()
+        lines = [line for line in written.splitlines() if not line.startswith(b"ERIS-Delta: ")]
+        differing = [one for one, other in zip(lines, without, strict=True) if one != other]
+        assert all(line.startswith(b"Signature: ") for line in differing)
 
 
 def test_the_seed_narinfo_of_the_eris_announcement() -> None:

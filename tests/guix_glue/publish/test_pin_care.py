@@ -14,6 +14,7 @@ import pytest
 import eris_fs
 from eris import MemoryStore, ReadCapability, Reference
 from eris.transfer import put_content
+from eris_fs.delta.framing import HEADER
 from guix_glue.publish.item_pins import OpenedPin, PinnedItem
 from guix_glue.publish.pin_care import PinCare
 from tests.fakes import RecordingStore
@@ -99,6 +100,19 @@ def test_an_item_without_a_pin_gets_one_of_all_its_blocks(tmp_path: Path) -> Non
     asyncio.run(run())
 
 
+def test_a_delta_without_a_pin_gets_one() -> None:
+    async def run() -> None:
+        store = MemoryStore()
+        recording = RecordingStore(store)
+        capability = await put_content(recording, HEADER + bytes(range(256)) * 200)
+        pins, promised = Pins(store), Promised(**{"item+base": capability.to_urn()})
+        await PinCare(pins, promised)()
+        assert pins.holds["item+base"] == set(recording.puts)
+        assert not promised.withdrawn
+
+    asyncio.run(run())
+
+
 def test_an_item_that_has_its_pin_is_left_alone() -> None:
     async def run() -> None:
         store = MemoryStore()
@@ -129,7 +143,7 @@ def test_the_urn_of_an_item_that_lacks_blocks_is_withdrawn(
         with caplog.at_level(logging.WARNING):
             await PinCare(pins, promised)()
         assert promised.withdrawn == ["torn"]
-        assert "1 items are baked again" in caplog.text
+        assert "1 items or deltas are made again" in caplog.text
         assert torn.to_urn() not in caplog.text
         assert pins.kept["whole"].missing == 0
         assert has_pin or "torn" not in pins.kept
@@ -154,7 +168,7 @@ def test_what_has_left_the_cache_is_released_but_not_what_may_be_on_its_way() ->
     async def run() -> None:
         pins = Pins(MemoryStore())
         left = PinnedItem("left", None, 9 * HOUR_S, 0)
-        pins.kept = {"left": left, "young": replace(left, hash_part="young", age_s=HOUR_S / 2)}
+        pins.kept = {"left": left, "young": replace(left, key="young", age_s=HOUR_S / 2)}
         await PinCare(pins, Promised())()
         assert list(pins.kept) == ["young"]
 

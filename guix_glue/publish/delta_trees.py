@@ -1,0 +1,130 @@
+"""Where deltas have their trees from: items as they lie in a store, or their trees of blocks.
+
+An item that is a base may be collected while it is read, and blocks of its tree may be gone. That
+is told apart (`BaseGone`), as it says nothing of the item that the delta leads to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from eris.capability import ReadCapability
+from eris.errors import BlockNotFound, ContentError, InvalidCapability
+from eris.store import BlockReader
+from eris.threads import in_thread
+from eris_fs import load_tree
+from eris_fs.delta.directory import DirectoryFiles
+from eris_fs.delta.files import TreeFiles
+from eris_fs.delta.model import BaseRange
+from eris_fs.delta.stored import StoredFiles
+from eris_fs.errors import FileChanged, InvalidManifest, UnsafePath, UnsupportedEntry
+from eris_fs.outline import Outline
+from guix_glue.model import StoreItem
+from guix_glue.publish.delta_results import DeltaResult
+from guix_glue.publish.records import Destination, ErisResult
+
+__all__ = ["BaseGone", "KnownTree", "OpenTree", "TreesOfItems", "opened_base"]
+
+OpenTree = Callable[[BlockReader], AbstractAsyncContextManager[TreeFiles]]
+"""Opens a tree; out of this store, if that is where it is."""
+
+_GONE: Final = (
+    *(FileChanged, InvalidManifest, UnsafePath, InvalidCapability),
+    *(BlockNotFound, ContentError, OSError),
+)
+
+
+class BaseGone(Exception):
+    """The files or blocks of a base are not there, or not any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownTree:
+    """An item whose nar was seen to be right; `location` is where it lies, None if it does not."""
+
+    item: StoreItem
+    eris: ErisResult | None
+    location: str | None
+
+    def ways(self, wanted: Destination) -> tuple[OpenTree, ...]:
+        """How its files can be read, the cheapest first."""
+        urn = None if self.eris is None else self.eris.urn_in(wanted)
+        lying = () if self.location is None else (_in_directory(self.location),)
+        stored = () if urn is None else (_in_store(urn),)
+        return (*lying, *stored)
+
+
+class TreesOfItems(Protocol):
+    """The records of a publisher, or of a mirror."""
+
+    def items(self) -> Iterator[tuple[str, float]]:
+        """All base names, each with when it was baked (epoch). For worker threads.
+
+        Raises, when it is read: OSError.
+        """
+
+    async def look(self, hash_part: str) -> KnownTree | None:
+        """What is known of an item; that is no use of it."""
+
+    async def keep(self, tree: KnownTree, result: DeltaResult) -> None:
+        """Note what became of a delta that leads to an item. Raises: OSError."""
+
+
+def _in_directory(location: str) -> OpenTree:
+    @asynccontextmanager
+    async def opened(store: BlockReader) -> AsyncIterator[TreeFiles]:
+        files = await in_thread(DirectoryFiles, location)
+        try:
+            yield files
+        finally:
+            files.close()
+
+    return opened
+
+
+def _in_store(urn: str) -> OpenTree:
+    @asynccontextmanager
+    async def opened(store: BlockReader) -> AsyncIterator[TreeFiles]:
+        tree = await load_tree(store, ReadCapability.from_urn(urn))
+        async with StoredFiles(store, tree) as files:
+            yield files
+
+    return opened
+
+
+@asynccontextmanager
+async def opened_base(open_tree: OpenTree, store: BlockReader) -> AsyncIterator[TreeFiles]:
+    """Open a tree as the base of a delta.
+
+    Raises: BaseGone, also when it is read; UnsupportedEntry, TreeTooLarge; StoreError.
+    """
+    async with AsyncExitStack() as stack:
+        try:
+            files = await stack.enter_async_context(open_tree(store))
+        except UnsupportedEntry as error:
+            if isinstance(error.__cause__, OSError):
+                raise BaseGone from error
+            raise
+        except _GONE as error:
+            raise BaseGone from error
+        yield _Base(files)
+
+
+class _Base:
+    """The files of a base, with `BaseGone` for all that is wrong with them."""
+
+    def __init__(self, files: TreeFiles) -> None:
+        self._files = files
+
+    @property
+    def outline(self) -> Outline:
+        return self._files.outline
+
+    async def read(self, ranges: Sequence[BaseRange]) -> bytes:
+        try:
+            return await self._files.read(ranges)
+        except _GONE as error:
+            raise BaseGone from error
