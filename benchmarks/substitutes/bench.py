@@ -45,7 +45,8 @@ class Case:
     """An item that is fetched in a number of ways.
 
     As each of the `nars`, and as each of the `trees`: cold, warm if so wanted, and as an upgrade
-    from each of the `older` releases, which are named by what distinguishes them.
+    from each of the `older` releases, which are named by what distinguishes them. And, if there is
+    a way to publish these, by a delta from the release `before`, which is of the same name.
     """
 
     item: Item
@@ -54,6 +55,8 @@ class Case:
     trees: tuple[Publication, ...]
     older: Mapping[str, Item] = field(default_factory=dict)
     warm: bool = False
+    delta: Publication | None = None
+    before: Item | None = None
 
 
 class Way(NamedTuple):
@@ -120,11 +123,17 @@ class Bench:
         with kaplad(HERE, self._scratch / "far") as store:
             for publication in (*case.trees, *case.nars):
                 if (publication, case.item) not in self._offers:
-                    offer = self._baked(publication, case.item, store.url, "new")
+                    offer = self._baked(publication, [case.item], store.url, "new")
                     self._offers[publication, case.item] = offer
+            if case.delta is not None and case.before is not None:
+                both = [case.before, case.item]
+                offer = self._baked(case.delta, both, store.url, "new")
+                if not offer.deltas:
+                    raise RuntimeError(f"{case.item.label}: there is no delta")
+                self._offers[case.delta, case.item] = offer
         for name, older in case.older.items():
             for publication in case.trees:
-                offer = self._baked(publication, older, self._local_store(name).url, name)
+                offer = self._baked(publication, [older], self._local_store(name).url, name)
                 assert offer.urn is not None
                 self._old_urns[publication, older] = offer.urn
         took = time.monotonic() - begin
@@ -136,7 +145,10 @@ class Bench:
             self._local[name] = self._stack.enter_context(kaplad(HERE, directory))
         return self._local[name]
 
-    def _baked(self, publication: Publication, item: Item, store: str, cache: str) -> Offer:
+    def _baked(
+        self, publication: Publication, items: Sequence[Item], store: str, cache: str
+    ) -> Offer:
+        """Have items baked, one after the other; what is offered of the last one."""
         with publish(
             HERE,
             publication,
@@ -145,7 +157,9 @@ class Bench:
             keys=self.keys,
             store=store,
         ) as server:
-            return offers(server, [item])[0]
+            for item in items:
+                (offer,) = offers(server, [item])
+            return offer
 
     # measuring
 
@@ -210,6 +224,10 @@ class Bench:
                 old = self._old_urns[tree, older]
                 moved = block_bytes(f"{remote.url} {local.url}", urn, old)
                 yield Way(f"{tree.label}, {name}", tree, True, local, moved)
+        if case.delta is not None:
+            urn, *_ = self._offers[case.delta, case.item].deltas
+            moved = block_bytes(remote.url, urn)
+            yield Way(case.delta.label, case.delta, True, None, moved)
 
 
 def _take_turns(

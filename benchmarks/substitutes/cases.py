@@ -51,7 +51,12 @@ def run(rounds: int) -> list[Row]:
             bench.far(50, [(case, few) for case in cases[:2]]),
         )
         rows += [one.row() for one in timed]
-        return [*rows, *query.run(scratch, rounds), *memory.run(scratch)]
+        return [
+            *rows,
+            *query.run(scratch, rounds),
+            *memory.run(scratch),
+            *memory.run_deltas(scratch),
+        ]
 
 
 def _case(item: Item, packed: Publication) -> Case:

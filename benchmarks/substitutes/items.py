@@ -46,10 +46,9 @@ class Item:
         """What its narinfo is asked for with."""
         return self.path.name[:32]
 
-    @property
-    def store_path(self) -> str:
+    def store_path(self, store_dir: str) -> str:
         """What the Guix daemon calls it."""
-        return f"/gnu/store/{self.path.name}"
+        return f"{store_dir}/{self.path.name}"
 
 
 def item_path(directory: Path, name: str) -> Path:

@@ -1,6 +1,7 @@
-"""Real packages over a slow link: packed trees against the best nar that HTTP can send.
+"""Real packages over a slow link: packed trees and deltas against the best nar that HTTP can send.
 
-Whoever has the release before has its blocks in a daemon of their own.
+Whoever has the release before has its blocks in a daemon of their own; or, for deltas, has it
+installed, and no daemon.
 """
 
 from __future__ import annotations
@@ -25,29 +26,29 @@ _MBIT_S: Final = 10
 _UPGRADE: Final = "upgrade"
 _PACKED: Final = Publication("packed", ("-C", "none", "--eris-format", "packed"), eris=True)
 _NAR: Final = Publication("HTTP zstd:19", ("-C", "zstd:19"), eris=False)
-_BARS: Final = {"cold": (1.4, 1.1), _UPGRADE: (0.5, 0.3)}
+_BY_DELTA: Final = "upgrade by delta"
+_DELTA: Final = Publication(
+    _BY_DELTA, ("-C", "none", "--eris-format", "packed"), eris=True, deltas=True
+)
+_BARS: Final = {"cold": (1.4, 1.1), _UPGRADE: (0.5, 0.3), _BY_DELTA: (0.3, 0.2)}
+# Of smaller ones the start of the fetcher, and round trips, are nearly all.
+_SMALL: Final = 2_000_000
 
 
 def run(pairs: Iterable[tuple[str, Path, Path]], rounds: int) -> list[Row]:
     """Measure pairs of releases: a name, the older tree and the newer one."""
     with ExitStack() as stack:
         bench = Bench(kept_directory(), stack)
-        cases = [
-            Case(
-                _item(bench.items, name, new),
-                (_NAR,),
-                (_PACKED,),
-                {_UPGRADE: _item(bench.items, f"{name}-before", old)},
-            )
-            for name, old, new in pairs
-        ]
+        cases = [_case(bench.items, *pair) for pair in pairs]
         for case in cases:
             bench.bake(case)
         timed = list(bench.far(_MBIT_S, [(case, rounds) for case in cases]))
     ratios: dict[str, list[float]] = defaultdict(list)
     for one in timed:
         of_rounds = [a / b for a, b in zip(one.seconds, one.peer_seconds, strict=True)]
-        ratios[one.way.label.split(", ")[-1]].append(statistics.median(of_rounds))
+        kind = one.way.label.split(", ")[-1]
+        if kind != _BY_DELTA or one.item.size > _SMALL:
+            ratios[kind].append(statistics.median(of_rounds))
     return [*(one.row() for one in timed), *_means(ratios)]
 
 
@@ -65,8 +66,15 @@ def _means(ratios: dict[str, list[float]]) -> Sequence[Row]:
     ]
 
 
-def _item(directory: Path, name: str, tree: Path) -> Item:
-    path = item_path(directory, name)
+def _case(directory: Path, name: str, old: Path, new: Path) -> Case:
+    # One name, two versions: so a publisher knows which is the one before.
+    before = _item(directory, name, "0", old)
+    item = _item(directory, name, "1", new)
+    return Case(item, (_NAR,), (_PACKED,), {_UPGRADE: before}, delta=_DELTA, before=before)
+
+
+def _item(directory: Path, name: str, version: str, tree: Path) -> Item:
+    path = item_path(directory, f"{name}-{version}")
     shutil.copytree(tree, path, symlinks=True)
     files = [file for file in path.rglob("*") if file.is_file() and not file.is_symlink()]
     return Item(name, path, len(files), sum(file.stat().st_size for file in files))

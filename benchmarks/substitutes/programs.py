@@ -45,6 +45,7 @@ __all__ = [
 _PROGRAMS: Final = Path(sys.executable).parent
 _PATIENCE_S: Final = 600
 _LOOK_S: Final = 0.02
+_STORE_DIR: Final = "/gnu/store"
 
 
 class Place(Protocol):
@@ -71,11 +72,15 @@ HERE: Final = Here()
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A way to publish: what it is called, the options, and whether blocks are made."""
+    """A way to publish: what it is called, the options, and whether blocks are made.
+
+    With `deltas` the directory of items is the store, and what is in it counts as installed.
+    """
 
     label: str
     options: tuple[str, ...]
     eris: bool
+    deltas: bool = False
 
     @property
     def cache(self) -> str:
@@ -98,13 +103,16 @@ class Server:
     url: str
     port: int
     process: int
+    store_dir: str
+    deltas: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a narinfo offers when it is complete: a URN, or a nar of so many bytes."""
+    """What a narinfo offers when it is complete: a URN, URNs of deltas, a nar of so many bytes."""
 
     urn: str | None
+    deltas: tuple[str, ...]
     nar_bytes: int
 
 
@@ -168,11 +176,16 @@ def publish(
     command += ["--public-key", f"{keys}/keys/signing-key.pub"]
     command += ["--private-key", f"{keys}/keys/signing-key.sec"]
     command += ["--listen", place.address, "--port", "0"]
+    store_dir = _STORE_DIR
     if publication.eris:
-        command += [f"--eris={store or ''}"]
+        command += [f"--eris={store or ''}", "--deltas", str(int(publication.deltas))]
+    if publication.deltas:
+        store_dir = str(items)
+        command += ["--store-dir", store_dir]
     log = cache / f"{publication.cache}.log"
     with _running(command, log, r"Listening on http://[\d.]+:(\d+)") as (process, port):
-        yield Server(f"http://{place.address}:{port}", int(port), process)
+        url = f"http://{place.address}:{port}"
+        yield Server(url, int(port), process, store_dir, publication.deltas)
 
 
 def offers(server: Server, items: Sequence[Item]) -> list[Offer]:
@@ -190,7 +203,7 @@ def offers(server: Server, items: Sequence[Item]) -> list[Offer]:
                 raise RuntimeError(f"no narinfo of {item.label}: {reply.status}")
             # While anything is missing a narinfo says how soon to ask again.
             if "Cache-Control" not in reply.headers:
-                found[number] = _offer(parse_narinfo(text, store_dir="/gnu/store"))
+                found[number] = _offer(parse_narinfo(text, store_dir=server.store_dir))
                 del waiting[number]
         if time.monotonic() > end:
             raise RuntimeError("items are not baked")
@@ -202,7 +215,8 @@ def offers(server: Server, items: Sequence[Item]) -> list[Offer]:
 
 def _offer(narinfo: Narinfo) -> Offer:
     sizes = [url.file_size for url in narinfo.urls if url.file_size is not None]
-    return Offer(narinfo.signed_urn, min(sizes, default=0))
+    deltas = tuple(line.urn for line in narinfo.signed_deltas)
+    return Offer(narinfo.signed_urn, deltas, min(sizes, default=0))
 
 
 def told(*arguments: str | Path) -> str:
@@ -252,19 +266,26 @@ class Fetcher:
         named = [word for url in stores for word in ("--eris-store-url", url)]
         program = [str(_PROGRAMS / "kapla"), "substitute", mode, *named, "--reply-fd", "1"]
         urls = "" if server is None else server.url
+        store_dir = _STORE_DIR if server is None else server.store_dir
         return subprocess.Popen(
             self._place.command(*program),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=messages,
             env=_environment(
-                GUIX_CONFIGURATION_DIRECTORY=str(self._acl), _NIX_OPTIONS=f"substitute-urls={urls}"
+                GUIX_CONFIGURATION_DIRECTORY=str(self._acl),
+                NIX_STORE_DIR=store_dir,
+                _NIX_OPTIONS=f"substitute-urls={urls}",
             ),
         )
 
     def fetch(self, item: Item, server: Server, stores: Sequence[str] = ()) -> Fetch:
-        """Bring an item, out of the stores if there are any, and then not in any other way."""
+        """Bring an item, out of the stores if there are any, and then not in any other way.
+
+        A server that makes deltas must have one, and it is taken.
+        """
         target = Path(tempfile.mkdtemp(dir=self._directory)) / item.path.name
+        path = item.store_path(server.store_dir)
         # What others have written must not be waited for.
         os.sync()
         with tempfile.TemporaryFile() as messages:
@@ -272,7 +293,7 @@ class Fetcher:
             with self.start("--substitute", server, stores, messages) as process:
                 assert process.stdin is not None
                 assert process.stdout is not None
-                process.stdin.write(f"substitute {item.store_path} {target}\n".encode())
+                process.stdin.write(f"substitute {path} {target}\n".encode())
                 process.stdin.flush()
                 reply = process.stdout.readline()
                 seconds = time.perf_counter() - begin
@@ -280,7 +301,8 @@ class Fetcher:
             messages.seek(0)
             said = messages.read().decode()
         source = "Downloading urn:" if stores else "Downloading http:"
-        if not reply.startswith(b"success ") or source not in said or "failed" in said:
+        wrong = source not in said or "failed" in said or ("by a delta" in said) != server.deltas
+        if not reply.startswith(b"success ") or wrong:
             raise RuntimeError(f"{item.label} was not brought as meant: {reply!r} {said}")
         return Fetch(seconds, peak)
 

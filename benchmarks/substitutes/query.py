@@ -50,8 +50,8 @@ def _make_item(directory: Path, number: int) -> Item:
 
 def _rate(fetcher: Fetcher, server: Server, items: list[Item], *, started: bool) -> float:
     """Items a millisecond, of a new process."""
-    line = "".join(f"{item.store_path} " for item in items)
-    absent = item_path(Path("/gnu/store"), "absent")
+    line = "".join(f"{item.store_path(server.store_dir)} " for item in items)
+    absent = item_path(Path(server.store_dir), "absent")
     with tempfile.TemporaryFile() as messages:
         begin = time.perf_counter()
         with fetcher.start("--query", server, (), messages) as process:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from guix_glue.fetch.options import DaemonOptions
     from guix_glue.fetch.traces import Messages
     from guix_glue.formats.expression import Expression
+    from guix_glue.local.environment import GuixEnvironment
     from guix_glue.servers.url import Server
     from guix_glue.trust.acl import Acl
     from kapla.cli.common import Store
@@ -197,8 +198,8 @@ async def _run(
     if discover is None:
         discover = _wanted(_DISCOVER, "the local network is not searched", messages)
     store = open_stores(store_urls, messages, settings.eris_stall_s)
-    store_dir, acl = _read_places(messages)
-    policy = Policy(store_dir, acl, store is not None, settings)
+    where, acl = _read_places(messages)
+    policy = Policy(where.store_dir, acl, store is not None, settings)
     timeouts = Timeouts(answer_s=server_timeout_s, total_s=2 * server_timeout_s)
     proxies = Proxies.from_environ(os.environ)
     cache = _cache_directory(narinfo_cache, messages)
@@ -230,6 +231,7 @@ async def _run(
             from guix_glue.fetch.fetcher import Fetcher
             from guix_glue.fetch.places import Places
             from guix_glue.fetch.substitution import SubstituteSession
+            from guix_glue.local.installed import InstalledItems
             from kapla.origins import HERE, bytes_by_place
 
             _check_installed("aiohttp")
@@ -242,8 +244,14 @@ async def _run(
                 places = Places(partial(bytes_by_place, store.stores), HERE)
             fetcher = Fetcher(store, messages, settings, proxies, places)
             stack.push_async_callback(fetcher.close)
-            deduplicate = options.deduplicate
-            session = SubstituteSession(policy, lookup, messages, fetcher, deduplicate=deduplicate)
+            session = SubstituteSession(
+                policy,
+                lookup,
+                messages,
+                fetcher,
+                deduplicate=options.deduplicate,
+                installed=InstalledItems(where.database_dir, where.store_dir),
+            )
         tell_starter(os.environ)
         await run_session(session, lambda data: _write_all(reply_fd, data))
 
@@ -324,8 +332,8 @@ def _wanted(variable: str, otherwise: str, messages: Messages) -> bool | None:
         return False
 
 
-def _read_places(messages: Messages) -> tuple[str, Acl]:
-    """The store's directory, and the keys that may vouch for items."""
+def _read_places(messages: Messages) -> tuple[GuixEnvironment, Acl]:
+    """Where this machine keeps its store, and the keys that may vouch for items."""
     from guix_glue.local.environment import GuixEnvironment
     from guix_glue.trust.acl import Acl
 
@@ -334,8 +342,8 @@ def _read_places(messages: Messages) -> tuple[str, Acl]:
     except GuixError as error:
         # It may be about the place of the keys; and elsewhere there may be other ones.
         messages.warn(f"no key is authorized: {error}")
-        return GuixEnvironment().store_dir, Acl()
-    return where.store_dir, _read_acl(f"{where.config_dir}/acl", messages)
+        return GuixEnvironment(), Acl()
+    return where, _read_acl(f"{where.config_dir}/acl", messages)
 
 
 def _read_acl(path: str, messages: Messages) -> Acl:

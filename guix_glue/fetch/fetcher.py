@@ -13,18 +13,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Hashable, Iterable, Iterator, Set
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeVar
+from typing import Final
 
 from eris.errors import ErisError, StoreUnavailable
 from eris.store import BlockReader
 from eris.threads import in_thread
-from eris_fs import Limits, load_tree
-from eris_fs.threads import OneBehind
+from eris_fs import load_tree
 from guix_glue.errors import (
     CompressionError,
+    FetchFailed,
     HashMismatch,
     InvalidNar,
     NoConnection,
@@ -33,17 +33,18 @@ from guix_glue.errors import (
 from guix_glue.fetch.nar_client import NarClient
 from guix_glue.fetch.narinfos import Vouched
 from guix_glue.fetch.places import Places
+from guix_glue.fetch.pouring import Received, pour
 from guix_glue.fetch.resting import Resting
 from guix_glue.fetch.settings import DEFAULT_SETTINGS, FetchSettings
-from guix_glue.fetch.sources import ErisSource, Offer, Source, sources_of
-from guix_glue.fetch.traces import Messages
+from guix_glue.fetch.sources import DeltaSource, ErisSource, Offer, Source, sources_of
+from guix_glue.fetch.traces import Messages, Transfer
 from guix_glue.fetch.watched_store import WatchedStore
 from guix_glue.formats.nar import NarEvent, NarLimits
 from guix_glue.formats.narinfo import Narinfo
 from guix_glue.local.links import Links
 from guix_glue.local.restore import remove_item
 from guix_glue.local.sinks import EventSink, Expected, NarSink
-from guix_glue.local.tree_events import tree_events
+from guix_glue.local.tree_events import tree_events, tree_limits
 from guix_glue.servers.nars import NarEnd, NarSource
 from guix_glue.servers.patience import Patience, first_success
 from guix_glue.servers.proxies import NO_PROXIES, Proxies
@@ -54,15 +55,8 @@ __all__ = ["Fetched", "Fetcher", "NotFetched"]
 
 _log = logging.getLogger(__name__)
 
-_Batch_contra = TypeVar("_Batch_contra", contravariant=True)
-_Batch = TypeVar("_Batch")
-
-# Handed to the writing thread at a time.
-_STEP: Final = 256 * 1024
 # All pauses together before an item is given up, silence included: enough for one silence.
 _PATIENCE_S: Final = 90.0
-# The least that an entry of a directory takes in a nar.
-_ENTRY_SIZE: Final = 160
 # Found servers that are tried for an item before those that were named: each may cost a silence.
 _NEARBY_FIRST: Final = 2
 
@@ -125,28 +119,35 @@ class Fetcher:
         await self._nearby_nars.close()
 
     async def fetch(
-        self, ways: Iterable[Vouched], destination: str, links: Links | None = None
+        self,
+        ways: Iterable[Vouched],
+        destination: str,
+        links: Links | None = None,
+        bases: Set[str] = frozenset(),
     ) -> Fetched | NotFetched:
-        """Make the item at `destination`, where nothing may be."""
+        """Make the item at `destination`, where nothing may be.
+
+        `bases` are items that are here, by their base names: deltas may lead from these.
+        """
         if await in_thread(os.path.lexists, destination):
             self._messages.error(f"{destination} exists already")
             return NotFetched()
         trial = _Trial(destination, links, Patience(_PATIENCE_S))
         fetched = await first_success(
-            self._sources(ways),
+            self._sources(ways, bases),
             lambda one: self._try(*one, trial),
             self._pause,
             trial.patience,
         )
         return fetched or NotFetched(tuple(trial.mismatches))
 
-    def _sources(self, ways: Iterable[Vouched]) -> Iterator[tuple[Offer, Vouched]]:
+    def _sources(self, ways: Iterable[Vouched], bases: Set[str]) -> Iterator[tuple[Offer, Vouched]]:
         """What to try: last the nars of servers that let us wait before, and no such store."""
         later = []
         nearby = 0
         for way in ways:
-            eris = self._store is not None
-            for offer in sources_of(way, eris=eris, trust_hints=self._settings.trust_hints):
+            eris, hints = self._store is not None, self._settings.trust_hints
+            for offer in sources_of(way, eris=eris, trust_hints=hints, bases=bases):
                 rests = self._resting.rests(_who(offer.source), _now())
                 if _is_nearby(offer.source) and not rests:
                     nearby += 1
@@ -200,6 +201,9 @@ class Fetcher:
         _log.debug("A source failed", exc_info=error)
         if _is_nearby(source) or _let_us_wait(source, error):
             self._resting.rest(_who(source), _now())
+        if isinstance(source, DeltaSource) and isinstance(error, HashMismatch):
+            # No word of hashes: it need not be what came that is wrong.
+            error = FetchFailed(f"it does not make this item, or {source.base} was altered")
         self._messages.warn(f"download from '{source.shown}' failed: {_reason(error)}")
 
     async def _attempt(self, source: Source, way: Vouched, trial: _Trial) -> Fetched:
@@ -211,13 +215,18 @@ class Fetcher:
         limit = item.nar_size if way.size_is_signed else self._settings.max_unsigned_size
         expected = Expected(item.nar_hash, limit)
         sink: EventSink | NarSink
-        if isinstance(source, ErisSource):
-            sink = tree = EventSink(destination, expected, links)
-            fetching = self._fetch_tree(source, tree, limit, item.nar_size, destination)
-        else:
-            sink = nar = NarSink(destination, expected, source.compression, links)
-            end = trial.ends.setdefault(source, NarEnd())
-            fetching = self._fetch_nar(source, nar, item.nar_size, destination, end)
+        match source:
+            case DeltaSource():
+                sink = made = EventSink(destination, expected, links)
+                base = f"{item.store_dir}/{source.base}"
+                fetching = self._fetch_delta(source, made, base, limit, destination)
+            case ErisSource():
+                sink = tree = EventSink(destination, expected, links)
+                fetching = self._fetch_tree(source, tree, limit, item.nar_size, destination)
+            case NarSource():
+                sink = nar = NarSink(destination, expected, source.compression, links)
+                end = trial.ends.setdefault(source, NarEnd())
+                fetching = self._fetch_nar(source, nar, item.nar_size, destination, end)
         try:
             await fetching
         except BaseException:
@@ -231,13 +240,13 @@ class Fetcher:
         self, source: NarSource, sink: NarSink, nar_size: int, destination: str, end: NarEnd
     ) -> None:
         shown = self._messages.transfer(destination, source.shown, source.file_size)
-        received = _Received()
+        received = Received()
         try:
             settings = self._nearby if source.nearby else self._settings
             nars = self._nearby_nars if source.nearby else self._nars
             async with Watch(settings.nar_stall_s, settings.min_rate) as watch:
                 batches = received.batches(nars.stream(source, nar_size, end), watch)
-                await _pour(batches, sink, watch, lambda: shown.reach(received.size))
+                await pour(batches, sink, watch, lambda: shown.reach(received.size))
         except (InvalidNar, CompressionError, HashMismatch) as error:
             judged = end.judge(error)
             if judged is error:
@@ -245,14 +254,33 @@ class Fetcher:
             raise judged from error
         shown.succeed(received.size)
 
+    async def _fetch_delta(
+        self, source: DeltaSource, sink: EventSink, base: str, limit: int, destination: str
+    ) -> None:
+        # Loaded only here: most items come without.
+        from guix_glue.fetch.delta_events import delta_events
+
+        assert self._store is not None
+        shown = self._messages.transfer(destination, source.shown, None)
+        async with Watch(self._settings.eris_stall_s, self._settings.min_rate) as watch:
+            store = WatchedStore(self._store, watch)
+            batches = delta_events(store, source.capability, base, limit, shown.expect)
+            await pour(batches, sink, watch, lambda: shown.reach(store.received))
+        shown.succeed(store.received)
+        shown.tell(f"by a delta of {store.received} bytes against {source.base}")
+        await self._tell_places(shown)
+
     async def _fetch_tree(
         self, source: ErisSource, sink: EventSink, limit: int, nar_size: int, destination: str
     ) -> None:
         shown = self._messages.transfer(destination, source.shown, nar_size)
         async with Watch(self._settings.eris_stall_s, self._settings.min_rate) as watch:
             batches = self._tree_events(source, limit, watch)
-            await _pour(batches, sink, watch, lambda: shown.reach(sink.size))
+            await pour(batches, sink, watch, lambda: shown.reach(sink.size))
         shown.succeed(sink.size)
+        await self._tell_places(shown)
+
+    async def _tell_places(self, shown: Transfer) -> None:
         if self._places is not None:
             shown.tell(await self._places.describe())
 
@@ -261,68 +289,10 @@ class Fetcher:
     ) -> AsyncGenerator[list[NarEvent], None]:
         assert self._store is not None
         store = WatchedStore(self._store, watch)
-        # Whoever wrote the index, its tree has no more entries than the nar has room for.
-        entries = min(Limits().entries, limit // _ENTRY_SIZE + 1)
-        tree = await load_tree(store, source.capability, limits=Limits(entries=entries))
+        tree = await load_tree(store, source.capability, limits=tree_limits(limit))
         async with aclosing(tree_events(store, tree, NarLimits(size=limit))) as batches:
             async for events in batches:
                 yield events
-
-
-class _Sink(Protocol[_Batch_contra]):
-    """Where batches go, in a worker thread."""
-
-    def write(self, batch: _Batch_contra, /) -> None: ...
-
-    def finish(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
-async def _pour(
-    batches: AsyncGenerator[_Batch, None],
-    sink: _Sink[_Batch],
-    watch: Watch,
-    progress: Callable[[], None],
-) -> None:
-    """Write what comes while more comes; returns when the item is complete, and closes the sink."""
-    writer = OneBehind(sink.write)
-    try:
-        async with aclosing(batches):
-            async for batch in batches:
-                watch.pause()
-                await writer.start(batch)
-                watch.resume()
-                progress()
-        watch.pause()
-        await writer.wait()
-        await in_thread(sink.finish)
-    finally:
-        await writer.settle()
-        sink.close()
-
-
-class _Received:
-    """Counts what comes, and joins it: a change of threads costs more than small pieces do."""
-
-    def __init__(self) -> None:
-        self.size = 0
-
-    async def batches(
-        self, pieces: AsyncGenerator[bytes, None], watch: Watch
-    ) -> AsyncGenerator[bytes, None]:
-        """Give the pieces, joined. Raises: whatever the iteration raises."""
-        waiting: list[bytes] = []
-        given = 0
-        async with aclosing(pieces):
-            async for piece in pieces:
-                watch.touch(len(piece))
-                waiting.append(piece)
-                self.size += len(piece)
-                if self.size - given >= _STEP:
-                    yield b"".join(waiting)
-                    waiting, given = [], self.size
-        yield b"".join(waiting)
 
 
 def _is_silence(error: Exception) -> bool:
@@ -350,7 +320,7 @@ def _now() -> float:
 
 def _let_us_wait(source: Source, error: Exception) -> bool:
     """Whether the next item would wait for it again, or for nothing."""
-    if isinstance(source, ErisSource) and isinstance(error, StoreUnavailable):
+    if not isinstance(source, NarSource) and isinstance(error, StoreUnavailable):
         return True
     if isinstance(error, NoConnection):
         return True

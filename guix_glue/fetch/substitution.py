@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import assert_never
 
+from eris.threads import in_thread
 from guix_glue.errors import HashMismatch, SignatureRejected
 from guix_glue.fetch.dialogue import (
     NOT_FOUND,
@@ -21,9 +22,12 @@ from guix_glue.fetch.dialogue import (
 )
 from guix_glue.fetch.fetcher import Fetched, Fetcher, NotFetched
 from guix_glue.fetch.lookup import Found, Lookup
+from guix_glue.fetch.narinfos import Candidate
 from guix_glue.fetch.session import Policy, Session
+from guix_glue.fetch.sources import bases_of
 from guix_glue.fetch.traces import Messages
 from guix_glue.formats.narinfo import Narinfo
+from guix_glue.local.installed import InstalledItems
 from guix_glue.local.links import Links
 from guix_glue.trust.signature import verify_narinfo
 
@@ -43,9 +47,11 @@ class SubstituteSession(Session):
         fetcher: Fetcher,
         *,
         deduplicate: bool,
+        installed: InstalledItems | None = None,
     ) -> None:
         super().__init__(policy, lookup, messages)
         self._fetcher = fetcher
+        self._installed = installed
         self._deduplicate = deduplicate
 
     async def answer(self, command: Command) -> bytes:
@@ -84,7 +90,16 @@ class SubstituteSession(Session):
         judged = await self.judge_found([path], found, tuple)
         candidates = judged[0] if judged else ()
         ways = (way for way in self.ways(candidates) if self.download_size(way) is not None)
-        return await self._fetcher.fetch(ways, destination, self._links(destination))
+        bases = await self._bases(candidates)
+        return await self._fetcher.fetch(ways, destination, self._links(destination), bases)
+
+    async def _bases(self, candidates: Sequence[Candidate]) -> frozenset[str]:
+        """Items that are here, from which deltas may lead to the one that is wanted."""
+        if self._installed is None or not self.policy.eris:
+            return frozenset()
+        hints = self.policy.settings.trust_hints
+        bases = bases_of((one.narinfo for one in candidates), trust_hints=hints)
+        return await in_thread(self._installed.among, bases) if bases else frozenset()
 
     def _not_fetched(self, path: str, mismatches: Sequence[tuple[Narinfo, HashMismatch]]) -> bytes:
         """The reply: wrong bytes count if somebody who is authorized named where they are."""

@@ -90,6 +90,10 @@ class Transfer:
             # A URN is shown by its beginning, which says so itself.
             self._line(f"Downloading {_word(url).removesuffix('...')}...\n")
 
+    def expect(self, size: int) -> None:
+        """So many bytes will come: that became known only now."""
+        self._size = size
+
     @property
     def _total(self) -> str:
         return "-" if self._size is None else str(self._size)

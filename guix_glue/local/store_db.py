@@ -50,9 +50,15 @@ _IS_VALID: Final = "SELECT EXISTS (SELECT 1 FROM ValidPaths WHERE path = ?)"
 
 
 class StoreDatabase:
-    """The database in `database_dir`, usually `/var/guix/db`, of the store at `store_dir`."""
+    """The database in `database_dir`, usually `/var/guix/db`, of the store at `store_dir`.
 
-    def __init__(self, database_dir: str, store_dir: str) -> None:
+    One that is locked is waited for, for `busy_timeout_s` at most.
+    """
+
+    def __init__(
+        self, database_dir: str, store_dir: str, *, busy_timeout_s: float = _BUSY_TIMEOUT_S
+    ) -> None:
+        self._busy_timeout_s = busy_timeout_s
         self._schema_file = os.path.join(database_dir, "schema")
         self._file = os.path.join(database_dir, "db.sqlite")
         self._store_dir = store_dir
@@ -116,7 +122,7 @@ class StoreDatabase:
 
     def _run(self, how: str, query: Callable[[sqlite3.Connection], T]) -> T:
         uri = f"file:{quote(self._file)}?{how}"
-        opened = sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+        opened = sqlite3.connect(uri, uri=True, timeout=self._busy_timeout_s, isolation_level=None)
         with closing(opened) as database:
             # All statements of the query see the same state.
             database.execute("BEGIN")

@@ -1,4 +1,6 @@
-"""An ERIS-FS tree to the events of its nar, so that the same sink restores and hashes both.
+"""A tree to the events of its nar, so that the same sink restores and hashes both.
+
+It may be an ERIS-FS tree in a store, or an outline and the contents from wherever they come.
 
 A nar has its entries in the order of their bytes and names every directory, so the paths of a tree
 are sorted as bytes and the directories that they imply are put in. Contents are read in that same
@@ -12,7 +14,7 @@ its length looked up, while more of it arrives.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -29,12 +31,13 @@ from eris_fs.model import (
     EmptyDirectory,
     Entry,
     FileEntry,
-    PackedFile,
+    Limits,
     PackedTree,
     RegularFile,
     Tree,
     show_path,
 )
+from eris_fs.outline import Outline, OutlineFile
 from eris_fs.paths import check_path, check_target, raw_text
 from guix_glue.errors import FetchFailed
 from guix_glue.formats.nar import (
@@ -48,7 +51,7 @@ from guix_glue.formats.nar import (
     Symlink,
 )
 
-__all__ = ["TreeEntry", "tree_events", "tree_order"]
+__all__ = ["TreeEntry", "outline_events", "tree_events", "tree_limits", "tree_order"]
 
 _BATCH_SIZE: Final = 1024 * 1024
 _BATCH_ENTRIES: Final = 256
@@ -59,21 +62,33 @@ _MOST_HELD: Final = 16 * 1024 * 1024
 """Bytes that may wait for their file's length; then reading waits too."""
 
 
+# The least that an entry of a directory takes in a nar.
+_ENTRY_SIZE: Final = 160
+
+
+def tree_limits(nar_size: int) -> Limits:
+    """The limits of a tree of which the nar has so many bytes, whoever wrote its index."""
+    entries = min(DEFAULT_LIMITS.entries, nar_size // _ENTRY_SIZE + 1)
+    return Limits(entries=entries)
+
+
 class TreeEntry(NamedTuple):
     """An entry of a tree, and where it is: in the nar, and in the tree."""
 
     path: NarPath
     tree_path: TreePath
-    entry: Entry
+    entry: Entry | OutlineFile
 
 
-def tree_order(tree: Tree, limits: NarLimits = DEFAULT_NAR_LIMITS) -> list[TreeEntry]:
-    """Bring the entries of a tree in the order of a nar, and check them.
+def tree_order(
+    tree: Mapping[TreePath, Entry | OutlineFile], limits: NarLimits = DEFAULT_NAR_LIMITS
+) -> list[TreeEntry]:
+    """Bring the entries of a tree, or of an outline, in the order of a nar, and check them.
 
     Raises: UnsafePath, if a nar cannot have such a path or target; FetchFailed, if one lies under
     another, or if with the directories that they imply they are more than `limits.entries`.
     """
-    any_bytes = isinstance(tree, PackedTree)
+    any_bytes = isinstance(tree, PackedTree | Outline)
     rules = replace(
         DEFAULT_LIMITS,
         depth=limits.depth,
@@ -117,12 +132,39 @@ async def tree_events(
     """
     ordered = await in_thread(tree_order, tree, limits)
     files = (item.tree_path for item in ordered if isinstance(item.entry, FileEntry))
-    batch: list[NarEvent] = []
-    entries = size = total = 0
     async with (
         aclosing(read_files(store, tree, files)) as pieces,
-        aclosing(_events(store, ordered, pieces)) as events,
+        aclosing(_batches(ordered, pieces, store, limits)) as batches,
     ):
+        async for batch in batches:
+            yield batch
+
+
+async def outline_events(
+    outline: Outline,
+    pieces: AsyncGenerator[FilePiece, None],
+    limits: NarLimits = DEFAULT_NAR_LIMITS,
+) -> AsyncGenerator[list[NarEvent], None]:
+    """Make the events of a nar of an outline and the pieces of all its files, in their order.
+
+    Close the iterator, and then `pieces`, if it is not read to its end; it is not closed here.
+    Raises: FetchFailed, UnsafePath; whatever the iteration of `pieces` raises.
+    """
+    ordered = await in_thread(tree_order, outline, limits)
+    async with aclosing(_batches(ordered, pieces, None, limits)) as batches:
+        async for batch in batches:
+            yield batch
+
+
+async def _batches(
+    ordered: list[TreeEntry],
+    pieces: AsyncGenerator[FilePiece, None],
+    store: BlockReader | None,
+    limits: NarLimits,
+) -> AsyncGenerator[list[NarEvent], None]:
+    batch: list[NarEvent] = []
+    entries = size = total = 0
+    async with aclosing(_events(ordered, pieces, store)) as events:
         async for event in events:
             batch.append(event)
             if isinstance(event, Data):
@@ -140,7 +182,7 @@ async def tree_events(
 
 
 async def _events(
-    store: BlockReader, ordered: list[TreeEntry], pieces: AsyncGenerator[FilePiece, None]
+    ordered: list[TreeEntry], pieces: AsyncGenerator[FilePiece, None], store: BlockReader | None
 ) -> AsyncGenerator[NarEvent, None]:
     before: NarPath | None = None
     for path, _, entry in ordered:
@@ -161,7 +203,10 @@ async def _events(
 
 
 async def _file_events(
-    store: BlockReader, path: NarPath, entry: FileEntry, pieces: AsyncGenerator[FilePiece, None]
+    store: BlockReader | None,
+    path: NarPath,
+    entry: FileEntry | OutlineFile,
+    pieces: AsyncGenerator[FilePiece, None],
 ) -> AsyncGenerator[NarEvent, None]:
     """One file: its size, as soon as it is known, and its content."""
     length = _Length(store, entry)
@@ -192,10 +237,10 @@ async def _file_events(
 class _Length:
     """How long a file is: as its tree says, or as long as what came, or looked up meanwhile."""
 
-    def __init__(self, store: BlockReader, entry: FileEntry) -> None:
+    def __init__(self, store: BlockReader | None, entry: FileEntry | OutlineFile) -> None:
         self._store = store
         self._entry = entry
-        self._known = entry.size if isinstance(entry, PackedFile) else None
+        self._known = None if isinstance(entry, RegularFile) else entry.size
         self._lookup: asyncio.Task[int] | None = None
 
     async def after(self, count: int, *, last: bool) -> int | None:
@@ -215,7 +260,8 @@ class _Length:
 
     async def _look_up(self, *, wait: bool) -> int | None:
         if self._lookup is None:
-            assert isinstance(self._entry, RegularFile), "a packed file has its size"
+            assert isinstance(self._entry, RegularFile), "of all others the size is known"
+            assert self._store is not None, "such a file is in one"
             self._lookup = asyncio.create_task(content_length(self._store, self._entry.capability))
         return await self._lookup if wait or self._lookup.done() else None
 

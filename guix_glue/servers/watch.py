@@ -3,7 +3,7 @@
 There are two. Silence ends after `stall_s`. That alone would let somebody who brings a byte now and
 then keep us for ever: so enough must come in each window of the same length, one after the other.
 The first begins with the first that comes. Time in which our own disk keeps us waiting counts for
-neither.
+neither, nor does time in which nothing is asked for.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Watch:
         self._timeout = asyncio.timeout(None)
         self._timer: asyncio.TimerHandle | None = None
         self._last = 0.0
-        self._paused_at: float | None = None
+        self._pauses = 0
+        self._paused_at = 0.0
         self._window_end = float("inf")
         self._came = 0
         self._slow = False
@@ -44,15 +45,19 @@ class Watch:
             self._window_end = self._last + self._stall_s
 
     def pause(self) -> None:
-        """Until `resume` it is our own disk that keeps us waiting."""
-        self._paused_at = asyncio.get_running_loop().time()
+        """Until `resume`, as often as this was called, it is we who keep ourselves waiting."""
+        self._pauses += 1
+        if self._pauses == 1:
+            self._paused_at = asyncio.get_running_loop().time()
 
     def resume(self) -> None:
         """Go on watching."""
-        assert self._paused_at is not None
+        assert self._pauses > 0
+        self._pauses -= 1
+        if self._pauses:
+            return
         self._last = asyncio.get_running_loop().time()
         self._window_end += self._last - self._paused_at
-        self._paused_at = None
         if self._timer is None:
             self._check()
 
@@ -82,7 +87,7 @@ class Watch:
         loop = asyncio.get_running_loop()
         now = loop.time()
         self._timer = None
-        if self._paused_at is not None:
+        if self._pauses:
             # `resume` goes on.
             return
         silent_at = self._last + self._stall_s

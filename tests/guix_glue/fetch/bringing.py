@@ -21,11 +21,11 @@ from guix_glue.trust.acl import Acl
 from tests.clocks import Clock, run_on_clock
 from tests.guix_glue.fetch.support import SAMPLES, STORE, Made, assert_canonical
 
-__all__ = ["NOTHING", "Brought", "bring"]
+__all__ = ["ACL", "NOTHING", "Brought", "bring"]
 
 NOTHING: Final = b"not-found\n"
 
-_ACL = Acl.parse((SAMPLES / "keys/acl").read_bytes())
+ACL: Final = Acl.parse((SAMPLES / "keys/acl").read_bytes())
 # Seconds at a time, while nothing else happens.
 _STEP_S = 0.25
 
@@ -65,7 +65,7 @@ def bring(
         servers = [*found, *map(parse_server, urls)]
         lookup = Lookup(servers, messages, proxies=proxies)
         fetcher = Fetcher(None, messages, settings, proxies)
-        policy = Policy(STORE, _ACL, False, settings)
+        policy = Policy(STORE, ACL, False, settings)
         session = SubstituteSession(policy, lookup, messages, fetcher, deduplicate=False)
         began = clock.time()
         try:

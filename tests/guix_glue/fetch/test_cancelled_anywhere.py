@@ -20,6 +20,7 @@ from guix_glue.fetch.session import Policy
 from guix_glue.fetch.settings import DEFAULT_SETTINGS
 from guix_glue.fetch.substitution import SubstituteSession
 from guix_glue.fetch.traces import Messages
+from guix_glue.local.installed import InstalledItems
 from guix_glue.servers.url import parse_server
 from guix_glue.trust.acl import Acl
 from tests.guix_glue.fetch.fakes import running_server
@@ -34,6 +35,7 @@ from tests.guix_glue.fetch.support import (
     plain_url,
     publish,
 )
+from tests.guix_glue.fetch.upgrades import make_upgrade
 
 ACL = Acl.parse((SAMPLES / "keys/acl").read_bytes())
 # There are fewer places where it waits.
@@ -137,6 +139,40 @@ def test_a_fetch_leaves_nothing(source: str, made: Made, tmp_path: Path) -> None
 
     assert asyncio.run(run()) > 5
     assert_canonical(item, made.item.nar_hash, made.item.nar_size)
+
+
+def test_a_fetch_by_a_delta_leaves_nothing(tmp_path: Path) -> None:
+    upgrade = make_upgrade(tmp_path)
+    site, item = tmp_path / "site", tmp_path / "item"
+    site.mkdir()
+    narinfo = upgrade.narinfo([upgrade.line], urn=upgrade.packed, urls=[])
+    said = bytearray()
+    (site / f"{upgrade.new.item.hash_part}.narinfo").write_bytes(narinfo)
+
+    def check(reply: bytes | None) -> None:
+        assert os.path.lexists(item) == (reply is not None)
+        assert reply is None or reply.startswith(b"success ")
+
+    async def run() -> int:
+        messages = Messages(said.extend)
+        lookup = Lookup([parse_server(f"file://{site}")], messages)
+        fetcher = Fetcher(upgrade.blocks, messages)
+        store_dir = str(upgrade.store_dir)
+        session = SubstituteSession(
+            Policy(store_dir, ACL, eris=True, settings=DEFAULT_SETTINGS),
+            lookup,
+            messages,
+            fetcher,
+            deduplicate=False,
+            installed=InstalledItems(f"{tmp_path}/none", store_dir),
+        )
+        command = Substitute(upgrade.new.item.path, str(item))
+        return await cancel_everywhere(lambda: session.answer(command), check)()
+
+    assert asyncio.run(run()) > 5
+    assert b"by a delta of" in said
+    assert b"failed" not in said
+    assert_canonical(item, upgrade.new.item.nar_hash, upgrade.new.item.nar_size)
 
 
 def test_a_look_up_can_be_begun_again(made: Made, tmp_path: Path) -> None:

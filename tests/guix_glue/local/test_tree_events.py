@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from pathlib import Path
 
@@ -15,14 +15,17 @@ from eris.errors import BlockNotFound
 from eris.model import BlockSize, Reference
 from eris.store import MemoryStore
 from eris.transfer import put_content
-from eris_fs import EmptyDirectory, Entry, RegularFile, Tree
+from eris_fs import EmptyDirectory, Entry, FilePiece, RegularFile, Tree
 from eris_fs import Path as TreePath
+from eris_fs.delta.directory import DirectoryFiles
+from eris_fs.delta.model import BaseRange
 from eris_fs.errors import UnsafePath
+from eris_fs.outline import Outline, OutlineFile
 from guix_glue.errors import FetchFailed
 from guix_glue.formats.nar import Data, Directory, File, NarEvent, NarLimits, Symlink
 from guix_glue.local.archive import nar_hash, read_item
 from guix_glue.local.restore import ItemRestorer
-from guix_glue.local.tree_events import tree_events
+from guix_glue.local.tree_events import outline_events, tree_events
 from tests.guix_glue.local.test_restore import joined
 
 MIB = 1024 * 1024
@@ -96,6 +99,50 @@ def test_a_packed_tree_is_what_went_in(tmp_path: Path) -> None:
     assert joined(asyncio.run(main())) == joined(read_item(str(root)))
 
 
+async def pieces_of(files: DirectoryFiles, piece: int = MIB) -> AsyncGenerator[FilePiece, None]:
+    """What comes of files that are read one after the other."""
+    for number, path in enumerate(files.outline.files):
+        size = files.outline.sizes[number]
+        for offset in range(0, max(size, 1), piece):
+            length = min(piece, size - offset)
+            content = files.read_now([BaseRange(number, offset, length)])
+            yield FilePiece(path, content, offset + length == size)
+
+
+async def outlined(root: Path) -> list[NarEvent]:
+    with DirectoryFiles(root) as files:
+        async with (
+            aclosing(pieces_of(files)) as pieces,
+            aclosing(outline_events(files.outline, pieces)) as batches,
+        ):
+            return [event async for batch in batches for event in batch]
+
+
+def test_an_outline_with_contents_is_what_went_in(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    make_oddities(root)
+    for name in (b"\xff", b"\x80", b"\xee\x80\x80", b"\xf0\x90\x80\x80"):
+        (tmp_path / "root" / os.fsdecode(name)).write_bytes(name)
+    assert joined(asyncio.run(outlined(root))) == joined(read_item(str(root)))
+
+
+@pytest.mark.parametrize("missing", [1, -1])
+def test_contents_of_another_size_than_the_outline_says_are_refused(
+    tmp_path: Path, missing: int
+) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 1000)
+
+    async def main() -> None:
+        with DirectoryFiles(tmp_path / "file") as files:
+            outline = Outline({(): OutlineFile(1000 + missing)})
+            async with aclosing(pieces_of(files)) as pieces:
+                with pytest.raises(FetchFailed, match="not as long"):
+                    async for _ in outline_events(outline, pieces):
+                        pass
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("kind", ["file", "program", "symlink", "empty", "large"])
 def test_a_root_may_be_anything(tmp_path: Path, kind: str) -> None:
     root = tmp_path / "root"
@@ -108,8 +155,9 @@ def test_a_root_may_be_anything(tmp_path: Path, kind: str) -> None:
             root.write_bytes(b"x" * (3 * MIB if kind == "large" else 5))
             root.chmod(0o755 if kind == "program" else 0o644)
 
-    async def main() -> tuple[list[NarEvent], list[NarEvent]]:
-        return await events_of(*await stored(root)), await events_of(*await stored_packed(root))
+    async def main() -> tuple[list[NarEvent], ...]:
+        in_store, packed = await stored(root), await stored_packed(root)
+        return await events_of(*in_store), await events_of(*packed), await outlined(root)
 
     for events in asyncio.run(main()):
         assert joined(events) == joined(read_item(str(root)))

@@ -92,3 +92,20 @@ def test_a_disk_that_is_busy_does_not_hide_a_drip() -> None:
                     watch.resume()
 
     assert run(both) < 300
+
+
+def test_pauses_may_overlap() -> None:
+    """Two who keep us waiting at a time: time counts again when both have let go."""
+
+    async def overlapping() -> None:
+        with pytest.raises(TimeoutError):
+            async with Watch(60.0, 512) as watch:
+                watch.pause()
+                watch.pause()
+                await asyncio.sleep(500)
+                watch.resume()
+                await asyncio.sleep(500)
+                watch.resume()
+                await asyncio.sleep(1000)
+
+    assert 1060 <= run(overlapping) < 1070
