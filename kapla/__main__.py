@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 from kapla import __version__, log
-from kapla.care import check_store, salvage_store
 from kapla.config import Loaded, Sources, load
 from kapla.config.checks import check_groups
 from kapla.config.flags import setting_flags
@@ -18,7 +17,6 @@ from kapla.config.verdict import judge
 from kapla.daemon import run
 from kapla.errors import ConfigError, KaplaError
 from kapla.hangups import Hangups, ignore_from_now
-from kapla.identity.pair import load_or_make
 from kapla.loop import Loop
 from kapla.renewal import Renewal
 from kapla.uninstalled import explain
@@ -106,14 +104,21 @@ def command(
     if print_key or check_config or check or salvage is not None:
         hangups.end()
     sources = Sources(file, flags, debug, rebuild_index)
+    # What only an option needs is loaded with it.
     if print_key:
+        from kapla.identity.pair import load_or_make
+
         click.echo(str(load_or_make().public))
     elif check_config:
         _judge(sources)
     elif check:
+        from kapla.care import check_store
+
         loaded = _load(sources)
         sys.exit(0 if check_store(loaded.config.store, click.echo) else _EXIT_FAILED)
     elif salvage is not None:
+        from kapla.care import salvage_store
+
         salvage_store(_load(sources).config.store, Path(salvage).absolute(), click.echo)
     else:
         loaded = _load(sources)

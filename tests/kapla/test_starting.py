@@ -1,0 +1,58 @@
+"""What `kaplad` loads to serve: only what its settings need. Deterministic, unlike its time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.integration.daemon import GUARD_S
+
+SCRIPT = """
+import atexit, gc, sys
+into = sys.argv.pop(1)
+atexit.register(lambda: print(*sys.modules, "-collecting" * gc.isenabled(), file=open(into, "w")))
+from kapla.starting import main
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The modules of a daemon that has served on a Unix socket."""
+    place = tmp_path_factory.mktemp("d")
+    served = ["--store", f"{place}/blocks.sqlite", "--listen", f"coap+unix://{place}/s"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, f"{place}/modules", *served],
+        env={"HOME": str(place), "XDG_STATE_HOME": str(place)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        assert any("Listening on" in line for line in process.stderr)
+        process.terminate()
+        process.communicate(timeout=GUARD_S)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0
+    return set((place / "modules").read_text().split())
+
+
+def test_without_tls_nothing_of_it_is_loaded(loaded: set[str]) -> None:
+    assert "kapla.daemon" in loaded
+    assert not loaded & {"cryptography", "nacl", "kapla.identity.contexts", "kapla.tls"}
+
+
+def test_without_doors_and_neighbours_nothing_of_them_is_loaded(loaded: set[str]) -> None:
+    assert not loaded & {"aiohttp", "httptools", "zeroconf", "kapla.http.doors"}
+
+
+def test_what_looks_at_damaged_stores_is_not_loaded(loaded: set[str]) -> None:
+    assert not loaded & {"kapla.care", "kapla.storage.care.scan", "kapla.storage.care.check"}
+
+
+def test_garbage_is_collected_again_when_all_is_loaded(loaded: set[str]) -> None:
+    assert "-collecting" in loaded
