@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import gc
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,8 @@ from kapla.config import Loaded, Sources, load
 from kapla.config.checks import check_groups
 from kapla.config.flags import setting_flags
 from kapla.config.verdict import judge
-from kapla.daemon import run
 from kapla.errors import ConfigError, KaplaError
 from kapla.hangups import Hangups, ignore_from_now
-from kapla.loop import Loop
-from kapla.renewal import Renewal
 from kapla.uninstalled import explain
 
 __all__ = ["command", "main"]
@@ -123,8 +120,7 @@ def command(
     else:
         loaded = _load(sources)
         check_groups(loaded)
-        with asyncio.Runner(loop_factory=Loop) as runner:
-            runner.run(run(loaded, Renewal(hangups, lambda: load(sources))))
+        _serve(loaded, hangups, sources)
 
 
 def _load(sources: Sources) -> Loaded:
@@ -132,6 +128,21 @@ def _load(sources: Sources) -> Loaded:
     loaded = load(sources)
     log.configure(loaded.config.log_level, loaded.config.log_format)
     return loaded
+
+
+def _serve(loaded: Loaded, hangups: Hangups, sources: Sources) -> None:
+    # What is loaded stays: to look through it again and again for what may go takes a tenth of the
+    # time.
+    gc.disable()
+    import asyncio
+
+    from kapla.daemon import run
+    from kapla.loop import Loop
+    from kapla.renewal import Renewal
+
+    gc.enable()
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(run(loaded, Renewal(hangups, lambda: load(sources))))
 
 
 def _judge(sources: Sources) -> None:

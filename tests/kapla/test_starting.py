@@ -1,9 +1,10 @@
-"""What `kaplad` loads to serve: only what its settings need. Deterministic, unlike its time."""
+"""What `kaplad` loads: only what it is to do needs. Deterministic, unlike its time."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +40,19 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         process.wait()
     assert process.returncode == 0
     return set((place / "modules").read_text().split())
+
+
+def test_what_does_not_serve_loads_no_daemon(tmp_path: Path) -> None:
+    into, store = tmp_path / "modules", tmp_path / "blocks.sqlite"
+    subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(into), "--check-config", "--store", str(store)],
+        env={"HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)},
+        check=True,
+        timeout=GUARD_S,
+    )
+    modules = set(into.read_text().split())
+    assert "kapla.config.verdict" in modules
+    assert not modules & {"kapla.daemon", "asyncio", "sqlalchemy", "aiocoap"}
 
 
 def test_without_tls_nothing_of_it_is_loaded(loaded: set[str]) -> None:
