@@ -28,8 +28,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # How long an example takes says something about the machine, not about the code.
 #
 # The suite tries the same examples each time: what passed yesterday and fails today was changed.
-# `make campaign` is for finding more, with seeds that it prints.
-settings.register_profile("suite", deadline=None, derandomize=True, database=None)
+# `make campaign` is for finding more, with seeds that it prints, and tries 100 of each.
+settings.register_profile("suite", deadline=None, derandomize=True, database=None, max_examples=40)
 settings.register_profile("campaign", deadline=None, database=None, print_blob=True)
 settings.load_profile("suite")
 
