@@ -38,7 +38,11 @@ _TESTS = Path(__file__).parent
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let each of several workers that are to run all tests begin to read them elsewhere."""
+    """Let each of several workers that are to run all tests begin to read them elsewhere.
+
+    What is collected stays: nothing is gained by looking for garbage among it.
+    """
+    gc.disable()
     worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
     if worker and [Path(one).absolute() for one in config.args] == [_TESTS]:
         workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
@@ -56,5 +60,6 @@ def pytest_collection_finish() -> None:
 
     It stays to the end, and looking through it takes longer than many a test.
     """
+    gc.enable()
     gc.collect()
     gc.freeze()
