@@ -1,6 +1,6 @@
 """How a long transfer says how far it is.
 
-What is sent counts when the store has confirmed it, block by block.
+What is sent counts when the store has confirmed it.
 """
 
 from __future__ import annotations
