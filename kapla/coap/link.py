@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from kapla.coap.connection import Connection, is_response
 from kapla.coap.frame import Frame
 from kapla.coap.patience import Patience
-from kapla.coap.sockets import is_reset, spread_output
+from kapla.coap.sockets import is_reset, spread_output, widen_output
 
 if TYPE_CHECKING:
     from kapla.coap.answering import Answering
@@ -114,6 +114,7 @@ class Link(asyncio.Protocol):
             self.answering.made(transport)
         self.write([self.connection.take_output()])
         if self.asking is not None:
+            widen_output(transport)
             self.asking.made()
         if self.connection.closing is not None or self.ending:
             self.end()
