@@ -13,7 +13,7 @@ from itertools import islice
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from eris.lacking import Kept, content_share
+from eris.lacking import Kept, content_shares
 from eris.model import EncodedBlock
 from eris.store import BlockWriter, ManyWriter
 from eris.threads import withdraw
@@ -88,7 +88,7 @@ class PutWindow:
                 await in_flight[0].future
                 self._pop()
             future = asyncio.ensure_future(self._put(lot))
-            share = sum(content_share(len(block)) for _, block in lot) if kept else 0
+            share = content_shares(lot) if kept else 0
             in_flight.append(_Lot(future, len(lot), size, share, kept))
             self._count += len(lot)
             self._size += size

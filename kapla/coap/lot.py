@@ -32,6 +32,8 @@ class Lot:
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.options = options
         self.blocks = blocks
+        self.size = sum(map(len, blocks)) + len(blocks) * len(options)
+        """Bytes that are not sent."""
         self._sent = 0
         self._left = len(blocks)
         if not blocks:
@@ -41,27 +43,19 @@ class Lot:
         """How many are not sent."""
         return len(self.blocks) - self._sent
 
-    @property
-    def size(self) -> int:
-        """Bytes that are not sent."""
-        return sum(map(self.weigh, self.blocks[self._sent :]))
-
-    def weigh(self, block: bytes) -> int:
-        """Bytes on the wire of one of them."""
-        return len(self.options) + len(block)
-
     def next_part(self, first: int, most: int, room: float) -> SentPart:
         """The next to be sent, under tokens that count up from `first`.
 
         Not more than `most` of them, and one that goes beyond `room` bytes is the last.
         """
-        start, count, weight = self._sent, 0, 0
+        start, around, count, weight = self._sent, len(self.options), 0, 0
         for block in self.blocks[start : start + most]:
             if weight >= room:
                 break
             count += 1
-            weight += self.weigh(block)
+            weight += around + len(block)
         self._sent += count
+        self.size -= weight
         return SentPart(self, first, start, count, weight)
 
     def answered(self) -> None:
@@ -78,7 +72,7 @@ class Lot:
     def rest(self) -> list[Asked]:
         """All that is not sent, each as a request by itself."""
         rest = [self.alone(block) for block in self.blocks[self._sent :]]
-        self._sent = len(self.blocks)
+        self._sent, self.size = len(self.blocks), 0
         return rest
 
     def alone(self, block: bytes) -> Asked:
@@ -135,14 +129,13 @@ class SentPart(NamedTuple):
         for token, block in zip(tokens, blocks, strict=True):
             header = headers.get(len(block))
             if header is None:
-                header = format_header(Code.PUT, TOKEN_SIZE, self.lot.weigh(block))
+                header = format_header(Code.PUT, TOKEN_SIZE, len(options) + len(block))
                 headers[len(block)] = header
             output += (header, token, options, block)
 
     def take(self, code: int, token: bytes, buffer: bytes, start: int, stop: int) -> int:
         """Take the answer to one of them; returns what that one weighed."""
-        lot = self.lot
-        block = self.block(token)
+        lot, block = self.lot, self.block(token)
         if code == _CREATED and start == stop:
             lot.answered()
         elif not lot.future.done():
@@ -151,7 +144,7 @@ class SentPart(NamedTuple):
                 lot.fail(outcome)
             else:
                 lot.answered()
-        return lot.weigh(block)
+        return len(lot.options) + len(block)
 
     def block(self, token: bytes) -> bytes:
         """The block that was sent under a token."""
