@@ -3,8 +3,7 @@
 Whatever has arrived is read, requests are sorted into the lanes and handed on in batches: all
 recognised GETs of one read are one query, all PUTs one part of a group commit. There is no more
 than a bounded number of requests outstanding; while there are more no more is read, and while the
-peer does not read nothing more is answered, so that neither a fast nor a slow peer makes memory
-grow.
+peer does not read nothing more is answered, so that no peer, fast or slow, makes memory grow.
 """
 
 from __future__ import annotations
@@ -255,9 +254,7 @@ class Answering:
         def start(done: GetDone) -> None:
             self._access.get_many(gets.references, done, self._remote.is_there, self.turn.group)
 
-        def answer(result: Sequence[bytes | None] | ErisError) -> None:
-            self._answer_gets(gets, result)
-
+        answer = partial(self._answer_gets, gets)
         self.under_way.hand_on(len(gets.tokens), gets.weight, start, answer)
 
     def _get_marked(self, gets: Gets) -> None:
@@ -322,7 +319,7 @@ class Answering:
             self._write_soon([answer])
 
     def _write_soon(self, answers: list[bytes]) -> None:
-        """Send these with whatever else comes in this turn of the loop, as from one commit."""
+        """Send these with whatever else comes in this turn of the loop."""
         if not self._later:
             asyncio.get_running_loop().call_soon(self._write_later)
         self._later += answers
@@ -340,7 +337,10 @@ class Answering:
         with self.turn:
             if not isinstance(result, ErisError):
                 self.turn.gave(len(tokens) if result is None else result.count(None))
-            self._write_soon(answers_to_puts(tokens, result))
+            # The commit that kept these has kept the others too, most likely.
+            is_last = self.under_way.requests == len(tokens)
+            send = self._link.write if is_last else self._write_soon
+            send(answers_to_puts(tokens, result))
 
     def _take_slow_lane(self, frame: Frame) -> int | None:
         """Answer a request in a task of its own; returns what it weighs, None if it has to wait."""
