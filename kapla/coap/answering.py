@@ -316,7 +316,7 @@ class Answering:
             self.turn.gave(is_there)
             if self._share is not None:
                 self._share.gave(is_there, block_bytes, not is_there)
-            self._write_soon([answer])
+            self._write_soon([answer] if answer else [])
 
     def _write_soon(self, answers: list[bytes]) -> None:
         """Send these with whatever else comes in this turn of the loop."""

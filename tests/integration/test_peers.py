@@ -265,6 +265,21 @@ def test_a_decode_goes_on_when_the_only_peer_is_restarted(tmp_path: Path) -> Non
         decode_while_it_restarts(far, far, near, tmp_path)
 
 
+def test_what_a_daemon_that_stops_still_waits_for_has_no_answer() -> None:
+    """So whoever asked asks again: an error would have been the last word."""
+    with (
+        hostile(ANSWERS["nothing"]) as mute,
+        running_daemon(None, "--peer", mute.url) as near,
+    ):
+        connected(near)
+        with near.connect() as peer:
+            name = reference_of(block(1))
+            peer.send_message(Code.GET, b"t", [*BLOCKS_PATH, (15, block_query(name))])
+            wait_until(lambda: mute.asked > 0, "a question")
+            assert near.stop() == 0
+            assert b"t" not in [message.token for message in iter(peer.receive, None)]
+
+
 # --- hostile peers ----------------------------------------------------------------------------
 
 
