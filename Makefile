@@ -7,6 +7,9 @@ PYTHON := $(VENV)/bin/python
 # Interop tests run python-eris with this interpreter: its package is named eris, as ours is, so the
 # two cannot share an environment.
 export KAPLA_PEERS_PYTHON ?= $(CURDIR)/$(PEERS)/bin/python
+# Some environments have Python keep no byte code. The tests start it a thousand times, and each
+# would compile our modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: all venv peers deps demo test tests style types coverage bench bench-bytes bench-peers campaign deb deb-test docs fuzz testbed torture vectors-large clean
 
@@ -39,7 +42,7 @@ types: venv
 	$(VENV)/bin/mypy
 
 test: venv deps peers style types
-	$(PYTHON) -m pytest -n 4 --dist loadfile
+	$(PYTHON) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 tests: test
 

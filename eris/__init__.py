@@ -51,7 +51,14 @@ from eris.model import (
     ReferenceKeyPair,
     choose_block_size,
 )
-from eris.store import BlockFinder, BlockReader, BlockWriter, MemoryStore, NullStore
+from eris.store import (
+    BlockFinder,
+    BlockReader,
+    BlockWriter,
+    ManyWriter,
+    MemoryStore,
+    NullStore,
+)
 
 if TYPE_CHECKING:
     from eris.sizing import content_size, content_sizes, stream_sizes
@@ -100,6 +107,7 @@ __all__ = [
     "InvalidNode",
     "InvalidPadding",
     "Key",
+    "ManyWriter",
     "MemoryStore",
     "NullStore",
     "ReadCapability",

@@ -20,7 +20,7 @@ from eris.model import PAIR_SIZE, EncodedBlock
 from eris.store import BlockFinder
 from eris.threads import withdraw
 
-__all__ = ["Kept", "Lacking", "content_share"]
+__all__ = ["Kept", "Lacking", "content_share", "content_shares"]
 
 Kept = Callable[[int], None]
 """Told that a store has so many more bytes of content."""
@@ -44,6 +44,11 @@ def content_share(block_size: int) -> int:
     One block in so many is an internal node as an internal node has pairs. Padding is not known.
     """
     return block_size - PAIR_SIZE
+
+
+def content_shares(blocks: Sequence[EncodedBlock]) -> int:
+    """The same of many blocks together."""
+    return sum([len(block) for _, block in blocks]) - PAIR_SIZE * len(blocks)
 
 
 class Lacking:

@@ -19,9 +19,16 @@ from typing import Protocol, runtime_checkable
 
 from eris.crypto import reference_of
 from eris.errors import BlockNotFound, CorruptBlock
-from eris.model import BlockSize, Reference
+from eris.model import BlockSize, EncodedBlock, Reference
 
-__all__ = ["BlockFinder", "BlockReader", "BlockWriter", "MemoryStore", "NullStore"]
+__all__ = [
+    "BlockFinder",
+    "BlockReader",
+    "BlockWriter",
+    "ManyWriter",
+    "MemoryStore",
+    "NullStore",
+]
 
 
 @runtime_checkable
@@ -44,6 +51,19 @@ class BlockWriter(BlockReader, Protocol):
         """Keep a block, 1024 or 32768 bytes; `reference` must be its reference.
 
         The block is kept, as safely as this store keeps anything, when the awaitable is done.
+        Raises (when awaited): CorruptBlock, StoreError.
+        """
+
+
+@runtime_checkable
+class ManyWriter(BlockWriter, Protocol):
+    """A store that takes many blocks at once, cheaper than one by one."""
+
+    def put_all(self, blocks: Sequence[EncodedBlock]) -> Awaitable[None]:
+        """Keep blocks, each as `put` does; whoever asks bounds how many these are.
+
+        All are kept when the awaitable is done. When one of them fails it raises that error, and
+        any of the others may be kept or not.
         Raises (when awaited): CorruptBlock, StoreError.
         """
 

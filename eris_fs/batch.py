@@ -37,7 +37,7 @@ SizeRule = Callable[[int], BlockSize]
 Known = tuple[bytes, bytes]
 """What a content became: its capability in binary, and its references one after another."""
 
-SMALL_FILE_LIMIT: Final = 256 * 1024
+SMALL_FILE_LIMIT: Final = 1024 * 1024
 """Files up to this many bytes are read whole; some milliseconds of encoding each at most."""
 
 _BATCH_SIZE: Final = 1024 * 1024
@@ -57,6 +57,8 @@ class Batch:
     recalled: list[Known | None] = field(default_factory=list, repr=False)
     """What the cache has of them."""
     large: tuple[Path, OpenFile] | None = None
+    encoded: EncodedBatch | None = None
+    """What the files became, if that is known already."""
 
 
 @dataclass(slots=True)

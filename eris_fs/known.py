@@ -27,6 +27,9 @@ _log = logging.getLogger(__name__)
 
 _STEP: Final = 1024 * 1024
 _ZEROS: Final = bytes(_STEP)
+# Noted at a time: each time the cache's file is locked, and pages of its index are written that the
+# next ones change again.
+_NEWS: Final = 512
 # Read in one call of a thread, which nothing can interrupt.
 _CALL: Final = 32 * _STEP
 
@@ -54,6 +57,8 @@ class KnownContents:
         self._cache = cache
         self._store = store
         self._usable = True
+        # What is to be noted.
+        self._news: list[tuple[bytes, Known]] = []
         self.asked = self.confirmed = 0
         """Contents that were looked up so far, and those that need not be encoded."""
 
@@ -101,6 +106,17 @@ class KnownContents:
         """Note what was encoded now."""
         if self._usable and contents:
             await in_thread(self._cache.remember, contents)
+
+    async def note(self, contents: Sequence[tuple[bytes, Known]]) -> None:
+        """As `remember`, but some hundred of them at a time, and the last ones by `settle`."""
+        self._news += contents
+        if len(self._news) >= _NEWS:
+            await self.settle()
+
+    async def settle(self) -> None:
+        """Note what is left to be noted."""
+        news, self._news = self._news, []
+        await self.remember(news)
 
     async def recall(self, contents: Sequence[bytes]) -> tuple[list[bytes], list[Known | None]]:
         """The keys of contents in memory, and what the cache has of each; nothing if not usable."""

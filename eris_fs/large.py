@@ -22,7 +22,7 @@ from eris.store import BlockFinder, BlockWriter
 from eris.transfer import DEFAULT_WINDOW, put_content
 from eris_fs.errors import FileChanged
 from eris_fs.known import Known, KnownContents, update_key
-from eris_fs.noting import NotingStore
+from eris_fs.noting import noting_store
 from eris_fs.open_file import OpenFile
 from eris_fs.progress import Whole
 
@@ -67,7 +67,7 @@ async def put_file(
     if recalled is not None:
         done(file.size)
         return PutFile(recalled)
-    noted, state = NotingStore(store, usable), usable.start_key()
+    noted, state = noting_store(store, usable), usable.start_key()
     capability = await putting.put(noted, noted, state)
     # It was read twice; what the cache learns must be of one and the same content.
     if state.digest() != key:

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from itertools import compress
 
-from eris.model import BlockSize, Reference
-from eris.store import BlockFinder, BlockWriter
+from eris.model import BlockSize, EncodedBlock, Reference
+from eris.store import BlockFinder, BlockWriter, ManyWriter
 
-__all__ = ["NotingStore"]
+__all__ = ["NotingStore", "noting_store"]
+
+
+def noting_store(store: BlockWriter, finder: BlockFinder) -> NotingStore:
+    """One around this store that takes many blocks at once, if this one does."""
+    if isinstance(store, ManyWriter):
+        return _NotingMany(store, finder)
+    return NotingStore(store, finder)
 
 
 class NotingStore:
@@ -33,3 +40,16 @@ class NotingStore:
         found = await self._finder.find(references)
         self.references += b"".join(compress(references, found))
         return found
+
+
+class _NotingMany(NotingStore):
+    """Likewise, of many at once."""
+
+    def __init__(self, store: ManyWriter, finder: BlockFinder) -> None:
+        super().__init__(store, finder)
+        self._many = store
+
+    def put_all(self, blocks: Sequence[EncodedBlock]) -> Awaitable[None]:
+        """Keep blocks, and note them."""
+        self.references += b"".join(reference for reference, _ in blocks)
+        return self._many.put_all(blocks)

@@ -1,13 +1,13 @@
 """How a long transfer says how far it is.
 
-What is sent counts when the store has confirmed it, block by block.
+What is sent counts when the store has confirmed it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
-from eris.lacking import content_share
+from eris.lacking import content_shares
 from eris.model import EncodedBlock
 
 __all__ = ["Progress", "Share", "Whole"]
@@ -23,12 +23,12 @@ class Share:
         self,
         files: int,
         size: int,
-        blocks: Iterable[EncodedBlock],
+        blocks: Sequence[EncodedBlock],
         count: Callable[[int, int], None],
     ) -> None:
         self._files = files
         self._size = size
-        self._all = sum(content_share(len(block)) for _, block in blocks)
+        self._all = content_shares(blocks)
         self._count = count
         self._kept = self._told = 0
         if not self._all:

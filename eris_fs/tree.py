@@ -72,6 +72,10 @@ DEFAULT_CONCURRENCY: Final = 2
 """Batches being encoded at once. The cipher holds Python's lock half of the time: a third thread
 gains nothing."""
 
+# On so few the thread that reads also encodes: the event loop and the store have enough for the
+# other, and a third thread would only add a third more waits for Python's lock.
+_FEW_PROCESSORS: Final = 2
+
 # How much of a large file is read, and how much is written, in one step.
 _STEP: Final = 1024 * 1024
 _STEP_PIECES: Final = 256
@@ -85,7 +89,7 @@ async def put_tree(
     convergence_secret: ConvergenceSecret = NULL_CONVERGENCE_SECRET,
     limits: Limits = DEFAULT_LIMITS,
     window: int = DEFAULT_WINDOW,
-    concurrency: int = DEFAULT_CONCURRENCY,
+    concurrency: int | None = None,
     progress: Progress | None = None,
     known: KnownContents | None = None,
     selection: Selection = EVERYTHING,
@@ -96,13 +100,17 @@ async def put_tree(
     (which is not followed) is a tree of one entry. `block_size` and secret hold for every file and
     for the index; without `block_size`, each has what its length asks for by the rule of other
     programs, or by a rule that is given. What is `known` is read
-    but neither encrypted nor sent again. What is taken of what is there, and several roots: see
-    `scan_tree`.
+    but neither encrypted nor sent again. `concurrency` is how many batches are encoded at once;
+    without it two, or on one or two processors one, by the thread that reads. What is taken of what
+    is there, and several roots: see `scan_tree`.
     Raises: UnsupportedEntry, FileChanged, TreeTooLarge, StoreError; OSError.
     """
     rule = _rule(block_size)
     encoding = _Encoding(store, rule, convergence_secret, window, progress, known, selection)
-    await encoding.run(BatchReader(root, limits, selection), concurrency)
+    reads_only = concurrency is not None or len(os.sched_getaffinity(0)) > _FEW_PROCESSORS
+    reader = BatchReader(root, limits, selection)
+    at_once = DEFAULT_CONCURRENCY if concurrency is None else concurrency
+    await encoding.run(reader, at_once, reads_only=reads_only)
     return await put_manifest(
         store,
         encoding.tree,
@@ -319,29 +327,36 @@ class _Encoding:
         self._files = 0
         self._size = 0
 
-    async def run(self, reader: BatchReader, concurrency: int) -> None:
-        """Encode everything that the reader finds."""
+    async def run(self, reader: BatchReader, concurrency: int, *, reads_only: bool) -> None:
+        """Encode everything that the reader finds; `reads_only`: other threads than what reads."""
         try:
             async with PutWindow(self._store, self._window) as puts:
-                read, send = partial(self._next, reader), partial(self._send, puts)
+                read, send = partial(self._next, reader, reads_only), partial(self._send, puts)
                 await run_stages(read, self._begin, send, concurrency)
         finally:
             reader.close()
+            if self._known is not None:
+                await self._known.settle()
 
-    def _next(self, reader: BatchReader) -> Batch | None:
+    def _next(self, reader: BatchReader, reads_only: bool) -> Batch | None:
         batch = reader.next()
         if batch is not None and self._known is not None:
             # Here, since more threads would only wait for each other: most of it holds the lock.
             self._known.recall_batch(batch)
+        if batch is not None and batch.files and not (reads_only or any(batch.recalled)):
+            batch.encoded = encode_batch(batch, self._block_size, self._secret, {})
+            batch.files.clear()
         return batch
 
     def _begin(self, batch: Batch) -> Iterator[Coroutine[Any, Any, EncodedBatch]]:
-        if batch.files or batch.others:
+        if batch.files or batch.others or batch.encoded is not None:
             yield self._encode(batch)
         if batch.large is not None:
             yield self._put_large(*batch.large)
 
     async def _encode(self, batch: Batch) -> EncodedBatch:
+        if batch.encoded is not None:
+            return batch.encoded
         known = await self._known.confirm_batch(batch) if self._known is not None else {}
         return await in_thread(encode_batch, batch, self._block_size, self._secret, known)
 
@@ -349,7 +364,7 @@ class _Encoding:
         share = Share(batch.files, batch.size, batch.blocks, self._count)
         await puts.add(batch.blocks, share.keep)
         if self._known is not None:
-            await self._known.remember(batch.encoded)
+            await self._known.note(batch.encoded)
         self.tree.update(batch.entries)
 
     async def _put_large(self, path: Path, file: OpenFile) -> EncodedBatch:

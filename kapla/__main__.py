@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import gc
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,12 @@ from typing import Any
 import click
 
 from kapla import __version__, log
-from kapla.care import check_store, salvage_store
 from kapla.config import Loaded, Sources, load
 from kapla.config.checks import check_groups
 from kapla.config.flags import setting_flags
 from kapla.config.verdict import judge
-from kapla.daemon import run
 from kapla.errors import ConfigError, KaplaError
 from kapla.hangups import Hangups, ignore_from_now
-from kapla.identity.pair import load_or_make
-from kapla.loop import Loop
-from kapla.renewal import Renewal
 from kapla.uninstalled import explain
 
 __all__ = ["command", "main"]
@@ -106,20 +101,26 @@ def command(
     if print_key or check_config or check or salvage is not None:
         hangups.end()
     sources = Sources(file, flags, debug, rebuild_index)
+    # What only an option needs is loaded with it.
     if print_key:
+        from kapla.identity.pair import load_or_make
+
         click.echo(str(load_or_make().public))
     elif check_config:
         _judge(sources)
     elif check:
+        from kapla.care import check_store
+
         loaded = _load(sources)
         sys.exit(0 if check_store(loaded.config.store, click.echo) else _EXIT_FAILED)
     elif salvage is not None:
+        from kapla.care import salvage_store
+
         salvage_store(_load(sources).config.store, Path(salvage).absolute(), click.echo)
     else:
         loaded = _load(sources)
         check_groups(loaded)
-        with asyncio.Runner(loop_factory=Loop) as runner:
-            runner.run(run(loaded, Renewal(hangups, lambda: load(sources))))
+        _serve(loaded, hangups, sources)
 
 
 def _load(sources: Sources) -> Loaded:
@@ -127,6 +128,21 @@ def _load(sources: Sources) -> Loaded:
     loaded = load(sources)
     log.configure(loaded.config.log_level, loaded.config.log_format)
     return loaded
+
+
+def _serve(loaded: Loaded, hangups: Hangups, sources: Sources) -> None:
+    # What is loaded stays: to look through it again and again for what may go takes a tenth of the
+    # time.
+    gc.disable()
+    import asyncio
+
+    from kapla.daemon import run
+    from kapla.loop import Loop
+    from kapla.renewal import Renewal
+
+    gc.enable()
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(run(loaded, Renewal(hangups, lambda: load(sources))))
 
 
 def _judge(sources: Sources) -> None:

@@ -9,7 +9,7 @@ whoever asks says so. A store that was never there is not waited for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from eris.errors import StoreUnavailable
@@ -89,6 +89,10 @@ class Again:
             Asked(future, code, body, reference, size, max(0, size) + len(body), None, False)
         )
         return future
+
+    def wait(self, requests: Sequence[Asked]) -> None:
+        """Requests that wait for a connection, each with a future of its own."""
+        self._waiting += requests
 
     async def connect(self, once: Callable[[], Awaitable[Requester]]) -> Requester:
         """Connect; where that is worth it, again and again.

@@ -22,8 +22,6 @@ from kapla.config import Config, Loaded
 from kapla.guests import Door
 from kapla.handed import Handed
 from kapla.handover import accept_no_more, check_claimed, handed_over
-from kapla.identity.accepting import TlsServer
-from kapla.identity.pair import KeyPair, load_or_make
 from kapla.open_files import connections_by_listener
 from kapla.peering import Peering
 from kapla.renewal import Renewal
@@ -45,11 +43,12 @@ from kapla.storage.holder import Holder
 from kapla.storage.lock import lock_store
 from kapla.storage.settling import settle
 from kapla.store_settings import store_settings
-from kapla.tls import listener_context
 from kapla.urls import StoreUrl, TcpEndpoint, TlsEndpoint, UnixEndpoint
 
 if TYPE_CHECKING:
     from kapla.http.doors import Doors
+    from kapla.identity.accepting import TlsServer
+    from kapla.identity.pair import KeyPair
     from kapla.neighbours import Neighbours
 
 __all__ = ["Daemon", "run"]
@@ -275,6 +274,10 @@ class Daemon:
         return peers
 
     def _listen_with_tls(self, url: StoreUrl, peers: Peers, rights: Rights) -> None:
+        # Loaded only where there is such a listener.
+        from kapla.identity.accepting import TlsServer
+        from kapla.tls import listener_context
+
         pair = None if url.flags.files else self._own_pair()
         context = listener_context(url, pair)
         sockets = bind_tcp(url, self._handed)
@@ -288,6 +291,8 @@ class Daemon:
     def _own_pair(self) -> KeyPair:
         """The key pair of this daemon, made when it is first needed."""
         if self._pair is None:
+            from kapla.identity.pair import load_or_make
+
             self._pair = load_or_make()
         return self._pair
 

@@ -36,8 +36,10 @@ class Held:
 
     def update(self, references: Iterable[Reference]) -> None:
         """Note many."""
-        for reference in references:
-            self.add(reference)
+        more = b"".join(references)
+        room = self._most - len(self._references)
+        self.is_whole &= len(more) <= room
+        self._references += more[: max(0, room)]
 
     def parts(self) -> Iterator[bytes]:
         """All of them, as many at a time as one request takes."""

@@ -7,7 +7,6 @@ import resource
 from typing import Final
 
 from kapla.config import Config
-from kapla.identity.accepting import MOST_HANDSHAKES
 from kapla.peers.found import MOST_FOUND
 from kapla.urls import TlsEndpoint
 
@@ -44,7 +43,12 @@ def connections_by_listener(config: Config) -> int:
 def _files_of_others(config: Config) -> int:
     """Files that clients do not count for."""
     under_tls = sum(isinstance(url.endpoint, TlsEndpoint) for url in config.listen)
-    files = _OWN_FILES + 2 * MOST_HANDSHAKES * under_tls + _FILES_OF_PEER * len(config.peers)
+    files = _OWN_FILES + _FILES_OF_PEER * len(config.peers)
+    if under_tls:
+        # Loaded only where there is such a listener.
+        from kapla.identity.accepting import MOST_HANDSHAKES
+
+        files += 2 * MOST_HANDSHAKES * under_tls
     if config.discover is not None:
         files += _FILES_OF_PEER * MOST_FOUND
     return files + (_FILES_OF_ADMIN if config.admin is not None else 0)

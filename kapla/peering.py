@@ -15,8 +15,6 @@ from kapla.coap.site import AiocoapLane
 from kapla.config import Config
 from kapla.connecting import connect
 from kapla.guests import Door, Hall, requester_for
-from kapla.identity.contexts import peer_key
-from kapla.identity.pair import KeyPair
 from kapla.lan.judging import Place
 from kapla.peer_config import check_peers
 from kapla.peers.beyond import PeerBlocks
@@ -33,6 +31,8 @@ from kapla.urls import HttpEndpoint, StoreUrl, TlsEndpoint
 
 if TYPE_CHECKING:
     from kapla.http.asking.peer import HttpPeer
+    from kapla.identity.key import PeerKey
+    from kapla.identity.pair import KeyPair
 
 __all__ = ["Peering"]
 
@@ -59,7 +59,7 @@ class Peering:
         # Any place will do, as long as others have other ones.
         self._blocks = PeerBlocks(self.table, store, secrets.randbits(32))
         self._budgets: Budgets[Line] = Budgets(config.max_stranger_rate)
-        self._hall = Hall(self.table, self._budgets, serve, peer_key)
+        self._hall = Hall(self.table, self._budgets, serve, _key_of)
         # Servers of HTTP, that nobody else would close.
         self._servers: set[HttpPeer] = set()
         self._dialling: Dialling[PeerLink | HttpPeer] = Dialling(self.table, self._dial)
@@ -202,3 +202,13 @@ class Peering:
         self._servers.add(server)
         server.on_closed = self._servers.discard
         return server
+
+
+def _key_of(transport: asyncio.BaseTransport) -> PeerKey | None:
+    """Who is there; None: nobody that is known by a key."""
+    if transport.get_extra_info("ssl_object") is None:
+        return None
+    # Loaded by those who need it.
+    from kapla.identity.contexts import peer_key
+
+    return peer_key(transport)

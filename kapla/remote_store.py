@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from eris.errors import ErisError, StoreFull, StoreRefused, StoreUnavailable
-from eris.model import BlockSize, Reference
+from eris.model import BlockSize, EncodedBlock, Reference
 from kapla.again import Again
 from kapla.coap.asked import Asked
 from kapla.coap.beyond import FULL_HOPS
@@ -29,6 +29,7 @@ from kapla.coap.blocks import (
 )
 from kapla.coap.frame import Code, OptionNumber, encode_options
 from kapla.coap.link import Link
+from kapla.coap.lot import Lot
 from kapla.coap.requester import SAID_AFTER_S, Requester
 from kapla.connecting import connect
 from kapla.errors import InvalidUrl, RequestMalformed, UnknownAnswer
@@ -173,6 +174,21 @@ class RemoteStore:
         if self.held is not None:
             self.held.add(reference)
         return self._request(Code.PUT, self._put_options + block, reference, 0)
+
+    def put_all(self, blocks: Sequence[EncodedBlock]) -> Awaitable[None]:
+        """Keep blocks: see `eris.store.ManyWriter`. The requests go out at once."""
+        if not self.url.allows("put"):
+            return _failed(StoreRefused("the URL of this store does not allow put"))
+        if self.held is not None:
+            self.held.update(reference for reference, _ in blocks)
+        lot = Lot(self._put_options, [block for _, block in blocks])
+        wire = self._wire
+        if wire is not None and wire.usable:
+            wire.put_all(lot)
+        else:
+            self._begin_to_connect()
+            self._again.wait(lot.rest())
+        return lot.future
 
     async def find(
         self, references: Sequence[Reference], *, with_peers: bool = False

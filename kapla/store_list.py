@@ -24,7 +24,7 @@ from eris.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from eris.model import BlockSize, Reference
+from eris.model import BlockSize, EncodedBlock, Reference
 from kapla.errors import NotAllowed, StoreSilent
 from kapla.urls import FileEndpoint, HttpEndpoint, UnixEndpoint
 
@@ -245,16 +245,21 @@ class StoreList:
 
     async def put(self, reference: Reference, block: bytes) -> None:
         """Keep a block in the first store that can be reached and takes blocks."""
+        await self.put_all([(reference, block)])
+
+    async def put_all(self, blocks: Sequence[EncodedBlock]) -> None:
+        """Likewise keep blocks: see `eris.store.ManyWriter`."""
         member = await self._chosen()
         try:
-            await member.store.put(reference, block)
+            # No URL of HTTP allows put.
+            await cast("RemoteStore", member.store).put_all(blocks)
         except NotAllowed:
             # It had not said so when it was asked, as some programs do not.
             member.may_take = member.has_taken
             if member.has_taken or not any(other.may_take for other in self._members):
                 raise
             self._taker = None if self._taker is member else self._taker
-            await self.put(reference, block)
+            await self.put_all(blocks)
             return
         except StoreError as error:
             member.failed(error)

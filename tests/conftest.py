@@ -6,8 +6,12 @@ import gc
 import os
 import signal
 import tempfile
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
+
+from tests.order import begin_at, files_of, rank
 
 # Servers of tests are on this machine, wherever it is and however it gets out.
 for name in [one for one in os.environ if one.lower().endswith("_proxy")]:
@@ -24,10 +28,31 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # How long an example takes says something about the machine, not about the code.
 #
 # The suite tries the same examples each time: what passed yesterday and fails today was changed.
-# `make campaign` is for finding more, with seeds that it prints.
-settings.register_profile("suite", deadline=None, derandomize=True, database=None)
+# `make campaign` is for finding more, with seeds that it prints, and tries 100 of each.
+settings.register_profile("suite", deadline=None, derandomize=True, database=None, max_examples=40)
 settings.register_profile("campaign", deadline=None, database=None, print_blob=True)
 settings.load_profile("suite")
+
+
+_TESTS = Path(__file__).parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let each of several workers that are to run all tests begin to read them elsewhere.
+
+    What is collected stays: nothing is gained by looking for garbage among it.
+    """
+    gc.disable()
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    if worker and [Path(one).absolute() for one in config.args] == [_TESTS]:
+        workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        config.args = [str(file) for file in begin_at(files_of(_TESTS), int(worker), workers)]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the files that take longest first, whatever order they were read in."""
+    items.sort(key=lambda item: rank(item.nodeid.partition("::")[0]))
 
 
 def pytest_collection_finish() -> None:
@@ -35,5 +60,6 @@ def pytest_collection_finish() -> None:
 
     It stays to the end, and looking through it takes longer than many a test.
     """
+    gc.enable()
     gc.collect()
     gc.freeze()

@@ -3,8 +3,7 @@
 Whatever has arrived is read, requests are sorted into the lanes and handed on in batches: all
 recognised GETs of one read are one query, all PUTs one part of a group commit. There is no more
 than a bounded number of requests outstanding; while there are more no more is read, and while the
-peer does not read nothing more is answered, so that neither a fast nor a slow peer makes memory
-grow.
+peer does not read nothing more is answered, so that no peer, fast or slow, makes memory grow.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from eris.errors import ErisError
@@ -65,7 +65,7 @@ class Answering:
         self._unread = b""
         # Of the slow lane, as far as they needed no waiting.
         self._answers: list[bytes] = []
-        # Of what others had.
+        # Of what others had, and of what is kept.
         self._later: list[bytes] = []
         self.under_way = UnderWay(self._go_on)
         """What is worked on for the peer."""
@@ -254,9 +254,7 @@ class Answering:
         def start(done: GetDone) -> None:
             self._access.get_many(gets.references, done, self._remote.is_there, self.turn.group)
 
-        def answer(result: Sequence[bytes | None] | ErisError) -> None:
-            self._answer_gets(gets, result)
-
+        answer = partial(self._answer_gets, gets)
         self.under_way.hand_on(len(gets.tokens), gets.weight, start, answer)
 
     def _get_marked(self, gets: Gets) -> None:
@@ -283,11 +281,8 @@ class Answering:
         def start(done: PutDone) -> None:
             self._access.put_many(blocks, done, self._remote.is_there, hold, self.turn.group)
 
-        def answer(result: Sequence[ErisError | None] | ErisError | None) -> None:
-            self._answer_puts(tokens, result)
-
         self.turn.owes(_A_PUT_TAKES_S * len(tokens) + _A_PUT_KIB_TAKES_S * weight)
-        self.under_way.hand_on(len(tokens), weight, start, answer)
+        self.under_way.hand_on(len(tokens), weight, start, partial(self._answer_puts, tokens))
 
     def _answer_gets(
         self,
@@ -321,10 +316,13 @@ class Answering:
             self.turn.gave(is_there)
             if self._share is not None:
                 self._share.gave(is_there, block_bytes, not is_there)
-            if not self._later:
-                # With whatever else comes in this turn of the loop.
-                asyncio.get_running_loop().call_soon(self._write_later)
-            self._later.append(answer)
+            self._write_soon([answer] if answer else [])
+
+    def _write_soon(self, answers: list[bytes]) -> None:
+        """Send these with whatever else comes in this turn of the loop."""
+        if not self._later:
+            asyncio.get_running_loop().call_soon(self._write_later)
+        self._later += answers
 
     def _write_later(self) -> None:
         with self.turn:
@@ -339,7 +337,10 @@ class Answering:
         with self.turn:
             if not isinstance(result, ErisError):
                 self.turn.gave(len(tokens) if result is None else result.count(None))
-            self._link.write(answers_to_puts(tokens, result))
+            # The commit that kept these has kept the others too, most likely.
+            is_last = self.under_way.requests == len(tokens)
+            send = self._link.write if is_last else self._write_soon
+            send(answers_to_puts(tokens, result))
 
     def _take_slow_lane(self, frame: Frame) -> int | None:
         """Answer a request in a task of its own; returns what it weighs, None if it has to wait."""

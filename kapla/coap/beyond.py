@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from eris.errors import ErisError
+from eris.errors import ErisError, StoreUnavailable
 from eris.model import Reference
 
-__all__ = ["FULL_HOPS", "HERE", "Beyond", "Found", "FoundDone", "hops_left"]
+__all__ = ["FULL_HOPS", "HERE", "Beyond", "Found", "FoundDone", "Leaving", "hops_left"]
 
 FULL_HOPS: Final = 4
 """The Hop-Limit of a request that begins here. It tells those who are asked that it does."""
@@ -33,6 +33,16 @@ class Found(NamedTuple):
     """Whether it may be given on."""
     source: str
     """Who had it, for people."""
+
+
+class Leaving(StoreUnavailable):
+    """Others had not answered when this daemon stopped. That is said by the connection's end.
+
+    Whoever asked then asks again, here or elsewhere; an answer would be the last word.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("this daemon is stopping")
 
 
 FoundDone = Callable[[Found | ErisError], None]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from eris.errors import ErisError
 from eris.model import Reference
 from kapla.coap.answers import answer_to_get, answers_to_gets
-from kapla.coap.beyond import Beyond, Found, FoundDone, hops_left
+from kapla.coap.beyond import Beyond, Found, FoundDone, Leaving, hops_left
 from kapla.coap.origin import Origins
 from kapla.coap.under_way import UnderWay
 from kapla.storage.worker import answered
@@ -31,7 +31,7 @@ class Further:
     """Asks others on behalf of one connection; `begins`: see `hops_left`.
 
     `asker`: who that is, for those who are asked. `answer` is called with each answer as it comes,
-    and the bytes of the block in it, or 0; `origins` is told whose they are.
+    and the bytes of the block in it, or 0; it may be none. `origins` is told whose blocks they are.
     """
 
     def __init__(
@@ -82,6 +82,9 @@ class Further:
             self._beyond.fetch(reference, hops, self._asker, done)
 
         def answer(result: Found | ErisError) -> None:
+            if isinstance(result, Leaving):
+                self._answer(b"", 0)
+                return
             size = 0
             if isinstance(result, Found):
                 size = len(result.block)

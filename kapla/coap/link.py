@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from kapla.coap.connection import Connection, is_response
 from kapla.coap.frame import Frame
 from kapla.coap.patience import Patience
-from kapla.coap.sockets import is_reset, spread_output
+from kapla.coap.sockets import is_reset, spread_output, widen_output
 
 if TYPE_CHECKING:
     from kapla.coap.answering import Answering
@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 
 # Answers not yet taken by the peer, in bytes, before no more are prepared.
 _WRITE_BUFFER: Final = 512 * 1024
+# Requests not yet taken by a peer that asks nothing: the rest waits where it need not be copied.
+_ASKED_BUFFER: Final = 128 * 1024
 # Answers to the peer's own requests and pings, in bytes, that it may leave unread where we have
 # nothing to give.
 _MAX_UNREAD: Final = 64 * 1024
@@ -103,13 +105,16 @@ class Link(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         spread_output(transport)
-        transport.set_write_buffer_limits(high=_WRITE_BUFFER)
+        transport.set_write_buffer_limits(
+            high=_ASKED_BUFFER if self.answering is None else _WRITE_BUFFER
+        )
         if self.answering is not None:
             self._patience = Patience(transport, self._miss_greeting, self._drop_stalled)
             # First of all: whatever fails below ends in `connection_lost`.
             self.answering.made(transport)
         self.write([self.connection.take_output()])
         if self.asking is not None:
+            widen_output(transport)
             self.asking.made()
         if self.connection.closing is not None or self.ending:
             self.end()

@@ -41,10 +41,15 @@ class Pace:
     @property
     def has_room(self) -> bool:
         """Whether one more request may go, whatever its size."""
-        if self.under_way < (_MOST if self.is_local else self._limit):
+        if self.room > 0:
             return True
         self._used_up = True
         return False
+
+    @property
+    def room(self) -> float:
+        """Bytes that may still go; the last request may go beyond."""
+        return (_MOST if self.is_local else self._limit) - self.under_way
 
     def learn(self, took_s: float) -> None:
         """Learn from the round trip of a request that was sent after the last time."""

@@ -8,8 +8,6 @@ request that nobody waits for any more cannot be taken for another's.
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -30,8 +28,10 @@ from kapla.coap.frame import (
     format_message,
 )
 from kapla.coap.link import Link
+from kapla.coap.lot import TOKEN_SIZE, Lot, SentPart
 from kapla.coap.pace import Pace
 from kapla.coap.sockets import is_unix
+from kapla.coap.waiting import Waiting
 from kapla.errors import StoreSilent
 from kapla.identity.failures import tls_reason
 
@@ -44,10 +44,9 @@ SAID_AFTER_S: Final = 3.0
 # How late that may be.
 _STEP_S: Final = 1.0
 
-# So many may wait, or so many bytes of them, before those that were cancelled are looked for, and
-# then twice what is left: a question about a thousand blocks is as large as three hundred GETs.
-_LEAST_FORGOTTEN: Final = 4096
-_LEAST_FORGOTTEN_BYTES: Final = 1024 * 1024
+# Bytes of lots in one write. What the kernel takes at once stays in the processor's cache until it
+# does; what it does not take is copied twice more.
+_ONE_WRITE: Final = 256 * 1024
 
 
 class Requester:
@@ -86,18 +85,15 @@ class Requester:
         self._on_wait = on_wait
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
-        self._tokens = itertools.count()
+        self._next_token = 0
         self._pace = Pace()
         # The request whose round trip is measured, and when it was sent.
         self._timed = b""
         self._timed_at = 0.0
-        self._pending: dict[bytes, Asked] = {}
-        self._queue: deque[Asked] = deque()
-        self._forget_at = _LEAST_FORGOTTEN
-        # Bytes that began to wait since those were looked for, and that were left then.
-        self._queued = 0
-        self._forget_at_bytes = _LEAST_FORGOTTEN_BYTES
+        self._pending: dict[bytes, Asked | SentPart] = {}
+        self._waiting = Waiting()
         self._output: list[bytes] = []
+        self._output_size = 0
         self._flush_planned = False
         self._heard = self._made = self._loop.time()
         self._watch: asyncio.TimerHandle | None = None
@@ -130,16 +126,24 @@ class Requester:
             future.set_exception(StoreUnavailable(f"the connection to {self.name} is lost"))
             return future
         asked = make_asked((future, code, body, reference, size, expected + len(body), make, False))
-        if not self._queue and self._may_send():
+        if not self._waiting and self._may_send():
             self._send(asked)
         else:
-            self._line_up(asked)
+            self._waiting.add(asked)
         return future
+
+    def put_all(self, lot: Lot) -> None:
+        """Send PUTs of blocks; the lot's future gets what comes of them."""
+        if not self.usable:
+            lot.fail(StoreUnavailable(f"the connection to {self.name} is lost"))
+        elif lot:
+            self._waiting.add(lot)
+            self.send_queued()
 
     def ask_again(self, asked: Asked) -> None:
         """Send this, maybe for the second time; its own future gets what comes of it."""
         if self.usable:
-            self._line_up(asked)
+            self._waiting.add(asked)
             self.send_queued()
         else:
             self._fail([asked], f"the connection to {self.name} is lost")
@@ -165,7 +169,7 @@ class Requester:
     @property
     def owed(self) -> int:
         """How many answers are still to come, to what was sent or waits to be."""
-        return len(self._pending) + len(self._queue)
+        return len(self._pending) + self._waiting.requests
 
     async def close(self) -> None:
         """Release the connection."""
@@ -199,7 +203,7 @@ class Requester:
         if self._timed and self._timed not in self._pending:
             self._pace.learn(self._heard - self._timed_at)
             self._timed = b""
-        if self._queue:
+        if self._waiting:
             self.send_queued()
 
     def send_queued(self) -> None:
@@ -207,15 +211,19 @@ class Requester:
         connection = self._link.connection
         if connection.closing is not None or connection.released:
             return
-        while self._queue and self._may_send():
-            asked = self._queue.popleft()
-            if not asked.future.done():  # cancelled while it waited
-                self._send(asked)
+        while self._waiting and self._output_size < _ONE_WRITE and self._may_send():
+            one = self._waiting.take()
+            if isinstance(one, Asked):
+                self._send(one)
+            elif one is not None:
+                self._send_part(one)
+                if one:
+                    self._waiting.put_back(one)
 
     def wind_up(self) -> None:
         """After a Release: ask no more, but take the answers that are still to come."""
         self.usable, self.was_released = False, True
-        waiting, self._queue = list(self._queue), deque()
+        waiting = self._waiting.take_all()
         self._fail(self._handed_back(waiting), f"{self.name} is shutting down")
 
     def give_up(self) -> None:
@@ -242,10 +250,13 @@ class Requester:
 
     def _taken(self) -> list[Asked]:
         """All that is not answered; it is not waited for here any more."""
-        waiting = [*self._pending.values(), *self._queue]
+        waiting = [
+            sent if isinstance(sent, Asked) else sent.lot.alone(sent.block(token))
+            for token, sent in self._pending.items()
+            if not sent.future.done()
+        ]
         self._pending.clear()
-        self._queue.clear()
-        return [asked for asked in waiting if not asked.future.done()]
+        return waiting + self._waiting.take_all()
 
     def _handed_back(self, waiting: list[Asked]) -> list[Asked]:
         """Leave these to whoever asks again; returns the rest."""
@@ -261,12 +272,6 @@ class Requester:
 
     # requests
 
-    def _line_up(self, asked: Asked) -> None:
-        self._queue.append(asked)
-        self._queued += len(asked.body)
-        if len(self._queue) > self._forget_at or self._queued > self._forget_at_bytes:
-            self._forget_given_up()
-
     def _may_send(self) -> bool:
         return len(self._pending) < self._window and self._link.writable and self._pace.has_room
 
@@ -274,32 +279,47 @@ class Requester:
         if not self._pending:
             # Silence counts from when an answer is owed.
             self._heard = self._loop.time()
-        token = next(self._tokens).to_bytes(4, "big")
+        token = self._next_token.to_bytes(TOKEN_SIZE, "big")
+        self._next_token += 1
         body = asked.body
         self._pending[token] = asked
         self._pace.under_way += asked.weight
         if not self._timed:
             self._timed, self._timed_at = token, self._loop.time()
-        self._output.append(format_header(asked.code, 4, len(body)))
-        self._output.append(token)
-        self._output.append(body)
+        self._output += (format_header(asked.code, TOKEN_SIZE, len(body)), token, body)
+        self._plan_flush()
+
+    def _send_part(self, lot: Lot) -> None:
+        """Send as much of a lot as there is room for."""
+        if not self._pending:
+            self._heard = self._loop.time()
+        most = self._window - len(self._pending)
+        room = min(self._pace.room, _ONE_WRITE - self._output_size)
+        part = lot.next_part(self._next_token, most, room)
+        self._next_token += part.blocks
+        tokens = part.tokens()
+        self._pending.update(dict.fromkeys(tokens, part))
+        self._pace.under_way += part.weight
+        self._output_size += part.weight
+        if not self._timed:
+            self._timed, self._timed_at = tokens[0], self._loop.time()
+        part.write(tokens, self._output)
+        self._plan_flush()
+
+    def _plan_flush(self) -> None:
         if not self._flush_planned:
             # At the end of this turn of the loop, with whatever else was asked in it.
             self._flush_planned = True
             self._loop.call_soon(self._flush)
-
-    def _forget_given_up(self) -> None:
-        """Drop what was cancelled while it waited: a slow store may take long to come to it."""
-        self._queue = deque(asked for asked in self._queue if not asked.future.done())
-        self._forget_at = max(_LEAST_FORGOTTEN, 2 * len(self._queue))
-        self._queued = sum(len(asked.body) for asked in self._queue)
-        self._forget_at_bytes = max(_LEAST_FORGOTTEN_BYTES, 2 * self._queued)
 
     def _flush(self) -> None:
         self._flush_planned = False
         if self._output:
             self._link.write(self._output)
             self._output.clear()
+            self._output_size = 0
+        if self._waiting:
+            self.send_queued()
 
     def _take(self, frame: Frame, now: float) -> None:
         code, token, buffer, start, stop = frame
@@ -310,10 +330,13 @@ class Requester:
         pending = self._pending.pop(token, None)
         if pending is None:
             return
-        future, size = pending.future, pending.size
-        self._pace.under_way -= pending.weight
         # Only an answer counts as a sign of life: anybody can send empty messages for ever.
         self._heard = now
+        if isinstance(pending, SentPart):
+            self._pace.under_way -= pending.take(code, token, buffer, start, stop)
+            return
+        future, size = pending.future, pending.size
+        self._pace.under_way -= pending.weight
         if future.done():
             return
         # What nearly every answer is: that a block is kept, or a block without options in front.
@@ -353,5 +376,5 @@ class Requester:
         now = self._loop.time()
         if not self._link.connection.peer_known:
             return now - self._made, self._greeting_timeout_s
-        owed = self._pending or self._queue
+        owed = self._pending or self._waiting
         return now - self._heard if owed else 0.0, self._timeout_s

@@ -9,12 +9,14 @@ import sys
 from contextlib import suppress
 from typing import Final
 
-__all__ = ["is_reset", "is_unix", "notice_death", "peer_uid", "spread_output"]
+__all__ = ["is_reset", "is_unix", "notice_death", "peer_uid", "spread_output", "widen_output"]
 
 # SO_MAX_PACING_RATE of socket(7), which the module socket does not name.
 _SO_MAX_PACING_RATE: Final = 47
 # In bytes a second, the highest that is a limit: what counts is that there is one.
 _FASTEST: Final = struct.pack("I", 0xFFFFFFFE)
+# Linux takes it twice, since it counts what it needs beside the bytes.
+_UNIX_BUFFER: Final = 512 * 1024
 # `struct ucred` of unix(7): pid, uid, gid.
 _CREDENTIALS: Final = struct.Struct("iII")
 
@@ -31,6 +33,18 @@ def spread_output(transport: asyncio.BaseTransport) -> None:
     if sys.platform == "linux" and connection is not None and connection.family != socket.AF_UNIX:
         with suppress(OSError):
             connection.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, _FASTEST)
+
+
+def widen_output(transport: asyncio.BaseTransport) -> None:
+    """Let a Unix socket hold as much as its other end reads at once.
+
+    Else each end waits for the other three times as often. The system may allow less; TCP finds out
+    by itself what is of use.
+    """
+    connection = transport.get_extra_info("socket")
+    if connection is not None and connection.family == socket.AF_UNIX:
+        with suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNIX_BUFFER)
 
 
 def is_reset(transport: asyncio.BaseTransport) -> bool:

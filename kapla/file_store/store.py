@@ -18,7 +18,7 @@ from eris.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from eris.model import BlockSize, Reference
+from eris.model import BlockSize, EncodedBlock, Reference
 from kapla.coap.frame import Code
 from kapla.file_store.place import Place
 from kapla.remote_store import DEFAULT_CONNECT_TIMEOUT_S, RemoteStore
@@ -97,7 +97,11 @@ class FileStore(RemoteStore):
 
     def put(self, reference: Reference, block: bytes) -> Awaitable[None]:
         """Keep a block: see `eris.store.BlockWriter`. It is on disk when it is answered."""
-        return self._begin(self._put(reference, block))
+        return self.put_all([(reference, block)])
+
+    def put_all(self, blocks: Sequence[EncodedBlock]) -> Awaitable[None]:
+        """Keep blocks: see `eris.store.ManyWriter`. They are on disk when it is answered."""
+        return self._begin(self._put_all(blocks), len(blocks))
 
     async def find(
         self, references: Sequence[Reference], *, with_peers: bool = False
@@ -185,28 +189,30 @@ class FileStore(RemoteStore):
         self.bytes += len(block)
         return block
 
-    async def _put(self, reference: Reference, block: bytes) -> None:
+    async def _put_all(self, blocks: Sequence[EncodedBlock]) -> None:
         self._check("put")
-        if len(block) not in _SIZES:
-            raise CorruptBlock(reference, size=len(block), expected_size=int(BlockSize.SMALL))
+        for reference, block in blocks:
+            if len(block) not in _SIZES:
+                raise CorruptBlock(reference, size=len(block), expected_size=int(BlockSize.SMALL))
         access = await self._to_write()
         if self.held is not None:
-            self.held.add(reference)
-        await access.put(reference, block, hold=self._hold())
-        self.put_blocks += 1
-        self.put_bytes += len(block)
+            self.held.update(reference for reference, _ in blocks)
+        await access.put_all(blocks, hold=self._hold())
+        self.put_blocks += len(blocks)
+        self.put_bytes += sum(len(block) for _, block in blocks)
 
-    def _begin(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+    def _begin(self, work: Coroutine[Any, Any, _T], requests: int = 1) -> asyncio.Task[_T]:
         """Begin something at once, whenever it is awaited."""
-        task = asyncio.ensure_future(work)
-        self._owed += 1
-        self._running.add(task)
-        task.add_done_callback(self._ended)
-        return task
 
-    def _ended(self, task: asyncio.Future[Any]) -> None:
-        self._owed -= 1
-        self._running.discard(task)
+        def ended(task: asyncio.Future[Any]) -> None:
+            self._owed -= requests
+            self._running.discard(task)
+
+        task = asyncio.ensure_future(work)
+        self._owed += requests
+        self._running.add(task)
+        task.add_done_callback(ended)
+        return task
 
     def _check(self, right: str) -> None:
         if not self.url.allows(right):

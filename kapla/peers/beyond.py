@@ -19,7 +19,7 @@ from typing import Final
 from eris.base32 import short
 from eris.errors import BlockNotFound, CorruptBlock, ErisError, StoreUnavailable
 from eris.model import BlockSize, Reference
-from kapla.coap.beyond import FULL_HOPS, HERE, Found, FoundDone
+from kapla.coap.beyond import FULL_HOPS, HERE, Found, FoundDone, Leaving
 from kapla.coap.link import Link
 from kapla.peers.early import COMES_BACK_S, Early
 from kapla.peers.keeping import Keeper, Store
@@ -134,8 +134,7 @@ class PeerBlocks:
                 self._early.add(asker, done, lambda: self.fetch(reference, hops, asker, done))
                 return
             # Those whom we let go at the end may have it.
-            gone = StoreUnavailable("this daemon is stopping")
-            done(gone if self._is_stopping else BlockNotFound(reference))
+            done(self._none(reference))
         elif session.peer is not None:
             self._pass_on(reference, session, asker, but, done)
         elif self._is_known_nowhere(reference, session.hops):
@@ -216,9 +215,13 @@ class PeerBlocks:
                 again = partial(self.fetch, reference, session.hops, asker, done)
                 self._early.add(asker, done, again)
             return
+        waiting = [done for _, done in wish.waiting]
+        if error is not None and not _is_wrong(future) and self._is_stopping:
+            _tell(waiting, Leaving())
+            return
         if isinstance(error, BlockNotFound):
             self._note_nowhere(reference, session.hops)
-        self._deliver(reference, session, future, [done for _, done in wish.waiting])
+        self._deliver(reference, session, future, waiting)
 
     def _pass_on(
         self,
@@ -234,7 +237,7 @@ class PeerBlocks:
             mine.discard(future)
             if not future.cancelled() and future.exception() is not None:
                 # That others do not work is no failure of ours: we have it not.
-                done(BlockNotFound(reference))
+                done(self._none(reference))
             else:
                 self._deliver(reference, session, future, [done])
 
@@ -284,6 +287,10 @@ class PeerBlocks:
         return frozenset() if peer is None else self._table.found_numbers | {peer.number}
 
     # what nobody has
+
+    def _none(self, reference: Reference) -> StoreUnavailable | BlockNotFound:
+        """What is said of a block that nobody brought."""
+        return Leaving() if self._is_stopping else BlockNotFound(reference)
 
     def _is_known_nowhere(self, reference: Reference, hops: int) -> bool:
         until, asked = self._nobody.get(reference, (0.0, 0))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from eris.errors import BlockNotFound, CorruptBlock, ErisError, StoreRefused
-from eris.model import BlockSize, Reference
+from eris.model import BlockSize, EncodedBlock, Reference
 from kapla.storage.batching import BatchedStorage, GetDone, PutDone, Wanted, always
 from kapla.storage.keeping.state import Hold
 from kapla.storage.lending import Lent
@@ -260,11 +260,24 @@ class BlockAccess:
         hold: Hold | None = None,
     ) -> None:
         """Keep a block: see `eris.store.BlockWriter`. The reference is computed anew."""
-        if len(block) not in (BlockSize.SMALL, BlockSize.LARGE):
-            raise CorruptBlock(reference, size=len(block), expected_size=int(BlockSize.SMALL))
-        result = await answered(
-            lambda done, is_wanted: self.put_many([block], done, is_wanted, hold), wanted
+        await self.put_all([(reference, block)], wanted, hold)
+
+    async def put_all(
+        self,
+        blocks: Sequence[EncodedBlock],
+        wanted: Wanted = always,
+        hold: Hold | None = None,
+    ) -> None:
+        """Keep blocks: see `eris.store.ManyWriter`. The references are computed anew."""
+        for reference, block in blocks:
+            if len(block) not in (BlockSize.SMALL, BlockSize.LARGE):
+                raise CorruptBlock(reference, size=len(block), expected_size=int(BlockSize.SMALL))
+        if not blocks:
+            return
+        bare = [block for _, block in blocks]
+        result: Sequence[ErisError | None] | None = await answered(
+            lambda done, is_wanted: self.put_many(bare, done, is_wanted, hold), wanted
         )
-        error = result[0] if result is not None else None
-        if error is not None:
-            raise error
+        for error in result or ():
+            if error is not None:
+                raise error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NamedTuple
 
 from eris.errors import StoreUnavailable
@@ -51,5 +52,5 @@ class Coming(NamedTuple):
         blocks = self.blocks
         if self.bad_places:
             blocks = [item for item in blocks if not self.replaces(item[0])]
-        counts = {int(size): sum(len(block) == size for _, block in blocks) for size in BlockSize}
-        return {size: count for size, count in counts.items() if count}
+        found = Counter(len(block) for _, block in blocks)
+        return {int(size): found[size] for size in BlockSize if found[size]}

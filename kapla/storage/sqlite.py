@@ -28,7 +28,7 @@ from kapla.storage.keeping.state import Hold
 from kapla.storage.notes import Note, write_notes
 from kapla.storage.numbering import Numbering
 from kapla.storage.recent import pack_prefixes
-from kapla.storage.schema import prefix_of
+from kapla.storage.schema import prefix_of, prefixes_of
 from kapla.storage.session import Found, SqliteReader
 from kapla.storage.state import Database, SqliteSettings
 
@@ -229,7 +229,7 @@ class SqliteWriter(SqliteReader):
         try:
             with transaction(self._connection):
                 coming = self._select(blocks, found or self._find_kept(blocks))
-                prefixes = [prefix_of(reference) for reference, _ in coming.blocks]
+                prefixes = prefixes_of([reference for reference, _ in coming.blocks])
                 counts = self._insert(coming, prefixes)
                 if self._promises or self.pins.is_wanting or coming.bad_places:
                     after = self._tell_pins(coming, blocks)

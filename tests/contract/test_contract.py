@@ -15,6 +15,7 @@ from eris import (
     BlockSize,
     BlockWriter,
     CorruptBlock,
+    ManyWriter,
     Reference,
     StoreRefused,
     get_content,
@@ -189,6 +190,26 @@ def test_many_requests_at_once(open_store: OpenStore, block_size: BlockSize, cou
         await asyncio.gather(*[store.put(*item) for item in blocks.items()])
         answers = await asyncio.gather(*[store.get(name, block_size) for name in blocks])
         assert answers == list(blocks.values())
+
+    run(open_store, test)
+
+
+@every_store
+def test_many_blocks_at_once(open_store: OpenStore) -> None:
+    blocks = make_blocks(200, BlockSize.SMALL) | make_blocks(12, BlockSize.LARGE)
+
+    async def test(store: BlockWriter) -> None:
+        if not isinstance(store, ManyWriter):
+            pytest.skip("it takes one by one")
+        items = list(blocks.items())
+        # Some of them twice, and then all again.
+        await asyncio.gather(store.put_all(items[:120]), store.put_all(items[80:]))
+        await store.put_all(items)
+        await store.put_all([])
+        for name, block in items[::20]:
+            assert await store.get(name, BlockSize(len(block))) == block
+        assert isinstance(store, BlockFinder)
+        assert await store.find(list(blocks)) == [True] * len(blocks)
 
     run(open_store, test)
 

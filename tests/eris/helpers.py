@@ -31,12 +31,13 @@ from eris import (
 )
 from eris.base32 import parse_base32
 from eris.transfer import CheckedBlock
+from tests.examples import examples
 
 VECTORS: Final = Path(__file__).parents[1] / "vectors"
 NULL_SECRET: Final = bytes(32)
 
 # Machines are of different speed, and nothing here is about time.
-patient = settings(deadline=None, max_examples=60)
+patient = settings(deadline=None, max_examples=examples(60))
 
 _Result = TypeVar("_Result")
 

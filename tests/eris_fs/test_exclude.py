@@ -30,6 +30,7 @@ from eris_fs import (
 )
 from eris_fs.model import Limits
 from tests.eris_fs.trees import File, Node, lay_out
+from tests.examples import examples
 
 EMPTY = File(b"")
 TREE: Node = {
@@ -141,7 +142,7 @@ def test_given_patterns_mean_what_they_mean_to_git(root: Path, text: str) -> Non
 
 
 @needs_git
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(_PATTERN, min_size=1, max_size=3))
 @example(["a**", "!**a"])
 def test_any_pattern_means_what_it_means_to_git(root: Path, lines: list[str]) -> None:

@@ -28,6 +28,7 @@ from eris.crypto import encrypt_node
 from eris_fs import Path, fetch_files
 from tests.eris_fs.stores import BackwardStore
 from tests.eris_fs.trees import bomb, capability
+from tests.examples import examples
 
 sizes = st.lists(
     st.sampled_from([0, 0, 1, 1000, 1024, 5000, 16383, 16384, 40_000, 600_000]), max_size=40
@@ -39,7 +40,7 @@ def content(number: int, size: int) -> bytes:
     return b"".join(b"%d:%d " % (number, at) for at in range(size // 4 + 1))[:size]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(sizes, st.integers(1, 80), st.sampled_from([1, 100_000, 8_000_000]))
 def test_files_come_whole_and_in_order(sizes: list[int], window: int, buffer: int) -> None:
     async def run() -> None:
@@ -279,7 +280,7 @@ def test_far_files_among_near_ones_share_round_trips(near: int) -> None:
     assert trips <= 60
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from([0, 1, 1025, 20_000, 70_000]), st.booleans()), max_size=60),
     st.sampled_from(BlockSize),

@@ -248,3 +248,73 @@ def test_without_a_cache_the_store_is_not_asked(tree: Path) -> None:
         assert not store.gets
 
     run(main)
+
+
+@pytest.mark.parametrize("processors", [1, 8])
+def test_on_however_many_processors_it_is_the_same(
+    tree: Path, processors: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(processors))
+    (tree / "empty").mkdir()
+    (tree / "link").symlink_to("17")
+
+    async def main() -> None:
+        store, cache = ForgetfulStore(), DictCache()
+        plain = await eris_fs.put_tree(ForgetfulStore(), tree, concurrency=1)
+        first, _ = await encode(store, cache, tree)
+        assert first == plain
+        again, sent = await encode(store, cache, tree)
+        assert again == plain and sent <= 8
+        # Some are known and some are not.
+        for number in range(0, 40, 3):
+            (tree / f"{number}").write_bytes(os.urandom(number * 900 + 1))
+        changed, _ = await encode(store, cache, tree)
+        assert changed == await eris_fs.put_tree(ForgetfulStore(), tree, concurrency=1) != plain
+
+    run(main)
+
+
+def test_they_are_noted_some_hundred_at_a_time(tmp_path: Path) -> None:
+    root = tmp_path / "tree"
+    root.mkdir()
+    for number in range(1200):
+        (root / f"{number}").write_bytes(b"%d" % number)
+
+    class Noting(DictCache):
+        def __init__(self) -> None:
+            super().__init__()
+            self.noted: list[int] = []
+
+        def remember(self, contents: Sequence[tuple[bytes, tuple[bytes, bytes]]]) -> None:
+            self.noted.append(len(contents))
+            super().remember(contents)
+
+    async def main() -> None:
+        store, cache = ForgetfulStore(), Noting()
+        await encode(store, cache, root)
+        assert sum(cache.noted) == len(cache.known) == 1200
+        assert len(cache.noted) == 3
+
+    run(main)
+
+
+def test_what_was_sent_before_a_store_fails_is_noted(tmp_path: Path) -> None:
+    root = tmp_path / "tree"
+    root.mkdir()
+    for number in range(20):
+        (root / f"{number:02}").write_bytes(os.urandom(300_000))
+
+    class Failing(ForgetfulStore):
+        async def put(self, reference: Reference, block: bytes) -> None:
+            if self.puts == 150:
+                raise StoreUnavailable("gone")
+            await super().put(reference, block)
+
+    async def main() -> None:
+        store, cache = Failing(), DictCache()
+        with pytest.raises(StoreUnavailable):
+            known = eris_fs.KnownContents(cache, store)
+            await eris_fs.put_tree(store, root, known=known, window=1)
+        assert 0 < len(cache.known) < 20
+
+    run(main)

@@ -59,6 +59,7 @@ from tests.eris_fs.trees import (
     nodes,
     read_back,
 )
+from tests.examples import examples
 
 LARGE = 3 * 1024 * 1024 + 1
 
@@ -100,7 +101,7 @@ def encode(
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(nodes | directories)
 def test_round_trip(node: Node) -> None:
     with tempfile.TemporaryDirectory() as directory:

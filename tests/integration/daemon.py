@@ -25,10 +25,22 @@ from typing import Self
 
 from kapla.coap.frame import Code, FrameReader, Message, format_message, parse_body
 
-__all__ = ["GUARD_S", "Daemon", "RawPeer", "handing", "program", "running_daemon"]
+__all__ = [
+    "GUARD_S",
+    "Daemon",
+    "RawPeer",
+    "handing",
+    "program",
+    "running_daemon",
+    "stopped_daemon",
+    "wait_until",
+]
 
 GUARD_S = 120.0
 """A guard against hanging; nothing that works comes near it."""
+
+_FIRST_PAUSE_S = 0.005
+_LONGEST_PAUSE_S = 0.1
 
 _LISTENING = re.compile(r"Listening on (Unix socket|TCP|TLS) (\S+)")
 
@@ -268,6 +280,20 @@ def running_daemon(
     `coap+tcp://127.0.0.1:0?get&put` listens on a free port. `args` are further arguments of
     `kaplad`; the store lies in `tmp_path` if that is given.
     """
+    with stopped_daemon(tmp_path, *args, listen=listen, env=env, store=store) as daemon:
+        daemon.start()
+        yield daemon
+
+
+@contextmanager
+def stopped_daemon(
+    tmp_path: Path | None = None,
+    *args: str,
+    listen: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    store: Path | None = None,
+) -> Iterator[Daemon]:
+    """As `running_daemon`, but not yet started."""
     with tempfile.TemporaryDirectory(prefix="kapla-") as name:
         directory = Path(name)
         if store is None and tmp_path is not None:
@@ -275,7 +301,6 @@ def running_daemon(
         daemon = Daemon(directory, args, env, store=store)
         daemon._listen += listen
         try:
-            daemon.start()
             yield daemon
         finally:
             daemon.kill()
@@ -391,6 +416,9 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
     """Wait for something that nobody announces, looking again and again without sleeping long."""
     deadline = time.monotonic() + GUARD_S
     woken = threading.Event()
+    pause_s = _FIRST_PAUSE_S
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
-        woken.wait(0.005)
+        woken.wait(pause_s)
+        # Looking takes a daemon's time too, which others need for what is waited for.
+        pause_s = min(_LONGEST_PAUSE_S, 1.5 * pause_s)

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -16,8 +16,9 @@ from typing import BinaryIO
 import click
 
 from eris import ErisError
+from kapla import log
 from kapla.cli import commands
-from kapla.cli.main import exit_code
+from kapla.cli.main import _failed
 from kapla.cli.outcome import CommandError
 from kapla.errors import ConfigError
 from tests.integration.commands import Kapla, without_notices
@@ -53,7 +54,7 @@ class User:
         ):
             source.write(stdin)
             source.seek(0)
-            with _streams(source, out, err), _place(self.home, self.url):
+            with _streams(source, out, err), _place(self.home, self.as_program.environment()):
                 ended = _run(command, given)
             out.seek(0)
             err.seek(0)
@@ -76,14 +77,14 @@ class User:
 
 def _run(command: click.Command, given: list[str]) -> int:
     try:
-        command.main(given, standalone_mode=False)
+        code = command.main(given, standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
-        click.echo(f"Usage: {error.format_message()}", err=True)
+        click.echo(log.redacted_usage(error), nl=False, err=True)
         return error.exit_code
     except (CommandError, ErisError, ConfigError, OSError) as error:
-        click.echo(f"kapla: {error}", err=True)
-        return exit_code(error)
-    return 0
+        return _failed(error)
+    return int(code or 0)
 
 
 @contextlib.contextmanager
@@ -100,14 +101,10 @@ def _streams(source: BinaryIO, out: BinaryIO, err: BinaryIO) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _place(home: Path, url: str) -> Iterator[None]:
+def _place(home: Path, environment: Mapping[str, str]) -> Iterator[None]:
     kept = dict(os.environ)
-    os.environ.update(
-        HOME=str(home),
-        XDG_CACHE_HOME=str(home / "cache"),
-        XDG_DATA_HOME=str(home / "data"),
-        ERIS_STORE_URL=url,
-    )
+    os.environ.clear()
+    os.environ.update(environment)
     try:
         with contextlib.chdir(home):
             yield

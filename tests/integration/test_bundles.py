@@ -467,7 +467,7 @@ def test_no_directory_is_taken_for_a_bundle_or_replaced_by_one(
 ) -> None:
     urn = stored(here, content)
     (here.home / "directory").mkdir()
-    assert "'directory'" in here.error("import", "directory", code=7)
+    assert here.error("import", "directory", code=7) == "directory: Is a directory"
     for command in (("export", urn), ("list-blocks",)):
         error = here.error(*command, *force, "directory", code=7)
         assert error == "directory is a directory: not replaced by a file"

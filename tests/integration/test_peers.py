@@ -9,7 +9,7 @@ import json
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,15 @@ from eris import BlockSize, Encoder, Reference, reference_of
 from kapla.coap.blocks import block_query
 from kapla.coap.frame import Code, FrameReader, Message, format_message
 from tests.integration.commands import Kapla
-from tests.integration.daemon import GUARD_S, Daemon, RawPeer, program, running_daemon, wait_until
+from tests.integration.daemon import (
+    GUARD_S,
+    Daemon,
+    RawPeer,
+    program,
+    running_daemon,
+    stopped_daemon,
+    wait_until,
+)
 from tests.integration.walkthrough import free_port
 from tests.kapla.coap.harness import BLOCKS_PATH
 
@@ -87,27 +95,38 @@ def far_and_near(rights: str = "get", *args: str) -> Iterator[tuple[Daemon, Daem
         yield far, connected(near)
 
 
+@pytest.fixture(scope="module")
+def pair() -> Iterator[tuple[Daemon, Daemon]]:
+    """`far_and_near` of all tests that leave them as they are, and have blocks of their own."""
+    with far_and_near() as both:
+        yield both
+
+
 # --- here first, then peers -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("one", [SMALL, LARGE], ids=["small", "large"])
-def test_what_is_not_here_comes_from_a_peer_and_stays(one: bytes) -> None:
+def test_what_is_not_here_comes_from_a_peer_and_stays() -> None:
     with far_and_near() as (far, near):
-        put(far, one)
-        answer = get(near, reference_of(one))
-        assert (answer.code, answer.payload) == (Code.CONTENT, one)
+        put(far, SMALL, LARGE)
+        for one in (SMALL, LARGE):
+            answer = get(near, reference_of(one))
+            assert (answer.code, answer.payload) == (Code.CONTENT, one)
         far.kill()
-        answer = get(near, reference_of(one))
-        assert (answer.code, answer.payload) == (Code.CONTENT, one)
+        for one in (SMALL, LARGE):
+            answer = get(near, reference_of(one))
+            assert (answer.code, answer.payload) == (Code.CONTENT, one)
 
 
-def test_what_nobody_has_is_not_found_and_not_asked_for_again_at_once() -> None:
-    with far_and_near() as (far, near):
-        missing = reference_of(b"nobody has it")
-        with near.connect() as peer:
-            for _ in range(20):
-                assert ask(peer, missing).code == Code.NOT_FOUND
-        assert asked(far) < 20
+def test_what_nobody_has_is_not_found_and_not_asked_for_again_at_once(
+    pair: tuple[Daemon, Daemon],
+) -> None:
+    far, near = pair
+    before = asked(far)
+    missing = reference_of(b"nobody has it")
+    with near.connect() as peer:
+        for _ in range(20):
+            assert ask(peer, missing).code == Code.NOT_FOUND
+    assert asked(far) - before < 20
 
 
 def test_without_peers_that_are_there_what_is_not_here_is_not_found() -> None:
@@ -116,37 +135,42 @@ def test_without_peers_that_are_there_what_is_not_here_is_not_found() -> None:
         assert get(daemon, reference_of(SMALL)).code == Code.NOT_FOUND
 
 
-def test_strangers_cause_nobody_to_be_asked_loopback_or_not() -> None:
-    with far_and_near() as (far, near):
-        put(far, SMALL)
-        before = asked(far)
-        with near.connect_tcp() as stranger:
-            assert ask(stranger, reference_of(SMALL)).code == Code.NOT_FOUND
-            assert ask(stranger, reference_of(SMALL), 4).code == Code.NOT_FOUND
-        assert asked(far) == before
-        # Once it is here, it is for all to whom this listener gives.
-        assert get(near, reference_of(SMALL)).code == Code.CONTENT
-        with near.connect_tcp() as stranger:
-            wait_until(lambda: ask(stranger, reference_of(SMALL)).payload == SMALL, "it")
+def test_strangers_cause_nobody_to_be_asked_loopback_or_not(pair: tuple[Daemon, Daemon]) -> None:
+    far, near = pair
+    one = block(1001)
+    put(far, one)
+    before = asked(far)
+    with near.connect_tcp() as stranger:
+        assert ask(stranger, reference_of(one)).code == Code.NOT_FOUND
+        assert ask(stranger, reference_of(one), 4).code == Code.NOT_FOUND
+    assert asked(far) == before
+    # Once it is here, it is for all to whom this listener gives.
+    assert get(near, reference_of(one)).code == Code.CONTENT
+    with near.connect_tcp() as stranger:
+        wait_until(lambda: ask(stranger, reference_of(one)).payload == one, "it")
 
 
-def test_a_request_with_a_hop_limit_of_one_is_for_what_is_here() -> None:
-    with far_and_near() as (far, near):
-        put(far, SMALL)
-        assert get(near, reference_of(SMALL), 1).code == Code.NOT_FOUND
-        assert asked(far) == 0
-        assert get(near, reference_of(SMALL), 2).payload == SMALL
+def test_a_request_with_a_hop_limit_of_one_is_for_what_is_here(
+    pair: tuple[Daemon, Daemon],
+) -> None:
+    far, near = pair
+    one = block(1002)
+    put(far, one)
+    before = asked(far)
+    assert get(near, reference_of(one), 1).code == Code.NOT_FOUND
+    assert asked(far) == before
+    assert get(near, reference_of(one), 2).payload == one
 
 
-def test_a_fetch_counts_what_peers_have_only_if_it_says_so() -> None:
-    with far_and_near() as (far, near):
-        put(far, SMALL)
-        name = reference_of(SMALL)
-        with near.connect() as peer:
-            plain = peer.request(Code.FETCH, b"t", BLOCKS_PATH, name)
-            assert (plain.code, plain.payload) == (Code.CONTENT, b"\0")
-            further = peer.request(Code.FETCH, b"t", [*BLOCKS_PATH, (16, b"\4")], name)
-            assert (further.code, further.payload) == (Code.CONTENT, b"\x80")
+def test_a_fetch_counts_what_peers_have_only_if_it_says_so(pair: tuple[Daemon, Daemon]) -> None:
+    far, near = pair
+    put(far, block(1003))
+    name = reference_of(block(1003))
+    with near.connect() as peer:
+        plain = peer.request(Code.FETCH, b"t", BLOCKS_PATH, name)
+        assert (plain.code, plain.payload) == (Code.CONTENT, b"\0")
+        further = peer.request(Code.FETCH, b"t", [*BLOCKS_PATH, (16, b"\4")], name)
+        assert (further.code, further.payload) == (Code.CONTENT, b"\x80")
 
 
 def test_a_peer_over_a_unix_socket_is_asked_too() -> None:
@@ -158,22 +182,24 @@ def test_a_peer_over_a_unix_socket_is_asked_too() -> None:
 # --- what may be given on ---------------------------------------------------------------------
 
 
-def test_what_a_peer_lends_is_lent_while_it_is_cached_and_nothing_else() -> None:
-    with far_and_near("get") as (far, near):
-        put(far, LARGE)
-        content = far.directory / "content"
-        content.write_bytes(SMALL * 3)
-        kapla = Kapla(far.directory, far.url)
-        urn = kapla.out("encode", "--lend", str(content)).strip()
-        out = near.directory / "out"
-        Kapla(near.directory, near.url).out("decode", urn, str(out))
-        assert out.read_bytes() == content.read_bytes()
-        assert get(near, reference_of(LARGE)).payload == LARGE
-        encoder = Encoder(BlockSize.SMALL)
-        names = [name for name, _ in [*encoder.feed(SMALL * 3), *encoder.finish()]]
-        # Whoever asks as a peer does is told; a stranger of a listener that lends gets the same.
-        assert [LENT in dict(get(near, name, 1).options) for name in names] == [True] * len(names)
-        assert LENT not in dict(get(near, reference_of(LARGE), 1).options)
+def test_what_a_peer_lends_is_lent_while_it_is_cached_and_nothing_else(
+    pair: tuple[Daemon, Daemon],
+) -> None:
+    far, near = pair
+    put(far, LARGE)
+    content = far.directory / "content"
+    content.write_bytes(SMALL * 3)
+    kapla = Kapla(far.directory, far.url)
+    urn = kapla.out("encode", "--lend", str(content)).strip()
+    out = near.directory / "out"
+    Kapla(near.directory, near.url).out("decode", urn, str(out))
+    assert out.read_bytes() == content.read_bytes()
+    assert get(near, reference_of(LARGE)).payload == LARGE
+    encoder = Encoder(BlockSize.SMALL)
+    names = [name for name, _ in [*encoder.feed(SMALL * 3), *encoder.finish()]]
+    # Whoever asks as a peer does is told; a stranger of a listener that lends gets the same.
+    assert [LENT in dict(get(near, name, 1).options) for name in names] == [True] * len(names)
+    assert LENT not in dict(get(near, reference_of(LARGE), 1).options)
 
 
 # --- whole contents ---------------------------------------------------------------------------
@@ -237,6 +263,21 @@ def test_a_decode_goes_on_when_the_only_peer_is_restarted(tmp_path: Path) -> Non
     ):
         connected(near)
         decode_while_it_restarts(far, far, near, tmp_path)
+
+
+def test_what_a_daemon_that_stops_still_waits_for_has_no_answer() -> None:
+    """So whoever asked asks again: an error would have been the last word."""
+    with (
+        hostile(ANSWERS["nothing"]) as mute,
+        running_daemon(None, "--peer", mute.url) as near,
+    ):
+        connected(near)
+        with near.connect() as peer:
+            name = reference_of(block(1))
+            peer.send_message(Code.GET, b"t", [*BLOCKS_PATH, (15, block_query(name))])
+            wait_until(lambda: mute.asked > 0, "a question")
+            assert near.stop() == 0
+            assert b"t" not in [message.token for message in iter(peer.receive, None)]
 
 
 # --- hostile peers ----------------------------------------------------------------------------
@@ -311,11 +352,13 @@ ANSWERS: dict[str, Callable[[bytes], bytes | None]] = {
 
 
 @pytest.mark.parametrize("kind", ANSWERS)
-def test_a_peer_that_harms_does_not_keep_the_others_blocks_away(kind: str) -> None:
+def test_a_peer_that_harms_does_not_keep_the_others_blocks_away(
+    kind: str, pair: tuple[Daemon, Daemon]
+) -> None:
+    far, _ = pair
     blocks = [block(number) for number in range(100)]
     with (
         hostile(ANSWERS[kind]) as bad,
-        running_daemon(listen=["coap+tcp://127.0.0.1:0?get"]) as far,
         running_daemon(None, "--peer", bad.url, "--peer", far.tcp_url) as near,
     ):
         put(far, *blocks)
@@ -363,21 +406,12 @@ def key_of(daemon: Daemon) -> str:
     return told.stdout.decode().strip()
 
 
-@contextmanager
-def stopped(*args: str, listen: Sequence[str] = ()) -> Iterator[Daemon]:
-    """A daemon with a key, not yet started; it may be given more arguments."""
-    with running_daemon(None, *args, listen=listen) as daemon:
-        daemon.stop()
-        daemon._env["XDG_STATE_HOME"] = str(daemon.directory / "state")
-        yield daemon
-
-
 def test_whoever_dials_us_is_asked_if_its_key_is_known_and_else_not() -> None:
     port = free_port()
     with (
-        stopped(listen=[f"coaps+tcp://127.0.0.1:{port}?lend"]) as server,
-        stopped() as laptop,
-        stopped() as stranger,
+        stopped_daemon(listen=[f"coaps+tcp://127.0.0.1:{port}?lend"]) as server,
+        stopped_daemon() as laptop,
+        stopped_daemon() as stranger,
     ):
         server._args += ["--known-peer", key_of(laptop)]
         server.start()
@@ -402,9 +436,9 @@ def test_a_request_is_passed_on_for_peers_with_that_right_only(tmp_path: Path) -
     port = free_port()
     with (
         running_daemon(listen=["coap+tcp://127.0.0.1:0?get"]) as last,
-        stopped(listen=[f"coaps+tcp://127.0.0.1:{port}?get"]) as middle,
-        stopped() as first,
-        stopped() as other,
+        stopped_daemon(listen=[f"coaps+tcp://127.0.0.1:{port}?get"]) as middle,
+        stopped_daemon() as first,
+        stopped_daemon() as other,
     ):
         put(last, SMALL, LARGE)
         settings = middle.directory / "kapla.toml"
@@ -431,8 +465,8 @@ def test_a_request_is_passed_on_for_peers_with_that_right_only(tmp_path: Path) -
 def test_peers_that_ask_each_other_come_to_an_end() -> None:
     ports = [free_port(), free_port()]
     with (
-        stopped(listen=[f"coaps+tcp://127.0.0.1:{ports[0]}?get"]) as one,
-        stopped(listen=[f"coaps+tcp://127.0.0.1:{ports[1]}?get"]) as other,
+        stopped_daemon(listen=[f"coaps+tcp://127.0.0.1:{ports[0]}?get"]) as one,
+        stopped_daemon(listen=[f"coaps+tcp://127.0.0.1:{ports[1]}?get"]) as other,
     ):
         for mine, port, theirs in ((one, ports[1], other), (other, ports[0], one)):
             settings = mine.directory / "kapla.toml"

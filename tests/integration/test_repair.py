@@ -13,6 +13,7 @@ import pytest
 
 from tests.integration.commands import Kapla
 from tests.integration.daemon import GUARD_S, Daemon, running_daemon
+from tests.integration.here import User
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +78,14 @@ def test_what_is_missing_or_bad_is_there_again(
     daemons: tuple[Daemon, Daemon], tmp_path: Path, kind: str, how: list[str], origin: str
 ) -> None:
     one, other = daemons
-    kapla = Kapla(tmp_path, one.url)
+    here = User(tmp_path, one.url)
+    kapla = here.as_program
     source = make_content(tmp_path, kind)
     secret = tmp_path / "secret"
     secret.write_bytes(bytes([len(how), len(kind), *range(30)]))
     how = [*how, "--convergence-secret", str(secret)]
-    urn = kapla.out("encode", *how, "--no-cache", source)
-    again = Kapla(tmp_path, other.url)
+    urn = here.out("encode", *how, "--no-cache", source)
+    again = User(tmp_path, other.url)
     assert again.out("encode", *how, "--no-cache", source) == urn
     harm(one)
     assert codes(kapla, urn) in (4, 5)

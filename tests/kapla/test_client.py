@@ -30,6 +30,7 @@ from kapla.coap.blocks import code_of_error, diagnostic, error_of_code
 from kapla.coap.frame import Code, Message, format_frame, format_message
 from kapla.errors import InvalidUrl
 from kapla.urls import parse_store_url
+from tests.examples import examples
 from tests.kapla.fake_server import FakeServer, Peer, fake_server, keep_blocks
 
 SMALL = bytes(range(256)) * 4
@@ -147,7 +148,7 @@ def test_requests_made_together_go_out_together() -> None:
 # --- answers ----------------------------------------------------------------------------------
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.permutations(range(12)), st.sets(st.integers(0, 11)), st.sets(st.integers(0, 11)))
 def test_answers_in_any_order_and_requests_that_nobody_waits_for(
     order: list[int], cancelled: set[int], cancelled_late: set[int]

@@ -21,6 +21,7 @@ from typing import Final, NoReturn
 from unittest.mock import patch
 
 # Here, and not in each child.
+import kapla.daemon  # noqa: F401 - `main` loads it when it is to serve
 from kapla import __main__, store_settings
 from kapla.storage import engine
 from kapla.storage.database import SqliteSettings

@@ -31,6 +31,7 @@ from eris_fs import (
 from eris_fs.packed import PackedIndexReader, format_index
 from eris_fs.packed.cost import MAX_PACK_SIZE, PIECE_SIZE
 from tests.eris_fs.trees import capability
+from tests.examples import examples
 
 TAG = 0x65726974
 VERSION = "kapla-packed-1"
@@ -268,7 +269,7 @@ def test_the_limits_are_exact() -> None:
     assert read(index(), limits)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.data())
 def test_any_bytes_are_refused_or_read(data: st.DataObject) -> None:
     """Whatever is changed within the frame, the answer is a tree or the documented error."""
@@ -494,7 +495,7 @@ def test_errors_hold_no_capability() -> None:
     assert secret.to_urn()[9:30] not in str(caught.value)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.data())
 def test_any_frame_is_refused_or_has_its_size(data: st.DataObject) -> None:
     stored = bytearray(frame(CONTENT))

@@ -31,6 +31,7 @@ from tests.eris_fs.packed.stranger import unpack
 from tests.eris_fs.stores import BackwardStore, SilentStore
 from tests.eris_fs.test_known import DictCache, ForgetfulStore
 from tests.eris_fs.trees import Link, Node, descriptors, directories, lay_out, nodes, read_back
+from tests.examples import examples
 
 FAST = 1
 
@@ -57,7 +58,7 @@ def there_and_back(root: Path, target: Path) -> MemoryStore:
     return asyncio.run(main())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(tree=directories | nodes)
 def test_what_goes_in_comes_out(tree: Node) -> None:
     with tempfile.TemporaryDirectory() as scratch:

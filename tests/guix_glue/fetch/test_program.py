@@ -57,8 +57,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return make_item(root)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def daemon() -> Iterator[Daemon]:
+    """For all tests that leave it as it is."""
+    with running_daemon() as one:
+        yield one
+
+
+@pytest.fixture
+def own_daemon() -> Iterator[Daemon]:
     with running_daemon() as one:
         yield one
 
@@ -128,22 +135,22 @@ def test_an_item_out_of_a_real_daemon(
 
 
 def test_a_frozen_store_does_not_hide_the_next_one(
-    made: Made, daemon: Daemon, config: Path, server: FakeServer, tmp_path: Path
+    made: Made, own_daemon: Daemon, config: Path, server: FakeServer, tmp_path: Path
 ) -> None:
-    publish(server, made, urn=put_tree(daemon, made.root))
+    publish(server, made, urn=put_tree(own_daemon, made.root))
     with running_daemon() as frozen:
         os.kill(frozen.pid, signal.SIGSTOP)
-        stores = f"{frozen.url} {daemon.url}"
+        stores = f"{frozen.url} {own_daemon.url}"
         arguments = ("--eris-store-url", stores, "--eris-timeout", "2")
         fetch(made, tmp_path / "item", config, server, *arguments)
         assert not nars_asked(server)
         # Where all are frozen there are the nars.
-        os.kill(daemon.pid, signal.SIGSTOP)
+        os.kill(own_daemon.pid, signal.SIGSTOP)
         arguments = ("--eris-store-url", stores, "--eris-timeout", "0.5")
         done = fetch(made, tmp_path / "again", config, server, *arguments)
         assert nars_asked(server)
         assert "failed: " in done.messages
-        os.kill(daemon.pid, signal.SIGCONT)
+        os.kill(own_daemon.pid, signal.SIGCONT)
         os.kill(frozen.pid, signal.SIGCONT)
 
 
@@ -189,18 +196,18 @@ def test_the_store_may_be_named_by_the_environment(
 
 
 def test_a_daemon_that_is_killed_half_way(
-    made: Made, daemon: Daemon, config: Path, server: FakeServer, tmp_path: Path
+    made: Made, own_daemon: Daemon, config: Path, server: FakeServer, tmp_path: Path
 ) -> None:
-    publish(server, made, urn=put_tree(daemon, made.root))
+    publish(server, made, urn=put_tree(own_daemon, made.root))
     arguments = ["--substitute", "--eris-store-url"]
     environment = program_environment(config, options_for(server.url))
     with (
-        stalling_store(daemon.directory / "p.sock", daemon.socket, 1_500_000) as between,
+        stalling_store(own_daemon.directory / "p.sock", own_daemon.socket, 1_500_000) as between,
         start_program([*arguments, between.url], environment) as running,
     ):
         running.send(command_for(made, tmp_path / "item"))
         assert between.stalled.wait(GUARD_S)
-        daemon.kill()
+        own_daemon.kill()
         # As the kernel does for the daemon where nothing stands between.
         for connection in between._sockets:
             connection.shutdown(socket.SHUT_RDWR)
@@ -211,18 +218,18 @@ def test_a_daemon_that_is_killed_half_way(
 
 
 def test_a_block_that_is_damaged_in_the_database(
-    made: Made, daemon: Daemon, config: Path, server: FakeServer, tmp_path: Path
+    made: Made, own_daemon: Daemon, config: Path, server: FakeServer, tmp_path: Path
 ) -> None:
-    publish(server, made, urn=put_tree(daemon, made.root))
-    daemon.stop()
-    with closing(sqlite3.connect(daemon.store)) as connection, connection:
+    publish(server, made, urn=put_tree(own_daemon, made.root))
+    own_daemon.stop()
+    with closing(sqlite3.connect(own_daemon.store)) as connection, connection:
         changed = connection.execute(
             "UPDATE blocks SET block = zeroblob(32768) WHERE id ="
             " (SELECT max(id) FROM blocks WHERE length(block) = 32768)"
         )
         assert changed.rowcount == 1
-    daemon.start()
-    done = fetch(made, tmp_path / "item", config, server, "--eris-store-url", daemon.url)
+    own_daemon.start()
+    done = fetch(made, tmp_path / "item", config, server, "--eris-store-url", own_daemon.url)
     assert nars_asked(server)
     assert "failed: " in done.messages
 

@@ -29,6 +29,7 @@ from guix_glue.formats.compression import (
     decompressor,
     parse_choice,
 )
+from tests.examples import examples
 from tests.guix_glue.samples import SAMPLES
 
 MIB = 1024 * 1024
@@ -440,7 +441,7 @@ def test_any_bytes_are_decompressed_or_refused(method: Compression, data: bytes)
             continue
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     method=st.sampled_from(sorted(PACKERS, key=str)),
     place=st.integers(0),

@@ -23,6 +23,7 @@ from guix_glue.formats.nar import (
     NarWriter,
     Symlink,
 )
+from tests.examples import examples
 from tests.guix_glue.formats.nars import (
     Link,
     Node,
@@ -298,7 +299,7 @@ def test_any_bytes_are_a_nar_or_not(data: bytes, size: int) -> None:
         read(cut(data, size))
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     node=NODES,
     where=st.integers(0),

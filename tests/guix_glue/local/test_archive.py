@@ -25,6 +25,7 @@ from guix_glue.formats.nar import (
     Symlink,
 )
 from guix_glue.local.archive import nar_hash, read_item
+from tests.examples import examples
 from tests.guix_glue.formats.nars import Link, Node, Plain, events_of, joined, nar, sample_nars
 
 MIB = 1024 * 1024
@@ -321,7 +322,9 @@ NODES: st.SearchStrategy[Node] = st.recursive(
 
 
 @settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(50),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(node=NODES)
 def test_any_item_is_what_its_nar_says(tmp_path: Path, node: Node) -> None:

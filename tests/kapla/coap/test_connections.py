@@ -18,6 +18,7 @@ from eris.errors import StoreUnavailable
 from kapla.coap.frame import Code, format_message
 from kapla.coap.link import Link
 from kapla.storage.access import Rights
+from tests.examples import examples
 from tests.kapla.coap.harness import (
     ALL_RIGHTS,
     BLOCKS_PATH,
@@ -201,4 +202,6 @@ class Connections(RuleBasedStateMachine):
 
 
 TestConnections = Connections.TestCase
-TestConnections.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestConnections.settings = settings(
+    max_examples=examples(60), stateful_step_count=40, deadline=None
+)

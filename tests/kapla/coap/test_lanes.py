@@ -17,6 +17,7 @@ from kapla.coap import fast_lane
 from kapla.coap.blocks import pack_bitmap, unpack_bitmap
 from kapla.coap.frame import Code, Message, Option, encode_options, format_frame, format_message
 from kapla.storage.access import Rights
+from tests.examples import examples
 from tests.kapla.coap.harness import (
     ALL_RIGHTS,
     BLOCKS_PATH,
@@ -175,7 +176,7 @@ OPTIONS: st.SearchStrategy[tuple[list[Option], list[Option], list[Option]]] = st
 )
 
 
-@settings(max_examples=800)
+@settings(max_examples=examples(800))
 @given(
     code=st.sampled_from([1, 1, 3, 3, 2, 4, 9]),
     parts=OPTIONS,
@@ -205,7 +206,7 @@ PREFIXES = st.sampled_from(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.sampled_from([1, 3, 5, 7]), PREFIXES, st.binary(max_size=120))
 def test_no_bytes_make_the_daemon_stumble(code: int, prefix: bytes, rest: bytes) -> None:
     async def run() -> Message:

@@ -13,6 +13,7 @@ from eris import reference_of
 from kapla.coap.frame import Code, format_message
 from kapla.storage.access import Rights
 from tests.clocks import run_without_waiting
+from tests.examples import examples
 from tests.kapla.coap.harness import (
     ALL_RIGHTS,
     BLOCKS_PATH,
@@ -488,7 +489,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(STEPS, st.sampled_from(["eof", "release", "finish", "abort"]))
 def test_whatever_happens_the_connection_ends_with_every_request_answered(
     steps: list[list[str] | str], end: str

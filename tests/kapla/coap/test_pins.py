@@ -19,6 +19,7 @@ from kapla.coap.frame import Code, Message, Option
 from kapla.errors import PinIncomplete, PinNotFound, RequestMalformed
 from kapla.storage.access import Rights
 from kapla.storage.keeping.pin import PinSummary
+from tests.examples import examples
 from tests.kapla.coap.harness import (
     ALL_RIGHTS,
     BLOCKS_PATH,
@@ -365,7 +366,7 @@ ASKED = st.dictionaries(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(
     st.sampled_from(EVERY_PATH),
     st.sampled_from([Code.GET, Code.POST, Code.FETCH]),

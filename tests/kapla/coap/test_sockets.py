@@ -1,4 +1,4 @@
-"""TCP spreads what it sends: see the reason in `kapla.coap.sockets`."""
+"""TCP spreads what it sends, a Unix socket holds more: the reasons are in `kapla.coap.sockets`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kapla.coap.sockets import spread_output
+from kapla.coap.sockets import spread_output, widen_output
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a setting of Linux")
 
@@ -43,3 +43,24 @@ def test_a_unix_socket_is_left_alone(tmp_path: Path) -> None:
         connection.connect(str(tmp_path / "s"))
         before = connection.getsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE) & 0xFFFFFFFF
         assert asyncio.run(limit_of(connection)) == before
+
+
+async def buffers_of(left: socket.socket) -> tuple[int, int]:
+    """What a socket may hold before and after `widen_output`."""
+    left.setblocking(False)
+    transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=left)
+    before = left.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+    widen_output(transport)
+    after = left.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+    transport.close()
+    return before, after
+
+
+def test_a_unix_socket_holds_more_and_tcp_what_it_finds_out() -> None:
+    left, right = socket.socketpair(socket.AF_UNIX)
+    with right:
+        before, after = asyncio.run(buffers_of(left))
+    assert after > before
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        before, after = asyncio.run(buffers_of(socket.create_connection(server.getsockname())))
+    assert after == before

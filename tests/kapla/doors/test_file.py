@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kapla.doors.file import BUFFER_SIZE, ContentFile
+from tests.examples import examples
 
 CONTENT: Final = bytes(range(251)) * 20_000
 
@@ -42,7 +43,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_it_is_read_as_any_file(steps: list[tuple[str, int, int]]) -> None:
     file, like = Asked().open(), io.BytesIO(CONTENT)
     for what, number, whence in steps:

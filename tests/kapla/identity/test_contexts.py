@@ -30,6 +30,7 @@ from kapla.identity.failures import NotAKey, WrongKey, tls_reason
 from kapla.identity.files import CertificateFiles
 from kapla.identity.key import PeerKey
 from kapla.identity.pair import KeyPair
+from tests.examples import examples
 from tests.kapla.identity.certificates import Shown, issue, ordinary_ca, write
 
 GUARD_S = 30.0
@@ -262,7 +263,7 @@ def test_what_makes_no_sense_in_a_certificate_is_not_even_looked_at(
     assert (meeting.error, meeting.server) == (None, CLIENT.public)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 255)), max_size=4))
 @example([(9, 7)])  # a version that there is not
 @example([(13, 0x80)])  # a serial number below zero

@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from eris.model import Reference
 from kapla.peers.session import Distrust, Find, Get, NobodyHas, Session, Standing
+from tests.examples import examples
 
 REFERENCES = [Reference(bytes([number]) * 32) for number in range(8)]
 PEERS = range(4)
@@ -158,7 +159,7 @@ class Sessions(RuleBasedStateMachine):
 
 
 TestSessions = Sessions.TestCase
-TestSessions.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestSessions.settings = settings(max_examples=examples(80), stateful_step_count=40, deadline=None)
 
 
 def test_who_gives_blocks_is_not_taken_for_dead_since_a_question_is_not_answered() -> None:

@@ -13,6 +13,7 @@ from eris import BlockSize
 from kapla.storage.keeping.accounting import Accounts
 from kapla.storage.keeping.ids import Ids
 from kapla.storage.keeping.pin import Pin, Sizes
+from tests.examples import examples
 
 OWNERS = (1, 2)
 # Some in the order of a store that has turned.
@@ -160,7 +161,7 @@ class Accounting(RuleBasedStateMachine):
 
 
 TestAccounting = Accounting.TestCase
-TestAccounting.settings = settings(max_examples=40, stateful_step_count=25)
+TestAccounting.settings = settings(max_examples=examples(40), stateful_step_count=25)
 
 
 @given(st.lists(st.sets(st.sampled_from(IDS)), min_size=2, max_size=2), st.sets(st.integers(1, 39)))
