@@ -104,16 +104,11 @@ class Likeness:
     async def _look(self, marks: Marks, piece: BaseRange, count: int) -> list[tuple[int, int]]:
         rows = rows_of(piece, marks.stride, count)
         data = await self._new.read(rows)
-        return await in_thread(marks.find_all, _cut(rows, data))
+        return await in_thread(marks.find_all, rows, data)
 
 
 def _add(marks: Marks, step: Sequence[BaseRange], data: bytes) -> None:
-    for one, content in zip(step, _cut(step, data), strict=True):
-        marks.add(one, content)
-
-
-def _cut(ranges: Iterable[BaseRange], data: bytes) -> Iterable[bytes]:
     at = 0
-    for one in ranges:
-        yield data[at : at + one.length]
+    for one in step:
+        marks.add(one, data[at : at + one.length])
         at += one.length

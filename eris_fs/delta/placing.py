@@ -20,19 +20,24 @@ PART: Final = 512 * 1024
 
 _STRING: Final = 32
 _LEAST_STRIDE: Final = 4 * 1024
-# Notes take some 150 bytes each.
-_MOST_MARKS: Final = 64 * 1024
+# A row has every alignment of a stride, and takes the longer to look through.
+_MOST_STRIDE: Final = 64 * 1024
+# Notes take some 250 bytes each.
+_MOST_MARKS: Final = 32 * 1024
 # Fewer different bytes than this and a string is anywhere.
 _LEAST_BYTES: Final = 5
 
 
 def stride_for(size: int) -> int:
     """How far apart the strings are that are noted of so many bytes together."""
-    return max(_LEAST_STRIDE, -(-size // _MOST_MARKS))
+    return min(max(_LEAST_STRIDE, -(-size // _MOST_MARKS)), _MOST_STRIDE)
 
 
 class Marks:
-    """Strings of files of the base, and where they stand."""
+    """Strings of files of the base, and where they stand: of the first 2 GiB of them.
+
+    `size`: the bytes of all these files.
+    """
 
     def __init__(self, size: int) -> None:
         self.stride = stride_for(size)
@@ -45,22 +50,52 @@ class Marks:
         first = -one.offset % self.stride
         for at in range(first, one.length - _STRING + 1, self.stride):
             string = data[at : at + _STRING]
+            if len(self._places) == _MOST_MARKS:
+                break
             if string in self._places:
                 self._ambiguous.add(string)
             elif len(set(string)) >= _LEAST_BYTES:
                 self._places[string] = one.file, one.offset + at
 
-    def find(self, row: bytes) -> tuple[int, int] | None:
-        """The file and the offset of the first string of a row that is noted."""
+    def find_all(self, rows: Sequence[BaseRange], data: bytes) -> list[tuple[int, int]]:
+        """The places, file and offset, of the rows of which strings are noted.
+
+        `rows` are ranges of the new content, and `data` their bytes, joined. What goes on where the
+        row before was found is taken as found there, also if the base has the same elsewhere.
+        """
+        found: list[tuple[int, int]] = []
+        last: tuple[int, int] | None = None
+        at = 0
+        for row in rows:
+            content = data[at : at + row.length]
+            at += row.length
+            place = self._go_on(row.offset, content, last) or self._find(content)
+            if place is not None:
+                file, offset, start = place
+                last = file, offset - row.offset - start
+                found.append((file, offset))
+        return found
+
+    def _find(self, row: bytes) -> tuple[int, int, int] | None:
+        """The first string that is noted: file and offset there, and place in the row."""
         for at in range(len(row) - _STRING + 1):
-            place = self._places.get(row[at : at + _STRING])
-            if place is not None and row[at : at + _STRING] not in self._ambiguous:
-                return place
+            string = row[at : at + _STRING]
+            if string in self._places and string not in self._ambiguous:
+                return *self._places[string], at
         return None
 
-    def find_all(self, rows: Iterable[bytes]) -> list[tuple[int, int]]:
-        """The places of all rows that are found."""
-        return [place for row in rows if (place := self.find(row)) is not None]
+    def _go_on(
+        self, start: int, row: bytes, last: tuple[int, int] | None
+    ) -> tuple[int, int, int] | None:
+        """The same, of the strings that would be noted if the row stood as far off as the last."""
+        if last is None:
+            return None
+        file, shift = last
+        first = -(start + shift) % self.stride
+        for at in range(first, len(row) - _STRING + 1, self.stride):
+            if self._places.get(row[at : at + _STRING]) == (file, start + shift + at):
+                return file, start + shift + at, at
+        return None
 
 
 def rows_of(one: BaseRange, stride: int, count: int) -> list[BaseRange]:

@@ -13,8 +13,10 @@ from eris_fs.packed.frame import compress_with
 __all__ = ["Squeezed", "memory_for", "squeeze"]
 
 _QUICK: Final = 3
-# What is left so small that no level makes it smaller by an amount that counts.
-_NEXT_TO_NOTHING: Final = 100
+# Where so little is left, as of a rebuild, no level saves what counts; nor where next to nothing is
+# saved, as of pictures, which are compressed already. Between these it may be a third of a delta.
+_LEAST: Final = 0.002
+_MOST: Final = 0.99
 # A prefix that saves less is not worth reading.
 _WORTH: Final = 0.98
 
@@ -50,7 +52,7 @@ def squeeze(data: bytes, prefix: bytes, level: int) -> Squeezed:
         helped = compress_with(data, prefix, quick)
         if len(helped) <= _WORTH * len(best):
             best, prefixed = helped, True
-    if level > quick and len(best) * _NEXT_TO_NOTHING > len(data):
+    if level > quick and _LEAST < len(best) / len(data) < _MOST:
         higher = compress_with(data, prefix if prefixed else b"", level)
         best = min(best, higher, key=len)
     if len(best) >= len(data):

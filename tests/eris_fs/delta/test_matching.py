@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from hashlib import blake2b
 
 import pytest
 
@@ -87,6 +88,11 @@ def test_patches_have_room_for_what_their_files_are_like() -> None:
     assert len(list(cut_stream([5, 5], [0, 1], {0: 0, 1: 0}, base))) == 1
 
 
+def _look(marks: Marks, content: bytes, rows: list[BaseRange]) -> list[tuple[int, int]]:
+    data = b"".join(content[one.offset : one.offset + one.length] for one in rows)
+    return marks.find_all(rows, data)
+
+
 def test_moved_content_is_found_at_any_alignment() -> None:
     content = random.Random(4).randbytes(8 * MIB)
     marks = Marks(len(content))
@@ -94,7 +100,7 @@ def test_moved_content_is_found_at_any_alignment() -> None:
         marks.add(BaseRange(7, start, MIB), content[start : start + MIB])
     moved = bytes(33) + content[5 * MIB + 77 : 6 * MIB]
     rows = rows_of(BaseRange(0, 0, len(moved)), marks.stride, 16)
-    found = marks.find_all(moved[one.offset : one.offset + one.length] for one in rows)
+    found = _look(marks, moved, rows)
     assert len(found) >= len(rows) - 1
     assert all(file == 7 and 5 * MIB <= offset < 6 * MIB for file, offset in found)
 
@@ -104,13 +110,32 @@ def test_what_is_everywhere_tells_nothing() -> None:
     twice = random.Random(5).randbytes(MIB // 2)
     marks.add(BaseRange(0, 0, MIB), twice + twice)
     marks.add(BaseRange(1, 0, MIB), bytes(MIB))
-    assert marks.find(twice[:8192]) is None
-    assert marks.find(bytes(8192)) is None
+    for content in (twice[:8192], bytes(8192)):
+        assert _look(marks, content, [BaseRange(0, 0, len(content))]) == []
+
+
+def test_what_goes_on_is_found_where_it_goes_on() -> None:
+    content = random.Random(7).randbytes(2 * MIB)
+    marks = Marks(4 * MIB)
+    marks.add(BaseRange(0, 0, 2 * MIB), content)
+    # The same once more, and earlier by less than the distance of two notes.
+    marks.add(BaseRange(1, 0, 2 * MIB - 1000), content[1000:])
+    rows = rows_of(BaseRange(0, 0, 2 * MIB), marks.stride, 64)
+    assert len({file for file, _ in _look(marks, content, rows)}) == 1
+
+
+def _string(number: int) -> bytes:
+    return blake2b(number.to_bytes(8, "big"), digest_size=40).digest()
 
 
 def test_marks_take_no_more_memory_for_a_larger_base() -> None:
-    assert stride_for(1) == stride_for(256 * MIB) == 4096
-    assert (1 << 40) // stride_for(1 << 40) <= 65_536
+    assert stride_for(1) == stride_for(128 * MIB) == 4096
+    marks = Marks(1 << 50)
+    assert marks.stride == stride_for(1 << 31) == 65_536
+    for number in range(33_000):
+        marks.add(BaseRange(0, number * 65_536, 40), _string(number))
+    assert _look(marks, _string(7), [BaseRange(0, 0, 40)]) == [(0, 7 * 65_536)]
+    assert _look(marks, _string(32_999), [BaseRange(0, 0, 40)]) == []
 
 
 def test_parts_with_most_finds_are_taken_and_their_neighbours() -> None:
