@@ -9,7 +9,7 @@ import pytest
 
 from eris import reference_of
 from eris.errors import BlockNotFound, StoreUnavailable
-from kapla.coap.beyond import Found
+from kapla.coap.beyond import Found, Leaving
 from kapla.coap.link import Link
 from kapla.identity.key import PeerKey
 from tests.kapla.peers.meeting import Far, Near, block, played, until
@@ -420,7 +420,7 @@ def test_a_daemon_that_has_let_its_peers_go_does_not_say_that_nobody_has_a_block
         near.blocks.stop()
         asker = near.asker()
         asker.ask(NAMES[0])
-        assert asker.lacks == [StoreUnavailable]
+        assert asker.lacks == [Leaving]
 
     played(1, main)
 
