@@ -151,8 +151,8 @@ CASES: dict[str, tuple[Callable[[], bytes], str]] = {
     "3 a dictionary": (lambda: changed(index=frame(plain(), dictionary=7)), "dictionary"),
     "3 a window of 256 MiB": (lambda: changed(index=frame(plain(), window_log=28)), "window"),
     "3 cut short": (lambda: changed(index=compress(plain())[:-1]), "Zstandard frame"),
-    "3 something behind it": (lambda: changed(behind_index=b"\0"), "another size"),
-    "3 another frame behind it": (lambda: changed(behind_index=compress(b"x" * 9)), "another size"),
+    "3 something behind it": (lambda: changed(behind_index=b"\0"), "unused data"),
+    "3 another frame behind it": (lambda: changed(behind_index=compress(b"x" * 9)), "unused data"),
     "3 more than 64 MiB": (lambda: changed(index=compress(bytes(65 * MIB))), "more than"),
     "3 very much more than is stored": (
         lambda: changed(index=compress(bytes(17 * MIB))),
