@@ -35,10 +35,10 @@ from eris_fs.errors import FileChanged, TreeTooLarge
 from eris_fs.model import DEFAULT_LIMITS, Limits, PackedFile, show_path
 from eris_fs.outline import HASH_SIZE, ListingHash, Outline, OutlineFile
 from eris_fs.packed.cost import choose_by_cost
-from eris_fs.packed.encode import writer_name
 from eris_fs.packed.frame import MAX_LEVEL
 from eris_fs.progress import Progress
 from eris_fs.stages import processors
+from eris_fs.zstd import zstd_version
 
 __all__ = ["DELTA_LEVEL", "PutDelta", "put_delta"]
 
@@ -228,7 +228,7 @@ class _Encoding:
             raise TreeTooLarge("patches", limits.packs)
         outline = self._new.outline
         entries = dict(_entries(outline, self._base.outline, self._same))
-        tree = DeltaTree(entries, self._patches, writer_name(self._level))
+        tree = DeltaTree(entries, self._patches, f"zstd {zstd_version} level {self._level}")
         index = format_delta_index(tree, self._base.outline, limits)
         listing = ListingHash(outline)
         for digest in self._same.digests:

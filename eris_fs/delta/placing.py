@@ -20,6 +20,8 @@ PART: Final = 512 * 1024
 
 _STRING: Final = 32
 _LEAST_STRIDE: Final = 4 * 1024
+# A row has every alignment of a stride, and takes the longer to look through.
+_MOST_STRIDE: Final = 64 * 1024
 # Notes take some 250 bytes each.
 _MOST_MARKS: Final = 32 * 1024
 # Fewer different bytes than this and a string is anywhere.
@@ -28,11 +30,14 @@ _LEAST_BYTES: Final = 5
 
 def stride_for(size: int) -> int:
     """How far apart the strings are that are noted of so many bytes together."""
-    return max(_LEAST_STRIDE, -(-size // _MOST_MARKS))
+    return min(max(_LEAST_STRIDE, -(-size // _MOST_MARKS)), _MOST_STRIDE)
 
 
 class Marks:
-    """Strings of files of the base, and where they stand."""
+    """Strings of files of the base, and where they stand: of the first 2 GiB of them.
+
+    `size`: the bytes of all these files.
+    """
 
     def __init__(self, size: int) -> None:
         self.stride = stride_for(size)
@@ -45,6 +50,8 @@ class Marks:
         first = -one.offset % self.stride
         for at in range(first, one.length - _STRING + 1, self.stride):
             string = data[at : at + _STRING]
+            if len(self._places) == _MOST_MARKS:
+                break
             if string in self._places:
                 self._ambiguous.add(string)
             elif len(set(string)) >= _LEAST_BYTES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from hashlib import blake2b
 
 import pytest
 
@@ -123,9 +124,18 @@ def test_what_goes_on_is_found_where_it_goes_on() -> None:
     assert len({file for file, _ in _look(marks, content, rows)}) == 1
 
 
+def _string(number: int) -> bytes:
+    return blake2b(number.to_bytes(8, "big"), digest_size=40).digest()
+
+
 def test_marks_take_no_more_memory_for_a_larger_base() -> None:
     assert stride_for(1) == stride_for(128 * MIB) == 4096
-    assert (1 << 40) // stride_for(1 << 40) <= 32_768
+    marks = Marks(1 << 50)
+    assert marks.stride == stride_for(1 << 31) == 65_536
+    for number in range(33_000):
+        marks.add(BaseRange(0, number * 65_536, 40), _string(number))
+    assert _look(marks, _string(7), [BaseRange(0, 0, 40)]) == [(0, 7 * 65_536)]
+    assert _look(marks, _string(32_999), [BaseRange(0, 0, 40)]) == []
 
 
 def test_parts_with_most_finds_are_taken_and_their_neighbours() -> None:
