@@ -42,7 +42,7 @@ class Base:
         Raises: CommandError, TreeError, OSError; BlockNotFound, ContentError, StoreError.
         """
         if self.path is not None:
-            with await in_thread(eris_fs.DirectoryFiles, self.path) as directory:
+            with await _look(self.path) as directory:
                 yield directory
             return
         assert self.capability is not None
@@ -67,15 +67,24 @@ class Base:
             raise
 
 
+async def _look(path: str) -> eris_fs.DirectoryFiles:
+    try:
+        return await in_thread(eris_fs.DirectoryFiles, path)
+    except eris_fs.UnsupportedEntry as error:
+        raise CommandError(
+            f"the base cannot be read: {printable(error.path)}: {error.reason}", ExitCode.FILE
+        ) from error
+
+
 def read_base(text: str) -> Base:
     """Read `--base`: a URN, `@NAME`, `@FILE` or `-`, else the path of a directory or file.
 
     Raises: CommandError, InvalidCapability, OSError.
     """
-    if text == "-" or text.startswith("@"):
+    if text.startswith("@"):
         return Base(printable(text), None, read_capability(text))
-    if text.lower().startswith(URN_PREFIX) and not os.path.lexists(text):
-        return Base("this URN", None, read_capability(text))
+    if text == "-" or (text.lower().startswith(URN_PREFIX) and not os.path.lexists(text)):
+        return Base("what this URN stands for", None, read_capability(text))
     if not os.path.lexists(text):
         named = with_at(text)
         meant = f"; it is a name in the catalogue, which is written {named}" if named else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 from collections.abc import Iterator
 from importlib import import_module
@@ -146,6 +147,10 @@ def test_what_stands_in_the_way_is_said_and_nothing_is_made(
     assert "--path is for trees" in error
     error = here.error("decode", delta, "out", "--base", "base", "--raw", code=2)
     assert error.startswith("--raw writes a delta as it is")
+    os.mkfifo(base / "pipe")
+    error = here.error("decode", delta, "out", "--base", "base", code=7)
+    assert error == f"the base cannot be read: {base}/pipe: it is a named pipe"
+    (base / "pipe").unlink()
     # As long as before, and other bytes.
     (base / "notes").write_bytes(b"not as be\n" * 20)
     error = here.error("decode", delta, "out", "--base", "base", code=7)
