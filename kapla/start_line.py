@@ -21,4 +21,4 @@ def _sources(loaded: Loaded) -> str:
     named = [] if loaded.file is None else [str(loaded.file)]
     for origins in loaded.origins.values():
         named += [origin for origin in origins if origin.startswith(("$", "--"))]
-    return ", ".join(dict.fromkeys(named)) or "nowhere: all are defaults"
+    return ", ".join(dict.fromkeys(named)) or "nowhere else than the defaults"

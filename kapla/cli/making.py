@@ -40,8 +40,13 @@ class Making:
     def make(self, tree: ReadCapability, source: str) -> None:
         """Make the delta that leads to a tree which is stored; `source`: where it was, for people.
 
+        None, where the tree is the base itself: the delta that leads to it keeps its name.
         Raises: CommandError, ErisError, OSError.
         """
+        if tree == self.base.capability:
+            if summary := current_summary():
+                summary.notes.append(f"nothing has changed since {self.base.shown}: no delta")
+            return
         put = run(self._put(tree))
         self.noting.note(put.capability, source, is_tree=False, is_delta=True)
         self.write(put.capability.to_urn())

@@ -225,6 +225,18 @@ def test_a_new_version_comes_with_the_delta_that_leads_to_it(
     assert set(map(format_base32, roots)) <= {one["root"] for one in pins if one["lend"]}
 
 
+def test_where_nothing_has_changed_the_delta_stays(
+    kapla: Kapla, here: Here, base: Path, tmp_path: Path
+) -> None:
+    encode = ("encode", "--packed", "--name", "quiet", "--base", "@quiet")
+    kapla("encode", "--packed", "--name", "quiet", "base")
+    lay_out(NEW, tmp_path / "new")
+    tree, delta = kapla.out(*encode, "new").splitlines()
+    assert kapla.out(*encode, "new").splitlines() == [tree]
+    noted = [json.loads(line) for line in kapla.out("list", "--json").splitlines()]
+    assert [one["urn"] for one in noted if one["name"] == "quiet.delta"] == [delta]
+
+
 def test_both_urns_may_go_to_files(kapla: Kapla, here: Here, base: Path, tmp_path: Path) -> None:
     lay_out(NEW, tmp_path / "new")
     done = kapla("encode", "--packed", "--out", "tool.urn", "--base", "base", "--no-pin", "new")

@@ -12,6 +12,7 @@ from kapla.cli.doctor.finding import Finding, ok, trouble, warning
 __all__ = ["CHECKS"]
 
 _START: Final = "kaplad, or as a service: systemctl start kaplad"
+_START_OWN: Final = "kaplad, or as a service of yours: systemctl --user start kaplad"
 _FILE: Final = "name the file that kaplad --store would serve; what is stored first makes a new one"
 
 
@@ -58,15 +59,16 @@ def reachable(facts: Facts) -> Iterator[Finding]:
                 "see that it runs, and that nothing between here and there closes the port",
             )
         else:
-            yield _socket(store)
+            yield _socket(store, facts.uid)
 
 
-def _socket(store: StoreFacts) -> Finding:
+def _socket(store: StoreFacts, uid: int) -> Finding:
     where = store.socket
+    start = _START_OWN if uid and where and where.startswith("/run/user/") else _START
     if store.number in (errno.EACCES, errno.EPERM):
         return _rights(store)
     if not store.is_there:
-        return trouble("store", f"there is no socket {where}: no daemon runs here", _START)
+        return trouble("store", f"there is no socket {where}: no daemon runs here", start)
     if not store.is_socket:
         return trouble(
             "store",
@@ -77,7 +79,7 @@ def _socket(store: StoreFacts) -> Finding:
         return trouble(
             "store",
             f"{where} is left from a daemon that has ended; the next one replaces it",
-            _START,
+            start,
         )
     return trouble(
         "store",
