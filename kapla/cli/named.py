@@ -1,7 +1,8 @@
 """`@NAME` and `@NAME~N` in the place of a URN: what they stand for, beside files of that name.
 
-`@FILE` reads a URN from a file. Where a file is called as something in the catalogue is, neither is
-taken: `@./notes` is the file, since no name has a slash, and `@notes~0` is the newest version.
+`@FILE` reads a URN from a file. Where a file that may hold one is called as something in the
+catalogue is, neither is taken: `@./notes` is the file, since no name has a slash, and `@notes~0` is
+the newest version. Any other file, as what was encoded under its own name, cannot be meant.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from eris.capability import URN_PREFIX
+from eris.link import LINK_MAGIC
 from eris_fs.model import printable
 from kapla.cli.outcome import CommandError, ExitCode
 
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from kapla.catalogue.entries import Entry
 
 __all__ = ["entries_of", "entry_named", "urn_named", "with_at"]
+
+# White space may stand before a URN.
+_HEAD: Final = 4096
 
 
 def urn_named(text: str) -> str | None:
@@ -81,6 +87,18 @@ def _is_file(path: str) -> bool:
     return os.path.lexists(path) and not os.path.isdir(path)
 
 
+def _may_hold_urn(path: str) -> bool:
+    """Whether a file begins as one that a URN is read from, or cannot be looked into."""
+    if not os.path.isfile(path):
+        return True
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return True
+    return head.startswith(LINK_MAGIC) or head.lstrip().lower().startswith(URN_PREFIX.encode())
+
+
 def _find(catalogue: Catalogue, text: str, name: str, version: int) -> Entry | None:
     from kapla.cli.opened import near
 
@@ -102,7 +120,7 @@ def _find(catalogue: Catalogue, text: str, name: str, version: int) -> Entry | N
                 ExitCode.FILE,
             )
         return None
-    if is_file:
+    if is_file and _may_hold_urn(text):
         raise CommandError(
             f"{printable(text)} is a file, and a name in the catalogue: write @./{printable(text)}"
             f" for the file, or @{printable(_unlike_a_file(name, version))} for the name",

@@ -333,11 +333,13 @@ def test_a_name_stands_for_its_urn(kapla: Kapla, notes: Path) -> None:
 def test_a_file_that_is_called_like_a_name(kapla: Kapla, home: Path) -> None:
     (home / "f").write_bytes(b"content")
     kapla("encode", "--name", "f", "f")
+    # It holds no URN, so it cannot be meant.
+    assert kapla.out("decode", "@f", "-") == "content"
+    (home / "g").write_bytes(b"other")
+    (home / "f").write_bytes(kapla("encode", "g").stdout)
     text = kapla.error("decode", "@f", "-", code=2)
     assert "@./f for the file" in text and "@f~0 for the name" in text
     assert kapla.out("decode", "@f~0", "-") == "content"
-    (home / "g").write_bytes(b"other")
-    (home / "f").write_bytes(kapla("encode", "g").stdout)
     assert kapla.out("decode", "@./f", "-") == "other"
     assert kapla.out("decode", f"@{home}/f", "-") == "other"
     (home / "f~0").symlink_to("nowhere")
