@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from eris.capability import ReadCapability
 from eris.errors import BlockNotFound, StoreUnavailable
 from eris.model import BlockSize, Reference
 from eris.store import MemoryStore
+from eris_fs import ReferenceWalk
 from eris_fs.delta.model import BaseRange
 from guix_glue.formats.narinfo import Narinfo, parse_narinfo
 from guix_glue.formats.store_path import hash_part_of
@@ -153,6 +155,17 @@ def add(tmp_path: Path, name: str, *, change: int = 10, size: int = 60_000) -> P
     return path
 
 
+async def blocks_of(one: Running) -> set[Reference]:
+    """The blocks of all that narinfos name."""
+    found = set[Reference]()
+    for urn in (await one.source.urns()).values():
+        walk = ReferenceWalk(one.store).content(ReadCapability.from_urn(urn))
+        async with aclosing(walk) as batches:
+            async for batch in batches:
+                found.update(batch.references)
+    return found
+
+
 def bases(narinfo: Narinfo) -> list[str]:
     return [line.base[33:] for line in narinfo.hint_deltas]
 
@@ -209,6 +222,8 @@ def test_what_is_not_smaller_is_given_up_and_not_tried_again(tmp_path: Path) -> 
             await one.baked(add(tmp_path, "a-1"))
             new = add(tmp_path, "a-2", change=60_000)
             assert bases(await one.settled(new)) == []
+            # Nobody would ever ask for its blocks, or remove them.
+            assert one.store.put_so_far == await blocks_of(one)
             assert one.log.lines[-1]["result"] == "it is not a quarter smaller than the tree"
             assert one.source.deltas is not None
             assert one.source.deltas.tally.given_up == 1
