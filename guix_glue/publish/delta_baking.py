@@ -167,7 +167,7 @@ class DeltaBakery:
         if base is None or base.item.base_name != base_name:
             return None
         destination = self._encode.destination
-        new = tree.ways(destination)[0]
+        new = tree.way(destination)
         for way in base.ways(destination):
             with contextlib.suppress(BaseGone), work_done_by(self._pool):
                 try:

@@ -15,9 +15,12 @@ from eris.errors import BlockNotFound, StoreUnavailable
 from eris.model import BlockSize, Reference
 from eris.store import MemoryStore
 from eris_fs import ReferenceWalk
+from eris_fs.delta.apply import open_delta
+from eris_fs.delta.directory import DirectoryFiles
 from eris_fs.delta.model import BaseRange
 from guix_glue.formats.narinfo import Narinfo, parse_narinfo
 from guix_glue.formats.store_path import hash_part_of
+from guix_glue.local.archive import nar_hash
 from guix_glue.local.item_directory import DirectoryItems
 from guix_glue.model import StoreItem
 from guix_glue.publish.cache import BakedCache
@@ -69,11 +72,14 @@ class Store(MemoryStore):
 
 
 class SomeItems(DirectoryItems):
-    """Items of which some are collected just when they are looked at."""
+    """Items of which one is collected just when it is looked at, or has had its files altered."""
 
     collected = ""
+    altered: tuple[str, Path] | None = None
 
     def location(self, item: StoreItem) -> str:
+        if self.altered is not None and item.name == self.altered[0]:
+            return str(self.altered[1])
         return "/nowhere" if item.name == self.collected else super().location(item)
 
 
@@ -150,7 +156,7 @@ def add(tmp_path: Path, name: str, *, change: int = 10, size: int = 60_000) -> P
     content = bytearray(random.Random(0).randbytes(size))
     content[:change] = random.Random(name).randbytes(change)
     path = make_item(tmp_path / "items", name)
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
 
@@ -307,6 +313,32 @@ def test_a_base_that_is_collected_meanwhile_is_read_from_blocks(tmp_path: Path) 
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("name", ["a-1", "a-2"])
+def test_no_delta_is_made_of_files_that_were_altered(name: str, tmp_path: Path) -> None:
+    """As a store has them that is not looked at: the hash is that of what was registered."""
+
+    async def main() -> None:
+        async with running(tmp_path) as one:
+            old, new = add(tmp_path, "a-1"), add(tmp_path, "a-2")
+            await one.baked(old)
+            one.store.holding = one.source
+            await one.baked(new)
+            await one.store.held.wait()
+        one.store.holding = None
+        async with running(tmp_path, one.store) as one:
+            # With the content of the other.
+            one.items.altered = name, new if name == "a-1" else old
+            (line,) = (await one.settled(new)).hint_deltas
+            one.items.altered = None
+            capability = ReadCapability.from_urn(line.urn)
+            with DirectoryFiles(old) as base:
+                async with open_delta(one.store, capability, base) as delta:
+                    made = [content async for _, content, _ in delta.files()]
+            assert b"".join(made) == new.read_bytes()
+
+    asyncio.run(main())
+
+
 def test_a_base_that_is_nowhere_is_passed_over(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -327,12 +359,13 @@ def test_a_base_that_is_nowhere_is_passed_over(
 
 
 def test_the_files_of_a_base_may_go_at_any_time(tmp_path: Path) -> None:
-    item = StoreItem(f"/gnu/store/{'0' * 32}-a", bytes(32), 1, ())
     wanted = Destination("any", "one")
 
     async def main() -> None:
         file = tmp_path / "file"
         file.write_bytes(b"content")
+        digest, size = nar_hash(str(file))
+        item = StoreItem(f"/gnu/store/{'0' * 32}-a", digest, size, ())
         (way,) = KnownTree(item, None, str(file)).ways(wanted)
         async with opened_base(way, MemoryStore()) as files:
             assert await files.read([BaseRange(0, 0, 7)]) == b"content"
