@@ -486,3 +486,22 @@ def test_hints_of_other_servers(upgrade: Upgrade, server: FakeServer, tmp_path: 
         )
         outcome.assert_right(upgrade.new, tmp_path / "found")
         assert_by(outcome, upgrade.packed)
+
+
+def test_servers_that_name_many_bases_hide_none(
+    upgrade: Upgrade, server: FakeServer, tmp_path: Path
+) -> None:
+    path = f"/{upgrade.new.item.hash_part}.narinfo"
+    upgrade.publish(server, [upgrade.line], urn=upgrade.packed)
+    flooding = []
+    for letter in "abcd":
+        lines = [DeltaLine(f"{letter * 30}{n:02}-app", upgrade.delta) for n in range(16)]
+        text = upgrade.narinfo(lines[:8], hints=lines[8:], urn=upgrade.packed)
+        # No more what was signed.
+        server.files[f"/{letter}{path}"] = text.replace(b"-app urn", b"-apx urn")
+        flooding.append(f"{server.url}/{letter}")
+    outcome = bring_upgrade(
+        upgrade, tmp_path / "item", server.url, settings=TRUSTING, nearby=flooding
+    )
+    outcome.assert_right(upgrade.new, tmp_path / "item")
+    assert_by(outcome, upgrade.delta)
