@@ -202,7 +202,9 @@ def test_items_of_every_kind(
     assert_by(outcome, urn)
 
 
-@pytest.mark.parametrize("kind", ["file", "program", "directory that was a file", "symlink"])
+@pytest.mark.parametrize(
+    "kind", ["file", "program", "directory that was a file", "symlink", "pipe"]
+)
 def test_a_base_of_another_kind_than_the_delta_says(
     kind: str, server: FakeServer, tmp_path: Path
 ) -> None:
@@ -210,6 +212,8 @@ def test_a_base_of_another_kind_than_the_delta_says(
     if kind == "directory that was a file":
         shutil.rmtree(upgrade.old)
         upgrade.old.write_bytes(b"x")
+    elif kind == "pipe":
+        os.mkfifo(upgrade.old / "pipe")
     elif kind == "symlink":
         upgrade.old.rename(tmp_path / "elsewhere")
         upgrade.old.symlink_to(tmp_path / "elsewhere")
@@ -219,6 +223,10 @@ def test_a_base_of_another_kind_than_the_delta_says(
     outcome = bring_upgrade(upgrade, tmp_path / "item", server.url)
     outcome.assert_right(upgrade.new, tmp_path / "item")
     assert ("failed" in outcome.messages) == (kind != "program")
+    assert ("/pipe is no base of a delta: it is a named pipe" in outcome.messages) == (
+        kind == "pipe"
+    )
+    assert "encode" not in outcome.messages
 
 
 def test_files_are_shared_with_those_that_are_here(upgrade: Upgrade, server: FakeServer) -> None:
