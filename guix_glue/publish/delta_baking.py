@@ -138,6 +138,8 @@ class DeltaBakery:
         while True:
             # What is asked for meanwhile goes first.
             await self._ready()
+            # Not tried, and so not told of, for each item that waits.
+            self._encode.check()
             tree = await self._trees.look(hash_part)
             if tree is None or tree.eris is None:
                 return

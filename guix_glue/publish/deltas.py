@@ -50,6 +50,10 @@ class EncodeDelta:
         """What its results are for."""
         return self._target.destination
 
+    def check(self) -> None:
+        """See that it is worth to begin. Raises: TryLater, while the store is left alone."""
+        self._watch.check()
+
     async def __call__(
         self, tree: KnownTree, new: OpenTree, base_name: str, base: OpenTree
     ) -> DeltaResult:
@@ -58,7 +62,6 @@ class EncodeDelta:
         What cannot be expressed, or is not worth it, gives a result without URN.
         Raises: TryLater, if the store fails; BaseGone; NotBaked; FileChanged; OSError.
         """
-        self._watch.check()
         name = tree.item.base_name
         try:
             return await self._put(tree, new, base_name, base)

@@ -303,6 +303,25 @@ def test_a_store_that_fails_is_tried_later(
     asyncio.run(main())
 
 
+def test_a_store_that_is_left_alone_is_no_news_for_each_item(tmp_path: Path) -> None:
+    async def main() -> None:
+        old, *items = [add(tmp_path, f"a-{number}") for number in range(4)]
+        async with running(tmp_path, deltas=0) as one:
+            for item in (old, *items):
+                await one.baked(item)
+        one.store.failing = True
+        async with running(tmp_path, one.store) as one:
+            for item in items:
+                await one.told(item)
+            await one.deltas.idle()
+            assert one.deltas.delayed == len(items)
+            assert [line["result"] for line in one.log.lines] == ["later"]
+            assert one.source.deltas is not None
+            assert one.source.deltas.tally.failed == 1
+
+    asyncio.run(main())
+
+
 def test_a_base_that_is_collected_meanwhile_is_read_from_blocks(tmp_path: Path) -> None:
     async def main() -> None:
         async with running(tmp_path) as one:
