@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         settle_by_size,
     )
     from eris_fs.errors import (
+        DeltaTooLarge,
         FileChanged,
         InvalidManifest,
         InvalidPack,
@@ -127,6 +128,7 @@ else:
                 "settle_by_size",
             ),
             "errors": (
+                "DeltaTooLarge",
                 "FileChanged",
                 "InvalidManifest",
                 "InvalidPack",
@@ -237,10 +239,7 @@ else:
                 "Part",
                 "take_part",
             ),
-            "sizes": (
-                "FoundSizes",
-                "find_sizes",
-            ),
+            "sizes": ("FoundSizes", "find_sizes"),
             "selection": (
                 "EVERYTHING",
                 "Forbidden",
@@ -283,6 +282,7 @@ __all__ = [
     "ContentCache",
     "ContentReader",
     "Delta",
+    "DeltaTooLarge",
     "DirectoryFiles",
     "EmptyDirectory",
     "Entry",

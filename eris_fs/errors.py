@@ -185,6 +185,14 @@ class TargetExists(TreeError):
         self.path = path
 
 
+class DeltaTooLarge(TreeError):
+    """A delta would take more bytes of blocks than the caller's `limit`."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the delta takes more than {limit} bytes of blocks")
+        self.limit = limit
+
+
 class TreeTooLarge(TreeError):
     """A tree goes beyond a limit of the caller's: `limit` of `what`."""
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final, Protocol
 
+from eris import node
 from eris.capability import ReadCapability
 from eris.model import NULL_CONVERGENCE_SECRET, ConvergenceSecret, Reference
 from eris.store import BlockWriter
@@ -31,7 +32,7 @@ from eris_fs.delta.patching import cut_stream
 from eris_fs.delta.ranges import read_ranges
 from eris_fs.delta.same import Hashing, Same, find_same
 from eris_fs.delta.squeeze import Squeezed, memory_for, squeeze
-from eris_fs.errors import FileChanged, TreeTooLarge
+from eris_fs.errors import DeltaTooLarge, FileChanged, TreeTooLarge
 from eris_fs.model import DEFAULT_LIMITS, Limits, PackedFile, show_path
 from eris_fs.outline import HASH_SIZE, ListingHash, Outline, OutlineFile
 from eris_fs.packed.cost import choose_by_cost
@@ -71,32 +72,36 @@ async def put_delta(
     window: int = DEFAULT_WINDOW,
     concurrency: int | None = None,
     progress: Progress | None = None,
+    most: int | None = None,
 ) -> PutDelta:
     """Encode into a store what leads from one tree to another; done when all of it is kept.
 
     The same two trees have the same capability for the same level and zstd library. `level` is the
     most that is used. `concurrency` is how many patches are compressed at once, as long as there is
-    memory for it; without it, as many as processors. If a file of the base is changed in place
-    meanwhile, that shows only when the delta is applied.
-    Raises: UnsupportedEntry, FileChanged, TreeTooLarge, StoreError; BlockNotFound, ContentError, of
-    trees in a store; OSError.
+    memory for it; without it, as many as processors. `most` is how many bytes of blocks there may
+    be: a delta of more is left as soon as that shows, and nothing of it is put. If a file of the
+    base is changed in place meanwhile, that shows only when the delta is applied.
+    Raises: UnsupportedEntry, FileChanged, TreeTooLarge, StoreError; DeltaTooLarge; BlockNotFound,
+    ContentError, of trees in a store; OSError.
     """
     if not 1 <= level <= MAX_LEVEL:
         raise ValueError(f"zstd has no level {level}")
     if new.outline.size > limits.content_size:
         raise TreeTooLarge("bytes of files", limits.content_size)
-    encoding = _Encoding(base, new, level, progress)
+    encoding = _Encoding(base, new, level, progress, most)
     at_once = concurrency or processors()
     counting = _Counting(store)
     with tempfile.SpooledTemporaryFile(_SPOOLED) as spool:
         await encoding.run(spool, at_once)
         start, size = await in_thread(encoding.start, limits)
         spool.seek(0)
+        block_size = choose_by_cost(len(start) + size)
+        encoding.check(node.block_count(len(start) + size, block_size) * block_size)
         async with aclosing(_content(start, spool)) as pieces:
             capability = await put_content(
                 counting,
                 pieces,
-                block_size=choose_by_cost(len(start) + size),
+                block_size=block_size,
                 convergence_secret=convergence_secret,
                 window=window,
             )
@@ -147,12 +152,18 @@ class _Encoding:
     """One delta that is being made."""
 
     def __init__(
-        self, base: TreeFiles, new: TreeFiles, level: int, progress: Progress | None
+        self,
+        base: TreeFiles,
+        new: TreeFiles,
+        level: int,
+        progress: Progress | None,
+        most: int | None,
     ) -> None:
         self._base = base
         self._new = new
         self._level = level
         self._progress = progress
+        self._most = most
         self._same: Same | None = None
         self._patches: list[Patch] = []
         self._stored_size = 0
@@ -215,7 +226,13 @@ class _Encoding:
         ranges = tuple(job.ranges) if made.prefixed else ()
         self._patches.append(Patch(len(job.data), len(made.stored), ranges))
         self._stored_size += len(made.stored)
+        self.check(self._stored_size)
         self._count(job.files, len(job.data))
+
+    def check(self, size: int) -> None:
+        """See that so many bytes are not too many. Raises: DeltaTooLarge."""
+        if self._most is not None and size > self._most:
+            raise DeltaTooLarge(self._most)
 
     def start(self, limits: Limits) -> tuple[bytes, int]:
         """Make what stands before the patches, and tell how large these are.

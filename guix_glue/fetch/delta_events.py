@@ -22,6 +22,8 @@ from eris_fs.delta.directory import DirectoryFiles
 from eris_fs.delta.files import TreeFiles
 from eris_fs.delta.framing import format_start
 from eris_fs.delta.model import BaseRange
+from eris_fs.errors import UnsupportedEntry
+from eris_fs.model import printable
 from eris_fs.outline import Outline
 from guix_glue.errors import FetchFailed
 from guix_glue.formats.nar import NarEvent, NarLimits
@@ -57,7 +59,7 @@ async def delta_events(
         content_size=min(limits.content_size, nar_size),
         index_size=min(limits.index_size, nar_size + _INDEX_SLACK),
     )
-    with await in_thread(DirectoryFiles, base) as files:
+    with await in_thread(_opened, base) as files:
         bounded = _BoundedFiles(files, _READINGS * nar_size + _SLACK)
         async with open_delta(store, capability, bounded, limits=limits) as delta:
             expect(_block_bytes(delta, capability))
@@ -67,6 +69,16 @@ async def delta_events(
             ):
                 async for batch in events:
                     yield batch
+
+
+def _opened(base: str) -> DirectoryFiles:
+    """Look at the other item. Raises: FetchFailed, if it is none that a delta could lead from."""
+    try:
+        return DirectoryFiles(base)
+    except UnsupportedEntry as error:
+        raise FetchFailed(
+            f"{printable(error.path)} is no base of a delta: {error.reason}"
+        ) from error
 
 
 def _block_bytes(delta: Delta, capability: ReadCapability) -> int:

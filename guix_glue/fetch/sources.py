@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice, zip_longest
 from typing import Final, NamedTuple
 
 from eris.capability import ReadCapability
@@ -97,11 +97,15 @@ def sources_of(
 
 
 def bases_of(narinfos: Iterable[Narinfo], *, trust_hints: bool) -> Sequence[str]:
-    """The base names of all items from which a delta may lead to the one of these narinfos."""
-    lines = chain.from_iterable(
-        chain(one.signed_deltas, one.hint_deltas if trust_hints else ()) for one in narinfos
-    )
-    return list(dict.fromkeys(line.base for line in lines))[:_MAX_BASES]
+    """The base names of all items from which a delta may lead to the one of these narinfos.
+
+    If they are too many, each narinfo has its share: nobody has looked at the signatures, and one
+    that names what nobody has shall not hide the others'.
+    """
+    named = [(*one.signed_deltas, *(one.hint_deltas if trust_hints else ())) for one in narinfos]
+    in_turn = chain.from_iterable(zip_longest(*named))
+    bases = dict.fromkeys(line.base for line in in_turn if line is not None)
+    return list(islice(bases, _MAX_BASES))
 
 
 def urn_is_readable(narinfo: Narinfo) -> bool:

@@ -148,7 +148,7 @@ class DeltaNotes:
         try:
             yield note
         except TryLater as error:
-            note.result = _why_later(error)
+            note.result = _why_later(error) or "later"
             raise
         except asyncio.CancelledError:
             note.result = "stopped"
@@ -162,9 +162,14 @@ class DeltaNotes:
                 self._journal.note(_Baked(made, "delta", note.size, seconds, note.result, base))
 
 
-def _why_later(error: TryLater) -> str:
-    """What keeps it from being made now, as far as that is known."""
+def _why_later(error: TryLater) -> str | None:
+    """What keeps it from being made now, as far as that is known; None if it was not tried.
+
+    What failed for all is left alone for a while, and each item that waits comes back to see.
+    """
     cause = error.__cause__
+    if error.reason is None and cause is None:
+        return None
     if error.reason is None and isinstance(cause, OSError) and cause.strerror:
         return f"later: {cause.strerror}"
     return "later" if error.reason is None else f"later: {error.reason}"

@@ -16,8 +16,8 @@ from guix_glue.formats.package_name import PackageName, parse_package_name, vers
 
 __all__ = ["Bases"]
 
-_MOST_PACKAGES: Final = 100_000
-"""Each some hundred bytes, and as many for each item: a build farm has less than half of this."""
+_MOST_IN_ALL: Final = 200_000
+"""Some 350 bytes each: a build farm builds a quarter as many packages."""
 _MOST_ITEMS: Final = 32
 """Of a package, the newest: many more than there may be deltas."""
 
@@ -31,10 +31,14 @@ class _Known(NamedTuple):
 
 
 class Bases:
-    """Items that were baked, by the names of their packages."""
+    """Items that were baked, by the names of their packages.
 
-    def __init__(self, *, packages: int = _MOST_PACKAGES) -> None:
-        self._most = packages
+    If they are more than `most`, packages go of which nothing was baked for longest.
+    """
+
+    def __init__(self, *, most: int = _MOST_IN_ALL) -> None:
+        self._most = most
+        self._count = 0
         self._packages: OrderedDict[tuple[str, str], list[_Known]] = OrderedDict()
 
     def add(self, base_name: str, baked_at: float) -> None:
@@ -42,17 +46,22 @@ class Bases:
         name = _name_of(base_name)
         items = self._packages.setdefault(_key(name), [])
         self._packages.move_to_end(_key(name))
+        before = len(items)
         if not any(one.base_name == base_name for one in items):
             insort(items, _Known(version_key(name.version), baked_at, base_name))
             del items[:-_MOST_ITEMS]
-        if len(self._packages) > self._most:
-            self._packages.popitem(last=False)
+        self._count += len(items) - before
+        while self._count > self._most:
+            _, oldest = self._packages.popitem(last=False)
+            self._count -= len(oldest)
 
     def forget(self, base_name: str) -> None:
         """An item is no base any more."""
         key = _key(_name_of(base_name))
         items = self._packages.get(key, [])
+        before = len(items)
         items[:] = [one for one in items if one.base_name != base_name]
+        self._count += len(items) - before
         if not items:
             self._packages.pop(key, None)
 

@@ -138,6 +138,8 @@ class DeltaBakery:
         while True:
             # What is asked for meanwhile goes first.
             await self._ready()
+            # Not tried, and so not told of, for each item that waits.
+            self._encode.check()
             tree = await self._trees.look(hash_part)
             if tree is None or tree.eris is None:
                 return
@@ -167,7 +169,7 @@ class DeltaBakery:
         if base is None or base.item.base_name != base_name:
             return None
         destination = self._encode.destination
-        new = tree.ways(destination)[0]
+        new = tree.way(destination)
         for way in base.ways(destination):
             with contextlib.suppress(BaseGone), work_done_by(self._pool):
                 try:

@@ -1,13 +1,21 @@
 """Where deltas have their trees from: items as they lie in a store, or their trees of blocks.
 
-An item that is a base may be collected while it is read, and blocks of its tree may be gone. That
-is told apart (`BaseGone`), as it says nothing of the item that the delta leads to.
+Files that lie in a store are compared with the hash that it says before they are used: a delta that
+was made of others would be signed, and lead nobody to the item. An item that is a base may be
+collected while it is read, and blocks of its tree may be gone. That is told apart (`BaseGone`), as
+it says nothing of the item that the delta leads to.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    closing,
+    suppress,
+)
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -22,6 +30,8 @@ from eris_fs.delta.model import BaseRange
 from eris_fs.delta.stored import StoredFiles
 from eris_fs.errors import FileChanged, InvalidManifest, UnsafePath, UnsupportedEntry
 from eris_fs.outline import Outline
+from guix_glue.errors import DamagedItem, UnsupportedItem
+from guix_glue.local.archive import hash_steps
 from guix_glue.model import StoreItem
 from guix_glue.publish.delta_results import DeltaResult
 from guix_glue.publish.records import Destination, ErisResult
@@ -33,8 +43,12 @@ OpenTree = Callable[[BlockReader], AbstractAsyncContextManager[TreeFiles]]
 
 _GONE: Final = (
     *(FileChanged, InvalidManifest, UnsafePath, InvalidCapability),
-    *(BlockNotFound, ContentError, OSError),
+    *(BlockNotFound, ContentError, OSError, DamagedItem, UnsupportedItem),
 )
+
+_Hashing = Generator[int, None, tuple[bytes, int]]
+_HASHED_AT_ONCE: Final = 64
+"""Steps of up to 1 MiB: whoever stops does not wait for more."""
 
 
 class BaseGone(Exception):
@@ -52,9 +66,13 @@ class KnownTree:
     def ways(self, wanted: Destination) -> tuple[OpenTree, ...]:
         """How its files can be read, the cheapest first."""
         urn = None if self.eris is None else self.eris.urn_in(wanted)
-        lying = () if self.location is None else (_in_directory(self.location),)
+        lying = () if self.location is None else (_in_directory(self.item, self.location),)
         stored = () if urn is None else (_in_store(urn),)
         return (*lying, *stored)
+
+    def way(self, wanted: Destination) -> OpenTree:
+        """The first of these by which they can be opened; there must be one."""
+        return _first_of(self.ways(wanted))
 
 
 class TreesOfItems(Protocol):
@@ -73,16 +91,55 @@ class TreesOfItems(Protocol):
         """Note what became of a delta that leads to an item. Raises: OSError."""
 
 
-def _in_directory(location: str) -> OpenTree:
+def _first_of(ways: Sequence[OpenTree]) -> OpenTree:
+    *others, last = ways
+
+    @asynccontextmanager
+    async def opened(store: BlockReader) -> AsyncIterator[TreeFiles]:
+        async with AsyncExitStack() as stack:
+            for way in others:
+                with suppress(*_GONE, UnsupportedEntry):
+                    files = await stack.enter_async_context(way(store))
+                    break
+            else:
+                files = await stack.enter_async_context(last(store))
+            yield files
+
+    return opened
+
+
+def _in_directory(item: StoreItem, location: str) -> OpenTree:
     @asynccontextmanager
     async def opened(store: BlockReader) -> AsyncIterator[TreeFiles]:
         files = await in_thread(DirectoryFiles, location)
         try:
+            await _check(item, location)
             yield files
         finally:
             files.close()
 
     return opened
+
+
+async def _check(item: StoreItem, location: str) -> None:
+    """Raises: DamagedItem, if files are not those of the item; UnsupportedItem, OSError."""
+    with closing(hash_steps(location)) as steps:
+        digest = None
+        while digest is None:
+            digest = await in_thread(_go_on, steps)
+    if digest != item.nar_hash:
+        raise DamagedItem(item.base_name)
+
+
+def _go_on(steps: _Hashing) -> bytes | None:
+    """Hash some more; the hash, if that was all."""
+    try:
+        for _ in range(_HASHED_AT_ONCE):
+            next(steps)
+    except StopIteration as done:
+        digest: bytes = done.value[0]
+        return digest
+    return None
 
 
 def _in_store(urn: str) -> OpenTree:

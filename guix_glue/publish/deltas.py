@@ -14,11 +14,11 @@ from typing import Final
 
 from eris.capability import ReadCapability
 from eris.errors import BlockNotFound, ContentError, InvalidCapability, StoreError
-from eris.model import BlockSize, Reference
+from eris.model import Reference
 from eris.store import BlockReader, BlockWriter
 from eris_fs import load_tree, survey_tree
 from eris_fs.delta.encode import put_delta
-from eris_fs.errors import InvalidManifest, TreeTooLarge, UnsupportedEntry
+from eris_fs.errors import DeltaTooLarge, InvalidManifest, TreeTooLarge, UnsupportedEntry
 from guix_glue.errors import NotBaked
 from guix_glue.publish.delta_results import DeltaResult, delta_key
 from guix_glue.publish.delta_trees import KnownTree, OpenTree, opened_base
@@ -37,10 +37,6 @@ _SMALL: Final = 16 * 1024
 _Keep = Callable[[Reference], Awaitable[None]]
 
 
-class _NotWorthIt(StoreError):
-    """Raised in the place of a store: the delta has more blocks than it may have."""
-
-
 class EncodeDelta:
     """Encodes deltas into a store, at a level of zstd; `watch` is shared with who encodes trees."""
 
@@ -54,6 +50,10 @@ class EncodeDelta:
         """What its results are for."""
         return self._target.destination
 
+    def check(self) -> None:
+        """See that it is worth to begin. Raises: TryLater, while the store is left alone."""
+        self._watch.check()
+
     async def __call__(
         self, tree: KnownTree, new: OpenTree, base_name: str, base: OpenTree
     ) -> DeltaResult:
@@ -62,11 +62,10 @@ class EncodeDelta:
         What cannot be expressed, or is not worth it, gives a result without URN.
         Raises: TryLater, if the store fails; BaseGone; NotBaked; FileChanged; OSError.
         """
-        self._watch.check()
         name = tree.item.base_name
         try:
             return await self._put(tree, new, base_name, base)
-        except _NotWorthIt:
+        except DeltaTooLarge:
             return DeltaResult(base_name, reason="it is not a quarter smaller than the tree")
         except (UnsupportedEntry, TreeTooLarge) as error:
             if isinstance(error.__cause__, OSError):
@@ -87,9 +86,9 @@ class EncodeDelta:
             if size <= _SMALL:
                 return DeltaResult(base_name, reason="the tree is small")
             async with new(store) as new_files, opened_base(base, store) as base_files:
-                budget = _Budget(store, size - size // 4)
+                most = size - size // 4
                 made = await put_delta(
-                    budget, base_files, new_files, level=self._level, concurrency=1
+                    store, base_files, new_files, level=self._level, concurrency=1, most=most
                 )
             await keep(made.capability.root.reference)
         self._watch.works()
@@ -118,23 +117,3 @@ class EncodeDelta:
 
 async def _no_pin(root: Reference) -> None:
     """There are none."""
-
-
-class _Budget:
-    """A store that takes distinct blocks of so many bytes, and no more."""
-
-    def __init__(self, store: BlockWriter, size: int) -> None:
-        self._store = store
-        self._left = size
-        self._seen: set[Reference] = set()
-
-    def get(self, reference: Reference, block_size: BlockSize) -> Awaitable[bytes]:
-        return self._store.get(reference, block_size)
-
-    async def put(self, reference: Reference, block: bytes) -> None:
-        if reference not in self._seen:
-            self._seen.add(reference)
-            self._left -= len(block)
-        if self._left < 0:
-            raise _NotWorthIt
-        await self._store.put(reference, block)

@@ -14,7 +14,6 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -87,10 +86,7 @@ class MirrorBakery:
         finally:
             await in_thread(remove_item, str(directory))
         # The narinfo may have been fetched anew meanwhile.
-        newest = self._cache.find(hash_part) or found
-        if newest.narinfo.item.nar_hash == found.narinfo.item.nar_hash:
-            kept = replace(newest, eris=result.after(newest.eris))
-            await in_thread(self._cache.keep, kept)
+        await in_thread(self._cache.keep_eris, found, result)
 
     async def _fetch(self, found: Mirrored, target: Path) -> None:
         failures: list[Exception] = []

@@ -81,12 +81,25 @@ class MirrorCache:
         return known
 
     def keep(self, mirrored: Mirrored) -> None:
-        """Keep an item: in memory at least.
+        """Keep what a server says of an item: in memory at least.
 
+        What became of that very item as ERIS content stays, whoever notes more of it meanwhile.
         Raises: OSError, if it cannot be written.
         """
         with self._writing:
-            self._keep(mirrored)
+            now = self.find(mirrored.narinfo.item.hash_part)
+            eris = now.eris if now is not None and _is_same(now, mirrored) else mirrored.eris
+            self._keep(replace(mirrored, eris=eris))
+
+    def keep_eris(self, mirrored: Mirrored, result: ErisResult) -> None:
+        """Note what became of an item as ERIS content, if a server does not name another by now.
+
+        Raises: OSError.
+        """
+        with self._writing:
+            now = self.find(mirrored.narinfo.item.hash_part) or mirrored
+            if _is_same(now, mirrored):
+                self._keep(replace(now, eris=result.after(now.eris)))
 
     def keep_delta(
         self, hash_part: str, urn: str | None, store_id: str | None, result: DeltaResult
@@ -196,6 +209,11 @@ class MirrorCache:
             self._complaints.say(hash_part, f"{path} is damaged: the server will be asked again")
             return None
         return mirrored
+
+
+def _is_same(one: Mirrored, other: Mirrored) -> bool:
+    """Whether two answers are of one item, and not of two builds of it."""
+    return one.narinfo.item.nar_hash == other.narinfo.item.nar_hash
 
 
 def _unpack(value: dict[str, Any], store_dir: str) -> Mirrored:

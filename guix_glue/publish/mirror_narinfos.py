@@ -76,11 +76,9 @@ class MirrorNarinfos:
             self._absences.add(hash_part)
             return None
         mirrored = Mirrored(found.server, found.narinfo, time.time() + found.ttl_s)
-        old = self._cache.find(hash_part)
-        if old is not None and old.narinfo.item.nar_hash == found.narinfo.item.nar_hash:
-            mirrored = replace(mirrored, eris=old.eris)
         await self._keep(mirrored)
-        return mirrored
+        # With what was known of it before.
+        return self._cache.find(hash_part) or mirrored
 
     async def _keep(self, mirrored: Mirrored) -> None:
         """Keep it on disk if that can be; whoever asks is answered anyway."""

@@ -21,7 +21,7 @@ from eris_fs.delta.encode import PutDelta, put_delta
 from eris_fs.delta.files import TreeFiles
 from eris_fs.delta.model import BaseFile, BaseRange, DeltaTree
 from eris_fs.delta.stored import StoredFiles
-from eris_fs.errors import FileChanged, TreeTooLarge
+from eris_fs.errors import DeltaTooLarge, FileChanged, TreeTooLarge
 from eris_fs.model import Limits
 from eris_fs.outline import Outline
 from eris_fs.tree import get_files
@@ -262,6 +262,25 @@ def test_what_is_more_than_the_limits_is_not_made(tmp_path: Path) -> None:
     for level in (0, 23):
         with pytest.raises(ValueError, match="level"):
             asyncio.run(run(Limits(), level))
+
+
+def test_what_takes_more_than_it_may_is_left_and_nothing_is_put(tmp_path: Path) -> None:
+    lay_out({"a": b"old"}, tmp_path / "old")
+    lay_out({"a": NOISE, "b": NOISE[:1000]}, tmp_path / "new")
+
+    async def run(most: int) -> int:
+        store = MemoryStore()
+        with DirectoryFiles(tmp_path / "old") as base, DirectoryFiles(tmp_path / "new") as tree:
+            try:
+                return (await put_delta(store, base, tree, level=3, most=most)).block_bytes
+            except DeltaTooLarge as error:
+                assert (error.limit, len(store)) == (most, 0)
+                return 0
+
+    size = asyncio.run(run(1 << 20))
+    assert asyncio.run(run(size)) == size
+    for most in (size - 1, 10):
+        assert not asyncio.run(run(most))
 
 
 def test_a_delta_that_is_given_up_leaves_nothing_open(tmp_path: Path) -> None:

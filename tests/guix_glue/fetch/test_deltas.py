@@ -202,7 +202,9 @@ def test_items_of_every_kind(
     assert_by(outcome, urn)
 
 
-@pytest.mark.parametrize("kind", ["file", "program", "directory that was a file", "symlink"])
+@pytest.mark.parametrize(
+    "kind", ["file", "program", "directory that was a file", "symlink", "pipe"]
+)
 def test_a_base_of_another_kind_than_the_delta_says(
     kind: str, server: FakeServer, tmp_path: Path
 ) -> None:
@@ -210,6 +212,8 @@ def test_a_base_of_another_kind_than_the_delta_says(
     if kind == "directory that was a file":
         shutil.rmtree(upgrade.old)
         upgrade.old.write_bytes(b"x")
+    elif kind == "pipe":
+        os.mkfifo(upgrade.old / "pipe")
     elif kind == "symlink":
         upgrade.old.rename(tmp_path / "elsewhere")
         upgrade.old.symlink_to(tmp_path / "elsewhere")
@@ -219,6 +223,10 @@ def test_a_base_of_another_kind_than_the_delta_says(
     outcome = bring_upgrade(upgrade, tmp_path / "item", server.url)
     outcome.assert_right(upgrade.new, tmp_path / "item")
     assert ("failed" in outcome.messages) == (kind != "program")
+    assert ("/pipe is no base of a delta: it is a named pipe" in outcome.messages) == (
+        kind == "pipe"
+    )
+    assert "encode" not in outcome.messages
 
 
 def test_files_are_shared_with_those_that_are_here(upgrade: Upgrade, server: FakeServer) -> None:
@@ -486,3 +494,22 @@ def test_hints_of_other_servers(upgrade: Upgrade, server: FakeServer, tmp_path: 
         )
         outcome.assert_right(upgrade.new, tmp_path / "found")
         assert_by(outcome, upgrade.packed)
+
+
+def test_servers_that_name_many_bases_hide_none(
+    upgrade: Upgrade, server: FakeServer, tmp_path: Path
+) -> None:
+    path = f"/{upgrade.new.item.hash_part}.narinfo"
+    upgrade.publish(server, [upgrade.line], urn=upgrade.packed)
+    flooding = []
+    for letter in "abcd":
+        lines = [DeltaLine(f"{letter * 30}{n:02}-app", upgrade.delta) for n in range(16)]
+        text = upgrade.narinfo(lines[:8], hints=lines[8:], urn=upgrade.packed)
+        # No more what was signed.
+        server.files[f"/{letter}{path}"] = text.replace(b"-app urn", b"-apx urn")
+        flooding.append(f"{server.url}/{letter}")
+    outcome = bring_upgrade(
+        upgrade, tmp_path / "item", server.url, settings=TRUSTING, nearby=flooding
+    )
+    outcome.assert_right(upgrade.new, tmp_path / "item")
+    assert_by(outcome, upgrade.delta)

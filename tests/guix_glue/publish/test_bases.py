@@ -46,14 +46,23 @@ def test_another_package_or_output_is_no_base() -> None:
     bases.forget(old)
 
 
-def test_few_items_of_a_package_and_few_packages_are_known() -> None:
-    bases, last = Bases(packages=3), item(1000, "a-1000")
+def test_few_items_of_a_package_are_known() -> None:
+    bases, last = Bases(), item(1000, "a-1000")
     for number in range(100):
         bases.add(item(number, f"a-{number}"), number)
         bases.add(item(number, f"a-{number}"), number)
     known = list(bases.before(last, 0))
     assert known[0] == item(99, "a-99")
     assert 16 <= len(known) < 100
-    for package in "bcd":
-        bases.add(item(0, f"{package}-1"), 0)
-    assert list(bases.before(last, 0)) == []
+
+
+def test_few_items_are_known_in_all_of_what_was_baked_last() -> None:
+    bases = Bases(most=10)
+    for round_ in range(3):
+        for package in "abcd":
+            for number in range(5):
+                bases.add(item(number, f"{package}-{number}"), number)
+                bases.add(item(number, f"{package}-{number}"), number)
+            bases.forget(item(round_, f"{package}-{round_}"))
+        known = {package: len(list(bases.before(item(9, f"{package}-9"), 0))) for package in "abcd"}
+        assert known == {"a": 0, "b": 0, "c": 4, "d": 4}

@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from eris.capability import ReadCapability
 from eris.errors import BlockNotFound, StoreUnavailable
 from eris.model import BlockSize, Reference
 from eris.store import MemoryStore
+from eris_fs import ReferenceWalk
+from eris_fs.delta.apply import open_delta
+from eris_fs.delta.directory import DirectoryFiles
 from eris_fs.delta.model import BaseRange
 from guix_glue.formats.narinfo import Narinfo, parse_narinfo
 from guix_glue.formats.store_path import hash_part_of
+from guix_glue.local.archive import nar_hash
 from guix_glue.local.item_directory import DirectoryItems
 from guix_glue.model import StoreItem
 from guix_glue.publish.cache import BakedCache
@@ -67,11 +72,14 @@ class Store(MemoryStore):
 
 
 class SomeItems(DirectoryItems):
-    """Items of which some are collected just when they are looked at."""
+    """Items of which one is collected just when it is looked at, or has had its files altered."""
 
     collected = ""
+    altered: tuple[str, Path] | None = None
 
     def location(self, item: StoreItem) -> str:
+        if self.altered is not None and item.name == self.altered[0]:
+            return str(self.altered[1])
         return "/nowhere" if item.name == self.collected else super().location(item)
 
 
@@ -148,9 +156,20 @@ def add(tmp_path: Path, name: str, *, change: int = 10, size: int = 60_000) -> P
     content = bytearray(random.Random(0).randbytes(size))
     content[:change] = random.Random(name).randbytes(change)
     path = make_item(tmp_path / "items", name)
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
+
+
+async def blocks_of(one: Running) -> set[Reference]:
+    """The blocks of all that narinfos name."""
+    found = set[Reference]()
+    for urn in (await one.source.urns()).values():
+        walk = ReferenceWalk(one.store).content(ReadCapability.from_urn(urn))
+        async with aclosing(walk) as batches:
+            async for batch in batches:
+                found.update(batch.references)
+    return found
 
 
 def bases(narinfo: Narinfo) -> list[str]:
@@ -209,6 +228,8 @@ def test_what_is_not_smaller_is_given_up_and_not_tried_again(tmp_path: Path) -> 
             await one.baked(add(tmp_path, "a-1"))
             new = add(tmp_path, "a-2", change=60_000)
             assert bases(await one.settled(new)) == []
+            # Nobody would ever ask for its blocks, or remove them.
+            assert one.store.put_so_far == await blocks_of(one)
             assert one.log.lines[-1]["result"] == "it is not a quarter smaller than the tree"
             assert one.source.deltas is not None
             assert one.source.deltas.tally.given_up == 1
@@ -282,12 +303,57 @@ def test_a_store_that_fails_is_tried_later(
     asyncio.run(main())
 
 
+def test_a_store_that_is_left_alone_is_no_news_for_each_item(tmp_path: Path) -> None:
+    async def main() -> None:
+        old, *items = [add(tmp_path, f"a-{number}") for number in range(4)]
+        async with running(tmp_path, deltas=0) as one:
+            for item in (old, *items):
+                await one.baked(item)
+        one.store.failing = True
+        async with running(tmp_path, one.store) as one:
+            for item in items:
+                await one.told(item)
+            await one.deltas.idle()
+            assert one.deltas.delayed == len(items)
+            assert [line["result"] for line in one.log.lines] == ["later"]
+            assert one.source.deltas is not None
+            assert one.source.deltas.tally.failed == 1
+
+    asyncio.run(main())
+
+
 def test_a_base_that_is_collected_meanwhile_is_read_from_blocks(tmp_path: Path) -> None:
     async def main() -> None:
         async with running(tmp_path) as one:
             await one.baked(add(tmp_path, "a-1"))
             one.items.collected = "a-1"
             assert bases(await one.settled(add(tmp_path, "a-2"))) == ["a-1"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("name", ["a-1", "a-2"])
+def test_no_delta_is_made_of_files_that_were_altered(name: str, tmp_path: Path) -> None:
+    """As a store has them that is not looked at: the hash is that of what was registered."""
+
+    async def main() -> None:
+        async with running(tmp_path) as one:
+            old, new = add(tmp_path, "a-1"), add(tmp_path, "a-2")
+            await one.baked(old)
+            one.store.holding = one.source
+            await one.baked(new)
+            await one.store.held.wait()
+        one.store.holding = None
+        async with running(tmp_path, one.store) as one:
+            # With the content of the other.
+            one.items.altered = name, new if name == "a-1" else old
+            (line,) = (await one.settled(new)).hint_deltas
+            one.items.altered = None
+            capability = ReadCapability.from_urn(line.urn)
+            with DirectoryFiles(old) as base:
+                async with open_delta(one.store, capability, base) as delta:
+                    made = [content async for _, content, _ in delta.files()]
+            assert b"".join(made) == new.read_bytes()
 
     asyncio.run(main())
 
@@ -312,12 +378,13 @@ def test_a_base_that_is_nowhere_is_passed_over(
 
 
 def test_the_files_of_a_base_may_go_at_any_time(tmp_path: Path) -> None:
-    item = StoreItem(f"/gnu/store/{'0' * 32}-a", bytes(32), 1, ())
     wanted = Destination("any", "one")
 
     async def main() -> None:
         file = tmp_path / "file"
         file.write_bytes(b"content")
+        digest, size = nar_hash(str(file))
+        item = StoreItem(f"/gnu/store/{'0' * 32}-a", digest, size, ())
         (way,) = KnownTree(item, None, str(file)).ways(wanted)
         async with opened_base(way, MemoryStore()) as files:
             assert await files.read([BaseRange(0, 0, 7)]) == b"content"

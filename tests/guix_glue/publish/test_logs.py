@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import signal
 import socket
 import struct
+from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from guix_glue.publish.baking_log import Made, noted
+from guix_glue.publish.journal import Journal
+from guix_glue.publish.queue import TryLater
 from tests.guix_glue.publish.support import KEYS, make_item, nar_of, publishing, wait_until
 
 COMBINED = re.compile(
@@ -121,6 +127,24 @@ def test_what_was_not_baked(tmp_path: Path, items: Path) -> None:
     (entry,) = entries(log)
     assert (entry["compression"], entry["bytes"]) == ("-", None)
     assert "exists" in entry["result"] or "directory" in entry["result"]
+
+
+def test_what_was_not_tried_is_not_told_of(tmp_path: Path) -> None:
+    """What fails for all is left alone, and thousands of items may wait for it."""
+    failures = [TryLater(2.0), TryLater(reason="no room"), TryLater(2.0)]
+    log = tmp_path / "log"
+
+    async def bake(path: str) -> None:
+        raise failures.pop(0)
+
+    async def main(do: Callable[[str], Awaitable[None]]) -> None:
+        while failures:
+            with pytest.raises(TryLater):
+                await do("/gnu/store/item")
+
+    with closing(Journal(str(log), as_json=True, redact=str)) as journal:
+        asyncio.run(main(noted(bake, Made, journal)))
+    assert [entry["result"] for entry in entries(log)] == ["later: no room"]
 
 
 def test_sighup_reopens_the_logs_and_ends_nothing(tmp_path: Path, items: Path) -> None:
