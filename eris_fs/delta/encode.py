@@ -32,6 +32,7 @@ from eris_fs.delta.patching import cut_stream
 from eris_fs.delta.ranges import read_ranges
 from eris_fs.delta.same import Hashing, Same, find_same
 from eris_fs.delta.squeeze import Squeezed, memory_for, squeeze
+from eris_fs.delta.temporary import temporary_file_named
 from eris_fs.errors import DeltaTooLarge, FileChanged, TreeTooLarge
 from eris_fs.model import DEFAULT_LIMITS, Limits, PackedFile, show_path
 from eris_fs.outline import HASH_SIZE, ListingHash, Outline, OutlineFile
@@ -91,7 +92,8 @@ async def put_delta(
     encoding = _Encoding(base, new, level, progress, most)
     at_once = concurrency or processors()
     counting = _Counting(store)
-    with tempfile.SpooledTemporaryFile(_SPOOLED) as spool:
+    # All other files are named by their errors.
+    with temporary_file_named(), tempfile.SpooledTemporaryFile(_SPOOLED) as spool:
         await encoding.run(spool, at_once)
         start, size = await in_thread(encoding.start, limits)
         spool.seek(0)

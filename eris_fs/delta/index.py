@@ -109,12 +109,18 @@ def format_delta_index(tree: DeltaTree, base: Outline, limits: Limits = DEFAULT_
         join_texts(raw_text(one.target) for one in tree.values() if isinstance(one, Symlink)),
     )
     plain = format_sections(sections)
+    # More is not even compressed: it would be beyond the window.
+    _check_size(len(plain), min(limits.index_size, MAX_INDEX_SIZE))
     frame = compress_with(plain, _prefix(base), _LEVEL)
-    if len(plain) > _size_limit(len(frame), base, limits):
-        raise TreeTooLarge("bytes of index", _size_limit(len(frame), base, limits))
+    _check_size(len(plain), _size_limit(len(frame), base, limits))
     # What a reader would refuse is not written.
     parse_delta_index(frame, base, limits)
     return frame
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise TreeTooLarge("bytes of index", limit)
 
 
 def _prefix(base: Outline) -> bytes:
@@ -203,6 +209,8 @@ class _Parser(SectionParser):
         parts = self.sections(_SECTIONS)
         writer, kinds, numbers, sizes, stored_sizes, counts, *ranges, paths, targets = parts
         self._entries = len(kinds)
+        if self._entries > self._limits.entries:
+            self.fail(f"more than {self._limits.entries} entries")
         if unknown := set(kinds) - _KINDS:
             self.fail(f"an entry of unknown kind {min(unknown)}")
         patches = self._patches(

@@ -13,6 +13,7 @@ from tempfile import TemporaryFile
 from typing import BinaryIO, Final
 
 from eris.threads import in_thread
+from eris_fs.delta.temporary import temporary_file_named
 from eris_fs.model import PackedFile
 
 __all__ = ["Kept"]
@@ -27,7 +28,7 @@ class Kept:
     """Keeps those of `files` that come again; these are all files of a tree, in their order.
 
     Close it, when no read is under way.
-    Raises, all of it: OSError, of the directory for temporary files.
+    Raises, all of it: OSError, which names the directory for temporary files.
     """
 
     def __init__(self, files: Iterable[PackedFile], room: int = _ROOM) -> None:
@@ -55,7 +56,8 @@ class Kept:
         if place in self._held:
             self._held[place].append(piece)
         else:
-            await in_thread(self._spill, piece)
+            with temporary_file_named():
+                await in_thread(self._spill, piece)
 
     async def read(self, file: PackedFile) -> AsyncGenerator[bytes, None]:
         """Give a file again that came before, piece by piece; for the last time it is let go."""

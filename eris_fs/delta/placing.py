@@ -78,6 +78,9 @@ class Marks:
 
     def _find(self, row: bytes) -> tuple[int, int, int] | None:
         """The first string that is noted: file and offset there, and place in the row."""
+        # Of a hole no string is ever noted, and there may be gigabytes of it.
+        if not self._places or len(set(row)) < _LEAST_BYTES:
+            return None
         for at in range(len(row) - _STRING + 1):
             string = row[at : at + _STRING]
             if string in self._places and string not in self._ambiguous:

@@ -32,6 +32,7 @@ _T = TypeVar("_T")
 _MAX_VERSIONS: Final = 1000
 # What the name of a tree, and the file of its URN, end in for the delta beside it.
 _DELTA: Final = ".delta"
+_DELTA_KIND: Final = "delta"
 
 
 def note_options(command: Callable[..., _T]) -> Callable[..., _T]:
@@ -164,7 +165,7 @@ class Noting:
     def of_delta(self) -> Noting:
         """What is to be noted of the delta that stands beside this tree, and where its URN goes.
 
-        Raises: CommandError, if its name would be none.
+        Raises: CommandError, if its name would be none, or is that of something else.
         """
         out = self.out if self.out in (None, "-") else f"{self.out}{_DELTA}"
         name = None if self.name is None else f"{self.name}{_DELTA}"
@@ -176,6 +177,8 @@ class Noting:
                 check_name(name)
             except NotAName as error:
                 raise CommandError(f"--base notes {name}: {error}", ExitCode.USAGE) from None
+            if self.wanted:
+                _check_is_of_deltas(name)
         return Noting(wanted=self.wanted, name=name, keep=self.keep, out=out)
 
     def note(
@@ -239,9 +242,29 @@ class Noting:
             say(f"older versions of {self.name} stay until the next time: {error}")
 
 
+def _check_is_of_deltas(name: str) -> None:
+    """See to it that no delta becomes a version of a tree, which is let go of when there are more.
+
+    Raises: CommandError.
+    """
+    from kapla.catalogue.catalogue import Catalogue
+    from kapla.catalogue.errors import CatalogueError
+    from kapla.catalogue.place import default_path
+
+    # What is wrong with the catalogue is said when it is written.
+    with suppress(CatalogueError, OSError), Catalogue.open(default_path()) as catalogue:
+        newest = catalogue.find(name)
+        if newest is not None and newest.kind != _DELTA_KIND:
+            raise CommandError(
+                f"--base notes {name}, which is the name of something else: see kapla list; give"
+                " another --name, or forget that one",
+                ExitCode.USAGE,
+            )
+
+
 def _kind(*, is_tree: bool, is_partial: bool, is_delta: bool) -> str:
     if is_delta:
-        return "delta"
+        return _DELTA_KIND
     return "partial" if is_partial else "tree" if is_tree else "file"
 
 

@@ -254,3 +254,15 @@ def test_both_urns_may_go_to_files(kapla: Kapla, here: Here, base: Path, tmp_pat
     (tmp_path / "other.delta").mkdir()
     error = here.error("encode", "--packed", "--base", "base", "--out", "other", "new", code=7)
     assert "other.delta is there, and is no plain file" in error
+
+
+def test_no_delta_becomes_a_version_of_something_else(kapla: Kapla, base: Path) -> None:
+    kapla("encode", "--packed", "--name", "it.delta", "--no-pin", "base")
+    given = ("encode", "--packed", "--name", "it", "--base", "base", "--no-pin", "base")
+    error = kapla.error(*given, code=2)
+    assert "--base notes it.delta, which is the name of something else" in error
+    noted = [json.loads(line) for line in kapla.out("list", "--json").splitlines()]
+    assert [(one["name"], one["kind"]) for one in noted] == [("it.delta", "tree")]
+    kapla("forget", "it.delta")
+    kapla(*given)
+    kapla(*given)

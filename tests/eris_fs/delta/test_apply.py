@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
+from resource import RLIMIT_FSIZE, getrlimit, setrlimit
+from tempfile import gettempdir
 
 import pytest
 
@@ -312,3 +315,20 @@ def test_a_tree_out_of_a_store_and_one_out_of_a_delta_are_equal(tmp_path: Path) 
 
     asyncio.run(run())
     assert read_back(tmp_path / "from the store") == read_back(tmp_path / "from the delta")
+
+
+def test_where_temporary_files_have_no_room_their_directory_is_named() -> None:
+    async def run() -> None:
+        kept = Kept([file := PackedFile(0, 100_000), file], room=0)
+        try:
+            await kept.add(file, bytes(100_000))
+        finally:
+            kept.close()
+
+    before = getrlimit(RLIMIT_FSIZE)
+    setrlimit(RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(OSError, match=re.escape(gettempdir())):
+            asyncio.run(run())
+    finally:
+        setrlimit(RLIMIT_FSIZE, before)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import random
+import tracemalloc
+
 import pytest
 
 from eris_fs.delta.index import format_delta_index, parse_delta_index
 from eris_fs.delta.model import BaseFile, BaseRange, DeltaTree, Patch
-from eris_fs.errors import InvalidManifest
+from eris_fs.errors import InvalidManifest, TreeTooLarge
 from eris_fs.model import EmptyDirectory, PackedFile, Symlink
 from eris_fs.outline import Outline, OutlineFile
+from tests.eris_fs.delta import raw
 
 BASE = Outline(
     {
@@ -67,3 +71,26 @@ def test_empty_files_count_among_those_of_the_stream() -> None:
     assert list(parse_delta_index(format_delta_index(tree, BASE), BASE).items()) == list(
         tree.items()
     )
+
+
+def test_an_index_that_is_too_large_is_said_to_be_and_not_made() -> None:
+    # Together with the outline before it, it would not fit into any window.
+    way = ("n" * 255,) * 15
+    names = [(*way, f"{number:0230}") for number in range(17_000)]
+    base = Outline(dict.fromkeys(names, OutlineFile(0)))
+    tree = DeltaTree({name: PackedFile(0, 0) for name in names}, [])
+    with pytest.raises(TreeTooLarge, match="67108864 bytes of index"):
+        format_delta_index(tree, base)
+
+
+def test_an_index_of_more_entries_than_are_allowed_is_refused_before_any_is_made() -> None:
+    count = 1_500_000
+    noise = random.Random(1).randbytes(40_000)
+    plain = raw.join([b"", bytes(count), bytes(8 * count), *[b""] * 6, noise, b""])
+    frame = raw.compress(plain, raw.outline({"a": b"0123456789"}))
+    tracemalloc.start()
+    with pytest.raises(InvalidManifest, match="more than 1000000 entries"):
+        parse_delta_index(frame, Outline({("a",): OutlineFile(10)}))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * len(plain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from hashlib import blake2b
+from typing import Any
 
 import pytest
 
@@ -112,6 +113,27 @@ def test_what_is_everywhere_tells_nothing() -> None:
     marks.add(BaseRange(1, 0, MIB), bytes(MIB))
     for content in (twice[:8192], bytes(8192)):
         assert _look(marks, content, [BaseRange(0, 0, len(content))]) == []
+
+
+class _Seen(bytes):
+    """Bytes that count what is taken out of them."""
+
+    taken = 0
+
+    def __getitem__(self, place: Any) -> Any:
+        _Seen.taken += 1
+        return _Seen(super().__getitem__(place)) if isinstance(place, slice) else place
+
+
+def test_holes_are_not_looked_through() -> None:
+    rows = [BaseRange(0, number * 50_000, 50_000) for number in range(4)]
+    hole, full = bytes(200_000), random.Random(6).randbytes(200_000)
+    for noted, content in ((hole, full), (full, hole)):
+        marks = Marks(len(noted))
+        marks.add(BaseRange(0, 0, len(noted)), noted)
+        _Seen.taken = 0
+        assert marks.find_all(rows, _Seen(content)) == []
+        assert _Seen.taken == len(rows)
 
 
 def test_what_goes_on_is_found_where_it_goes_on() -> None:
