@@ -21,6 +21,8 @@ from kapla.cli.base import Base, read_base
 from kapla.cli.common import Store, connect, progress, run
 from kapla.cli.noting import Noting
 from kapla.cli.pinned import Pinning, Room, pinned
+from kapla.cli.quiet import is_watched
+from kapla.cli.store import say
 from kapla.cli.summary import current_summary
 
 __all__ = ["Making", "making"]
@@ -44,8 +46,8 @@ class Making:
         Raises: CommandError, ErisError, OSError.
         """
         if tree == self.base.capability:
-            if summary := current_summary():
-                summary.notes.append(f"nothing has changed since {self.base.shown}: no delta")
+            if is_watched():
+                say(f"nothing has changed since {self.base.shown}: no delta")
             return
         put = run(self._put(tree))
         self.noting.note(put.capability, source, is_tree=False, is_delta=True)

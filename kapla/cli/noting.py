@@ -19,6 +19,7 @@ from eris.capability import ReadCapability
 from eris.errors import ErisError, StoreError
 from eris.node import block_count
 from kapla.cli.common import CommandError, ExitCode, Progress, Store, run
+from kapla.cli.quiet import is_watched
 from kapla.cli.store import say
 from kapla.cli.urn_file import urn_output
 
@@ -236,8 +237,9 @@ class Noting:
 
         try:
             with Catalogue.open(default_path()) as catalogue:
-                if catalogue.surplus(self.name):
+                if too_many := len(catalogue.surplus(self.name)):
                     run(_let_go(catalogue, self.name))
+                    _tell(self.name, too_many)
         except (CatalogueError, CommandError, ErisError, OSError) as error:
             say(f"older versions of {self.name} stay until the next time: {error}")
 
@@ -266,6 +268,13 @@ def _kind(*, is_tree: bool, is_partial: bool, is_delta: bool) -> str:
     if is_delta:
         return _DELTA_KIND
     return "partial" if is_partial else "tree" if is_tree else "file"
+
+
+def _tell(name: str, count: int) -> None:
+    """Tell a person what is not kept any more."""
+    if is_watched():
+        which = "the oldest version" if count == 1 else f"the {count} oldest versions"
+        say(f"{which} of {name} let go (see --keep-versions)")
 
 
 async def _let_go(catalogue: Catalogue, name: str) -> None:

@@ -330,6 +330,13 @@ def test_a_name_stands_for_its_urn(kapla: Kapla, notes: Path) -> None:
     assert error == "the catalogue has 3 versions of notes, counted from ~0, the newest"
 
 
+def test_a_person_is_told_what_a_new_version_lets_go(kapla: Kapla, home: Path) -> None:
+    for number in range(4):
+        (home / "f").write_text(f"{number}")
+        said = kapla("encode", "-v", "--name", "told", "f").stderr.decode()
+        assert ("the oldest version of told let go" in said) == (number == 3)
+
+
 def test_a_file_that_is_called_like_a_name(kapla: Kapla, home: Path) -> None:
     (home / "f").write_bytes(b"content")
     kapla("encode", "--name", "f", "f")
