@@ -90,6 +90,10 @@ class Outline(dict[Path, OutlineEntry]):
             )
         )
 
+    def digest(self) -> bytes:
+        """The Blake2b-256 of that, by which a delta knows its base. For a worker thread."""
+        return blake2b(self.to_bytes(), digest_size=HASH_SIZE).digest()
+
 
 def join_texts(texts: Iterable[bytes]) -> bytes:
     """Write texts, each ended by a byte 00."""

@@ -16,19 +16,28 @@ from typing import Final, NoReturn, TypeVar
 from cbor2 import dumps
 
 from eris_fs.errors import InvalidManifest, TreeTooLarge, UnsafePath
-from eris_fs.model import EmptyDirectory, Limits, Path, Symlink
+from eris_fs.model import EmptyDirectory, Limits, PackedFile, Path, Symlink
 from eris_fs.paths import check_target, name_fault, order_paths
 
 _File = TypeVar("_File")
 
 __all__ = [
     "EMPTY_DIRECTORY",
+    "FILE",
+    "SAME",
     "SYMLINK",
     "SectionParser",
+    "StreamNumbers",
     "format_column",
     "format_sections",
     "read_string_head",
 ]
+
+FILE: Final = 0
+"""The kind of a file that is the next range of a stream; one more, if it is executable."""
+
+SAME: Final = 4
+"""The kind of a file with the content of one before; one more, if it is executable."""
 
 SYMLINK: Final = 2
 """The kind of an entry that has a target; of the others, those below 2 are files."""
@@ -86,6 +95,36 @@ def read_string_head(data: bytes, at: int, limit: int) -> tuple[int, int] | None
     if length > limit:
         raise InvalidManifest(f"more than {limit} bytes", at)
     return start, start + length
+
+
+class StreamNumbers:
+    """Kinds and numbers of files that are ranges of a stream, in the order of their listing.
+
+    A file is the next range, and its number its size; or it has the content of one before, and
+    its number is which of those.
+    """
+
+    def __init__(self) -> None:
+        self._places: dict[tuple[int, int], int] = {}
+        self._count = 0
+        self.position = 0
+        """How far the stream is listed, in bytes."""
+
+    def next(self, file: PackedFile) -> tuple[int, int]:
+        """The kind and the number of the next file.
+
+        Raises: ValueError, for a range that is neither.
+        """
+        place = file.offset, file.size
+        before = self._places.get(place) if file.size else None
+        if before is not None:
+            return SAME + file.executable, before
+        if file.size and file.offset != self.position:
+            raise ValueError("files do not come in the order of the stream")
+        self._places[place] = self._count
+        self._count += 1
+        self.position += file.size
+        return FILE + file.executable, file.size
 
 
 class SectionParser:

@@ -77,7 +77,7 @@ async def read_delta(
     """
     incoming = Incoming(pieces)
     head, left = await incoming.read_head(limits)
-    if await in_thread(_outline_hash, base.outline) != head.base:
+    if await in_thread(base.outline.digest) != head.base:
         raise OtherBase
     frame = await incoming.read(head.index_size)
     tree = await in_thread(parse_delta_index, frame, base.outline, limits)
@@ -217,10 +217,6 @@ class _Row:
             self._at += len(piece)
             size -= len(piece)
             yield piece
-
-
-def _outline_hash(outline: Outline) -> bytes:
-    return blake2b(outline.to_bytes(), digest_size=HASH_SIZE).digest()
 
 
 def _check(head: DeltaHead, left: int, tree: DeltaTree) -> None:

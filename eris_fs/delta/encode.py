@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import Final, Protocol
 
 from eris import node
@@ -35,7 +34,7 @@ from eris_fs.delta.squeeze import Squeezed, memory_for, squeeze
 from eris_fs.delta.temporary import temporary_file_named
 from eris_fs.errors import DeltaTooLarge, FileChanged, TreeTooLarge
 from eris_fs.model import DEFAULT_LIMITS, Limits, PackedFile, show_path
-from eris_fs.outline import HASH_SIZE, ListingHash, Outline, OutlineFile
+from eris_fs.outline import ListingHash, Outline, OutlineFile
 from eris_fs.packed.cost import choose_by_cost
 from eris_fs.packed.frame import MAX_LEVEL
 from eris_fs.progress import Progress
@@ -253,7 +252,7 @@ class _Encoding:
         for digest in self._same.digests:
             listing.add(digest)
         head = DeltaHead(
-            blake2b(self._base.outline.to_bytes(), digest_size=HASH_SIZE).digest(),
+            self._base.outline.digest(),
             listing.digest(),
             len(outline),
             outline.size,

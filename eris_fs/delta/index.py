@@ -33,8 +33,11 @@ from eris_fs.packed.frame import (
 from eris_fs.paths import raw_text
 from eris_fs.sections import (
     EMPTY_DIRECTORY,
+    FILE,
+    SAME,
     SYMLINK,
     SectionParser,
+    StreamNumbers,
     format_column,
     format_sections,
 )
@@ -66,9 +69,10 @@ _MOST_RANGES: Final = 4_000_000
 # For each entry and each 64 KiB of stream: a range takes memory, and next to nothing in the index.
 _RANGES_EACH: Final = 64
 
-_FILE, _EXECUTABLE, _SAME, _SAME_EXECUTABLE, _BASE, _BASE_EXECUTABLE = 0, 1, 4, 5, 6, 7
-_STREAM: Final = (_FILE, _EXECUTABLE)
-_NUMBERED: Final = (*_STREAM, _SAME, _SAME_EXECUTABLE, _BASE, _BASE_EXECUTABLE)
+_BASE: Final = 6
+_STREAM: Final = (FILE, FILE + 1)
+_REPEATED: Final = (SAME, SAME + 1)
+_NUMBERED: Final = (*_STREAM, *_REPEATED, _BASE, _BASE + 1)
 _KINDS: Final = frozenset((*_NUMBERED, SYMLINK, EMPTY_DIRECTORY))
 _MASK: Final = (1 << 64) - 1
 
@@ -111,10 +115,11 @@ def format_delta_index(tree: DeltaTree, base: Outline, limits: Limits = DEFAULT_
     plain = format_sections(sections)
     # More is not even compressed: it would be beyond the window.
     _check_size(len(plain), min(limits.index_size, MAX_INDEX_SIZE))
-    frame = compress_with(plain, _prefix(base), _LEVEL)
-    _check_size(len(plain), _size_limit(len(frame), base, limits))
+    before = base.to_bytes()
+    frame = compress_with(plain, _prefix(before), _LEVEL)
+    _check_size(len(plain), _size_limit(len(frame), before, limits))
     # What a reader would refuse is not written.
-    parse_delta_index(frame, base, limits)
+    _parse(frame, base, before, limits)
     return frame
 
 
@@ -123,37 +128,27 @@ def _check_size(size: int, limit: int) -> None:
         raise TreeTooLarge("bytes of index", limit)
 
 
-def _prefix(base: Outline) -> bytes:
+def _prefix(outline: bytes) -> bytes:
     """The end of an outline: paths and targets, which are worth most, are there."""
-    return base.to_bytes()[-MAX_PREFIX_SIZE:]
+    return outline[-MAX_PREFIX_SIZE:]
 
 
-def _size_limit(compressed: int, base: Outline, limits: Limits) -> int:
-    """How large an index may be that is compressed to so many bytes."""
-    beside = 4 * len(base.to_bytes())
-    harmless = max(limits.index_ratio * compressed, _HARMLESS, beside)
+def _size_limit(compressed: int, outline: bytes, limits: Limits) -> int:
+    """How large an index may be that is compressed to so many bytes behind this outline."""
+    harmless = max(limits.index_ratio * compressed, _HARMLESS, 4 * len(outline))
     return min(limits.index_size, MAX_INDEX_SIZE, harmless)
 
 
 def _format_kinds(tree: DeltaTree) -> tuple[bytearray, list[int]]:
     kinds, numbers = bytearray(), []
-    places: dict[tuple[int, int], int] = {}
-    position = expected = count = 0
+    stream = StreamNumbers()
+    expected = 0
     for entry in tree.values():
         match entry:
-            case PackedFile(offset, size, executable):
-                before = places.get((offset, size)) if size else None
-                if before is not None:
-                    kinds.append(_SAME + executable)
-                    numbers.append(before)
-                    continue
-                if size and offset != position:
-                    raise ValueError("files do not come in the order of the stream")
-                places[offset, size] = count
-                count += 1
-                kinds.append(_FILE + executable)
-                numbers.append(size)
-                position += size
+            case PackedFile():
+                kind, number = stream.next(entry)
+                kinds.append(kind)
+                numbers.append(number)
             case BaseFile(number, _, executable):
                 kinds.append(_BASE + executable)
                 numbers.append((number - expected) & _MASK)
@@ -188,12 +183,17 @@ def parse_delta_index(frame: bytes, base: Outline, limits: Limits = DEFAULT_LIMI
 
     Raises: InvalidManifest.
     """
+    return _parse(frame, base, base.to_bytes(), limits)
+
+
+def _parse(frame: bytes, base: Outline, outline: bytes, limits: Limits) -> DeltaTree:
+    """`outline`: the bytes of that of the base."""
     try:
         size = content_size(frame, WINDOW_LIMIT)
-        limit = _size_limit(len(frame), base, limits)
+        limit = _size_limit(len(frame), outline, limits)
         if size > limit:
             raise InvalidFrame(f"more than {limit} bytes, decompressed")
-        plain = decompress_with(frame, _prefix(base), size, WINDOW_LIMIT)
+        plain = decompress_with(frame, _prefix(outline), size, WINDOW_LIMIT)
     except InvalidFrame as error:
         raise InvalidManifest(str(error), 0) from error
     return _Parser(plain, base, limits).parse()
@@ -299,7 +299,7 @@ class _Parser(SectionParser):
                 file = PackedFile(position if number else 0, number, executable)
                 position += number
                 own.append(file)
-            elif kind in (_SAME, _SAME_EXECUTABLE):
+            elif kind in _REPEATED:
                 if number >= len(own):
                     self.fail("a file that is said to equal one that does not come before it")
                 file = PackedFile(own[number].offset, own[number].size, executable)

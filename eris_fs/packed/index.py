@@ -41,8 +41,11 @@ from eris_fs.packed.frame import InvalidFrame, compress, content_size, decompres
 from eris_fs.paths import check_path, check_target, order_paths, raw_text
 from eris_fs.sections import (
     EMPTY_DIRECTORY,
+    FILE,
+    SAME,
     SYMLINK,
     SectionParser,
+    StreamNumbers,
     format_column,
     format_sections,
     read_string_head,
@@ -58,7 +61,7 @@ _WINDOW_LIMIT: Final = 128 * 1024 * 1024
 # So large an index may be whatever its ratio: that of a huge empty file says the same many times.
 _HARMLESS: Final = 16 * 1024 * 1024
 
-_FILE, _EXECUTABLE, _SAME, _SAME_EXECUTABLE = 0, 1, 4, 5
+_FILE, _EXECUTABLE, _SAME, _SAME_EXECUTABLE = FILE, FILE + 1, SAME, SAME + 1
 _NUMBERED: Final = (_FILE, _EXECUTABLE, _SAME, _SAME_EXECUTABLE)
 _KINDS: Final = frozenset((*_NUMBERED, SYMLINK, EMPTY_DIRECTORY))
 
@@ -117,30 +120,20 @@ def _size_limit(compressed: int, limits: Limits) -> int:
 
 def _format_kinds(tree: PackedTree) -> tuple[bytearray, list[int]]:
     kinds, numbers = bytearray(), []
-    places: dict[tuple[int, int], int] = {}
-    count = position = 0
+    stream = StreamNumbers()
     for path, entry in tree.items():
         match entry:
-            case PackedFile(offset, size, executable):
-                before = places.get((offset, size)) if size else None
-                if before is not None:
-                    kinds.append(_SAME + executable)
-                    numbers.append(before)
-                    continue
-                if size and offset != position:
-                    raise ValueError("files do not come in the order of the stream")
-                places[offset, size] = count
-                kinds.append(_FILE + executable)
-                numbers.append(size)
-                position += size
-                count += 1
+            case PackedFile():
+                kind, number = stream.next(entry)
+                kinds.append(kind)
+                numbers.append(number)
             case Symlink():
                 kinds.append(SYMLINK)
             case EmptyDirectory():
                 kinds.append(EMPTY_DIRECTORY)
             case RegularFile():
                 raise ValueError(f"{path} is not in a pack")
-    if position != sum(pack.size for pack in tree.packs):
+    if stream.position != sum(pack.size for pack in tree.packs):
         raise ValueError("files and packs are not of the same size")
     return kinds, numbers
 
