@@ -2,13 +2,16 @@
 
 Everything the daemon needs lies in a short temporary directory of its own: the path of a Unix
 socket has 107 bytes at most, and pytest's directories can be longer. Nothing here sleeps: the
-daemon's log is read by a thread, and whoever waits for a line is woken by it.
+daemon's log is read by a thread, and whoever waits for a line is woken by it. Who asks for the
+log gets all that was written before: what a daemon does after it said so can be waited for instead.
 """
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -84,6 +87,7 @@ class Daemon:
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self._log = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._seen = 0
         self._ended = False
         self._changed = threading.Condition()
@@ -115,6 +119,7 @@ class Daemon:
     def log(self) -> str:
         """What the daemon has written to stderr so far, all runs together."""
         with self._changed:
+            self._take_log()
             return self._log
 
     @property
@@ -144,6 +149,8 @@ class Daemon:
             stderr=subprocess.PIPE,
             pass_fds=[one.fileno() for one in self.handed],
         )
+        assert self._process.stderr is not None
+        os.set_blocking(self._process.stderr.fileno(), False)
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
 
@@ -221,12 +228,23 @@ class Daemon:
     def _read_log(self) -> None:
         process = self._process
         assert process is not None and process.stderr is not None
-        for line in process.stderr:
+        readable = select.poll()
+        readable.register(process.stderr, select.POLLIN)
+        while not self._ended:
+            readable.poll()
             with self._changed:
-                self._log += line.decode("utf-8", "replace")
-                self._changed.notify_all()
-        with self._changed:
-            self._ended = True
+                self._take_log()
+
+    def _take_log(self) -> None:
+        """Take over all that is in the pipe; `_changed` is held."""
+        while self._process is not None and not self._ended:
+            assert self._process.stderr is not None
+            try:
+                piece = os.read(self._process.stderr.fileno(), 1 << 16)
+            except BlockingIOError:
+                return
+            self._log += self._decoder.decode(piece)
+            self._ended = not piece
             self._changed.notify_all()
 
     def _wait(self, condition: Callable[[], bool], what: str) -> None:
