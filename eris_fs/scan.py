@@ -13,9 +13,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from eris_fs.errors import (
     FileChanged,
@@ -32,7 +32,19 @@ from eris_fs.paths import UTF8_ERRORS, check_path, check_path_size
 from eris_fs.selection import EVERYTHING, ForbiddenFile, Selection
 from eris_fs.stamp import settled_status
 
-__all__ = ["Found", "OpenFile", "Root", "TreeSize", "measure_tree", "scan_tree"]
+__all__ = [
+    "FileFacts",
+    "Found",
+    "OpenFile",
+    "Root",
+    "TreeSize",
+    "look_through_tree",
+    "measure_tree",
+    "scan_tree",
+]
+
+_F = TypeVar("_F")
+
 
 # O_NONBLOCK: a fifo put in a file's place must not block us; it says nothing about real files.
 _FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -50,6 +62,13 @@ Root = str | os.PathLike[str] | Mapping[str, str]
 
 Found = OpenFile | Symlink | EmptyDirectory
 """What a scan comes upon."""
+
+
+class FileFacts(NamedTuple):
+    """What is told of a regular file that nobody opened: bytes, and the owner's x bit."""
+
+    size: int
+    executable: bool
 
 
 class TreeSize(NamedTuple):
@@ -78,7 +97,7 @@ def scan_tree(
     FileChanged; TreeTooLarge; UnsafePath, for a root by a name that is none; OSError, if there is
     nothing at a root.
     """
-    scan = _Scan(limits, UTF8_ERRORS[any_bytes], selection)
+    scan = _Scan(_open_file, limits, UTF8_ERRORS[any_bytes], selection)
     if isinstance(root, Mapping):
         for name in sorted(root, key=os.fsencode):
             path = scan.child((), name, root[name])
@@ -92,6 +111,17 @@ def scan_tree(
                     raise
     else:
         yield from scan.run(os.fspath(root), ())
+
+
+def look_through_tree(
+    root: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS
+) -> Generator[tuple[Path, FileFacts | Symlink | EmptyDirectory], None, None]:
+    """As `scan_tree` of one root with `any_bytes`, but no file is opened: far less for the system.
+
+    Raises: as `scan_tree`; a file that cannot be read is none of its errors.
+    """
+    scan = _Scan(_tell_of_file, limits, UTF8_ERRORS[True], EVERYTHING)
+    yield from scan.run(os.fspath(root), ())
 
 
 def measure_tree(
@@ -126,10 +156,21 @@ class _Directory:
     """Whether nothing of it was taken so far."""
 
 
-class _Scan:
-    """One scan: how it is done, and how far it has come."""
+class _Scan(Generic[_F]):
+    """One scan: how it is done, and how far it has come.
 
-    def __init__(self, limits: Limits, errors: str, selection: Selection) -> None:
+    `take` makes of a file what is given of it: its name, the directory it is in (None: the name is
+    a path), and what messages call it.
+    """
+
+    def __init__(
+        self,
+        take: Callable[[str, int | None, str], _F],
+        limits: Limits,
+        errors: str,
+        selection: Selection,
+    ) -> None:
+        self._take = take
         self._limits = limits
         self._errors = errors
         self._selection = selection
@@ -137,7 +178,7 @@ class _Scan:
         # The path of the root in the tree.
         self._top: Path = ()
 
-    def run(self, base: str, path: Path) -> Iterator[tuple[Path, Found]]:
+    def run(self, base: str, path: Path) -> Iterator[tuple[Path, _F | Symlink | EmptyDirectory]]:
         """Walk what is at `base`, which is at `path` in the tree."""
         self._top = path
         mode = os.lstat(base).st_mode
@@ -147,7 +188,7 @@ class _Scan:
             yield path, self._read_symlink(base, None, base)
         else:
             _check_kind(mode, base)
-            yield path, _open_file(base, None, base)
+            yield path, self._take(base, None, base)
 
     def count(self) -> None:
         """Count an entry. Raises: TreeTooLarge."""
@@ -166,7 +207,7 @@ class _Scan:
             raise UnsupportedEntry(where, error.reason) from None
         return child
 
-    def _walk(self, base: str) -> Iterator[tuple[Path, Found]]:
+    def _walk(self, base: str) -> Iterator[tuple[Path, _F | Symlink | EmptyDirectory]]:
         stack = [self._enter(base, None, self._top, base)]
         top = base.rstrip("/")
         try:
@@ -182,7 +223,7 @@ class _Scan:
                 where = "/".join((top, *directory.path[len(self._top) :], entry.name))
                 path = self.child(directory.path, entry.name, where)
                 self.count()
-                found: Found | _Directory
+                found: _F | Symlink | _Directory
                 try:
                     if entry.is_dir(follow_symlinks=False):
                         found = self._enter(entry.name, directory, path, where)
@@ -201,9 +242,9 @@ class _Scan:
             for directory in stack:
                 os.close(directory.descriptor)
 
-    def _look_at(self, entry: os.DirEntry[str], parent: int, where: str) -> Found:
+    def _look_at(self, entry: os.DirEntry[str], parent: int, where: str) -> _F | Symlink:
         if entry.is_file(follow_symlinks=False):
-            return _open_file(entry.name, parent, where)
+            return self._take(entry.name, parent, where)
         if entry.is_symlink():
             return self._read_symlink(entry.name, parent, where)
         try:
@@ -281,6 +322,16 @@ def _open_file(name: str, parent: int | None, where: str) -> OpenFile:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def _tell_of_file(name: str, parent: int | None, where: str) -> FileFacts:
+    try:
+        found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except OSError as error:
+        explain(error, where)
+    if not stat.S_ISREG(found.st_mode):
+        raise FileChanged(where, "it became another kind of file")
+    return FileFacts(found.st_size, bool(found.st_mode & stat.S_IXUSR))
 
 
 def _raw_name(entry: os.DirEntry[str]) -> bytes:

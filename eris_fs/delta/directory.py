@@ -18,10 +18,10 @@ from eris.threads import in_thread
 from eris_fs.delta.model import BaseRange
 from eris_fs.errors import FileChanged
 from eris_fs.model import DEFAULT_LIMITS, Limits, Path, show_path
-from eris_fs.open_file import OpenFile, explain
+from eris_fs.open_file import explain
 from eris_fs.outline import Outline, OutlineEntry, OutlineFile
 from eris_fs.paths import common_length, raw_text
-from eris_fs.scan import scan_tree
+from eris_fs.scan import FileFacts, look_through_tree
 
 __all__ = ["DirectoryFiles"]
 
@@ -138,10 +138,6 @@ class DirectoryFiles:
 
 def _look(root: str | os.PathLike[str], limits: Limits) -> dict[Path, OutlineEntry]:
     entries: dict[Path, OutlineEntry] = {}
-    for path, found in scan_tree(root, limits, any_bytes=True):
-        if isinstance(found, OpenFile):
-            with found:
-                entries[path] = OutlineFile(found.size, found.executable)
-        else:
-            entries[path] = found
+    for path, found in look_through_tree(root, limits):
+        entries[path] = OutlineFile(*found) if isinstance(found, FileFacts) else found
     return entries

@@ -26,6 +26,7 @@ from eris_fs import (
     measure_tree,
     scan_tree,
 )
+from eris_fs.scan import FileFacts, look_through_tree
 from tests.eris_fs.trees import File, Link, Node, descriptors, directories, lay_out
 
 Seen = dict[tuple[str, ...], File | Symlink | EmptyDirectory]
@@ -87,7 +88,22 @@ def test_all_is_seen(node: Node) -> None:
         lay_out(node, root)
         before = descriptors()
         assert look(root) == flatten(node)
+        assert dict(look_through_tree(root)) == {
+            path: FileFacts(len(found.content), found.executable)
+            if isinstance(found, File)
+            else found
+            for path, found in flatten(node).items()
+        }
         assert descriptors() == before
+
+
+def test_files_that_nobody_opens_may_be_unreadable() -> None:
+    with unprivileged() as directory:
+        lay_out({"sub": {"secret": File(b"x")}}, directory / "root")
+        (directory / "root" / "sub" / "secret").chmod(0)
+        assert dict(look_through_tree(directory / "root")) == {
+            ("sub", "secret"): FileFacts(1, False)
+        }
 
 
 def test_the_order_is_that_of_names(tmp_path: Path) -> None:
