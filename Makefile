@@ -41,8 +41,8 @@ style: venv
 types: venv
 	$(VENV)/bin/mypy
 
-test: venv deps peers style types
-	$(PYTHON) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+test: venv deps peers style
+	@tools/run_tests.sh $(PYTHON) $(VENV)/bin/mypy
 
 tests: test
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from eris import BlockSize, BlockWriter, Reference
-from tests.eris_fs.trees import descriptors
+from tests.descriptors import descriptors, left_open
 
 __all__ = ["ODD_ERRORS", "FailingAt", "Odd", "at_every_wait", "check_run"]
 
@@ -133,7 +133,7 @@ def check_run(work: Callable[[], Coroutine[Any, Any, Any]]) -> BaseException | N
             await asyncio.sleep(0)
         left = asyncio.all_tasks() - {asyncio.current_task()}
         assert not left, f"tasks go on: {left}"
-        assert descriptors() == before, "something is open"
+        assert not left_open(before), "something is open"
         assert not complaints, complaints
         return failure
 

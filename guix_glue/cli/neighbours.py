@@ -32,7 +32,9 @@ __all__ = ["with_nearby_servers"]
 _log = logging.getLogger(__name__)
 
 _FIRST_S: Final = 0.3
-"""How long a query waits at most."""
+"""How long a query waits at most, once the network was asked."""
+_ASKED_S: Final = 1.0
+"""How long it waits at most for that: on a busy machine it is no matter of a moment."""
 _OTHERS_S: Final = 0.15
 """How long for others when one was found: answers come at random within 120 ms (RFC 6762, 6)."""
 _SEARCH_S: Final = 3.0
@@ -89,6 +91,7 @@ class _Search:
         self._found: dict[str, Server] = {}
         self._prefixes: tuple[IpNetwork, ...] = ()
         """Of this machine's networks."""
+        self._asked = asyncio.Event()
         self._something = asyncio.Event()
         self._looking = asyncio.create_task(self._look())
         self._written: list[Server] | None = None
@@ -97,6 +100,8 @@ class _Search:
     async def first(self) -> list[Server]:
         """What is found in a moment."""
         with suppress(TimeoutError):
+            async with asyncio.timeout(_ASKED_S):
+                await self._asked.wait()
             async with asyncio.timeout(_FIRST_S):
                 await self._something.wait()
                 await asyncio.sleep(_OTHERS_S)
@@ -118,6 +123,7 @@ class _Search:
             _log.debug("The local network was not looked at", exc_info=error)
             self._warn(f"servers of the local network are not found: {reason_of(error)}")
         finally:
+            self._asked.set()
             self._something.set()
 
     async def _look_around(self) -> None:
@@ -132,6 +138,7 @@ class _Search:
         try:
             await neighbourhood.start()
             neighbourhood.look_for([GUIX_PUBLISH], self._changed)
+            self._asked.set()
             await asyncio.sleep(_FIRST_S)
             # At once, too: the daemon ends us without a word.
             self._note()

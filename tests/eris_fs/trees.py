@@ -85,11 +85,6 @@ def read_back(where: Path) -> Node:
     return File(where.read_bytes(), bool(mode & stat.S_IXUSR))
 
 
-def descriptors() -> set[str]:
-    """Which file descriptors this process has open."""
-    return set(os.listdir("/proc/self/fd"))
-
-
 def bomb(level: int) -> tuple[ReadCapability, list[bytes]]:
     """Make content of 1024 times 16 to the `level` bytes out of `level` + 1 blocks.
 

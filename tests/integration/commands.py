@@ -19,6 +19,7 @@ from eris.model import NULL_CONVERGENCE_SECRET
 from kapla.client import RemoteStore
 from kapla.urls import parse_store_url
 from tests.integration.daemon import GUARD_S, program
+from tests.loaded import can_be_forked, run_forked
 
 __all__ = ["Kapla", "StallingStore", "blocks_of", "blocks_there", "report", "stalling_store"]
 
@@ -50,6 +51,8 @@ class Kapla:
     url: str
     prefix: Sequence[str] = ()
     env: Mapping[str, str] = field(default_factory=dict)
+    installed: bool = False
+    """Whether each command is the program as a user runs it, and no fork of what has loaded it."""
 
     def environment(self) -> dict[str, str]:
         kept = {
@@ -79,19 +82,27 @@ class Kapla:
     ) -> Done:
         """Run a command to its end, which must be with this exit code."""
         given = [os.fsdecode(argument) for argument in arguments]
-        done = subprocess.run(
-            self.command(*given),
-            env=self.environment(),
-            input=stdin,
-            capture_output=True,
-            cwd=cwd or self.home,
-            umask=umask,
-            check=False,
-            timeout=2 * GUARD_S,
-        )
+        done = self._run(given, stdin, cwd or self.home, umask)
         assert done.returncode == code, (given, done)
         self.check_errors(done.stderr, code, [*given, stdin.decode("utf-8", "replace")])
         return done
+
+    def _run(self, given: Sequence[str], stdin: bytes, cwd: Path, umask: int) -> Done:
+        env, limit_s = self.environment(), 2 * GUARD_S
+        if not (self.prefix or self.installed) and can_be_forked(env):
+            return run_forked(
+                "kapla", given, env=env, cwd=cwd, umask=umask, given=stdin, timeout=limit_s
+            )
+        return subprocess.run(
+            self.command(*given),
+            env=env,
+            input=stdin,
+            capture_output=True,
+            cwd=cwd,
+            umask=umask,
+            check=False,
+            timeout=limit_s,
+        )
 
     def out(self, *arguments: str | Path, stdin: bytes = b"") -> str:
         """What a command that succeeds says, without the end of the line."""

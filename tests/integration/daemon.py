@@ -27,6 +27,7 @@ from types import TracebackType
 from typing import Self
 
 from kapla.coap.frame import Code, FrameReader, Message, format_message, parse_body
+from tests.loaded import Forked, can_be_forked
 
 __all__ = [
     "GUARD_S",
@@ -64,7 +65,9 @@ class Daemon:
         *,
         listen: Sequence[str] | None = None,
         store: Path | None = None,
+        installed: bool = False,
     ) -> None:
+        """`installed`: run the program as a user does, and not a fork of what has loaded it."""
         self.directory = directory
         self.socket = directory / "eris.sock"
         self.store = directory / "blocks.sqlite" if store is None else store
@@ -84,7 +87,8 @@ class Daemon:
             "XDG_STATE_HOME": str(directory / "state"),
             **(env or {}),
         }
-        self._process: subprocess.Popen[bytes] | None = None
+        self._installed = installed or not can_be_forked(self._env)
+        self._process: subprocess.Popen[bytes] | Forked | None = None
         self._reader: threading.Thread | None = None
         self._log = ""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -140,15 +144,7 @@ class Daemon:
         assert self._process is None, "the daemon is already running"
         self._ended = False
         self._seen = len(self._log)
-        self._process = subprocess.Popen(
-            self.command,
-            env=self._env,
-            cwd=self.directory,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            pass_fds=[one.fileno() for one in self.handed],
-        )
+        self._process = self._started()
         assert self._process.stderr is not None
         os.set_blocking(self._process.stderr.fileno(), False)
         self._reader = threading.Thread(target=self._read_log, daemon=True)
@@ -218,6 +214,20 @@ class Daemon:
     def connect_tcp(self, *, csm: bool = True) -> RawPeer:
         """A raw peer on the TCP listener."""
         return RawPeer.tcp("127.0.0.1", self.tcp_port, csm=csm)
+
+    def _started(self) -> subprocess.Popen[bytes] | Forked:
+        first, *arguments = command = self.command
+        if first == program("kaplad") and not self._installed:
+            return Forked.with_errors("kaplad", arguments, self._env, self.directory)
+        return subprocess.Popen(
+            command,
+            env=self._env,
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=[one.fileno() for one in self.handed],
+        )
 
     def _signal(self, number: signal.Signals) -> int:
         if self._process is None:
@@ -292,13 +302,16 @@ def running_daemon(
     listen: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
     store: Path | None = None,
+    installed: bool = False,
 ) -> Iterator[Daemon]:
     """A daemon on a Unix socket, and on the URLs in `listen`, until the end of the context.
 
     `coap+tcp://127.0.0.1:0?get&put` listens on a free port. `args` are further arguments of
-    `kaplad`; the store lies in `tmp_path` if that is given.
+    `kaplad`; the store lies in `tmp_path` if that is given. `installed` is as of `Daemon`.
     """
-    with stopped_daemon(tmp_path, *args, listen=listen, env=env, store=store) as daemon:
+    with stopped_daemon(
+        tmp_path, *args, listen=listen, env=env, store=store, installed=installed
+    ) as daemon:
         daemon.start()
         yield daemon
 
@@ -310,13 +323,14 @@ def stopped_daemon(
     listen: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
     store: Path | None = None,
+    installed: bool = False,
 ) -> Iterator[Daemon]:
     """As `running_daemon`, but not yet started."""
     with tempfile.TemporaryDirectory(prefix="kapla-") as name:
         directory = Path(name)
         if store is None and tmp_path is not None:
             store = tmp_path / "blocks.sqlite"
-        daemon = Daemon(directory, args, env, store=store)
+        daemon = Daemon(directory, args, env, store=store, installed=installed)
         daemon._listen += listen
         try:
             yield daemon

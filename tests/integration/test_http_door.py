@@ -383,7 +383,7 @@ def test_an_answer_under_way_is_finished_when_the_daemon_stops(tmp_path: Path) -
 
 
 def test_without_doors_nothing_of_http_is_loaded(tmp_path: Path) -> None:
-    with running_daemon(tmp_path) as daemon:
+    with running_daemon(tmp_path, installed=True) as daemon:
         assert "aiohttp" not in Path(f"/proc/{daemon.pid}/maps").read_text()
     with http_daemon(tmp_path / "other") as door:
         assert door.ask("/").status == 200

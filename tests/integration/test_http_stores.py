@@ -159,7 +159,7 @@ def test_a_daemon_asks_a_gateway_and_keeps_what_it_gives_to_itself(tmp_path: Pat
 
 
 def test_a_daemon_without_such_a_peer_loads_no_http() -> None:
-    with running_daemon() as daemon:
+    with running_daemon(installed=True) as daemon:
         maps = Path(f"/proc/{daemon.pid}/maps").read_text()
         # Its parser is a library of its own.
         assert "aiohttp" not in maps

@@ -18,7 +18,7 @@ from tests.integration.daemon import GUARD_S, Daemon, program
 def daemon() -> Iterator[Daemon]:
     """One that is not started yet."""
     with tempfile.TemporaryDirectory(prefix="kapla-") as name:
-        daemon = Daemon(Path(name))
+        daemon = Daemon(Path(name), installed=True)
         try:
             yield daemon
         finally:

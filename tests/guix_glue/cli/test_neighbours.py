@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +31,8 @@ from tests.integration.daemon import GUARD_S, program, wait_until
 
 # A busy machine may be slow to answer; found servers have a fifth of it.
 PATIENT = ("--server-timeout", "50", "--nar-timeout", "100")
+# Longer than the program looks around.
+SEARCH_S = 10.0
 
 
 @pytest.fixture(scope="module")
@@ -51,20 +56,45 @@ class Fetching(NamedTuple):
         **env: str,
     ) -> subprocess.CompletedProcess[str]:
         """Run the program with one command."""
+        with self.running(mode, *arguments, options=options, **env) as process:
+            output, errors = process.communicate(command, 2 * GUARD_S)
+        assert process.returncode == 0
+        assert "Traceback" not in errors, errors
+        return subprocess.CompletedProcess(process.args, 0, output, errors)
+
+    @contextmanager
+    def running(
+        self, mode: str, *arguments: str, options: str = "substitute-urls=", **env: str
+    ) -> Iterator[subprocess.Popen[str]]:
+        """The program under way; killed at the end if it is still there."""
         environment = program_environment(self.config, options)
         environment |= {"KAPLA_NARINFO_CACHE": str(self.config / "cache"), "ERIS_STORE_URL": "none"}
         kapla = (program("kapla"), "substitute", f"--{mode}", "--reply-fd=1", *PATIENT, *arguments)
-        done = subprocess.run(
+        process = subprocess.Popen(
             self.net.host("desk").command(*kapla),
-            input=command,
             env=environment | env,
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=2 * GUARD_S,
-            check=True,
         )
-        assert "Traceback" not in done.stderr, done.stderr
-        return done
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+    def search(self) -> None:
+        """Look around as long as a client of the daemon may, or until something is found."""
+        noted = self.config / "cache/nearby"
+        with self.running("query", "--discover") as process:
+            assert process.stdin
+            process.stdin.write(f"have {STORE}/{32 * '0'}-nothing \n")
+            process.stdin.flush()
+            end = time.monotonic() + SEARCH_S
+            pause = threading.Event()
+            while not (noted.exists() and noted.read_text()) and time.monotonic() < end:
+                pause.wait(0.02)
 
     def has(self, made: Made, *arguments: str, **env: str) -> bool:
         """Whether the item can be had."""
@@ -74,7 +104,16 @@ class Fetching(NamedTuple):
 
     def wait(self, made: Made) -> None:
         """Wait until the network shows that the item can be had."""
-        wait_until(lambda: self.has(made, "--discover") or self.forget(), "it to be found")
+        self.wait_until(lambda: self.has(made, "--discover"), "it to be found")
+
+    def wait_until(self, is_so: Callable[[], bool], what: str) -> None:
+        """Look around until something shows."""
+
+        def shows() -> bool:
+            self.search()
+            return is_so() or self.forget()
+
+        wait_until(shows, what)
 
     def forget(self) -> bool:
         """Be as if nothing had been looked for; False, for it is not found."""
@@ -182,13 +221,9 @@ def test_an_address_that_is_on_no_network_of_ours_is_not_asked(
     near, file = f"http://{address_of('bed')}:1\n", fetching.config / "cache/nearby"
     lies = [("elsewhere", "203.0.113.9", 80), ("near", address_of("bed"), 1)]
 
-    def is_found() -> bool:
-        fetching.has(made, "--discover")
-        return near in file.read_text() or fetching.forget()
-
     # Both are told of in one packet.
     with announcing(fetching.net.host("bed"), lies):
-        wait_until(is_found, "the other one")
+        fetching.wait_until(lambda: near in file.read_text(), "the other one")
     assert "203.0.113.9" not in file.read_text()
 
 
@@ -202,12 +237,7 @@ def test_a_thousand_servers_hide_none_that_is_named(
     url = f"http://{address_of('sofa')}:{publisher.port}"
     with announcing(fetching.net.host("bed"), crowd):
         noted = fetching.config / "cache/nearby"
-
-        def are_found() -> bool:
-            fetching.has(made, "--discover")
-            return noted.read_text() != "" or fetching.forget()
-
-        wait_until(are_found, "some of them to be found")
+        fetching.wait_until(lambda: noted.read_text() != "", "some of them to be found")
         assert len(noted.read_text().splitlines()) <= MAX_NEARBY
         options = f"substitute-urls={url}"
         messages = assert_fetched(fetching, made, tmp_path / "item", options=options)
@@ -244,10 +274,9 @@ def test_a_stranger_is_not_believed(net: Network, fetching: Fetching, tmp_path: 
         def is_refused() -> bool:
             done = fetching.run("query", f"have {STORE}/{lie.name} \n", "--discover")
             assert done.stdout == "\n"
-            refused = f"the narinfo of {url}: its key is not in the access list" in done.stderr
-            return refused or fetching.forget()
+            return f"the narinfo of {url}: its key is not in the access list" in done.stderr
 
-        wait_until(is_refused, "it to be found")
+        fetching.wait_until(is_refused, "it to be found")
 
 
 def test_where_nothing_can_be_found_that_is_said(fetching: Fetching, made: Made) -> None:

@@ -20,7 +20,8 @@ from guix_glue.model import StoreItem
 from guix_glue.trust.keys import PrivateKey, parse_private_key
 from guix_glue.trust.signature import sign_text
 from tests.guix_glue.fetch.fakes import FakeServer
-from tests.integration.daemon import GUARD_S, program
+from tests.integration.daemon import GUARD_S
+from tests.loaded import Forked
 
 __all__ = [
     "HASH_PART",
@@ -181,15 +182,12 @@ class Running:
         command_end, self.commands = os.pipe()
         self._replies, reply_end = os.pipe()
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115
-        kapla = program("kapla")
-        actions = [
-            (os.POSIX_SPAWN_DUP2, command_end, 0),
-            (os.POSIX_SPAWN_DUP2, self._messages.fileno(), 1),
-            (os.POSIX_SPAWN_DUP2, self._messages.fileno(), 2),
-            (os.POSIX_SPAWN_DUP2, reply_end, 4),
-        ]
-        self.pid = os.posix_spawn(
-            kapla, [kapla, "substitute", *arguments], environment, file_actions=actions
+        messages = self._messages.fileno()
+        self._process = Forked(
+            "kapla",
+            ["substitute", *arguments],
+            {0: command_end, 1: messages, 2: messages, 4: reply_end},
+            env=environment,
         )
         os.close(command_end)
         os.close(reply_end)
@@ -214,15 +212,19 @@ class Running:
             replies += data
         return self._reap(replies)
 
+    def end(self) -> None:
+        """End it, whatever it does."""
+        self._process.kill()
+
     def kill(self, number: int) -> Done:
         """End it as the daemon does."""
-        os.kill(self.pid, number)
+        self._process.send_signal(number)
         os.close(self.commands)
         return self._reap(b"")
 
     def _reap(self, replies: bytes) -> Done:
         self._ended = True
-        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        code = self._process.wait(GUARD_S)
         os.close(self._replies)
         self._messages.seek(0)
         messages = self._messages.read().decode()
@@ -235,7 +237,7 @@ class Running:
 def start_program(arguments: Sequence[str], environment: Mapping[str, str]) -> Iterator[Running]:
     """The program under way; killed if it hangs."""
     running = Running(arguments, environment)
-    guard = threading.Timer(2 * GUARD_S, os.kill, (running.pid, 9))
+    guard = threading.Timer(2 * GUARD_S, running.end)
     guard.start()
     try:
         yield running

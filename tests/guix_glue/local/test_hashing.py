@@ -19,6 +19,7 @@ from guix_glue.local.archive import hash_steps, nar_hash
 from guix_glue.local.item_directory import DirectoryItems
 from guix_glue.local.known_hashes import Hashed, KnownHashes
 from guix_glue.local.tree_stamp import TreeStamp, stamp_steps
+from tests.descriptors import descriptors, left_open
 from tests.integration.daemon import GUARD_S
 
 T = TypeVar("T")
@@ -47,9 +48,9 @@ def run(
             await items.close()
         assert len(asyncio.all_tasks()) == 1
 
-    before = set(os.listdir("/proc/self/fd"))
+    before = descriptors()
     asyncio.run(with_items())
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert not left_open(before)
 
 
 async def found_once_hashed(store: DirectoryItems, part: str) -> object:

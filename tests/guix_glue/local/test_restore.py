@@ -14,6 +14,7 @@ from guix_glue.errors import FetchFailed
 from guix_glue.formats.nar import Data, Directory, File, NarEvent, Symlink
 from guix_glue.local.archive import read_item
 from guix_glue.local.restore import ItemRestorer, remove_item
+from tests.descriptors import descriptors, left_open
 
 _HOLE = 16 * 1024
 
@@ -198,10 +199,10 @@ def test_hostile_names_are_refused(tmp_path: Path, name: bytes) -> None:
 def test_hostile_events_are_refused(tmp_path: Path, events: list[NarEvent]) -> None:
     inner = tmp_path / "inner"
     inner.mkdir()
-    descriptors = os.listdir("/proc/self/fd")
+    before = descriptors()
     with pytest.raises(FetchFailed):
         restore(inner / "item", events)
-    assert os.listdir("/proc/self/fd") == descriptors
+    assert not left_open(before)
     assert os.listdir(tmp_path) == ["inner"]
     assert set(os.listdir(inner)) <= {"item"}
     remove_item(str(inner / "item"))

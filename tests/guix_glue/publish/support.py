@@ -20,6 +20,7 @@ from guix_glue.formats import nixbase32
 from guix_glue.formats.narinfo import Narinfo, parse_narinfo
 from guix_glue.trust.acl import Acl
 from tests.integration.daemon import GUARD_S, program, wait_until
+from tests.loaded import Forked, can_be_forked
 
 __all__ = ["SAMPLES", "Answer", "Publisher", "make_item", "nar_of", "publishing", "wait_until"]
 
@@ -98,10 +99,11 @@ class Publisher:
         debug: bool = False,
     ) -> None:
         self.arguments = [str(argument) for argument in arguments]
-        self._command = [*prefix, program("kapla"), *(["--debug"] if debug else []), "publish"]
+        self._prefix = prefix
+        self._words = [*(["--debug"] if debug else []), "publish"]
         self._env = {**os.environ, **env}
         self._changed = threading.Condition()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
         self.log = ""
         self.port = 0
 
@@ -119,13 +121,7 @@ class Publisher:
     def start(self) -> None:
         """Start it, and wait until it listens."""
         self.log = ""
-        self._process = subprocess.Popen(
-            [*self._command, *self.arguments],
-            env=self._env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
+        self._process = self._started()
         threading.Thread(target=self._read_log, args=(self._process,), daemon=True).start()
         self.wait_for_log("Listening on http://")
         match = _LISTENING.search(self.log)
@@ -191,7 +187,19 @@ class Publisher:
         """A raw connection."""
         return socket.create_connection(("127.0.0.1", self.port), GUARD_S)
 
-    def _read_log(self, process: subprocess.Popen[bytes]) -> None:
+    def _started(self) -> subprocess.Popen[bytes] | Forked:
+        arguments = [*self._words, *self.arguments]
+        if not self._prefix and can_be_forked(self._env):
+            return Forked.with_errors("kapla", arguments, self._env)
+        return subprocess.Popen(
+            [*self._prefix, program("kapla"), *arguments],
+            env=self._env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+
+    def _read_log(self, process: subprocess.Popen[bytes] | Forked) -> None:
         assert process.stderr is not None
         for line in process.stderr:
             with self._changed:

@@ -21,6 +21,7 @@ from guix_glue.publish.directory import CacheDirectory
 from guix_glue.publish.downloads import Downloads
 from guix_glue.publish.mirror_kept import KeptNars, NarKey
 from guix_glue.publish.nar_check import NarCheck
+from tests.descriptors import descriptors, left_open
 
 NAR = random.Random(0).randbytes(300_000)
 KEY = NarKey("0" * 32, hashlib.sha256(NAR).digest(), Compression.NONE)
@@ -86,9 +87,9 @@ def test_whoever_goes_at_any_moment_leaves_nothing(tmp_path: Path, seed: int) ->
         assert os.listdir(directory.path / "tmp") == []
         assert kept.size(KEY) in (None, len(NAR))
 
-    descriptors = set(os.listdir("/proc/self/fd"))
+    before = descriptors()
     asyncio.run(main())
-    assert set(os.listdir("/proc/self/fd")) == descriptors
+    assert not left_open(before)
     directory.close()
 
 

@@ -21,6 +21,7 @@ from guix_glue.publish.model import ErisTarget
 from guix_glue.publish.tree_formats import PackedTrees, StandardTrees, TreeFormat
 from guix_glue.publish.trees import EncodeTree
 from guix_glue.trust.signature import verify_narinfo
+from tests.descriptors import descriptors, left_open
 from tests.guix_glue.publish.support import ACL, KEYS, make_item, nar_of, publishing
 from tests.integration.commands import Kapla
 from tests.integration.daemon import running_daemon, wait_until
@@ -194,7 +195,7 @@ def test_cancelled_encoding_leaves_no_thread_at_work(trees: TreeFormat, tmp_path
                 await asyncio.Event().wait()
 
         encode = EncodeTree(ErisTarget(Store(), "one", trees))
-        descriptors = set(os.listdir("/proc/self/fd"))
+        before = descriptors()
         job = asyncio.create_task(encode(str(tree), "tree"))
         await begun.wait()
         # More is read and encoded ahead of a store that does not answer.
@@ -202,7 +203,7 @@ def test_cancelled_encoding_leaves_no_thread_at_work(trees: TreeFormat, tmp_path
         with pytest.raises(asyncio.CancelledError):
             await job
         assert threads_at_work() == 0
-        assert set(os.listdir("/proc/self/fd")) == descriptors
+        assert not left_open(before)
         assert len(asyncio.all_tasks()) == 1
 
     before = threading.active_count()

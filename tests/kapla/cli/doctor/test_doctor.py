@@ -26,6 +26,8 @@ def daemon() -> Iterator[Daemon]:
         None,
         *("--max-size", "500TiB", "--peer", f"coaps+tcp://127.0.0.1:9#{KEY}"),
         listen=["coap+tcp://127.0.0.1:0?get"],
+        # It is known by its arguments.
+        installed=True,
     ) as running:
         running.wait_for_log("cannot be reached")
         yield running
