@@ -20,6 +20,12 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGES = ("eris", "eris_fs", "kapla", "guix_glue")
+
+DOERS = ("fetch", "publish", "proxy", "seed", "maps")
+"""The packages of guix_glue that each do one job, and know nothing of each other."""
+
+SHARED = ("formats", "kept", "local", "servers", "serving", "sources", "trust", "upstream")
+"""The packages of guix_glue that these stand on."""
 MAX_LINES = 400
 
 
@@ -249,22 +255,20 @@ RULES = (
         but=("guix_glue/cli/*",),
         forbid=("guix_glue.cli",),
     ),
-    Rule(
-        "what the fetcher shares with the publisher is below both",
-        where=("guix_glue/fetch/*",),
-        forbid=("guix_glue.publish",),
-    ),
-    Rule(
-        "what the publisher shares with the fetcher is below both",
-        where=("guix_glue/publish/*",),
-        forbid=("guix_glue.fetch",),
+    *(
+        Rule(
+            f"what {one} shares with the others is below them",
+            where=(f"guix_glue/{one}/*",),
+            forbid=tuple(f"guix_glue.{other}" for other in DOERS if other != one),
+        )
+        for one in DOERS
     ),
     Rule(
         "from which items deltas lead, and what became of them, is told without I/O",
         where=(
             "guix_glue/formats/package_name.py",
             "guix_glue/publish/bases.py",
-            "guix_glue/publish/delta_results.py",
+            "guix_glue/kept/delta_results.py",
         ),
         forbid=("asyncio", "os", "pathlib", "threading", "time", "eris", "eris_fs", "kapla"),
     ),
@@ -275,14 +279,27 @@ RULES = (
         forbid=("eris_fs.delta",),
     ),
     Rule(
-        "what the fetcher and the publisher share knows neither",
-        where=(
-            "guix_glue/formats/*",
-            "guix_glue/local/*",
-            "guix_glue/servers/*",
-            "guix_glue/trust/*",
+        "what those share who bring, publish, pass on, seed and list items knows none of them",
+        where=tuple(f"guix_glue/{one}/*" for one in SHARED),
+        forbid=tuple(f"guix_glue.{one}" for one in DOERS),
+    ),
+    Rule(
+        "how replies go out over HTTP has nothing to do with what they say",
+        where=("guix_glue/serving/*",),
+        forbid=(
+            "eris_fs",
+            "guix_glue.formats",
+            "guix_glue.kept",
+            "guix_glue.local",
+            "guix_glue.sources",
+            "guix_glue.trust",
+            "guix_glue.upstream",
         ),
-        forbid=("guix_glue.fetch", "guix_glue.publish"),
+    ),
+    Rule(
+        "other servers are asked by nobody who only chooses",
+        where=("guix_glue/sources/*",),
+        forbid=("aiohttp", "guix_glue.serving", "guix_glue.upstream"),
     ),
     Rule(
         "aiocoap is loosely typed and stays in kapla/coap",
@@ -686,7 +703,7 @@ def test_a_violation_names_file_line_and_rule(tmp_path: Path) -> None:
         ("guix_glue/publish/site.py", "from kapla.client import Client"),
         ("guix_glue/fetch/nar_client.py", "from kapla.client import Client"),
         ("guix_glue/fetch/nar_client.py", "from guix_glue.publish import model"),
-        ("guix_glue/publish/upstream.py", "from guix_glue.fetch.fetcher import Fetcher"),
+        ("guix_glue/upstream/servers.py", "from guix_glue.fetch.fetcher import Fetcher"),
         ("guix_glue/servers/url.py", "from guix_glue.fetch import options"),
         ("guix_glue/local/items.py", "from guix_glue.cli import programs"),
         ("guix_glue/cli/publish.py", "from kapla.daemon import Daemon"),

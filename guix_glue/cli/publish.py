@@ -21,18 +21,18 @@ from guix_glue.cli.publish_logs import configure_log, log_options, log_settings
 from guix_glue.cli.publisher import Settings, serve_items
 from guix_glue.errors import GuixError
 from guix_glue.formats.compression import CompressionChoice, parse_choice
+from guix_glue.kept.directory import make_cache_directory
 from guix_glue.local.environment import GuixEnvironment
-from guix_glue.publish.descriptors import allow_descriptors
-from guix_glue.publish.directory import make_cache_directory
-from guix_glue.publish.durations import parse_duration
 from guix_glue.publish.key_files import read_acl, read_guix_keys, read_nix_key
-from guix_glue.publish.listening import activated_sockets, bind_sockets
 from guix_glue.publish.model import PublishOptions
 from guix_glue.publish.narinfos import SigningKeys
-from guix_glue.publish.privileges import drop_privileges, find_user
 from guix_glue.publish.routes import parse_nar_path
 from guix_glue.servers.limits import MAX_UNSIGNED_SIZE
 from guix_glue.servers.url import Server
+from guix_glue.serving.descriptors import allow_descriptors
+from guix_glue.serving.durations import parse_duration
+from guix_glue.serving.listening import activated_sockets, bind_sockets
+from guix_glue.serving.privileges import drop_privileges, find_user
 from guix_glue.trust.acl import Acl
 from kapla.cli.outcome import ExitCode
 from kapla.cli.told import told

@@ -17,7 +17,7 @@ from typing import Final
 
 from aiohttp import web
 
-from guix_glue.publish.directory import CacheDirectory
+from guix_glue.kept.directory import CacheDirectory
 from kapla.http.admin.answering import Answering
 from kapla.http.admin.place import ADMIN_CONNECTIONS, AdminPlace
 from kapla.http.admin.streaming import Streams

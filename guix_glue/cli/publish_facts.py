@@ -12,10 +12,10 @@ from typing import Any, Final
 from eris.errors import ErisError, StoreUnavailable
 from guix_glue.cli.publish_metrics import PUBLISH_METRICS
 from guix_glue.cli.publish_view import publish_view
-from guix_glue.publish.http_server import HttpServer
 from guix_glue.publish.local_source import LocalSource
 from guix_glue.publish.mirror_source import MirrorSource
 from guix_glue.publish.tally import Baking, Bakings, DeltaTally, Requests
+from guix_glue.serving.http_server import HttpServer
 from kapla.log import redact
 from kapla.shared import Shared
 from kapla.status.metrics import metrics_text

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from guix_glue.publish.journal import Journal
+from guix_glue.serving.journal import Journal
 from kapla import log
 from kapla.service_manager import ServiceManager
 

@@ -20,28 +20,28 @@ from guix_glue.cli.advertising import advertised
 from guix_glue.cli.item_pins import StorePins
 from guix_glue.cli.publish_logs import Logs, LogSettings
 from guix_glue.cli.store_failures import failure_of_store
+from guix_glue.kept.directory import CacheDirectory
 from guix_glue.local.build_logs import BuildLogs
 from guix_glue.local.environment import GuixEnvironment
 from guix_glue.local.item_directory import DirectoryItems
 from guix_glue.local.items import Items, open_store_items
 from guix_glue.local.known_hashes import KnownHashes
 from guix_glue.publish.cache import BakedCache
-from guix_glue.publish.directory import CacheDirectory
-from guix_glue.publish.http_server import HttpServer
 from guix_glue.publish.local_source import LocalSource
 from guix_glue.publish.mirror_source import MirrorSource
 from guix_glue.publish.model import ErisTarget, PublishOptions
 from guix_glue.publish.narinfos import NarinfoWriter, SigningKeys
 from guix_glue.publish.pin_care import PinCare
-from guix_glue.publish.service import serve
 from guix_glue.publish.site import Site
 from guix_glue.publish.tally import Requests
 from guix_glue.publish.tree_formats import TreeFormat
-from guix_glue.publish.upstream import Upstream
 from guix_glue.servers.limits import NARINFO_AGE_S
 from guix_glue.servers.proxies import Proxies
 from guix_glue.servers.url import Server
+from guix_glue.serving.http_server import HttpServer
+from guix_glue.serving.service import serve
 from guix_glue.trust.acl import Acl
+from guix_glue.upstream.servers import Upstream
 from kapla import __version__
 from kapla.cli.common import CommandError, ExitCode
 from kapla.client import default_store_urls

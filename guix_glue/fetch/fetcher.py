@@ -31,14 +31,11 @@ from guix_glue.errors import (
     TemporaryFailure,
 )
 from guix_glue.fetch.nar_client import NarClient
-from guix_glue.fetch.narinfos import Vouched
 from guix_glue.fetch.places import Places
 from guix_glue.fetch.pouring import Received, pour
 from guix_glue.fetch.resting import Resting
 from guix_glue.fetch.settings import DEFAULT_SETTINGS, FetchSettings
-from guix_glue.fetch.sources import DeltaSource, ErisSource, Offer, Source, sources_of
 from guix_glue.fetch.traces import Messages, Transfer
-from guix_glue.fetch.watched_store import WatchedStore
 from guix_glue.formats.nar import NarEvent, NarLimits
 from guix_glue.formats.narinfo import Narinfo
 from guix_glue.local.links import Links
@@ -50,6 +47,9 @@ from guix_glue.servers.patience import Patience, first_success
 from guix_glue.servers.proxies import NO_PROXIES, Proxies
 from guix_glue.servers.url import origin_of
 from guix_glue.servers.watch import TooSlow, Watch
+from guix_glue.sources.order import DeltaSource, ErisSource, Offer, Source, sources_of
+from guix_glue.sources.vouching import Vouched
+from guix_glue.sources.watched_store import WatchedStore
 
 __all__ = ["Fetched", "Fetcher", "NotFetched"]
 
@@ -258,7 +258,7 @@ class Fetcher:
         self, source: DeltaSource, sink: EventSink, base: str, limit: int, destination: str
     ) -> None:
         # Loaded only here: most items come without.
-        from guix_glue.fetch.delta_events import delta_events
+        from guix_glue.sources.delta_events import delta_events
 
         assert self._store is not None
         shown = self._messages.transfer(destination, source.shown, None)

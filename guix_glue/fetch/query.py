@@ -16,9 +16,9 @@ from guix_glue.fetch.dialogue import (
     format_available,
     format_details,
 )
-from guix_glue.fetch.narinfos import Candidate, Vouched
 from guix_glue.fetch.session import Session
 from guix_glue.model import StoreItem
+from guix_glue.sources.vouching import Candidate, Vouched
 
 __all__ = ["QuerySession"]
 

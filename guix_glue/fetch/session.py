@@ -21,11 +21,11 @@ from eris.threads import in_thread
 from guix_glue.errors import FetchFailed
 from guix_glue.fetch.dialogue import Command, CommandReader
 from guix_glue.fetch.lookup import Found, Inquiry, Lookup
-from guix_glue.fetch.narinfos import Candidate, Vouched, find_vouched, read_candidates
 from guix_glue.fetch.refusals import Refusals, Unauthorized
 from guix_glue.fetch.settings import FetchSettings
-from guix_glue.fetch.sources import download_size, urn_is_readable
 from guix_glue.fetch.traces import Messages
+from guix_glue.sources.order import download_size, urn_is_readable
+from guix_glue.sources.vouching import Candidate, Vouched, find_vouched, read_candidates
 from guix_glue.trust.acl import Acl
 
 __all__ = ["Policy", "Session", "run_session"]

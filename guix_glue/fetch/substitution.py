@@ -22,13 +22,13 @@ from guix_glue.fetch.dialogue import (
 )
 from guix_glue.fetch.fetcher import Fetched, Fetcher, NotFetched
 from guix_glue.fetch.lookup import Found, Lookup
-from guix_glue.fetch.narinfos import Candidate
 from guix_glue.fetch.session import Policy, Session
-from guix_glue.fetch.sources import bases_of
 from guix_glue.fetch.traces import Messages
 from guix_glue.formats.narinfo import Narinfo
 from guix_glue.local.installed import InstalledItems
 from guix_glue.local.links import Links
+from guix_glue.sources.order import bases_of
+from guix_glue.sources.vouching import Candidate
 from guix_glue.trust.signature import verify_narinfo
 
 __all__ = ["SubstituteSession"]

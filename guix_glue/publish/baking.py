@@ -26,13 +26,13 @@ from eris.threads import in_thread, settle
 from guix_glue.errors import DamagedItem, NotBaked
 from guix_glue.formats.compression import Compression, CompressionChoice, Compressor, compressor
 from guix_glue.formats.nar import NarWriter
+from guix_glue.kept.records import Baked, ErisResult
 from guix_glue.local.archive import read_item
 from guix_glue.model import StoreItem
 from guix_glue.publish.cache import BakedCache
 from guix_glue.publish.model import ErisTarget
 from guix_glue.publish.niceness import be_nice
 from guix_glue.publish.queue import TryLater
-from guix_glue.publish.records import Baked, ErisResult
 from guix_glue.publish.trees import EncodeTree
 
 __all__ = ["Bakery", "baked_choices", "choice_key", "is_compressed", "nar_pieces"]

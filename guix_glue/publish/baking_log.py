@@ -11,8 +11,8 @@ from typing import Final, Generic, TypeVar
 
 from eris.errors import ErisError
 from guix_glue.model import StoreItem
-from guix_glue.publish.journal import Journal, escaped
 from guix_glue.publish.queue import TryLater
+from guix_glue.serving.journal import Journal, escaped
 
 __all__ = ["DeltaNotes", "Made", "noted"]
 

@@ -29,11 +29,9 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from guix_glue.formats.store_path import is_hash_part
-from guix_glue.model import StoreItem
-from guix_glue.publish.cache_guard import CacheGuard
-from guix_glue.publish.delta_results import DeltaResult, split_key
-from guix_glue.publish.directory import CacheDirectory
-from guix_glue.publish.records import (
+from guix_glue.kept.delta_results import DeltaResult, split_key
+from guix_glue.kept.directory import CacheDirectory
+from guix_glue.kept.records import (
     Baked,
     BakedFile,
     Destination,
@@ -42,6 +40,8 @@ from guix_glue.publish.records import (
     format_record,
     parse_record,
 )
+from guix_glue.model import StoreItem
+from guix_glue.publish.cache_guard import CacheGuard
 
 __all__ = ["BakedCache"]
 

@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
-from guix_glue.publish.outage import Outage
 from guix_glue.publish.queue import TryLater
+from guix_glue.servers.outage import Outage
 
 __all__ = ["CacheGuard"]
 

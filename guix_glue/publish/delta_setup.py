@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from guix_glue.local.items import Items
 from guix_glue.publish.cache import BakedCache
-from guix_glue.publish.journal import Journal
-from guix_glue.publish.mirror_cache import MirrorCache
 from guix_glue.publish.model import PublishOptions
 from guix_glue.publish.tree_formats import PackedTrees
 from guix_glue.publish.trees import EncodeTree
+from guix_glue.serving.journal import Journal
+from guix_glue.upstream.kept_narinfos import MirrorCache
 
 if TYPE_CHECKING:
     from guix_glue.publish.delta_baking import DeltaBakery

@@ -31,10 +31,10 @@ from eris_fs.delta.stored import StoredFiles
 from eris_fs.errors import FileChanged, InvalidManifest, UnsafePath, UnsupportedEntry
 from eris_fs.outline import Outline
 from guix_glue.errors import DamagedItem, UnsupportedItem
+from guix_glue.kept.delta_results import DeltaResult
+from guix_glue.kept.records import Destination, ErisResult
 from guix_glue.local.archive import hash_steps
 from guix_glue.model import StoreItem
-from guix_glue.publish.delta_results import DeltaResult
-from guix_glue.publish.records import Destination, ErisResult
 
 __all__ = ["BaseGone", "KnownTree", "OpenTree", "TreesOfItems", "opened_base"]
 

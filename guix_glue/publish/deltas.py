@@ -20,11 +20,11 @@ from eris_fs import load_tree, survey_tree
 from eris_fs.delta.encode import put_delta
 from eris_fs.errors import DeltaTooLarge, InvalidManifest, TreeTooLarge, UnsupportedEntry
 from guix_glue.errors import NotBaked
-from guix_glue.publish.delta_results import DeltaResult, delta_key
+from guix_glue.kept.delta_results import DeltaResult, delta_key
+from guix_glue.kept.records import Destination
 from guix_glue.publish.delta_trees import KnownTree, OpenTree, opened_base
 from guix_glue.publish.model import ErisTarget
 from guix_glue.publish.queue import TryLater
-from guix_glue.publish.records import Destination
 from guix_glue.publish.store_watch import StoreWatch
 
 __all__ = ["EncodeDelta"]

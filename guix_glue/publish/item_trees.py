@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 from eris.threads import in_thread
 from guix_glue.errors import GuixError
+from guix_glue.kept.delta_results import DeltaResult
 from guix_glue.local.items import Items
 from guix_glue.model import StoreItem
 from guix_glue.publish.cache import BakedCache
-from guix_glue.publish.delta_results import DeltaResult
 from guix_glue.publish.delta_trees import KnownTree
-from guix_glue.publish.mirror_cache import MirrorCache
+from guix_glue.upstream.kept_narinfos import MirrorCache
 
 __all__ = ["ItemTrees"]
 

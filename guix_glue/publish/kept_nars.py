@@ -16,10 +16,10 @@ from typing import Final
 
 from guix_glue.errors import CompressionError
 from guix_glue.formats.compression import Compression, CompressionChoice, decompressor
+from guix_glue.kept.records import Baked
 from guix_glue.publish.baking import choice_key
 from guix_glue.publish.cache import BakedCache
-from guix_glue.publish.model import FileBody, StreamBody
-from guix_glue.publish.records import Baked
+from guix_glue.serving.reply import FileBody, StreamBody
 
 __all__ = ["KeptNars"]
 

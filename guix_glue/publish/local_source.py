@@ -22,33 +22,32 @@ from guix_glue.errors import DaemonError, DamagedItem, DatabaseError, GuixError,
 from guix_glue.formats.compression import Compression, CompressionChoice
 from guix_glue.formats.narinfo import DeltaLine, NarUrl
 from guix_glue.formats.store_path import fixed_output_path, hash_part_of
+from guix_glue.kept.delta_results import split_key
+from guix_glue.kept.records import Baked
 from guix_glue.local.build_logs import BuildLogs
 from guix_glue.local.items import Items
 from guix_glue.model import StoreItem
 from guix_glue.publish.baking import Bakery, baked_choices, choice_key, nar_pieces
 from guix_glue.publish.baking_log import Made, noted
 from guix_glue.publish.cache import BakedCache
-from guix_glue.publish.delta_results import split_key
 from guix_glue.publish.delta_setup import deltas_of_items
-from guix_glue.publish.journal import Journal
 from guix_glue.publish.kept_nars import KeptNars
-from guix_glue.publish.model import (
+from guix_glue.publish.model import ErisTarget, PublishOptions
+from guix_glue.publish.narinfos import NarinfoWriter
+from guix_glue.publish.queue import JobQueue
+from guix_glue.publish.routes import nar_url
+from guix_glue.serving.journal import Journal
+from guix_glue.serving.opening import opened_in_thread
+from guix_glue.serving.reply import (
     NAR_TYPE,
     NARINFO_TYPE,
     OCTETS_TYPE,
     TEXT_TYPE,
-    ErisTarget,
     FileBody,
-    PublishOptions,
     Reply,
     StreamBody,
 )
-from guix_glue.publish.narinfos import NarinfoWriter
-from guix_glue.publish.opening import opened_in_thread
-from guix_glue.publish.queue import JobQueue
-from guix_glue.publish.records import Baked
-from guix_glue.publish.routes import nar_url
-from guix_glue.publish.tags import file_tag
+from guix_glue.serving.tags import file_tag
 
 __all__ = ["LocalSource"]
 

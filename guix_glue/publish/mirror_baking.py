@@ -25,17 +25,17 @@ from guix_glue.errors import (
     InvalidNar,
     TemporaryFailure,
 )
+from guix_glue.kept.directory import CacheDirectory
 from guix_glue.local.restore import remove_item
 from guix_glue.local.sinks import Expected, NarSink
-from guix_glue.publish.directory import CacheDirectory
-from guix_glue.publish.mirror_cache import MirrorCache, Mirrored
 from guix_glue.publish.mirror_nars import MirrorNars
 from guix_glue.publish.trees import EncodeTree
-from guix_glue.publish.upstream import Upstream
 from guix_glue.servers.limits import MIN_RATE, NAR_STALL_S
 from guix_glue.servers.nars import NarEnd, NarSource
 from guix_glue.servers.patience import Patience, first_success
 from guix_glue.servers.watch import Watch
+from guix_glue.upstream.kept_narinfos import MirrorCache, Mirrored
+from guix_glue.upstream.servers import Upstream
 
 __all__ = ["MirrorBakery"]
 

@@ -15,23 +15,17 @@ from typing import Final
 from eris.threads import in_thread
 from guix_glue.formats.compression import Compression
 from guix_glue.formats.narinfo import NarUrl
-from guix_glue.publish.directory import CacheDirectory
-from guix_glue.publish.downloads import Downloads
-from guix_glue.publish.mirror_cache import Mirrored
-from guix_glue.publish.mirror_kept import KeptNars, NarKey
-from guix_glue.publish.model import (
-    OCTETS_TYPE,
-    TEXT_TYPE,
-    FetchedBody,
-    FileBody,
-    PublishOptions,
-    Reply,
-)
-from guix_glue.publish.nar_check import NarCheck
+from guix_glue.kept.directory import CacheDirectory
+from guix_glue.publish.model import PublishOptions
 from guix_glue.publish.routes import nar_url
-from guix_glue.publish.tags import file_tag
-from guix_glue.publish.upstream import Upstream
 from guix_glue.servers.nars import NarSource
+from guix_glue.serving.reply import OCTETS_TYPE, TEXT_TYPE, FetchedBody, FileBody, Reply
+from guix_glue.serving.tags import file_tag
+from guix_glue.upstream.downloads import Downloads
+from guix_glue.upstream.kept_narinfos import Mirrored
+from guix_glue.upstream.kept_nars import KeptNars, NarKey
+from guix_glue.upstream.nar_check import NarCheck
+from guix_glue.upstream.servers import Upstream
 
 __all__ = ["MirrorNars"]
 

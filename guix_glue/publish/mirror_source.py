@@ -18,23 +18,24 @@ from guix_glue.errors import FetchFailed
 from guix_glue.formats.compression import Compression
 from guix_glue.formats.narinfo import DeltaLine, NarUrl, format_narinfo
 from guix_glue.formats.store_path import hash_part_of
+from guix_glue.kept.delta_results import split_key
+from guix_glue.kept.directory import CacheDirectory
 from guix_glue.publish.baking_log import Made, noted
 from guix_glue.publish.cache_guard import CacheGuard
-from guix_glue.publish.clients import ClientLeft, asking
-from guix_glue.publish.delta_results import split_key
 from guix_glue.publish.delta_setup import deltas_of_items
-from guix_glue.publish.directory import CacheDirectory
-from guix_glue.publish.journal import Journal
 from guix_glue.publish.mirror_baking import MirrorBakery
-from guix_glue.publish.mirror_cache import MirrorCache, Mirrored
-from guix_glue.publish.mirror_narinfos import MirrorNarinfos
 from guix_glue.publish.mirror_nars import MirrorNars
-from guix_glue.publish.model import NARINFO_TYPE, TEXT_TYPE, ErisTarget, PublishOptions, Reply
+from guix_glue.publish.model import ErisTarget, PublishOptions
 from guix_glue.publish.queue import JobQueue
 from guix_glue.publish.trees import EncodeTree
-from guix_glue.publish.upstream import Upstream
 from guix_glue.servers.limits import ABSENCE_AGE_S
 from guix_glue.servers.url import InvalidServer, Server
+from guix_glue.serving.clients import ClientLeft, asking
+from guix_glue.serving.journal import Journal
+from guix_glue.serving.reply import NARINFO_TYPE, TEXT_TYPE, Reply
+from guix_glue.upstream.kept_narinfos import MirrorCache, Mirrored
+from guix_glue.upstream.narinfos import MirrorNarinfos
+from guix_glue.upstream.servers import Upstream
 
 if TYPE_CHECKING:
     from guix_glue.publish.delta_baking import DeltaBakery

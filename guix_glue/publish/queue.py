@@ -17,8 +17,8 @@ from typing import Final, Generic, TypeVar
 
 from eris.errors import ErisError
 from guix_glue.errors import NotBaked
-from guix_glue.publish.complaints import Complaints
 from guix_glue.publish.tally import Bakings
+from guix_glue.servers.complaints import Complaints
 
 __all__ = ["JobQueue", "TryLater"]
 

@@ -8,8 +8,7 @@ from typing import Final, assert_never
 
 from eris.errors import ErisError
 from guix_glue.errors import StillHashing
-from guix_glue.publish.complaints import Complaints
-from guix_glue.publish.model import TEXT_TYPE, PublishOptions, Reply, Request
+from guix_glue.publish.model import PublishOptions
 from guix_glue.publish.pages import cache_info, landing_page
 from guix_glue.publish.routes import (
     BuildLog,
@@ -23,6 +22,8 @@ from guix_glue.publish.routes import (
     parse_path,
 )
 from guix_glue.publish.source import Source
+from guix_glue.servers.complaints import Complaints
+from guix_glue.serving.reply import TEXT_TYPE, Reply, Request
 
 __all__ = ["Site"]
 

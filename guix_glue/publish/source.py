@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from guix_glue.formats.compression import Compression
-from guix_glue.publish.model import Reply
+from guix_glue.serving.reply import Reply
 
 __all__ = ["Source"]
 

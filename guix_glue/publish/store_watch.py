@@ -7,8 +7,8 @@ from typing import Final
 
 from eris.errors import StoreError
 from guix_glue.publish.model import ErisTarget
-from guix_glue.publish.outage import Outage
 from guix_glue.publish.queue import TryLater
+from guix_glue.servers.outage import Outage
 
 __all__ = ["StoreWatch"]
 

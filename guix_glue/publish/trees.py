@@ -9,9 +9,9 @@ from eris.capability import ReadCapability
 from eris.errors import StoreError
 from eris_fs.errors import TreeTooLarge, UnsupportedEntry
 from guix_glue.formats.store_path import hash_part_of
+from guix_glue.kept.records import Destination, ErisResult
 from guix_glue.publish.model import ErisTarget
 from guix_glue.publish.queue import TryLater
-from guix_glue.publish.records import Destination, ErisResult
 from guix_glue.publish.store_watch import StoreWatch
 
 __all__ = ["EncodeTree"]

@@ -20,6 +20,8 @@ from guix_glue.fetch.dialogue import (
 from guix_glue.fetch.http_wire import PipelinedConnection
 from guix_glue.fetch.narinfo_cache import format_answer, parse_answer
 from guix_glue.fetch.options import parse_options
+from guix_glue.kept.directory import CacheDirectory
+from guix_glue.kept.records import format_record, parse_record
 from guix_glue.local.item_facts import checked_item
 from guix_glue.local.item_table import parse_item_table
 from guix_glue.local.worker_protocol import Answer, Event, Failure, WorkerClient
@@ -32,14 +34,12 @@ from guix_glue.local.worker_requests import (
     query_path_info,
 )
 from guix_glue.model import StoreItem
-from guix_glue.publish.directory import CacheDirectory
-from guix_glue.publish.mirror_cache import MirrorCache
-from guix_glue.publish.records import format_record, parse_record
 from guix_glue.publish.routes import parse_path
 from guix_glue.servers.encodings import body_decoder, decode_body, encoding_name
 from guix_glue.servers.failures import retry_after_s
 from guix_glue.servers.proxies import Proxies
 from guix_glue.servers.url import InvalidServer, parse_address, parse_server, redirect_target
+from guix_glue.upstream.kept_narinfos import MirrorCache
 from tests.fuzz.cutting import as_text, cut, turns
 
 __all__ = [

@@ -26,7 +26,7 @@ from guix_glue.formats.expression import Expression, format_advanced, parse
 from guix_glue.formats.nar import NarLimits, NarReader, NarWriter
 from guix_glue.formats.narinfo import Narinfo, format_narinfo, format_unsigned, parse_narinfo
 from guix_glue.formats.store_path import check_base_name, check_store_path, format_hash, parse_hash
-from guix_glue.publish.durations import parse_duration
+from guix_glue.serving.durations import parse_duration
 from guix_glue.trust.acl import Acl, authorize
 from guix_glue.trust.keys import parse_private_key, parse_public_key
 from guix_glue.trust.nix_keys import NixPublicKey, NixSecretKey

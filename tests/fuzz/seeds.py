@@ -38,9 +38,9 @@ from eris_fs.packed.frame import compress
 from eris_fs.packed.index import format_index
 from guix_glue.fetch.narinfo_cache import format_answer
 from guix_glue.formats.compression import Compression, CompressionChoice, compressor
+from guix_glue.kept.delta_results import DeltaResult, Deltas
+from guix_glue.kept.records import Baked, BakedFile, ErisResult, format_record
 from guix_glue.model import StoreItem
-from guix_glue.publish.delta_results import DeltaResult, Deltas
-from guix_glue.publish.records import Baked, BakedFile, ErisResult, format_record
 from kapla.block_list import LIST_HEAD
 from kapla.coap.blocks import BLOCKS_PATHS, get_options, put_options
 from kapla.coap.frame import Code, format_frame, format_message

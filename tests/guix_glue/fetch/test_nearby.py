@@ -14,7 +14,6 @@ import pytest
 
 from eris import MemoryStore
 from eris.transfer import put_content
-from guix_glue.fetch.narinfos import find_vouched, read_candidates
 from guix_glue.fetch.nearby import (
     FRESH_S,
     KEPT_S,
@@ -25,9 +24,10 @@ from guix_glue.fetch.nearby import (
     discovered_by_guix,
     nearby_server,
 )
-from guix_glue.fetch.sources import ErisSource, sources_of
 from guix_glue.formats.narinfo import NarUrl
 from guix_glue.servers.url import Server, parse_server
+from guix_glue.sources.order import ErisSource, sources_of
+from guix_glue.sources.vouching import find_vouched, read_candidates
 from guix_glue.trust.acl import Acl
 from tests.guix_glue.fetch.bringing import NOTHING, bring
 from tests.guix_glue.fetch.fakes import FakeServer, Reply, running_server, scripted_server

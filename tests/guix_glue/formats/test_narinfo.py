@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guix_glue.errors import InvalidNarinfo
-from guix_glue.fetch.narinfos import Candidate, Vouched
 from guix_glue.formats.narinfo import (
     DEFAULT_NARINFO_LIMITS,
     MAX_DELTAS,
@@ -22,8 +21,9 @@ from guix_glue.formats.narinfo import (
     parse_narinfo,
 )
 from guix_glue.model import StoreItem
-from guix_glue.publish.mirror_cache import Mirrored
 from guix_glue.servers.url import parse_server
+from guix_glue.sources.vouching import Candidate, Vouched
+from guix_glue.upstream.kept_narinfos import Mirrored
 from tests.guix_glue.samples import SAMPLES
 
 REAL = sorted(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from guix_glue.formats.compression import Compression
-from guix_glue.publish.model import TEXT_TYPE, Reply
+from guix_glue.serving.reply import TEXT_TYPE, Reply
 
 __all__ = ["HASH", "NAME", "Echo"]
 

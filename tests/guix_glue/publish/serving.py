@@ -12,17 +12,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from guix_glue.formats.compression import Compression
-from guix_glue.publish.http_server import HttpServer
-from guix_glue.publish.listening import bind_sockets
-from guix_glue.publish.model import (
-    NAR_TYPE,
-    OCTETS_TYPE,
-    FileBody,
-    PublishOptions,
-    Reply,
-    StreamBody,
-)
+from guix_glue.publish.model import PublishOptions
 from guix_glue.publish.site import Site
+from guix_glue.serving.http_server import HttpServer
+from guix_glue.serving.listening import bind_sockets
+from guix_glue.serving.reply import NAR_TYPE, OCTETS_TYPE, FileBody, Reply, StreamBody
 from kapla.http.serving.connections import ConnectionLimits
 from tests.guix_glue.publish.fakes import HASH, NAME, Echo
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from guix_glue.errors import PublishError
+from guix_glue.kept.directory import CacheDirectory, make_cache_directory
+from guix_glue.kept.records import Baked, ErisResult
 from guix_glue.model import StoreItem
 from guix_glue.publish.cache import BakedCache
-from guix_glue.publish.directory import CacheDirectory, make_cache_directory
-from guix_glue.publish.records import Baked, ErisResult
 
 ITEM = StoreItem(
     "/gnu/store/7xq3qwahlz7ci18sxrm0qhmzqmafag1f-app", hashlib.sha256(b"nar").digest(), 3, ()

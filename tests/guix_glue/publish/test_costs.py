@@ -16,16 +16,17 @@ from typing import Any
 from unittest import mock
 
 from guix_glue.formats.compression import parse_choice
+from guix_glue.kept.directory import CacheDirectory
 from guix_glue.local.build_logs import BuildLogs
 from guix_glue.local.item_directory import DirectoryItems
 from guix_glue.publish.cache import BakedCache
-from guix_glue.publish.conditions import conditional
-from guix_glue.publish.directory import CacheDirectory
 from guix_glue.publish.key_files import read_guix_keys
 from guix_glue.publish.local_source import LocalSource
-from guix_glue.publish.model import PublishOptions, Request
+from guix_glue.publish.model import PublishOptions
 from guix_glue.publish.narinfos import NarinfoWriter
 from guix_glue.publish.site import Site
+from guix_glue.serving.conditions import conditional
+from guix_glue.serving.reply import Request
 from tests.guix_glue.publish.support import SAMPLES, make_item
 
 ITEMS = 50

@@ -20,20 +20,20 @@ from eris_fs.delta.directory import DirectoryFiles
 from eris_fs.delta.model import BaseRange
 from guix_glue.formats.narinfo import Narinfo, parse_narinfo
 from guix_glue.formats.store_path import hash_part_of
+from guix_glue.kept.delta_results import delta_key
+from guix_glue.kept.directory import CacheDirectory
+from guix_glue.kept.records import Destination
 from guix_glue.local.archive import nar_hash
 from guix_glue.local.item_directory import DirectoryItems
 from guix_glue.model import StoreItem
 from guix_glue.publish.cache import BakedCache
-from guix_glue.publish.delta_results import delta_key
 from guix_glue.publish.delta_trees import BaseGone, KnownTree, opened_base
-from guix_glue.publish.directory import CacheDirectory
-from guix_glue.publish.journal import Entry, Journal
 from guix_glue.publish.local_source import LocalSource
 from guix_glue.publish.model import ErisTarget, PublishOptions
 from guix_glue.publish.narinfos import NarinfoWriter, SigningKeys
 from guix_glue.publish.queue import JobQueue
-from guix_glue.publish.records import Destination
 from guix_glue.publish.tree_formats import PackedTrees, StandardTrees, TreeFormat
+from guix_glue.serving.journal import Entry, Journal
 from tests.guix_glue.publish.support import make_item
 from tests.integration.daemon import GUARD_S
 

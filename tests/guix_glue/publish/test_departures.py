@@ -13,10 +13,10 @@ from unittest import mock
 import pytest
 from aiohttp import web
 
-from guix_glue.publish.connection import connections_to
 from guix_glue.publish.model import PublishOptions
-from guix_glue.publish.opening import opened_in_thread
 from guix_glue.publish.site import Site
+from guix_glue.serving.connection import connections_to
+from guix_glue.serving.opening import opened_in_thread
 from kapla.http.serving.connections import ConnectionLimits, Connections
 from tests.clocks import Clock, run_on_clock
 from tests.guix_glue.publish.serving import (

@@ -17,10 +17,10 @@ import pytest
 
 from guix_glue.errors import FetchFailed
 from guix_glue.formats.compression import Compression
-from guix_glue.publish.directory import CacheDirectory
-from guix_glue.publish.downloads import Downloads
-from guix_glue.publish.mirror_kept import KeptNars, NarKey
-from guix_glue.publish.nar_check import NarCheck
+from guix_glue.kept.directory import CacheDirectory
+from guix_glue.upstream.downloads import Downloads
+from guix_glue.upstream.kept_nars import KeptNars, NarKey
+from guix_glue.upstream.nar_check import NarCheck
 from tests.descriptors import descriptors, left_open
 
 NAR = random.Random(0).randbytes(300_000)

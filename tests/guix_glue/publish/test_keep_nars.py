@@ -19,8 +19,8 @@ import pytest
 from guix_glue.formats.compression import Compression
 from guix_glue.formats.narinfo import NarUrl
 from guix_glue.formats.store_path import HASH_PART_LENGTH
-from guix_glue.publish.directory import CacheDirectory
-from guix_glue.publish.mirror_kept import KeptNars, NarKey
+from guix_glue.kept.directory import CacheDirectory
+from guix_glue.upstream.kept_nars import KeptNars, NarKey
 from tests.guix_glue.fetch.fakes import FakeServer, Reply, running_server, scripted_server
 from tests.guix_glue.fetch.support import Made, make_item, narinfo_of, plain_url
 from tests.guix_glue.publish.support import SAMPLES, Publisher, publishing, wait_until

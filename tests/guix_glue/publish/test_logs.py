@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from guix_glue.publish.baking_log import Made, noted
-from guix_glue.publish.journal import Journal
 from guix_glue.publish.queue import TryLater
+from guix_glue.serving.journal import Journal
 from tests.guix_glue.publish.support import KEYS, make_item, nar_of, publishing, wait_until
 
 COMBINED = re.compile(

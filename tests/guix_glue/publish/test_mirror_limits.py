@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from guix_glue.formats.narinfo import NarUrl, format_unsigned, parse_narinfo
-from guix_glue.publish.directory import CacheDirectory
-from guix_glue.publish.mirror_cache import MirrorCache, Mirrored
-from guix_glue.publish.records import format_checked, parse_checked
+from guix_glue.kept.directory import CacheDirectory
+from guix_glue.kept.records import format_checked, parse_checked
 from guix_glue.servers.url import parse_server
 from guix_glue.trust.signature import sign_text, verify_narinfo
+from guix_glue.upstream.kept_narinfos import MirrorCache, Mirrored
 from tests.guix_glue.fetch.fakes import (
     FakeServer,
     Reply,

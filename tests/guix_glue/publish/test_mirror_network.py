@@ -14,16 +14,16 @@ import pytest
 from eris.store import NullStore
 from guix_glue.errors import FetchFailed
 from guix_glue.formats.narinfo import NarUrl
-from guix_glue.publish.directory import CacheDirectory
+from guix_glue.kept.directory import CacheDirectory
 from guix_glue.publish.mirror_baking import MirrorBakery
-from guix_glue.publish.mirror_cache import MirrorCache, Mirrored
 from guix_glue.publish.mirror_nars import MirrorNars
 from guix_glue.publish.model import ErisTarget, PublishOptions
 from guix_glue.publish.tree_formats import StandardTrees
 from guix_glue.publish.trees import EncodeTree
-from guix_glue.publish.upstream import Upstream, UpstreamNarinfo
 from guix_glue.servers.proxies import Proxies
 from guix_glue.servers.url import parse_server
+from guix_glue.upstream.kept_narinfos import MirrorCache, Mirrored
+from guix_glue.upstream.servers import Upstream, UpstreamNarinfo
 from tests.clocks import Clock, run_on_clock
 from tests.guix_glue.fetch.fakes import Reply, running_server, scripted_server
 from tests.guix_glue.fetch.proxy import running_proxy

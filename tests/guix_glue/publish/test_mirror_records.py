@@ -11,14 +11,14 @@ from typing import cast
 import pytest
 
 from guix_glue.formats.narinfo import parse_narinfo
-from guix_glue.publish.clients import Client
-from guix_glue.publish.delta_results import DeltaResult
-from guix_glue.publish.directory import CacheDirectory
-from guix_glue.publish.mirror_cache import MirrorCache, Mirrored
-from guix_glue.publish.mirror_narinfos import MirrorNarinfos
-from guix_glue.publish.records import ErisResult
-from guix_glue.publish.upstream import Upstream, UpstreamNarinfo
+from guix_glue.kept.delta_results import DeltaResult
+from guix_glue.kept.directory import CacheDirectory
+from guix_glue.kept.records import ErisResult
 from guix_glue.servers.url import parse_server
+from guix_glue.serving.clients import Client
+from guix_glue.upstream.kept_narinfos import MirrorCache, Mirrored
+from guix_glue.upstream.narinfos import MirrorNarinfos
+from guix_glue.upstream.servers import Upstream, UpstreamNarinfo
 from tests.guix_glue.fetch.support import make_item, narinfo_of, plain_url
 
 SERVER = parse_server("http://x")

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from guix_glue.formats.compression import Compression, CompressionChoice, decompressor
+from guix_glue.kept.directory import CacheDirectory
 from guix_glue.local.item_directory import DirectoryItems
 from guix_glue.publish.cache import BakedCache
-from guix_glue.publish.directory import CacheDirectory
 from guix_glue.publish.local_source import LocalSource
-from guix_glue.publish.model import FileBody, PublishOptions, Reply, StreamBody
+from guix_glue.publish.model import PublishOptions
 from guix_glue.publish.narinfos import NarinfoWriter, SigningKeys
+from guix_glue.serving.reply import FileBody, Reply, StreamBody
 from guix_glue.trust.nix_keys import NixSecretKey
 from tests.guix_glue.publish.support import (
     KEYS,

@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from guix_glue.errors import UnsupportedItem
-from guix_glue.publish.complaints import Complaints
 from guix_glue.publish.queue import JobQueue, TryLater
+from guix_glue.servers.complaints import Complaints
 from tests.clocks import run_without_waiting
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from guix_glue.cli.publish import command
 from guix_glue.errors import PublishError
-from guix_glue.publish.directory import make_cache_directory
+from guix_glue.kept.directory import make_cache_directory
 from tests.guix_glue.publish.support import KEYS, SAMPLES, make_item, publishing
 
 PACKAGING = Path(__file__).resolve().parents[3] / "packaging"

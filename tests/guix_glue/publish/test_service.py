@@ -10,9 +10,9 @@ from typing import cast
 
 import pytest
 
-from guix_glue.publish.http_server import HttpServer
-from guix_glue.publish.service import serve
 from guix_glue.publish.source import Source
+from guix_glue.serving.http_server import HttpServer
+from guix_glue.serving.service import serve
 from tests.integration.daemon import GUARD_S
 
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guix_glue.errors import DaemonError, StillHashing
-from guix_glue.publish.model import PublishOptions, Reply, Request
+from guix_glue.publish.model import PublishOptions
 from guix_glue.publish.site import Site
+from guix_glue.serving.reply import Reply, Request
 from tests.guix_glue.publish.fakes import HASH, NAME, Echo
 
 FILE = "/file/x/sha256/1q75lkb8cn0m7dcngfzg06wr2002w5nvj4fi5ba615fh42gnwqqz"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from guix_glue.errors import FetchFailed
-from guix_glue.publish.upstream import Upstream
 from guix_glue.servers.url import parse_server
+from guix_glue.upstream.servers import Upstream
 from tests.clocks import Clock, run_on_clock
 from tests.guix_glue.fetch.fakes import Reply, running_server, scripted_server
 from tests.guix_glue.fetch.support import Made, make_item, narinfo_of, plain_url

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guix_glue.publish.conditions import conditional
-from guix_glue.publish.model import (
+from guix_glue.serving.conditions import conditional
+from guix_glue.serving.reply import (
     NAR_TYPE,
     OCTETS_TYPE,
     TEXT_TYPE,

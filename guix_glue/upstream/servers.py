@@ -1,4 +1,4 @@
-"""Other substitute servers, as a mirror asks them: for narinfos that are signed, and for nars.
+"""Other substitute servers, as a mirror or a proxy asks them: for signed narinfos, and for nars.
 
 Whatever they say is checked before it counts: a narinfo by its signature against the ACL, a nar by
 the hash that the narinfo signs. So it does not matter who they are, only what they may cost: time,
@@ -21,13 +21,13 @@ from eris.errors import ErisError
 from eris.threads import settle
 from guix_glue.errors import FetchFailed, NoConnection, ProtocolError, TemporaryFailure
 from guix_glue.formats.narinfo import DEFAULT_NARINFO_LIMITS, Narinfo, parse_narinfo
-from guix_glue.publish.complaints import Complaints
-from guix_glue.publish.outage import Outage
+from guix_glue.servers.complaints import Complaints
 from guix_glue.servers.encodings import decode_body, encoding_name
 from guix_glue.servers.http import HttpClient, network_failure
 from guix_glue.servers.limits import NARINFO_AGE_S, max_age_s
 from guix_glue.servers.nar_stream import nar_pieces
 from guix_glue.servers.nars import NarEnd, NarSource, nar_sources
+from guix_glue.servers.outage import Outage
 from guix_glue.servers.patience import Patience, first_success
 from guix_glue.servers.proxies import NO_PROXIES, Proxies
 from guix_glue.servers.url import InvalidServer, Server

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from guix_glue.errors import FetchFailed
-from guix_glue.publish.clients import Client, ClientLeft
-from guix_glue.publish.lookups import Lookups
+from guix_glue.serving.clients import Client, ClientLeft
+from guix_glue.upstream.lookups import Lookups
 from tests.clocks import run_without_waiting
 
 ROUND_TRIP_S = 0.1

@@ -21,14 +21,14 @@ from typing import BinaryIO, Final
 from eris.errors import ErisError
 from eris.threads import in_thread, settle
 from guix_glue.errors import FetchFailed, TemporaryFailure
-from guix_glue.publish.complaints import Complaints
-from guix_glue.publish.directory import CacheDirectory
-from guix_glue.publish.mirror_kept import KeptNars, NarKey
-from guix_glue.publish.nar_check import NarCheck
-from guix_glue.publish.outage import Outage
-from guix_glue.publish.remembered import Remembered
+from guix_glue.kept.directory import CacheDirectory
+from guix_glue.servers.complaints import Complaints
 from guix_glue.servers.limits import MIN_RATE, NAR_STALL_S
+from guix_glue.servers.outage import Outage
+from guix_glue.servers.remembered import Remembered
 from guix_glue.servers.watch import Watch
+from guix_glue.upstream.kept_nars import KeptNars, NarKey
+from guix_glue.upstream.nar_check import NarCheck
 
 __all__ = ["Download", "Downloads"]
 

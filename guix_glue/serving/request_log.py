@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from guix_glue.publish.journal import escaped
+from guix_glue.serving.journal import escaped
 
 __all__ = ["Exchange"]
 

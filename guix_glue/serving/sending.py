@@ -16,7 +16,7 @@ from typing import Final
 from aiohttp import web
 
 from eris.threads import in_thread
-from guix_glue.publish.model import FetchedBody, FileBody, Reply, StreamBody
+from guix_glue.serving.reply import FetchedBody, FileBody, Reply, StreamBody
 from kapla.http.serving.connection import Connection
 
 __all__ = ["Sending", "WrongSize"]

@@ -1,4 +1,4 @@
-"""A client's connection to a publisher: what is asked for is shown to the site as it arrives.
+"""A client's connection: what is asked for is shown to the site as it arrives.
 
 Clients send a thousand requests before they read a reply, and these are answered one by one: a
 source that has to ask others can do so for all of them at once. How connections are bounded is in
@@ -13,16 +13,16 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Final
 
-from guix_glue.publish.clients import Client, working_for
-from guix_glue.publish.site import Site
+from guix_glue.serving.clients import Client, working_for
+from guix_glue.serving.site import Site
 from kapla.http.serving.connection import Connection
 
-__all__ = ["PublisherConnection", "connections_to"]
+__all__ = ["ClientConnection", "connections_to"]
 
 _NARINFOS: Final = re.compile(rb"(?:^|\n)GET (/[!-~]{1,300}\.narinfo) HTTP/1")
 
 
-class PublisherConnection(Connection):
+class ClientConnection(Connection):
     """One connection."""
 
     __slots__ = ("_asker", "_site")
@@ -47,6 +47,6 @@ class PublisherConnection(Connection):
         self._asker.leave()
 
 
-def connections_to(site: Site) -> Callable[..., PublisherConnection]:
-    """What makes the connections of a publisher."""
-    return partial(PublisherConnection, site)
+def connections_to(site: Site) -> Callable[..., ClientConnection]:
+    """What makes the connections to a site."""
+    return partial(ClientConnection, site)

@@ -13,12 +13,12 @@ from typing import Final, TypeGuard
 
 from eris.threads import in_thread
 from guix_glue.errors import FetchFailed
-from guix_glue.publish.clients import Client
-from guix_glue.publish.lookups import Lookups
-from guix_glue.publish.mirror_cache import MirrorCache, Mirrored
-from guix_glue.publish.outage import Outage
-from guix_glue.publish.remembered import Remembered
-from guix_glue.publish.upstream import Upstream
+from guix_glue.servers.outage import Outage
+from guix_glue.servers.remembered import Remembered
+from guix_glue.serving.clients import Client
+from guix_glue.upstream.kept_narinfos import MirrorCache, Mirrored
+from guix_glue.upstream.lookups import Lookups
+from guix_glue.upstream.servers import Upstream
 
 __all__ = ["MirrorNarinfos"]
 

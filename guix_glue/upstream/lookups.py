@@ -22,7 +22,7 @@ from itertools import islice
 from typing import Final, Generic, TypeVar
 
 from guix_glue.errors import FetchFailed
-from guix_glue.publish.clients import Client, ClientLeft
+from guix_glue.serving.clients import Client, ClientLeft
 
 __all__ = ["Lookups"]
 

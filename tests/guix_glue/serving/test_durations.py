@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guix_glue.publish.durations import parse_duration
+from guix_glue.serving.durations import parse_duration
 
 
 @pytest.mark.parametrize(

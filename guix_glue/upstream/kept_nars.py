@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from guix_glue.formats.compression import Compression
+from guix_glue.kept.directory import CacheDirectory
 from guix_glue.model import StoreItem
-from guix_glue.publish.directory import CacheDirectory
 
 __all__ = ["KeptNars", "NarKey"]
 

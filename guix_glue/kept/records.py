@@ -14,14 +14,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from guix_glue.errors import InvalidStorePath
-from guix_glue.model import StoreItem
-from guix_glue.publish.delta_results import (
+from guix_glue.kept.delta_results import (
     NO_DELTAS,
     DeltaResult,
     Deltas,
     pack_deltas,
     unpack_deltas,
 )
+from guix_glue.model import StoreItem
 
 __all__ = [
     "Baked",

@@ -1,4 +1,4 @@
-"""The publisher's life: serve, forget what nobody uses, and stop in order when told to."""
+"""The life of a server: serve, forget what nobody uses, and stop in order when told to."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Final
 import sdnotify
 
 from eris.errors import ErisError
-from guix_glue.publish.complaints import Complaints
-from guix_glue.publish.http_server import HttpServer
-from guix_glue.publish.listening import url_of
-from guix_glue.publish.source import Source
+from guix_glue.servers.complaints import Complaints
+from guix_glue.serving.http_server import HttpServer
+from guix_glue.serving.listening import url_of
+from guix_glue.serving.site import Kept
 from kapla.stopping import stop_event
 
 __all__ = ["serve"]
@@ -32,7 +32,7 @@ _COMPLAINTS: Final = 10
 
 async def serve(
     server: HttpServer,
-    source: Source,
+    kept: Kept,
     sockets: Sequence[socket.socket],
     *,
     ttl_s: int | None,
@@ -48,7 +48,7 @@ async def serve(
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, on_hangup)
     stopping = stop_event()
     service_manager = sdnotify.SystemdNotifier()
-    behind = [asyncio.create_task(_tidy(source, ttl_s))]
+    behind = [asyncio.create_task(_tidy(kept, ttl_s))]
     if care is not None:
         behind.append(asyncio.create_task(_look_after(care)))
     try:
@@ -66,11 +66,11 @@ async def serve(
         await server.stop()
 
 
-async def _tidy(source: Source, ttl_s: int | None) -> None:
+async def _tidy(kept: Kept, ttl_s: int | None) -> None:
     complaints = Complaints(_log, length=_COMPLAINTS)
-    await _go_on(source.sweep, "Cannot remove what a killed server left", complaints)
+    await _go_on(kept.sweep, "Cannot remove what a killed server left", complaints)
     while ttl_s is not None:
-        expire = partial(source.expire, time.time() - ttl_s)
+        expire = partial(kept.expire, time.time() - ttl_s)
         await _go_on(expire, "Cannot tell what is not needed any more", complaints)
         await asyncio.sleep(min(_EXPIRY_PERIOD_S, max(1.0, ttl_s)))
 

@@ -13,7 +13,7 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from guix_glue.publish.model import TEXT_TYPE, FileBody, Reply, Request
+from guix_glue.serving.reply import TEXT_TYPE, FileBody, Reply, Request
 
 __all__ = ["conditional"]
 

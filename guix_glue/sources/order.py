@@ -17,9 +17,9 @@ from typing import Final, NamedTuple
 
 from eris.capability import ReadCapability
 from eris.errors import InvalidCapability
-from guix_glue.fetch.narinfos import Vouched
 from guix_glue.formats.narinfo import DeltaLine, Narinfo
 from guix_glue.servers.nars import NarSource, nar_sources
+from guix_glue.sources.vouching import Vouched
 
 __all__ = [
     "DeltaSource",

@@ -22,11 +22,9 @@ from typing import Any, Final
 from guix_glue.errors import GuixError
 from guix_glue.formats.narinfo import Narinfo, parse_narinfo
 from guix_glue.formats.store_path import is_hash_part
-from guix_glue.model import StoreItem
-from guix_glue.publish.complaints import Complaints
-from guix_glue.publish.delta_results import DeltaResult, split_key
-from guix_glue.publish.directory import CacheDirectory
-from guix_glue.publish.records import (
+from guix_glue.kept.delta_results import DeltaResult, split_key
+from guix_glue.kept.directory import CacheDirectory
+from guix_glue.kept.records import (
     Destination,
     ErisResult,
     format_checked,
@@ -34,6 +32,8 @@ from guix_glue.publish.records import (
     parse_checked,
     unpack_eris,
 )
+from guix_glue.model import StoreItem
+from guix_glue.servers.complaints import Complaints
 from guix_glue.servers.url import Server, parse_server
 
 __all__ = ["MirrorCache", "Mirrored"]

@@ -16,14 +16,13 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from eris.errors import ErisError
-from guix_glue.publish.conditions import conditional
-from guix_glue.publish.connection import connections_to
-from guix_glue.publish.journal import Journal
-from guix_glue.publish.model import Reply, Request
-from guix_glue.publish.request_log import Exchange
-from guix_glue.publish.sending import Sending
-from guix_glue.publish.site import Site
-from guix_glue.publish.tally import Requests
+from guix_glue.serving.conditions import conditional
+from guix_glue.serving.connection import connections_to
+from guix_glue.serving.journal import Journal
+from guix_glue.serving.reply import Reply, Request
+from guix_glue.serving.request_log import Exchange
+from guix_glue.serving.sending import Sending
+from guix_glue.serving.site import Requests, Site
 from kapla.http.serving.connection import SERVER_NAME, Connection
 from kapla.http.serving.connections import ConnectionLimits, Connections
 from kapla.http.serving.listening import serve_on

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from eris.model import BlockSize, Reference
-from guix_glue.fetch.watched_store import WatchedStore
 from guix_glue.servers.watch import TooSlow, Watch
+from guix_glue.sources.watched_store import WatchedStore
 from tests.clocks import run_without_waiting as run
 
 BLOCK = bytes(1024)

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guix_glue.model import StoreItem
-from guix_glue.publish.delta_results import DeltaResult, Deltas, split_key
-from guix_glue.publish.records import (
+from guix_glue.kept.delta_results import DeltaResult, Deltas, split_key
+from guix_glue.kept.records import (
     Baked,
     BakedFile,
     Destination,
@@ -20,6 +19,7 @@ from guix_glue.publish.records import (
     parse_checked,
     parse_record,
 )
+from guix_glue.model import StoreItem
 
 URN = "urn:eris:BIAD77QDJMFAKZYH2DXBUZYAP3MXZ3DJZVFYQ5DFWC6T65WSFCU5S2IT4YZGJ7AC"
 ITEM = StoreItem(

@@ -1,4 +1,4 @@
-"""Logs for whoever runs a publisher: a line for each request, a line for what was baked.
+"""Logs for whoever runs a server: a line for each request, a line for what was baked.
 
 A thread of its own writes, so that no disk keeps the event loop waiting; lines wait for it in a
 bounded queue. What does not fit, and what cannot be written since the disk is full, is left out and

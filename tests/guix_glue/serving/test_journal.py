@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from guix_glue.errors import PublishError
-from guix_glue.publish.journal import Journal, escaped
-from guix_glue.publish.request_log import Exchange
+from guix_glue.serving.journal import Journal, escaped
+from guix_glue.serving.request_log import Exchange
 from tests.guix_glue.publish.support import wait_until
 
 URN = "urn:eris:" + "A" * 20

@@ -1,0 +1,1 @@
+"""How servers of ours answer over HTTP, whatever they serve: the publisher and the proxy."""

@@ -1,0 +1,1 @@
+"""Where an item can be got from, and what it is out of blocks."""
