@@ -353,8 +353,11 @@ def format_narinfo(
     hint: str | None = None,
     hint_deltas: Sequence[DeltaLine] = (),
     nix_signatures: Sequence[str] = (),
+    content_address: str | None = None,
 ) -> bytes:
     """Write a whole narinfo: what is signed, the value of the signature, and what nobody signs.
+
+    `content_address` is the line `CA` of Nix, which proves itself.
 
     `FileSize` is given for all URLs or for none: a reader matches the lists by position.
     Raises: ValueError, for a value that would be more than one line.
@@ -363,6 +366,7 @@ def format_narinfo(
     lines = chain(
         [f"{_SIGNATURE} {signature}"] if signature is not None else [],
         [f"Sig: {value}" for value in nix_signatures],
+        [f"CA: {content_address}"] if content_address is not None else [],
         [f"ERIS: {hint}"] if hint is not None else [],
         map(_format_delta, hint_deltas),
         *(_format_url(url, sized) for url in urls),

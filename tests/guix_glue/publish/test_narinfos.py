@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,30 @@ def test_for_nix_the_smallest_nar_stands_last() -> None:
         written = NarinfoWriter(one).write(item, urls, None)
         known = parse_narinfo(written, store_dir="/nix/store")
         assert "".join(url.url for url in known.urls) == order
+
+
+def test_what_others_signed_for_nix_stands_beside_our_own() -> None:
+    keys = SAMPLES / "keys"
+    guix = read_guix_keys(keys / "signing-key.pub", keys / "signing-key.sec", "vm")
+    nix = read_nix_key(SAMPLES / "nix-2.8" / "secret-key", "vm")
+    assert nix.nix is not None
+    item = StoreItem(f"/nix/store/{'0' * 32}-x", bytes(32), 1000, (), None, "text:sha256:1")
+    ours = nix.nix.sign(item)
+    signed = replace(item, signatures=("cache-1:AAAA", ours))
+    urls = [NarUrl("plain", "none", 10, "sha256:1"), NarUrl("packed", "zstd", 5, "sha256:2")]
+    for one, signatures in (
+        (nix, (ours, "cache-1:AAAA")),
+        (SigningKeys("vm"), ("cache-1:AAAA", ours)),
+        (SigningKeys("vm", guix=guix.guix), ("cache-1:AAAA", ours)),
+    ):
+        written = NarinfoWriter(one, for_nix=True).write(signed, urls, None)
+        known = parse_narinfo(written, store_dir="/nix/store")
+        assert known.nix_signatures == signatures
+        # Nix takes the last, whoever signs.
+        assert [(url.url, url.file_hash) for url in known.urls][-1] == ("packed", "sha256:2")
+        assert written.count(b"\nCA: text:sha256:1\n") == 1
+        assert (known.signature is not None) == (one.guix is not None)
+        assert known.signed_text is None or "CA:" not in known.signed_text
 
 
 def test_deltas_are_signed_for_guix_and_hints_for_nix() -> None:
