@@ -7,6 +7,7 @@ not set. `NIX_STORE_DIR` is read by both.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -66,11 +67,16 @@ class NixEnvironment:
 
         Raises: GuixError, if a directory is not an absolute path.
         """
-        older = _directory(environ, "NIX_STORE", "/nix/store")
+
+        def directory(variable: str, default: str) -> str:
+            # Nix takes `//`, `.` and `..` away, as text.
+            given = _directory(environ, variable, default)
+            return posixpath.normpath("/" + given.lstrip("/"))
+
         return cls(
-            store_dir=_directory(environ, "NIX_STORE_DIR", older),
-            state_dir=_directory(environ, "NIX_STATE_DIR", "/nix/var/nix"),
-            log_dir=_directory(environ, "NIX_LOG_DIR", "/nix/var/log/nix"),
+            store_dir=directory("NIX_STORE_DIR", directory("NIX_STORE", "/nix/store")),
+            state_dir=directory("NIX_STATE_DIR", "/nix/var/nix"),
+            log_dir=directory("NIX_LOG_DIR", "/nix/var/log/nix"),
         )
 
 

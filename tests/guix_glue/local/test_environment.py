@@ -48,6 +48,9 @@ def test_where_nix_is() -> None:
     environment = NixEnvironment.from_environ(environ)
     assert environment == NixEnvironment("/t/store", "/t/state", "/t/log")
     assert environment.database_dir == "/t/state/db"
+    assert NixEnvironment.from_environ({"NIX_STORE_DIR": "//t/./a/..//store//"}) == NixEnvironment(
+        "/t/store"
+    )
 
 
 def test_the_older_name_of_the_store() -> None:

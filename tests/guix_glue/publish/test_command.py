@@ -116,6 +116,15 @@ def test_without_a_store_of_nix_the_way_out_is_named(tmp_path: Path) -> None:
     assert "--items" in text
 
 
+def test_users_of_guix_are_not_told_of_a_store_of_nix(tmp_path: Path) -> None:
+    (tmp_path / "nix" / "db").mkdir(parents=True)
+    (tmp_path / "nix" / "db" / "db.sqlite").touch()
+    environment = {"NIX_STATE_DIR": str(tmp_path / "nix")}
+    served = ("--store-dir", "/nix/store", "--nix-key", NIX_KEY, "--cache", tmp_path / "cache")
+    text = refused(*served, "--advertise", env=environment)
+    assert "--advertise tells users of Guix" in text
+
+
 def test_months_are_explained() -> None:
     assert "MONTHS of 30 days" in " ".join(CliRunner().invoke(command, "--help").stdout.split())
 

@@ -107,3 +107,13 @@ def test_the_seed_narinfo_of_the_eris_announcement() -> None:
     written = writer.write(known.item, known.urls, known.signed_urn)
     # The key is another: the signed part is the same.
     assert written.partition(b"Signature:")[0] == sample.partition(b"Signature:")[0]
+
+
+def test_hashes_of_files_are_told_of_all_nars_or_of_none() -> None:
+    nix = read_nix_key(SAMPLES / "nix-2.8" / "secret-key", "vm")
+    item = StoreItem(f"/nix/store/{'0' * 32}-x", bytes(32), 1000, ())
+    # The last is the one that Nix takes, with the last hash: it must not be that of another.
+    urls = [NarUrl("a", "gzip", 20, "sha256:1"), NarUrl("b", "zstd", 10, None)]
+    assert b"FileHash" not in NarinfoWriter(nix).write(item, urls, None)
+    hashed = [replace(url, file_hash="sha256:1") for url in urls]
+    assert NarinfoWriter(nix).write(item, hashed, None).count(b"FileHash") == 2
