@@ -30,6 +30,6 @@
         kapla = final.callPackage ./package.nix { };
       };
 
-      nixosModules.default = ./module.nix;
+      nixosModules.default = import ./module.nix;
     };
 }

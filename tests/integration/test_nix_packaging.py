@@ -16,6 +16,8 @@ import click
 import pytest
 
 from kapla.config import load_config
+from tests.integration.daemon import GUARD_S
+from tests.integration.nix_programs import NixStore
 
 pytestmark = pytest.mark.skipif(
     shutil.which("nix-instantiate") is None, reason="Nix is not installed"
@@ -24,6 +26,7 @@ pytestmark = pytest.mark.skipif(
 REPOSITORY = Path(__file__).resolve().parents[2]
 NIX = REPOSITORY / "packaging" / "nix"
 STUB = Path(__file__).with_name("nixos_stub.nix")
+NIXPKGS = STUB.with_name("nixpkgs_stub.nix")
 KEY = "/var/lib/secrets/nix-key"
 KNOWN = {
     "environment.etc",
@@ -72,8 +75,8 @@ def configured(home: Path, definition: dict[str, Any]) -> Any:
 
 
 def test_nix_reads_all_of_it(tmp_path: Path) -> None:
-    files = sorted(map(str, [*NIX.glob("*.nix"), STUB]))
-    assert len(files) == 4
+    files = sorted(map(str, [*NIX.glob("*.nix"), STUB, NIXPKGS]))
+    assert len(files) == 5
     done = instantiate(tmp_path, "--parse", *files)
     assert done.returncode == 0, done.stderr
 
@@ -221,61 +224,73 @@ def test_where_the_proxy_is_for_this_machine(tmp_path: Path, listen: str, here: 
     assert made["nix"]["settings"]["substituters"] == [f"http://{here}:99"]
 
 
-PACKAGE = """
-import %(file)s {
-  lib = {
-    optional = condition: value: if condition then [ value ] else [ ];
-    versionOlder = one: other: builtins.compareVersions one other < 0;
-    cleanSource = path: toString path;
-    licenses.asl20 = "Apache-2.0";
-    platforms.linux = [ "x86_64-linux" ];
-  };
-  python3Packages = {
-    python.version = "%(python)s";
-    buildPythonApplication = arguments: arguments;
-  } // builtins.listToAttrs (
-    map (name: { inherit name; value = name; }) (builtins.fromJSON %(names)s)
-  );
-}
-"""
+def needed_of_python() -> set[str]:
+    """The libraries that Kapla needs, by the names that nixpkgs would have for them."""
+    setup = configparser.ConfigParser()
+    setup.read(REPOSITORY / "setup.cfg")
+    found = re.findall(r"(?m)^ *([\w.-]+) *>=", setup["options"]["install_requires"])
+    return {name.lower().replace(".", "-") for name in found}
+
+
+def stub_of_nixpkgs(file: str, python: str) -> str:
+    # What is not among these names is no package, and ends the evaluation.
+    names = json.dumps(json.dumps(sorted([*needed_of_python(), "setuptools"])))
+    return f'import {file} {{ names = {names}; python = "{python}"; }}'
 
 
 @pytest.mark.parametrize("python", ["3.13.1", "3.14.0"])
 def test_the_package_has_all_that_is_needed(tmp_path: Path, python: str) -> None:
     setup = configparser.ConfigParser()
     setup.read(REPOSITORY / "setup.cfg")
-    needed = {
-        name.lower().replace(".", "-")
-        for name in re.findall(r"(?m)^ *([\w.-]+) *>=", setup["options"]["install_requires"])
-    }
-    # What is not known as a package of nixpkgs ends this.
-    names = json.dumps(json.dumps([*needed, "setuptools"]))
+    nixpkgs = stub_of_nixpkgs(str(NIXPKGS), python)
     made = evaluate(
-        tmp_path, PACKAGE % {"file": NIX / "package.nix", "python": python, "names": names}
+        tmp_path,
+        f"let made = (({nixpkgs}).callPackage {NIX}/package.nix {{ }}).arguments;"
+        " in made // { src = toString made.src; }",
     )
     assert made["version"] == setup["metadata"]["version"]
     assert made["src"] == str(REPOSITORY)
     brought_along = {"backports-zstd"} if python >= "3.14" else set()
-    assert set(made["dependencies"]) == needed - brought_along
+    assert set(made["dependencies"]) == needed_of_python() - brought_along
 
 
-def test_the_flake_names_package_and_module(tmp_path: Path) -> None:
-    nixpkgs = (
-        "{ legacyPackages = let pkgs = { callPackage = file: _: toString file; }; in"
-        " { x86_64-linux = pkgs; aarch64-linux = pkgs; }; }"
-    )
-    made = evaluate(
-        tmp_path,
-        f"let flake = import {NIX}/flake.nix; made = flake.outputs {{ self = {{ }};"
-        f" nixpkgs = {nixpkgs}; }}; in {{ inherit (made) packages;"
-        " module = toString made.nixosModules.default; inputs = builtins.attrNames flake.inputs;"
-        " overlay = made.overlays.default { callPackage = file: _: toString file; } { }; }",
-    )
-    package = str(NIX / "package.nix")
-    assert made["inputs"] == ["nixpkgs"]
-    assert made["packages"] == {
-        "aarch64-linux": {"default": package},
-        "x86_64-linux": {"default": package},
-    }
-    assert made["overlay"] == {"kapla": package}
-    assert Path(made["module"]).is_file()
+FLAKE_OF_NIXPKGS = """
+{
+  outputs = { self }: let pkgs = %s; in {
+    legacyPackages = { x86_64-linux = pkgs; aarch64-linux = pkgs; };
+  };
+}
+"""
+
+
+@pytest.fixture
+def flake(tmp_path: Path) -> tuple[NixStore, list[str]]:
+    """A checkout of what the flake needs; and which it is, with a nixpkgs that is near."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    tree, nixpkgs = tmp_path / "tree", tmp_path / "nixpkgs"
+    shutil.copytree(NIX, tree / "packaging" / "nix")
+    shutil.copy(REPOSITORY / "setup.cfg", tree)
+    nixpkgs.mkdir()
+    shutil.copy(NIXPKGS, nixpkgs / "stub.nix")
+    (nixpkgs / "flake.nix").write_text(FLAKE_OF_NIXPKGS % stub_of_nixpkgs("./stub.nix", "3.13.1"))
+    who = ("-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false")
+    for command in (("init", "-q"), ("add", "-A"), (*who, "commit", "-q", "-m", "x")):
+        subprocess.run(["git", "-C", tree, *command], check=True, timeout=GUARD_S)
+    where = f"git+file://{tree}?dir=packaging/nix"
+    return NixStore(tmp_path / "nix"), [
+        *(where, "--override-input", "nixpkgs", f"path:{nixpkgs}", "--no-write-lock-file")
+    ]
+
+
+def test_nix_takes_the_flake(flake: tuple[NixStore, list[str]]) -> None:
+    store, (where, *options) = flake
+    store.run("nix", "flake", "check", where, *options)
+    shown = json.loads(store.run("nix", "flake", "show", "--json", where, *options))
+    assert shown["packages"]["aarch64-linux"]["default"]["name"].startswith("kapla-")
+    assert shown["nixosModules"]["default"] == {"type": "nixos-module"}
+    assert shown["overlays"]["default"] == {"type": "nixpkgs-overlay"}
+    # The source is the whole tree, and not only what is beside the flake.
+    package = f"{where}#packages.x86_64-linux.default.arguments.src"
+    source = Path(json.loads(store.run("nix", "eval", "--json", package, *options)))
+    assert (source / "setup.cfg").is_file()
