@@ -381,9 +381,10 @@ in
             "--upstream"
             one
           ]) cfg.proxy.upstream
-          ++ optionals (cfg.proxy.erisStoreUrl != null) [
+          ++ [
             "--eris-store-url"
-            cfg.proxy.erisStoreUrl
+            # Without the option it would look for a daemon by itself.
+            (if cfg.proxy.erisStoreUrl == null then "none" else cfg.proxy.erisStoreUrl)
           ]
           ++ cfg.proxy.extraArgs
         )

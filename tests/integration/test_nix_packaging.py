@@ -210,9 +210,15 @@ def test_without_a_daemon_here_nothing_waits_for_one(tmp_path: Path) -> None:
     assert made["nix"]["settings"] == {}
     for service in made["systemd"]["services"].values():
         assert service["after"] == ["network.target"]
-        assert "eris" not in service["serviceConfig"]["ExecStart"]
+        assert "coap" not in service["serviceConfig"]["ExecStart"]
         assert service["serviceConfig"]["SupplementaryGroups"] == []
         assert "LoadCredential" not in service["serviceConfig"]
+    publish, proxy = (
+        made["systemd"]["services"][name]["serviceConfig"]["ExecStart"]
+        for name in ("kapla-publish", "kapla-proxy")
+    )
+    assert "--eris" not in publish
+    assert proxy.endswith('"--eris-store-url" "none"')
 
 
 @pytest.mark.parametrize(
