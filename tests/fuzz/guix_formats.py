@@ -13,6 +13,7 @@ from guix_glue.errors import (
     CompressionError,
     InvalidEncoding,
     InvalidExpression,
+    InvalidItemList,
     InvalidKey,
     InvalidNar,
     InvalidNarinfo,
@@ -23,6 +24,7 @@ from guix_glue.fetch.dialogue import NO_ITEMS, format_details
 from guix_glue.formats import nixbase32
 from guix_glue.formats.compression import Compression, decompressor, parse_choice
 from guix_glue.formats.expression import Expression, format_advanced, parse
+from guix_glue.formats.item_list import export_signature_line, format_item_list, parse_item_list
 from guix_glue.formats.nar import NarLimits, NarReader, NarWriter
 from guix_glue.formats.narinfo import Narinfo, format_narinfo, format_unsigned, parse_narinfo
 from guix_glue.formats.store_path import check_base_name, check_store_path, format_hash, parse_hash
@@ -40,6 +42,7 @@ __all__ = [
     "decompression",
     "expression",
     "guix_texts",
+    "item_list",
     "keys",
     "nar",
     "narinfo",
@@ -70,6 +73,25 @@ def narinfo(data: bytes) -> None:
         _NIX_KEY.verify(value, read.item)
     assert format_details([(read.item, 0)]) != NO_ITEMS
     _check_rewritten(read)
+
+
+def item_list(data: bytes) -> None:
+    """Read a list of items; what is read can be written, and says the same."""
+    try:
+        read = parse_item_list(data)
+    except InvalidItemList:
+        return
+    narinfos = []
+    for listed in read.items:
+        narinfo = format_narinfo(format_unsigned(listed.item), None, ())
+        if listed.export_signature is not None:
+            narinfo += export_signature_line(listed.export_signature)
+        narinfos.append(narinfo)
+    again = parse_item_list(format_item_list(read.store_dir, read.wanted, narinfos))
+    assert (again.store_dir, again.wanted) == (read.store_dir, read.wanted)
+    assert [one.item for one in again.items] == [one.item for one in read.items]
+    signatures = [one.export_signature for one in read.items]
+    assert [one.export_signature for one in again.items] == signatures
 
 
 def _check_rewritten(read: Narinfo) -> None:

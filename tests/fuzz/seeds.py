@@ -38,6 +38,7 @@ from eris_fs.packed.frame import compress
 from eris_fs.packed.index import format_index
 from guix_glue.fetch.narinfo_cache import format_answer
 from guix_glue.formats.compression import Compression, CompressionChoice, compressor
+from guix_glue.formats.item_list import export_signature_line, format_item_list
 from guix_glue.kept.delta_results import DeltaResult, Deltas
 from guix_glue.kept.records import Baked, BakedFile, ErisResult, format_record
 from guix_glue.model import StoreItem
@@ -89,6 +90,12 @@ def _narinfos() -> Iterator[bytes]:
     delta = b"ERIS-Delta: " + HASH_PART.encode() + b"-app-1.2.2 urn:eris:ABC\n"
     (text,) = _files("narinfo/uncached-gzip/app-1.2.3.narinfo")
     yield text.replace(b"References:", delta + b"References:") + delta
+
+
+def _item_lists() -> Iterator[bytes]:
+    narinfos = [text[: text.index(b"URL: ")] for text in _files("narinfo/uncached-none/*.narinfo")]
+    yield format_item_list("/gnu/store", [], narinfos[:2])
+    yield format_item_list("/gnu/store", [], [narinfos[0] + export_signature_line(b"(a)")])
 
 
 def _nars() -> Iterator[bytes]:
@@ -443,6 +450,7 @@ _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "signature": _expressions,
     "decompression": _compressed,
     "guix_texts": _texts,
+    "item_list": _item_lists,
     "commands": lambda: _cut(_commands()),
     "replies": lambda: [b"x-1.drv\nx-1\ny-2", b"\nx", b"a b\nc", b"\xff"],
     "kept_narinfo": lambda: [format_answer(text, 1000) for text in (None, b"", b"URL: x\n")],
