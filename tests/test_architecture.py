@@ -21,7 +21,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGES = ("eris", "eris_fs", "kapla", "guix_glue")
 
-DOERS = ("fetch", "publish", "proxy", "seed", "maps")
+DOERS = ("fetch", "publish", "proxy", "seed", "maps", "closures")
 """The packages of guix_glue that each do one job, and know nothing of each other."""
 
 SHARED = ("formats", "kept", "local", "servers", "serving", "sources", "trust", "upstream")
