@@ -37,7 +37,14 @@ _GUIX: Final = (
     ),
     _HINTS,
 )
-_GUIX_COMMANDS: Final = ("guix-daemon", "publish", "signing-key", "store-path", "substitute")
+_GUIX_COMMANDS: Final = (
+    "guix-daemon",
+    "items",
+    "publish",
+    "signing-key",
+    "store-path",
+    "substitute",
+)
 
 GENERAL_VARIABLES: Final = (_URL, *_TIMES, *_STORE, _CATALOGUE, _CACHE, _COLOURS)
 DAEMON_VARIABLES: Final = (
