@@ -1,6 +1,6 @@
-"""Where the daemon keeps the log of an item's build.
+"""Where a daemon, of Guix or of Nix, keeps the log of an item's build.
 
-The daemon files logs under the name of the derivation that it built, in directories by the first
+Both file logs under the name of the derivation that was built, in directories by the first
 two characters: `drvs/HA/SH…-NAME.drv`, as plain text or, by default, compressed.
 """
 
@@ -29,17 +29,19 @@ class LogFile:
 
 
 class BuildLogs:
-    """The logs below a directory, usually `/var/log/guix`. Plain synchronous code."""
+    """The logs below a directory, as `/var/log/guix`. Plain synchronous code."""
 
     def __init__(self, log_dir: str) -> None:
         self._log_dir = log_dir
 
     def find(self, item: StoreItem) -> LogFile | None:
         """The log of what made the item, if that is known, and the log kept and a regular file."""
-        if item.deriver is None:
-            return None
+        return None if item.deriver is None else self.of_derivation(item.deriver)
+
+    def of_derivation(self, base_name: str) -> LogFile | None:
+        """The log of a derivation, which need not be in the store any more."""
         try:
-            deriver = check_base_name(item.deriver)
+            deriver = check_base_name(base_name)
         except InvalidStorePath:
             return None
         path = os.path.join(self._log_dir, "drvs", deriver[:2], deriver[2:])
