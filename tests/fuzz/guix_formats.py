@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from contextlib import suppress
+from tempfile import NamedTemporaryFile
 
 from guix_glue.errors import (
     CompressionError,
@@ -18,16 +19,19 @@ from guix_glue.errors import (
     InvalidNar,
     InvalidNarinfo,
     InvalidStorePath,
+    ProtocolError,
     SignatureRejected,
 )
 from guix_glue.fetch.dialogue import NO_ITEMS, format_details
 from guix_glue.formats import nixbase32
+from guix_glue.formats.cache_info import format_cache_info, parse_cache_info
 from guix_glue.formats.compression import Compression, decompressor, parse_choice
 from guix_glue.formats.expression import Expression, format_advanced, parse
 from guix_glue.formats.item_list import export_signature_line, format_item_list, parse_item_list
 from guix_glue.formats.nar import NarLimits, NarReader, NarWriter
 from guix_glue.formats.narinfo import Narinfo, format_narinfo, format_unsigned, parse_narinfo
 from guix_glue.formats.store_path import check_base_name, check_store_path, format_hash, parse_hash
+from guix_glue.local.nix_conf import read_nix_conf_keys
 from guix_glue.serving.durations import parse_duration
 from guix_glue.trust.acl import Acl, authorize
 from guix_glue.trust.keys import parse_private_key, parse_public_key
@@ -39,6 +43,7 @@ from tests.guix_glue.samples import SAMPLES
 __all__ = [
     "SIGNED_TEXT",
     "access_list",
+    "cache_info",
     "decompression",
     "expression",
     "guix_texts",
@@ -46,6 +51,7 @@ __all__ = [
     "keys",
     "nar",
     "narinfo",
+    "nix_conf",
     "signature",
 ]
 
@@ -101,6 +107,24 @@ def _check_rewritten(read: Narinfo) -> None:
     again = parse_narinfo(written, store_dir=STORE)
     assert (again.item, again.urls, again.hint_urn) == (read.item, read.urls, urn)
     assert again.hint_deltas == deltas
+
+
+def cache_info(data: bytes) -> None:
+    """Read what a server says of itself; written, it is read as the same."""
+    with suppress(ProtocolError):
+        read = parse_cache_info(data)
+        assert parse_cache_info(format_cache_info(read)) == read
+
+
+def nix_conf(data: bytes) -> None:
+    """Read the keys that Nix trusts; no file of the machine is included."""
+    if b"include" in data:
+        return
+    with NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        with suppress(InvalidKey):
+            assert all(key.split() == [key] for key in read_nix_conf_keys(file.name))
 
 
 def nar(data: bytes) -> None:

@@ -451,6 +451,8 @@ _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "decompression": _compressed,
     "guix_texts": _texts,
     "item_list": _item_lists,
+    "cache_info": lambda: [*_files("nix-cache-info"), *_files("nix-2.8/nix-cache-info"), b"x: y"],
+    "nix_conf": lambda: [b"trusted-public-keys = a:b c\n", b"extra-trusted-public-keys = a # b\n"],
     "commands": lambda: _cut(_commands()),
     "replies": lambda: [b"x-1.drv\nx-1\ny-2", b"\nx", b"a b\nc", b"\xff"],
     "kept_narinfo": lambda: [format_answer(text, 1000) for text in (None, b"", b"URL: x\n")],

@@ -37,6 +37,8 @@ TARGETS: dict[str, Target] = {
         guix_formats.decompression,
         guix_formats.guix_texts,
         guix_formats.item_list,
+        guix_formats.cache_info,
+        guix_formats.nix_conf,
         guix_dialogues.commands,
         guix_dialogues.replies,
         guix_dialogues.kept_narinfo,
