@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from guix_glue.errors import DatabaseError, ProtocolError
@@ -27,7 +27,7 @@ from guix_glue.formats.store_path import is_hash_part, is_store_path
 from guix_glue.local.item_facts import checked_item, parse_database_hash
 from guix_glue.model import StoreItem
 
-__all__ = ["StoreDatabase"]
+__all__ = ["ListedItem", "StoreDatabase"]
 
 T = TypeVar("T")
 
@@ -46,7 +46,15 @@ _FIND_REFERENCES: Final = """
     SELECT path FROM Refs JOIN ValidPaths ON ValidPaths.id = Refs.reference
     WHERE Refs.referrer = ? ORDER BY path LIMIT ?
 """
+_ALL_ITEMS: Final = "SELECT path, narSize FROM ValidPaths ORDER BY path"
 _IS_VALID: Final = "SELECT EXISTS (SELECT 1 FROM ValidPaths WHERE path = ?)"
+
+
+class ListedItem(NamedTuple):
+    """A valid item: its whole path, and bytes of its nar; 0 if the database does not say."""
+
+    path: str
+    nar_size: int
 
 
 class StoreDatabase:
@@ -77,6 +85,18 @@ class StoreDatabase:
         if not is_store_path(path, self._store_dir):
             return False
         return self._look_up(lambda database: _is_valid(database, path))
+
+    def items(self) -> Sequence[ListedItem]:
+        """All valid items, in the order of their paths; what has no path of an item is left out.
+
+        Raises: DatabaseError.
+        """
+        rows = self._look_up(lambda database: database.execute(_ALL_ITEMS).fetchall())
+        return [
+            ListedItem(path, size if isinstance(size, int) and size > 0 else 0)
+            for path, size in rows
+            if isinstance(path, str) and is_store_path(path, self._store_dir)
+        ]
 
     def _find(self, database: sqlite3.Connection, hash_part: str) -> StoreItem | None:
         prefix = f"{self._store_dir}/{hash_part}"

@@ -38,6 +38,7 @@ from eris_fs.packed.frame import compress
 from eris_fs.packed.index import format_index
 from guix_glue.fetch.narinfo_cache import format_answer
 from guix_glue.formats.compression import Compression, CompressionChoice, compressor
+from guix_glue.formats.item_map import ENTRY_SIZE, MAGIC
 from guix_glue.kept.delta_results import DeltaResult, Deltas
 from guix_glue.kept.records import Baked, BakedFile, ErisResult, format_record
 from guix_glue.model import StoreItem
@@ -54,6 +55,7 @@ from tests.fuzz.cutting import BYTE_BY_BYTE, WHOLE
 from tests.fuzz.deltas import BASE as DELTA_BASE
 from tests.fuzz.guix_dialogues import ENTRIES, HASH_PART
 from tests.guix_glue.local.session import captured_turns
+from tests.guix_glue.maps.entries import entries, formatted
 from tests.guix_glue.samples import SAMPLES
 from tests.kapla.status.examples import everything, numbers
 
@@ -138,6 +140,13 @@ def _texts() -> Iterator[bytes]:
     yield HASH_PART.encode()
     for data in _narinfos():
         yield from re.findall(rb"sha256:\S+", data)
+
+
+def _maps() -> Iterator[bytes]:
+    yield from (formatted(entries(count)) for count in (0, 1, 2, 120))
+    # With a step, which a writer makes for many entries only.
+    fixed = struct.pack("<16sIHBBQH", MAGIC, 38, ENTRY_SIZE, 1, 0, 2, 0)
+    yield fixed + struct.pack("<I", 1) + bytes(ENTRY_SIZE) + b"\xff" * ENTRY_SIZE
 
 
 def _commands() -> Iterator[bytes]:
@@ -443,6 +452,7 @@ _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "signature": _expressions,
     "decompression": _compressed,
     "guix_texts": _texts,
+    "item_map": _maps,
     "commands": lambda: _cut(_commands()),
     "replies": lambda: [b"x-1.drv\nx-1\ny-2", b"\nx", b"a b\nc", b"\xff"],
     "kept_narinfo": lambda: [format_answer(text, 1000) for text in (None, b"", b"URL: x\n")],

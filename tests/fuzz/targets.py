@@ -36,6 +36,7 @@ TARGETS: dict[str, Target] = {
         guix_formats.signature,
         guix_formats.decompression,
         guix_formats.guix_texts,
+        guix_formats.item_map,
         guix_dialogues.commands,
         guix_dialogues.replies,
         guix_dialogues.kept_narinfo,
