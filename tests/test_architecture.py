@@ -273,6 +273,17 @@ RULES = (
         forbid=("asyncio", "os", "pathlib", "threading", "time", "eris", "eris_fs", "kapla"),
     ),
     Rule(
+        "what a map is, where an item is looked for in one, and what differs is told without I/O",
+        where=("guix_glue/formats/item_map/*", "guix_glue/maps/combining.py"),
+        forbid=("asyncio", "os", "pathlib", "threading", "time", "eris.store", "eris_fs", "kapla"),
+    ),
+    Rule(
+        "maps are read and written without knowing how items become trees",
+        where=("guix_glue/maps/*",),
+        forbid=("eris_fs", "guix_glue.fetch", "guix_glue.publish"),
+        allow=("eris_fs.reader",),
+    ),
+    Rule(
         "the publisher loads what makes deltas only where it makes them",
         where=("guix_glue/publish/*",),
         but=("guix_glue/publish/delta_trees.py", "guix_glue/publish/deltas.py"),
@@ -363,8 +374,8 @@ RULES = (
         allow=("kapla.catalogue", "kapla.errors", "kapla.urls", "kapla.user_paths"),
     ),
     Rule(
-        "SQL stays in kapla/storage, the encode cache, the catalogue, and the one reader of the"
-        " databases of Guix and Nix",
+        "SQL stays in kapla/storage, the encode cache, the catalogue, the one reader of the"
+        " databases of Guix and Nix, and maps that are databases",
         where=("*",),
         but=(
             "kapla/storage/*",
@@ -372,6 +383,7 @@ RULES = (
             "kapla/encode_cache.py",
             "guix_glue/local/foreign_database.py",
             "guix_glue/local/store_db.py",
+            "guix_glue/maps/database.py",
         ),
         forbid=("sqlalchemy", "sqlite3"),
     ),

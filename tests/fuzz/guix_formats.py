@@ -28,6 +28,7 @@ from guix_glue.formats.cache_info import format_cache_info, parse_cache_info
 from guix_glue.formats.compression import Compression, decompressor, parse_choice
 from guix_glue.formats.expression import Expression, format_advanced, parse
 from guix_glue.formats.item_list import export_signature_line, format_item_list, parse_item_list
+from guix_glue.formats.item_map import Contents, InvalidMap, hash_part_at, urn_of
 from guix_glue.formats.nar import NarLimits, NarReader, NarWriter
 from guix_glue.formats.narinfo import Narinfo, format_narinfo, format_unsigned, parse_narinfo
 from guix_glue.formats.store_path import check_base_name, check_store_path, format_hash, parse_hash
@@ -48,6 +49,7 @@ __all__ = [
     "expression",
     "guix_texts",
     "item_list",
+    "item_map",
     "keys",
     "nar",
     "narinfo",
@@ -215,3 +217,14 @@ def guix_texts(data: bytes) -> None:
     with suppress(InvalidEncoding):
         digest = parse_hash(text)
         assert parse_hash(format_hash(digest)) == digest
+
+
+def item_map(data: bytes) -> None:
+    """A map, as a file or a server has it."""
+    with suppress(InvalidMap):
+        read = Contents.parse(data)
+        entries = list(read)
+        for entry in entries[:16]:
+            assert read.find(hash_part_at(entry.key)) == urn_of(entry.value)
+        again = Contents.parse(b"".join(read.format()))
+        assert (again.facts, list(again)) == (read.facts, entries)

@@ -39,6 +39,7 @@ TARGETS: dict[str, Target] = {
         guix_formats.item_list,
         guix_formats.cache_info,
         guix_formats.nix_conf,
+        guix_formats.item_map,
         guix_dialogues.commands,
         guix_dialogues.replies,
         guix_dialogues.kept_narinfo,
