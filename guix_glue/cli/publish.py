@@ -16,14 +16,15 @@ import click
 from eris.allocator import give_back_what_is_large
 from guix_glue.cli.advertising import service_of
 from guix_glue.cli.eris_options import eris_options, eris_settings
-from guix_glue.cli.option_types import bound_admin, parsed, parsed_servers
+from guix_glue.cli.option_types import bound_admin, parsed, parsed_nix_keys, parsed_servers
 from guix_glue.cli.publish_logs import configure_log, log_options, log_settings
 from guix_glue.cli.publisher import Settings, serve_items
 from guix_glue.errors import GuixError
 from guix_glue.formats.compression import CompressionChoice, parse_choice
 from guix_glue.kept.directory import make_cache_directory
+from guix_glue.local.authorities import read_authorities
 from guix_glue.local.environment import GuixEnvironment
-from guix_glue.publish.key_files import read_acl, read_guix_keys, read_nix_key
+from guix_glue.publish.key_files import read_guix_keys, read_nix_key
 from guix_glue.publish.model import PublishOptions
 from guix_glue.publish.narinfos import SigningKeys
 from guix_glue.publish.routes import parse_nar_path
@@ -33,7 +34,8 @@ from guix_glue.serving.descriptors import allow_descriptors
 from guix_glue.serving.durations import parse_duration
 from guix_glue.serving.listening import activated_sockets, bind_sockets
 from guix_glue.serving.privileges import drop_privileges, find_user
-from guix_glue.trust.acl import Acl
+from guix_glue.trust.authorities import Authorities
+from guix_glue.trust.nix_keys import NixPublicKey
 from kapla.cli.outcome import ExitCode
 from kapla.cli.told import told
 from kapla.http.serving.connections import ConnectionLimits
@@ -186,6 +188,14 @@ def _parsed_all(
     help="Keys whose signatures a mirror takes. Default: /etc/guix/acl.",
 )
 @click.option(
+    "--trusted-public-keys",
+    "nix_keys",
+    metavar="KEY…",
+    multiple=True,
+    callback=parsed_nix_keys,
+    help="Keys of Nix whose signatures a mirror takes, as name:base64, besides those in nix.conf.",
+)
+@click.option(
     "--max-unsigned-size",
     type=click.IntRange(min=1),
     metavar="BYTES",
@@ -227,6 +237,7 @@ def command(
     private_key: Path | None,
     nix_key: Path | None,
     acl: Path | None,
+    nix_keys: tuple[NixPublicKey, ...],
     admin: str | None,
     **options: Any,
 ) -> None:
@@ -243,9 +254,12 @@ def command(
     configure_log(settings.logs, debug=bool(context.find_root().params.get("debug")))
     become = None if user is None else find_user(user)
     keys = SigningKeys(socket.gethostname())
-    authorized = Acl()
+    authorities = Authorities()
+    if nix_keys and not settings.upstream:
+        raise click.UsageError("--trusted-public-keys is for --upstream.")
     if settings.upstream:
-        authorized = read_acl(acl or Path(environment.config_dir, "acl"))
+        acl = acl or Path(environment.config_dir, "acl")
+        authorities = read_authorities(acl, nix_keys, os.environ)
     else:
         keys = _read_keys(environment, public_key, private_key, nix_key)
     sockets = activated_sockets(os.environ) or bind_sockets(listen, port)
@@ -263,7 +277,7 @@ def command(
     give_back_what_is_large()
     # Threads that bake take turns with the event loop in less than Python's usual 5 ms.
     sys.setswitchinterval(0.0005)
-    asyncio.run(serve_items(settings, keys, authorized, sockets, service, told_at))
+    asyncio.run(serve_items(settings, keys, authorities, sockets, service, told_at))
 
 
 def _settings(
