@@ -58,7 +58,12 @@ __all__ = ["encode"]
     type=click.Path(file_okay=False, exists=True),
     help="Take the items from this directory, as kapla publish --items does, without any Guix.",
 )
-@click.option("--store-dir", metavar="DIR", help="Where items belong. Default: /gnu/store.")
+@click.option(
+    "--store-dir",
+    metavar="DIR",
+    help="The store of the items. Default: where their paths lead, else the one that is here: that"
+    " of Guix, or with --nix-key alone that of Nix.",
+)
 @click.option(
     "--eris-format",
     type=click.Choice(["packed", "standard"]),
@@ -94,7 +99,7 @@ __all__ = ["encode"]
 @click.option(
     "--acl",
     type=click.Path(path_type=Path),
-    help="Keys whose signatures go along. Default: /etc/guix/acl.",
+    help="Keys of Guix whose signatures go along, beside keys of nix.conf. Default: /etc/guix/acl.",
 )
 @note_options
 @click.option("--no-store", is_flag=True, help="Only compute the URNs; needs no daemon.")
@@ -131,15 +136,23 @@ def encode(
     The files of each item are compared with its hash. One that was altered is not encoded.
     """
     from guix_glue.cli.items_encoding import Encoding, How
+    from guix_glue.cli.served_store import store_to_serve
     from guix_glue.local.environment import GuixEnvironment
 
     if acl is not None and not servers:
         raise click.UsageError("--acl is for --upstream.")
     environment = GuixEnvironment.from_environ(os.environ)
-    where = store_directory(store_dir, environment)
+    for_nix = nix_key is not None and not guix_key.is_named
+    given = store_directory(store_dir, items, os.environ)
+    store = None
+    if directory is None:
+        store = store_to_serve(os.environ, given, for_nix=for_nix)
+        given = store.store_dir
+    where = given or (NIX_STORE if for_nix else environment.store_dir)
     how = How(
         closure,
         directory,
+        store,
         where,
         _tree_format(eris_format, eris_level),
         jobs or len(os.sched_getaffinity(0)),
@@ -148,7 +161,7 @@ def encode(
         acl,
     )
     pinning = read_pinning(no_pin, lend, no_store=no_store)
-    recorder = _recorder(guix_key, nix_key, environment, where)
+    recorder = _recorder(guix_key, nix_key, environment, for_nix=for_nix or where == NIX_STORE)
     if not recorder.signs and not servers:
         say("not signed: whoever fetches by this list has to be told to do without")
     # Before the work, which would be for nothing.
@@ -172,12 +185,11 @@ def _tree_format(name: str | None, level: int | None) -> TreeFormat:
 
 
 def _recorder(
-    guix_key: GuixKey, nix_key: Path | None, environment: GuixEnvironment, store_dir: str
+    guix_key: GuixKey, nix_key: Path | None, environment: GuixEnvironment, *, for_nix: bool
 ) -> Recorder:
     from guix_glue.closures.recording import Recorder
     from guix_glue.publish.key_files import read_nix_key
 
     nix = None if nix_key is None else read_nix_key(nix_key, guix_key.host).nix
-    for_nix = store_dir == NIX_STORE and not guix_key.is_named
-    guix = None if for_nix else guix_key.read(environment)
+    guix = None if for_nix and not guix_key.is_named else guix_key.read(environment)
     return Recorder(guix_key.host, guix, nix)

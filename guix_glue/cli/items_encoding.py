@@ -29,10 +29,10 @@ from guix_glue.formats.item_list import format_item_list
 from guix_glue.formats.narinfo import Narinfo
 from guix_glue.formats.store_path import fixed_output_path, hash_part_of
 from guix_glue.local.archive import nar_hash
-from guix_glue.local.environment import GuixEnvironment
+from guix_glue.local.environment import GuixEnvironment, NixEnvironment
 from guix_glue.local.item_directory import DirectoryItems
 from guix_glue.local.item_listing import is_base_name
-from guix_glue.local.items import Items, open_store_items
+from guix_glue.local.items import Items, open_nix_items, open_store_items
 from guix_glue.model import StoreItem
 from guix_glue.publish.tree_formats import TreeFormat
 from guix_glue.servers.url import Server
@@ -56,6 +56,8 @@ class How:
 
     closure: bool
     directory: str | None
+    store: GuixEnvironment | NixEnvironment | None
+    """Where there is no directory."""
     store_dir: str
     trees: TreeFormat
     jobs: int
@@ -118,13 +120,14 @@ class Encoding:
         if not self.how.servers:
             return
         from guix_glue.closures.asking import ask_each
-        from guix_glue.publish.key_files import read_acl
+        from guix_glue.local.authorities import read_authorities
         from guix_glue.servers.proxies import Proxies
         from guix_glue.upstream.servers import Upstream
 
-        acl = read_acl(self.how.acl or Path(self.environment.config_dir, "acl"))
+        acl = self.how.acl or Path(self.environment.config_dir, "acl")
+        authorities = read_authorities(acl, (), os.environ)
         proxies = Proxies.from_environ(os.environ)
-        upstream = Upstream(self.how.servers, acl, self.how.store_dir, proxies)
+        upstream = Upstream(self.how.servers, authorities, self.how.store_dir, proxies)
         try:
             self._said = await ask_each(upstream, [item.hash_part for item in ordered])
         finally:
@@ -199,13 +202,10 @@ async def _opened(how: How, environment: GuixEnvironment) -> AsyncIterator[Items
         directory = DirectoryItems(how.directory, how.store_dir, patience_s=_PATIENCE_S)
         directory.begin()
         items = directory
-    elif how.store_dir == environment.store_dir:
-        items = open_store_items(environment)
+    elif isinstance(how.store, NixEnvironment):
+        items = open_nix_items(how.store)
     else:
-        raise CommandError(
-            f"nobody tells what is in {how.store_dir}: --items names a directory of items",
-            ExitCode.USAGE,
-        )
+        items = open_store_items(how.store or environment)
     try:
         yield items
     finally:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from guix_glue.cli.items_options import GuixKey, eris_store_option, key_options
-from guix_glue.cli.option_types import parsed_servers
-from guix_glue.errors import InvalidKey
+from guix_glue.cli.maps import map_option
+from guix_glue.cli.option_types import parsed_nix_keys, parsed_servers
 from guix_glue.servers.url import Server
 from kapla.cli.common import ExitCode, read_capability, run, summarized
 from kapla.cli.store import timeout_option
@@ -61,7 +62,12 @@ __all__ = ["fetch"]
     help="Ask these servers what an ITEM is, and what it refers to; and for nars of which there are"
     " no blocks.",
 )
-@click.option("--store-dir", metavar="DIR", help="Where an ITEM belongs. Default: /gnu/store.")
+@map_option
+@click.option(
+    "--store-dir",
+    metavar="DIR",
+    help="Where an ITEM belongs. Default: where its path says, else the store of this machine.",
+)
 @click.option(
     "--acl",
     type=click.Path(path_type=Path),
@@ -69,9 +75,11 @@ __all__ = ["fetch"]
 )
 @click.option(
     "--trusted-public-keys",
-    metavar="KEYS",
+    "nix_keys",
+    metavar="KEY…",
     multiple=True,
-    help="Keys of Nix whose signatures count, as NAME:BASE64, separated by spaces.",
+    callback=parsed_nix_keys,
+    help="Keys of Nix whose signatures count, as NAME:BASE64, beside those of its nix.conf.",
 )
 @click.option(
     "--no-check-sigs",
@@ -98,9 +106,10 @@ def fetch(
     into_store: bool,
     dry_run: bool,
     servers: tuple[Server, ...],
+    maps: tuple[str, ...],
     store_dir: str | None,
     acl: Path | None,
-    trusted_public_keys: tuple[str, ...],
+    nix_keys: tuple[NixPublicKey, ...],
     no_check_sigs: bool,
     guix_key: GuixKey,
     max_size: str | None,
@@ -132,6 +141,10 @@ def fetch(
         raise click.UsageError("An ITEM wants --upstream: somebody has to tell what it is.")
     if servers and not items:
         raise click.UsageError("--upstream is for an ITEM.")
+    if not items and _is_given("maps"):
+        raise click.UsageError("--map is for an ITEM.")
+    if not items and store_dir is not None:
+        raise click.UsageError("--store-dir is for an ITEM: a list says where its items belong.")
     if urns.count("-") > 1:
         raise click.UsageError("Standard input holds one URN.")
     how = How(
@@ -142,9 +155,10 @@ def fetch(
         into_store,
         dry_run,
         servers,
+        maps,
         store_dir,
         acl,
-        _nix_keys(trusted_public_keys),
+        nix_keys,
         not no_check_sigs,
         guix_key,
         _limit(max_size),
@@ -152,19 +166,14 @@ def fetch(
     run(Fetching(how, GuixEnvironment.from_environ(os.environ)).run(store_url))
 
 
+def _is_given(name: str) -> bool:
+    """Whether an option is there, and not only the variable that stands in for it."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is ParameterSource.COMMANDLINE
+
+
 def _is_urn(text: str) -> bool:
     return text == "-" or text.startswith("@") or text.lower().startswith("urn:")
-
-
-def _nix_keys(texts: tuple[str, ...]) -> tuple[NixPublicKey, ...]:
-    if not texts:
-        return ()
-    from guix_glue.trust.nix_keys import NixPublicKey
-
-    try:
-        return tuple(NixPublicKey.parse(key) for text in texts for key in text.split())
-    except InvalidKey as error:
-        raise click.BadParameter(str(error), param_hint="--trusted-public-keys") from None
 
 
 def _limit(max_size: str | None) -> int | None:

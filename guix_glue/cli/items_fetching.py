@@ -16,6 +16,7 @@ from eris.threads import in_thread
 from eris.transfer import stream_content
 from guix_glue.cli.items_options import GuixKey, hash_part_named, store_directory
 from guix_glue.cli.items_target import Target, open_target
+from guix_glue.cli.maps import open_hints
 from guix_glue.cli.stores import local_stores, stores_given
 from guix_glue.closures.asking import ask_closure
 from guix_glue.closures.belief import Belief
@@ -24,10 +25,10 @@ from guix_glue.closures.nars import Nars
 from guix_glue.closures.wanted import Wanted, joined, vouched_for
 from guix_glue.errors import FetchFailed, HashMismatch, InvalidItemList, NotVouchedFor
 from guix_glue.formats.item_list import LIST_MAGIC, MAX_LIST_SIZE, parse_item_list
+from guix_glue.local.authorities import read_authorities, read_nix_keys
 from guix_glue.local.environment import GuixEnvironment
-from guix_glue.publish.key_files import read_acl
 from guix_glue.servers.url import Server
-from guix_glue.trust.acl import Acl
+from guix_glue.trust.authorities import Authorities
 from guix_glue.trust.nix_keys import NixPublicKey
 from kapla.amounts import bytes_text
 from kapla.cli.common import CommandError, ExitCode, Store, connect, progress
@@ -35,6 +36,7 @@ from kapla.cli.exit_codes import exit_code
 from kapla.cli.store import say
 
 if TYPE_CHECKING:
+    from guix_glue.sources.hints import Hints
     from guix_glue.upstream.servers import Upstream
 
 __all__ = ["Fetching", "How"]
@@ -56,6 +58,7 @@ class How:
     into_store: bool
     dry_run: bool
     servers: tuple[Server, ...]
+    maps: tuple[str, ...] = field(repr=False)
     store_dir: str | None
     acl: Path | None
     nix_keys: tuple[NixPublicKey, ...]
@@ -74,21 +77,23 @@ class Fetching:
     async def run(self, store_url: str | None) -> None:
         """Fetch what is wanted. Raises: CommandError; ErisError; OSError."""
         how = self._how
-        belief = Belief(self._acl(), how.nix_keys, how.checks)
+        belief = Belief(self._authorities(), how.checks)
         async with AsyncExitStack() as stack:
             store: Store | None = None
             if self._has_store(store_url):
                 store = await stack.enter_async_context(connect(store_url, *how.lists))
             upstream: Upstream | None = None
+            hints: Hints | None = None
             if how.servers:
                 # It brings aiohttp, which lists do without.
                 from guix_glue.servers.proxies import Proxies
                 from guix_glue.upstream.servers import Upstream
 
-                where = store_directory(how.store_dir, self._environment)
                 proxies = Proxies.from_environ(os.environ)
-                upstream = Upstream(how.servers, belief.acl, where, proxies)
+                upstream = Upstream(how.servers, belief.authorities, self._store_dir, proxies)
                 stack.push_async_callback(upstream.close)
+                opened = open_hints(how.maps, store, proxies, say)
+                hints = await stack.enter_async_context(opened)
             asked, names = await self._listed(store, belief)
             target = self._target(asked, belief, stack)
             if upstream is not None:
@@ -99,7 +104,7 @@ class Fetching:
             if how.dry_run:
                 _tell(wanted, left)
                 return
-            nars = Nars(store, upstream)
+            nars = Nars(store, upstream, hints)
             await self._bring(wanted, left, nars, target)
             await target.finish()
             if how.into_store:
@@ -107,12 +112,18 @@ class Fetching:
                     if one.item.base_name in names or one.item.hash_part in self._hash_parts():
                         click.echo(one.item.path)
 
-    def _acl(self) -> Acl:
-        """The keys of Guix that count; none, where the list of them is for root alone."""
+    def _authorities(self) -> Authorities:
+        """The keys that count; of Guix none, where the list of them is for root alone."""
         path = self._how.acl or Path(self._environment.config_dir, "acl")
         if self._how.acl is None and not os.access(path, os.R_OK):
-            return Acl()
-        return read_acl(path)
+            return Authorities(nix_keys=read_nix_keys(self._how.nix_keys, os.environ))
+        return read_authorities(path, self._how.nix_keys, os.environ)
+
+    @property
+    def _store_dir(self) -> str:
+        """Where the items that are named belong."""
+        given = store_directory(self._how.store_dir, self._how.items, os.environ)
+        return given or self._environment.store_dir
 
     def _has_store(self, store_url: str | None) -> bool:
         """Whether there are blocks to ask for: without a list there need not be."""
@@ -124,8 +135,7 @@ class Fetching:
         return given is not None and bool(local_stores())
 
     def _hash_parts(self) -> set[str]:
-        where = store_directory(self._how.store_dir, self._environment)
-        return {hash_part_named(name, where) for name in self._how.items}
+        return {hash_part_named(name, self._store_dir) for name in self._how.items}
 
     async def _listed(
         self, store: Store | None, belief: Belief
@@ -148,10 +158,9 @@ class Fetching:
     ) -> Target:
         """Where the items go: to which store shows by the lists, or else by the options."""
         listed = next((part[0].item.store_dir for part in asked if part), None)
-        where = listed or store_directory(self._how.store_dir, self._environment)
         how = self._how
         return open_target(
-            where,
+            listed or self._store_dir,
             self._environment,
             belief,
             how.key,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -32,6 +32,8 @@ __all__ = [
 NIX_STORE: Final = "/nix/store"
 
 _HASH_PART: Final = 32
+# An item of a store may be a symlink itself; a profile leads to one.
+_PLACES: Final = (os.path.abspath, os.path.realpath)
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -122,12 +124,24 @@ def key_options(what: str) -> Callable[[_F], _F]:
     return add
 
 
-def store_directory(given: str | None, environment: GuixEnvironment) -> str:
-    """The directory of the store that items belong to."""
-    directory = given or environment.store_dir
-    if not directory.startswith("/") or directory.endswith("/"):
-        raise click.BadParameter("an absolute path is expected", param_hint="--store-dir")
-    return directory
+def store_directory(
+    given: str | None, names: Sequence[str], environ: Mapping[str, str]
+) -> str | None:
+    """The directory of the store that items belong to: as is said, or where their paths lead.
+
+    None, if neither says so.
+    Raises: click.BadParameter; GuixError, if a variable makes no sense.
+    """
+    from guix_glue.local.environment import GuixEnvironment, NixEnvironment
+
+    if given is not None:
+        if not given.startswith("/") or given.endswith("/"):
+            raise click.BadParameter("an absolute path is expected", param_hint="--store-dir")
+        return given
+    stores = (GuixEnvironment.from_environ(environ), NixEnvironment.from_environ(environ))
+    places = [place(name) for name in names if "/" in name for place in _PLACES]
+    found = (one.store_dir for path in places for one in stores if _is_in(path, one.store_dir))
+    return next(found, None)
 
 
 def hash_part_named(text: str, store_dir: str) -> str:
@@ -139,13 +153,14 @@ def hash_part_named(text: str, store_dir: str) -> str:
         return text
     if "/" not in text:
         return _checked(text)[:_HASH_PART]
-    path = os.path.abspath(text)
-    if not path.startswith(f"{store_dir}/"):
-        # As a profile does. An item of the store may be a symlink itself.
-        path = os.path.realpath(path)
-    if not path.startswith(f"{store_dir}/"):
+    found = [path for place in _PLACES if _is_in(path := place(text), store_dir)]
+    if not found:
         raise CommandError(f"{text} leads to nothing in {store_dir}", ExitCode.USAGE)
-    return _checked(path[len(store_dir) + 1 :].partition("/")[0])[:_HASH_PART]
+    return _checked(found[0][len(store_dir) + 1 :].partition("/")[0])[:_HASH_PART]
+
+
+def _is_in(path: str, store_dir: str) -> bool:
+    return path.startswith(f"{store_dir}/")
 
 
 def _checked(name: str) -> str:

@@ -22,7 +22,7 @@ from guix_glue.closures.streamed import ArchiveStream
 from guix_glue.closures.wanted import Wanted, dangling
 from guix_glue.formats.export import item_size
 from guix_glue.local.daemon import GuixDaemon
-from guix_glue.local.environment import GuixEnvironment
+from guix_glue.local.environment import GuixEnvironment, NixEnvironment
 from kapla.cli.common import CommandError, ExitCode, standard_output
 from kapla.cli.store import say
 from kapla.cli.summary import current_summary
@@ -78,10 +78,10 @@ def open_target(
 
     Raises: CommandError; DaemonError; OSError.
     """
-    if into_store and store_dir == NIX_STORE:
+    if into_store and _is_of_nix(store_dir, environment):
         nix = NixImport(_NIX_STORE_PROGRAM)
         stack.push_async_callback(nix.close)
-        return _NixStore(nix)
+        return _NixStore(nix, store_dir)
     if into_store:
         if store_dir != environment.store_dir:
             raise CommandError(
@@ -93,7 +93,7 @@ def open_target(
         stack.push_async_callback(daemon.close)
         guix = GuixImport(daemon)
         stack.push_async_callback(guix.close)
-        signer = ArchiveSigner(key.read(environment), belief.acl)
+        signer = ArchiveSigner(key.read(environment), belief.authorities.acl)
         return _GuixStore(guix, daemon, store_dir, signer)
     signer = ArchiveSigner(key.read(environment) if key.is_named else None, None)
     if output == "-":
@@ -243,21 +243,31 @@ class _GuixStore(_Store):
 class _NixStore(_Store):
     """The store of Nix."""
 
-    def __init__(self, sink: NixImport) -> None:
+    def __init__(self, sink: NixImport, store_dir: str) -> None:
         super().__init__(ArchiveSigner(None, None))
         self._import = self.sink = sink
+        self._store_dir = store_dir
         # Nix may have been told of a store elsewhere.
-        self.place = None if os.environ.get("NIX_REMOTE") else NIX_STORE
+        self.place = None if os.environ.get("NIX_REMOTE") else store_dir
 
     def sign(self, wanted: Wanted, digest: bytes) -> bytes | None:
         # Nix reads no signature here.
         return None
 
     async def valid(self, names: Sequence[str]) -> AbstractSet[str]:
-        return await valid_nix_items(_NIX_STORE_PROGRAM, NIX_STORE, names)
+        return await valid_nix_items(_NIX_STORE_PROGRAM, self._store_dir, names)
 
     async def finish(self) -> None:
         await self._import.finish()
+
+
+def _is_of_nix(store_dir: str, guix: GuixEnvironment) -> bool:
+    """Whether the store of Nix is there; where both are said to be, that of a Guix that runs is."""
+    if store_dir != NixEnvironment.from_environ(os.environ).store_dir:
+        return False
+    return store_dir != guix.store_dir or not (
+        "://" in guix.daemon_socket or os.path.exists(guix.daemon_socket)
+    )
 
 
 def _note_of_archive(wanted: Sequence[Wanted], signer: ArchiveSigner) -> None:

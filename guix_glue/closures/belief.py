@@ -7,19 +7,16 @@ from dataclasses import dataclass, replace
 from guix_glue.errors import SignatureRejected
 from guix_glue.formats.narinfo import Narinfo
 from guix_glue.model import StoreItem
-from guix_glue.trust.acl import Acl
-from guix_glue.trust.nix_keys import NixPublicKey
-from guix_glue.trust.signature import verify_narinfo
+from guix_glue.trust.authorities import Authorities
 
 __all__ = ["Belief"]
 
 
 @dataclass(frozen=True, slots=True)
 class Belief:
-    """Keys of Guix, keys of Nix; or, without `checks`, whatever is said."""
+    """The keys that count; or, without `checks`, whatever is said."""
 
-    acl: Acl
-    nix_keys: tuple[NixPublicKey, ...] = ()
+    authorities: Authorities
     checks: bool = True
 
     def item(self, narinfo: Narinfo) -> StoreItem:
@@ -27,23 +24,10 @@ class Belief:
 
         Raises: SignatureRejected.
         """
-        item = narinfo.item
         if not self.checks:
-            return item
-        try:
-            verify_narinfo(narinfo, self.acl)
-        except SignatureRejected:
-            if self._is_signed_for_nix(narinfo):
-                return replace(item, deriver=None)
-            raise
-        if "NarSize" not in narinfo.signed_fields:
+            return narinfo.item
+        signed = self.authorities.believed(narinfo).signed_fields
+        if "NarSize" not in signed:
             # It says how much is written before the hash can be compared.
             raise SignatureRejected("the signature does not cover NarSize")
-        return item if "Deriver" in narinfo.signed_fields else replace(item, deriver=None)
-
-    def _is_signed_for_nix(self, narinfo: Narinfo) -> bool:
-        return any(
-            key.verify(signature, narinfo.item)
-            for signature in narinfo.nix_signatures
-            for key in self.nix_keys
-        )
+        return narinfo.item if "Deriver" in signed else replace(narinfo.item, deriver=None)

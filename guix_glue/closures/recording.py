@@ -39,20 +39,26 @@ class Recorder:
         `said` is what a server says of it, which counts if it is of the very same item. Takes some
         milliseconds where there is a key.
         """
-        sigs = () if said is None or not _is_same(item, said.item) else said.nix_signatures
+        sigs = item.signatures
+        if said is not None and _is_same(item, said.item):
+            sigs = tuple(dict.fromkeys((*sigs, *said.nix_signatures)))
         if self.nix is not None:
             sigs = (*sigs, self.nix.sign(item))
+        known = item.content_address
         if self.guix is not None:
             unsigned = format_unsigned(item, urn)
             signature = sign_text(self.guix, unsigned, self.host)
-            text = format_narinfo(unsigned, signature, (), nix_signatures=sigs)
+            text = format_narinfo(
+                unsigned, signature, (), nix_signatures=sigs, content_address=known
+            )
             return text + export_signature_line(sign_digest(self.guix, archive_digest))
         if said is not None and said.signed_text is not None and _is_same(item, said.item):
             hint = None if said.signed_urn == urn else urn
             return format_narinfo(
                 said.signed_text, said.signature, (), hint=hint, nix_signatures=sigs
             )
-        return format_narinfo(format_unsigned(item, urn), None, (), nix_signatures=sigs)
+        unsigned = format_unsigned(item, urn)
+        return format_narinfo(unsigned, None, (), nix_signatures=sigs, content_address=known)
 
 
 def _is_same(item: StoreItem, other: StoreItem) -> bool:

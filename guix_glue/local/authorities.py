@@ -18,7 +18,7 @@ from guix_glue.trust.acl import LARGEST_ACL, Acl
 from guix_glue.trust.authorities import Authorities
 from guix_glue.trust.nix_keys import NixPublicKey
 
-__all__ = ["read_acl", "read_authorities"]
+__all__ = ["read_acl", "read_authorities", "read_nix_keys"]
 
 _log = logging.getLogger(__name__)
 
@@ -30,8 +30,14 @@ def read_authorities(
 
     Raises: PublishError.
     """
-    keys = dict.fromkeys([*nix_keys, *_keys_of_nix(nix_conf_path(environ))])
-    return Authorities(read_acl(acl), tuple(keys))
+    return Authorities(read_acl(acl), read_nix_keys(nix_keys, environ))
+
+
+def read_nix_keys(
+    nix_keys: Iterable[NixPublicKey], environ: Mapping[str, str]
+) -> tuple[NixPublicKey, ...]:
+    """Keys that are named, and those of the machine's Nix."""
+    return tuple(dict.fromkeys([*nix_keys, *_keys_of_nix(nix_conf_path(environ))]))
 
 
 def read_acl(path: Path) -> Acl:

@@ -20,6 +20,8 @@ from tests.guix_glue.local.databases import add_items
 from tests.guix_glue.publish.support import KEYS, SAMPLES, Publisher, publishing
 from tests.integration.daemon import Daemon, running_daemon
 from tests.integration.here import User
+from tests.integration.nix_programs import NixStore
+from tests.integration.test_nix_store import EXPRESSION
 
 KEY = parse_public_key((SAMPLES / "keys" / "signing-key.pub").read_bytes())
 ACL = ("--acl", SAMPLES / "keys" / "acl")
@@ -297,6 +299,8 @@ def test_options_that_say_nothing(machine: Machine, lines: list[str]) -> None:
         ("fetch", machine.items[0].item.path, "--dry-run"),
         ("fetch", lines[-1], "--dry-run", "--upstream", "http://127.0.0.1:1"),
         ("fetch", lines[-1], "--dry-run", "--trusted-public-keys", "nonsense"),
+        ("fetch", lines[-1], "--dry-run", "--map", "x"),
+        ("fetch", lines[-1], "--dry-run", "--store-dir", "/gnu/store"),
         ("encode", "--eris-format", "standard", "--eris-level", "3", "x"),
         ("encode", "--acl", "x", "x"),
         ("encode", "--no-sign", "--public-key", "x", "x"),
@@ -343,3 +347,33 @@ def test_real_nix(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ["nix-store", "--export", *paths], capture_output=True, check=True, timeout=60
     )
     assert (tmp_path / "out").read_bytes() == exported.stdout
+
+
+@pytest.mark.skipif(shutil.which("nix-store") is None, reason="Nix is not installed")
+def test_from_one_nix_to_another(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nix = NixStore(tmp_path / "nix")
+    (tmp_path / "app.nix").write_text(EXPRESSION)
+    app = nix.run("nix-build", "--no-out-link", tmp_path / "app.nix")
+    public = nix.new_key("here-1", tmp_path / "secret")
+    for name, value in nix.env.items():
+        monkeypatch.setenv(name, value)
+    stick = ("--eris-store-url", f"file://{tmp_path}/blocks.sqlite")
+    key = ("--nix-key", tmp_path / "secret", "--eris-level", "1")
+    lines = machine.user.out("items", "encode", *stick, *key, "--closure", app).splitlines()
+    assert lines[-2].startswith(app)
+    # The other machine has nothing but the stick, and a key in its settings.
+    for directory in (nix.store_dir, nix.state_dir):
+        directory.rename(tmp_path / f"old-{directory.name}")
+    fetch = ("items", "fetch", *NOBODY, *stick, lines[-1], "--into-store")
+    machine.user.error(*fetch, code=5)
+    (tmp_path / "nix" / "etc").mkdir()
+    settings = f"trusted-public-keys = {public}\nbuild-users-group =\nsandbox = false\n"
+    (tmp_path / "nix" / "etc" / "nix.conf").write_text(settings)
+    assert machine.user.out(*fetch) == app
+    nix.run("nix-store", "--verify", "--check-contents")
+    done = subprocess.run([f"{app}/bin/app"], capture_output=True, check=True, timeout=60)
+    assert done.stdout == b"some words\n"
+    # Again: what is there is passed over.
+    assert machine.user.out(*fetch) == app
