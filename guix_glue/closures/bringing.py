@@ -30,11 +30,11 @@ __all__ = ["ItemSink", "Sign", "bring", "end_of"]
 
 _log = logging.getLogger(__name__)
 
-_SMALL: Final = 4 * 1024 * 1024
+_SMALL: Final = 1024 * 1024
 """Bytes of a nar that may be made in memory."""
-_AT_ONCE: Final = 8
+_AT_ONCE: Final = 32
 # Of large ones there may be any number between small ones.
-_LOOKED_AHEAD: Final = 64
+_LOOKED_AHEAD: Final = 256
 _REASONS: Final = 3
 
 Sign = Callable[[Wanted, bytes], bytes | None]

@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from guix_glue.formats.item_list import parse_item_list
-from guix_glue.trust.keys import parse_public_key
+from guix_glue.formats.narinfo import NarUrl, format_narinfo, format_unsigned
+from guix_glue.trust.keys import parse_private_key, parse_public_key
+from guix_glue.trust.signature import sign_text
 from tests.eris_fs.trees import File, read_back
 from tests.guix_glue.closures.guix import FakeGuix, import_archive, running_guix
 from tests.guix_glue.closures.support import BIG, GREETING, WORDS, Made, export_of, make
@@ -223,6 +228,51 @@ def test_an_item_by_its_name(
     assert import_archive(guix, archive) == [made.item.path for made in machine.items]
     nobody = ("items", "fetch", *NOBODY, "--upstream", publisher.url, "--dry-run", big.path)
     assert "counts here" in machine.user.error(*nobody, code=4)
+
+
+@contextmanager
+def serving(files: Mapping[str, bytes]) -> Iterator[str]:
+    """A server of these files, by their paths."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content = files.get(self.path)
+            self.send_response(404 if content is None else 200)
+            self.send_header("Content-Length", str(len(content or b"")))
+            self.end_headers()
+            self.wfile.write(content or b"")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_map_tells_where_blocks_are(machine: Machine, lines: list[str], tmp_path: Path) -> None:
+    key = parse_private_key((SAMPLES / "keys" / "signing-key.sec").read_bytes())
+    files = {}
+    for made in machine.items:
+        unsigned = format_unsigned(made.item)
+        url = NarUrl(f"nar/{made.item.base_name}", "none", None, None)
+        text = format_narinfo(unsigned, sign_text(key, unsigned, "vm"), [url])
+        files[f"/{made.item.hash_part}.narinfo"] = text
+    # What the map says of the smallest is wrong: only of that there is a nar.
+    words, greeting, big = (line.partition(" ") for line in lines[:-1])
+    files[f"/nar/{machine.items[0].item.base_name}"] = machine.items[0].nar
+    told = [(words[0], greeting[2]), (greeting[0], greeting[2]), (big[0], big[2])]
+    (tmp_path / "map").write_text("".join(f"{path} {urn}\n" for path, urn in told))
+    with serving(files) as url:
+        fetch = ("items", "fetch", *ACL, "--upstream", url, machine.items[2].item.path)
+        machine.user(*fetch, "--map", tmp_path / "map", "-o", tmp_path / "out")
+        machine.user.error(*fetch, "-o", tmp_path / "other", code=4)
+    assert (tmp_path / "out").read_bytes() == export_of(machine.items)
 
 
 def test_what_others_have_signed_goes_along(

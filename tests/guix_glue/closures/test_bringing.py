@@ -189,7 +189,7 @@ def test_a_store_that_is_gone_is_not_asked_for_each_item(items: list[Made]) -> N
     many = [*items[1:2] * 40, *items[2:] * 3]
     servers = NarsOf({one.item.base_name: one.nar for one in items})
     assert end(run(many, change, servers).archive) == export_of(many)
-    assert gone.asked <= 8
+    assert gone.asked <= 32
 
 
 def test_nobody_knows_where_it_is(items: list[Made]) -> None:
