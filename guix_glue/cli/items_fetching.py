@@ -145,7 +145,8 @@ class Fetching:
         names: set[str] = set()
         for capability in self._how.lists:
             assert store is not None
-            items = parse_item_list(await _read_list(store, capability))
+            text = await _read_list(store, capability)
+            items = await in_thread(parse_item_list, text)
             try:
                 found.append(await in_thread(vouched_for, items, belief))
             except NotVouchedFor as error:

@@ -34,9 +34,9 @@ __all__ = [
 LIST_MAGIC: Final = b"Kapla-Items: "
 """How a list begins; its version follows."""
 
-MAX_LIST_SIZE: Final = 256 * 1024 * 1024
-"""Bytes of a list: room for more than a hundred thousand items."""
-MAX_LIST_ITEMS: Final = 200_000
+MAX_LIST_SIZE: Final = 128 * 1024 * 1024
+"""Bytes of a list: room for some fifty thousand items, which is held in memory more than once."""
+MAX_LIST_ITEMS: Final = 100_000
 """Items of a list. A whole system has one or two thousand."""
 
 _VERSION: Final = b"1"

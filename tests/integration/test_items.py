@@ -260,8 +260,8 @@ def test_a_map_tells_where_blocks_are(machine: Machine, lines: list[str], tmp_pa
     files = {}
     for made in machine.items:
         unsigned = format_unsigned(made.item)
-        url = NarUrl(f"nar/{made.item.base_name}", "none", None, None)
-        text = format_narinfo(unsigned, sign_text(key, unsigned, "vm"), [url])
+        nar = NarUrl(f"nar/{made.item.base_name}", "none", None, None)
+        text = format_narinfo(unsigned, sign_text(key, unsigned, "vm"), [nar])
         files[f"/{made.item.hash_part}.narinfo"] = text
     # What the map says of the smallest is wrong: only of that there is a nar.
     words, greeting, big = (line.partition(" ") for line in lines[:-1])
@@ -339,6 +339,14 @@ def test_an_item_that_was_altered_is_left_out(
     done = machine.user("items", "encode", *KEYS, greeting.item.path, code=5)
     assert done.stdout == b""
     assert b"no item could be encoded" in done.stderr
+
+
+def test_a_store_that_is_full_says_what_is_done(machine: Machine, tmp_path: Path) -> None:
+    with running_daemon(tmp_path, "--max-size", "3MiB") as daemon:
+        encode = ("items", "encode", "--eris-store-url", daemon.url, *machine.here, "--closure")
+        done = machine.user(*encode, machine.items[2].item.base_name, code=6)
+    assert len(done.stdout.splitlines()) == 2
+    assert b"2 of 3 items are encoded: run this again" in done.stderr
 
 
 def test_options_that_say_nothing(machine: Machine, lines: list[str]) -> None:
