@@ -308,6 +308,14 @@ RULES = (
         ),
     ),
     Rule(
+        "whose word counts for an item, and what is wanted of it, is told without I/O",
+        where=tuple(
+            f"guix_glue/closures/{name}.py"
+            for name in ("belief", "order", "recording", "signing", "wanted")
+        ),
+        forbid=("asyncio", "os", "pathlib", "threading", "time", "eris", "eris_fs", "kapla"),
+    ),
+    Rule(
         "other servers are asked by nobody who only chooses",
         where=("guix_glue/sources/*",),
         forbid=("aiohttp", "guix_glue.serving", "guix_glue.upstream"),

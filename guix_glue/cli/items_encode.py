@@ -38,8 +38,8 @@ __all__ = ["encode"]
         "kapla items encode --closure /gnu/store/…-hello-2.12.1",
     ),
     (
-        "Put a profile onto a stick",
-        "kapla items encode --closure --eris-store-url file:///mnt/b ~/.guix-profile",
+        "Put an item onto a stick",
+        "kapla items encode --eris-store-url file:///mnt/b /gnu/store/…-hello",
     ),
     ("Learn the URNs alone", "kapla items encode --no-store --closure ~/.guix-profile"),
     exits=(ExitCode.STORE, ExitCode.DAMAGED, ExitCode.REFUSED, ExitCode.INCOMPLETE),

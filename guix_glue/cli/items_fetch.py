@@ -28,12 +28,12 @@ __all__ = ["fetch"]
     ("Take all that a list names into this machine's store", "kapla items fetch --into-store URN"),
     (
         "The same from a stick, without a daemon",
-        "kapla items fetch --into-store --eris-store-url file:///media/blocks.sqlite URN",
+        "kapla items fetch --into-store --eris-store-url file:///mnt/b URN",
     ),
     ("Make an archive", "kapla items fetch URN -o hello.export"),
     (
         "Fetch an item by its name, as servers tell of it",
-        "kapla items fetch --upstream https://ci.guix.gnu.org -o - /gnu/store/…-hello",
+        "kapla items fetch --upstream https://ci.guix.gnu.org -o out HASH-NAME",
     ),
     exits=(ExitCode.STORE, ExitCode.MISSING, ExitCode.DAMAGED, ExitCode.REFUSED),
 )

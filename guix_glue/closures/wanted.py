@@ -39,8 +39,10 @@ class Wanted:
         server: Server | None = None,
     ) -> Wanted:
         """What a narinfo says of an item; `item` is as much of that as is believed."""
-        # A hint of a list is what was encoded with it; a URN that is signed may be another's.
-        urns = (narinfo.hint_urn, narinfo.signed_urn)
+        urns = [narinfo.signed_urn, narinfo.hint_urn]
+        if server is None:
+            # A hint of a list is what was encoded with it; one that is signed may be another's.
+            urns.reverse()
         # It covers the deriver, which is left out where nobody signed it.
         fits = item.deriver == narinfo.item.deriver
         return cls(

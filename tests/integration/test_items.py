@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ from tests.guix_glue.closures.guix import FakeGuix, import_archive, running_guix
 from tests.guix_glue.closures.support import BIG, GREETING, WORDS, Made, export_of, make
 from tests.guix_glue.local.databases import add_items
 from tests.guix_glue.publish.support import KEYS, SAMPLES, Publisher, publishing
+from tests.integration.commands import Kapla, blocks_there
 from tests.integration.daemon import Daemon, running_daemon
 from tests.integration.here import User
 from tests.integration.nix_programs import NixStore
@@ -101,6 +103,16 @@ def test_references_come_first_and_the_list_last(machine: Machine, lines: list[s
     assert [one.item for one in items.items] == [made.item for made in machine.items]
     urns = [one.narinfo.signed_urn for one in items.items]
     assert urns == [line.partition(" ")[2] for line in lines[:-1]]
+
+
+def test_one_pin_holds_the_list_and_all_trees(machine: Machine, tmp_path: Path) -> None:
+    with running_daemon(tmp_path) as daemon:
+        store = ("--eris-store-url", daemon.url)
+        machine.encode(*store, "--name", "pinned", "--closure", machine.items[1].item.base_name)
+        # One object in a line for each pin.
+        pin = json.loads(machine.user.out("pins", "--json", "--store-url", daemon.url))
+        assert pin["missing"] == 0
+        assert pin["blocks"] == blocks_there(Kapla(machine.user.home, daemon.url))
 
 
 def test_one_that_is_named_otherwise_is_the_same(machine: Machine, lines: list[str]) -> None:
@@ -343,8 +355,8 @@ def test_an_item_that_was_altered_is_left_out(
 
 def test_a_store_that_is_full_says_what_is_done(machine: Machine, tmp_path: Path) -> None:
     with running_daemon(tmp_path, "--max-size", "3MiB") as daemon:
-        encode = ("items", "encode", "--eris-store-url", daemon.url, *machine.here, "--closure")
-        done = machine.user(*encode, machine.items[2].item.base_name, code=6)
+        store = ("--eris-store-url", daemon.url, *machine.here, "--closure")
+        done = machine.user("items", "encode", *store, machine.items[2].item.base_name, code=6)
     assert len(done.stdout.splitlines()) == 2
     assert b"2 of 3 items are encoded: run this again" in done.stderr
 
