@@ -146,9 +146,12 @@ class _Bringing:
         """A small nar, whole and right. Raises: FetchFailed."""
         pieces: list[bytes] = []
 
+        async def keep(piece: bytes) -> None:
+            pieces.append(piece)
+
         async def attempt(way: Way) -> None:
             pieces.clear()
-            await self._copy(way, wanted, pieces.append)
+            await self._copy(way, wanted, keep)
 
         await self._try_all(wanted, attempt)
         return b"".join(pieces)
@@ -165,14 +168,24 @@ class _Bringing:
 
     async def stream(self, wanted: Wanted) -> None:
         """Bring a large item as it comes. Raises: FetchFailed; _SinkFailed."""
+        sent = 0
+
+        async def send(piece: bytes) -> None:
+            nonlocal sent
+            await _sunk(self._sink.write(piece))
+            sent += len(piece)
+            self._done(len(piece))
 
         async def attempt(way: Way) -> None:
+            nonlocal sent
             await _sunk(self._sink.begin(wanted.item))
             try:
-                state = await self._copy(way, wanted, None)
+                state = await self._copy(way, wanted, send)
             except _SinkFailed:
                 raise
             except BaseException:
+                self._done(-sent)
+                sent = 0
                 await _sunk(self._sink.take_back())
                 raise
             await _sunk(self._complete(wanted, state))
@@ -200,8 +213,10 @@ class _Bringing:
         reasons = dict.fromkeys(map(_reason, failures[:_REASONS]))
         raise FetchFailed(f"{name}: {'; '.join(reasons)}") from failures[0]
 
-    async def _copy(self, way: Way, wanted: Wanted, keep: Callable[[bytes], None] | None) -> _Hash:
-        """Get the nar by a way, into memory or into the sink, and compare its hash."""
+    async def _copy(
+        self, way: Way, wanted: Wanted, take: Callable[[bytes], Awaitable[None]]
+    ) -> _Hash:
+        """Get the nar by a way, hand it on in pieces, and compare its hash."""
         item = wanted.item
         state, size = hashlib.sha256(), 0
         async with (
@@ -215,11 +230,7 @@ class _Bringing:
                 # While we work on it nobody else keeps us waiting.
                 watch.pause()
                 await in_thread(state.update, piece)
-                if keep is not None:
-                    keep(piece)
-                else:
-                    await _sunk(self._sink.write(piece))
-                    self._done(len(piece))
+                await take(piece)
                 watch.resume()
         if state.digest() != item.nar_hash:
             raise HashMismatch(item.nar_hash, state.digest())

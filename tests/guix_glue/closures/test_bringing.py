@@ -99,7 +99,7 @@ def run(
         sink = Memory()
         done: list[int] = []
         await bring(wanted, Nars(store, servers), sink, lambda *_: None, done.append)
-        assert sum(done) >= sum(one.item.nar_size for one in items)
+        assert sum(done) == sum(one.item.nar_size for one in items)
         return sink
 
     return asyncio.run(work())
@@ -190,6 +190,47 @@ def test_a_store_that_is_gone_is_not_asked_for_each_item(items: list[Made]) -> N
     servers = NarsOf({one.item.base_name: one.nar for one in items})
     assert end(run(many, change, servers).archive) == export_of(many)
     assert gone.asked <= 32
+
+
+class Silent:
+    """A store that never answers; tells when it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+
+    async def get(self, reference: Reference, block_size: BlockSize) -> bytes:
+        self.asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_silent_store_is_given_up(items: list[Made], place: int) -> None:
+    async def work() -> None:
+        wanted = await wanted_of(MemoryStore(), items[place])
+        nars = Nars(Silent(), stall_s=0.05)
+        await bring(wanted, nars, Memory(), lambda *_: None, lambda _: None)
+
+    with pytest.raises(FetchFailed, match="nothing comes any more"):
+        asyncio.run(work())
+
+
+def test_when_it_is_cancelled_nothing_goes_on(items: list[Made]) -> None:
+    async def work() -> Memory:
+        wanted = await wanted_of(MemoryStore(), items[2], *items[:2] * 20)
+        store, sink = Silent(), Memory()
+        bringing = asyncio.create_task(
+            bring(wanted, Nars(store), sink, lambda *_: None, lambda _: None)
+        )
+        await store.asked.wait()
+        bringing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await bringing
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return sink
+
+    sink = asyncio.run(work())
+    assert sink.archive == b""
 
 
 def test_nobody_knows_where_it_is(items: list[Made]) -> None:
