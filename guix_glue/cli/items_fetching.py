@@ -116,6 +116,8 @@ class Fetching:
         """The keys that count; of Guix none, where the list of them is for root alone."""
         path = self._how.acl or Path(self._environment.config_dir, "acl")
         if self._how.acl is None and not os.access(path, os.R_OK):
+            if os.path.lexists(path):
+                say(f"keys of Guix do not count: {path} is not for us to read; see --acl")
             return Authorities(nix_keys=read_nix_keys(self._how.nix_keys, os.environ))
         return read_authorities(path, self._how.nix_keys, os.environ)
 

@@ -27,7 +27,7 @@ GREETING: Node = {
     "\u00e4": File(b"x" * 10_000),
 }
 BIG: Node = {
-    "data": File(random.Random(1).randbytes(5_000_000)),
+    "data": File(random.Random(1).randbytes(2_500_000)),
     "more": File(random.Random(2).randbytes(100_000)),
 }
 """Larger than what is made in memory."""
