@@ -11,6 +11,7 @@ from typing import ClassVar
 from eris.errors import ErisError
 
 __all__ = [
+    "AlteredItem",
     "CompressionError",
     "DaemonError",
     "DamagedItem",
@@ -21,6 +22,7 @@ __all__ = [
     "InvalidEncoding",
     "InvalidExpression",
     "InvalidFacts",
+    "InvalidItemList",
     "InvalidItems",
     "InvalidKey",
     "InvalidNar",
@@ -29,6 +31,7 @@ __all__ = [
     "NoConnection",
     "NotAuthorized",
     "NotBaked",
+    "NotVouchedFor",
     "ProtocolError",
     "PublishError",
     "SignatureRejected",
@@ -115,6 +118,17 @@ class NotAuthorized(SignatureRejected):
     """Nobody who is authorized signed a narinfo. Nothing else is wrong with it."""
 
 
+class NotVouchedFor(GuixError):
+    """Nobody whose word counts here has signed what is said of items; `name` is the first one."""
+
+    def __init__(self, name: str, count: int, total: int, reason: str) -> None:
+        super().__init__(
+            f"nobody whose key counts here vouches for {count} of {total} items; {name}: {reason}"
+        )
+        self.name = name
+        self.reason = reason
+
+
 class DaemonError(GuixError):
     """The Guix daemon answered a request with an error, or cannot be reached."""
 
@@ -144,6 +158,22 @@ class InvalidItems(GuixError):
     """A directory of items, or the table that describes it, cannot be used."""
 
     exit_code = 2
+
+
+class InvalidItemList(GuixError):
+    """A content is no list of items, or one that cannot be used."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"not a list of items that can be used: {reason}")
+        self.reason = reason
+
+
+class AlteredItem(GuixError):
+    """The files of an item are not those that the store says. `item` is its base name."""
+
+    def __init__(self, item: str) -> None:
+        super().__init__(f"{item}: its files are not what the store says they are")
+        self.item = item
 
 
 class StillHashing(GuixError):

@@ -21,7 +21,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGES = ("eris", "eris_fs", "kapla", "guix_glue")
 
-DOERS = ("fetch", "publish", "proxy", "seed", "maps")
+DOERS = ("fetch", "publish", "proxy", "seed", "maps", "closures")
 """The packages of guix_glue that each do one job, and know nothing of each other."""
 
 SHARED = ("formats", "kept", "local", "servers", "serving", "sources", "trust", "upstream")
@@ -273,6 +273,17 @@ RULES = (
         forbid=("asyncio", "os", "pathlib", "threading", "time", "eris", "eris_fs", "kapla"),
     ),
     Rule(
+        "what a map is, where an item is looked for in one, and what differs is told without I/O",
+        where=("guix_glue/formats/item_map/*", "guix_glue/maps/combining.py"),
+        forbid=("asyncio", "os", "pathlib", "threading", "time", "eris.store", "eris_fs", "kapla"),
+    ),
+    Rule(
+        "maps are read and written without knowing how items become trees",
+        where=("guix_glue/maps/*",),
+        forbid=("eris_fs", "guix_glue.fetch", "guix_glue.publish"),
+        allow=("eris_fs.reader",),
+    ),
+    Rule(
         "the publisher loads what makes deltas only where it makes them",
         where=("guix_glue/publish/*",),
         but=("guix_glue/publish/delta_trees.py", "guix_glue/publish/deltas.py"),
@@ -295,6 +306,14 @@ RULES = (
             "guix_glue.trust",
             "guix_glue.upstream",
         ),
+    ),
+    Rule(
+        "whose word counts for an item, and what is wanted of it, is told without I/O",
+        where=tuple(
+            f"guix_glue/closures/{name}.py"
+            for name in ("belief", "order", "recording", "signing", "wanted")
+        ),
+        forbid=("asyncio", "os", "pathlib", "threading", "time", "eris", "eris_fs", "kapla"),
     ),
     Rule(
         "other servers are asked by nobody who only chooses",
@@ -363,8 +382,8 @@ RULES = (
         allow=("kapla.catalogue", "kapla.errors", "kapla.urls", "kapla.user_paths"),
     ),
     Rule(
-        "SQL stays in kapla/storage, the encode cache, the catalogue, and the one reader of the"
-        " databases of Guix and Nix",
+        "SQL stays in kapla/storage, the encode cache, the catalogue, the one reader of the"
+        " databases of Guix and Nix, and maps that are databases",
         where=("*",),
         but=(
             "kapla/storage/*",
@@ -372,6 +391,7 @@ RULES = (
             "kapla/encode_cache.py",
             "guix_glue/local/foreign_database.py",
             "guix_glue/local/store_db.py",
+            "guix_glue/maps/database.py",
         ),
         forbid=("sqlalchemy", "sqlite3"),
     ),

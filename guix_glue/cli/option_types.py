@@ -13,9 +13,10 @@ from guix_glue.servers.url import Server, parse_server
 from kapla.errors import ListenError
 
 if TYPE_CHECKING:
+    from guix_glue.trust.nix_keys import NixPublicKey
     from kapla.http.admin.place import AdminPlace
 
-__all__ = ["bound_admin", "parsed", "parsed_servers", "sound"]
+__all__ = ["bound_admin", "parsed", "parsed_nix_keys", "parsed_servers", "sound"]
 
 _T = TypeVar("_T")
 
@@ -49,18 +50,30 @@ def parsed(
 def parsed_servers(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> tuple[Server, ...]:
-    """Read the servers of a mirror: each value may name several."""
+    """Read the servers that others stand behind: each value may name several."""
 
     def parse(url: str) -> Server:
         server = parse_server(url)
         if server.origin is None:
-            raise ValueError("a mirror takes http:// and https:// only")
+            raise ValueError("only http:// and https:// are taken")
         return server
 
     urls = [url for urls in values for url in urls.split()]
     try:
         return tuple(server for _, server in sound(urls, parse, "--upstream"))
     except ValueError as error:
+        raise click.BadParameter(str(error), context, parameter) from None
+
+
+def parsed_nix_keys(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[NixPublicKey, ...]:
+    """Read public keys of Nix: each value may hold several."""
+    from guix_glue.local.nix_conf import parse_nix_keys
+
+    try:
+        return tuple(dict.fromkeys(parse_nix_keys(" ".join(values))))
+    except GuixError as error:
         raise click.BadParameter(str(error), context, parameter) from None
 
 

@@ -16,7 +16,7 @@ import click
 from eris.allocator import give_back_what_is_large
 from guix_glue.cli.advertising import service_of
 from guix_glue.cli.eris_options import eris_options, eris_settings
-from guix_glue.cli.option_types import bound_admin, parsed, parsed_servers
+from guix_glue.cli.option_types import bound_admin, parsed, parsed_nix_keys, parsed_servers
 from guix_glue.cli.publish_keys import keys_to_sign_with
 from guix_glue.cli.publish_logs import configure_log, log_options, log_settings
 from guix_glue.cli.publisher import Settings, serve_items
@@ -24,8 +24,8 @@ from guix_glue.cli.served_store import store_to_serve
 from guix_glue.errors import GuixError
 from guix_glue.formats.compression import CompressionChoice, parse_choice
 from guix_glue.kept.directory import make_cache_directory
+from guix_glue.local.authorities import read_authorities
 from guix_glue.local.environment import GuixEnvironment, NixEnvironment
-from guix_glue.publish.key_files import read_acl
 from guix_glue.publish.model import PublishOptions
 from guix_glue.publish.narinfos import SigningKeys
 from guix_glue.publish.routes import parse_nar_path
@@ -35,7 +35,8 @@ from guix_glue.serving.descriptors import allow_descriptors
 from guix_glue.serving.durations import parse_duration
 from guix_glue.serving.listening import activated_sockets, bind_sockets
 from guix_glue.serving.privileges import drop_privileges, find_user
-from guix_glue.trust.acl import Acl
+from guix_glue.trust.authorities import Authorities
+from guix_glue.trust.nix_keys import NixPublicKey
 from kapla.cli.outcome import ExitCode
 from kapla.cli.told import told
 from kapla.http.serving.connections import ConnectionLimits
@@ -196,6 +197,14 @@ def _parsed_all(
     help="Keys whose signatures a mirror takes. Default: /etc/guix/acl.",
 )
 @click.option(
+    "--trusted-public-keys",
+    "nix_keys",
+    metavar="KEY…",
+    multiple=True,
+    callback=parsed_nix_keys,
+    help="Keys of Nix whose signatures a mirror takes, as name:base64, besides those in nix.conf.",
+)
+@click.option(
     "--max-unsigned-size",
     type=click.IntRange(min=1),
     metavar="BYTES",
@@ -238,6 +247,7 @@ def command(
     private_key: Path | None,
     nix_key: Path | None,
     acl: Path | None,
+    nix_keys: tuple[NixPublicKey, ...],
     admin: str | None,
     **options: Any,
 ) -> None:
@@ -259,9 +269,12 @@ def command(
     configure_log(settings.logs, debug=bool(context.find_root().params.get("debug")))
     become = None if user is None else find_user(user)
     keys = SigningKeys(socket.gethostname())
-    authorized = Acl()
+    authorities = Authorities()
+    if nix_keys and not settings.upstream:
+        raise click.UsageError("--trusted-public-keys is for --upstream.")
     if settings.upstream:
-        authorized = read_acl(acl or Path(environment.config_dir, "acl"))
+        acl = acl or Path(environment.config_dir, "acl")
+        authorities = read_authorities(acl, nix_keys, os.environ)
     else:
         serves_nix = isinstance(settings.environment, NixEnvironment)
         keys = keys_to_sign_with(
@@ -284,7 +297,7 @@ def command(
     give_back_what_is_large()
     # Threads that bake take turns with the event loop in less than Python's usual 5 ms.
     sys.setswitchinterval(0.0005)
-    asyncio.run(serve_items(settings, keys, authorized, sockets, service, told_at))
+    asyncio.run(serve_items(settings, keys, authorities, sockets, service, told_at))
 
 
 def _settings(

@@ -40,7 +40,7 @@ from guix_glue.servers.proxies import Proxies
 from guix_glue.servers.url import Server
 from guix_glue.serving.http_server import HttpServer
 from guix_glue.serving.service import serve
-from guix_glue.trust.acl import Acl
+from guix_glue.trust.authorities import Authorities
 from guix_glue.upstream.servers import Upstream
 from kapla import __version__
 from kapla.cli.common import CommandError, ExitCode
@@ -89,7 +89,7 @@ class Settings:
 async def serve_items(
     settings: Settings,
     keys: SigningKeys,
-    authorized: Acl,
+    authorities: Authorities,
     sockets: list[socket.socket],
     service: Service | None = None,
     admin: AdminPlace | None = None,
@@ -113,7 +113,7 @@ async def serve_items(
         if settings.upstream:
             upstream = Upstream(
                 settings.upstream,
-                authorized,
+                authorities,
                 settings.publish.store_dir,
                 Proxies.from_environ(os.environ),
                 age_s=settings.publish.ttl_s or NARINFO_AGE_S,

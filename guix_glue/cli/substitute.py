@@ -18,6 +18,7 @@ import click
 
 from eris.errors import StoreUnavailable
 from eris.threads import settle
+from guix_glue.cli.maps import map_option, open_hints
 from guix_glue.cli.starter import tell_starter
 from guix_glue.errors import GuixError
 from guix_glue.fetch.settings import DEFAULT_SETTINGS, DEFAULT_TIMEOUTS, FetchSettings, Timeouts
@@ -77,6 +78,7 @@ Mode = Literal["query", "substitute"]
     help="Try ERIS URNs that are not signed, too. Whatever comes is compared with the signed hash."
     " Also: $KAPLA_TRUST_HINTS=1.",
 )
+@map_option
 @click.option(
     "--eris-timeout",
     type=click.FloatRange(min=0.1),
@@ -141,6 +143,7 @@ def command(
     substitute_urls: str | None,
     discover: bool | None,
     trust_hints: bool,
+    maps: tuple[str, ...],
     eris_timeout: float,
     server_timeout: float,
     nar_timeout: float,
@@ -169,7 +172,17 @@ def command(
     )
     _check_descriptor(reply_fd)
     run(
-        _run(mode, options, settings, store_urls, discover, server_timeout, narinfo_cache, reply_fd)
+        _run(
+            mode,
+            options,
+            settings,
+            store_urls,
+            maps,
+            discover,
+            server_timeout,
+            narinfo_cache,
+            reply_fd,
+        )
     )
 
 
@@ -178,6 +191,7 @@ async def _run(
     options: DaemonOptions,
     settings: FetchSettings,
     store_urls: Sequence[str],
+    maps: Sequence[str],
     discover: bool | None,
     server_timeout_s: float,
     narinfo_cache: str | None,
@@ -242,7 +256,8 @@ async def _run(
             places = None
             if store is not None:
                 places = Places(partial(bytes_by_place, store.stores), HERE)
-            fetcher = Fetcher(store, messages, settings, proxies, places)
+            hints = await stack.enter_async_context(open_hints(maps, store, proxies, messages.warn))
+            fetcher = Fetcher(store, messages, settings, proxies, places, hints)
             stack.push_async_callback(fetcher.close)
             session = SubstituteSession(
                 policy,

@@ -13,12 +13,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Hashable, Iterable, Iterator, Set
+from collections.abc import AsyncGenerator, Hashable, Iterable, Iterator, Sequence, Set
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final
 
-from eris.errors import ErisError, StoreUnavailable
+from eris.errors import BlockNotFound, ErisError, StoreError, StoreUnavailable
 from eris.store import BlockReader
 from eris.threads import in_thread
 from eris_fs import load_tree
@@ -47,7 +48,15 @@ from guix_glue.servers.patience import Patience, first_success
 from guix_glue.servers.proxies import NO_PROXIES, Proxies
 from guix_glue.servers.url import origin_of
 from guix_glue.servers.watch import TooSlow, Watch
-from guix_glue.sources.order import DeltaSource, ErisSource, Offer, Source, sources_of
+from guix_glue.sources.hints import Hints
+from guix_glue.sources.order import (
+    DeltaSource,
+    ErisSource,
+    Offer,
+    Source,
+    sources_of,
+    wants_hints,
+)
 from guix_glue.sources.vouching import Vouched
 from guix_glue.sources.watched_store import WatchedStore
 
@@ -57,6 +66,7 @@ _log = logging.getLogger(__name__)
 
 # All pauses together before an item is given up, silence included: enough for one silence.
 _PATIENCE_S: Final = 90.0
+_BLOCKS: Final = "blocks"
 # Found servers that are tried for an item before those that were named: each may cost a silence.
 _NEARBY_FIRST: Final = 2
 
@@ -88,12 +98,15 @@ class _Trial:
     absent: set[Hashable] = field(default_factory=set)
     reached: set[Source] = field(default_factory=set)
     ends: dict[NarSource, NarEnd] = field(default_factory=dict)
+    # What maps say of it.
+    hints: Sequence[str] = field(default=(), repr=False)
 
 
 class Fetcher:
     """Fetches items, one at a time; close it at the end. `store` is None where there is none.
 
-    `places` tells where its blocks came from, if anybody knows.
+    `places` tells where its blocks came from, if anybody knows; `hints` who may know URNs of items
+    for which nobody signed one.
     """
 
     def __init__(
@@ -103,8 +116,10 @@ class Fetcher:
         settings: FetchSettings = DEFAULT_SETTINGS,
         proxies: Proxies = NO_PROXIES,
         places: Places | None = None,
+        hints: Hints | None = None,
     ) -> None:
         self._store = store
+        self._hints = hints
         self._places = places
         self._messages = messages
         self._settings = settings
@@ -133,21 +148,38 @@ class Fetcher:
             self._messages.error(f"{destination} exists already")
             return NotFetched()
         trial = _Trial(destination, links, Patience(_PATIENCE_S))
+        others = iter(ways)
+        first = next(others, None)
+        if first is None:
+            return NotFetched()
+        trial.hints = await self._hinted(first)
         fetched = await first_success(
-            self._sources(ways, bases),
+            self._sources(chain([first], others), bases, trial.hints),
             lambda one: self._try(*one, trial),
             self._pause,
             trial.patience,
         )
         return fetched or NotFetched(tuple(trial.mismatches))
 
-    def _sources(self, ways: Iterable[Vouched], bases: Set[str]) -> Iterator[tuple[Offer, Vouched]]:
+    async def _hinted(self, way: Vouched) -> Sequence[str]:
+        """What maps say of an item, if that is of use."""
+        if self._hints is None or self._store is None or not wants_hints(way):
+            return ()
+        if self._resting.rests(_BLOCKS, _now()):
+            return ()
+        return await self._hints.urns(way.item.hash_part)
+
+    def _sources(
+        self, ways: Iterable[Vouched], bases: Set[str], mapped: Sequence[str]
+    ) -> Iterator[tuple[Offer, Vouched]]:
         """What to try: last the nars of servers that let us wait before, and no such store."""
         later = []
         nearby = 0
         for way in ways:
-            eris, hints = self._store is not None, self._settings.trust_hints
-            for offer in sources_of(way, eris=eris, trust_hints=hints, bases=bases):
+            eris, trusts = self._store is not None, self._settings.trust_hints
+            # Once for an item: maps know nothing of ways.
+            hints, mapped = mapped, ()
+            for offer in sources_of(way, eris=eris, trust_hints=trusts, bases=bases, hints=hints):
                 rests = self._resting.rests(_who(offer.source), _now())
                 if _is_nearby(offer.source) and not rests:
                     nearby += 1
@@ -175,6 +207,7 @@ class Fetcher:
             if offer.narinfo is not None and not _is_nearby(source):
                 trial.mismatches.append((offer.narinfo, error))
             self._failed(source, error)
+            await self._forget(source, way, trial)
         except TemporaryFailure as error:
             self._failed(source, error)
             if _is_nearby(source):
@@ -187,11 +220,20 @@ class Fetcher:
             raise
         except Exception as error:  # of whatever kind: the next source may do
             self._failed(source, error)
+            if _is_of_the_content(error):
+                await self._forget(source, way, trial)
             if _is_silence(error) and not rested and _is_named(source):
                 trial.patience.spend(self._settings.nar_stall_s)
                 trial.reached.add(source)
                 raise TemporaryFailure("nothing comes any more") from error
         return None
+
+    async def _forget(self, source: Source, way: Vouched, trial: _Trial) -> None:
+        """What a map said was wrong."""
+        if self._hints is not None and isinstance(source, ErisSource):
+            urn = source.capability.to_urn()
+            if urn in trial.hints:
+                await self._hints.forget(way.item.hash_part, urn)
 
     async def _pause(self, pause_s: float) -> None:
         self._messages.say(f"trying again in {pause_s:.0f} s" if pause_s >= 1 else "trying again")
@@ -295,6 +337,12 @@ class Fetcher:
                 yield events
 
 
+def _is_of_the_content(error: Exception) -> bool:
+    """Whether what came is not what was wanted, however often it is fetched."""
+    missing = BlockNotFound | StoreError | TemporaryFailure
+    return isinstance(error, ErisError) and not isinstance(error, missing)
+
+
 def _is_silence(error: Exception) -> bool:
     return isinstance(error, TimeoutError) and not isinstance(error, TooSlow)
 
@@ -311,7 +359,7 @@ def _is_named(source: Source) -> bool:
 
 def _who(source: Source) -> Hashable:
     """Whom we wait for: a host (None: this machine), or the store of blocks."""
-    return origin_of(source.url) if isinstance(source, NarSource) else "blocks"
+    return origin_of(source.url) if isinstance(source, NarSource) else _BLOCKS
 
 
 def _now() -> float:

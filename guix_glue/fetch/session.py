@@ -27,6 +27,7 @@ from guix_glue.fetch.traces import Messages
 from guix_glue.sources.order import download_size, urn_is_readable
 from guix_glue.sources.vouching import Candidate, Vouched, find_vouched, read_candidates
 from guix_glue.trust.acl import Acl
+from guix_glue.trust.authorities import Authorities
 
 __all__ = ["Policy", "Session", "run_session"]
 
@@ -81,8 +82,9 @@ class Session(ABC):
     def ways(self, candidates: Sequence[Candidate]) -> Iterator[Vouched]:
         """The ways in which an item may be fetched; tells why, if there is none."""
         unauthorized = Unauthorized(self.refusals)
+        authorities = Authorities(self.policy.acl)
         none = True
-        for way in find_vouched(candidates, self.policy.acl, unauthorized.refuse):
+        for way in find_vouched(candidates, authorities, unauthorized.refuse):
             none = False
             if self.policy.eris and not urn_is_readable(way.narinfo):
                 self.refuse(way, "ERIS: this is no URN that can be read; its nars are used")

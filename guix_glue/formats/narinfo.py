@@ -114,6 +114,8 @@ class Narinfo:
     nix_signatures: tuple[str, ...] = ()
     signed_deltas: tuple[DeltaLine, ...] = ()
     hint_deltas: tuple[DeltaLine, ...] = ()
+    ca: str | None = None
+    """What the item is addressed by, if that is its content, in the words of Nix."""
 
 
 class _Field(NamedTuple):
@@ -179,6 +181,7 @@ def parse_narinfo(
         nix_signatures=tuple(field.value for field in fields.all("Sig")),
         signed_deltas=signed_deltas,
         hint_deltas=hint_deltas,
+        ca=fields.first("CA"),
     )
 
 

@@ -11,9 +11,10 @@ The timeouts are for silence: a daemon that is busy, and says so, may take as lo
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import Final, Self, TypeVar, assert_never, cast
+from typing import Final, Self, TypeAlias, TypeVar, assert_never, cast
 
 from guix_glue.errors import DaemonError
 from guix_glue.local.daemon_address import (
@@ -22,12 +23,15 @@ from guix_glue.local.daemon_address import (
     UnixAddress,
     parse_daemon_address,
 )
-from guix_glue.local.worker_protocol import Answer, Failure, Ready, WorkerClient
+from guix_glue.local.worker_protocol import Answer, Failure, Ready, WantsData, WorkerClient
 from guix_glue.local.worker_requests import Request
 
 __all__ = ["GuixDaemon"]
 
 T = TypeVar("T")
+
+Source: TypeAlias = Callable[[int], Awaitable[bytes]]
+"""Gives up to so many bytes of what a request is about, and none at the end."""
 
 CONNECT_TIMEOUT_S: Final = 10.0
 SILENCE_TIMEOUT_S: Final = 60.0
@@ -53,16 +57,23 @@ class GuixDaemon:
         Raises: DaemonError, with a status if the daemon refused or failed, without one if it
         cannot be reached or went away; ProtocolError.
         """
+        return await self.feed(request, _nothing)
+
+    async def feed(self, request: Request[T], source: Source) -> T:
+        """Make a request that takes data, which `source` gives piece by piece; gives its result.
+
+        Raises: as `call`; whatever the source raises, and the connection is closed then.
+        """
         async with self._lock:
             if self._connection is not None and not self._connection.lost:
                 try:
-                    return await self._call(self._connection, request)
+                    return await self._call(self._connection, request, source)
                 except _ConnectionLost as error:
                     if error.answer_begun:
                         raise
             self._drop()
             self._connection = connection = await self._connect()
-            return await self._call(connection, request)
+            return await self._call(connection, request, source)
 
     async def close(self) -> None:
         """Close the connection, if there is one; the next request would make another."""
@@ -82,11 +93,11 @@ class GuixDaemon:
     ) -> None:
         await self.close()
 
-    async def _call(self, connection: _Connection, request: Request[T]) -> T:
+    async def _call(self, connection: _Connection, request: Request[T], source: Source) -> T:
         """Make the request on this connection, which is dropped unless all went by the rules."""
         try:
             connection.client.request(request)
-            result = await connection.converse(self._silence_timeout_s)
+            result = await connection.converse(self._silence_timeout_s, source)
         except BaseException:
             self._drop()
             raise
@@ -112,7 +123,7 @@ class GuixDaemon:
             raise _unreachable(self.address, getattr(error, "strerror", None) or error) from error
         connection = _Connection(self.address, reader, writer, WorkerClient())
         try:
-            greeting = await connection.converse(CONNECT_TIMEOUT_S)
+            greeting = await connection.converse(CONNECT_TIMEOUT_S, _nothing)
             if isinstance(greeting, Failure):
                 raise DaemonError(greeting.message, greeting.status)
         except BaseException:
@@ -132,6 +143,14 @@ class _ConnectionLost(DaemonError):
     def __init__(self, address: DaemonAddress, answer_begun: bool) -> None:
         super().__init__(f"the Guix daemon at {address} has closed the connection")
         self.answer_begun = answer_begun
+
+
+class _Silence(Exception):
+    """The daemon says nothing."""
+
+
+class _Lost(Exception):
+    """The socket failed."""
 
 
 class _Connection:
@@ -154,10 +173,10 @@ class _Connection:
         """Whether the daemon is known to have closed it."""
         return self._reader.at_eof() or self._writer.is_closing()
 
-    async def converse(self, silence_s: float) -> Ready | Answer | Failure:
+    async def converse(self, silence_s: float, source: Source) -> Ready | Answer | Failure:
         """Send what is to be sent and read on to the end of what was begun.
 
-        Raises: DaemonError; ProtocolError.
+        Raises: DaemonError; ProtocolError; what the source raises.
         """
         begun = False
         try:
@@ -167,22 +186,30 @@ class _Connection:
                     raise _ConnectionLost(self._address, begun)
                 begun = True
                 event = self.client.receive(data)
-                if event is not None:
+                if isinstance(event, WantsData):
+                    self.client.provide(await source(event.size))
+                elif event is not None:
                     return event
-        except TimeoutError as error:
+        except _Silence as error:
             raise DaemonError(
                 f"the Guix daemon at {self._address} said nothing for {silence_s:.0f} s"
             ) from error
-        except OSError as error:
-            raise _ConnectionLost(self._address, begun) from error
+        except _Lost as error:
+            raise _ConnectionLost(self._address, begun) from error.__cause__
 
     async def _send_and_read(self, silence_s: float) -> bytes:
-        async with asyncio.timeout(silence_s):
-            data = self.client.data_to_send()
-            if data:
-                self._writer.write(data)
-                await self._writer.drain()
-            return await self._reader.read(_READ_SIZE)
+        try:
+            async with asyncio.timeout(silence_s):
+                data = self.client.data_to_send()
+                if data:
+                    self._writer.write(data)
+                    await self._writer.drain()
+                return await self._reader.read(_READ_SIZE)
+        # Told apart from what a source raises: a timeout is an OSError, too.
+        except TimeoutError as error:
+            raise _Silence from error
+        except OSError as error:
+            raise _Lost from error
 
     async def close(self) -> None:
         """Close it and wait until that is done."""
@@ -194,6 +221,11 @@ class _Connection:
     def abort(self) -> None:
         """Close it at once."""
         self._writer.transport.abort()
+
+
+async def _nothing(_: int) -> bytes:
+    """What no request is about that takes no data."""
+    return b""
 
 
 async def _open(address: DaemonAddress) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from guix_glue.errors import DatabaseError, ProtocolError
 from guix_glue.formats.store_path import is_hash_part, is_store_path
@@ -20,7 +21,7 @@ from guix_glue.local.foreign_database import BUSY_TIMEOUT_S, ForeignDatabase
 from guix_glue.local.item_facts import checked_item, parse_database_hash
 from guix_glue.model import StoreItem
 
-__all__ = ["GUIX_LAYOUT", "NIX_LAYOUT", "Layout", "StoreDatabase"]
+__all__ = ["GUIX_LAYOUT", "NIX_LAYOUT", "Layout", "ListedItem", "StoreDatabase"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,15 @@ _FIND_REFERENCES: Final = """
     SELECT path FROM Refs JOIN ValidPaths ON ValidPaths.id = Refs.reference
     WHERE Refs.referrer = ? ORDER BY path LIMIT ?
 """
+_ALL_ITEMS: Final = "SELECT path, narSize FROM ValidPaths ORDER BY path"
 _IS_VALID: Final = "SELECT EXISTS (SELECT 1 FROM ValidPaths WHERE path = ?)"
+
+
+class ListedItem(NamedTuple):
+    """A valid item: its whole path, and bytes of its nar; 0 if the database does not say."""
+
+    path: str
+    nar_size: int
 
 
 class StoreDatabase:
@@ -89,6 +98,19 @@ class StoreDatabase:
             return False
         self._check_schema()
         return self._database.look_up(lambda database: _is_valid(database, path))
+
+    def items(self) -> Sequence[ListedItem]:
+        """All valid items, in the order of their paths; what has no path of an item is left out.
+
+        Raises: DatabaseError.
+        """
+        self._check_schema()
+        rows = self._database.look_up(lambda database: database.execute(_ALL_ITEMS).fetchall())
+        return [
+            ListedItem(path, size if isinstance(size, int) and size > 0 else 0)
+            for path, size in rows
+            if isinstance(path, str) and is_store_path(path, self._store_dir)
+        ]
 
     def _find(self, database: sqlite3.Connection, hash_part: str) -> StoreItem | None:
         prefix = f"{self._store_dir}/{hash_part}"

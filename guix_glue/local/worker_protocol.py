@@ -20,10 +20,11 @@ from guix_glue.local.worker_requests import (
     WorkerLimits,
     read_string,
     read_word,
+    string_bytes,
     word_bytes,
 )
 
-__all__ = ["Answer", "Event", "Failure", "Ready", "WorkerClient"]
+__all__ = ["Answer", "Event", "Failure", "Ready", "WantsData", "WorkerClient"]
 
 _CLIENT_MAGIC: Final = 0x6E697863
 _SERVER_MAGIC: Final = 0x6478696F
@@ -59,14 +60,22 @@ class Failure:
     status: int
 
 
-Event = Ready | Answer | Failure
+@dataclass(frozen=True, slots=True)
+class WantsData:
+    """The daemon waits for the next bytes of what the request is about: `size` at most, some."""
+
+    size: int
+
+
+Event = Ready | Answer | Failure | WantsData
 
 
 class WorkerClient:
     """A connection to a daemon, without the connection.
 
     Send `data_to_send()`, feed `receive` with what comes, and again until it gives `Ready`; then
-    one `request` at a time, each until its `Answer` or `Failure`.
+    one `request` at a time, each until its `Answer` or `Failure`. After `WantsData` it is `provide`
+    that goes on.
     """
 
     def __init__(self, limits: WorkerLimits = DEFAULT_WORKER_LIMITS) -> None:
@@ -95,6 +104,10 @@ class WorkerClient:
         self._idle = False
         self._output += request.message
         self._begin(self._exchange(request))
+
+    def provide(self, data: bytes) -> None:
+        """Give the daemon the bytes that it wants; none says that there are no more."""
+        self._output += string_bytes(data)
 
     def receive(self, data: bytes) -> Event | None:
         """Take bytes of the daemon, in any pieces; gives what they complete, if they do.
@@ -140,7 +153,7 @@ class WorkerClient:
         self._event = failure or Ready()
 
     def _exchange(self, request: Request[object]) -> Reading[None]:
-        failure = yield from self._messages()
+        failure = yield from self._messages(takes_data=request.takes_data)
         if failure is not None:
             self._event = failure
         else:
@@ -148,7 +161,7 @@ class WorkerClient:
             self._event = Answer(value)
         self._idle = True
 
-    def _messages(self) -> Reading[Failure | None]:
+    def _messages(self, *, takes_data: bool = False) -> Reading[Failure | None]:
         """Read the stream of messages to its end."""
         limit = self._limits.message
         while (word := (yield from read_word())) != _DONE:
@@ -159,6 +172,9 @@ class WorkerClient:
                 message = yield from read_string(limit)
                 status = yield from read_word()
                 return Failure(message.decode("utf-8", "replace"), status)
+            elif word == _WANTS_DATA and takes_data:
+                size = yield from read_word()
+                self._event = WantsData(size)
             elif word in (_WANTS_DATA, _SENDS_DATA):
                 raise ProtocolError("the Guix daemon moves data that no request is about")
             else:

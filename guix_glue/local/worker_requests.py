@@ -10,7 +10,7 @@ of 8; lists a count and strings. Source: guix.md, section 8.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeAlias, TypeVar
 
@@ -22,11 +22,14 @@ __all__ = [
     "Reading",
     "Request",
     "WorkerLimits",
+    "import_paths",
     "is_valid_path",
     "query_path_from_hash_part",
     "query_path_info",
+    "query_valid_paths",
     "read_string",
     "read_word",
+    "string_bytes",
     "word_bytes",
 ]
 
@@ -45,7 +48,7 @@ class WorkerLimits:
     message: int = 1024 * 1024
     """Bytes of one piece of log text or of an error, which may quote the end of a build log."""
     references: int = 100_000
-    """References of one item: the largest profiles have some thousands."""
+    """Paths of a list, as references of one item: the largest profiles have some thousands."""
 
 
 DEFAULT_WORKER_LIMITS: Final = WorkerLimits()
@@ -70,6 +73,8 @@ class Request(Generic[T_co]):
 
     message: bytes
     result: Callable[[WorkerLimits], Reading[T_co]]
+    takes_data: bool = False
+    """Whether the daemon asks for more than the message, piece by piece."""
 
 
 def is_valid_path(path: str) -> Request[bool]:
@@ -87,8 +92,22 @@ def query_path_from_hash_part(hash_part: str) -> Request[str | None]:
     return Request(_message(29, hash_part), _read_found_path)
 
 
+def query_valid_paths(paths: Sequence[str]) -> Request[tuple[str, ...]]:
+    """Which of these full paths are valid, in any order."""
+    message = word_bytes(31) + word_bytes(len(paths)) + b"".join(map(_text_bytes, paths))
+    return Request(message, _read_paths)
+
+
+def import_paths() -> Request[tuple[str, ...]]:
+    """Take the items of an archive (`formats/export.py`), which the daemon asks for; their paths.
+
+    It takes only what is signed by a key of its access list, whoever asks it to.
+    """
+    return Request(word_bytes(27), _read_paths, takes_data=True)
+
+
 def _message(operation: int, *texts: str) -> bytes:
-    return word_bytes(operation) + b"".join(map(_string_bytes, texts))
+    return word_bytes(operation) + b"".join(map(_text_bytes, texts))
 
 
 def word_bytes(number: int) -> bytes:
@@ -96,9 +115,13 @@ def word_bytes(number: int) -> bytes:
     return number.to_bytes(8, "little")
 
 
-def _string_bytes(text: str) -> bytes:
+def _text_bytes(text: str) -> bytes:
     # What came from the file system may hold bytes that are no UTF-8.
-    data = text.encode("utf-8", "surrogateescape")
+    return string_bytes(text.encode("utf-8", "surrogateescape"))
+
+
+def string_bytes(data: bytes) -> bytes:
+    """A string as the protocol has it: its length, the bytes, zeroes up to a multiple of 8."""
     return word_bytes(len(data)) + data + bytes(-len(data) % 8)
 
 
@@ -128,11 +151,11 @@ def _read_path(limits: WorkerLimits) -> Reading[str]:
         raise ProtocolError(f"the Guix daemon names a path that is no UTF-8: {data!r}") from None
 
 
-def _read_references(limits: WorkerLimits) -> Reading[tuple[str, ...]]:
+def _read_paths(limits: WorkerLimits) -> Reading[tuple[str, ...]]:
     count = yield from read_word()
     if count > limits.references:
         allowed = limits.references
-        raise ProtocolError(f"the Guix daemon lists {count} references; {allowed} are allowed")
+        raise ProtocolError(f"the Guix daemon lists {count} paths; {allowed} are allowed")
     paths = []
     for _ in range(count):
         path = yield from _read_path(limits)
@@ -154,7 +177,7 @@ def _read_found_path(limits: WorkerLimits) -> Reading[str | None]:
 def _read_path_info(limits: WorkerLimits) -> Reading[PathInfo]:
     deriver = yield from _read_path(limits)
     nar_hash = _parse_hash((yield from read_string(64)))
-    references = yield from _read_references(limits)
+    references = yield from _read_paths(limits)
     yield from read_word()  # when it was registered
     nar_size = yield from read_word()
     return PathInfo(deriver or None, nar_hash, references, nar_size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 from typing import Final
@@ -10,13 +9,10 @@ from typing import Final
 from guix_glue.errors import InvalidKey, PublishError
 from guix_glue.local.files import read_file
 from guix_glue.publish.narinfos import SigningKeys
-from guix_glue.trust.acl import LARGEST_ACL, Acl
 from guix_glue.trust.keys import parse_private_key, parse_public_key
 from guix_glue.trust.nix_keys import NixSecretKey
 
-__all__ = ["read_acl", "read_guix_keys", "read_nix_key"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["read_guix_keys", "read_nix_key"]
 
 _LARGEST: Final = 64 * 1024
 
@@ -54,29 +50,9 @@ def read_nix_key(path: Path, host: str) -> SigningKeys:
     return SigningKeys(host, f"{key.public}\n".encode(), nix=key)
 
 
-def read_acl(path: Path) -> Acl:
-    """Read the list of keys whose signatures count; one that is missing is empty.
-
-    Raises: PublishError.
-    """
+def _read(path: Path, what: str, option: str) -> bytes:
     try:
-        text = _read(path, "list of authorized keys", "--acl", LARGEST_ACL)
-    except PublishError as error:
-        if isinstance(error.__cause__, FileNotFoundError):
-            return Acl()
-        raise
-    try:
-        acl = Acl.parse(text)
-    except ValueError as error:
-        raise PublishError(f"{path} (--acl): {error}") from None
-    if acl.remark is not None:
-        _log.warning("%s (--acl): %s", path, acl.remark)
-    return acl
-
-
-def _read(path: Path, what: str, option: str, limit: int = _LARGEST) -> bytes:
-    try:
-        return read_file(path, limit)
+        return read_file(path, _LARGEST)
     except OSError as error:
         reason = error.strerror or os.strerror(error.errno or 0)
         raise PublishError(f"cannot read the {what} {path} ({option}): {reason}") from error

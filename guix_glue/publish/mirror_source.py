@@ -1,8 +1,9 @@
 """Replies of a mirror: other servers' narinfos, with the URNs that were computed here.
 
-The signed part stays as it was signed, byte for byte, and so does the signature; the URLs behind it
-lead to the server that the narinfo is from. Once the item is in the ERIS store, its URN stands at
-the end, where nobody takes it for signed; a narinfo that has a signed one gets no other.
+The signed part stays as it was signed, byte for byte, and so does the signature (for Nix, what its
+signatures cover); the URLs behind it lead to the server that the narinfo is from. Once the item is
+in the ERIS store, its URN stands at the end, where nobody takes it for signed; a narinfo that has a
+signed one gets no other.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 from eris.threads import in_thread
 from guix_glue.errors import FetchFailed
 from guix_glue.formats.compression import Compression
-from guix_glue.formats.narinfo import DeltaLine, NarUrl, format_narinfo
+from guix_glue.formats.narinfo import DeltaLine, NarUrl
 from guix_glue.formats.store_path import hash_part_of
 from guix_glue.kept.delta_results import split_key
 from guix_glue.kept.directory import CacheDirectory
@@ -35,6 +36,7 @@ from guix_glue.serving.journal import Journal
 from guix_glue.serving.reply import NARINFO_TYPE, TEXT_TYPE, Reply
 from guix_glue.upstream.kept_narinfos import MirrorCache, Mirrored
 from guix_glue.upstream.narinfos import MirrorNarinfos
+from guix_glue.upstream.passing_on import has_signed_urls, passed_on
 from guix_glue.upstream.servers import Upstream
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ class MirrorSource:
 
         Without it no narinfo names nars of ours; those that did so earlier stay true.
         """
-        self._cache = MirrorCache(directory, options.store_dir)
+        self._cache = MirrorCache(directory, options.store_dir, upstream.believed)
         self._upstream = upstream
         self._options = options
         self._eris = eris
@@ -224,10 +226,10 @@ class MirrorSource:
 
     def _text(self, found: Mirrored) -> bytes | None:
         narinfo = found.narinfo
-        if narinfo.signed_text is None or not narinfo.urls:
+        if not narinfo.urls:
             return None
         urls = _absolute(found.server, narinfo.urls)
-        if "URL" in narinfo.signed_fields:
+        if has_signed_urls(narinfo):
             # Signed and unsigned URLs would be told apart by nobody, and the signed come first.
             if urls != narinfo.urls:
                 _log.warning("%s: a signed relative URL: not mirrored", narinfo.item.base_name)
@@ -240,17 +242,7 @@ class MirrorSource:
         hint = None
         if self._eris is not None and found.eris is not None and narinfo.signed_urn is None:
             hint = found.eris.urn_in(self._eris.destination)
-        text = format_narinfo(
-            narinfo.signed_text,
-            narinfo.signature,
-            urls,
-            hint=hint,
-            hint_deltas=self._hint_deltas(found),
-            nix_signatures=narinfo.nix_signatures,
-        )
-        if "NarSize" not in narinfo.signed_fields:
-            text += f"NarSize: {narinfo.item.nar_size}\n".encode()
-        return text
+        return passed_on(narinfo, urls, hint=hint, hint_deltas=self._hint_deltas(found))
 
     def _hint_deltas(self, found: Mirrored) -> Sequence[DeltaLine]:
         """Deltas that were made here, but for those from where a signed one leads."""

@@ -13,6 +13,7 @@ import eris_fs
 from eris.capability import ReadCapability
 from eris.store import BlockWriter
 from eris_fs import KnownContents
+from eris_fs.progress import Progress
 
 __all__ = ["DEFAULT_LEVEL", "PackedTrees", "StandardTrees", "TreeFormat"]
 
@@ -38,10 +39,14 @@ class StandardTrees:
         return "auto"
 
     async def put(
-        self, store: BlockWriter, root: str, known: KnownContents | None
+        self,
+        store: BlockWriter,
+        root: str,
+        known: KnownContents | None,
+        progress: Progress | None = None,
     ) -> ReadCapability:
         """Encode a tree. Raises: as `eris_fs.put_tree`."""
-        return await eris_fs.put_tree(store, root, known=known)
+        return await eris_fs.put_tree(store, root, known=known, progress=progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +66,20 @@ class PackedTrees:
         return f"kapla-packed-1, {eris_fs.writer_name(self.level)}"
 
     async def put(
-        self, store: BlockWriter, root: str, known: KnownContents | None
+        self,
+        store: BlockWriter,
+        root: str,
+        known: KnownContents | None,
+        progress: Progress | None = None,
     ) -> ReadCapability:
         """Encode a tree. Raises: as `eris_fs.put_packed_tree`."""
         return await eris_fs.put_packed_tree(
-            store, root, level=self.level, concurrency=_CONCURRENCY, known=known
+            store,
+            root,
+            level=self.level,
+            concurrency=_CONCURRENCY,
+            known=known,
+            progress=progress,
         )
 
 

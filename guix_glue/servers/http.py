@@ -15,7 +15,7 @@ from typing import Any, Final
 import aiohttp
 import yarl
 
-from guix_glue.errors import FetchFailed, NoConnection, TemporaryFailure
+from guix_glue.errors import FetchFailed, NoConnection, ProtocolError, TemporaryFailure
 from guix_glue.servers.failures import status_failure, system_words
 from guix_glue.servers.limits import CONNECT_TIMEOUT_S
 from guix_glue.servers.proxies import NO_PROXIES, Proxies, Proxy
@@ -27,7 +27,7 @@ from guix_glue.servers.url import (
     redirect_target,
 )
 
-__all__ = ["HttpClient", "network_failure"]
+__all__ = ["HttpClient", "network_failure", "read_body"]
 
 _READ: Final = 256 * 1024
 _REDIRECTS: Final = 5
@@ -142,6 +142,22 @@ def _secret(origin: Origin, proxy: Proxy | None) -> Mapping[str, str]:
 
 def _authorization(proxy: Proxy) -> Mapping[str, str]:
     return {"Proxy-Authorization": proxy.authorization} if proxy.authorization else _NONE
+
+
+async def read_body(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """A whole body, of at most `limit` bytes.
+
+    Raises: FetchFailed; ProtocolError, if it is longer.
+    """
+    body = bytearray()
+    try:
+        async for piece in response.content.iter_any():
+            body += piece
+            if len(body) > limit:
+                raise ProtocolError(f"an answer of more than {limit} bytes")
+    except (aiohttp.ClientError, OSError) as error:
+        raise network_failure(error) from error
+    return bytes(body)
 
 
 def network_failure(error: Exception, proxy: Proxy | None = None) -> FetchFailed:

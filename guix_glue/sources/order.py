@@ -3,9 +3,9 @@
 Blocks first, if there is a store to ask. What moves least is the delta that leads to the item from
 another one that is here: publishers name only those that are worth it, the best first. Then the
 whole item, as a tree. Of both, that which is signed; where nothing is, and the user trusts hints to
-be worth a try, those that servers add which somebody named. Then the nars, server by server, of
-each server the one that is least to download. Whatever is got is compared with the signed hash, so
-that the order is a matter of cost only.
+be worth a try, those that servers add which somebody named, and for trees those of maps. Then the
+nars, server by server, of each server the one that is least to download. Whatever is got is
+compared with the signed hash, so that the order is a matter of cost only.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ __all__ = [
     "download_size",
     "sources_of",
     "urn_is_readable",
+    "wants_hints",
 ]
 
 # Each hint may cost a time-out, and one server can name only one.
@@ -80,15 +81,21 @@ class Offer:
 
 
 def sources_of(
-    vouched: Vouched, *, eris: bool, trust_hints: bool, bases: Set[str] = frozenset()
+    vouched: Vouched,
+    *,
+    eris: bool,
+    trust_hints: bool,
+    bases: Set[str] = frozenset(),
+    hints: Sequence[str] = (),
 ) -> Iterator[Offer]:
     """All sources, best first; `eris` tells whether there is a store to ask for blocks.
 
-    `bases` are those of `bases_of` that are here.
+    `bases` are those of `bases_of` that are here; `hints` are URNs of maps, which the user named
+    for this: no more than that is needed to try them.
     """
     if eris:
         yield from _deltas(vouched, trust_hints, bases)
-        yield from _eris_sources(vouched, trust_hints)
+        yield from _eris_sources(vouched, trust_hints, hints)
     seen: set[str] = set()
     for offer in _nars(vouched):
         if offer.source.url not in seen:
@@ -106,6 +113,11 @@ def bases_of(narinfos: Iterable[Narinfo], *, trust_hints: bool) -> Sequence[str]
     in_turn = chain.from_iterable(zip_longest(*named))
     bases = dict.fromkeys(line.base for line in in_turn if line is not None)
     return list(islice(bases, _MAX_BASES))
+
+
+def wants_hints(vouched: Vouched) -> bool:
+    """Whether maps are to be asked: nobody signed a URN that can be read."""
+    return _capability(vouched.narinfo.signed_urn) is None
 
 
 def urn_is_readable(narinfo: Narinfo) -> bool:
@@ -136,19 +148,24 @@ def _nars(vouched: Vouched) -> Iterator[_Nar]:
             yield _Nar(source, candidate.narinfo)
 
 
-def _eris_sources(vouched: Vouched, trust_hints: bool) -> Iterator[Offer]:
+def _eris_sources(
+    vouched: Vouched, trust_hints: bool, mapped: Sequence[str] = ()
+) -> Iterator[Offer]:
     signed = _capability(vouched.narinfo.signed_urn)
     if signed is not None:
         yield Offer(ErisSource(signed), vouched.narinfo)
         return
-    if not trust_hints:
-        return
     # Signed or not: nobody has looked at the signatures of the others.
-    narinfos = _hinting(vouched)
-    hints = {urn: None for one in narinfos for urn in (one.hint_urn, one.signed_urn) if urn}
-    capabilities = [capability for urn in hints if (capability := _capability(urn)) is not None]
-    for capability in capabilities[:_MAX_HINTS]:
+    narinfos = _hinting(vouched) if trust_hints else ()
+    named = [urn for one in narinfos for urn in (one.hint_urn, one.signed_urn) if urn]
+    # Each of the two kinds has its share: many servers may name what is wrong, and so may maps.
+    for capability in dict.fromkeys([*_readable(named), *_readable(mapped)]):
         yield Offer(ErisSource(capability), None)
+
+
+def _readable(urns: Iterable[str]) -> Iterator[ReadCapability]:
+    capabilities = (_capability(urn) for urn in dict.fromkeys(urns))
+    return islice((one for one in capabilities if one is not None), _MAX_HINTS)
 
 
 def _deltas(vouched: Vouched, trust_hints: bool, bases: Set[str]) -> Iterator[Offer]:

@@ -1,6 +1,6 @@
 """Which narinfos an item may be fetched by: those that are authorized, and those that say the same.
 
-An item is fetched only on the word of a narinfo that a key in the ACL signed. A server whose own
+An item is fetched only on the word of a narinfo that an authorized key signed. A server whose own
 narinfo is not signed, or by a key that nobody authorized, may still bring the bytes, if it names
 the same path, hash, references and size: what it brings is compared with the signed hash. Its ERIS
 URN is then no more than a hint. Pure: bytes in, judgement out.
@@ -16,10 +16,16 @@ from guix_glue.formats.narinfo import Narinfo, parse_narinfo
 from guix_glue.formats.store_path import hash_part_of
 from guix_glue.model import StoreItem
 from guix_glue.servers.url import Server
-from guix_glue.trust.acl import Acl
-from guix_glue.trust.signature import verify_narinfo
+from guix_glue.trust.authorities import Authorities
 
-__all__ = ["Candidate", "Rejected", "Vouched", "find_vouched", "read_candidates"]
+__all__ = [
+    "Candidate",
+    "Rejected",
+    "Vouched",
+    "find_vouched",
+    "read_candidates",
+    "says_the_same",
+]
 
 Rejected = Callable[[Server, str, GuixError], None]
 """Is called with a server, a path, and why its narinfo is not used."""
@@ -80,7 +86,7 @@ def read_candidates(
 
 
 def find_vouched(
-    candidates: Sequence[Candidate], acl: Acl, rejected: Rejected
+    candidates: Sequence[Candidate], authorities: Authorities, rejected: Rejected
 ) -> Iterator[Vouched]:
     """The ways in which an item may be fetched, best first; signatures are checked one by one.
 
@@ -96,17 +102,19 @@ def find_vouched(
         if first is not None and narinfo.item.references != first.item.references:
             continue
         try:
-            verify_narinfo(narinfo, acl)
+            believed = authorities.believed(narinfo)
         except SignatureRejected as error:
             rejected(judged.server, narinfo.item.path, error)
             continue
         first = first or narinfo
-        same = tuple(one for one in candidates if _says_the_same(one.narinfo, narinfo))
+        same = [one for one in candidates if says_the_same(one.narinfo, narinfo)]
         left = [one for one in left if one not in same]
-        yield Vouched(narinfo, same)
+        as_believed = Candidate(judged.server, believed)
+        yield Vouched(believed, tuple(as_believed if one is judged else one for one in same))
 
 
-def _says_the_same(one: Narinfo, other: Narinfo) -> bool:
+def says_the_same(one: Narinfo, other: Narinfo) -> bool:
+    """Whether what two servers say of an item leads to the same bytes."""
     return (
         one.item.path == other.item.path
         and one.item.nar_hash == other.item.nar_hash

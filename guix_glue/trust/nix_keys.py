@@ -12,9 +12,6 @@ import re
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from nacl.exceptions import BadSignatureError
-from nacl.signing import SigningKey, VerifyKey
-
 from guix_glue.errors import InvalidKey
 from guix_glue.formats.store_path import format_hash
 from guix_glue.model import StoreItem
@@ -47,6 +44,10 @@ class NixPublicKey:
 
     def verify(self, signature: str, item: StoreItem) -> bool:
         """Whether a `Sig` line is this key's, and for this item."""
+        # Loaded with the first signature: most who import this have no key of Nix.
+        from nacl.exceptions import BadSignatureError
+        from nacl.signing import VerifyKey
+
         try:
             name, value = _split(signature, _SIGNATURE_SIZE)
             if name != self.name:
@@ -70,6 +71,8 @@ class NixSecretKey:
 
         Raises: InvalidKey.
         """
+        from nacl.signing import SigningKey
+
         name, value = _split(text, _SEED_SIZE + _PUBLIC_SIZE)
         seed, public = value[:_SEED_SIZE], value[_SEED_SIZE:]
         if bytes(SigningKey(seed).verify_key) != public:
@@ -78,6 +81,8 @@ class NixSecretKey:
 
     def sign(self, item: StoreItem) -> str:
         """The value of a `Sig` line for an item."""
+        from nacl.signing import SigningKey
+
         signature = SigningKey(self.seed).sign(_fingerprint(item)).signature
         return _join(self.public.name, signature)
 

@@ -1,10 +1,10 @@
-"""What a mirror keeps of other servers' items, on disk: one file each, with a checksum.
+"""What is kept of other servers' items, on disk: one file each, with a checksum.
 
     upstream/HASH-PART     the narinfo as it came, from where (no password), until when it is good;
-                           and the URN
+                           what others said that leads to the same; and the URN, of a mirror
 
-A file that is damaged, or of another version, counts as missing. The narinfo was verified before
-it came here; who can write to the cache directory can make this server say anything anyway.
+A file that is damaged, or of another version, counts as missing. So does a narinfo that none of the
+keys vouches for that count now, whatever counted when it came.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import math
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from guix_glue.errors import GuixError
+from guix_glue.errors import GuixError, SignatureRejected
 from guix_glue.formats.narinfo import Narinfo, parse_narinfo
 from guix_glue.formats.store_path import is_hash_part
 from guix_glue.kept.delta_results import DeltaResult, split_key
@@ -35,6 +35,7 @@ from guix_glue.kept.records import (
 from guix_glue.model import StoreItem
 from guix_glue.servers.complaints import Complaints
 from guix_glue.servers.url import Server, parse_server
+from guix_glue.sources.vouching import Candidate, says_the_same
 
 __all__ = ["MirrorCache", "Mirrored"]
 
@@ -44,24 +45,39 @@ _VERSION: Final = 2
 # JSON has numbers that are infinite.
 _DAMAGED: Final = (GuixError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
 _KEPT: Final = 5000
+_OTHERS: Final = 8
+"""Servers that say the same of an item; more are of no use."""
+_LONGEST_OTHER: Final = 32 * 1024
+"""Characters of what they say: all of a record must be below `_LARGEST`."""
 _COMPLAINTS: Final = 1000
 _LARGEST: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Mirrored:
-    """An authorized narinfo of another server, good until a time (seconds of the epoch)."""
+    """An authorized narinfo of another server, good until a time (seconds of the epoch).
+
+    `others` say the same of the item, authorized or not.
+    """
 
     server: Server
     narinfo: Narinfo
     good_until: float
     eris: ErisResult | None = None
+    others: tuple[Candidate, ...] = ()
 
 
 class MirrorCache:
     """The items of other servers that were asked for. Writing is for worker threads."""
 
-    def __init__(self, directory: CacheDirectory, store_dir: str) -> None:
+    def __init__(
+        self,
+        directory: CacheDirectory,
+        store_dir: str,
+        believed: Callable[[Narinfo], Narinfo] = lambda narinfo: narinfo,
+    ) -> None:
+        """`believed` gives a narinfo as far as it is vouched for, or raises SignatureRejected."""
+        self._believed = believed
         self._directory = directory
         self._path = directory.subdirectory("upstream")
         self._store_dir = store_dir
@@ -75,10 +91,19 @@ class MirrorCache:
         with self._guard:
             known = self._known.get(hash_part)
         if known is None:
-            known = self._read(hash_part)
+            known = self._judged(self._read(hash_part))
             if known is not None:
                 self._remember(hash_part, known)
         return known
+
+    def _judged(self, read: Mirrored | None) -> Mirrored | None:
+        """What was read, by the keys that count now."""
+        if read is None:
+            return None
+        try:
+            return replace(read, narinfo=self._believed(read.narinfo))
+        except SignatureRejected:
+            return None
 
     def keep(self, mirrored: Mirrored) -> None:
         """Keep what a server says of an item: in memory at least.
@@ -121,6 +146,7 @@ class MirrorCache:
             "text": mirrored.narinfo.text,
             "good_until": mirrored.good_until,
             "eris": pack_eris(mirrored.eris),
+            "others": [[one.server.url, one.narinfo.text] for one in _kept_others(mirrored)],
         }
         self._remember(hash_part, mirrored)
         self._directory.write(self._path / hash_part, format_checked(value))
@@ -168,12 +194,24 @@ class MirrorCache:
                 with self._writing, contextlib.suppress(OSError):
                     self._expire(entry.name, before)
 
+    def trim(self, most: int) -> None:
+        """Remove what was kept longest ago, if there is more than so many. For worker threads."""
+        with contextlib.suppress(FileNotFoundError), os.scandir(self._path) as found:
+            entries = [(entry.stat().st_mtime, entry.name) for entry in found]
+            for _, name in sorted(entries, reverse=True)[most:]:
+                with self._writing:
+                    self._remove(name)
+
+    def _remove(self, hash_part: str) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(self._path / hash_part)
+        with self._guard:
+            self._known.pop(hash_part, None)
+
     def _expire(self, hash_part: str, before: float) -> None:
         mirrored = self._parse(hash_part, self._load(hash_part))
         if mirrored is None or mirrored.good_until < before:
-            os.unlink(self._path / hash_part)
-            with self._guard:
-                self._known.pop(hash_part, None)
+            self._remove(hash_part)
 
     def _remember(self, hash_part: str, mirrored: Mirrored) -> None:
         with self._guard:
@@ -216,11 +254,24 @@ def _is_same(one: Mirrored, other: Mirrored) -> bool:
     return one.narinfo.item.nar_hash == other.narinfo.item.nar_hash
 
 
+def _kept_others(mirrored: Mirrored) -> list[Candidate]:
+    short = [one for one in mirrored.others if len(one.narinfo.text) <= _LONGEST_OTHER]
+    return short[:_OTHERS]
+
+
 def _unpack(value: dict[str, Any], store_dir: str) -> Mirrored:
     """Raises: GuixError, KeyError, TypeError, ValueError, AttributeError."""
-    narinfo = parse_narinfo(str(value["text"]).encode(), store_dir=store_dir)
+    one = _candidate(value["server"], value["text"], store_dir)
     good_until = float(value["good_until"])
     if not math.isfinite(good_until):
         raise ValueError("no time")
-    server = parse_server(str(value["server"]))
-    return Mirrored(server, narinfo, good_until, unpack_eris(value["eris"]))
+    # Records of the first mirrors have none.
+    pairs = value.get("others", [])[:_OTHERS]
+    found = [_candidate(url, text, store_dir) for url, text in pairs]
+    others = tuple(other for other in found if says_the_same(other.narinfo, one.narinfo))
+    return Mirrored(one.server, one.narinfo, good_until, unpack_eris(value["eris"]), others)
+
+
+def _candidate(url: object, text: object, store_dir: str) -> Candidate:
+    narinfo = parse_narinfo(str(text).encode(), store_dir=store_dir)
+    return Candidate(parse_server(str(url)), narinfo)

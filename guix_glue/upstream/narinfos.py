@@ -1,12 +1,15 @@
 """Narinfos of other servers: from the cache while they are good, and asked for when they are not.
 
-What nobody has is remembered for a while, too, in memory: a bounded number of names.
+What nobody has is remembered for a while, too, in memory: a bounded number of names. So is a
+narinfo that a client remembers and that is not the one which is kept: servers may have built an
+item with different results.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, TypeGuard
@@ -18,28 +21,45 @@ from guix_glue.servers.remembered import Remembered
 from guix_glue.serving.clients import Client
 from guix_glue.upstream.kept_narinfos import MirrorCache, Mirrored
 from guix_glue.upstream.lookups import Lookups
-from guix_glue.upstream.servers import Upstream
+from guix_glue.upstream.servers import NotAllAsked, Upstream, UpstreamNarinfo
 
 __all__ = ["MirrorNarinfos"]
 
 _log = logging.getLogger(__name__)
 
 _ABSENCES_KEPT: Final = 50_000
+_EXACT_KEPT: Final = 500
+"""Narinfos besides those in the cache, some 10 KB each in memory."""
 
 
 class MirrorNarinfos:
-    """What other servers say of items. `close()` it."""
+    """What other servers say of items. `close()` it.
 
-    def __init__(self, cache: MirrorCache, upstream: Upstream, *, absence_age_s: float) -> None:
+    With `settles` nobody has an item that those have not who can be asked, once the others are
+    known to be silent: else whoever asks is told again and again that it cannot be known.
+    """
+
+    def __init__(
+        self,
+        cache: MirrorCache,
+        upstream: Upstream,
+        *,
+        absence_age_s: float,
+        settles: bool = False,
+    ) -> None:
         self._cache = cache
         self._upstream = upstream
+        self._settles = settles
         self._not_kept = Outage(0.0)
         self._absences: Remembered[str] = Remembered(absence_age_s, length=_ABSENCES_KEPT)
         self._lookups: Lookups[Mirrored | None] = Lookups(self._ask, self._is_needed)
+        self._exact: OrderedDict[str, Mirrored] = OrderedDict()
+        self._exact_lookups: Lookups[Mirrored | None] = Lookups(self._ask_exactly, lambda _: True)
 
     async def close(self) -> None:
         """End asking."""
         await self._lookups.close()
+        await self._exact_lookups.close()
 
     def expect(self, client: Client, hash_parts: Sequence[str]) -> None:
         """A client will ask for these in a moment."""
@@ -56,16 +76,49 @@ class MirrorNarinfos:
             return found
         try:
             return await self._lookups.get(client, hash_part)
-        except FetchFailed:
-            if found is None:
+        except FetchFailed as error:
+            if found is None and not self._is_settled(error):
                 raise
             return found
+
+    async def exactly(self, client: Client, hash_part: str, nar_hash: bytes) -> Mirrored | None:
+        """What is known of an item with this very nar, however old that is.
+
+        Raises: FetchFailed, if nothing is known, and not all servers could be asked.
+        """
+        found = self._cache.find(hash_part)
+        if found is not None and found.narinfo.item.nar_hash == nar_hash:
+            return found
+        name = f"{hash_part} {nar_hash.hex()}"
+        known = self._exact.get(name)
+        if _is_good(known) or name in self._absences:
+            return known
+        try:
+            return await self._exact_lookups.get(client, name)
+        except FetchFailed as error:
+            if known is None and not self._is_settled(error):
+                raise
+            return known
+
+    async def afresh(self, client: Client, hash_part: str, nar_hash: bytes) -> Mirrored | None:
+        """What servers say now of an item with this very nar; None, if none of them has it.
+
+        Raises: FetchFailed, if not all servers could be asked.
+        """
+        found = await self._exact_lookups.get(client, f"{hash_part} {nar_hash.hex()}")
+        known = self._cache.find(hash_part)
+        if found is not None and known is not None and known.narinfo.item.nar_hash == nar_hash:
+            await self._keep(found)
+        return found
 
     async def doubt(self, hash_part: str) -> None:
         """What is kept of an item leads to a wrong nar: ask for it anew when it is wanted again."""
         found = self._cache.find(hash_part)
         if _is_good(found):
             await self._keep(replace(found, good_until=time.time()))
+
+    def _is_settled(self, error: FetchFailed) -> bool:
+        return self._settles and isinstance(error, NotAllAsked) and error.is_settled
 
     def _is_needed(self, hash_part: str) -> bool:
         return hash_part not in self._absences and not _is_good(self._cache.find(hash_part))
@@ -75,10 +128,25 @@ class MirrorNarinfos:
         if found is None:
             self._absences.add(hash_part)
             return None
-        mirrored = Mirrored(found.server, found.narinfo, time.time() + found.ttl_s)
+        mirrored = _mirrored(found)
         await self._keep(mirrored)
         # With what was known of it before.
         return self._cache.find(hash_part) or mirrored
+
+    async def _ask_exactly(self, name: str) -> Mirrored | None:
+        hash_part, _, digits = name.partition(" ")
+        found = await self._upstream.narinfo(hash_part, bytes.fromhex(digits))
+        if found is None:
+            self._absences.add(name)
+            return None
+        mirrored = _mirrored(found)
+        if self._cache.find(hash_part) is None:
+            await self._keep(mirrored)
+        self._exact[name] = mirrored
+        self._exact.move_to_end(name)
+        if len(self._exact) > _EXACT_KEPT:
+            self._exact.popitem(last=False)
+        return mirrored
 
     async def _keep(self, mirrored: Mirrored) -> None:
         """Keep it on disk if that can be; whoever asks is answered anyway."""
@@ -90,6 +158,11 @@ class MirrorNarinfos:
         else:
             if self._not_kept.end():
                 _log.info("Narinfos are kept on disk again")
+
+
+def _mirrored(found: UpstreamNarinfo) -> Mirrored:
+    good_until = time.time() + found.ttl_s
+    return Mirrored(found.server, found.narinfo, good_until, others=found.others)
 
 
 def _is_good(found: Mirrored | None) -> TypeGuard[Mirrored]:

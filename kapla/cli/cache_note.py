@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from kapla.cli.summary import current_summary
 
-if TYPE_CHECKING:
-    from eris_fs.known import KnownContents
-
-__all__ = ["note_cache"]
+__all__ = ["Looked", "note_cache"]
 
 
-def note_cache(known: KnownContents) -> None:
+class Looked(Protocol):
+    """How many contents were looked up, and how many of them need not be encoded."""
+
+    @property
+    def asked(self) -> int:
+        """All of them."""
+
+    @property
+    def confirmed(self) -> int:
+        """Those that are known, and in the store."""
+
+
+def note_cache(known: Looked) -> None:
     """Note how much of what was looked up need not be encoded again."""
     summary = current_summary()
     if summary is not None and known.asked:

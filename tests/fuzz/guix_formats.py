@@ -8,24 +8,31 @@ from __future__ import annotations
 
 from base64 import b64encode
 from contextlib import suppress
+from tempfile import NamedTemporaryFile
 
 from guix_glue.errors import (
     CompressionError,
     InvalidEncoding,
     InvalidExpression,
+    InvalidItemList,
     InvalidKey,
     InvalidNar,
     InvalidNarinfo,
     InvalidStorePath,
+    ProtocolError,
     SignatureRejected,
 )
 from guix_glue.fetch.dialogue import NO_ITEMS, format_details
 from guix_glue.formats import nixbase32
+from guix_glue.formats.cache_info import format_cache_info, parse_cache_info
 from guix_glue.formats.compression import Compression, decompressor, parse_choice
 from guix_glue.formats.expression import Expression, format_advanced, parse
+from guix_glue.formats.item_list import export_signature_line, format_item_list, parse_item_list
+from guix_glue.formats.item_map import Contents, InvalidMap, hash_part_at, urn_of
 from guix_glue.formats.nar import NarLimits, NarReader, NarWriter
 from guix_glue.formats.narinfo import Narinfo, format_narinfo, format_unsigned, parse_narinfo
 from guix_glue.formats.store_path import check_base_name, check_store_path, format_hash, parse_hash
+from guix_glue.local.nix_conf import read_nix_conf_keys
 from guix_glue.serving.durations import parse_duration
 from guix_glue.trust.acl import Acl, authorize
 from guix_glue.trust.keys import parse_private_key, parse_public_key
@@ -37,12 +44,16 @@ from tests.guix_glue.samples import SAMPLES
 __all__ = [
     "SIGNED_TEXT",
     "access_list",
+    "cache_info",
     "decompression",
     "expression",
     "guix_texts",
+    "item_list",
+    "item_map",
     "keys",
     "nar",
     "narinfo",
+    "nix_conf",
     "signature",
 ]
 
@@ -72,6 +83,25 @@ def narinfo(data: bytes) -> None:
     _check_rewritten(read)
 
 
+def item_list(data: bytes) -> None:
+    """Read a list of items; what is read can be written, and says the same."""
+    try:
+        read = parse_item_list(data)
+    except InvalidItemList:
+        return
+    narinfos = []
+    for listed in read.items:
+        narinfo = format_narinfo(format_unsigned(listed.item), None, ())
+        if listed.export_signature is not None:
+            narinfo += export_signature_line(listed.export_signature)
+        narinfos.append(narinfo)
+    again = parse_item_list(format_item_list(read.store_dir, read.wanted, narinfos))
+    assert (again.store_dir, again.wanted) == (read.store_dir, read.wanted)
+    assert [one.item for one in again.items] == [one.item for one in read.items]
+    signatures = [one.export_signature for one in read.items]
+    assert [one.export_signature for one in again.items] == signatures
+
+
 def _check_rewritten(read: Narinfo) -> None:
     urn = read.signed_urn or read.hint_urn or None
     deltas = read.signed_deltas or read.hint_deltas
@@ -79,6 +109,24 @@ def _check_rewritten(read: Narinfo) -> None:
     again = parse_narinfo(written, store_dir=STORE)
     assert (again.item, again.urls, again.hint_urn) == (read.item, read.urls, urn)
     assert again.hint_deltas == deltas
+
+
+def cache_info(data: bytes) -> None:
+    """Read what a server says of itself; written, it is read as the same."""
+    with suppress(ProtocolError):
+        read = parse_cache_info(data)
+        assert parse_cache_info(format_cache_info(read)) == read
+
+
+def nix_conf(data: bytes) -> None:
+    """Read the keys that Nix trusts; no file of the machine is included."""
+    if b"include" in data:
+        return
+    with NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        with suppress(InvalidKey):
+            assert all(key.split() == [key] for key in read_nix_conf_keys(file.name))
 
 
 def nar(data: bytes) -> None:
@@ -169,3 +217,14 @@ def guix_texts(data: bytes) -> None:
     with suppress(InvalidEncoding):
         digest = parse_hash(text)
         assert parse_hash(format_hash(digest)) == digest
+
+
+def item_map(data: bytes) -> None:
+    """A map, as a file or a server has it."""
+    with suppress(InvalidMap):
+        read = Contents.parse(data)
+        entries = list(read)
+        for entry in entries[:16]:
+            assert read.find(hash_part_at(entry.key)) == urn_of(entry.value)
+        again = Contents.parse(b"".join(read.format()))
+        assert (again.facts, list(again)) == (read.facts, entries)

@@ -38,6 +38,8 @@ from eris_fs.packed.frame import compress
 from eris_fs.packed.index import format_index
 from guix_glue.fetch.narinfo_cache import format_answer
 from guix_glue.formats.compression import Compression, CompressionChoice, compressor
+from guix_glue.formats.item_list import export_signature_line, format_item_list
+from guix_glue.formats.item_map import ENTRY_SIZE, MAGIC
 from guix_glue.kept.delta_results import DeltaResult, Deltas
 from guix_glue.kept.records import Baked, BakedFile, ErisResult, format_record
 from guix_glue.model import StoreItem
@@ -54,6 +56,7 @@ from tests.fuzz.cutting import BYTE_BY_BYTE, WHOLE
 from tests.fuzz.deltas import BASE as DELTA_BASE
 from tests.fuzz.guix_dialogues import ENTRIES, HASH_PART
 from tests.guix_glue.local.session import captured_turns
+from tests.guix_glue.maps.entries import entries, formatted
 from tests.guix_glue.samples import SAMPLES
 from tests.kapla.status.examples import everything, numbers
 
@@ -89,6 +92,12 @@ def _narinfos() -> Iterator[bytes]:
     delta = b"ERIS-Delta: " + HASH_PART.encode() + b"-app-1.2.2 urn:eris:ABC\n"
     (text,) = _files("narinfo/uncached-gzip/app-1.2.3.narinfo")
     yield text.replace(b"References:", delta + b"References:") + delta
+
+
+def _item_lists() -> Iterator[bytes]:
+    narinfos = [text[: text.index(b"URL: ")] for text in _files("narinfo/uncached-none/*.narinfo")]
+    yield format_item_list("/gnu/store", [], narinfos[:2])
+    yield format_item_list("/gnu/store", [], [narinfos[0] + export_signature_line(b"(a)")])
 
 
 def _nars() -> Iterator[bytes]:
@@ -138,6 +147,13 @@ def _texts() -> Iterator[bytes]:
     yield HASH_PART.encode()
     for data in _narinfos():
         yield from re.findall(rb"sha256:\S+", data)
+
+
+def _maps() -> Iterator[bytes]:
+    yield from (formatted(entries(count)) for count in (0, 1, 2, 120))
+    # With a step, which a writer makes for many entries only.
+    fixed = struct.pack("<16sIHBBQH", MAGIC, 38, ENTRY_SIZE, 1, 0, 2, 0)
+    yield fixed + struct.pack("<I", 1) + bytes(ENTRY_SIZE) + b"\xff" * ENTRY_SIZE
 
 
 def _commands() -> Iterator[bytes]:
@@ -443,6 +459,10 @@ _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "signature": _expressions,
     "decompression": _compressed,
     "guix_texts": _texts,
+    "item_list": _item_lists,
+    "cache_info": lambda: [*_files("nix-cache-info"), *_files("nix-2.8/nix-cache-info"), b"x: y"],
+    "nix_conf": lambda: [b"trusted-public-keys = a:b c\n", b"extra-trusted-public-keys = a # b\n"],
+    "item_map": _maps,
     "commands": lambda: _cut(_commands()),
     "replies": lambda: [b"x-1.drv\nx-1\ny-2", b"\nx", b"a b\nc", b"\xff"],
     "kept_narinfo": lambda: [format_answer(text, 1000) for text in (None, b"", b"URL: x\n")],

@@ -46,6 +46,7 @@ KINDS: Final[dict[str, Kind]] = {
     "NEW": Kind.FILE,
     "PROGRAM": Kind.FILE,
     "LIST": Kind.FILE,
+    "ITEM": Kind.FILE,
     "DIR": Kind.DIRECTORY,
     "DIRECTORY": Kind.DIRECTORY,
     "OUTDIR": Kind.DIRECTORY,
@@ -72,6 +73,7 @@ KINDS: Final[dict[str, Kind]] = {
             ),
             *(
                 "KEY",
+                "KEYS",
                 "LEVEL",
                 "METHOD",
                 "N",

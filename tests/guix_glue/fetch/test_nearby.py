@@ -29,6 +29,7 @@ from guix_glue.servers.url import Server, parse_server
 from guix_glue.sources.order import ErisSource, sources_of
 from guix_glue.sources.vouching import find_vouched, read_candidates
 from guix_glue.trust.acl import Acl
+from guix_glue.trust.authorities import Authorities
 from tests.guix_glue.fetch.bringing import NOTHING, bring
 from tests.guix_glue.fetch.fakes import FakeServer, Reply, running_server, scripted_server
 from tests.guix_glue.fetch.support import (
@@ -270,7 +271,7 @@ def test_their_hints_are_not_followed(made: Made) -> None:
             for server, urn in zip(servers, URNS, strict=False)
         ]
         candidates = read_candidates(made.item.path, STORE, found, lambda *_: None)
-        (way,) = find_vouched(candidates, ACL, lambda *_: None)
+        (way,) = find_vouched(candidates, Authorities(ACL), lambda *_: None)
         tried = [one.source for one in sources_of(way, eris=True, trust_hints=True)]
         return [one.capability.to_urn() for one in tried if isinstance(one, ErisSource)]
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from guix_glue.model import StoreItem
 from tests.guix_glue.samples import SAMPLES
 
 STORE_DIR = "/gnu/store"
@@ -62,5 +64,22 @@ def make_database(directory: Path) -> None:
             rows = _rows(table)
             marks = ", ".join("?" for _ in rows[0])
             database.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
+        database.commit()
+    (directory / "schema").write_bytes((SAMPLES / "db" / "schema-version").read_bytes())
+
+
+def add_items(directory: Path, items: Sequence[StoreItem]) -> None:
+    """Make a database of these items; what they refer to is among them, and stands before."""
+    directory.mkdir()
+    numbers = {item.base_name: number for number, item in enumerate(items, 1)}
+    with closing(connect(directory)) as database:
+        database.executescript(_SCHEMA)
+        for item in items:
+            digest = f"sha256:{item.nar_hash.hex()}"
+            row = (numbers[item.base_name], item.path, digest, 1, None, item.nar_size)
+            database.execute("INSERT INTO ValidPaths VALUES (?, ?, ?, ?, ?, ?)", row)
+            for name in item.references:
+                refers = (numbers[item.base_name], numbers[name])
+                database.execute("INSERT INTO Refs VALUES (?, ?)", refers)
         database.commit()
     (directory / "schema").write_bytes((SAMPLES / "db" / "schema-version").read_bytes())

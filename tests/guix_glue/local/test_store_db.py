@@ -53,6 +53,21 @@ def test_an_item(directory: Path) -> None:
     assert item.deriver == "9ph6fa9lwp06gwqg8vdx6avbfi0f8671-app-1.2.3.drv"
 
 
+def test_the_list_of_all_items(directory: Path) -> None:
+    database = StoreDatabase(str(directory), STORE_DIR)
+    assert [item.path for item in database.items()] == sorted(PATHS)
+    assert {item.path: item.nar_size for item in database.items()}[APP] == APP_INFO.nar_size
+    odd = ("/elsewhere/x", f"{STORE_DIR}/no-item", b"/gnu/store/bytes")
+    with in_use(directory) as writer:
+        for number, path in enumerate(odd):
+            insert(writer, (1000 + number, path, *NEW_ROW[2:]))
+        writer.execute("UPDATE ValidPaths SET narSize = NULL WHERE path = ?", (APP,))
+        writer.commit()
+        items = {item.path: item.nar_size for item in database.items()}
+    assert sorted(items) == sorted([*PATHS, NEW])
+    assert (items[APP], items[NEW]) == (0, 200)
+
+
 def test_all_items(directory: Path) -> None:
     database = StoreDatabase(str(directory), STORE_DIR)
     for path in PATHS:

@@ -14,14 +14,17 @@ from guix_glue.local.worker_protocol import (
     Event,
     Failure,
     Ready,
+    WantsData,
     WorkerClient,
 )
 from guix_glue.local.worker_requests import (
     Request,
     WorkerLimits,
+    import_paths,
     is_valid_path,
     query_path_from_hash_part,
     query_path_info,
+    query_valid_paths,
 )
 from tests.guix_glue.local.session import (
     APP,
@@ -164,6 +167,34 @@ def test_one_request_at_a_time() -> None:
     client = ready()
     client.request(is_valid_path(APP))
     assert_busy(client)
+
+
+def test_a_request_that_takes_data() -> None:
+    client = ready()
+    client.request(import_paths())
+    assert client.data_to_send() == word(27)
+    wants = word(0x64617461) + word(5)
+    assert client.receive(log_text(b"importing\n") + wants[:-1]) is None
+    assert client.receive(wants[-1:]) == WantsData(5)
+    client.provide(b"abc")
+    assert client.data_to_send() == string(b"abc")
+    assert client.receive(wants) == WantsData(5)
+    client.provide(b"")
+    assert client.data_to_send() == word(0)
+    paths = word(2) + string(b"/gnu/store/a") + string(b"/gnu/store/b")
+    assert client.receive(DONE + paths) == Answer(("/gnu/store/a", "/gnu/store/b"))
+    # No other request may be asked for any.
+    client.request(is_valid_path(APP))
+    with pytest.raises(ProtocolError, match="moves data that no request is about"):
+        client.receive(wants)
+
+
+def test_which_of_some_are_valid() -> None:
+    client = ready()
+    client.request(query_valid_paths(["/gnu/store/a", "/gnu/store/b"]))
+    asked = word(31) + word(2) + string(b"/gnu/store/a") + string(b"/gnu/store/b")
+    assert client.data_to_send() == asked
+    assert client.receive(DONE + word(0)) == Answer(())
 
 
 def test_words_that_nobody_asked_for() -> None:

@@ -22,6 +22,7 @@ from guix_glue.publish.tree_formats import StandardTrees
 from guix_glue.publish.trees import EncodeTree
 from guix_glue.servers.proxies import Proxies
 from guix_glue.servers.url import parse_server
+from guix_glue.trust.authorities import Authorities
 from guix_glue.upstream.kept_narinfos import MirrorCache, Mirrored
 from guix_glue.upstream.servers import Upstream, UpstreamNarinfo
 from tests.clocks import Clock, run_on_clock
@@ -52,7 +53,7 @@ def with_upstream(
     async def run(clock: Clock) -> T:
         started(clock)
         proxies = Proxies.from_environ(environ or {})
-        upstream = Upstream([parse_server(url) for url in urls], ACL, STORE, proxies)
+        upstream = Upstream([parse_server(url) for url in urls], Authorities(ACL), STORE, proxies)
 
         async def done() -> T:
             return await do(upstream)

@@ -13,6 +13,7 @@ import pytest
 
 from guix_glue.errors import FetchFailed
 from guix_glue.servers.url import parse_server
+from guix_glue.trust.authorities import Authorities
 from guix_glue.upstream.servers import Upstream
 from tests.clocks import Clock, run_on_clock
 from tests.guix_glue.fetch.fakes import Reply, running_server, scripted_server
@@ -29,7 +30,7 @@ def made(tmp_path: Path) -> Made:
 
 @asynccontextmanager
 async def asking(*urls: str) -> AsyncIterator[Upstream]:
-    upstream = Upstream([parse_server(url) for url in urls], ACL, "/gnu/store")
+    upstream = Upstream([parse_server(url) for url in urls], Authorities(ACL), "/gnu/store")
     try:
         yield upstream
     finally:

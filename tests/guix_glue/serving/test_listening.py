@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from guix_glue.errors import PublishError
-from guix_glue.publish.key_files import read_acl, read_guix_keys, read_nix_key
+from guix_glue.local.authorities import read_acl
+from guix_glue.publish.key_files import read_guix_keys, read_nix_key
 from guix_glue.serving.listening import activated_sockets, bind_sockets, url_of
 from guix_glue.serving.privileges import find_user
 from guix_glue.trust.acl import LARGEST_ACL

@@ -1,0 +1,104 @@
+"""A map as a database of SQLite: a table `map` of `hash_part` and `urn`, both text.
+
+For programs that would rather ask SQL. Read only; it is opened for each look-up, so that whoever
+writes it is not held up.
+
+Plain synchronous code, for a worker thread.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from eris.errors import InvalidCapability
+from eris.threads import in_thread
+from guix_glue.errors import DatabaseError, InvalidStorePath
+from guix_glue.formats.item_map import (
+    Contents,
+    Entry,
+    InvalidMap,
+    MapFacts,
+    entry_of,
+    hash_part_at,
+    urn_of,
+)
+
+__all__ = ["SQLITE_MAGIC", "DatabaseMap", "write_database"]
+
+SQLITE_MAGIC: Final = b"SQLite format 3\0"
+
+_BUSY_S: Final = 0.5
+_CREATE: Final = "CREATE TABLE map (hash_part TEXT PRIMARY KEY, urn TEXT NOT NULL) WITHOUT ROWID"
+_INSERT: Final = "INSERT INTO map VALUES (?, ?)"
+_FIND: Final = "SELECT urn FROM map WHERE hash_part = ?"
+_ALL: Final = "SELECT hash_part, urn FROM map ORDER BY hash_part"
+
+
+class DatabaseMap:
+    """The database in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def find(self, hash_part: str) -> str | None:
+        """See `Map`."""
+        return await in_thread(self._find, hash_part)
+
+    async def load(self) -> Contents:
+        """See `Map`."""
+        return await in_thread(lambda: Contents.of(MapFacts(), self._entries()))
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    def _find(self, hash_part: str) -> str | None:
+        try:
+            with closing(self._opened()) as database:
+                row = database.execute(_FIND, (hash_part,)).fetchone()
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from error
+        return None if row is None else urn_of(_entry(hash_part, row[0]).value)
+
+    def _entries(self) -> Iterator[Entry]:
+        try:
+            with closing(self._opened()) as database:
+                for hash_part, urn in database.execute(_ALL):
+                    yield _entry(hash_part, urn)
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from error
+
+    def _opened(self) -> sqlite3.Connection:
+        return sqlite3.connect(f"file:{quote(str(self._path))}?mode=ro", uri=True, timeout=_BUSY_S)
+
+    def _unreadable(self, error: sqlite3.Error) -> DatabaseError:
+        return DatabaseError(f"cannot read {self._path} as a map: {error}")
+
+
+def write_database(path: Path, contents: Contents) -> None:
+    """Make a database where nothing is. Raises: OSError, DatabaseError."""
+    # Made here, so that it is for its owner only from the first moment on.
+    path.touch(0o600, exist_ok=False)
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as database:
+            database.execute("BEGIN")
+            database.execute(_CREATE)
+            rows = ((hash_part_at(one.key), urn_of(one.value)) for one in contents)
+            database.executemany(_INSERT, rows)
+            database.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise DatabaseError(f"cannot write {path.name}: {error}") from error
+
+
+def _entry(hash_part: object, urn: object) -> Entry:
+    """SQLite has no strict types: a row may hold anything."""
+    try:
+        return entry_of(str(hash_part), str(urn))
+    except InvalidStorePath as error:
+        raise InvalidMap(error.reason) from None
+    except InvalidCapability as error:
+        raise InvalidMap(f"the URN of {hash_part}: {error.reason}") from None

@@ -1,0 +1,161 @@
+"""Maps on this machine: a file, a folder of files, a list of lines.
+
+A file is looked up in place. A folder has a file for each item, whose name is the hash part, or
+`HASH-NAME`, and whose content is the URN; in a list each line is an item (a path, `HASH-NAME` or
+the hash part alone), a blank and the URN, as `kapla map get` writes them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from eris.errors import InvalidCapability
+from eris.threads import in_thread
+from guix_glue.errors import InvalidStorePath
+from guix_glue.formats.item_map import (
+    LARGEST_HEAD,
+    Contents,
+    Entry,
+    InvalidMap,
+    MapFacts,
+    Search,
+    entry_of,
+    key_of,
+    parse_head,
+    split_entries,
+    urn_of,
+)
+from guix_glue.formats.store_path import hash_part_of, is_hash_part
+from guix_glue.local.files import open_regular, read_file
+
+__all__ = ["FileMap", "FolderMap", "ListMap", "parse_lines"]
+
+_LARGEST_URN: Final = 1024
+_LARGEST_LIST: Final = 1024**3
+
+
+class FileMap:
+    """A file in the format of maps, opened anew for each look-up: it may be replaced meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def find(self, hash_part: str) -> str | None:
+        """See `Map`."""
+        return await in_thread(self._find, hash_part)
+
+    async def load(self) -> Contents:
+        """See `Map`."""
+        return Contents.parse(await in_thread(_read, self._path))
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    def _find(self, hash_part: str) -> str | None:
+        file = open_regular(str(self._path))
+        try:
+            head = parse_head(os.pread(file, LARGEST_HEAD, 0))
+            search = Search(head, key_of(hash_part))
+            while (window := search.window) is not None:
+                start = head.start + window.first * head.entry_size
+                size = (window.stop - window.first) * head.entry_size
+                data = os.pread(file, size, start)
+                if len(data) != size:
+                    raise InvalidMap("it is shorter than it says")
+                search.look(list(split_entries(data, head.entry_size)))
+        finally:
+            os.close(file)
+        return None if search.found is None else urn_of(search.found)
+
+
+class FolderMap:
+    """A folder with a file for each item."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def find(self, hash_part: str) -> str | None:
+        """See `Map`. Only a file that is named by the hash part alone is found."""
+        return await in_thread(self._find, hash_part)
+
+    async def load(self) -> Contents:
+        """See `Map`. What has no name of an item is passed over."""
+        return await in_thread(lambda: Contents.of(MapFacts(), self._entries()))
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    def _find(self, hash_part: str) -> str | None:
+        try:
+            text = _read_urn(self._path / hash_part)
+        except FileNotFoundError:
+            return None
+        return urn_of(_entry(hash_part, text).value)
+
+    def _entries(self) -> Iterator[Entry]:
+        for name in os.listdir(self._path):
+            if is_hash_part(hash_part_of(name)) and name[32:33] in ("", "-"):
+                yield _entry(hash_part_of(name), _read_urn(self._path / name))
+
+
+class ListMap:
+    """A list of lines, read once."""
+
+    def __init__(self, contents: Contents) -> None:
+        self._contents = contents
+
+    @classmethod
+    async def read(cls, path: Path) -> ListMap:
+        """Read a file. Raises: InvalidMap, with the number of the line; OSError."""
+        return cls(await in_thread(lambda: parse_lines(_read(path).splitlines())))
+
+    async def find(self, hash_part: str) -> str | None:
+        """See `Map`."""
+        return self._contents.find(hash_part)
+
+    async def load(self) -> Contents:
+        """See `Map`."""
+        return self._contents
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+def parse_lines(lines: Iterable[bytes]) -> Contents:
+    """Read a list; of an item that is there twice the last line counts.
+
+    Raises: InvalidMap, with the number of the line.
+    """
+    entries: dict[bytes, Entry] = {}
+    for number, line in enumerate(lines, 1):
+        words = line.decode("utf-8", "replace").split()
+        if not words:
+            continue
+        if len(words) != 2:
+            raise InvalidMap(f"line {number} is not an item and a URN")
+        try:
+            entry = _entry(hash_part_of(words[0]), words[1])
+        except InvalidMap as error:
+            raise InvalidMap(f"line {number}: {error.reason}") from None
+        entries[entry.key] = entry
+    return Contents.of(MapFacts(), entries.values())
+
+
+def _entry(hash_part: str, urn: str) -> Entry:
+    try:
+        return entry_of(hash_part, urn)
+    except InvalidStorePath as error:
+        raise InvalidMap(error.reason) from None
+    except InvalidCapability as error:
+        raise InvalidMap(f"the URN of {hash_part}: {error.reason}") from None
+
+
+def _read_urn(path: Path) -> str:
+    return read_file(path, _LARGEST_URN).decode("utf-8", "replace").strip()
+
+
+def _read(path: Path) -> bytes:
+    return read_file(path, _LARGEST_LIST)

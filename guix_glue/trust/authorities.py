@@ -1,0 +1,82 @@
+"""Whose word counts for an item: keys of Guix, in an access list, and public keys of Nix.
+
+A narinfo is believed by the one or the other. Guix signs a text, with all that stands in it; Nix a
+fixed set of facts: path, hash, size and references. Whatever the signature that counts does not
+cover is a hint from then on, wherever it stands: anybody can write lines above a signature that is
+never checked. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Final
+
+from guix_glue.errors import NotAuthorized, SignatureRejected
+from guix_glue.formats.narinfo import MAX_DELTAS, Narinfo
+from guix_glue.trust.acl import Acl
+from guix_glue.trust.nix_keys import NixPublicKey
+from guix_glue.trust.signature import verify_narinfo
+
+__all__ = ["Authorities", "disbelieved"]
+
+_NIX_COVERS: Final = frozenset({"StorePath", "NarHash", "NarSize", "References"})
+_MOST_TRIED: Final = 16
+"""Signatures of Nix in one narinfo that are by the name of a key of ours: each costs arithmetic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Authorities:
+    """The keys whose word counts."""
+
+    acl: Acl = field(default_factory=Acl)
+    nix_keys: tuple[NixPublicKey, ...] = ()
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether anybody is believed at all."""
+        return bool(self.acl.keys or self.nix_keys)
+
+    def believed(self, narinfo: Narinfo) -> Narinfo:
+        """The narinfo as far as it is vouched for; its text stays as it is.
+
+        What a signature of Nix does not cover is not among the signed fields, and URNs are hints.
+        Raises: SignatureRejected.
+        """
+        try:
+            verify_narinfo(narinfo, self.acl)
+        except SignatureRejected:
+            if self._signed_for_nix(narinfo):
+                return _as_hints(narinfo, _NIX_COVERS)
+            if self.nix_keys and narinfo.signature is None and narinfo.nix_signatures:
+                raise NotAuthorized("none of its Sig lines is by a trusted key") from None
+            raise
+        return narinfo
+
+    def _signed_for_nix(self, narinfo: Narinfo) -> bool:
+        named = (
+            (key, signature)
+            for signature in narinfo.nix_signatures
+            for key in self.nix_keys
+            if signature.startswith(f"{key.name}:")
+        )
+        return any(
+            key.verify(signature, narinfo.item) for key, signature in islice(named, _MOST_TRIED)
+        )
+
+
+def disbelieved(narinfo: Narinfo) -> Narinfo:
+    """The narinfo where nobody is believed: nothing in it counts as signed, and URNs are hints."""
+    return _as_hints(narinfo, frozenset())
+
+
+def _as_hints(narinfo: Narinfo, covered: frozenset[str]) -> Narinfo:
+    deltas = (*narinfo.signed_deltas, *narinfo.hint_deltas)
+    return replace(
+        narinfo,
+        signed_fields=covered,
+        signed_urn=None,
+        hint_urn=narinfo.signed_urn or narinfo.hint_urn,
+        signed_deltas=(),
+        hint_deltas=deltas[:MAX_DELTAS],
+    )

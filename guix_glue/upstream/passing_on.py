@@ -1,0 +1,89 @@
+"""Another server's narinfo, as it is passed on: with URLs of ours, and else as it was.
+
+What Guix signed stays, byte for byte, with its signature. Where only Nix signed there is no such
+text: what its signatures cover is written anew, with all of them, and with what the item is
+addressed by. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from guix_glue.formats.narinfo import (
+    DeltaLine,
+    Narinfo,
+    NarUrl,
+    format_narinfo,
+    format_unsigned,
+)
+
+__all__ = ["has_signed_urls", "own_hints", "passed_on"]
+
+_NEEDED: Final = frozenset({"StorePath", "NarHash", "References"})
+_CONTENT_ADDRESS: Final = re.compile(
+    r"(?:text|fixed)(?::[a-z0-9]{1,16}){1,2}:[0-9A-Za-z+/=_-]{1,200}"
+)
+
+
+def passed_on(
+    narinfo: Narinfo,
+    urls: Sequence[NarUrl],
+    *,
+    hint: str | None = None,
+    hint_deltas: Sequence[DeltaLine] = (),
+) -> bytes:
+    """The text of a narinfo with these URLs; hints are lines that nobody signs.
+
+    Raises: ValueError, for a value that would be more than one line.
+    """
+    signed = _signed_text(narinfo)
+    text = format_narinfo(
+        format_unsigned(replace(narinfo.item, deriver=None)) if signed is None else signed,
+        None if signed is None else narinfo.signature,
+        urls,
+        hint=hint,
+        hint_deltas=hint_deltas,
+        nix_signatures=narinfo.nix_signatures,
+    )
+    known = _names(text.decode())
+    more = ""
+    if "NarSize" not in known:
+        more += f"NarSize: {narinfo.item.nar_size}\n"
+    if "CA" not in known and narinfo.ca is not None and _CONTENT_ADDRESS.fullmatch(narinfo.ca):
+        more += f"CA: {narinfo.ca}\n"
+    return text + more.encode()
+
+
+def has_signed_urls(narinfo: Narinfo) -> bool:
+    """Whether URLs stand in what is signed, so that they cannot be replaced."""
+    signed = _signed_text(narinfo)
+    return signed is not None and "URL" in _names(signed)
+
+
+def own_hints(narinfo: Narinfo) -> tuple[str | None, tuple[DeltaLine, ...]]:
+    """A narinfo's own URN and deltas that nobody signed, without those in the signed text.
+
+    Of what is signed by somebody who is not believed the lines stay where they are.
+    """
+    signed = (_signed_text(narinfo) or "").splitlines()
+    hint = narinfo.hint_urn
+    deltas = [line for line in narinfo.hint_deltas if _is_new(line, signed)]
+    return None if hint is None or f"ERIS: {hint}" in signed else hint, tuple(deltas)
+
+
+def _is_new(line: DeltaLine, signed: Sequence[str]) -> bool:
+    return f"ERIS-Delta: {line.base} {line.urn}" not in signed
+
+
+def _signed_text(narinfo: Narinfo) -> str | None:
+    """What Guix signed, if a client could make use of it."""
+    if narinfo.signed_text is None or narinfo.signature is None:
+        return None
+    return narinfo.signed_text if _names(narinfo.signed_text) >= _NEEDED else None
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(line.partition(":")[0] for line in text.splitlines())

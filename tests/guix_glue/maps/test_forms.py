@@ -1,0 +1,236 @@
+"""Maps in every form that is read and written: what one holds, all hold."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from eris import MemoryStore
+from eris.store import BlockReader
+from eris.transfer import put_content
+from guix_glue.errors import DatabaseError, FetchFailed
+from guix_glue.formats.item_map import Contents, InvalidMap, hash_part_at, urn_of
+from guix_glue.maps.database import write_database
+from guix_glue.maps.opened import MapUnusable, open_map
+from guix_glue.maps.port import Map, UnlistedMap
+from guix_glue.maps.writing import Form, form_of, lines_of, write_folder, write_map
+from tests.guix_glue.fetch.fakes import FakeServer, Reply, running_server
+from tests.guix_glue.maps.entries import a_urn, contents, hash_parts
+
+COUNT = 300
+
+
+def in_file(path: Path, made: Contents) -> str:
+    with (path / "items.map").open("wb") as file:
+        write_map(file, made)
+    return str(path / "items.map")
+
+
+def in_folder(path: Path, made: Contents) -> str:
+    write_folder(path / "folder", made)
+    return str(path / "folder")
+
+
+def in_database(path: Path, made: Contents) -> str:
+    write_database(path / "items.sqlite", made)
+    assert (path / "items.sqlite").stat().st_mode & 0o777 == 0o600
+    return str(path / "items.sqlite")
+
+
+def in_list(path: Path, made: Contents) -> str:
+    (path / "items").write_text("".join(lines_of(made)))
+    return str(path / "items")
+
+
+def with_map(
+    text: str, use: Callable[[Map], Awaitable[object]], store: BlockReader | None = None
+) -> None:
+    async def run() -> None:
+        one = (await open_map(text, lambda: store)).map
+        try:
+            await use(one)
+        finally:
+            await one.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("write", [in_file, in_folder, in_database, in_list])
+def test_each_form_holds_the_same(tmp_path: Path, write: Callable[[Path, Contents], str]) -> None:
+    made = contents(COUNT)
+
+    async def use(one: Map) -> None:
+        for entry in list(made)[::37]:
+            assert await one.find(hash_part_at(entry.key)) == urn_of(entry.value)
+        assert await one.find(hash_parts(1)[0]) is None
+        assert list(await one.load()) == list(made)
+
+    with_map(write(tmp_path, made), use)
+
+
+def test_a_map_in_blocks_by_its_urn() -> None:
+    made = contents(COUNT)
+    store = MemoryStore()
+    capability = asyncio.run(put_content(store, b"".join(made.format())))
+
+    async def use(one: Map) -> None:
+        entry = next(iter(made))
+        assert await one.find(hash_part_at(entry.key)) == urn_of(entry.value)
+        assert list(await one.load()) == list(made)
+
+    with_map(capability.to_urn(), use, store)
+    with pytest.raises(MapUnusable, match="store"):
+        with_map(capability.to_urn(), use)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FakeServer]:
+    with running_server() as one:
+        yield one
+
+
+def test_a_server_is_asked_for_one_item(server: FakeServer) -> None:
+    hash_part, other, wrong = hash_parts(3)
+    server.files[f"/map/{hash_part}"] = f"{a_urn()}\n".encode()
+    server.files[f"/map/{wrong}"] = b"x" * 100_000
+
+    async def use(one: Map) -> None:
+        assert await one.find(hash_part) == a_urn()
+        assert await one.find(other) is None
+        with pytest.raises(FetchFailed, match="no URN"):
+            await one.find(wrong)
+        with pytest.raises(UnlistedMap):
+            await one.load()
+
+    for url in (server.url, f"{server.url}/map", f"{server.url}/"):
+        with_map(url, use)
+
+
+def test_a_servers_map_in_blocks(server: FakeServer) -> None:
+    made = contents(COUNT)
+    store = MemoryStore()
+    urn = asyncio.run(put_content(store, b"".join(made.format()))).to_urn()
+    server.files["/some/map.urn"] = f"{urn}\n".encode()
+
+    async def use(one: Map) -> None:
+        asked = server.requests.count("/some/map.urn")
+        for entry in list(made)[:5]:
+            assert await one.find(hash_part_at(entry.key)) == urn_of(entry.value)
+        assert list(await one.load()) == list(made)
+        assert server.requests.count("/some/map.urn") == asked + 1
+
+    with_map(f"{server.url}/some/map.urn", use, store)
+
+
+def test_a_server_that_has_no_map(server: FakeServer) -> None:
+    async def use(one: Map) -> None:
+        with pytest.raises(FetchFailed, match="no map"):
+            await one.find(hash_parts(1)[0])
+
+    with_map(f"{server.url}/none/map.urn", use, MemoryStore())
+    server.files["/ill/map.urn"] = Reply(b"", 500)
+
+    async def fails(one: Map) -> None:
+        with pytest.raises(FetchFailed, match="500"):
+            await one.find(hash_parts(1)[0])
+
+    with_map(f"{server.url}/ill/map.urn", fails, MemoryStore())
+
+
+def test_a_folder_is_made_the_map_and_what_is_no_item_stays(tmp_path: Path) -> None:
+    before, after = hash_parts(2)
+    (tmp_path / f"{before}-app-1").write_text(a_urn(1))
+    (tmp_path / "README").write_text("about it")
+    made = contents(3)
+    write_folder(tmp_path, made)
+    stamps = {name: (tmp_path / name).stat().st_mtime_ns for name in os.listdir(tmp_path)}
+    assert stamps.keys() == {"README", *(hash_part_at(entry.key) for entry in made)}
+    write_folder(tmp_path, made)
+    assert stamps == {name: (tmp_path / name).stat().st_mtime_ns for name in os.listdir(tmp_path)}
+    (tmp_path / after).write_text("nonsense")
+    with pytest.raises(InvalidMap, match=after):
+        with_map(str(tmp_path), lambda one: one.load())
+
+
+def test_a_list_names_items_in_three_ways(tmp_path: Path) -> None:
+    one, two, three = hash_parts(3)
+    (tmp_path / "list").write_text(
+        f"/gnu/store/{one}-app-1 {a_urn(1)}\n\n{two}-lib {a_urn(2)}\n{three}\t{a_urn(3)}\n"
+        f"{three} {a_urn(4)}\n"
+    )
+
+    async def use(found: Map) -> None:
+        urns = [await found.find(hash_part) for hash_part in (one, two, three)]
+        assert urns == [a_urn(1), a_urn(2), a_urn(4)]
+
+    with_map(str(tmp_path / "list"), use)
+
+
+@pytest.mark.parametrize(
+    "line", ["one", "a b c", f"{'e' * 32} {a_urn()}", f"{'0' * 32} urn:eris:A"]
+)
+def test_a_line_that_is_wrong_is_named_without_its_urn(tmp_path: Path, line: str) -> None:
+    (tmp_path / "list").write_text(f"{'1' * 32} {a_urn()}\n{line}\n")
+    with pytest.raises(MapUnusable, match="line 2") as caught:
+        with_map(str(tmp_path / "list"), lambda one: one.load())
+    assert line.rsplit(maxsplit=1)[-1] not in str(caught.value)
+
+
+def test_a_database_of_others(tmp_path: Path) -> None:
+    path = tmp_path / "db.sqlite"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE map (hash_part TEXT, urn)")
+        database.execute("INSERT INTO map VALUES (?, 5)", (hash_parts(1)[0],))
+        database.commit()
+
+    async def use(one: Map) -> None:
+        assert await one.find("0" * 32) is None
+        for look in (one.find(hash_parts(1)[0]), one.load()):
+            with pytest.raises(InvalidMap):
+                await look
+
+    with_map(str(path), use)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("DROP TABLE map")
+        database.commit()
+
+    async def fails(one: Map) -> None:
+        with pytest.raises(DatabaseError, match="as a map"):
+            await one.find("0" * 32)
+
+    with_map(str(path), fails)
+
+
+def test_a_map_that_is_cut_off(tmp_path: Path) -> None:
+    path = Path(in_file(tmp_path, contents(COUNT)))
+    path.write_bytes(path.read_bytes()[:5000])
+
+    async def use(one: Map) -> None:
+        with pytest.raises(InvalidMap):
+            await one.find("z" * 32)
+        with pytest.raises(InvalidMap):
+            await one.load()
+
+    with_map(str(path), use)
+
+
+@pytest.mark.parametrize(
+    "text", ["http://", "https://user@/x", "http://h?query", "urn:eris:ABC", "nowhere"]
+)
+def test_what_is_no_map_at_all(text: str) -> None:
+    with pytest.raises((MapUnusable, ValueError, FileNotFoundError)):
+        with_map(text, lambda one: one.load(), MemoryStore())
+
+
+def test_names_suggest_forms(tmp_path: Path) -> None:
+    assert form_of("-") is Form.LIST
+    assert form_of(str(tmp_path)) is form_of("new/") is Form.FOLDER
+    assert form_of("a.sqlite") is form_of("a.db") is Form.SQLITE
+    assert form_of("a.txt") is Form.LIST
+    assert form_of("a") is form_of("a.map") is Form.MAP
