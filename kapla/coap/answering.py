@@ -92,17 +92,18 @@ class Answering:
         uid = self._uid = peer_uid(transport) if welcome is None else None
         self._remote.caller = caller_of(uid, self._access.rights)
         self._put_rate = self._fellows.put_rate(uid)
-        beyond = self._fellows.beyond(self._link)
-        if beyond is not None:
-            self._further = Further(
-                beyond,
+        self._remote.enter_seed = partial(self._fellows.enter_seed, self._link, uid)
+        if self._fellows.reach is not None:
+            self._further = self._remote.further = Further(
+                self._fellows.reach,
                 self._link,
                 self.under_way,
                 self._answer_later,
+                self.turn.owes,
                 self._remote.origins,
                 begins=uid is not None,
+                goes_on=self._fellows.goes_on(self._link),
             )
-            self._remote.further = self._further
 
     def begin(self) -> None:
         """Read, or wait for a turn."""
@@ -370,7 +371,7 @@ class Answering:
                     self._end_slowly(code, stop - start)
                     self._answer_slowly(answer)
 
-                self.under_way.run(_finish(work), weight, end)
+                self.under_way.run(work.rest(), weight, end)
         return weight
 
     def _take_ping(self, token: bytes) -> int | None:
@@ -394,7 +395,3 @@ class Answering:
         if self._waiting or self._unread or self._link.ending:
             self.take_turn()
         self._leave_when_idle()
-
-
-async def _finish(work: Begun[bytes]) -> bytes:
-    return await work

@@ -1,4 +1,4 @@
-"""What is not here, and how it is asked of others: the port, and how far a request may go.
+"""What is not stored, and how it is asked of others: the port, and how far a request may go.
 
 A request that others are asked for carries a Hop-Limit. Whoever begins sends the full value;
 whoever passes a request on sends one less, and at 1 it ends. So a request does not go round in
@@ -15,7 +15,18 @@ from typing import Final, NamedTuple, Protocol
 from eris.errors import ErisError, StoreUnavailable
 from eris.model import Reference
 
-__all__ = ["FULL_HOPS", "HERE", "Beyond", "Found", "FoundDone", "Leaving", "hops_left"]
+__all__ = [
+    "FULL_HOPS",
+    "HERE",
+    "SEEDS",
+    "Beyond",
+    "Found",
+    "FoundDone",
+    "Leaving",
+    "Reach",
+    "cost_of_seeds_s",
+    "hops_left",
+]
 
 FULL_HOPS: Final = 4
 """The Hop-Limit of a request that begins here. It tells those who are asked that it does."""
@@ -23,6 +34,13 @@ FULL_HOPS: Final = 4
 
 HERE: Final = "here"
 """The source of a block that others gave a moment ago, and that is still being kept."""
+
+SEEDS: Final = "seeds of this machine"
+"""The source of a block that was made again from files here."""
+
+# What it takes to ask a seed, to read its answer, and to compare a block with its reference.
+_A_BLOCK_TAKES_S: Final = 40e-6
+_A_KIB_TAKES_S: Final = 2e-6
 
 
 class Found(NamedTuple):
@@ -73,6 +91,14 @@ class Beyond(Protocol):
         ...
 
 
+class Reach(Beyond, Protocol):
+    """Whoever may be asked, near or far: `hops` may be 0, and then only seeds are."""
+
+    def reaches(self, hops: int, /) -> bool:
+        """Whether there is anybody to ask, so far away at most."""
+        ...
+
+
 def hops_left(received: int | None, *, begins: bool) -> int:
     """The Hop-Limit for those who are asked; 0: nobody may be.
 
@@ -82,3 +108,8 @@ def hops_left(received: int | None, *, begins: bool) -> int:
     if received is None:
         return FULL_HOPS if begins else FULL_HOPS - 1
     return received - 1
+
+
+def cost_of_seeds_s(blocks: int, block_bytes: int) -> float:
+    """What blocks of seeds take of the event loop outside of the turn of whoever asked."""
+    return _A_BLOCK_TAKES_S * blocks + _A_KIB_TAKES_S * (block_bytes >> 10)
