@@ -36,10 +36,12 @@ class BuildLogs:
 
     def find(self, item: StoreItem) -> LogFile | None:
         """The log of what made the item, if that is known, and the log kept and a regular file."""
-        if item.deriver is None:
-            return None
+        return None if item.deriver is None else self.of_derivation(item.deriver)
+
+    def of_derivation(self, base_name: str) -> LogFile | None:
+        """The log of a derivation, which need not be in the store any more."""
         try:
-            deriver = check_base_name(item.deriver)
+            deriver = check_base_name(base_name)
         except InvalidStorePath:
             return None
         path = os.path.join(self._log_dir, "drvs", deriver[:2], deriver[2:])

@@ -78,6 +78,14 @@ class StoreDatabase:
             return False
         return self._look_up(lambda database: _is_valid(database, path))
 
+    def stamp(self) -> object:
+        """Is another when something was written, as far as the files tell."""
+        return self._stamp(), _stamp_of(self._file + "-wal")
+
+    def query(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a query on one state of the database. Raises: DatabaseError; what it raises."""
+        return self._look_up(query)
+
     def _find(self, database: sqlite3.Connection, hash_part: str) -> StoreItem | None:
         prefix = f"{self._store_dir}/{hash_part}"
         row = database.execute(_FIND_ITEM, (prefix,)).fetchone()
@@ -133,11 +141,7 @@ class StoreDatabase:
 
     def _stamp(self) -> tuple[int, int, int] | None:
         """Is another when the file itself was written or replaced."""
-        try:
-            found = os.stat(self._file)
-        except OSError:
-            return None
-        return found.st_ino, found.st_size, found.st_mtime_ns
+        return _stamp_of(self._file)
 
     def _check_schema(self) -> None:
         try:
@@ -150,6 +154,14 @@ class StoreDatabase:
                 f"{self._schema_file} says that the database is of schema {number!r};"
                 f" {_SCHEMA!r} is known"
             )
+
+
+def _stamp_of(file: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _is_valid(database: sqlite3.Connection, path: str) -> bool:
