@@ -62,6 +62,7 @@ OWN: Final = {
         "guix_glue.cli.guix_daemon", "Start guix-daemon, with substitutes from blocks."
     ),
     "publish": Own("guix_glue.cli.publish", "Publish store items as substitutes, with URNs."),
+    "seed": Own("guix_glue.cli.seed", "Give away files that are here, without a second copy."),
     "signing-key": Own("guix_glue.cli.signing_key", "Make signing keys, and authorize them."),
     "store-path": Own("guix_glue.cli.store_path", "Tell the store path of a file or a tree."),
     "substitute": Own("guix_glue.cli.substitute", "Fetch substitutes, for the Guix daemon."),
