@@ -30,7 +30,7 @@ from kapla.coap.blocks import block_query, get_options, put_options
 from kapla.coap.frame import Code, FrameReader, format_frame
 from kapla.urls import parse_store_url
 
-__all__ = ["RawClient", "kaplad", "measure_client", "run"]
+__all__ = ["RawClient", "blocks_of_round", "kaplad", "measure_client", "run"]
 
 _WINDOW: Final = 64
 _RECEIVED: Final = 1 << 18
@@ -112,7 +112,8 @@ def _peer_python() -> str:
     return os.environ.get("KAPLA_PEERS_PYTHON", ".venv-peers/bin/python")
 
 
-def _blocks(size: BlockSize, seed: int) -> list[bytes]:
+def blocks_of_round(size: BlockSize, seed: int) -> list[bytes]:
+    """Random blocks, the same each time for the same seed."""
     source = random.Random(seed)
     return [source.randbytes(size) for _ in range(_COUNTS[size])]
 
@@ -135,14 +136,14 @@ class RawClient:
 
     def measure(self, operation: str, size: BlockSize, seed: int) -> float:
         """One round; returns requests a second."""
-        blocks = _blocks(size, seed)
+        blocks = blocks_of_round(size, seed)
         if operation == "put":
             options = put_options(()) + b"\xff"
             bodies = [options + block for block in blocks]
             code, good = Code.PUT, Code.CREATED
         else:
             bodies = [get_options((), block_query(reference_of(b)), size) for b in blocks]
-            code, good = Code.GET, Code.CONTENT
+            code, good = Code.GET, Code.NOT_FOUND if operation == "miss" else Code.CONTENT
         frames = deque(
             format_frame(code, number.to_bytes(3, "big"), body)
             for number, body in enumerate(bodies)
@@ -184,7 +185,7 @@ class RawClient:
 
 async def measure_client(url: str, operation: str, size: BlockSize, seed: int) -> float:
     """One round of our own client; returns requests a second."""
-    blocks = _blocks(size, seed)
+    blocks = blocks_of_round(size, seed)
     references = [reference_of(block) for block in blocks]
     async with RemoteStore(parse_store_url(url)) as store:
         await store.connect()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from eris.allocator import give_back_all
 from kapla.announcing import Listener
+from kapla.asking_seeds import Seeding
 from kapla.coap.peers import Peers
 from kapla.coap.put_rate import PutRates
 from kapla.coap.site import AiocoapLane
@@ -89,8 +90,16 @@ class Daemon:
         self._lending: list[tuple[object, str]] = []
         self._doors: Doors | None = None
         self._peering = Peering(config, self._storage, self._serve, self._own_pair)
+        table = self._peering.table
+        self._seeding = Seeding(
+            config, self._peering.blocks, lambda link: table.whose(link) is not None
+        )
         self._reporting = Reporting(
-            lambda: self._config, self._storage, self._statistics, self._peering.report
+            lambda: self._config,
+            self._storage,
+            self._statistics,
+            self._peering.report,
+            self._seeding.report,
         )
 
     async def start(self) -> None:
@@ -145,7 +154,10 @@ class Daemon:
             allowance = self._peering.strangers()
             most = self._max_connections
             traffic = self._reporting.traffic.place("http")
-            for where in await self._doors.open_door(place, access, allowance, most, traffic):
+            reach = self._seeding.reach
+            for where in await self._doors.open_door(
+                place, access, allowance, most, traffic, reach
+            ):
                 _log.info("Listening on %s", where)
                 self._lending.append((where, ""))
         if config.admin is not None:
@@ -170,6 +182,7 @@ class Daemon:
         self._config = config
         self._put_rates.change(config.max_put_rate)
         self._peering.settle(config)
+        self._seeding.settle(config)
         self._max_connections = connections_by_listener(self._config)
         for peers in self._peers:
             peers.most = self._max_connections
@@ -180,6 +193,7 @@ class Daemon:
         """Take no more connections, answer what was asked, empty the WAL, remove the sockets."""
         if self._neighbours is not None:
             await self._neighbours.stop()
+        self._seeding.reach.stop()
         doors = asyncio.ensure_future(self._close_doors())
         await self._peering.stop()
         await accept_no_more(self._servers)
@@ -267,8 +281,9 @@ class Daemon:
             _give_back_memory,
             self._put_rates,
             door,
-            self._peering.blocks,
+            self._seeding.reach,
             self._reporting.traffic.place(kind),
+            self._seeding.seeds,
         )
         self._peers.append(peers)
         return peers

@@ -1,4 +1,4 @@
-"""Where the blocks came from that a store gave us: its own, or those of its peers.
+"""Where the blocks came from that a store gave us: its own, or those of its peers and seeds.
 
 The daemon counts for each connection and is asked once, at the end, so that nothing is counted for
 each block here. A store that does not tell - another program's, or an older one - is nothing
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -29,6 +29,7 @@ __all__ = ["HERE", "Amount", "Origins", "ask_origins", "bytes_by_place", "place_
 HERE: Final = "here"
 """What a store of this machine is called."""
 
+_SEEDS: Final = "seeds"
 # It has just brought what this is about.
 _PATIENCE_S: Final = 2.0
 _MOST_NAMES: Final = 200
@@ -53,6 +54,15 @@ class Origins:
     peers: Mapping[str, Amount] = field(default_factory=dict)
     """From its peers, by what they are called there."""
     put: Amount = field(default_factory=Amount)
+    seeds: Amount = field(default_factory=Amount)
+    """Made again from files on its machine."""
+
+    @property
+    def of_others(self) -> Iterator[tuple[str, Amount]]:
+        """What was not in the store, by where it came from."""
+        if self.seeds.blocks:
+            yield _SEEDS, self.seeds
+        yield from self.peers.items()
 
 
 def place_of(url: StoreUrl) -> str:
@@ -67,7 +77,7 @@ async def bytes_by_place(stores: Iterable[RemoteStore | HttpStore]) -> dict[str,
     told = await asyncio.gather(*map(ask_origins, asked))
     for store, origins in zip(asked, told, strict=True):
         if origins is not None:
-            for place, amount in ((place_of(store.url), origins.here), *origins.peers.items()):
+            for place, amount in ((place_of(store.url), origins.here), *origins.of_others):
                 found[place] = found.get(place, 0) + amount.bytes
     return found
 
@@ -105,6 +115,8 @@ def _read(told: Any) -> Origins:
         _amount(told.get("here")),
         {name: _amount(amount) for name, amount in peers.items()},
         _amount(told.get("put")),
+        # An older daemon has none.
+        _amount(told.get("seeds", {"blocks": 0, "bytes": 0})),
     )
 
 

@@ -58,7 +58,10 @@ _OF_ALL: Final = (
 
 
 class Reporting:
-    """Of one daemon. `config` gives what holds now, `peers` the facts of `kapla peers`."""
+    """Of one daemon. `config` gives what holds now, `peers` the facts of `kapla peers`.
+
+    `seeds`: numbers of these.
+    """
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class Reporting:
         storage: BatchedStorage,
         statistics: Statistics,
         peers: Callable[[], Sequence[dict[str, object]]],
+        seeds: Callable[[], dict[str, int]],
     ) -> None:
         self.token = secrets.token_urlsafe(_TOKEN_BYTES)
         """Shows names to those who come by TCP: another one in each run, and on no disk."""
@@ -73,6 +77,7 @@ class Reporting:
         """Where the page is on the loopback interface: `http://` and a host and a port."""
         self.traffic = Traffic()
         self.peers = peers
+        self._seeds = seeds
         self._config = config
         self._storage = storage
         self._statistics = statistics
@@ -115,6 +120,7 @@ class Reporting:
                 "now": statistics.open_connections,
                 "since_start": statistics.connections,
             },
+            "seeds": self._seeds(),
         }
 
     async def status(self, *, everything: bool) -> dict[str, object]:

@@ -424,6 +424,16 @@ RULES = (
         forbid=("aiocoap", "kapla.storage"),
     ),
     Rule(
+        "seeds are asked for blocks, and know nothing of peers and of how blocks are kept",
+        where=("kapla/seeds/*",),
+        forbid=("aiocoap", "kapla.config", "kapla.peers", "kapla.storage"),
+    ),
+    Rule(
+        "whether a seed is waited for, and who is served next, is decided without I/O",
+        where=("kapla/seeds/health.py", "kapla/seeds/near.py", "kapla/seeds/turns.py"),
+        forbid=("asyncio", "eris", "kapla", "os", "socket", "threading", "time"),
+    ),
+    Rule(
         "what decides whom of the local network we trust is pure",
         where=(
             "kapla/lan/judging.py",
@@ -721,6 +731,8 @@ def test_a_violation_names_file_line_and_rule(tmp_path: Path) -> None:
         ("kapla/peers/session/standing.py", "from time import monotonic"),
         ("kapla/peers/session/want.py", "from kapla.peers.source import Block"),
         ("kapla/peers/runner.py", "from kapla.storage.access import BlockAccess"),
+        ("kapla/seeds/first.py", "from kapla.peers.beyond import PeerBlocks"),
+        ("kapla/seeds/health.py", "from time import monotonic"),
         ("guix_glue/publish/site.py", "from kapla.client import Client"),
         ("guix_glue/fetch/nar_client.py", "from kapla.client import Client"),
         ("guix_glue/fetch/nar_client.py", "from guix_glue.publish import model"),

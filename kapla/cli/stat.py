@@ -89,4 +89,19 @@ def _lines(report: dict[str, Any]) -> list[str]:
         lines.append(f"{printable(name) + ' requests:':<20}{count:>12,}")
     if "connections" in report:
         lines.append(f"{'connections:':<20}{report['connections']['now']:>12,}")
+    if "seeds" in report:
+        lines += _seeds(report["seeds"])
+    return lines
+
+
+def _seeds(told: dict[str, int]) -> list[str]:
+    """Only where there were any, or somebody wanted to be one."""
+    if not (told["since_start"] or told["refused"]):
+        return []
+    made = f"made {told['blocks']:,} blocks ({_bytes(told['bytes'])})"
+    lines = [f"{'seeds:':<20}{told['now']:>12,}  {made} of {told['asked']:,} asked for"]
+    if told["refused"]:
+        lines.append(f"{'refused seeds:':<20}{told['refused']:>12,}  times")
+    if told["wrong"]:
+        lines.append(f"{'wrong seeds:':<20}{told['wrong']:>12,}  sent away for a wrong block")
     return lines

@@ -97,7 +97,7 @@ class Summary:
         self._found += found
         self._sent += origins.put.bytes
         self._sent_blocks += origins.put.blocks
-        for source, amount in ((name, origins.here), *origins.peers.items()):
+        for source, amount in ((name, origins.here), *origins.of_others):
             if amount.bytes:
                 self._from[source] = self._from.get(source, 0) + amount.bytes
 
@@ -174,7 +174,7 @@ def _store_line(name: str, origins: Origins) -> str:
 
 
 def _first(origins: Origins) -> list[tuple[str, Amount]]:
-    ordered = sorted(origins.peers.items(), key=lambda one: -one[1].bytes)
+    ordered = sorted(origins.of_others, key=lambda one: -one[1].bytes)
     return ordered[:_MOST_PLACES]
 
 

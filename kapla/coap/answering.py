@@ -92,17 +92,17 @@ class Answering:
         uid = self._uid = peer_uid(transport) if welcome is None else None
         self._remote.caller = caller_of(uid, self._access.rights)
         self._put_rate = self._fellows.put_rate(uid)
-        beyond = self._fellows.beyond(self._link)
-        if beyond is not None:
-            self._further = Further(
-                beyond,
+        self._remote.enter_seed = partial(self._fellows.enter_seed, self._link, uid)
+        if self._fellows.reach is not None:
+            self._further = self._remote.further = Further(
+                self._fellows.reach,
                 self._link,
                 self.under_way,
                 self._answer_later,
                 self._remote.origins,
                 begins=uid is not None,
+                goes_on=self._fellows.goes_on(self._link),
             )
-            self._remote.further = self._further
 
     def begin(self) -> None:
         """Read, or wait for a turn."""

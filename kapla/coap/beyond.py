@@ -1,4 +1,4 @@
-"""What is not here, and how it is asked of others: the port, and how far a request may go.
+"""What is not stored, and how it is asked of others: the port, and how far a request may go.
 
 A request that others are asked for carries a Hop-Limit. Whoever begins sends the full value;
 whoever passes a request on sends one less, and at 1 it ends. So a request does not go round in
@@ -15,7 +15,17 @@ from typing import Final, NamedTuple, Protocol
 from eris.errors import ErisError, StoreUnavailable
 from eris.model import Reference
 
-__all__ = ["FULL_HOPS", "HERE", "Beyond", "Found", "FoundDone", "Leaving", "hops_left"]
+__all__ = [
+    "FULL_HOPS",
+    "HERE",
+    "SEEDS",
+    "Beyond",
+    "Found",
+    "FoundDone",
+    "Leaving",
+    "Reach",
+    "hops_left",
+]
 
 FULL_HOPS: Final = 4
 """The Hop-Limit of a request that begins here. It tells those who are asked that it does."""
@@ -23,6 +33,9 @@ FULL_HOPS: Final = 4
 
 HERE: Final = "here"
 """The source of a block that others gave a moment ago, and that is still being kept."""
+
+SEEDS: Final = "seeds of this machine"
+"""The source of a block that was made again from files here."""
 
 
 class Found(NamedTuple):
@@ -70,6 +83,14 @@ class Beyond(Protocol):
 
     def leave(self, asker: object, /) -> None:
         """This one waits for nothing any more."""
+        ...
+
+
+class Reach(Beyond, Protocol):
+    """Whoever may be asked, near or far: `hops` may be 0, and then only seeds are."""
+
+    def reaches(self, hops: int, /) -> bool:
+        """Whether there is anybody to ask, so far away at most."""
         ...
 
 

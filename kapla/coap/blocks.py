@@ -32,6 +32,7 @@ __all__ = [
     "MAX_FETCHED",
     "ORIGIN_PATH",
     "PEERS_PATH",
+    "SEED_PATH",
     "STATUS_PAGE_PATH",
     "STATUS_PATH",
     "STAT_PATH",
@@ -71,6 +72,9 @@ STATUS_PAGE_PATH: Final = ("kapla", "page")
 PEERS_PATH: Final = ("kapla", "peers")
 FOUND_PATH: Final = ("kapla", "found")
 """Where a local client may ask what the daemon's peers are: JSON."""
+
+SEED_PATH: Final = ("kapla", "seed")
+"""Where a program that can make blocks again says so."""
 
 BLOCK_SIZES: Final = frozenset(int(size) for size in BlockSize)
 
@@ -150,9 +154,17 @@ def split_references(payload: bytes) -> list[Reference]:
     return [reference for (reference,) in _REFERENCE.iter_unpack(payload)]
 
 
-def get_options(store_path: tuple[str, ...], query: bytes, block_size: int, hops: int = 0) -> bytes:
+def get_options(
+    store_path: tuple[str, ...],
+    query: bytes,
+    block_size: int,
+    hops: int = 0,
+    *,
+    near: bool = False,
+) -> bytes:
     """The options of a GET for one block, as bytes. `hops`: the Hop-Limit; 0: none.
 
+    `near`: whether a seed is told that somebody near wants it.
     Size1 is always sent, since one server in use demands it.
     """
     options: list[Option] = _path_options(store_path)
@@ -160,26 +172,31 @@ def get_options(store_path: tuple[str, ...], query: bytes, block_size: int, hops
     if hops:
         options.append((OptionNumber.HOP_LIMIT, bytes([hops])))
     options.append((OptionNumber.SIZE1, encode_uint(block_size)))
+    if near:
+        options.append((OptionNumber.NEAR, b""))
     return encode_options(options)
 
 
 def get_options_by_size(
-    store_path: tuple[str, ...], hops: int = 0
+    store_path: tuple[str, ...], hops: int = 0, *, near: bool = False
 ) -> dict[BlockSize, tuple[bytes, bytes]]:
     """The options of GETs for blocks of each size: what stands before the query and what behind."""
     hole = bytes(_BASE32_LETTERS)
     found = {}
     for size in BlockSize:
-        before, _, behind = get_options(store_path, hole, size, hops).partition(hole)
+        options = get_options(store_path, hole, size, hops, near=near)
+        before, _, behind = options.partition(hole)
         found[size] = (before, behind)
     return found
 
 
-def put_options(store_path: tuple[str, ...], hops: int = 0) -> bytes:
-    """The options of a PUT of one block, or of a FETCH. `hops`: the Hop-Limit; 0: none."""
+def put_options(store_path: tuple[str, ...], hops: int = 0, *, near: bool = False) -> bytes:
+    """The options of a PUT of one block, or of a FETCH. `hops` and `near`: as for a GET."""
     options = _path_options(store_path)
     if hops:
         options.append((OptionNumber.HOP_LIMIT, bytes([hops])))
+    if near:
+        options.append((OptionNumber.NEAR, b""))
     return encode_options(options)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from kapla.coap.allowance import Allowance
-    from kapla.coap.beyond import Beyond
+    from kapla.coap.beyond import Reach
     from kapla.coap.link import Link
     from kapla.coap.put_rate import PutRate
     from kapla.coap.site import AiocoapLane
@@ -58,8 +58,17 @@ class Fellows(Protocol):
         """See `Guests`."""
         ...
 
-    def beyond(self, link: Link, /) -> Beyond | None:
-        """Who is asked for what is not here, on behalf of this connection. None: nobody."""
+    @property
+    def reach(self) -> Reach | None:
+        """Who is asked for what is not here. None: nobody."""
+        ...
+
+    def goes_on(self, link: Link, /) -> bool:
+        """Whether these may be asked on other machines, too, on behalf of this connection."""
+        ...
+
+    def enter_seed(self, link: Link, uid: int | None, /) -> bool:
+        """Whoever is there is a seed from now on: see kapla.coap.seed. False: nobody can be."""
         ...
 
     def put_rate(self, uid: int | None, /) -> PutRate | None:

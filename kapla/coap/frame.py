@@ -113,6 +113,7 @@ class OptionNumber(IntEnum):
     SIZE1 = 60
     # Of our own, from the range for experiments: elective, and safe to forward.
     LENT = 65000
+    NEAR = 65004
 
 
 Option = tuple[int, bytes]

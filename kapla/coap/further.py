@@ -8,7 +8,7 @@ from typing import NamedTuple
 from eris.errors import ErisError
 from eris.model import Reference
 from kapla.coap.answers import answer_to_get, answers_to_gets
-from kapla.coap.beyond import Beyond, Found, FoundDone, Leaving, hops_left
+from kapla.coap.beyond import Found, FoundDone, Leaving, Reach, hops_left
 from kapla.coap.origin import Origins
 from kapla.coap.under_way import UnderWay
 from kapla.storage.worker import answered
@@ -30,19 +30,21 @@ class Gets(NamedTuple):
 class Further:
     """Asks others on behalf of one connection; `begins`: see `hops_left`.
 
-    `asker`: who that is, for those who are asked. `answer` is called with each answer as it comes,
-    and the bytes of the block in it, or 0; it may be none. `origins` is told whose blocks they are.
+    `goes_on`: whether peers may be asked; seeds are on behalf of everybody. `asker`: who that is,
+    for those who are asked. `answer` is called with each answer as it comes, and the bytes of the
+    block in it, or 0; it may be none. `origins` is told whose blocks they are.
     """
 
     def __init__(
         self,
-        beyond: Beyond,
+        beyond: Reach,
         asker: object,
         under_way: UnderWay,
         answer: Callable[[bytes, int], None],
         origins: Origins,
         *,
         begins: bool,
+        goes_on: bool,
     ) -> None:
         self._beyond = beyond
         self._asker = asker
@@ -50,6 +52,7 @@ class Further:
         self._answer = answer
         self._origins = origins
         self._begins = begins
+        self._goes_on = goes_on
         self._has_left = False
 
     def answers(
@@ -69,11 +72,12 @@ class Further:
 
     def _ask_for(self, gets: Gets, place: int) -> bool:
         hops = self.hops(gets.hops.get(place))
-        if hops:
+        if self.may_ask(hops):
             weight = gets.weight // len(gets.tokens)
             is_marked = place in gets.hops
             self._ask(gets.references[place], gets.tokens[place], hops, weight, is_marked)
-        return hops > 0
+            return True
+        return False
 
     def _ask(
         self, reference: Reference, token: bytes, hops: int, weight: int, is_marked: bool
@@ -94,12 +98,16 @@ class Further:
         self._under_way.hand_on(1, weight, start, answer)
 
     def hops(self, received: int | None) -> int:
-        """The Hop-Limit for those who are asked; 0: nobody may be.
+        """The Hop-Limit for peers that are asked; 0: none may be."""
+        return hops_left(received, begins=self._begins) if self._goes_on else 0
 
-        Nor on behalf of who has left, whose last requests the store may answer afterwards: nobody
+    def may_ask(self, hops: int) -> bool:
+        """Whether there is anybody to ask, so far away at most.
+
+        Not on behalf of who has left, whose last requests the store may answer afterwards: nobody
         would tell the others that it has.
         """
-        return 0 if self._has_left else hops_left(received, begins=self._begins)
+        return not self._has_left and self._beyond.reaches(hops)
 
     async def fetch(self, reference: Reference, hops: int) -> Found:
         """Ask for one block. Raises: BlockNotFound, StoreUnavailable."""

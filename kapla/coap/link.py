@@ -265,6 +265,21 @@ class Link(asyncio.Protocol):
         """When the connection is made: tell the peer why there is none, then close."""
         self.connection.abort(reason)
 
+    def ask_too(self, asking: Requester) -> None:
+        """From now on something is asked here as well, though the other end made the connection."""
+        self.asking = asking
+        if self.transport is not None:
+            widen_output(self.transport)
+            asking.made()
+
+    def cut_off(self, reason: str) -> None:
+        """Tell the peer why it is of no use, and close."""
+        if self.asking is not None:
+            self.asking.fail(reason)
+        self.connection.abort(reason)
+        self.write([self.connection.take_output()])
+        self.end()
+
     def abort(self) -> None:
         """Close at once."""
         if self.transport is not None:

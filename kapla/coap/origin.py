@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from kapla.coap.beyond import HERE
+from kapla.coap.beyond import HERE, SEEDS
 from kapla.coap.facts import Facts
 
 __all__ = ["Amount", "OriginResource", "Origins"]
@@ -44,11 +44,13 @@ class Origins:
     peers: dict[str, Amount] = field(default_factory=dict)
     """From others, by what people call them."""
     put: Amount = field(default_factory=Amount)
+    seeds: Amount = field(default_factory=Amount)
+    """Made again from files of this machine."""
 
     def came(self, source: str, byte_count: int) -> None:
         """A block came from somebody else; of very many names the last are one."""
-        if source == HERE:
-            self.here.add(1, byte_count)
+        if source in (HERE, SEEDS):
+            (self.here if source == HERE else self.seeds).add(1, byte_count)
             return
         if source not in self.peers and len(self.peers) >= _MOST_NAMES:
             source = _OTHERS
@@ -62,7 +64,12 @@ class Origins:
             for amount in self.peers.values():
                 together.add(amount.blocks, amount.bytes)
             peers = {_OTHERS: together.told()}
-        return {"here": self.here.told(), "peers": peers, "put": self.put.told()}
+        return {
+            "here": self.here.told(),
+            "seeds": self.seeds.told(),
+            "peers": peers,
+            "put": self.put.told(),
+        }
 
 
 class OriginResource(Facts):

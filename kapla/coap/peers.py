@@ -11,10 +11,11 @@ from collections.abc import Callable
 from typing import Final
 
 from kapla.coap.answering import Answering
-from kapla.coap.beyond import Beyond
+from kapla.coap.beyond import Reach
 from kapla.coap.fellows import Guests, Welcome
 from kapla.coap.link import Link
 from kapla.coap.put_rate import PutRate, PutRates
+from kapla.coap.seed import SeedDoor
 from kapla.coap.site import AiocoapLane
 from kapla.coap.traffic import Place, Visit
 from kapla.coap.turns import Line
@@ -46,8 +47,9 @@ class Peers:
         on_rush_over: Callable[[], None] = lambda: None,
         put_rates: PutRates | None = None,
         guests: Guests | None = None,
-        beyond: Beyond | None = None,
+        reach: Reach | None = None,
         place: Place | None = None,
+        seeds: SeedDoor | None = None,
     ) -> None:
         self._access = access
         self._lane = lane
@@ -58,8 +60,10 @@ class Peers:
         self._on_rush_over = on_rush_over
         self._put_rates = put_rates or PutRates(None)
         self._guests = guests
-        self._beyond = beyond
+        self.reach = reach
+        """Who is asked for what is not here. None: nobody."""
         self._place = place
+        self._seeds = seeds
         self._shared_rate = self._put_rates.make()
         self._most_of_late = 0
         self._stopping = False
@@ -114,10 +118,16 @@ class Peers:
         """What there is for whoever has connected."""
         return None if self._guests is None else self._guests.welcome(link)
 
-    def beyond(self, link: Link) -> Beyond | None:
-        """Who is asked for what is not here, on behalf of those who may cause that."""
-        may_ask = self._guests is None or self._guests.may_ask_others(link)
-        return self._beyond if may_ask else None
+    def goes_on(self, link: Link) -> bool:
+        """Whether these may be asked on other machines, too, on behalf of this connection."""
+        return self._guests is None or self._guests.may_ask_others(link)
+
+    def enter_seed(self, link: Link, uid: int | None) -> bool:
+        """Whoever is there is a seed from now on. Raises: see `SeedDoor`."""
+        if self._seeds is None:
+            return False
+        self._seeds.enter(link, uid)
+        return True
 
     def put_rate(self, uid: int | None) -> PutRate:
         """How fast a user may put, on all listeners together; nobody's peers share one here."""

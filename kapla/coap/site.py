@@ -32,6 +32,7 @@ from kapla.coap.blocks import (
     FOUND_PATH,
     ORIGIN_PATH,
     PEERS_PATH,
+    SEED_PATH,
     STAT_PATH,
     BadRequest,
     code_of_error,
@@ -60,6 +61,7 @@ from kapla.coap.origin import OriginResource, Origins
 from kapla.coap.peer_list import PeerList, PeerReport
 from kapla.coap.pins import pin_resources
 from kapla.coap.request import Rejected, Request, read_request
+from kapla.coap.seed import SeedResource
 from kapla.coap.status import StatusReport, status_resources
 from kapla.storage.access import BlockAccess, Wanted, always
 
@@ -104,6 +106,8 @@ class Remote:
         self.pin = ConnectionPin()
         self.further: Further | None = None
         """Asks others for what is not here."""
+        self.enter_seed: Callable[[], bool] = lambda: False
+        """Makes it a seed: see kapla.coap.seed."""
         self.origins = Origins()
         """Where what it was given came from."""
         self.assemblies: dict[object, bytearray] = {}
@@ -152,6 +156,7 @@ class AiocoapLane:
                 self._site.add_resource([*path[:-1], *below], resource)
         self._site.add_resource(list(STAT_PATH), _Stat(access, report))
         self._site.add_resource(list(ORIGIN_PATH), OriginResource(access))
+        self._site.add_resource(list(SEED_PATH), SeedResource())
         self._site.add_resource(list(PEERS_PATH), PeerList(access, peers))
         if found is not None:
             self._site.add_resource(list(FOUND_PATH), PeerList(access, found))
@@ -263,8 +268,10 @@ class _Blocks(Fragmenting):
             remote.origins.here.add(1, len(block))
             return block, is_lent
         except BlockNotFound:
-            hops = 0 if remote.further is None else remote.further.hops(received)
-            if not hops or remote.further is None:
+            if remote.further is None:
+                raise
+            hops = remote.further.hops(received)
+            if not remote.further.may_ask(hops):
                 raise
         found = await remote.further.fetch(reference, hops)
         return found.block, received is not None and found.is_lent
@@ -325,7 +332,7 @@ async def _find_further(
     """What is here, and what others have."""
     hops = further.hops(received)
     missing = [name for name, is_here in zip(references, present, strict=True) if not is_here]
-    if not hops or not missing:
+    if not missing or not further.may_ask(hops):
         return present
     found = iter(await further.find(missing, hops))
     return [is_here or next(found) for is_here in present]

@@ -53,7 +53,8 @@ class Visit:
     @property
     def bytes(self) -> int:
         """Of all blocks that went over it."""
-        return self.origins.here.bytes + self.origins.put.bytes + _from_peers(self.origins).bytes
+        one = self.origins
+        return one.here.bytes + one.seeds.bytes + one.put.bytes + _from_peers(one).bytes
 
 
 class Place:
@@ -91,7 +92,7 @@ class Place:
             self._ended.append((self.kind, visit))
 
     def totals(self) -> Origins:
-        """Of all connections that there were: `here`, `put`, and what peers gave, as one."""
+        """Of all connections that there were; what peers gave is one."""
         total = Origins()
         for one in (self._gone, *(visit.origins for visit in self._open)):
             _add(total, one)
@@ -153,6 +154,7 @@ def _transfer(kind: str, visit: Visit) -> dict[str, object]:
 def _sums(origins: Origins) -> dict[str, object]:
     return {
         "here": origins.here.told(),
+        "seeds": origins.seeds.told(),
         "peers": _from_peers(origins).told(),
         "put": origins.put.told(),
     }
@@ -169,5 +171,6 @@ def _add(total: Origins, more: Origins) -> None:
     """What came from peers becomes one: there may be ever more of them."""
     total.here.add(more.here.blocks, more.here.bytes)
     total.put.add(more.put.blocks, more.put.bytes)
+    total.seeds.add(more.seeds.blocks, more.seeds.bytes)
     peers = _from_peers(more)
     total.peers.setdefault(_PEERS, Amount()).add(peers.blocks, peers.bytes)

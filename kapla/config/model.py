@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from kapla.config.users import User
 from kapla.lan.networks import Entry
 from kapla.log import Format
 from kapla.peer_config import PeerSettings
@@ -49,6 +50,8 @@ class Config:
     """Whether, and where, other daemons are looked for."""
     discover_networks: tuple[Entry, ...] = ()
     """Where those that are found are asked, whoever they are."""
+    seed_users: tuple[User, ...] = ()
+    """Who may run seeds, beside root and the user who runs the daemon."""
     http: tuple[StoreUrl, ...] = ()
     """Where blocks that are lent are given to anybody by HTTP: TCP endpoints."""
     admin: StoreUrl | None = None

@@ -18,6 +18,7 @@ from kapla.config.readers import (
     parse_switch,
     parse_urls,
 )
+from kapla.config.users import parse_users
 from kapla.http.settings import parse_admin, parse_http
 from kapla.lan.networks import parse_entries
 from kapla.peer_config import parse_known_peers, parse_peer_urls, parse_peers
@@ -218,6 +219,15 @@ SETTINGS: Final = (
         " listener together.",
         "none",
         '"10 MiB"',
+        reloads=True,
+    ),
+    Setting(
+        "seed-users",
+        "seed_users",
+        parse_users,
+        "Who may run seeds, which see what everybody wants: names or numbers of users.",
+        "none, but root and the user who runs kaplad",
+        "[1000]",
         reloads=True,
     ),
     Setting(

@@ -13,6 +13,7 @@ from typing import Final
 from aiohttp import web
 
 from kapla.coap.allowance import Allowance
+from kapla.coap.beyond import Reach
 from kapla.coap.traffic import Place
 from kapla.coap.turns import Line
 from kapla.handed import Handed
@@ -58,13 +59,15 @@ class Doors:
         allowance: Allowance,
         most: int,
         traffic: Place | None = None,
+        reach: Reach | None = None,
     ) -> list[str]:
         """Give blocks to whoever asks, to so many clients at a time; returns where.
 
-        `traffic`: where it is counted what they are given. Raises: ListenError.
+        `traffic`: where it is counted what they are given; `reach`: the seeds that are asked for
+        what is not lent. Raises: ListenError.
         """
         sockets = bind_tcp(place, self._handed)
-        await self._serve(sockets, door.Answering(access), most, allowance, traffic)
+        await self._serve(sockets, door.Answering(access, reach), most, allowance, traffic)
         self._open_to_all.append(self._listeners[-1])
         return [http_url_of(one) for one in sockets]
 

@@ -103,7 +103,7 @@ def _traffic(now: DaemonFacts, last: DaemonFacts, window: Window) -> Group:
     given, before = now.moved.given, last.moved.given
     requests, were = _requests(now), _requests(last)
     ratio = hit_ratio(now.moved, now.requests.get("get", 0))
-    from_peers = now.moved.peers
+    from_peers, made = now.moved.peers, now.moved.seeds
     return Group(
         f"Traffic {window.text}",
         (
@@ -128,6 +128,7 @@ def _traffic(now: DaemonFacts, last: DaemonFacts, window: Window) -> Group:
                 bytes_text(from_peers.bytes),
                 "in all",
             ),
+            *((Figure("from seeds", bytes_text(made.bytes), "in all"),) if now.seeds.ever else ()),
         ),
     )
 
@@ -162,6 +163,7 @@ def _work(now: DaemonFacts) -> Group:
         (
             Figure("connections", f"{now.connections:,}", f"{now.connections_ever:,} in all"),
             Figure("peers connected", f"{there:,}", f"of {len(now.peers):,}"),
+            *_seeds(now),
             Figure("not allowed", f"{refused:,}", "requests refused"),
             Figure("scrubbed", f"{now.scrubbed_blocks:,}", "blocks looked at"),
             Figure(
@@ -172,6 +174,16 @@ def _work(now: DaemonFacts) -> Group:
             ),
         ),
     )
+
+
+def _seeds(now: DaemonFacts) -> tuple[Figure, ...]:
+    """Where there were any, or somebody wanted to be one."""
+    seeds = now.seeds
+    if not (seeds.ever or seeds.refused):
+        return ()
+    note = f"{seeds.wrong:,} gave wrong blocks" if seeds.wrong else f"{seeds.refused:,} refused"
+    tone = Tone.NOTABLE if seeds.wrong else Tone.CALM
+    return (Figure("seeds", f"{seeds.now:,}", note, tone=tone),)
 
 
 def _peers(peers: Sequence[Peer], *, with_names: bool) -> Table:
@@ -263,7 +275,8 @@ def _sources(one: Transfer) -> str:
     given = one.moved.given.bytes
     if not given:
         return _NONE
-    here = {"the store": one.moved.here.bytes} if one.moved.here.bytes else {}
+    own = {"the store": one.moved.here.bytes, "seeds": one.moved.seeds.bytes}
+    here = {name: size for name, size in own.items() if size}
     parts = {**here, **{name: amount.bytes for name, amount in one.sources.items()}}
     if len(parts) == 1:
         return next(iter(parts))

@@ -33,7 +33,7 @@ def _requests(facts: DaemonFacts) -> Mapping[str, int]:
 def _given(of: Callable[[Amount], int]) -> Callable[[DaemonFacts], Mapping[str, int]]:
     def values(facts: DaemonFacts) -> Mapping[str, int]:
         moved: Moved = facts.moved
-        return {"store": of(moved.here), "peers": of(moved.peers)}
+        return {"store": of(moved.here), "seeds": of(moved.seeds), "peers": of(moved.peers)}
 
     return values
 
@@ -105,7 +105,7 @@ DAEMON_METRICS: Final[tuple[Metric[DaemonFacts], ...]] = (
     Metric(
         "kapla_given_blocks_total",
         "counter",
-        "Blocks that were given, by where they came from: this store, or its peers",
+        "Blocks that were given, by where they came from: this store, seeds, or peers",
         _by("source", _given(lambda amount: amount.blocks)),
     ),
     Metric(
@@ -186,6 +186,30 @@ DAEMON_METRICS: Final[tuple[Metric[DaemonFacts], ...]] = (
         "gauge",
         "Blocks that may be given to others",
         _one(lambda facts: facts.lent_blocks),
+    ),
+    Metric(
+        "kapla_seeds",
+        "gauge",
+        "Seeds: programs of this machine that make blocks again from files",
+        _one(lambda facts: facts.seeds.now),
+    ),
+    Metric(
+        "kapla_seed_questions_total",
+        "counter",
+        "Blocks that seeds were asked for",
+        _one(lambda facts: facts.seeds.asked),
+    ),
+    Metric(
+        "kapla_refused_seeds_total",
+        "counter",
+        "Times that somebody wanted to be a seed and was not let",
+        _one(lambda facts: facts.seeds.refused),
+    ),
+    Metric(
+        "kapla_wrong_seeds_total",
+        "counter",
+        "Seeds that were sent away for a wrong block",
+        _one(lambda facts: facts.seeds.wrong),
     ),
     Metric(
         "kapla_peers",

@@ -118,21 +118,23 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """Blocks that were given out of the store, given from peers, and put."""
+    """Blocks that were given out of the store, given from peers and seeds, and put."""
 
     here: Amount = field(default_factory=Amount)
     peers: Amount = field(default_factory=Amount)
     put: Amount = field(default_factory=Amount)
+    seeds: Amount = field(default_factory=Amount)
 
     @classmethod
     def read(cls, told: Reader) -> Moved:
         """Raises: InvalidFacts."""
-        return cls(*(Amount.read(told.inner(name)) for name in ("here", "peers", "put")))
+        return cls(*(Amount.read(told.inner(name)) for name in ("here", "peers", "put", "seeds")))
 
     @property
     def given(self) -> Amount:
         """From wherever they came."""
-        return Amount(self.here.blocks + self.peers.blocks, self.here.bytes + self.peers.bytes)
+        all_of_them = (self.here, self.peers, self.seeds)
+        return Amount(sum(one.blocks for one in all_of_them), sum(one.bytes for one in all_of_them))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,30 @@ class Listener:
     kind: str
     connections: int
     moved: Moved
+
+
+@dataclass(frozen=True, slots=True)
+class Seeds:
+    """Programs that make blocks again: how many there are and were, and what they did."""
+
+    now: int = 0
+    ever: int = 0
+    refused: int = 0
+    wrong: int = 0
+    asked: int = 0
+    made: Amount = field(default_factory=Amount)
+
+    @classmethod
+    def read(cls, told: Reader) -> Seeds:
+        """Raises: InvalidFacts."""
+        return cls(
+            now=told.count("now", 0),
+            ever=told.count("since_start", 0),
+            refused=told.count("refused", 0),
+            wrong=told.count("wrong", 0),
+            asked=told.count("asked", 0),
+            made=Amount.read(told),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +286,7 @@ class DaemonFacts:
     kept_blocks: int
     lent_blocks: int
     peers: Sequence[Peer]
+    seeds: Seeds = field(default_factory=Seeds)
     pins: Sequence[Pin] | None = None
     transfers: Sequence[Transfer] = ()
 
@@ -295,6 +322,7 @@ class DaemonFacts:
             kept_blocks=keeping.count("kept_blocks"),
             lent_blocks=keeping.count("lent_blocks"),
             peers=tuple(map(Peer.read, reader.rows("peers"))),
+            seeds=Seeds.read(reader.inner("seeds")),
             pins=tuple(map(Pin.read, reader.rows("pins"))) if has_pins else None,
             transfers=tuple(map(Transfer.read, reader.rows("transfers"))),
         )

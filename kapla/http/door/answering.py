@@ -1,4 +1,4 @@
-"""Answers requests for blocks: those that are lent, to anybody.
+"""Answers requests for blocks: those that are lent, and those of seeds, to anybody.
 
 Blocks of a batch are looked up in parts, and written as they come and as the client takes them, so
 that one part is all that is kept: a megabyte where many are connected. It is handed on in pieces,
@@ -17,6 +17,7 @@ from aiohttp import HttpVersion11, hdrs, web
 
 from eris.errors import ErisError
 from eris.model import Reference
+from kapla.coap.beyond import Reach
 from kapla.http.door.headers import (
     FOR_ALL,
     TEXT,
@@ -36,6 +37,7 @@ from kapla.http.door.routes import (
     methods_of,
     parse_target,
 )
+from kapla.http.door.seeded import Looked, with_seeds
 from kapla.http.serving.connection import SERVER_NAME
 from kapla.http.turns.connection import PacedConnection
 from kapla.http.wire.batch import (
@@ -71,10 +73,11 @@ _HOME: Final = (
 
 
 class Answering:
-    """Answers what comes by one door. `access` lends, and nothing else."""
+    """Answers what comes by one door. `access` lends, and nothing else; `reach` has the seeds."""
 
-    def __init__(self, access: BlockAccess) -> None:
+    def __init__(self, access: BlockAccess, reach: Reach | None = None) -> None:
         self._access = access
+        self._reach = reach
 
     async def __call__(
         self, request: web.BaseRequest, connection: PacedConnection
@@ -125,13 +128,13 @@ class Answering:
             return web.Response(status=304, headers=of_block(block))
         await connection.pace.room(1)
         try:
-            (found,) = await self._look_up([block.reference], connection)
+            (found,), made = await self._look_up([block.reference], connection)
         except ErisError as error:
             return self._failed(error)
         if request.method == hdrs.METH_HEAD:
             connection.pace.told(found is not None, found is None)
         else:
-            connection.pace.gave(found is not None, len(found or b""), found is None)
+            connection.pace.gave(found is not None, len(found or b""), found is None, made)
         if found is not None:
             return web.Response(body=found, headers=of_block(block))
         only_if_cached = "only-if-cached" in request.headers.get(hdrs.CACHE_CONTROL, "").lower()
@@ -150,14 +153,14 @@ class Answering:
             part = references[: await connection.pace.room(wanted)]
             most *= 2
             try:
-                blocks = list(await self._look_up(part, connection))
+                blocks, made = await self._look_up(part, connection)
             except ErisError as error:
                 if response.prepared:
                     raise
                 return self._failed(error)
             size = sum(len(block or b"") for block in blocks)
             missing = blocks.count(None)
-            connection.pace.gave(len(blocks) - missing, size, missing)
+            connection.pace.gave(len(blocks) - missing, size, missing, made)
             if not response.prepared:
                 await response.prepare(request)
             for piece in format_entries(blocks):
@@ -170,10 +173,11 @@ class Answering:
 
     async def _look_up(
         self, references: Sequence[Reference], connection: PacedConnection
-    ) -> Sequence[bytes | None]:
+    ) -> Looked:
         try:
             group = connection.pace.turn.group
-            return await self._access.fetch_many(references, lambda: not connection.lost, group)
+            stored = await self._access.fetch_many(references, lambda: not connection.lost, group)
+            return await with_seeds(self._reach, references, stored)
         finally:
             connection.pace.settle()
 

@@ -69,10 +69,16 @@ class Pace:
         if self._share is not None and asked:
             self._share.answered(asked, LARGE_WEIGHT * asked)
 
-    def gave(self, blocks: int, block_bytes: int, missing: int) -> None:
-        """So many blocks were given, with so many bytes together, and so many are missing."""
+    def gave(
+        self, blocks: int, block_bytes: int, missing: int, made: tuple[int, int] = (0, 0)
+    ) -> None:
+        """So many blocks were given, with so many bytes together, and so many are missing.
+
+        `made`: those of them that seeds have made, and their bytes.
+        """
         self.turn.gave(blocks, missing)
-        self.origins.here.add(blocks, block_bytes)
+        self.origins.here.add(blocks - made[0], block_bytes - made[1])
+        self.origins.seeds.add(*made)
         if self._share is not None:
             self._share.gave(blocks, block_bytes, missing)
 

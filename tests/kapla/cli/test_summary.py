@@ -42,6 +42,10 @@ def summary_of(*origins: tuple[str, Origins], sends: bool = False) -> Summary:
             "3.0 MiB in 2.0 s (1.5 MiB/s); 2.0 MiB from desktop, 1.0 MiB from here",
         ),
         (
+            summary_of(("here", Origins(Amount(1, MIB), seeds=Amount(2, 2 * MIB)))),
+            "3.0 MiB in 2.0 s (1.5 MiB/s); 2.0 MiB from seeds, 1.0 MiB from here",
+        ),
+        (
             summary_of(("here", Origins(put=Amount(2, 2 * MIB))), sends=True),
             "3.0 MiB in 2.0 s (1.5 MiB/s); 2 blocks sent (2.0 MiB)",
         ),
@@ -55,7 +59,7 @@ def summary_of(*origins: tuple[str, Origins], sends: bool = False) -> Summary:
             " 5.0 KiB from p5, 4.0 KiB from p4, 6.0 KiB from 3 others",
         ),
     ],
-    ids=["nobody tells", "here", "peers", "sent", "nothing sent", "many"],
+    ids=["nobody tells", "here", "peers", "seeds", "sent", "nothing sent", "many"],
 )
 def test_what_is_said(summary: Summary, text: str) -> None:
     assert summary.text(2.0) == text

@@ -14,7 +14,7 @@ from typing import Any, cast
 from eris import reference_of
 from eris.errors import ErisError
 from eris.model import Reference
-from kapla.coap.beyond import Beyond
+from kapla.coap.beyond import Reach
 from kapla.coap.caller import NOBODY, Caller
 from kapla.coap.connection import Connection
 from kapla.coap.fellows import Guests
@@ -240,6 +240,9 @@ class _FakeSocket:
     def getsockopt(self, level: int, option: int, size: int = 0) -> int | bytes:
         return self._credentials if option == socket.SO_PEERCRED else 0
 
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        """There are no buffers here."""
+
 
 class FakeTransport(asyncio.Transport):
     """Keeps what is written. With `blocked` the peer takes nothing: see `unblock`.
@@ -332,7 +335,7 @@ class _Peers(Peers):
         stopped: bool,
         put_rates: PutRates | None,
         guests: Guests | None,
-        beyond: Beyond | None,
+        beyond: Reach | None,
     ) -> None:
         most = 0 if refused else 1 << 20
         super().__init__(
@@ -343,7 +346,7 @@ class _Peers(Peers):
             lambda: None,
             put_rates=put_rates,
             guests=guests,
-            beyond=beyond,
+            reach=beyond,
         )
         self._closed = server.closed
         if stopped:
@@ -368,7 +371,7 @@ class Server:
         uid: int | None = None,
         put_rates: PutRates | None = None,
         guests: Callable[[Server], Guests | None] = lambda server: None,
-        beyond: Beyond | None = None,
+        beyond: Reach | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.storage = storage or MemoryStorage()

@@ -254,6 +254,9 @@ def test_what_others_have_is_given_and_what_nobody_has_is_a_miss() -> None:
             ) -> list[bool]:
                 return [False for _ in references]
 
+            def reaches(self, hops: int) -> bool:
+                return hops > 0
+
             def leave(self, asker: object) -> None:
                 pass
 

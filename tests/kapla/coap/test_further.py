@@ -52,6 +52,9 @@ class Others:
         self.sought.append((list(references), hops))
         return [name == _LARGE_NAME for name in references]
 
+    def reaches(self, hops: int) -> bool:
+        return hops > 0
+
     def leave(self, asker: object) -> None:
         self.left += 1
         mine = [done for one, done in self.waiting if one is asker]

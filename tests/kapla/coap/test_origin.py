@@ -11,7 +11,7 @@ import pytest
 from eris import reference_of
 from eris.model import BlockSize
 from kapla.client import RemoteStore
-from kapla.coap.beyond import Found
+from kapla.coap.beyond import SEEDS, Found
 from kapla.coap.blocks import ORIGIN_PATH
 from kapla.coap.frame import Code, Message, Option
 from kapla.coap.origin import Origins
@@ -43,7 +43,12 @@ def test_it_tells_what_came_from_here_and_what_from_others(slow: bool) -> None:
         storage = MemoryStorage()
         storage.blocks[reference_of(LARGE)] = LARGE
         server = Server(storage, rights=ALL_RIGHTS, uid=USER, beyond=others)
-        assert await told(server) == {"here": NOTHING, "peers": {}, "put": NOTHING}
+        assert await told(server) == {
+            "here": NOTHING,
+            "seeds": NOTHING,
+            "peers": {},
+            "put": NOTHING,
+        }
         await ask(server, get(reference_of(LARGE), 0, *more))
         await ask(server, get(reference_of(SMALL), 0, *more))
         others.waiting[0][1](Found(SMALL, False, "desktop"))
@@ -51,6 +56,7 @@ def test_it_tells_what_came_from_here_and_what_from_others(slow: bool) -> None:
         await ask(server, get(reference_of(b"x" * 1024), 0, *more))
         assert await told(server) == {
             "here": {"blocks": 1, "bytes": 32768},
+            "seeds": NOTHING,
             "peers": {"desktop": {"blocks": 1, "bytes": 1024}},
             "put": NOTHING,
         }
@@ -83,6 +89,13 @@ def test_what_others_gave_and_is_being_kept_is_here() -> None:
     origins = Origins()
     origins.came("here", 10)
     assert (origins.here.blocks, origins.here.bytes, origins.peers) == (1, 10, {})
+
+
+def test_what_seeds_gave_is_theirs() -> None:
+    origins = Origins()
+    origins.came(SEEDS, 10)
+    assert (origins.seeds.blocks, origins.seeds.bytes) == (1, 10)
+    assert (origins.here.blocks, origins.peers) == (0, {})
 
 
 def test_another_format_is_not_acceptable() -> None:

@@ -38,6 +38,18 @@ def test_what_is_under_way_counts_and_counts_once() -> None:
     assert len(place) == 0
 
 
+def test_what_seeds_gave_counts_by_itself() -> None:
+    traffic = Traffic()
+    place, made = traffic.place("coap+tcp"), Origins(seeds=Amount(3, 300))
+    visit = place.enter(made, "192.0.2.1:1")
+    assert visit.bytes == 300
+    place.leave(visit)
+    told: Any = traffic.told()
+    assert told["traffic"]["seeds"] == told["listeners"][0]["seeds"] == {"blocks": 3, "bytes": 300}
+    [transfer] = traffic.transfers()
+    assert transfer["seeds"] == {"blocks": 3, "bytes": 300}
+
+
 def test_totals_by_listener() -> None:
     traffic = Traffic()
     traffic.place("coap+unix").enter(origins(here=1), None)

@@ -67,6 +67,24 @@ def test_hits_and_space() -> None:
     assert (figure(view, "hits").part, figure(view, "space").part) == (None, None)
 
 
+def test_seeds_are_shown_once_there_was_one() -> None:
+    facts = numbers()
+    labels = [
+        f.label for group in daemon_view(DaemonFacts.read(facts)).groups for f in group.figures
+    ]
+    assert not any("seeds" in label for label in labels)
+    facts["seeds"] = {"now": 1, "since_start": 2, "refused": 3, "blocks": 4, "bytes": 4096}
+    facts["traffic"]["seeds"] = {"blocks": 4, "bytes": 4096}
+    told = DaemonFacts.read(facts)
+    assert told.moved.given.bytes == 5_000_000 + 4096
+    view = daemon_view(told)
+    assert (figure(view, "seeds").text, figure(view, "seeds").note) == ("1", "3 refused")
+    assert figure(view, "from seeds").text == "4.0 KiB"
+    metrics = metrics_text(DAEMON_METRICS, told).decode()
+    assert "kapla_seeds 1\n" in metrics
+    assert 'kapla_given_bytes_total{source="seeds"} 4096\n' in metrics
+
+
 def test_what_is_wrong_is_said_first() -> None:
     view = daemon_view(DaemonFacts.read(numbers()))
     assert (view.state, view.tone) == ("up 1 min 40 s", Tone.GOOD)

@@ -1,0 +1,1 @@
+"""Seeds: programs of this machine that make blocks again from files, asked before peers are."""

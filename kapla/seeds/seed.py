@@ -1,0 +1,76 @@
+"""One seed: a connection on which somebody has said that he can make blocks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+from eris.model import BlockSize, Reference
+from kapla.coap.blocks import block_query, get_options_by_size, put_options
+from kapla.coap.frame import Code
+from kapla.coap.link import Link
+from kapla.coap.requester import Requester
+from kapla.seeds.health import Health
+from kapla.seeds.turns import InTurn
+from kapla.seeds.wish import Wish
+
+__all__ = ["MOST_UNDER_WAY", "Seed"]
+
+MOST_UNDER_WAY: Final = 256
+"""Questions at a time: enough for a hundred thousand a second, and 8 MiB of answers."""
+
+# One that says nothing for so long is no use, and may connect again.
+_SILENT_S: Final = 60.0
+_ONE_HOP: Final = 1
+_GETS: Final = {near: get_options_by_size((), _ONE_HOP, near=near) for near in (False, True)}
+_FETCHES: Final = {near: put_options((), _ONE_HOP, near=near) + b"\xff" for near in (False, True)}
+
+
+class Seed:
+    """Asks it. `uid`: of the user who runs it."""
+
+    def __init__(self, link: Link, uid: int) -> None:
+        self.link = link
+        self.uid = uid
+        self.name = f"the seed of user {uid}"
+        self.health = Health(MOST_UNDER_WAY)
+        self.waiting: InTurn[Wish] = InTurn()
+        """What is asked of it as soon as there is room."""
+        self._asking = Requester(link, self.name, MOST_UNDER_WAY, _SILENT_S)
+        # What it gave last: a content has blocks of one size.
+        self._block_size = BlockSize.LARGE
+        link.ask_too(self._asking)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it can be asked anything."""
+        return self._asking.usable
+
+    def get(self, reference: Reference, *, is_near: bool) -> asyncio.Future[bytes]:
+        """Ask for a block, which is not compared with its reference.
+
+        Raises: BlockNotFound, CorruptBlock, StoreError.
+        """
+        size = self._block_size
+        before, behind = _GETS[is_near][size]
+        body = before + block_query(reference) + behind
+        return self._asking.want(body, reference, int(size), _block)
+
+    def gave(self, block: bytes) -> None:
+        """It was right."""
+        self._block_size = BlockSize(len(block))
+
+    def find(self, references: Sequence[Reference], *, is_near: bool) -> asyncio.Future[Any]:
+        """Ask which blocks it could give; the answer is a bitmap. Raises: StoreError."""
+        body = _FETCHES[is_near] + b"".join(references)
+        return self._asking.request(Code.FETCH, body, b"", 0)
+
+    def send_away(self, reason: str) -> None:
+        """End the connection, and say why."""
+        self.link.cut_off(reason)
+
+
+def _block(data: bytes, _: bool) -> bytes:
+    """What it has is public, whether it says so or not."""
+    return data
