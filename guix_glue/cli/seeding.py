@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import Final
 
+import click
+
 from eris.threads import settle
 from guix_glue.cli.seed_settings import SeedSettings, StoreOfItems
 from guix_glue.local.niceness import be_idle
@@ -64,7 +66,7 @@ def prepare(settings: SeedSettings) -> None:
 def explain(settings: SeedSettings, item: str) -> Verdict:
     """Why an item is given away, or not. Raises: GuixError."""
     if settings.store is None:
-        raise SeedRefused("--explain is for the items of a store: add --store")
+        raise click.UsageError("--explain is for the items of a store: add --store.")
     path = item.rstrip("/")
     if "/" not in path:
         path = f"{settings.store.store_dir}/{path}"

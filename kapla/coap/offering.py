@@ -20,7 +20,14 @@ from typing import Any, Final, Protocol
 from eris.base32 import parse_base32_reference
 from eris.errors import StoreUnavailable
 from eris.model import Reference
-from kapla.coap.blocks import BLOCKS_PATHS, BadRequest, error_of_code, pack_bitmap, split_references
+from kapla.coap.blocks import (
+    BLOCKS_PATHS,
+    SEED_PATH,
+    BadRequest,
+    error_of_code,
+    pack_bitmap,
+    split_references,
+)
 from kapla.coap.connection import Connection, is_request, is_response
 from kapla.coap.fast_lane import answer_block, answer_empty
 from kapla.coap.frame import (
@@ -32,12 +39,8 @@ from kapla.coap.frame import (
     parse_body,
 )
 
-__all__ = ["SEED_PATH", "BlockMaker", "Later", "Offering"]
+__all__ = ["BlockMaker", "Later", "Offering"]
 
-SEED_PATH: Final = ("kapla", "seed")
-"""Where a connection becomes a seed's."""
-
-_NEAR: Final = 65004
 # Of one piece of work: little enough that several threads have something to do.
 _AT_ONCE: Final = 16
 # Questions that may wait: four times what a daemon of ours has under way.
@@ -167,7 +170,7 @@ class Offering(asyncio.Protocol):
         code, token, buffer, start, stop = frame
         options, payload = parse_body(buffer, start, stop)
         path = tuple(value for number, value in options if number == OptionNumber.URI_PATH)
-        near = any(number == _NEAR for number, _ in options)
+        near = any(number == OptionNumber.NEAR for number, _ in options)
         if path not in _BLOCKS:
             self._write(answer_empty(Code.NOT_FOUND, token))
         elif code == Code.GET:
