@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from blake3 import blake3
@@ -22,7 +22,7 @@ from guix_glue.seed.encoding import encode_files, encode_index
 from guix_glue.seed.errors import DamagedIndex, NotSeeded
 from guix_glue.seed.index import SeedIndex
 from guix_glue.seed.listing import Fresh, Known, list_tree, plan
-from guix_glue.seed.parts import Listed, Part, entries_of
+from guix_glue.seed.parts import SMALL_TREE, Listed, Part, entries_of
 from guix_glue.seed.trees import SeedTree
 from guix_glue.servers.complaints import Complaints
 
@@ -233,6 +233,8 @@ class Indexer:
             for one in building.parts.values():
                 entries_of_all.update(entries_of(one))
             references = [*references, *encode_index(entries_of_all)]
+            if not members and sum(one.size for one in entries) <= SMALL_TREE:
+                part = replace(part, pairs=b"")
         self._index.add(number, part, references, bytes(encoded.pairs))
         if self._clock() - self._written_at >= _WRITE_S:
             self._write()

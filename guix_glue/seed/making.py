@@ -25,10 +25,10 @@ from eris.crypto import encrypt_leaves, encrypt_node
 from eris.encode import Encoder
 from eris.model import NULL_CONVERGENCE_SECRET, PAIR_SIZE, Reference, choose_block_size
 from eris.node import leaf_count, pad
-from eris_fs import Entry, Path
+from eris_fs import Entry, Path, TreeError
 from eris_fs.reader.lru import LeastRecent
 from guix_glue.errors import GuixError
-from guix_glue.seed.encoding import encode_index
+from guix_glue.seed.encoding import encode_files, encode_index
 from guix_glue.seed.errors import DamagedIndex
 from guix_glue.seed.files import OpenFiles
 from guix_glue.seed.index import Held, View
@@ -281,17 +281,27 @@ class Maker:
         if block is not None:
             return block
         try:
-            tree: dict[Path, Entry] = {}
             closing = held.read()
             parts = self._view().parts
+            tree: dict[Path, Entry] = {}
             for number in closing.members or ():
                 tree.update(entries_of(parts[number].read()))
-            tree.update(entries_of(closing))
+            tree.update(entries_of(closing, self._pairs(closing)))
             blocks = encode_index(tree)
-        except (KeyError, GuixError) as error:
+        except (KeyError, GuixError, TreeError, OSError) as error:
             _log.debug("An index cannot be written again: %s", error)
             return None
         return self._hold(blocks, reference)
+
+    def _pairs(self, part: Part) -> bytes | None:
+        """The pairs of its files' roots, where it has none.
+
+        Raises: TreeError, NotSeeded, OSError.
+        """
+        if part.pairs or not any(one.is_file for one in part.entries):
+            return None
+        encoded = encode_files(part.root, part.entries, lambda: False)
+        return None if encoded is None else bytes(encoded.roots)
 
     def _hold(
         self,

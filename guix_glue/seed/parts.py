@@ -36,6 +36,7 @@ from guix_glue.seed.errors import DamagedIndex
 
 __all__ = [
     "LARGE_FILE",
+    "SMALL_TREE",
     "Kind",
     "Listed",
     "OfIndex",
@@ -57,6 +58,10 @@ _NO_PART: Final = (
 
 LARGE_FILE: Final = 4 * 1024 * 1024
 """The pairs in the nodes of larger files are kept; smaller ones are encoded again for these."""
+
+
+SMALL_TREE: Final = 8 * 1024 * 1024
+"""Of trees up to this nothing is kept of files but what finds their blocks."""
 
 
 class Kind(IntEnum):
@@ -89,6 +94,8 @@ class Listed(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Part:
     """Entries of the tree at `root`; `pairs` are the reference-key pairs of its files' roots.
+
+    A small tree has none of these: its files are encoded again when its index is wanted.
 
     `members`, of a part that closes its tree: the numbers of the parts before it.
     `identity`: what that tree was when it was listed, as the hash of a store item; maybe empty.
@@ -158,8 +165,12 @@ def pairs_size(size: int) -> int:
     return 0 if size <= LARGE_FILE else (block_count(size, choose_block_size(size)) - 1) * PAIR_SIZE
 
 
-def entries_of(part: Part) -> dict[Path, Entry]:
-    """The entries as trees have them, with the capabilities of files."""
+def entries_of(part: Part, pairs: bytes | None = None) -> dict[Path, Entry]:
+    """The entries as trees have them, with the capabilities of files.
+
+    `pairs`: those of their roots, if the part has none.
+    """
+    pairs = part.pairs if pairs is None else pairs
     tree: dict[Path, Entry] = {}
     at = 0
     for one in part.entries:
@@ -170,7 +181,7 @@ def entries_of(part: Part) -> dict[Path, Entry]:
             case Kind.EMPTY_DIRECTORY:
                 tree[path] = EmptyDirectory()
             case _:
-                pair = part.pairs[at : at + PAIR_SIZE]
+                pair = pairs[at : at + PAIR_SIZE]
                 at += PAIR_SIZE
                 tree[path] = RegularFile(_capability(one.size, pair), one.kind is Kind.EXECUTABLE)
     return tree
@@ -235,8 +246,10 @@ def _parse(columns: Any) -> Part:
             stamp = stamps[file * stamp_size : (file + 1) * stamp_size]
             entries.append(Listed(name, kind, int(sizes[file]), stamp))
             file += 1
-    if rest or file != len(sizes) or len(pairs) != file * PAIR_SIZE or min(sizes, default=0) < 0:
+    if rest or file != len(sizes) or len(pairs) not in (0, file * PAIR_SIZE):
         raise ValueError("columns of different lengths")
+    if min(sizes, default=0) < 0:
+        raise ValueError("a file of less than nothing")
     return Part(
         _text(root), tuple(entries), pairs, None if members is None else tuple(members), identity
     )

@@ -38,9 +38,8 @@ _ALL_KEYS: Final = 1 << 8 * KEY_SIZE
 # Records that are held in memory at once where rows are merged: 20 MB, as objects.
 _AT_ONCE: Final = 250_000
 # What is looked at first around where a key should be: references are evenly spread, so that it is
-# off by the square root of their number, and hardly ever by four times that.
-_DEVIATIONS: Final = 4
-_LEAST_WINDOW: Final = 16
+# hardly ever off by the square root of their number.
+_LEAST_WINDOW: Final = 8
 
 
 def format_record(reference: bytes, part: int, number: int) -> bytes:
@@ -77,7 +76,7 @@ def _first(records: memoryview, key: bytes) -> int:
         return bytes(records[at : at + KEY_SIZE])
 
     expected = int.from_bytes(key, "big") * count // _ALL_KEYS
-    spread = _LEAST_WINDOW + _DEVIATIONS * isqrt(count)
+    spread = _LEAST_WINDOW + isqrt(count)
     low, high = max(0, expected - spread), min(count, expected + spread)
     # Few pages of a file are touched that way.
     if low and key_of(low - 1) >= key:

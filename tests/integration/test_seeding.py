@@ -172,6 +172,6 @@ def test_what_makes_no_sense_is_told(
     root = tmp_path / "tree"
     root.mkdir()
     directories = [] if arguments[0] == "--store" else [root]
-    index = ["--index", tmp_path / "index"]
+    index = ["--index", str(tmp_path / "index")]
     done = User(tmp_path, "")("seed", *directories, *arguments, *index, code=code)
     assert words in " ".join(done.stderr.decode().split())
