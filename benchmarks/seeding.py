@@ -101,7 +101,7 @@ def _get(port: int, references: list[bytes]) -> float:
 
 
 def _question(reference: bytes) -> bytes:
-    query = (15, format_base32_reference(reference))  # type: ignore[arg-type]
+    query = (15, format_base32_reference(reference))
     return format_message(Code.GET, b"t", [*_PATH, query, (60, b"\x80\0")])
 
 
