@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from eris.errors import ErisError, StoreUnavailable
+from eris.errors import BlockNotFound, ErisError, StoreUnavailable
 from kapla.coap.asked import (
     ANY_ANSWER,
     ANY_BLOCK,
@@ -339,12 +339,16 @@ class Requester:
         self._pace.under_way -= pending.weight
         if future.done():
             return
-        # What nearly every answer is: that a block is kept, or a block without options in front.
+        # What nearly every answer is: that a block is kept, a block without options in front, or
+        # that there is none.
         if code == Code.CREATED and start == stop and not size:
             future.set_result(None)
             return
         if code == Code.CONTENT and size == stop - start - 1 and buffer[start] == 0xFF:
             future.set_result(buffer[start + 1 : stop])
+            return
+        if code == Code.NOT_FOUND and start == stop and size == ANY_BLOCK:
+            future.set_exception(BlockNotFound(pending.reference))
             return
         result: Any = None
         if code == Code.CONTENT and pending.size == ANY_BLOCK:

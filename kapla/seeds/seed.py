@@ -20,6 +20,7 @@ __all__ = ["MOST_UNDER_WAY", "Seed"]
 MOST_UNDER_WAY: Final = 256
 """Questions at a time: enough for a hundred thousand a second, and 8 MiB of answers."""
 
+_MANY: Final = 8
 # One that says nothing for so long is no use, and may connect again.
 _SILENT_S: Final = 60.0
 _ONE_HOP: Final = 1
@@ -37,6 +38,9 @@ class Seed:
         self.health = Health(MOST_UNDER_WAY)
         self.waiting: InTurn[Wish] = InTurn()
         """What is asked of it as soon as there is room."""
+        self.gathered: list[Wish] = []
+        """Of which it is asked at the end of this turn of the loop whether it has them."""
+        self._missing = 0
         self._asking = Requester(link, self.name, MOST_UNDER_WAY, _SILENT_S)
         # What it gave last: a content has blocks of one size.
         self._block_size = BlockSize.LARGE
@@ -57,9 +61,19 @@ class Seed:
         body = before + block_query(reference) + behind
         return self._asking.want(body, reference, int(size), _block)
 
+    @property
+    def lacks_much(self) -> bool:
+        """Whether it had none of the last blocks: then it is asked which of many it has, first."""
+        return self._missing >= _MANY
+
     def gave(self, block: bytes) -> None:
-        """It was right."""
+        """It had a block, and that was right."""
+        self._missing = 0
         self._block_size = BlockSize(len(block))
+
+    def lacked(self) -> None:
+        """It had not what it was asked for."""
+        self._missing += 1
 
     def find(self, references: Sequence[Reference], *, is_near: bool) -> asyncio.Future[Any]:
         """Ask which blocks it could give; the answer is a bitmap. Raises: StoreError."""

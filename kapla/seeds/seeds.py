@@ -1,9 +1,10 @@
 """The seeds that are there: who may be one, and how they are asked.
 
 Each block is asked of one seed after the other, first of the one that had something last: mostly
-there is one, and it has what is wanted or it has not. Many are asked for at once, up to a window
-for each seed; the rest waits, in turn for each who asks. What a seed gives is compared with its
-reference; whoever gives a wrong block is sent away.
+there is one, and it has what is wanted or it has not. One that had nothing of late is asked about
+many blocks together, so that what is to be had elsewhere alone costs little here. Many are asked
+for at once, up to a window for each seed; the rest waits, in turn for each who asks. What a seed
+gives is compared with its reference; whoever gives a wrong block is sent away.
 
 Nothing here is kept, and nothing waits for ever: a seed that is quiet is passed over (`health.py`),
 and each wish has an end of its own.
@@ -21,7 +22,7 @@ from typing import Any, Final
 from eris.crypto import reference_of
 from eris.errors import CorruptBlock, ErisError, StoreRefused, StoreUnavailable
 from eris.model import Reference
-from kapla.coap.blocks import unpack_bitmap
+from kapla.coap.blocks import MAX_FETCHED, unpack_bitmap
 from kapla.coap.link import Link
 from kapla.seeds.counts import Counts
 from kapla.seeds.health import QUIET_S, State
@@ -191,8 +192,7 @@ class Seeds:
                 self._ask(seed, wish)
                 return
             if seed.health.may_be_tried(now):
-                wish.tried.append(seed)
-                wish.places.append(seed)
+                self._enter(seed, wish)
                 self._send(seed, wish)
                 self._is_late(wish)
                 return
@@ -205,9 +205,49 @@ class Seeds:
             self._end(wish)
 
     def _ask(self, seed: Seed, wish: Wish) -> None:
-        """Now, or when there is room."""
+        """For the block, or first whether it has it."""
+        self._enter(seed, wish)
+        if not seed.lacks_much:
+            self._get(seed, wish)
+            return
+        if not seed.gathered:
+            asyncio.get_running_loop().call_soon(self._ask_together, seed)
+        seed.gathered.append(wish)
+
+    def _enter(self, seed: Seed, wish: Wish) -> None:
+        self.counts.asked += 1
         wish.tried.append(seed)
         wish.places.append(seed)
+
+    def _ask_together(self, seed: Seed) -> None:
+        gathered, seed.gathered = seed.gathered, []
+        for is_near in (True, False):
+            wishes = [wish for wish in gathered if wish.is_near is is_near and seed in wish.places]
+            for start in range(0, len(wishes), MAX_FETCHED):
+                self._ask_which(seed, wishes[start : start + MAX_FETCHED], is_near=is_near)
+
+    def _ask_which(self, seed: Seed, wishes: Sequence[Wish], *, is_near: bool) -> None:
+        if not (seed.is_there and seed.health.has_room):
+            for wish in wishes:
+                self._get(seed, wish)
+            return
+        question = self._ask_what(seed, [wish.reference for wish in wishes], is_near=is_near)
+        question.add_done_callback(partial(self._told_which, seed, wishes))
+
+    def _told_which(
+        self, seed: Seed, wishes: Sequence[Wish], question: asyncio.Future[Any]
+    ) -> None:
+        for wish, is_there in zip(wishes, _told(question, len(wishes)), strict=True):
+            if seed not in wish.places or wish.is_over:
+                continue
+            if is_there:
+                self._get(seed, wish)
+            else:
+                wish.places.remove(seed)
+                self._go_on(wish)
+
+    def _get(self, seed: Seed, wish: Wish) -> None:
+        """Now, or when there is room."""
         if seed.health.has_room and not seed.waiting:
             self._send(seed, wish)
         else:
@@ -216,7 +256,6 @@ class Seeds:
     def _send(self, seed: Seed, wish: Wish) -> None:
         request = seed.get(wish.reference, is_near=wish.is_near)
         seed.health.asked(self._now())
-        self.counts.asked += 1
         request.add_done_callback(partial(self._answered, seed, wish))
 
     def _serve(self, seed: Seed) -> None:
@@ -239,6 +278,8 @@ class Seeds:
                 error = CorruptBlock(wish.reference)
         if isinstance(error, CorruptBlock):
             self._distrust(seed)
+        elif error is not None:
+            seed.lacked()
         if seed in wish.places:
             wish.places.remove(seed)
             self._go_on(wish)

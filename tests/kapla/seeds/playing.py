@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from eris import Reference, reference_of
 from eris.errors import ErisError, StoreUnavailable
 from kapla.coap.beyond import Found, FoundDone
-from kapla.coap.blocks import parse_block_query
+from kapla.coap.blocks import pack_bitmap, parse_block_query, split_references
 from kapla.coap.frame import Code, Message, format_message
 from kapla.coap.link import Link
 from kapla.seeds.first import SeedsFirst
@@ -57,8 +57,12 @@ class Played:
         self.link.data_received(format_message(code, message.token, payload=payload))
 
     def answer(self, count: int | None = None) -> None:
-        """Answer questions for blocks with what there is, all of them or so many."""
+        """Answer questions with what there is, all of them or so many."""
         for message in self.asked[:count]:
+            if message.code == Code.FETCH:
+                names = split_references(message.payload)
+                self.say(Code.CONTENT, pack_bitmap([name in self.blocks for name in names]))
+                continue
             block = self.blocks.get(name_of(message))
             self.say(Code.NOT_FOUND if block is None else Code.CONTENT, block or b"")
 

@@ -458,3 +458,60 @@ def test_nothing_is_left_when_all_is_over() -> None:
         assert house.reach._askers == {}
 
     played(test)
+
+
+def test_one_that_has_nothing_of_late_is_asked_about_many_blocks_together() -> None:
+    async def test(house: House) -> None:
+        seed = Played(house.seeds, [BLOCKS[20]])
+        house.near.add("near")
+        house.fetch(*range(8), hops=0)
+        await settle()
+        seed.answer()
+        await settle()
+        house.fetch(*range(8, 22), hops=0)
+        house.fetch(22, 23, hops=0, asker="near")
+        await settle()
+        near, far = seed.asked
+        assert (near.code, far.code) == (Code.FETCH, Code.FETCH)
+        assert near.payload == b"".join(NAMES[22:24])
+        assert far.payload == b"".join(NAMES[8:22])
+        seed.say(Code.CONTENT, pack_bitmap([False, False]))
+        seed.say(Code.CONTENT, pack_bitmap([number == 20 for number in range(8, 22)]))
+        await settle()
+        assert seed.names == [NAMES[20]]
+        assert [type(house.result(number)) for number in (8, 19, 21, 23)] == [BlockNotFound] * 4
+        seed.answer()
+        await settle()
+        assert house.result(20) == made(20)
+        # Now it has something.
+        house.fetch(30, 31)
+        await settle()
+        assert seed.names == [NAMES[30], NAMES[31]]
+        assert house.seeds.counts.asked == 26
+
+    played(test)
+
+
+@pytest.mark.parametrize("how", ["refuses", "is quiet", "goes"])
+def test_one_that_does_not_tell_about_many_is_passed_over(how: str) -> None:
+    async def test(house: House) -> None:
+        seed = Played(house.seeds, [])
+        house.fetch(*range(8), hops=0)
+        await settle()
+        seed.answer()
+        await settle()
+        house.fetch(8, 9)
+        await settle()
+        assert [message.code for message in seed.asked] == [Code.FETCH]
+        if how == "refuses":
+            seed.say(Code.METHOD_NOT_ALLOWED)
+        elif how == "goes":
+            seed.go()
+        await asyncio.sleep(1)
+        assert [item[0] for item in house.others.waiting] == NAMES[8:10]
+        if how == "is quiet":
+            seed.say(Code.CONTENT, pack_bitmap([True, True]))
+            await settle()
+            assert seed.names == NAMES[8:10]
+
+    played(test)
