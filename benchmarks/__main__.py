@@ -33,6 +33,7 @@ from benchmarks import (
     growth,
     link,
     neighbours,
+    nix_store,
     over_http,
     package_bytes,
     pins,
@@ -74,6 +75,7 @@ _PARTS: Final[dict[str, tuple[Callable[[int], list[Row]], int]]] = {
     "pins": (pins.run, 3),
     "crowd": (crowd.run, 3),
     "substitutes": (substitutes.run, 5),
+    "nix": (nix_store.run, 5),
     "bytes": (package_bytes.run, 3),
 }
 _ONLY_WHEN_NAMED: Final = frozenset({"bytes"})

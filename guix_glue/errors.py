@@ -171,7 +171,8 @@ class DamagedItem(NotBaked):
         super().__init__(
             item,
             "its files are not what the store says they are. It is not served from there until they"
-            " are; guix gc --verify=contents,repair mends a store",
+            " are; guix gc --verify=contents,repair mends a store, and of Nix nix-store --verify"
+            " --check-contents --repair",
         )
 
 

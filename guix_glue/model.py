@@ -15,7 +15,8 @@ class StoreItem:
 
     `path` is the whole path, as `/gnu/store/HASH-NAME`; `nar_hash` the SHA-256 of its nar (32
     bytes) and `nar_size` the bytes of that; `references` and `deriver` are base names, the
-    references sorted.
+    references sorted. `content_address` is what Nix calls `CA`, of what is named by its content,
+    and `signatures` what others have signed for it: `name:base64`. Guix has neither.
     """
 
     path: str
@@ -23,6 +24,8 @@ class StoreItem:
     nar_size: int
     references: tuple[str, ...]
     deriver: str | None = None
+    content_address: str | None = None
+    signatures: tuple[str, ...] = ()
 
     @property
     def store_dir(self) -> str:

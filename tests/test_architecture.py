@@ -383,13 +383,14 @@ RULES = (
         allow=("kapla.catalogue", "kapla.errors", "kapla.urls", "kapla.user_paths"),
     ),
     Rule(
-        "SQL stays in kapla/storage, the encode cache, the catalogue, and the one reader of Guix's"
-        " own database",
+        "SQL stays in kapla/storage, the encode cache, the catalogue, and the one reader of the"
+        " databases of Guix and Nix",
         where=("*",),
         but=(
             "kapla/storage/*",
             "kapla/catalogue/*",
             "kapla/encode_cache.py",
+            "guix_glue/local/foreign_database.py",
             "guix_glue/local/store_db.py",
             "guix_glue/local/store_list.py",
         ),

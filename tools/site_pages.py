@@ -28,6 +28,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "http",
         "status",
         "guix",
+        "nix",
         "seeding",
         "python",
         "interop",

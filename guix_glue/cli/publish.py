@@ -17,13 +17,15 @@ from eris.allocator import give_back_what_is_large
 from guix_glue.cli.advertising import service_of
 from guix_glue.cli.eris_options import eris_options, eris_settings
 from guix_glue.cli.option_types import bound_admin, parsed, parsed_servers
+from guix_glue.cli.publish_keys import keys_to_sign_with
 from guix_glue.cli.publish_logs import configure_log, log_options, log_settings
 from guix_glue.cli.publisher import Settings, serve_items
+from guix_glue.cli.served_store import store_to_serve
 from guix_glue.errors import GuixError
 from guix_glue.formats.compression import CompressionChoice, parse_choice
 from guix_glue.kept.directory import make_cache_directory
-from guix_glue.local.environment import GuixEnvironment
-from guix_glue.publish.key_files import read_acl, read_guix_keys, read_nix_key
+from guix_glue.local.environment import GuixEnvironment, NixEnvironment
+from guix_glue.publish.key_files import read_acl
 from guix_glue.publish.model import PublishOptions
 from guix_glue.publish.narinfos import SigningKeys
 from guix_glue.publish.routes import parse_nar_path
@@ -74,6 +76,7 @@ def _parsed_all(
         "Put them into a store, with deltas from up to five earlier items of each",
         "kapla publish --user guix --eris coap+unix:///run/eris.sock --deltas 5",
     ),
+    ("Publish the store of Nix", "kapla publish --nix-key nix-key -C zstd:9 --eris"),
     ("Be a mirror", "kapla publish --upstream https://ci.guix.gnu.org --keep-nars"),
     exits=ExitCode,
 )
@@ -102,8 +105,8 @@ def _parsed_all(
 @click.option(
     "--nix-key",
     type=click.Path(path_type=Path),
-    help="Sign for Nix with this secret key; for Guix only if its keys are given too. Needs"
-    " --items: the store of Nix itself cannot be served yet.",
+    help="Sign for Nix with this secret key, beside what is signed already; for Guix only if its"
+    " keys are given too.",
 )
 @click.option(
     "-C",
@@ -143,6 +146,13 @@ def _parsed_all(
     metavar="T",
     callback=parsed(parse_duration),
     help="How long clients may remember that something is not there; as --ttl.",
+)
+@click.option(
+    "--priority",
+    type=click.IntRange(0, 2**31 - 1),
+    default=100,
+    show_default=True,
+    help="How soon Nix asks here, among other servers: the lowest first. cache.nixos.org has 40.",
 )
 @click.option(
     "--nar-path",
@@ -213,7 +223,8 @@ def _parsed_all(
 @click.option(
     "--store-dir",
     metavar="DIR",
-    help="Where items belong. Default: /gnu/store, or /nix/store with --nix-key.",
+    help="Which store to serve, /gnu/store or /nix/store. Default: the one that there is; of both"
+    " that of Guix, or with --nix-key alone that of Nix. With --items: where these belong.",
 )
 @click.pass_context
 def command(
@@ -232,14 +243,19 @@ def command(
 ) -> None:
     """Publish store items over HTTP, as substitutes, with their ERIS URNs.
 
-    Takes the place of guix publish. Keys are read as root, then --user is who serves. A narinfo
-    lists the plain nar at once; compressed nars and the URN are made in the background and kept in
-    the cache, and then listed too.
+    Takes the place of guix publish, and serves the store of Nix as well. Keys are read as root,
+    then --user is who serves. A narinfo lists the plain nar at once; compressed nars and the URN
+    are made in the background and kept in the cache, and then listed too.
     """
     # Until it is handled: see `serve`.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     environment = GuixEnvironment.from_environ(os.environ)
-    settings = _settings(environment, nix_key is not None, **options)
+    settings = _settings(
+        environment,
+        nix_key is not None,
+        nix_key is not None and public_key is None and private_key is None,
+        **options,
+    )
     configure_log(settings.logs, debug=bool(context.find_root().params.get("debug")))
     become = None if user is None else find_user(user)
     keys = SigningKeys(socket.gethostname())
@@ -247,7 +263,12 @@ def command(
     if settings.upstream:
         authorized = read_acl(acl or Path(environment.config_dir, "acl"))
     else:
-        keys = _read_keys(environment, public_key, private_key, nix_key)
+        serves_nix = isinstance(settings.environment, NixEnvironment)
+        keys = keys_to_sign_with(
+            environment.config_dir, public_key, private_key, nix_key, serves_nix=serves_nix
+        )
+        if serves_nix and advertise:
+            raise click.UsageError("--advertise tells users of Guix: the store served is Nix's.")
     sockets = activated_sockets(os.environ) or bind_sockets(listen, port)
     told_at = None if admin is None else bound_admin(admin)
     service = service_of(sockets, socket.gethostname()) if advertise else None
@@ -269,12 +290,14 @@ def command(
 def _settings(
     environment: GuixEnvironment,
     for_nix: bool,
+    for_nix_alone: bool,
     *,
     compressions: tuple[CompressionChoice, ...],
     cache: Path,
     cache_bypass_threshold: int | None,
     ttl: int | None,
     negative_ttl: int | None,
+    priority: int,
     nar_path: tuple[str, ...],
     workers: int | None,
     max_connections: int,
@@ -292,11 +315,6 @@ def _settings(
 ) -> Settings:
     if upstream and items is not None:
         raise click.UsageError("--upstream and --items exclude each other.")
-    if for_nix and not upstream and items is None:
-        raise click.UsageError(
-            "The store of Nix itself cannot be served yet: --items names a directory with what is"
-            " to be served, as Nix has it in /nix/store or by any names."
-        )
     if max_unsigned_size is not None and not upstream:
         raise click.UsageError("--max-unsigned-size is for --upstream.")
     if cache_bypass_threshold is not None and upstream:
@@ -308,9 +326,14 @@ def _settings(
     of_eris = eris_settings(
         eris=eris, eris_format=eris_format, eris_level=eris_level, deltas=deltas
     )
-    store_dir = store_dir or (_NIX_STORE if for_nix else environment.store_dir)
-    if not store_dir.startswith("/") or store_dir.endswith("/"):
+    if store_dir is not None and (not store_dir.startswith("/") or store_dir.endswith("/")):
         raise click.BadParameter("an absolute path is expected", param_hint="--store-dir")
+    served: GuixEnvironment | NixEnvironment = environment
+    if not upstream and items is None:
+        served = store_to_serve(os.environ, store_dir, for_nix=for_nix_alone)
+        store_dir = served.store_dir
+    store_dir = store_dir or (_NIX_STORE if for_nix else environment.store_dir)
+    for_nix = for_nix or isinstance(served, NixEnvironment)
     return Settings(
         PublishOptions(
             store_dir,
@@ -320,10 +343,11 @@ def _settings(
             negative_ttl_s=negative_ttl,
             mass_query=for_nix,
             for_nix=for_nix,
+            priority=priority,
             deltas=of_eris.deltas,
             bypass_below=cache_bypass_threshold,
         ),
-        environment,
+        served,
         cache.absolute(),
         workers or len(os.sched_getaffinity(0)),
         of_eris.store,
@@ -339,21 +363,3 @@ def _settings(
 
 def _room(keep_nars_max: int | None) -> int:
     return _KEEP_NARS_MAX if keep_nars_max is None else keep_nars_max
-
-
-def _read_keys(
-    environment: GuixEnvironment,
-    public_key: Path | None,
-    private_key: Path | None,
-    nix_key: Path | None,
-) -> SigningKeys:
-    """The keys to sign with; those of Guix unless only one of Nix is given."""
-    host = socket.gethostname()
-    nix = None if nix_key is None else read_nix_key(nix_key, host)
-    if nix is not None and public_key is None and private_key is None:
-        return nix
-    config = Path(environment.config_dir)
-    guix = read_guix_keys(
-        public_key or config / "signing-key.pub", private_key or config / "signing-key.sec", host
-    )
-    return guix if nix is None else SigningKeys(host, guix.public, guix.guix, nix.nix)

@@ -22,9 +22,9 @@ from guix_glue.cli.publish_logs import Logs, LogSettings
 from guix_glue.cli.store_failures import failure_of_store
 from guix_glue.kept.directory import CacheDirectory
 from guix_glue.local.build_logs import BuildLogs
-from guix_glue.local.environment import GuixEnvironment
+from guix_glue.local.environment import GuixEnvironment, NixEnvironment
 from guix_glue.local.item_directory import DirectoryItems
-from guix_glue.local.items import Items, open_store_items
+from guix_glue.local.items import Items, open_nix_items, open_store_items
 from guix_glue.local.known_hashes import KnownHashes
 from guix_glue.publish.cache import BakedCache
 from guix_glue.publish.local_source import LocalSource
@@ -68,11 +68,12 @@ _THREADS_TO_ENCODE: Final = 4
 class Settings:
     """All options, read and checked; `eris` is None, empty for URNs only, or store URLs.
 
-    `keep_nars` is how many bytes of nars a mirror keeps; None if it keeps none.
+    `environment` is that of the store that is served. `keep_nars` is how many bytes of nars a
+    mirror keeps; None if it keeps none.
     """
 
     publish: PublishOptions
-    environment: GuixEnvironment
+    environment: GuixEnvironment | NixEnvironment
     cache: Path
     workers: int
     eris: str | None = field(repr=False)
@@ -135,7 +136,7 @@ async def serve_items(
                 items,
                 None if settings.items else BuildLogs(settings.environment.log_dir),
                 BakedCache(directory, promise_s=settings.publish.promise_s),
-                NarinfoWriter(keys),
+                NarinfoWriter(keys, for_nix=settings.publish.for_nix),
                 settings.publish,
                 eris,
                 workers=settings.workers,
@@ -150,6 +151,7 @@ async def serve_items(
             public_key=keys.public,
             eris=eris is not None,
             mirror=bool(settings.upstream),
+            nix_key=None if keys.nix is None else str(keys.nix.public),
         )
         try:
             requests = None if admin is None else Requests(settings.publish.nar_path)
@@ -201,8 +203,8 @@ def _items(settings: Settings, directory: CacheDirectory) -> Items:
         items = DirectoryItems(str(settings.items), store_dir, known)
         items.begin()
         return items
-    if store_dir != settings.environment.store_dir:
-        raise CommandError("--store-dir needs --items: there is no daemon for it", ExitCode.USAGE)
+    if isinstance(settings.environment, NixEnvironment):
+        return open_nix_items(settings.environment)
     return open_store_items(settings.environment)
 
 

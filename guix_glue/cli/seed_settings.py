@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from guix_glue.local.environment import GuixEnvironment
+from guix_glue.local.environment import GuixEnvironment, NixEnvironment
 from guix_glue.local.user_caches import caches_directory, public_items_file
 from guix_glue.servers.url import Server
 
@@ -18,13 +18,13 @@ __all__ = ["SeedSettings", "StoreOfItems", "seed_settings"]
 
 _MOST_THREADS: Final = 4
 _SYSTEM_NOTES: Final = "/var/cache/kapla/public-items"
-_NIX_STORE: Final = "/nix/store"
 
 
 @dataclass(frozen=True, slots=True)
 class StoreOfItems:
     """A store, and where what is known of it is: directories without a slash at the end."""
 
+    is_nix: bool
     store_dir: str
     state_dir: str
     database_dir: str
@@ -67,7 +67,7 @@ def seed_settings(
     environment = GuixEnvironment.from_environ(environ)
     store = None
     if store_dir is not None or not directories:
-        store = _store(environment, store_dir)
+        store = _store(environment, NixEnvironment.from_environ(environ), store_dir)
     if store is None and (upstream or acl or deny or allow or pin):
         raise click.UsageError(
             "--upstream, --acl, --deny, --allow and --pin are for items of a store: add --store."
@@ -88,22 +88,23 @@ def seed_settings(
     )
 
 
-def _store(environment: GuixEnvironment, store_dir: str | None) -> StoreOfItems:
+def _store(guix: GuixEnvironment, nix: NixEnvironment, store_dir: str | None) -> StoreOfItems:
+    of_guix = StoreOfItems(False, guix.store_dir, guix.state_dir, guix.database_dir, guix.log_dir)
+    of_nix = StoreOfItems(True, nix.store_dir, nix.state_dir, nix.database_dir, nix.log_dir)
     if store_dir is None:
-        if not os.path.isdir(environment.store_dir) and os.path.isdir(_NIX_STORE):
-            store_dir = _NIX_STORE
-        else:
-            store_dir = environment.store_dir
-    store_dir = store_dir.rstrip("/")
-    if store_dir == environment.store_dir:
-        return StoreOfItems(
-            store_dir, environment.state_dir, environment.database_dir, environment.log_dir
+        only_nix = os.path.exists(nix.database_dir) and not os.path.exists(guix.database_dir)
+        return of_nix if only_nix else of_guix
+    given = store_dir.rstrip("/")
+    # NIX_STORE_DIR is read by both: then whichever has a database there is meant.
+    meant = [one for one in (of_guix, of_nix) if one.store_dir == given]
+    meant.sort(key=lambda one: not os.path.exists(one.database_dir))
+    if not meant:
+        raise click.BadParameter(
+            f"the stores of this machine are {of_guix.store_dir} and {of_nix.store_dir};"
+            " a directory that is no store is named without --store",
+            param_hint="--store",
         )
-    raise click.BadParameter(
-        f"{environment.store_dir} is the store of this machine; a directory that is no store is"
-        " named without --store",
-        param_hint="--store",
-    )
+    return meant[0]
 
 
 def _index(given: Path | None, environ: Mapping[str, str]) -> Path:

@@ -14,7 +14,7 @@ import click
 from eris.threads import settle
 from guix_glue.cli.seed_settings import SeedSettings, StoreOfItems
 from guix_glue.local.niceness import be_idle
-from guix_glue.local.store_db import StoreDatabase
+from guix_glue.local.store_db import GUIX_LAYOUT, NIX_LAYOUT, StoreDatabase
 from guix_glue.publish.key_files import read_acl
 from guix_glue.seed.asking import Asking, Known
 from guix_glue.seed.consent import Consent, Verdict
@@ -147,7 +147,8 @@ async def _wait_for(stopping: asyncio.Event) -> None:
 
 
 def _store_trees(settings: SeedSettings, store: StoreOfItems, known: Known) -> StoreTrees:
-    database = StoreDatabase(store.database_dir, store.store_dir)
+    layout = NIX_LAYOUT if store.is_nix else GUIX_LAYOUT
+    database = StoreDatabase(store.database_dir, store.store_dir, layout)
     consent = Consent(
         settings.deny, settings.allow, has_log(store.log_dir), bool(settings.upstream)
     )

@@ -353,19 +353,25 @@ def format_narinfo(
     hint: str | None = None,
     hint_deltas: Sequence[DeltaLine] = (),
     nix_signatures: Sequence[str] = (),
+    content_address: str | None = None,
 ) -> bytes:
     """Write a whole narinfo: what is signed, the value of the signature, and what nobody signs.
 
-    `FileSize` is given for all URLs or for none: a reader matches the lists by position.
+    `content_address` is the line `CA` of Nix, which proves itself.
+
+    `FileSize` is given for all URLs or for none, and so is `FileHash`: a reader matches the lists
+    by position, or takes the last of each.
     Raises: ValueError, for a value that would be more than one line.
     """
     sized = all(url.file_size is not None for url in urls)
+    hashed = all(url.file_hash is not None for url in urls)
     lines = chain(
         [f"{_SIGNATURE} {signature}"] if signature is not None else [],
         [f"Sig: {value}" for value in nix_signatures],
+        [f"CA: {content_address}"] if content_address is not None else [],
         [f"ERIS: {hint}"] if hint is not None else [],
         map(_format_delta, hint_deltas),
-        *(_format_url(url, sized) for url in urls),
+        *(_format_url(url, sized=sized, hashed=hashed) for url in urls),
     )
     text = [f"{line}\n" for line in lines]
     if any(line.count("\n") != 1 for line in text):
@@ -377,10 +383,10 @@ def _format_delta(line: DeltaLine) -> str:
     return f"ERIS-Delta: {line.base} {line.urn}"
 
 
-def _format_url(url: NarUrl, sized: bool) -> list[str]:
+def _format_url(url: NarUrl, *, sized: bool, hashed: bool) -> list[str]:
     lines = [f"URL: {url.url}", f"Compression: {url.compression}"]
     if sized:
         lines.append(f"FileSize: {url.file_size}")
-    if url.file_hash is not None:
+    if hashed:
         lines.append(f"FileHash: {url.file_hash}")
     return lines

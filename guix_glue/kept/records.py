@@ -47,10 +47,14 @@ _NOT_A_RECORD: Final = (
 
 @dataclass(frozen=True, slots=True)
 class BakedFile:
-    """A compressed nar in the cache: `choice` as `gzip:3`, `size` in bytes."""
+    """A compressed nar in the cache: `choice` as `gzip:3`, `size` in bytes.
+
+    `sha256` is that of the file; None of what an earlier version baked.
+    """
 
     choice: str
     size: int
+    sha256: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +173,10 @@ def format_record(baked: Baked) -> bytes:
             "nar_size": item.nar_size,
             "references": list(item.references),
             "deriver": item.deriver,
+            "content_address": item.content_address,
+            "signatures": list(item.signatures),
             "files": {file.choice: file.size for file in baked.files},
+            "hashes": {file.choice: file.sha256.hex() for file in baked.files if file.sha256},
             "eris": pack_eris(baked.eris),
             "promise": [baked.promise.age_s, baked.promise.until],
         }
@@ -182,20 +189,30 @@ def parse_record(data: bytes) -> Baked | None:
     if value is None or value.get("version") != _VERSION:
         return None
     try:
+        # Records of the first servers have neither the last two, nor hashes, nor promises.
         item = StoreItem(
             str(value["path"]),
             bytes.fromhex(value["nar_hash"]),
             int(value["nar_size"]),
             tuple(map(str, value["references"])),
-            None if value["deriver"] is None else str(value["deriver"]),
+            _text_or_none(value["deriver"]),
+            _text_or_none(value.get("content_address")),
+            tuple(map(str, value.get("signatures", ()))),
         )
-        files = tuple(BakedFile(str(name), int(size)) for name, size in value["files"].items())
-        # Records of the first servers have none.
+        hashes = {name: bytes.fromhex(text) for name, text in value.get("hashes", {}).items()}
+        files = tuple(
+            BakedFile(str(name), int(size), hashes.get(name))
+            for name, size in value["files"].items()
+        )
         age_s, until = value.get("promise", (0, 0))
         promise = Promise(int(age_s), float(until))
         return Baked(item, files, unpack_eris(value["eris"]), promise)
     except _NOT_A_RECORD:
         return None
+
+
+def _text_or_none(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 def pack_eris(result: ErisResult | None) -> dict[str, Any] | None:

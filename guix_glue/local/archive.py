@@ -34,7 +34,7 @@ from guix_glue.formats.nar import (
     Symlink,
 )
 
-__all__ = ["hash_steps", "nar_hash", "read_item"]
+__all__ = ["hash_steps", "nar_hash", "read_item", "read_outline"]
 
 _PIECE: Final = 1024 * 1024
 _HELD: Final = 2
@@ -77,6 +77,15 @@ def read_item(path: str, piece: int = _PIECE) -> Generator[NarEvent, None, None]
     return _Walk(path, piece).events()
 
 
+def read_outline(path: str) -> Generator[NarEvent, None, None]:
+    """The same without any contents: no file is opened, and no `Data` comes.
+
+    Close the generator if it is not exhausted.
+    Raises: as `read_item`.
+    """
+    return _Walk(path, None).events()
+
+
 def nar_hash(path: str) -> tuple[bytes, int]:
     """The SHA-256 of an item's nar, and the bytes of that.
 
@@ -110,9 +119,9 @@ def hash_steps(path: str) -> Generator[int, None, tuple[bytes, int]]:
 
 
 class _Walk:
-    """One walk: the directories on the way to where it is."""
+    """One walk: the directories on the way to where it is. `piece` is None: without contents."""
 
-    def __init__(self, top: str, piece: int) -> None:
+    def __init__(self, top: str, piece: int | None) -> None:
         self._top = top
         self._piece = piece
         self._levels: list[_Level] = []
@@ -136,9 +145,13 @@ class _Walk:
                 level.close()
 
     def _visit(self, name: bytes, parent: int | None, path: NarPath) -> Iterator[NarEvent]:
-        mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+        found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        mode = found.st_mode
         if stat.S_ISREG(mode):
-            yield from self._read_file(name, parent, path)
+            if self._piece is None:
+                yield File(path, found.st_size, bool(mode & stat.S_IXUSR))
+            else:
+                yield from self._read_file(name, parent, path, self._piece)
         elif stat.S_ISLNK(mode):
             yield Symlink(path, os.readlink(name, dir_fd=parent))
         elif stat.S_ISDIR(mode):
@@ -174,7 +187,9 @@ class _Walk:
         if _identity(level.descriptor) != level.identity:
             raise UnsupportedItem(self._show(inside.path), "it changed while it was read")
 
-    def _read_file(self, name: bytes, parent: int | None, path: NarPath) -> Iterator[NarEvent]:
+    def _read_file(
+        self, name: bytes, parent: int | None, path: NarPath, piece_size: int
+    ) -> Iterator[NarEvent]:
         descriptor = os.open(name, _FILE, dir_fd=parent)
         try:
             found = settled_status(descriptor)
@@ -183,7 +198,7 @@ class _Walk:
             yield File(path, found.st_size, bool(found.st_mode & stat.S_IXUSR))
             left = found.st_size
             # One byte more than there should be shows a file that grew.
-            while piece := os.read(descriptor, min(left + 1, self._piece)):
+            while piece := os.read(descriptor, min(left + 1, piece_size)):
                 left -= len(piece)
                 if left < 0:
                     break

@@ -1,6 +1,6 @@
-"""Where the daemon keeps the log of an item's build.
+"""Where a daemon, of Guix or of Nix, keeps the log of an item's build.
 
-The daemon files logs under the name of the derivation that it built, in directories by the first
+Both file logs under the name of the derivation that was built, in directories by the first
 two characters: `drvs/HA/SH…-NAME.drv`, as plain text or, by default, compressed.
 """
 
@@ -29,7 +29,7 @@ class LogFile:
 
 
 class BuildLogs:
-    """The logs below a directory, usually `/var/log/guix`. Plain synchronous code."""
+    """The logs below a directory, as `/var/log/guix`. Plain synchronous code."""
 
     def __init__(self, log_dir: str) -> None:
         self._log_dir = log_dir

@@ -19,6 +19,12 @@ __all__ = ["checked_item", "parse_database_hash"]
 _DATABASE_HASH: Final = re.compile(r"sha256:([0-9a-f]{64})", re.ASCII)
 # What SQLite, and with it the daemon, can keep.
 _MAX_SIZE: Final = 2**63 - 1
+# `fixed:r:sha256:…`, `text:sha256:…`, and what later versions of Nix may write in such words.
+_CONTENT_ADDRESS: Final = re.compile(r"[a-z]+(:[0-9A-Za-z+/=-]{1,128}){2,4}", re.ASCII)
+# `name:base64`: of Ed25519 88 digits, of what may come after it more.
+_SIGNATURE: Final = re.compile(r"[!-9;-~]{1,255}:[0-9A-Za-z+/=]{1,1024}", re.ASCII)
+_MAX_SIGNATURES: Final = 64
+"""Of one item; a reader of narinfos takes a thousand lines, of all kinds."""
 
 
 def checked_item(
@@ -29,10 +35,15 @@ def checked_item(
     nar_size: object,
     references: Iterable[object],
     deriver: object,
+    content_address: object = None,
+    signatures: object = None,
 ) -> StoreItem:
     """Make a `StoreItem` of full paths, a hash of 32 bytes and a size.
 
-    Raises: InvalidFacts, if a path is none of the store at `store_dir`, or the size is none.
+    `content_address` and `signatures` are what the database of Nix has, or None; of signatures
+    those that look like none are left out, as whoever reads a signature may know none of them.
+    Raises: InvalidFacts, if a path is none of the store at `store_dir`, or the size or the content
+    address is none.
     """
     _base_name(path, store_dir)
     if not isinstance(nar_size, int) or not 0 < nar_size <= _MAX_SIZE:
@@ -42,7 +53,9 @@ def checked_item(
         nar_hash=nar_hash,
         nar_size=nar_size,
         references=tuple(sorted({_base_name(reference, store_dir) for reference in references})),
-        deriver=None if deriver is None else _base_name(deriver, store_dir),
+        deriver=None if deriver in (None, "") else _base_name(deriver, store_dir),
+        content_address=_content_address(path, content_address),
+        signatures=_signatures(signatures),
     )
 
 
@@ -52,6 +65,19 @@ def parse_database_hash(text: object) -> bytes:
     if found is None:
         raise InvalidFacts(f"the store's database has a hash that is none: {text!r}")
     return bytes.fromhex(found[1])
+
+
+def _content_address(path: object, text: object) -> str | None:
+    if text is None or text == "":
+        return None
+    if not isinstance(text, str) or not _CONTENT_ADDRESS.fullmatch(text):
+        raise InvalidFacts(f"the content address of {path} is said to be {text!r}")
+    return text
+
+
+def _signatures(text: object) -> tuple[str, ...]:
+    words = text.split() if isinstance(text, str) else ()
+    return tuple(dict.fromkeys(filter(_SIGNATURE.fullmatch, words)))[:_MAX_SIGNATURES]
 
 
 def _base_name(path: object, store_dir: str) -> str:

@@ -1,7 +1,8 @@
 """Where a publisher learns which items there are, and what it may say of them.
 
-`Items` is the port. For the store of this machine the daemon is asked, which knows best and may be
-asked by anybody; its database answers while the daemon cannot be reached. A directory that is no
+`Items` is the port. For the store of Guix the daemon is asked, which knows best and may be asked by
+anybody; its database answers while the daemon cannot be reached. Of Nix the database alone is read:
+there need not be any daemon, and what it would say it reads there. A directory that is no
 store at all is in `item_directory.py`.
 """
 
@@ -17,9 +18,9 @@ from eris.threads import in_thread
 from guix_glue.errors import DaemonError, GuixError, InvalidFacts, ProtocolError
 from guix_glue.formats.store_path import is_hash_part, is_store_path
 from guix_glue.local.daemon import GuixDaemon
-from guix_glue.local.environment import GuixEnvironment
+from guix_glue.local.environment import GuixEnvironment, NixEnvironment
 from guix_glue.local.item_facts import checked_item
-from guix_glue.local.store_db import StoreDatabase
+from guix_glue.local.store_db import NIX_LAYOUT, StoreDatabase
 from guix_glue.local.worker_requests import (
     is_valid_path,
     query_path_from_hash_part,
@@ -27,7 +28,14 @@ from guix_glue.local.worker_requests import (
 )
 from guix_glue.model import StoreItem
 
-__all__ = ["DaemonItems", "DatabaseItems", "FallbackItems", "Items", "open_store_items"]
+__all__ = [
+    "DaemonItems",
+    "DatabaseItems",
+    "FallbackItems",
+    "Items",
+    "open_nix_items",
+    "open_store_items",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -240,3 +248,9 @@ def open_store_items(environment: GuixEnvironment) -> FallbackItems:
     daemon = GuixDaemon(environment.daemon_socket)
     database = StoreDatabase(environment.database_dir, store_dir)
     return FallbackItems(DaemonItems(daemon, store_dir), DatabaseItems(database, store_dir))
+
+
+def open_nix_items(environment: NixEnvironment) -> DatabaseItems:
+    """The items of this machine's store of Nix, by its database."""
+    store_dir = environment.store_dir
+    return DatabaseItems(StoreDatabase(environment.database_dir, store_dir, NIX_LAYOUT), store_dir)

@@ -151,7 +151,8 @@ class Bakery:
                     for path, choice in zip(made.values(), missing, strict=True)
                 ]
                 self._read(item, outputs)
-            return self._cache.keep_files(item, made)
+            hashes = {key: output.sha256 for key, output in zip(made, outputs, strict=True)}
+            return self._cache.keep_files(item, made, hashes)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
@@ -197,9 +198,19 @@ class _Output:
     def __init__(self, file: BinaryIO, codec: Compressor) -> None:
         self._file = file
         self._codec = codec
+        self._state = hashlib.sha256()
+
+    @property
+    def sha256(self) -> bytes:
+        """The hash of what the file has."""
+        return self._state.digest()
 
     def write(self, piece: bytes) -> None:
-        self._file.write(self._codec.feed(piece))
+        self._put(self._codec.feed(piece))
 
     def finish(self) -> None:
-        self._file.write(self._codec.finish())
+        self._put(self._codec.finish())
+
+    def _put(self, data: bytes) -> None:
+        self._state.update(data)
+        self._file.write(data)

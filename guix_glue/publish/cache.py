@@ -155,8 +155,10 @@ class BakedCache:
                 raise LookupError("what was baked of this item has gone")
             self._write(now)
 
-    def keep_files(self, item: StoreItem, made: Mapping[str, Path]) -> Baked:
-        """Take in nars that lie in a temporary directory, by their choice.
+    def keep_files(
+        self, item: StoreItem, made: Mapping[str, Path], hashes: Mapping[str, bytes] | None = None
+    ) -> Baked:
+        """Take in nars that lie in a temporary directory, by their choice; and their SHA-256.
 
         That an item is in the cache says that its nar has the right hash: see to that before.
         Raises: OSError.
@@ -168,7 +170,7 @@ class BakedCache:
             (self._items / item.hash_part).mkdir(parents=True, exist_ok=True)
             files = {file.choice: file for file in before.files} if before is not None else {}
             for choice, path in made.items():
-                files[choice] = BakedFile(choice, path.stat().st_size)
+                files[choice] = BakedFile(choice, path.stat().st_size, (hashes or {}).get(choice))
                 self._directory.take(path, self._file(item.hash_part, choice))
             kept = Baked(item) if before is None else replace(before, item=item)
             return self._write(replace(kept, files=tuple(files.values())))

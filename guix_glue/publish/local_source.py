@@ -9,9 +9,9 @@ the store says: then what the cache has of it is offered, or nothing.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
-import stat
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from eris.threads import in_thread
 from guix_glue.errors import DaemonError, DamagedItem, DatabaseError, GuixError, UnsupportedItem
 from guix_glue.formats.compression import Compression, CompressionChoice
 from guix_glue.formats.narinfo import DeltaLine, NarUrl
-from guix_glue.formats.store_path import fixed_output_path, hash_part_of
+from guix_glue.formats.store_path import fixed_output_path, format_hash, hash_part_of
 from guix_glue.kept.delta_results import split_key
 from guix_glue.kept.records import Baked
 from guix_glue.local.build_logs import BuildLogs
@@ -31,6 +31,7 @@ from guix_glue.publish.baking import Bakery, baked_choices, choice_key, nar_piec
 from guix_glue.publish.baking_log import Made, noted
 from guix_glue.publish.cache import BakedCache
 from guix_glue.publish.delta_setup import deltas_of_items
+from guix_glue.publish.item_files import list_item, open_log, open_regular
 from guix_glue.publish.kept_nars import KeptNars
 from guix_glue.publish.model import ErisTarget, PublishOptions
 from guix_glue.publish.narinfos import NarinfoWriter
@@ -39,11 +40,11 @@ from guix_glue.publish.routes import nar_url
 from guix_glue.serving.journal import Journal
 from guix_glue.serving.opening import opened_in_thread
 from guix_glue.serving.reply import (
+    JSON_TYPE,
     NAR_TYPE,
     NARINFO_TYPE,
     OCTETS_TYPE,
     TEXT_TYPE,
-    FileBody,
     Reply,
     StreamBody,
 )
@@ -55,7 +56,9 @@ _SENT_PIECE: Final = 128 * 1024
 """Of each plain nar that is being sent a few of these are in memory, taken or not."""
 _DAMAGED_KEPT: Final = 10_000
 """Damaged items that are remembered: far more than a store that is of any use has."""
-_FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_LISTINGS_AT_ONCE: Final = 4
+"""Of a large item one takes seconds; replies of other kinds wait for threads, too."""
+_DERIVATION: Final = ".drv"
 
 
 class LocalSource:
@@ -81,6 +84,7 @@ class LocalSource:
         self._eris = eris
         self._destination = None if eris is None else eris.destination
         self._kept_nars = KeptNars(cache, options.compressions)
+        self._listings = asyncio.Semaphore(_LISTINGS_AT_ONCE)
         # Path -> the hash that its files do not have.
         self._damaged: OrderedDict[str, bytes] = OrderedDict()
         self._bakery = Bakery(cache, items.location, options.compressions, eris, workers=workers)
@@ -138,6 +142,15 @@ class LocalSource:
             return Reply(404, TEXT_TYPE, text.encode(), self._options.unbaked_age_s)
         return await self._reply(item, baked, complete=complete)
 
+    async def listing(self, hash_part: str) -> Reply | None:
+        """What is in an item that is in the store; None of one with names that are no text."""
+        item = await self._items.find(hash_part)
+        if item is None or self._is_damaged(item):
+            return None
+        async with self._listings:
+            body = await in_thread(list_item, self._items.location(item))
+        return None if body is None else Reply(200, JSON_TYPE, body, self._options.ttl_s)
+
     async def nar(self, base_name: str, method: Compression) -> Reply | None:
         """A nar from the cache; or a plain one of what is in the store, made as it is sent."""
         baked = self._kept(hash_part_of(base_name))
@@ -174,19 +187,24 @@ class LocalSource:
         item = await self._items.find(hash_part_of(path))
         if item is None or item.path != path or self._is_damaged(item):
             return None
-        body = await opened_in_thread(_open_regular, self._items.location(item))
+        body = await opened_in_thread(open_regular, self._items.location(item))
         if body is None:
             return None
         return Reply(200, OCTETS_TYPE, body, self._options.ttl_s, tag=file_tag(body.file))
 
     async def build_log(self, base_name: str) -> Reply | None:
-        """The log of an item's build; a compressed one is sent as it is."""
+        """The log of an item's build; a compressed one is sent as it is.
+
+        Guix asks by the name of the item, and Nix by that of the derivation, which may have gone.
+        """
         if self._logs is None:
             return None
+        if base_name.endswith(_DERIVATION):
+            return await opened_in_thread(open_log, self._logs, base_name)
         item = await self._items.find(hash_part_of(base_name))
-        if item is None or item.base_name != base_name:
+        if item is None or item.base_name != base_name or item.deriver is None:
             return None
-        return await opened_in_thread(_open_log, self._logs, item)
+        return await opened_in_thread(open_log, self._logs, item.deriver)
 
     async def count(self) -> int:
         """How many items something is kept of. Raises: OSError."""
@@ -319,7 +337,7 @@ class LocalSource:
             nar_url(self._options.nar_path, Compression.NONE, item.base_name),
             Compression.NONE.value,
             item.nar_size,
-            None,
+            format_hash(item.nar_hash) if self._options.for_nix else None,
         )
         urls: list[NarUrl] = []
         for choice in self._options.compressions:
@@ -334,7 +352,9 @@ class LocalSource:
         if file is None:
             return None
         url = nar_url(self._options.nar_path, choice.method, baked.item.base_name)
-        return NarUrl(url, choice.method.value, file.size, None)
+        if not self._options.for_nix or file.sha256 is None:
+            return NarUrl(url, choice.method.value, file.size, None)
+        return NarUrl(url, choice.method.value, file.size, format_hash(file.sha256))
 
     def _kept(self, hash_part: str) -> Baked | None:
         """What is kept of an item, whether it is in the store or not, if that is any nar."""
@@ -360,27 +380,3 @@ class LocalSource:
             return None
         body = await in_thread(self._kept_nars.unpack, baked)
         return None if body is None else Reply(200, NAR_TYPE, body, self._options.ttl_s)
-
-
-def _open_regular(path: str) -> FileBody | None:
-    """Open what must be a regular file; None if it is something else."""
-    try:
-        descriptor = os.open(path, _FILE_FLAGS)
-    except OSError:
-        return None
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode):
-        os.close(descriptor)
-        return None
-    return FileBody(os.fdopen(descriptor, "rb"), found.st_size)
-
-
-def _open_log(logs: BuildLogs, item: StoreItem) -> Reply | None:
-    found = logs.find(item)
-    if found is None:
-        return None
-    body = _open_regular(found.path)
-    if body is None:
-        return None
-    encoding = () if found.encoding is None else (("Content-Encoding", found.encoding),)
-    return Reply(200, TEXT_TYPE, body, headers=encoding, tag=file_tag(body.file))

@@ -126,6 +126,10 @@ class MirrorSource:
         found = await self._find(hash_part)
         return self._reply(found) if isinstance(found, Mirrored) else found
 
+    async def listing(self, hash_part: str) -> Reply | None:
+        """Nothing: what is in an item is not known here before its nar has come."""
+        return None
+
     async def nar(self, base_name: str, method: Compression) -> Reply | None:
         """A nar that is kept here, or passed on; else the way to where the server has it."""
         found = await self._find(hash_part_of(base_name))

@@ -39,7 +39,9 @@ class PublishOptions:
     mass_query: bool = False
     """What /nix-cache-info says of `WantMassQuery`: that asking for many items at once is fine."""
     for_nix: bool = False
-    """Whether narinfos are signed for Nix."""
+    """Whether narinfos are for Nix: signed for it, or of its store."""
+    priority: int = 100
+    """What /nix-cache-info says of `Priority`: Nix asks servers with a lower one first."""
 
     deltas: int = 0
     """How many deltas a narinfo names, at most; they need a store of blocks, and packed trees."""

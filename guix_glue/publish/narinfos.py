@@ -21,7 +21,10 @@ _KEPT: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class SigningKeys:
-    """What narinfos are signed with. `public` is the text of the public key, for who asks."""
+    """What narinfos are signed with, if anything.
+
+    `public` is the text of the public key, for who asks: that of Guix, or of Nix if that is all.
+    """
 
     host: str
     public: bytes | None = None
@@ -30,10 +33,11 @@ class SigningKeys:
 
 
 class NarinfoWriter:
-    """Narinfos of one publisher."""
+    """Narinfos of one publisher; `for_nix` if Nix reads them, whoever signs."""
 
-    def __init__(self, keys: SigningKeys) -> None:
+    def __init__(self, keys: SigningKeys, *, for_nix: bool = False) -> None:
         self._keys = keys
+        self._for_nix = for_nix or keys.nix is not None
         self._kept: OrderedDict[str, tuple[object, bytes]] = OrderedDict()
 
     def write(
@@ -45,12 +49,13 @@ class NarinfoWriter:
     ) -> bytes:
         """The narinfo of an item, signed; `urn` and deltas stand in the signed part.
 
-        Of Nix there is no such part: deltas are hints there.
+        Of Nix there is no such part: deltas are hints there. What others have signed of the item
+        for Nix stands beside our own signature.
 
         Guix takes the smallest nar, wherever it stands, and Nix the last one: so for Nix that is
         the smallest.
         """
-        if self._keys.nix is not None:
+        if self._for_nix:
             urls = sorted(urls, key=lambda url: -(url.file_size or 0))
         facts = (item, tuple(urls), urn, tuple(deltas))
         known = self._kept.get(item.hash_part)
@@ -72,10 +77,20 @@ class NarinfoWriter:
         deltas: Sequence[DeltaLine],
     ) -> bytes:
         keys = self._keys
-        nix = () if keys.nix is None else (keys.nix.sign(item),)
+        ours = () if keys.nix is None else (keys.nix.sign(item),)
+        of_nix = tuple(dict.fromkeys((*ours, *item.signatures)))
+        address = item.content_address
         if keys.guix is None:
-            unsigned = format_unsigned(item, urn)
-            return format_narinfo(unsigned, None, urls, hint_deltas=deltas, nix_signatures=nix)
+            return format_narinfo(
+                format_unsigned(item, urn),
+                None,
+                urls,
+                hint_deltas=deltas,
+                nix_signatures=of_nix,
+                content_address=address,
+            )
         signed = format_unsigned(item, urn, deltas)
         signature = sign_text(keys.guix, signed, keys.host)
-        return format_narinfo(signed, signature, urls, nix_signatures=nix)
+        return format_narinfo(
+            signed, signature, urls, nix_signatures=of_nix, content_address=address
+        )

@@ -25,6 +25,7 @@ __all__ = [
     "CacheInfo",
     "FixedFile",
     "Landing",
+    "ListingOf",
     "NarOf",
     "NarinfoOf",
     "Route",
@@ -62,6 +63,13 @@ class NarinfoOf:
 
 
 @dataclass(frozen=True, slots=True)
+class ListingOf:
+    """`/HASH.ls`."""
+
+    hash_part: str
+
+
+@dataclass(frozen=True, slots=True)
 class NarOf:
     """`/nar/HASH-NAME` and `/nar/METHOD/HASH-NAME`."""
 
@@ -84,7 +92,7 @@ class BuildLog:
     base_name: str
 
 
-Route = Landing | CacheInfo | SigningKey | NarinfoOf | NarOf | FixedFile | BuildLog
+Route = Landing | CacheInfo | SigningKey | NarinfoOf | ListingOf | NarOf | FixedFile | BuildLog
 
 
 def parse_nar_path(text: str) -> tuple[str, ...]:
@@ -128,6 +136,8 @@ def _parse_parts(parts: tuple[str, ...], nar_path: tuple[str, ...]) -> Route | N
             return SigningKey()
         case (name,) if name.endswith(".narinfo"):
             return NarinfoOf(check_hash_part(name.removesuffix(".narinfo")))
+        case (name,) if name.endswith(".ls"):
+            return ListingOf(check_hash_part(name.removesuffix(".ls")))
         case ("file", name, "sha256", digest) if _NIXBASE32_SHA256.fullmatch(digest):
             check_base_name(f"{_ANY_HASH_PART}-{name}")
             return FixedFile(name, parse_hash(f"sha256:{digest}"))

@@ -15,6 +15,7 @@ from guix_glue.publish.routes import (
     CacheInfo,
     FixedFile,
     Landing,
+    ListingOf,
     NarinfoOf,
     NarOf,
     Route,
@@ -47,13 +48,26 @@ class Site:
         public_key: bytes | None,
         eris: bool,
         mirror: bool = False,
+        nix_key: str | None = None,
     ) -> None:
+        """`public_key` is what /signing-key.pub gives, `nix_key` what `nix.conf` is to name."""
         self._source = source
         self._options = options
         self._public_key = public_key
         self._complaints = Complaints(_log, length=_COMPLAINTS)
-        self._landing = landing_page(options.store_dir, public_key, eris=eris, mirror=mirror)
-        self._cache_info = cache_info(options.store_dir, mass_query=options.mass_query)
+        is_of_guix = nix_key is None or public_key != f"{nix_key}\n".encode()
+        self._landing = landing_page(
+            options.store_dir,
+            public_key if is_of_guix else None,
+            nix_key,
+            for_guix=mirror or (is_of_guix and public_key is not None) or not options.for_nix,
+            for_nix=options.for_nix,
+            eris=eris,
+            mirror=mirror,
+        )
+        self._cache_info = cache_info(
+            options.store_dir, mass_query=options.mass_query, priority=options.priority
+        )
 
     async def answer(self, request: Request) -> Reply:
         """The reply to a request, whatever it is. Never raises but for a cancellation."""
@@ -82,6 +96,8 @@ class Site:
         match route:
             case NarinfoOf(hash_part):
                 return await self._source.narinfo(hash_part)
+            case ListingOf(hash_part):
+                return await self._source.listing(hash_part)
             case NarOf(base_name, method):
                 return await self._source.nar(base_name, method)
             case FixedFile(name, sha256):
@@ -99,7 +115,7 @@ class Site:
 
     def _not_found(self, path: str, route: Route | None) -> Reply:
         age_s = None
-        if isinstance(route, NarinfoOf):
+        if isinstance(route, NarinfoOf | ListingOf):
             age_s = self._options.negative_ttl_s
         elif isinstance(route, NarOf):
             # It may only not be baked yet.

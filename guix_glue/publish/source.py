@@ -23,6 +23,9 @@ class Source(Protocol):
     async def narinfo(self, hash_part: str) -> Reply | None:
         """The narinfo of the item with this hash part."""
 
+    async def listing(self, hash_part: str) -> Reply | None:
+        """What is in the item with this hash part, as Nix lists it."""
+
     async def nar(self, base_name: str, method: Compression) -> Reply | None:
         """The nar of an item, compressed by this method."""
 
@@ -30,7 +33,7 @@ class Source(Protocol):
         """The content of a fixed-output item that is one file, found by its own hash."""
 
     async def build_log(self, base_name: str) -> Reply | None:
-        """The log of an item's build."""
+        """The log of an item's build, or of a derivation's."""
 
     async def expire(self, before: float) -> None:
         """Forget what was not used since a time (seconds of the epoch) and has gone."""

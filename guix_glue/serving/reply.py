@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 __all__ = [
+    "JSON_TYPE",
     "NARINFO_TYPE",
     "NAR_TYPE",
     "OCTETS_TYPE",
@@ -21,6 +22,7 @@ __all__ = [
 
 TEXT_TYPE: Final = "text/plain;charset=utf-8"
 OCTETS_TYPE: Final = "application/octet-stream;charset=ISO-8859-1"
+JSON_TYPE: Final = "application/json"
 NARINFO_TYPE: Final = "application/x-nix-narinfo;charset=utf-8"
 NAR_TYPE: Final = "application/x-nix-archive;charset=ISO-8859-1"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from guix_glue.local.archive import nar_hash
 from tests.eris_fs.trees import File, Link, Node, lay_out, read_back
 from tests.guix_glue.publish.support import Answer, Publisher, publishing
 from tests.integration.daemon import running_daemon, wait_until
+from tests.integration.nix_programs import nix
 
 pytestmark = pytest.mark.skipif(shutil.which("nix-store") is None, reason="Nix is not installed")
 
@@ -28,24 +28,6 @@ GREETING: Node = {
     "\u00e4": File(b"x" * 10_000),
 }
 WORDS: Node = File(b"words\n")
-
-
-def nix(home: Path, *arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run Nix with a store, and a memory of narinfos, of its own."""
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(home),
-        "NIX_CONFIG": "experimental-features = nix-command flakes\nbuild-users-group =\n"
-        "sandbox = false\nsubstituters =\nsubstitute = true\n",
-    }
-    return subprocess.run(
-        [str(argument) for argument in arguments],
-        env=environment,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 class Published:

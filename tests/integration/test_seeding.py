@@ -160,7 +160,7 @@ def _kill_when(process: subprocess.Popen[bytes], path: Path) -> None:
     [
         (["--json"], 2, "--json is for --status"),
         (["--status"], 1, "no seed has its index"),
-        (["--store", "/elsewhere"], 2, "is the store of this machine"),
+        (["--store", "/elsewhere"], 2, "the stores of this machine are"),
         (["--deny", "*"], 2, "add --store"),
         (["--eris-store-url", "coap+tcp://127.0.0.1"], 6, "of this machine"),
         (["--explain", "x"], 2, "add --store"),

@@ -60,6 +60,15 @@ class NarWriter:
             case _:
                 assert_never(event)
 
+    def skip(self) -> int:
+        """Pass over what is left of the file that began last; returns how many bytes that is.
+
+        For who wants to know where things are in a nar, and not what is in them.
+        """
+        size = self._left + len(self._file_end) if self._left else 0
+        self._left = 0
+        return size
+
     def finish(self) -> bytes:
         """Write what ends the nar.
 

@@ -37,6 +37,10 @@ _GUIX: Final = (
     ),
     _HINTS,
 )
+_NIX: Final = (
+    "NIX_STORE_DIR, NIX_STATE_DIR, NIX_LOG_DIR",
+    "Where the things of Nix are, as Nix itself understands them.",
+)
 _GUIX_COMMANDS: Final = ("guix-daemon", "publish", "signing-key", "store-path", "substitute")
 
 GENERAL_VARIABLES: Final = (_URL, *_TIMES, *_STORE, _CATALOGUE, _CACHE, _COLOURS)
@@ -76,6 +80,8 @@ def variables_of(name: str, command: click.Command) -> list[tuple[str, str]]:
         found.append(_CACHE)
     if name in _GUIX_COMMANDS:
         found += [one for one in _GUIX if one is not _HINTS or "--trust-hints" in options]
+    if name == "publish":
+        found.append(_NIX)
     known = ", ".join(variable for variable, _ in found)
     found += [(one, "Stands in for an option.") for one in _own_variables(command, known)]
     return [*found, _COLOURS] if "--timeout" in options else found

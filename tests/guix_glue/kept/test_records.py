@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -49,6 +50,10 @@ RECORDS = st.sampled_from(
         Baked(ITEM, (), ErisResult("a", None, reason="its name is not UTF-8")),
         Baked(ITEM, (), ErisResult("a", URN, ("one",), None, 1.5, DELTAS)),
         Baked(StoreItem(ITEM.path, bytes(32), 112, ()), (BakedFile("lzip:9", 1),)),
+        Baked(
+            replace(ITEM, content_address="text:sha256:1", signatures=("a:AA", "b:BB")),
+            (BakedFile("none:0", 1, bytes(32)), BakedFile("gzip:3", 2)),
+        ),
     ]
 )
 
@@ -174,3 +179,11 @@ def test_what_still_counts_when_an_item_is_encoded_again() -> None:
 def test_a_repr_shows_no_urn() -> None:
     assert URN not in repr(FULL)
     assert "urn:" not in repr(DELTAS)
+
+
+def test_a_record_of_an_earlier_version() -> None:
+    record = parse_checked(format_record(FULL))
+    assert record is not None
+    for later in ("content_address", "signatures", "hashes", "promise"):
+        del record[later]
+    assert parse_record(format_checked(record)) == FULL

@@ -24,7 +24,7 @@ from guix_glue.formats.nar import (
     NarReader,
     Symlink,
 )
-from guix_glue.local.archive import nar_hash, read_item
+from guix_glue.local.archive import nar_hash, read_item, read_outline
 from tests.examples import examples
 from tests.guix_glue.formats.nars import Link, Node, Plain, events_of, joined, nar, sample_nars
 
@@ -339,3 +339,19 @@ def test_any_item_is_what_its_nar_says(tmp_path: Path, node: Node) -> None:
             shutil.rmtree(item)
         else:
             item.unlink()
+
+
+def test_an_outline_is_the_same_without_contents(tmp_path: Path) -> None:
+    target = tmp_path / "item"
+    make(os.fsencode(target), ODD)
+    whole = [event for event in read_item(str(target)) if not isinstance(event, Data)]
+    assert list(read_outline(str(target))) == whole
+    # No file is opened for it.
+    (target / "dir-").chmod(0)
+    assert list(read_outline(str(target))) == whole
+
+
+def test_an_outline_of_what_no_nar_holds(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UnsupportedItem, match="pipe"):
+        list(read_outline(str(tmp_path)))

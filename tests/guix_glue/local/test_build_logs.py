@@ -25,6 +25,15 @@ def test_a_log(tmp_path: Path, ending: str, encoding: str | None) -> None:
     assert BuildLogs(str(tmp_path)).find(item(DERIVER)) == LogFile(str(log), encoding)
 
 
+def test_the_log_of_a_derivation_that_is_asked_for_by_its_name(tmp_path: Path) -> None:
+    log = tmp_path / "drvs" / "9p" / f"{DERIVER[2:]}.bz2"
+    log.parent.mkdir(parents=True)
+    log.write_bytes(b"built")
+    logs = BuildLogs(str(tmp_path))
+    assert logs.of_derivation(DERIVER) == LogFile(str(log), "bzip2")
+    assert logs.of_derivation("9p/../../secret.drv") is None
+
+
 def test_no_log(tmp_path: Path) -> None:
     logs = BuildLogs(str(tmp_path))
     assert logs.find(item(DERIVER)) is None

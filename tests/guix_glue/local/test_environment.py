@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from guix_glue.errors import GuixError
-from guix_glue.local.environment import GuixEnvironment
+from guix_glue.local.environment import GuixEnvironment, NixEnvironment
 
 
 def test_nothing_set() -> None:
@@ -39,3 +39,23 @@ def test_what_follows_from_the_state_directory() -> None:
 def test_a_directory_that_is_none(value: str) -> None:
     with pytest.raises(GuixError, match="NIX_STORE_DIR"):
         GuixEnvironment.from_environ({"NIX_STORE_DIR": value})
+
+
+def test_where_nix_is() -> None:
+    assert NixEnvironment.from_environ({"NIX_STATE_DIR": ""}) == NixEnvironment()
+    assert NixEnvironment().database_dir == "/nix/var/nix/db"
+    environ = {"NIX_STORE_DIR": "/t/store/", "NIX_STATE_DIR": "/t/state", "NIX_LOG_DIR": "/t/log"}
+    environment = NixEnvironment.from_environ(environ)
+    assert environment == NixEnvironment("/t/store", "/t/state", "/t/log")
+    assert environment.database_dir == "/t/state/db"
+    assert NixEnvironment.from_environ({"NIX_STORE_DIR": "//t/./a/..//store//"}) == NixEnvironment(
+        "/t/store"
+    )
+
+
+def test_the_older_name_of_the_store() -> None:
+    assert NixEnvironment.from_environ({"NIX_STORE": "/o"}).store_dir == "/o"
+    environ = {"NIX_STORE": "/o", "NIX_STORE_DIR": "/n"}
+    assert NixEnvironment.from_environ(environ).store_dir == "/n"
+    with pytest.raises(GuixError, match="NIX_LOG_DIR"):
+        NixEnvironment.from_environ({"NIX_LOG_DIR": "log"})

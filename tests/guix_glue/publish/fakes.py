@@ -30,6 +30,9 @@ class Echo:
     async def narinfo(self, hash_part: str) -> Reply | None:
         return self._say("narinfo", hash_part) if hash_part == HASH else None
 
+    async def listing(self, hash_part: str) -> Reply | None:
+        return self._say("listing", hash_part) if hash_part == HASH else None
+
     async def nar(self, base_name: str, method: Compression) -> Reply | None:
         return self._say("nar", base_name, method.value) if base_name == NAME else None
 

@@ -54,7 +54,8 @@ def test_options_that_are_wrong(tmp_path: Path) -> None:
         (("--max-connections", "0"), "--max-connections"),
         (("--upstream", "http://x", "--items", "/"), "exclude each other"),
         (("--store-dir", "gnu"), "absolute path"),
-        (("--nix-key", NIX_KEY), "store of Nix itself cannot be served yet: --items"),
+        (("--priority", "-1"), "--priority"),
+        (("--store-dir", "/srv"), "--items serves a directory"),
         (("--items", tmp_path / "none"), "does not exist"),
         (("--eris=ftp://x",), "URL"),
         (("--eris=http://x coap+tcp://x?get",), "only read"),
@@ -103,6 +104,25 @@ def test_without_keys_the_option_is_named(tmp_path: Path) -> None:
     environment = {"GUIX_CONFIGURATION_DIRECTORY": str(tmp_path)}
     text = refused("--items", tmp_path, "--cache", tmp_path / "cache", env=environment)
     assert f"{tmp_path}/signing-key.pub (--public-key): No such file" in text
+
+
+def test_without_a_store_of_nix_the_way_out_is_named(tmp_path: Path) -> None:
+    environment = {
+        "GUIX_STATE_DIRECTORY": str(tmp_path / "guix"),
+        "NIX_STATE_DIR": str(tmp_path / "nix"),
+    }
+    text = refused("--nix-key", NIX_KEY, "--cache", tmp_path / "cache", env=environment)
+    assert "there is no store of Nix here" in text
+    assert "--items" in text
+
+
+def test_users_of_guix_are_not_told_of_a_store_of_nix(tmp_path: Path) -> None:
+    (tmp_path / "nix" / "db").mkdir(parents=True)
+    (tmp_path / "nix" / "db" / "db.sqlite").touch()
+    environment = {"NIX_STATE_DIR": str(tmp_path / "nix")}
+    served = ("--store-dir", "/nix/store", "--nix-key", NIX_KEY, "--cache", tmp_path / "cache")
+    text = refused(*served, "--advertise", env=environment)
+    assert "--advertise tells users of Guix" in text
 
 
 def test_months_are_explained() -> None:

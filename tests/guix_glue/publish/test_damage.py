@@ -70,6 +70,7 @@ def test_files_that_are_not_what_the_store_says(store: GuixStore, tmp_path: Path
         wait_until(lambda: publisher.narinfo(item).status == 404, "damage to be found")
         assert publisher.narinfo(item).max_age == 300
         assert publisher.request(f"/nar/{item.name}").status == 404
+        assert publisher.request(f"/{item.name[:32]}.ls").status == 404
         assert publisher.narinfo(sound).status == 200
         publisher.wait_for_log("guix gc --verify=contents,repair")
         (line,) = [line for line in publisher.log.splitlines() if "contents,repair" in line]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,30 @@ def test_for_nix_the_smallest_nar_stands_last() -> None:
         assert "".join(url.url for url in known.urls) == order
 
 
+def test_what_others_signed_for_nix_stands_beside_our_own() -> None:
+    keys = SAMPLES / "keys"
+    guix = read_guix_keys(keys / "signing-key.pub", keys / "signing-key.sec", "vm")
+    nix = read_nix_key(SAMPLES / "nix-2.8" / "secret-key", "vm")
+    assert nix.nix is not None
+    item = StoreItem(f"/nix/store/{'0' * 32}-x", bytes(32), 1000, (), None, "text:sha256:1")
+    ours = nix.nix.sign(item)
+    signed = replace(item, signatures=("cache-1:AAAA", ours))
+    urls = [NarUrl("plain", "none", 10, "sha256:1"), NarUrl("packed", "zstd", 5, "sha256:2")]
+    for one, signatures in (
+        (nix, (ours, "cache-1:AAAA")),
+        (SigningKeys("vm"), ("cache-1:AAAA", ours)),
+        (SigningKeys("vm", guix=guix.guix), ("cache-1:AAAA", ours)),
+    ):
+        written = NarinfoWriter(one, for_nix=True).write(signed, urls, None)
+        known = parse_narinfo(written, store_dir="/nix/store")
+        assert known.nix_signatures == signatures
+        # Nix takes the last, whoever signs.
+        assert [(url.url, url.file_hash) for url in known.urls][-1] == ("packed", "sha256:2")
+        assert written.count(b"\nCA: text:sha256:1\n") == 1
+        assert (known.signature is not None) == (one.guix is not None)
+        assert known.signed_text is None or "CA:" not in known.signed_text
+
+
 def test_deltas_are_signed_for_guix_and_hints_for_nix() -> None:
     keys = SAMPLES / "keys"
     guix = read_guix_keys(keys / "signing-key.pub", keys / "signing-key.sec", "vm")
@@ -82,3 +107,13 @@ def test_the_seed_narinfo_of_the_eris_announcement() -> None:
     written = writer.write(known.item, known.urls, known.signed_urn)
     # The key is another: the signed part is the same.
     assert written.partition(b"Signature:")[0] == sample.partition(b"Signature:")[0]
+
+
+def test_hashes_of_files_are_told_of_all_nars_or_of_none() -> None:
+    nix = read_nix_key(SAMPLES / "nix-2.8" / "secret-key", "vm")
+    item = StoreItem(f"/nix/store/{'0' * 32}-x", bytes(32), 1000, ())
+    # The last is the one that Nix takes, with the last hash: it must not be that of another.
+    urls = [NarUrl("a", "gzip", 20, "sha256:1"), NarUrl("b", "zstd", 10, None)]
+    assert b"FileHash" not in NarinfoWriter(nix).write(item, urls, None)
+    hashed = [replace(url, file_hash="sha256:1") for url in urls]
+    assert NarinfoWriter(nix).write(item, hashed, None).count(b"FileHash") == 2

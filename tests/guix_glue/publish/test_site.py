@@ -28,6 +28,7 @@ def answer(path: str, *, method: str = "GET", failure: Exception | None = None) 
     ("path", "body"),
     [
         (f"/{HASH}.narinfo", f"('narinfo', '{HASH}')"),
+        (f"/{HASH}.ls", f"('listing', '{HASH}')"),
         (f"/nar/{NAME}", f"('nar', '{NAME}', 'none')"),
         (f"/nar/zstd/{NAME}", f"('nar', '{NAME}', 'zstd')"),
         (FILE, "('file', 'x')"),
@@ -43,7 +44,12 @@ def test_each_route(path: str, body: str, method: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "age"),
-    [("/x", None), ("/" + "0" * 32 + ".narinfo", 60), (f"/nar/gzip/{'0' * 32}-x", 300)],
+    [
+        ("/x", None),
+        ("/" + "0" * 32 + ".narinfo", 60),
+        ("/" + "0" * 32 + ".ls", 60),
+        (f"/nar/gzip/{'0' * 32}-x", 300),
+    ],
 )
 def test_what_is_not_there(path: str, age: int | None) -> None:
     reply = answer(path)
