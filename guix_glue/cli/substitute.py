@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from guix_glue.fetch.options import DaemonOptions
     from guix_glue.fetch.traces import Messages
     from guix_glue.formats.expression import Expression
-    from guix_glue.kept.public_items import PublicItems
+    from guix_glue.kept.public_notes import PublicNotes
     from guix_glue.local.environment import GuixEnvironment
     from guix_glue.servers.url import Server
     from guix_glue.trust.acl import Acl
@@ -324,15 +324,13 @@ def _cache_directory(given: str | None, messages: Messages) -> str | None:
         return None
 
 
-def _public_items() -> PublicItems | None:
+def _public_items() -> PublicNotes | None:
     """Where to note what everybody may have, for `kapla seed`."""
-    from pathlib import Path
-
-    from guix_glue.kept.public_items import PublicItems
+    from guix_glue.kept.public_notes import PublicNotes
     from guix_glue.local.user_caches import public_items_file
 
     file = public_items_file(os.environ)
-    return None if file is None else PublicItems(Path(file))
+    return None if file is None else PublicNotes(file)
 
 
 def _wanted(variable: str, otherwise: str, messages: Messages) -> bool | None:

@@ -25,7 +25,7 @@ from guix_glue.fetch.lookup import Found, Lookup
 from guix_glue.fetch.session import Policy, Session
 from guix_glue.fetch.traces import Messages
 from guix_glue.formats.narinfo import Narinfo
-from guix_glue.kept.public_items import PublicItems
+from guix_glue.kept.public_notes import PublicNotes
 from guix_glue.local.installed import InstalledItems
 from guix_glue.local.links import Links
 from guix_glue.servers.publicness import is_public
@@ -50,7 +50,7 @@ class SubstituteSession(Session):
         *,
         deduplicate: bool,
         installed: InstalledItems | None = None,
-        public: PublicItems | None = None,
+        public: PublicNotes | None = None,
     ) -> None:
         super().__init__(policy, lookup, messages)
         self._public = public
@@ -101,14 +101,14 @@ class SubstituteSession(Session):
             await in_thread(self._note, self._public, candidates, outcome.nar_hash)
         return outcome
 
-    def _note(self, public: PublicItems, candidates: Sequence[Candidate], nar_hash: bytes) -> None:
+    def _note(self, public: PublicNotes, candidates: Sequence[Candidate], nar_hash: bytes) -> None:
         """Note an item that anybody can have, so that it may be given away: see `kapla seed`."""
         for candidate in candidates:
             narinfo = candidate.narinfo
             if narinfo.item.nar_hash == nar_hash and is_public(candidate.server):
                 with suppress(SignatureRejected):
                     verify_narinfo(narinfo, self.policy.acl)
-                    public.note(narinfo.item.hash_part, nar_hash)
+                    public.note(narinfo)
                     return
 
     async def _bases(self, candidates: Sequence[Candidate]) -> frozenset[str]:

@@ -2,7 +2,8 @@
 
 Who fetches items by signed narinfos notes them here, and who gives them on reads it: so nobody has
 to be asked about them, who would learn what is here. A record is 16 bytes, a hash of an item's hash
-part and NarHash; it says that this very content was fetched from a server that anybody may ask.
+part and NarHash; it says that this very content was fetched from a server that anybody may ask. In
+another file something stands behind it, as the read capability that the narinfo signed.
 
 A record is appended in one write. One that was cut off by a crash is passed over, and when there
 are too many the older half goes. Who cannot write does without: the next fetch notes more.
@@ -37,10 +38,14 @@ def item_mark(hash_part: str, nar_hash: bytes) -> bytes:
 
 
 class PublicItems:
-    """The file at `path`, which need not be there; at most `most` items are in it."""
+    """The file at `path`, which need not be there; at most `most` items are in it.
 
-    def __init__(self, path: Path, *, most: int = MOST_ITEMS) -> None:
+    `noted`: how many bytes are noted of each, beside that it is public.
+    """
+
+    def __init__(self, path: Path, *, noted: int = 0, most: int = MOST_ITEMS) -> None:
         self._path = path
+        self._size = MARK_SIZE + noted
         self._most = most
 
     def stamp(self) -> tuple[int, int, int] | None:
@@ -53,23 +58,32 @@ class PublicItems:
 
     def read(self) -> frozenset[bytes]:
         """The marks of all that are known. Never fails."""
+        return frozenset(self.read_all())
+
+    def read_all(self) -> dict[bytes, bytes]:
+        """What was noted last of all that are known, by their marks. Never fails."""
         try:
-            data = read_file(self._path, 4 * self._most * MARK_SIZE)
+            data = read_file(self._path, 4 * self._most * self._size)
         except OSError as error:
             if error.errno != errno.ENOENT:
                 _log.warning("%s cannot be read: %s", self._path, error.strerror)
-            return frozenset()
-        whole = len(data) - len(data) % MARK_SIZE
-        return frozenset(data[at : at + MARK_SIZE] for at in range(0, whole, MARK_SIZE))
+            return {}
+        size = self._size
+        whole = len(data) - len(data) % size
+        return {
+            data[at : at + MARK_SIZE]: data[at + MARK_SIZE : at + size]
+            for at in range(0, whole, size)
+        }
 
-    def note(self, hash_part: str, nar_hash: bytes) -> None:
+    def note(self, hash_part: str, nar_hash: bytes, noted: bytes = b"") -> None:
         """Note an item. Never fails."""
+        assert len(noted) == self._size - MARK_SIZE
         try:
-            self._append(item_mark(hash_part, nar_hash))
+            self._append(item_mark(hash_part, nar_hash) + noted)
         except OSError as error:
             _log.debug("%s cannot be written: %s", self._path, error.strerror)
 
-    def _append(self, mark: bytes) -> None:
+    def _append(self, record: bytes) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(self._path, flags, 0o644)
@@ -77,13 +91,13 @@ class PublicItems:
             # Only among those who write: nobody holds it for long.
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             size = os.fstat(descriptor).st_size
-            os.write(descriptor, bytes(-size % MARK_SIZE) + mark)
-            if size >= self._most * MARK_SIZE:
+            os.write(descriptor, bytes(-size % self._size) + record)
+            if size >= self._most * self._size:
                 self._shorten(descriptor, size)
         finally:
             os.close(descriptor)
 
     def _shorten(self, descriptor: int, size: int) -> None:
         """Keep the newer half, in a file that takes the place of this one."""
-        start = size // 2 - size // 2 % MARK_SIZE
+        start = size // 2 - size // 2 % self._size
         replace_file(self._path, os.pread(descriptor, size, start), 0o644)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-__all__ = ["caches_directory", "public_items_file"]
+__all__ = ["caches_directory", "public_items_file", "public_urns_file"]
 
 
 def caches_directory(environ: Mapping[str, str]) -> str | None:
@@ -18,6 +18,11 @@ def caches_directory(environ: Mapping[str, str]) -> str | None:
         return "/var/cache"
     home = environ.get("HOME", "").rstrip("/")
     return f"{home}/.cache" if home.startswith("/") else None
+
+
+def public_urns_file(public_items: str) -> str:
+    """Where the read capabilities are of items that are noted in a file: beside it."""
+    return f"{public_items}.urns"
 
 
 def public_items_file(environ: Mapping[str, str]) -> str | None:

@@ -16,6 +16,7 @@ from eris.threads import in_thread
 from guix_glue.errors import FetchFailed
 from guix_glue.formats.narinfo import Narinfo
 from guix_glue.kept.public_items import PublicItems
+from guix_glue.kept.public_notes import PublicNotes
 from guix_glue.local.store_list import ValidItem
 from guix_glue.seed.consent import Answers
 
@@ -53,23 +54,33 @@ class Known:
     """What is known of items, on disk: `noted` by those who fetched, and answers in `directory`."""
 
     def __init__(self, noted: Iterable[Path], directory: Path) -> None:
-        self._noted = [PublicItems(path) for path in noted]
-        self._yes = PublicItems(directory / "public")
+        self._noted = [PublicNotes(str(path)) for path in noted]
+        self._yes = PublicNotes(str(directory / "public"))
         self._no = PublicItems(directory / "not-public")
 
     def read(self) -> Answers:
         """What is known now; synchronous."""
-        noted = frozenset[bytes]().union(*(one.read() for one in self._noted))
-        return Answers(noted, self._yes.read(), self._no.read())
+        noted = frozenset[bytes]().union(*(one.items.read() for one in self._noted))
+        return Answers(noted, self._yes.items.read(), self._no.read())
+
+    def urns(self) -> dict[bytes, bytes]:
+        """The read capabilities of items, in binary, by their marks; synchronous."""
+        found: dict[bytes, bytes] = {}
+        for one in (*self._noted, self._yes):
+            found.update(one.urns.read_all())
+        return found
 
     def stamp(self) -> object:
         """Is another when there is something new."""
         return [one.stamp() for one in (*self._noted, self._yes, self._no)]
 
-    def note(self, item: ValidItem, *, is_public: bool) -> None:
-        """Keep an answer; synchronous."""
-        kept = self._yes if is_public else self._no
-        kept.note(item.hash_part, item.nar_hash)
+    def note(self, item: ValidItem, narinfo: Narinfo | None) -> None:
+        """Keep an answer: a narinfo that is signed, if there is one; synchronous."""
+        if narinfo is not None and narinfo.item.nar_hash == item.nar_hash:
+            self._yes.note(narinfo)
+        else:
+            # Another build of it is another content.
+            self._no.note(item.hash_part, item.nar_hash)
 
 
 class Asking:
@@ -119,7 +130,7 @@ class Asking:
                 _log.debug("An item could not be asked about: %s", error)
                 continue
             self._failed = 0
-            is_public = answer is not None and answer.narinfo.item.nar_hash == item.nar_hash
-            await in_thread(self._known.note, item, is_public=is_public)
+            narinfo = None if answer is None else answer.narinfo
+            await in_thread(self._known.note, item, narinfo)
             await self._sleep(_PAUSE_S)
         return all_answered

@@ -39,8 +39,8 @@ class Servers:
             raise FetchFailed("nobody answers")
         if hash_part not in self.public:
             return None
-        nar_hash = self.public[hash_part]
-        return SimpleNamespace(narinfo=SimpleNamespace(item=SimpleNamespace(nar_hash=nar_hash)))
+        told = SimpleNamespace(hash_part=hash_part, nar_hash=self.public[hash_part])
+        return SimpleNamespace(narinfo=SimpleNamespace(item=told, signed_urn=None))
 
 
 async def no_sleep(seconds: float) -> None:

@@ -77,7 +77,7 @@ def test_a_file_that_changed_is_not_here(tmp_path: Path) -> None:
         for reference in before.keys() & after.keys():
             assert made(maker, reference) == before[reference]
         assert maker.tally.changed == 1
-        # What was noted, FETCH tells too; of the index of the tree it is not known before it is made.
+        # FETCH tells so too, but for the index of the tree, which would have to be made.
         assert maker.find(gone, near=True).count(True) <= 1
 
 
