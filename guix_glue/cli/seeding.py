@@ -13,12 +13,15 @@ import click
 
 from eris.threads import settle
 from guix_glue.cli.seed_settings import SeedSettings, StoreOfItems
-from guix_glue.local.niceness import be_idle
+from guix_glue.cli.seed_store import SeedStore
+from guix_glue.local.niceness import be_idle, be_nice
 from guix_glue.local.store_db import GUIX_LAYOUT, NIX_LAYOUT, StoreDatabase
 from guix_glue.publish.key_files import read_acl
 from guix_glue.seed.asking import Asking, Known
 from guix_glue.seed.consent import Consent, Verdict
 from guix_glue.seed.index import SeedIndex
+from guix_glue.seed.lending import Lending
+from guix_glue.seed.packed_items import PackedItems
 from guix_glue.seed.roots import PinnedRoots, roots_directory
 from guix_glue.seed.seeder import Seeder
 from guix_glue.seed.trees import DirectoryTrees, StoreTrees, Trees, has_log
@@ -36,7 +39,8 @@ __all__ = ["daemon_url", "explain", "prepare", "seed"]
 
 _log = logging.getLogger(__name__)
 
-_SLOW_THREADS: Final = 2
+# Two may wait for a pack, and others for less.
+_SLOW_THREADS: Final = 4
 
 
 def daemon_url(given: str | None) -> StoreUrl:
@@ -103,13 +107,18 @@ async def seed(settings: SeedSettings, url: StoreUrl | None) -> bool:
         roots = None
         if settings.pin and settings.store is not None:
             roots = PinnedRoots(settings.store.state_dir, settings.store.store_dir)
-        seeder = Seeder(index, sources, idle, asking, roots=roots)
+        packed = lending = None
+        if url is not None and settings.store is not None:
+            store = SeedStore(url)
+            stack.push_async_callback(store.close)
+            packed, lending = PackedItems(index, store, known.urns), Lending(store)
+        seeder = Seeder(index, sources, idle, asking, roots=roots, packed=packed, lending=lending)
         stack.callback(seeder.close)
         if url is None:
             return await seeder.once()
         workers = ThreadPoolExecutor(settings.threads, "kapla-seed")
         stack.callback(workers.shutdown)
-        slow = ThreadPoolExecutor(_SLOW_THREADS, "kapla-seed-slow")
+        slow = ThreadPoolExecutor(_SLOW_THREADS, "kapla-seed-slow", initializer=be_nice)
         stack.callback(slow.shutdown)
         _log.info("kapla seed %s: index %s", __version__, settings.index)
         await _serve(seeder, url, workers, slow)

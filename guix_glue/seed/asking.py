@@ -72,7 +72,7 @@ class Known:
 
     def stamp(self) -> object:
         """Is another when there is something new."""
-        return [one.stamp() for one in (*self._noted, self._yes, self._no)]
+        return [*(one.stamp() for one in (*self._noted, self._yes)), self._no.stamp()]
 
     def note(self, item: ValidItem, narinfo: Narinfo | None) -> None:
         """Keep an answer: a narinfo that is signed, if there is one; synchronous."""

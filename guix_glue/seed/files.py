@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["OpenFiles", "open_below"]
+__all__ = ["OpenFiles", "open_below", "read_at"]
 
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _DIRECTORY: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
@@ -62,6 +62,17 @@ def _component(name: str) -> str:
     if name in ("", ".", ".."):
         raise FileNotFoundError("a path that is none")
     return name
+
+
+def read_at(descriptor: int, offset: int, size: int) -> bytes:
+    """Read so many bytes at a place, or what there is. Raises: OSError."""
+    data = os.pread(descriptor, size, offset)
+    while data and len(data) < size:
+        more = os.pread(descriptor, size - len(data), offset + len(data))
+        if not more:
+            break
+        data += more
+    return data
 
 
 @dataclass(slots=True)

@@ -28,6 +28,7 @@ from typing import Final
 from guix_glue.local.files import read_file, replace_file
 from guix_glue.seed import records
 from guix_glue.seed.errors import DamagedIndex, IndexInUse, IndexNotWritten, SeedError
+from guix_glue.seed.packs import PackedPart
 from guix_glue.seed.parts import Part
 from guix_glue.seed.segment import NewPart, Row, Segment, copied_parts, write_segment
 from guix_glue.seed.tiers import choose
@@ -54,6 +55,10 @@ class Held:
         """The part itself. Raises: DamagedIndex."""
         return self.segment.part(self.row)
 
+    def read_packed(self) -> PackedPart:
+        """The same of a packed tree. Raises: DamagedIndex."""
+        return self.segment.packed(self.row)
+
     def pairs(self) -> memoryview:
         """The pairs in the nodes of its large files."""
         return self.segment.pairs(self.row)
@@ -69,6 +74,8 @@ class View:
     """The parts of each tree, in the order of their numbers."""
     closed: Mapping[str, int] = field(default_factory=dict)
     """The part that closes it, of each tree that is whole."""
+    packed: Mapping[str, int] = field(default_factory=dict)
+    """The packed tree, of each root that has one; its parts are not among those above."""
 
     @classmethod
     def of(cls, segments: Sequence[Segment], gone: Container[int]) -> View:
@@ -80,14 +87,21 @@ class View:
             if number not in gone
         }
         roots: dict[str, list[int]] = {}
-        closed = {}
+        closed, packed = {}, {}
         for number in sorted(parts):
             row = parts[number].row
+            if row.is_packed:
+                packed[row.root] = number
+                continue
             roots.setdefault(row.root, []).append(number)
             if row.members is not None and all(one in parts for one in row.members):
                 closed[row.root] = number
         return cls(
-            tuple(segments), parts, {root: tuple(one) for root, one in roots.items()}, closed
+            tuple(segments),
+            parts,
+            {root: tuple(one) for root, one in roots.items()},
+            closed,
+            packed,
         )
 
     def find(self, reference: bytes) -> Iterator[tuple[Held, int]]:
@@ -156,7 +170,16 @@ class SeedIndex:
 
         Raises: IndexNotWritten.
         """
-        new = NewPart.make(number, part, pairs)
+        self._gather(NewPart.make(number, part, pairs), references)
+
+    def add_packed(
+        self, number: int, part: PackedPart, files: int, size: int, references: Sequence[bytes]
+    ) -> None:
+        """The same of a packed tree, of so many files and bytes. Raises: IndexNotWritten."""
+        self._gather(NewPart.of_packed(number, part, files, size), references)
+
+    def _gather(self, new: NewPart, references: Sequence[bytes]) -> None:
+        number = new.row.number
         self._parts.append(new)
         self._records += (
             records.format_record(reference, number, place)

@@ -115,6 +115,10 @@ class Indexer:
                 gone += numbers
             elif identity:
                 gone += (one for one in numbers if view.parts[one].row.identity != identity)
+        for root, number in view.packed.items():
+            # Only of what is of a store, and has an identity, it is known how it was packed.
+            if wanted.get(root) != view.parts[number].row.identity:
+                gone.append(number)
         self._drop(gone)
         for root in [root for root in self._failures if root not in wanted]:
             del self._failures[root]

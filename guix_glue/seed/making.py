@@ -14,9 +14,8 @@ For several threads at once.
 from __future__ import annotations
 
 import logging
-import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, islice
 from typing import Final
@@ -30,9 +29,12 @@ from eris_fs.reader.lru import LeastRecent
 from guix_glue.errors import GuixError
 from guix_glue.seed.encoding import encode_files, encode_index
 from guix_glue.seed.errors import DamagedIndex
-from guix_glue.seed.files import OpenFiles
+from guix_glue.seed.files import OpenFiles, read_at
 from guix_glue.seed.index import Held, View
+from guix_glue.seed.later import Later
 from guix_glue.seed.made import MadeBlocks
+from guix_glue.seed.making_packed import PackedMaker
+from guix_glue.seed.packing import Packing
 from guix_glue.seed.parts import (
     LARGE_FILE,
     OfIndex,
@@ -45,12 +47,9 @@ from guix_glue.seed.parts import (
 )
 from guix_glue.seed.segment import Segment
 
-__all__ = ["Later", "Maker", "Tally"]
+__all__ = ["Maker", "Tally"]
 
 _log = logging.getLogger(__name__)
-
-Later = Callable[[], bytes | None]
-"""Makes a block, which takes long."""
 
 _SECRET: Final = bytes(NULL_CONVERGENCE_SECRET)
 # Places that are tried for one block: of a content that is there a thousand times some are enough.
@@ -101,7 +100,8 @@ class _Loaded:
 class Maker:
     """Makes blocks of what is `offered`, by the index as `view` gives it. `close()` it.
 
-    `held` is what was made with others. `on_change` is told the root of a tree of which a file
+    `held` is what was made with others. `on_pack` is given the blocks of each pack that was made;
+    without it none is. `on_change` is told the root of a tree of which a file
     changed, `on_damage` a segment with a part that is damaged, by whichever thread.
     """
 
@@ -109,6 +109,7 @@ class Maker:
         self,
         view: Callable[[], View],
         held: MadeBlocks,
+        on_pack: Callable[[Mapping[Reference, bytes]], None] | None = None,
         on_change: Callable[[str], None] = lambda root: None,
         on_damage: Callable[[Segment, DamagedIndex], None] = lambda segment, error: None,
     ) -> None:
@@ -120,6 +121,9 @@ class Maker:
         """The roots of trees whose blocks are given away: see `offer`."""
         self.tally = Tally()
         self._files = OpenFiles()
+        self._packed = None
+        if on_pack is not None:
+            self._packed = PackedMaker(Packing(self._files, on_pack), held)
         self._lock = threading.Lock()
         self._parts: LeastRecent[_Loaded] = LeastRecent(_PARTS_SIZE)
         self._changed: dict[tuple[int, int], None] = {}
@@ -151,23 +155,25 @@ class Maker:
 
     def make(self, references: Sequence[Reference], *, near: bool) -> list[bytes | Later | None]:
         """For each the block, or what makes it, or None. Never raises."""
-        made: list[bytes | Later | None] = [self._make(reference) for reference in references]
+        made: list[bytes | Later | None] = [self._make(one, near) for one in references]
         self.tally.add(len(made), [one for one in made if isinstance(one, bytes)])
         return made
 
     def find(self, references: Sequence[Reference], *, near: bool) -> list[bool]:
         """For each whether it can be made, as far as is known without reading its file."""
-        return [self._is_here(reference) for reference in references]
+        return [self._is_here(reference, near) for reference in references]
 
-    def _is_here(self, reference: Reference) -> bool:
+    def _is_here(self, reference: Reference, near: bool) -> bool:
         if self._held.get(reference) is not None:
             return True
         places = islice(self._places(reference), _TRIES)
-        if not self._changed:
-            return any(True for _ in places)
-        return any(self._is_unchanged(held, number) for held, number in places)
+        return any(self._can_be_made(held, number, near) for held, number in places)
 
-    def _is_unchanged(self, held: Held, number: int) -> bool:
+    def _can_be_made(self, held: Held, number: int, near: bool) -> bool:
+        if held.row.is_packed:
+            return near
+        if not self._changed:
+            return True
         try:
             place = self._load(held).places.find(number)
         except DamagedIndex as error:
@@ -175,13 +181,17 @@ class Maker:
             return False
         return isinstance(place, OfIndex) or (held.row.number, place.file) not in self._changed
 
-    def _make(self, reference: Reference) -> bytes | Later | None:
+    def _make(self, reference: Reference, near: bool) -> bytes | Later | None:
         block = self._held.get(reference)
         if block is not None:
             return block
         for held, number in islice(self._places(reference), _TRIES):
             try:
-                made = self._make_at(held, number, reference)
+                made = (
+                    self._make_packed(held, number, reference, near)
+                    if held.row.is_packed
+                    else self._make_at(held, number, reference)
+                )
             except DamagedIndex as error:
                 self._on_damage(held.segment, error)
                 continue
@@ -201,7 +211,8 @@ class Maker:
         loaded = self._load(held)
         place = loaded.places.find(number)
         if isinstance(place, OfIndex):
-            return lambda: self._counted(self._of_index(held, reference))
+            key = "index", held.row.number
+            return Later(key, lambda: self._counted(self._of_index(held, reference)))
         if (held.row.number, place.file) in self._changed:
             return None
         size = loaded.sizes[place.file]
@@ -209,7 +220,19 @@ class Maker:
             return self._checked(self._leaf(loaded, place), reference, held, place.file, loaded)
         if size > LARGE_FILE:
             return _same(self._node(held, loaded, place), reference)
-        return lambda: self._counted(self._of_small(held, loaded, place.file, reference))
+        file = place.file
+        return Later(
+            ("file", held.row.number, file),
+            lambda: self._counted(self._of_small(held, loaded, file, reference)),
+        )
+
+    def _make_packed(
+        self, held: Held, number: int, reference: Reference, near: bool
+    ) -> Later | None:
+        if self._packed is None:
+            return None
+        later = self._packed.make(held, number, reference, near=near)
+        return later and Later(later.key, lambda: self._counted(later.make()))
 
     # how it is made
 
@@ -219,7 +242,7 @@ class Maker:
         is_last = place.place == leaf_count(size, block_size) - 1
         try:
             with self._files.opened(loaded.part.root, loaded.paths[place.file]) as descriptor:
-                data = _read_at(descriptor, place.place * block_size, block_size)
+                data = read_at(descriptor, place.place * block_size, block_size)
         except OSError:
             return None
         if is_last:
@@ -268,7 +291,7 @@ class Maker:
         size = loaded.sizes[file]
         try:
             with self._files.opened(loaded.part.root, loaded.paths[file]) as descriptor:
-                data = _read_at(descriptor, 0, size + 1)
+                data = read_at(descriptor, 0, size + 1)
         except OSError:
             data = b""
         encoder = Encoder(choose_block_size(size))
@@ -357,14 +380,3 @@ def _load(part: Part) -> _Loaded:
 
 def _same(made: tuple[bytes, bytes], reference: Reference) -> bytes | None:
     return made[1] if made[0] == reference else None
-
-
-def _read_at(descriptor: int, offset: int, size: int) -> bytes:
-    """Read so many bytes at a place, or what there is. Raises: OSError."""
-    data = os.pread(descriptor, size, offset)
-    while data and len(data) < size:
-        more = os.pread(descriptor, size - len(data), offset + len(data))
-        if not more:
-            break
-        data += more
-    return data

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Final
@@ -24,8 +24,10 @@ from guix_glue.seed.asking import Asking
 from guix_glue.seed.errors import DamagedIndex, IndexNotWritten, SeedError
 from guix_glue.seed.index import SeedIndex
 from guix_glue.seed.indexing import Indexer
+from guix_glue.seed.lending import Lending
 from guix_glue.seed.made import MadeBlocks
 from guix_glue.seed.making import Maker
+from guix_glue.seed.packed_items import PackedItems
 from guix_glue.seed.roots import PinnedRoots
 from guix_glue.seed.segment import Segment
 from guix_glue.seed.status import SeedStatus, format_status
@@ -66,7 +68,8 @@ class Seeder:
     """Keeps `index` as the trees of `sources` are, and has `maker` offer them.
 
     `idle` is one thread that lets others go first. `roots` keep items from being collected, if that
-    is wanted. `run()` it, then `close()` it.
+    is wanted. `packed` finds out how items were packed; what is made of that goes to `lending`.
+    `run()` it, then `close()` it.
     """
 
     def __init__(
@@ -77,6 +80,8 @@ class Seeder:
         asking: Asking | None = None,
         *,
         roots: PinnedRoots | None = None,
+        packed: PackedItems | None = None,
+        lending: Lending | None = None,
         clock: Callable[[], float] = time.monotonic,
         look_s: float = _LOOK_S,
     ) -> None:
@@ -85,6 +90,8 @@ class Seeder:
         self._idle = idle
         self._asking = asking
         self._roots = roots
+        self._packed = packed
+        self._lending = lending
         self._clock = clock
         self._look_s = look_s
         self._wake = asyncio.Event()
@@ -99,6 +106,7 @@ class Seeder:
         self.maker = Maker(
             lambda: index.view,
             MadeBlocks(index.directory),
+            on_pack=None if lending is None else lending.add,
             on_change=self._changed,
             on_damage=self._is_damaged,
         )
@@ -127,7 +135,9 @@ class Seeder:
 
     async def run(self) -> None:
         """Go on until it is cancelled; what is under way then is ended first."""
-        telling = asyncio.create_task(self._tell_on())
+        beside = [asyncio.create_task(self._tell_on())]
+        if self._lending is not None:
+            beside.append(asyncio.create_task(self._lending.run()))
         asking: asyncio.Task[None] | None = None
         try:
             with work_done_by(self._idle):
@@ -139,10 +149,10 @@ class Seeder:
                     await self._wait()
         finally:
             self._indexer.stop()
-            for task in (telling, asking):
-                if task is not None:
-                    task.cancel()
-                    await settle(task)
+            tasks = [*beside, *([] if asking is None else [asking])]
+            for task in tasks:
+                task.cancel()
+            await settle(*tasks)
             self._write_status()
 
     # looking
@@ -170,6 +180,8 @@ class Seeder:
         wanted = [tree for source in due for tree in source.found]
         if await self._safely(self._indexer.update, wanted):
             self._say_done()
+            if self._packed is not None:
+                await self._safely_await(self._packed.update, wanted)
         self._write_status()
         took_s = self._clock() - began
         for source in due:
@@ -203,12 +215,20 @@ class Seeder:
             await in_thread(self._indexer.keep_only, trees)
 
     async def _safely(self, work: Callable[..., None], *given: object) -> bool:
-        """Do something that writes the index; tells whether it could be written."""
-        for segment, error in list(self._damaged.items()):
-            self._damaged.pop(segment)
-            await in_thread(self._index.reject, segment, error)
-        try:
+        """Do something in a thread that writes the index; tells whether it could be written."""
+
+        async def do() -> None:
+            for segment, error in list(self._damaged.items()):
+                self._damaged.pop(segment)
+                await in_thread(self._index.reject, segment, error)
             await in_thread(work, *given)
+
+        return await self._safely_await(do)
+
+    async def _safely_await(self, work: Callable[..., Awaitable[None]], *given: object) -> bool:
+        """The same of a coroutine."""
+        try:
+            await work(*given)
         except IndexNotWritten as error:
             self._problem = str(error)
             self._complaints.say("index", str(error))

@@ -27,6 +27,7 @@ from cbor2 import CBORDecodeError, dumps, loads
 
 from guix_glue.seed import records
 from guix_glue.seed.errors import DamagedIndex
+from guix_glue.seed.packs import PackedPart, format_packed, parse_packed
 from guix_glue.seed.parts import Part, format_part, parse_part
 
 __all__ = ["NewPart", "Row", "Segment", "copied_parts", "write_segment"]
@@ -50,6 +51,8 @@ class Row:
     root: str
     members: tuple[int, ...] | None
     """Of a part that closes its tree: the others."""
+    is_packed: bool
+    """Whether it is a packed tree, rather than a part of one whose files are contents."""
     identity: bytes
     """What the tree was."""
     files: int
@@ -75,16 +78,34 @@ class NewPart:
     pairs: bytes | memoryview
 
     @classmethod
+    def of_packed(cls, number: int, part: PackedPart, files: int, size: int) -> NewPart:
+        """Compress a packed tree: `files` of together `size` bytes."""
+        body = _compress(format_packed(part))
+        row = Row(
+            number,
+            part.root,
+            None,
+            True,
+            part.identity,
+            files,
+            size,
+            0,
+            len(body),
+            0,
+            _sum(body),
+        )
+        return cls(row, body, b"")
+
+    @classmethod
     def make(cls, number: int, part: Part, pairs: bytes) -> NewPart:
         """Compress a part."""
-        from eris_fs.packed.frame import compress
-
-        body = compress(format_part(part), _LEVEL)
+        body = _compress(format_part(part))
         files = [one for one in part.entries if one.is_file]
         row = Row(
             number,
             part.root,
             part.members,
+            False,
             part.identity,
             len(files),
             sum(one.size for one in files),
@@ -143,6 +164,13 @@ class Segment:
 
     def part(self, row: Row) -> Part:
         """Read a part. Raises: DamagedIndex."""
+        return parse_part(self._read(row))
+
+    def packed(self, row: Row) -> PackedPart:
+        """Read a packed tree. Raises: DamagedIndex."""
+        return parse_packed(self._read(row))
+
+    def _read(self, row: Row) -> bytes:
         from eris_fs.packed.frame import InvalidFrame, content_size, decompress
 
         body = self.body(row)
@@ -152,7 +180,7 @@ class Segment:
             size = content_size(body, _MAX_BODY)
             if size > _MAX_BODY:
                 raise DamagedIndex(f"a part in {self.path.name} is too large")
-            return parse_part(decompress(body, size, _MAX_BODY))
+            return decompress(body, size, _MAX_BODY)
         except InvalidFrame as error:
             raise DamagedIndex(f"a part in {self.path.name} cannot be read: {error}") from error
 
@@ -204,6 +232,7 @@ def _write(file: BinaryIO, rows: Iterable[bytes], parts: Iterable[NewPart]) -> N
                 row.number,
                 os.fsencode(row.root),
                 None if row.members is None else list(row.members),
+                row.is_packed,
                 row.identity,
                 row.files,
                 row.size,
@@ -234,6 +263,12 @@ def _parse_table(data: bytes, start: int, end: int, name: str) -> tuple[bytes, d
     except (CBORDecodeError, TypeError, ValueError) as error:
         raise DamagedIndex(f"the table of {name} makes no sense") from error
     return records_sum, rows
+
+
+def _compress(data: bytes) -> bytes:
+    from eris_fs.packed.frame import compress
+
+    return compress(data, _LEVEL)
 
 
 def _sum(data: bytes) -> bytes:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from typing import Any, Final, Protocol
@@ -49,10 +49,23 @@ _MOST_WAITING: Final = 1024
 _MOST_LATER: Final = 64
 _LETTERS: Final = 52
 _TOKEN: Final = b"\x01"
+_Asked = tuple[Reference, bytes, bool]
+"""A GET: the reference, its token, whether it is for somebody near."""
 _BLOCKS: Final = frozenset(tuple(part.encode() for part in path) for path in BLOCKS_PATHS)
 
-Later = Callable[[], bytes | None]
-"""Makes one block, which takes long; None if it cannot be made after all. For a thread."""
+
+class Later(Protocol):
+    """A block that takes long to make. What has one `key` is made together, and fails together."""
+
+    @property
+    def key(self) -> Hashable:
+        """What it is made with."""
+        ...
+
+    @property
+    def make(self) -> Callable[[], bytes | None]:
+        """Makes it, in a thread; None if it cannot be made after all."""
+        ...
 
 
 class BlockMaker(Protocol):
@@ -89,9 +102,11 @@ class Offering(asyncio.Protocol):
         self._loop = loop
         self._connection = Connection()
         self._transport: asyncio.Transport | None = None
-        self._gets: deque[tuple[Reference, bytes, bool]] = deque()
+        self._gets: deque[_Asked] = deque()
         self._finds: deque[tuple[list[Reference], bytes, bool]] = deque()
-        self._running = self._later = 0
+        self._running = 0
+        # What waits for something that is being made, by its key.
+        self._later: dict[Hashable, list[_Asked]] = {}
         self._writable = True
         self._reading = True
         self.accepted: asyncio.Future[None] = loop.create_future()
@@ -188,23 +203,22 @@ class Offering(asyncio.Protocol):
                 find = partial(self._maker.find, references, near=near)
                 self._start(self._workers, find, partial(self._tell, token))
             elif self._gets:
-                references, tokens, near = self._next_gets()
-                make = partial(self._maker.make, references, near=near)
-                self._start(self._workers, make, partial(self._give, tokens))
+                asked = self._next_gets()
+                references = [reference for reference, _, _ in asked]
+                make = partial(self._maker.make, references, near=asked[0][2])
+                self._start(self._workers, make, partial(self._give, asked))
             else:
                 break
-        self._read_on(len(self._gets) + len(self._finds) < _MOST_WAITING)
+        later = sum(map(len, self._later.values()))
+        self._read_on(len(self._gets) + len(self._finds) + later < _MOST_WAITING)
 
-    def _next_gets(self) -> tuple[list[Reference], list[bytes], bool]:
-        """Some that may be answered together: for somebody near, or not."""
+    def _next_gets(self) -> list[_Asked]:
+        """Some that may be answered together: all for somebody near, or none."""
         near = self._gets[0][2]
-        references: list[Reference] = []
-        tokens: list[bytes] = []
-        while self._gets and len(references) < _AT_ONCE and self._gets[0][2] == near:
-            reference, token, _ = self._gets.popleft()
-            references.append(reference)
-            tokens.append(token)
-        return references, tokens, near
+        asked: list[_Asked] = []
+        while self._gets and len(asked) < _AT_ONCE and self._gets[0][2] == near:
+            asked.append(self._gets.popleft())
+        return asked
 
     def _start(
         self, threads: Executor, work: Callable[[], Any], then: Callable[[Any], None]
@@ -226,26 +240,37 @@ class Offering(asyncio.Protocol):
         else:
             self._write(format_message(Code.CONTENT, token, payload=pack_bitmap(found)))
 
-    def _give(self, tokens: Sequence[bytes], made: Sequence[bytes | Later | None] | None) -> None:
+    def _give(self, asked: Sequence[_Asked], made: Sequence[bytes | Later | None] | None) -> None:
         answers = []
-        for place, token in enumerate(tokens):
+        for place, one in enumerate(asked):
             block = None if made is None else made[place]
             if block is None or isinstance(block, bytes):
-                answers.append(_answer(token, block))
-            elif self._later < _MOST_LATER:
-                self._make_later(token, block)
+                answers.append(_answer(one[1], block))
+            elif block.key in self._later:
+                self._later[block.key].append(one)
+            elif len(self._later) < _MOST_LATER:
+                self._make_later(one, block)
             else:
-                answers.append(answer_empty(Code.SERVICE_UNAVAILABLE, token))
+                answers.append(answer_empty(Code.SERVICE_UNAVAILABLE, one[1]))
         if answers:
             self._write(b"".join(answers))
 
-    def _make_later(self, token: bytes, make: Later) -> None:
-        def done(future: asyncio.Future[bytes | None]) -> None:
-            self._later -= 1
-            self._write(_answer(token, _result(future)))
+    def _make_later(self, asked: _Asked, later: Later) -> None:
+        key = later.key
 
-        self._later += 1
-        self._loop.run_in_executor(self._slow, make).add_done_callback(done)
+        def done(future: asyncio.Future[bytes | None]) -> None:
+            block = _result(future)
+            others = self._later.pop(key)
+            self._write(_answer(asked[1], block))
+            if block is None:
+                self._write(b"".join(_answer(token, None) for _, token, _ in others))
+            else:
+                # They are there now, or at least can be made.
+                self._gets.extend(others)
+            self._work()
+
+        self._later[key] = []
+        self._loop.run_in_executor(self._slow, later.make).add_done_callback(done)
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():

@@ -14,6 +14,7 @@ from eris.store import MemoryStore
 from eris_fs import put_tree
 from guix_glue.seed.index import SeedIndex
 from guix_glue.seed.indexing import Indexer
+from guix_glue.seed.later import Later
 from guix_glue.seed.made import MadeBlocks
 from guix_glue.seed.making import Maker
 from guix_glue.seed.trees import SeedTree
@@ -80,4 +81,4 @@ def seeding(directory: Path, *roots: Path) -> Iterator[tuple[SeedIndex, Maker]]:
 def made(maker: Maker, reference: bytes) -> bytes | None:
     """The block that a seed answers with, whether or not it takes long to make."""
     (block,) = maker.make([Reference(reference)], near=True)
-    return block() if callable(block) else block
+    return block.make() if isinstance(block, Later) else block

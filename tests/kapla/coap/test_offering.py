@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -33,30 +34,36 @@ SMALL, LARGE = b"a" * 1024, b"b" * 32768
 GUARD_S = 60.0
 
 
+@dataclass(frozen=True)
+class Later:
+    key: str
+    make: Callable[[], bytes | None]
+
+
 class Maker:
     """Makes two blocks at once, one that takes long for whoever is near, and fails for a fourth."""
 
     def __init__(self) -> None:
         self.go_on = threading.Event()
+        self.made_later = 0
         self.slow = reference_of(b"c" * 1024)
         self.bad = reference_of(b"d" * 1024)
 
-    def make(
-        self, references: Sequence[Reference], *, near: bool
-    ) -> list[bytes | Callable[[], bytes | None] | None]:
+    def make(self, references: Sequence[Reference], *, near: bool) -> list[bytes | Later | None]:
         return [self._one(reference, near) for reference in references]
 
     def find(self, references: Sequence[Reference], *, near: bool) -> list[bool]:
         return [self._one(reference, near) is not None for reference in references]
 
-    def _one(self, reference: bytes, near: bool) -> bytes | Callable[[], bytes | None] | None:
+    def _one(self, reference: bytes, near: bool) -> bytes | Later | None:
         if reference == self.bad:
             raise RuntimeError("a mistake")
         if reference == self.slow and near:
-            return self._later
+            return Later("slow", self._later)
         return {reference_of(SMALL): SMALL, reference_of(LARGE): LARGE}.get(Reference(reference))
 
     def _later(self) -> bytes:
+        self.made_later += 1
         assert self.go_on.wait(GUARD_S)
         return b"c" * 1024
 
@@ -150,6 +157,23 @@ def test_blocks_are_given_in_any_order() -> None:
         assert found[b"4"].code == found[b"5"].code == Code.NOT_FOUND
         maker.go_on.set()
         assert (await daemon.receive()).payload == b"c" * 1024
+
+    play(script)
+
+
+def test_what_is_made_together_is_made_once_at_a_time() -> None:
+    async def script(maker: Maker, arrived: asyncio.Queue[Daemon], _: asyncio.Task[None]) -> None:
+        daemon = await arrived.get()
+        await daemon.accept()
+        for number in range(20):
+            daemon.get(maker.slow, bytes([number]))
+        daemon.get(reference_of(SMALL), b"last")
+        assert (await daemon.receive()).token == b"last"
+        assert maker.made_later == 1
+        maker.go_on.set()
+        found = await daemon.answers(20)
+        assert {message.payload for message in found.values()} == {b"c" * 1024}
+        assert len(found) == 20
 
     play(script)
 
