@@ -279,6 +279,7 @@ RULES = (
         " is told without I/O",
         where=(
             "guix_glue/seed/consent.py",
+            "guix_glue/seed/packs.py",
             "guix_glue/seed/parts.py",
             "guix_glue/seed/records.py",
             "guix_glue/seed/status.py",

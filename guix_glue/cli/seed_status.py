@@ -53,6 +53,8 @@ def status_lines(status: SeedStatus, *, is_running: bool) -> Iterator[str]:
     else:
         yield f"state    {'connected to the daemon' if status.connected else 'not connected'}"
     yield f"trees    {status.trees} given away, {status.trees_left} to be read"
+    if status.packed:
+        yield f"packed   {status.packed} as they were published, too"
     if status.trees_failed:
         yield f"failed   {status.trees_failed}: the log says why"
     if status.to_ask:

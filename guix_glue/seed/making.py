@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, islice
@@ -58,6 +59,10 @@ _TRIES: Final = 8
 _PARTS_SIZE: Final = 64 * 1024 * 1024
 _ENTRY_SIZE: Final = 300
 _MOST_CHANGED: Final = 100_000
+# It may have been for a moment only, as when an equal file is linked to another.
+_NOTED_S: Final = 600.0
+# In the place of the number of a file, of which the first is 0.
+_THE_INDEX: Final = -1
 
 
 @dataclass(slots=True)
@@ -126,7 +131,8 @@ class Maker:
             self._packed = PackedMaker(Packing(self._files, on_pack), held)
         self._lock = threading.Lock()
         self._parts: LeastRecent[_Loaded] = LeastRecent(_PARTS_SIZE)
-        self._changed: dict[tuple[int, int], None] = {}
+        # When it was noted, of files by the numbers of part and file.
+        self._changed: dict[tuple[int, int], float] = {}
 
     def close(self) -> None:
         """Let go of open files."""
@@ -143,6 +149,10 @@ class Maker:
         """Let go of what is held for long; to be called from time to time."""
         self._files.tidy()
         self._held.tidy()
+        with self._lock:
+            limit = time.monotonic() - _NOTED_S
+            for key in [key for key, since in self._changed.items() if since < limit]:
+                del self._changed[key]
 
     def forget_changes(self, numbers: Sequence[int]) -> None:
         """These parts are gone, and what was noted of their files is of no use."""
@@ -179,7 +189,7 @@ class Maker:
         except DamagedIndex as error:
             self._on_damage(held.segment, error)
             return False
-        return isinstance(place, OfIndex) or (held.row.number, place.file) not in self._changed
+        return (held.row.number, _file_of(place)) not in self._changed
 
     def _make(self, reference: Reference, near: bool) -> bytes | Later | None:
         block = self._held.get(reference)
@@ -210,11 +220,11 @@ class Maker:
     def _make_at(self, held: Held, number: int, reference: Reference) -> bytes | Later | None:
         loaded = self._load(held)
         place = loaded.places.find(number)
+        if (held.row.number, _file_of(place)) in self._changed:
+            return None
         if isinstance(place, OfIndex):
             key = "index", held.row.number
             return Later(key, lambda: self._counted(self._of_index(held, reference)))
-        if (held.row.number, place.file) in self._changed:
-            return None
         size = loaded.sizes[place.file]
         if not place.level:
             return self._checked(self._leaf(loaded, place), reference, held, place.file, loaded)
@@ -266,7 +276,8 @@ class Maker:
             return made[1]
         # By eight bytes another block may be meant, once in a very long time; then too little is
         # offered.
-        self._note_changed(held, file, loaded)
+        self._files.forget(loaded.part.root, loaded.paths[file])
+        self._note_changed(held, file)
         return None
 
     def _node(self, held: Held, loaded: _Loaded, place: Place) -> tuple[bytes, bytes]:
@@ -313,6 +324,7 @@ class Maker:
             blocks = encode_index(tree)
         except (KeyError, GuixError, TreeError, OSError) as error:
             _log.debug("An index cannot be written again: %s", error)
+            self._note_changed(held, _THE_INDEX)
             return None
         return self._hold(blocks, reference)
 
@@ -336,7 +348,8 @@ class Maker:
     ) -> bytes | None:
         if reference not in blocks:
             if held is not None and loaded is not None:
-                self._note_changed(held, file, loaded)
+                self._files.forget(loaded.part.root, loaded.paths[file])
+                self._note_changed(held, file)
             return None
         self._held.hold(blocks)
         return blocks[reference]
@@ -354,21 +367,24 @@ class Maker:
                 self._parts.put(key, loaded, len(loaded.part.entries) * _ENTRY_SIZE)
         return loaded
 
-    def _note_changed(self, held: Held, file: int, loaded: _Loaded) -> None:
+    def _note_changed(self, held: Held, file: int) -> None:
         key = held.row.number, file
         with self._lock:
             if key in self._changed:
                 return
-            self._changed[key] = None
+            self._changed[key] = time.monotonic()
             while len(self._changed) > _MOST_CHANGED:
                 del self._changed[next(iter(self._changed))]
-        self._files.forget(loaded.part.root, loaded.paths[file])
         self.tally.note_changed()
-        self._on_change(loaded.part.root)
+        self._on_change(held.row.root)
 
     def _counted(self, block: bytes | None) -> bytes | None:
         self.tally.add(0, [block])
         return block
+
+
+def _file_of(place: Place | OfIndex) -> int:
+    return _THE_INDEX if isinstance(place, OfIndex) else place.file
 
 
 def _load(part: Part) -> _Loaded:

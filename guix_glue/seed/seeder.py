@@ -180,6 +180,7 @@ class Seeder:
         wanted = [tree for source in due for tree in source.found]
         if await self._safely(self._indexer.update, wanted):
             self._say_done()
+            self._write_status()
             if self._packed is not None:
                 await self._safely_await(self._packed.update, wanted)
         self._write_status()
@@ -311,6 +312,7 @@ class Seeder:
             pid=os.getpid(),
             connected=self._connected,
             trees=len(whole),
+            packed=sum(root in offered for root in view.packed),
             trees_left=progress.left,
             trees_failed=progress.failed,
             to_ask=sum(len(source.to_ask) for source in self._sources),

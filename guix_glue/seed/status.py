@@ -20,6 +20,8 @@ class SeedStatus:
     """Whether a daemon takes blocks from it."""
     trees: int
     """Those that are offered, and in the index."""
+    packed: int
+    """Of these, those of which it is known how they were packed."""
     trees_left: int
     trees_failed: int
     to_ask: int

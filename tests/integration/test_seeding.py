@@ -7,15 +7,18 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from eris.capability import ReadCapability
+from guix_glue.kept.public_notes import PublicNotes
 from tests.guix_glue.seed.support import encoded, make_tree
+from tests.guix_glue.seed.test_seeder import Store
 from tests.integration.commands import Kapla
 from tests.integration.daemon import GUARD_S, Daemon, running_daemon, wait_until
 from tests.integration.here import User
@@ -29,6 +32,7 @@ class Place:
     lender: Daemon
     asker: Daemon
     directory: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def user(self) -> Kapla:
@@ -37,7 +41,7 @@ class Place:
 
     def seeder(self) -> Kapla:
         """Somebody at the machine of the one that lends."""
-        return Kapla(self.directory, self.lender.url)
+        return Kapla(self.directory, self.lender.url, env=self.environment)
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +157,49 @@ def _kill_when(process: subprocess.Popen[bytes], path: Path) -> None:
     """As soon as there is a file; or when it has done all before anybody saw that."""
     wait_until(lambda: path.exists() or process.poll() is not None, str(path))
     process.kill()
+
+
+def test_an_item_is_given_as_it_was_packed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    item = store.add(0, fetched=False)
+    (item / "text").write_text("a line of text\n" * 50_000)
+    index = tmp_path / "index"
+    environment = {
+        "NIX_STORE_DIR": store.store_dir,
+        "GUIX_STATE_DIRECTORY": str(tmp_path),
+        "GUIX_LOG_DIRECTORY": str(tmp_path),
+    }
+    with running_daemon() as daemon:
+        user = Kapla(tmp_path, daemon.url, env=environment)
+        urn = user("encode", "--packed", "--level", "3", "--no-pin", item).stdout.decode().strip()
+        _note(store, item, urn)
+        assert (
+            "offered: it was fetched"
+            in user(
+                "seed", "--explain", item, "--index", index, "--public-items", store.notes
+            ).stdout.decode()
+        )
+        place = Place(daemon, daemon, tmp_path, environment)
+        with seeding(place, "--index", index, "--public-items", store.notes):
+            wait_until(lambda: told(index).get("packed", 0) == 1, "how it was packed")
+            daemon.stop()
+            for file in daemon.store.parent.glob(f"{daemon.store.name}*"):
+                file.unlink()
+            daemon.start()
+            assert not any(stat(daemon)["blocks"].values())
+            wait_until(lambda: stat(daemon)["seeds"]["now"] == 1, "the seed")
+            user("decode", urn, tmp_path / "out")
+            assert_same(item, tmp_path / "out")
+            # What was made goes to the daemon.
+            wait_until(lambda: any(stat(daemon)["blocks"].values()), "packs that are kept")
+
+
+def _note(store: Store, item: Path, urn: str) -> None:
+    """As who has fetched it by a narinfo with this URN."""
+    notes = PublicNotes(str(store.notes))
+    part, nar_hash = item.name[:32], b"\1" * 32
+    notes.items.note(part, nar_hash)
+    notes.urns.note(part, nar_hash, ReadCapability.from_urn(urn).to_bytes())
 
 
 @pytest.mark.parametrize(
