@@ -61,6 +61,11 @@ class OpenFile:
         """Whether it is closed."""
         return self._descriptor < 0
 
+    @property
+    def stamp(self) -> Stamp:
+        """What it was like when it was opened."""
+        return self._stamp
+
     def read(self, limit: int) -> bytes:
         """Read the next bytes, up to `limit`; none at the end, once all is known to be well.
 

@@ -29,6 +29,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "status",
         "guix",
         "nix",
+        "seeding",
         "python",
         "interop",
     ),

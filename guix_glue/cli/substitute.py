@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from guix_glue.fetch.options import DaemonOptions
     from guix_glue.fetch.traces import Messages
     from guix_glue.formats.expression import Expression
+    from guix_glue.kept.public_notes import PublicNotes
     from guix_glue.local.environment import GuixEnvironment
     from guix_glue.servers.url import Server
     from guix_glue.trust.acl import Acl
@@ -266,6 +267,7 @@ async def _run(
                 fetcher,
                 deduplicate=options.deduplicate,
                 installed=InstalledItems(where.database_dir, where.store_dir),
+                public=_public_items(),
             )
         tell_starter(os.environ)
         await run_session(session, lambda data: _write_all(reply_fd, data))
@@ -335,6 +337,15 @@ def _cache_directory(given: str | None, messages: Messages) -> str | None:
     except ValueError as error:
         messages.warn(f"narinfos are not kept: {error}")
         return None
+
+
+def _public_items() -> PublicNotes | None:
+    """Where to note what everybody may have, for `kapla seed`."""
+    from guix_glue.kept.public_notes import PublicNotes
+    from guix_glue.local.user_caches import public_items_file
+
+    file = public_items_file(os.environ)
+    return None if file is None else PublicNotes(file)
 
 
 def _wanted(variable: str, otherwise: str, messages: Messages) -> bool | None:

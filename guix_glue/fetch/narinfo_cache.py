@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from guix_glue.fetch.http_wire import MAX_BODY
+from guix_glue.local.user_caches import caches_directory
 from guix_glue.servers.url import Server
 
 __all__ = [
@@ -63,23 +64,11 @@ def narinfo_cache_directory(given: str | None, environ: Mapping[str, str]) -> st
     if directory == "none":
         return None
     if not directory:
-        base = _users_caches(environ)
+        base = caches_directory(environ)
         return None if base is None else f"{base}/kapla/narinfos"
     if not directory.startswith("/") or "\0" in directory:
         raise ValueError("their place is no absolute path")
     return directory.rstrip("/") or "/"
-
-
-def _users_caches(environ: Mapping[str, str]) -> str | None:
-    """As stock Guix has it: the system's for root, unless the environment says otherwise."""
-    caches = environ.get("XDG_CACHE_HOME", "")
-    # By the rules of the variable another path than an absolute one is ignored.
-    if caches.startswith("/"):
-        return caches
-    if os.geteuid() == 0:
-        return "/var/cache"
-    home = environ.get("HOME", "").rstrip("/")
-    return f"{home}/.cache" if home.startswith("/") else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,10 @@ from guix_glue.fetch.lookup import Found, Lookup
 from guix_glue.fetch.session import Policy, Session
 from guix_glue.fetch.traces import Messages
 from guix_glue.formats.narinfo import Narinfo
+from guix_glue.kept.public_notes import PublicNotes
 from guix_glue.local.installed import InstalledItems
 from guix_glue.local.links import Links
+from guix_glue.servers.publicness import is_public
 from guix_glue.sources.order import bases_of
 from guix_glue.sources.vouching import Candidate
 from guix_glue.trust.signature import verify_narinfo
@@ -48,8 +50,10 @@ class SubstituteSession(Session):
         *,
         deduplicate: bool,
         installed: InstalledItems | None = None,
+        public: PublicNotes | None = None,
     ) -> None:
         super().__init__(policy, lookup, messages)
+        self._public = public
         self._fetcher = fetcher
         self._installed = installed
         self._deduplicate = deduplicate
@@ -91,7 +95,21 @@ class SubstituteSession(Session):
         candidates = judged[0] if judged else ()
         ways = (way for way in self.ways(candidates) if self.download_size(way) is not None)
         bases = await self._bases(candidates)
-        return await self._fetcher.fetch(ways, destination, self._links(destination), bases)
+        links = self._links(destination)
+        outcome = await self._fetcher.fetch(ways, destination, links, bases)
+        if isinstance(outcome, Fetched) and self._public is not None:
+            await in_thread(self._note, self._public, candidates, outcome.nar_hash)
+        return outcome
+
+    def _note(self, public: PublicNotes, candidates: Sequence[Candidate], nar_hash: bytes) -> None:
+        """Note an item that anybody can have, so that it may be given away: see `kapla seed`."""
+        for candidate in candidates:
+            narinfo = candidate.narinfo
+            if narinfo.item.nar_hash == nar_hash and is_public(candidate.server):
+                with suppress(SignatureRejected):
+                    verify_narinfo(narinfo, self.policy.acl)
+                    public.note(narinfo)
+                    return
 
     async def _bases(self, candidates: Sequence[Candidate]) -> frozenset[str]:
         """Items that are here, from which deltas may lead to the one that is wanted."""

@@ -74,6 +74,10 @@ class ForeignDatabase:
             " change"
         )
 
+    def stamp(self) -> object:
+        """Is another when something was written, as far as the files tell."""
+        return self._stamp(), self._stamp("-wal")
+
     def _run(self, how: str, query: Callable[[sqlite3.Connection], T]) -> T:
         uri = f"file:{quote(self._file)}?{how}"
         opened = sqlite3.connect(uri, uri=True, timeout=self._busy_timeout_s, isolation_level=None)
@@ -91,10 +95,10 @@ class ForeignDatabase:
         except OSError:
             return False
 
-    def _stamp(self) -> tuple[int, int, int] | None:
+    def _stamp(self, ending: str = "") -> tuple[int, int, int] | None:
         """Is another when the file itself was written or replaced."""
         try:
-            found = os.stat(self._file)
+            found = os.stat(self._file + ending)
         except OSError:
             return None
         return found.st_ino, found.st_size, found.st_mtime_ns

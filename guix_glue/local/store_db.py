@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from guix_glue.errors import DatabaseError, ProtocolError
 from guix_glue.formats.store_path import is_hash_part, is_store_path
@@ -22,6 +22,8 @@ from guix_glue.local.item_facts import checked_item, parse_database_hash
 from guix_glue.model import StoreItem
 
 __all__ = ["GUIX_LAYOUT", "NIX_LAYOUT", "Layout", "ListedItem", "StoreDatabase"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,15 @@ class StoreDatabase:
             for path, size in rows
             if isinstance(path, str) and is_store_path(path, self._store_dir)
         ]
+
+    def stamp(self) -> object:
+        """Is another when something was written, as far as the files tell."""
+        return self._database.stamp()
+
+    def query(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a query on one state of the database. Raises: DatabaseError; what it raises."""
+        self._check_schema()
+        return self._database.look_up(query)
 
     def _find(self, database: sqlite3.Connection, hash_part: str) -> StoreItem | None:
         prefix = f"{self._store_dir}/{hash_part}"

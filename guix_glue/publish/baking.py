@@ -28,10 +28,10 @@ from guix_glue.formats.compression import Compression, CompressionChoice, Compre
 from guix_glue.formats.nar import NarWriter
 from guix_glue.kept.records import Baked, ErisResult
 from guix_glue.local.archive import read_item
+from guix_glue.local.niceness import be_nice
 from guix_glue.model import StoreItem
 from guix_glue.publish.cache import BakedCache
 from guix_glue.publish.model import ErisTarget
-from guix_glue.publish.niceness import be_nice
 from guix_glue.publish.queue import TryLater
 from guix_glue.publish.trees import EncodeTree
 

@@ -29,13 +29,13 @@ from guix_glue.formats.narinfo import DeltaLine
 from guix_glue.formats.store_path import hash_part_of
 from guix_glue.kept.delta_results import DeltaResult, Deltas
 from guix_glue.kept.records import ErisResult
+from guix_glue.local.niceness import be_nice
 from guix_glue.publish.baking import is_compressed
 from guix_glue.publish.baking_log import DeltaNotes
 from guix_glue.publish.bases import Bases
 from guix_glue.publish.cache_guard import CacheGuard
 from guix_glue.publish.delta_trees import BaseGone, KnownTree, TreesOfItems
 from guix_glue.publish.deltas import EncodeDelta
-from guix_glue.publish.niceness import be_nice
 from guix_glue.publish.queue import JobQueue
 from guix_glue.publish.tally import DeltaTally
 

@@ -63,6 +63,7 @@ OWN: Final = {
     ),
     "items": Own("guix_glue.cli.items", "Encode store items, and fetch them, without a server."),
     "publish": Own("guix_glue.cli.publish", "Publish store items as substitutes, with URNs."),
+    "seed": Own("guix_glue.cli.seed", "Give away files that are here, without a second copy."),
     "signing-key": Own("guix_glue.cli.signing_key", "Make signing keys, and authorize them."),
     "store-path": Own("guix_glue.cli.store_path", "Tell the store path of a file or a tree."),
     "substitute": Own("guix_glue.cli.substitute", "Fetch substitutes, for the Guix daemon."),

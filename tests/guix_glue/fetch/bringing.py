@@ -15,6 +15,7 @@ from guix_glue.fetch.settings import DEFAULT_SETTINGS, FetchSettings
 from guix_glue.fetch.substitution import SubstituteSession
 from guix_glue.fetch.traces import Messages
 from guix_glue.formats.store_path import format_hash
+from guix_glue.kept.public_notes import PublicNotes
 from guix_glue.servers.proxies import Proxies
 from guix_glue.servers.url import parse_server
 from guix_glue.trust.acl import Acl
@@ -54,8 +55,12 @@ def bring(
     environ: Mapping[str, str] | None = None,
     settings: FetchSettings = DEFAULT_SETTINGS,
     nearby: Sequence[str] = (),
+    public: PublicNotes | None = None,
 ) -> Brought:
-    """Let a session answer one command; `nearby` are URLs of servers that were found."""
+    """Let a session answer one command; `nearby` are URLs of servers that were found.
+
+    `public`: where it is noted what everybody may have.
+    """
     written = bytearray()
 
     async def run(clock: Clock) -> tuple[bytes, float]:
@@ -66,7 +71,9 @@ def bring(
         lookup = Lookup(servers, messages, proxies=proxies)
         fetcher = Fetcher(None, messages, settings, proxies)
         policy = Policy(STORE, ACL, False, settings)
-        session = SubstituteSession(policy, lookup, messages, fetcher, deduplicate=False)
+        session = SubstituteSession(
+            policy, lookup, messages, fetcher, deduplicate=False, public=public
+        )
         began = clock.time()
         try:
             command = Substitute(made.item.path, str(destination))

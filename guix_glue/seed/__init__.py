@@ -1,0 +1,1 @@
+"""Seeding: blocks are made again out of files that are here, when somebody asks for them."""

@@ -1,0 +1,224 @@
+"""`kapla seed` beside a real daemon: others decode what is stored nowhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eris.capability import ReadCapability
+from guix_glue.kept.public_notes import PublicNotes
+from tests.guix_glue.seed.support import encoded, make_tree
+from tests.guix_glue.seed.test_seeder import Store
+from tests.integration.commands import Kapla
+from tests.integration.daemon import GUARD_S, Daemon, running_daemon, wait_until
+from tests.integration.here import User
+from tests.integration.test_peers import connected, stat
+
+
+@dataclass
+class Place:
+    """A daemon that lends, another that asks it, and a directory beside them."""
+
+    lender: Daemon
+    asker: Daemon
+    directory: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def user(self) -> Kapla:
+        """Somebody at the machine of the one that asks."""
+        return Kapla(self.directory, self.asker.url)
+
+    def seeder(self) -> Kapla:
+        """Somebody at the machine of the one that lends."""
+        return Kapla(self.directory, self.lender.url, env=self.environment)
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Place]:
+    with (
+        tempfile.TemporaryDirectory(prefix="kapla-") as name,
+        running_daemon(listen=["coap+tcp://127.0.0.1:0"]) as lender,
+        running_daemon(None, "--peer", lender.tcp_url) as asker,
+    ):
+        yield Place(lender, connected(asker), Path(name))
+
+
+@contextmanager
+def seeding(place: Place, *arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`kapla seed`, until the end of the context, from when it is connected."""
+    seeder = place.seeder()
+    before = stat(place.lender)["seeds"]["now"]
+    with subprocess.Popen(
+        seeder.command("seed", *arguments),
+        env=seeder.environment(),
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as process:
+        try:
+            wait_until(lambda: stat(place.lender)["seeds"]["now"] > before, "the seed")
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=GUARD_S)
+            assert process.returncode == 0, errors.decode()
+
+
+def is_read(index: Path) -> bool:
+    """Whether all trees are in the index."""
+    found = told(index)
+    return bool(found) and bool(found["trees"]) and not found["trees_left"]
+
+
+def told(index: Path) -> dict[str, Any]:
+    """What the seed has told last."""
+    try:
+        return dict(json.loads((index / "status.json").read_text()))
+    except FileNotFoundError:
+        return {}
+
+
+def test_others_decode_what_is_stored_nowhere(place: Place) -> None:
+    root = make_tree(place.directory / "tree")
+    urn = encoded(root)[0].to_urn()
+    index = place.directory / "index"
+    kept = stat(place.lender)["blocks"]
+    with seeding(place, root, "--index", index):
+        wait_until(lambda: is_read(index), "its index")
+        place.user("decode", urn, place.directory / "out")
+        said = place.seeder()("seed", "--status", "--index", index).stdout.decode()
+        assert "connected to the daemon" in said
+        found = json.loads(
+            place.seeder()("seed", "--status", "--json", "--index", index).stdout.decode()
+        )
+        assert found["running"] and found["trees"] == 1
+        assert found["index_bytes"] < 0.02 * found["data_bytes"]
+    assert_same(root, place.directory / "out")
+    assert stat(place.lender)["blocks"] == kept
+    again = place.seeder()("seed", "--status", "--index", index).stdout.decode()
+    assert "not running" in again
+
+
+def test_a_file_that_changed_is_not_there(place: Place) -> None:
+    root = make_tree(place.directory / "changing", [71_001, 3_001, 20_001])
+    before, _ = encoded(root)
+    index = place.directory / "changing-index"
+    with seeding(place, root, "--index", index):
+        wait_until(lambda: is_read(index), "its index")
+        (root / "d0" / "f71001").write_bytes(os.urandom(71_001))
+        place.user("decode", before.to_urn(), place.directory / "none", code=4)
+        # It is read again soon.
+        after, _ = encoded(root)
+        read = told(index)["read_bytes"]
+        wait_until(lambda: told(index)["read_bytes"] > read, "the file that changed")
+        place.user("decode", after.to_urn(), place.directory / "new")
+    assert_same(root, place.directory / "new")
+
+
+def assert_same(first: Path, second: Path) -> None:
+    done = subprocess.run(["diff", "-r", "--no-dereference", first, second], check=False)
+    assert done.returncode == 0
+
+
+def test_a_seed_that_is_killed_goes_on_where_it_was(place: Place) -> None:
+    roots = [make_tree(place.directory / f"k{number}", [1_000_000]) for number in range(8)]
+    index = place.directory / "killed"
+    seeder = place.seeder()
+    command = seeder.command("seed", *roots, "--once", "--index", index)
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(command, env=seeder.environment(), stderr=subprocess.PIPE)
+
+    for wanted in ("lock", "segments"):
+        with start() as process:
+            _kill_when(process, index / wanted)
+    for read in (None, 0):
+        # All is there: once more there is nothing to read.
+        with start() as process:
+            _, errors = process.communicate(timeout=GUARD_S)
+        assert process.returncode == 0, errors.decode()
+        found = told(index)
+        assert (found["trees"], found["trees_left"], found["trees_failed"]) == (8, 0, 0)
+        assert read is None or found["read_bytes"] == read
+    assert not list(index.glob("*.new"))
+
+
+def _kill_when(process: subprocess.Popen[bytes], path: Path) -> None:
+    """As soon as there is a file; or when it has done all before anybody saw that."""
+    wait_until(lambda: path.exists() or process.poll() is not None, str(path))
+    process.kill()
+
+
+def test_an_item_is_given_as_it_was_packed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    item = store.add(0, fetched=False)
+    (item / "text").write_text("a line of text\n" * 50_000)
+    index = tmp_path / "index"
+    environment = {
+        "NIX_STORE_DIR": store.store_dir,
+        "GUIX_STATE_DIRECTORY": str(tmp_path),
+        "GUIX_LOG_DIRECTORY": str(tmp_path),
+    }
+    with running_daemon() as daemon:
+        user = Kapla(tmp_path, daemon.url, env=environment)
+        urn = user("encode", "--packed", "--level", "3", "--no-pin", item).stdout.decode().strip()
+        _note(store, item, urn)
+        assert (
+            "offered: it was fetched"
+            in user(
+                "seed", "--explain", item, "--index", index, "--public-items", store.notes
+            ).stdout.decode()
+        )
+        place = Place(daemon, daemon, tmp_path, environment)
+        with seeding(place, "--index", index, "--public-items", store.notes):
+            wait_until(lambda: told(index).get("packed", 0) == 1, "how it was packed")
+            daemon.stop()
+            for file in daemon.store.parent.glob(f"{daemon.store.name}*"):
+                file.unlink()
+            daemon.start()
+            assert not any(stat(daemon)["blocks"].values())
+            wait_until(lambda: stat(daemon)["seeds"]["now"] == 1, "the seed")
+            user("decode", urn, tmp_path / "out")
+            assert_same(item, tmp_path / "out")
+            # What was made goes to the daemon.
+            wait_until(lambda: any(stat(daemon)["blocks"].values()), "packs that are kept")
+
+
+def _note(store: Store, item: Path, urn: str) -> None:
+    """As who has fetched it by a narinfo with this URN."""
+    notes = PublicNotes(str(store.notes))
+    part, nar_hash = item.name[:32], b"\1" * 32
+    notes.items.note(part, nar_hash)
+    notes.urns.note(part, nar_hash, ReadCapability.from_urn(urn).to_bytes())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--json"], 2, "--json is for --status"),
+        (["--status"], 1, "no seed has its index"),
+        (["--store", "/elsewhere"], 2, "the stores of this machine are"),
+        (["--deny", "*"], 2, "add --store"),
+        (["--eris-store-url", "coap+tcp://127.0.0.1"], 6, "of this machine"),
+        (["--explain", "x"], 2, "add --store"),
+    ],
+)
+def test_what_makes_no_sense_is_told(
+    tmp_path: Path, arguments: Sequence[str], code: int, words: str
+) -> None:
+    root = tmp_path / "tree"
+    root.mkdir()
+    directories = [] if arguments[0] == "--store" else [root]
+    index = ["--index", str(tmp_path / "index")]
+    done = User(tmp_path, "")("seed", *directories, *arguments, *index, code=code)
+    assert words in " ".join(done.stderr.decode().split())

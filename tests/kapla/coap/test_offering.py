@@ -1,0 +1,287 @@
+"""A seed's end of the wire, against a daemon played byte by byte."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from eris.base32 import format_base32_reference
+from eris.crypto import reference_of
+from eris.errors import StoreUnavailable
+from eris.model import Reference
+from kapla.coap.frame import (
+    Code,
+    FrameReader,
+    Message,
+    Option,
+    format_message,
+    parse_body,
+)
+from kapla.seeding import SeedRefused, stay_connected
+from kapla.urls import parse_store_url
+
+NEAR = 65004
+BLOCKS: list[Option] = [(11, b".well-known"), (11, b"eris"), (11, b"blocks")]
+SMALL, LARGE = b"a" * 1024, b"b" * 32768
+GUARD_S = 60.0
+
+
+@dataclass(frozen=True)
+class Later:
+    key: str
+    make: Callable[[], bytes | None]
+
+
+class Maker:
+    """Makes two blocks at once, one that takes long for whoever is near, and fails for a fourth."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        self.made_later = 0
+        self.slow = reference_of(b"c" * 1024)
+        self.bad = reference_of(b"d" * 1024)
+
+    def make(self, references: Sequence[Reference], *, near: bool) -> list[bytes | Later | None]:
+        return [self._one(reference, near) for reference in references]
+
+    def find(self, references: Sequence[Reference], *, near: bool) -> list[bool]:
+        return [self._one(reference, near) is not None for reference in references]
+
+    def _one(self, reference: bytes, near: bool) -> bytes | Later | None:
+        if reference == self.bad:
+            raise RuntimeError("a mistake")
+        if reference == self.slow and near:
+            return Later("slow", self._later)
+        return {reference_of(SMALL): SMALL, reference_of(LARGE): LARGE}.get(Reference(reference))
+
+    def _later(self) -> bytes:
+        self.made_later += 1
+        assert self.go_on.wait(GUARD_S)
+        return b"c" * 1024
+
+
+class Daemon:
+    """The daemon's end of one connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self.writer = writer
+        self._frames = FrameReader()
+        self._messages: list[Message] = []
+
+    async def receive(self) -> Message:
+        while not self._messages:
+            data = await self._reader.read(65536)
+            if not data:
+                raise EOFError
+            for code, token, buffer, start, stop in self._frames.feed(data):
+                self._messages.append(Message(code, token, *parse_body(buffer, start, stop)))
+        return self._messages.pop(0)
+
+    def send(
+        self, code: int, token: bytes, options: Sequence[Option] = (), payload: bytes = b""
+    ) -> None:
+        self.writer.write(format_message(code, token, options, payload))
+
+    async def accept(self) -> None:
+        """Greet, and take it for a seed."""
+        self.send(Code.CSM, b"")
+        assert (await self.receive()).code == Code.CSM
+        post = await self.receive()
+        assert (post.code, post.payload) == (Code.POST, b"")
+        assert post.values(11) == [b"kapla", b"seed"]
+        self.send(Code.CHANGED, post.token)
+
+    def get(self, reference: bytes, token: bytes, *, near: bool = True) -> None:
+        query = (15, format_base32_reference(Reference(reference)))
+        more = [(NEAR, b"")] if near else []
+        self.send(Code.GET, token, [*BLOCKS, query, (16, b"\1"), (60, b"\x04\0"), *more])
+
+    async def answers(self, count: int) -> dict[bytes, Message]:
+        found = [await self.receive() for _ in range(count)]
+        return {message.token: message for message in found}
+
+
+@asynccontextmanager
+async def seeding(maker: Maker) -> AsyncIterator[tuple[asyncio.Queue[Daemon], asyncio.Task[None]]]:
+    """A seed that connects to a socket here; its connections, and what keeps it connected."""
+    arrived: asyncio.Queue[Daemon] = asyncio.Queue()
+    with TemporaryDirectory(prefix="kapla-") as directory:
+        path = Path(directory) / "s"
+
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            arrived.put_nowait(Daemon(reader, writer))
+
+        server = await asyncio.start_unix_server(accept, path)
+        with ThreadPoolExecutor(2) as workers, ThreadPoolExecutor(1) as slow:
+            url = parse_store_url(f"coap+unix://{path}")
+            task = asyncio.create_task(stay_connected(url, maker, workers, slow))
+            try:
+                yield arrived, task
+            finally:
+                maker.go_on.set()
+                task.cancel()
+                await asyncio.wait([task])
+                server.close()
+
+
+def play(script: Callable[[Maker, asyncio.Queue[Daemon], asyncio.Task[None]], object]) -> None:
+    async def run() -> None:
+        maker = Maker()
+        async with asyncio.timeout(GUARD_S), seeding(maker) as (arrived, task):
+            await script(maker, arrived, task)  # type: ignore[misc]
+
+    asyncio.run(run())
+
+
+def test_blocks_are_given_in_any_order() -> None:
+    async def script(maker: Maker, arrived: asyncio.Queue[Daemon], _: asyncio.Task[None]) -> None:
+        daemon = await arrived.get()
+        await daemon.accept()
+        daemon.get(maker.slow, b"1")
+        daemon.get(reference_of(SMALL), b"2")
+        daemon.get(reference_of(LARGE), b"3", near=False)
+        daemon.get(bytes(32), b"4")
+        daemon.get(maker.slow, b"5", near=False)
+        found = await daemon.answers(4)
+        assert found[b"2"].payload == SMALL
+        assert found[b"3"].payload == LARGE
+        assert found[b"4"].code == found[b"5"].code == Code.NOT_FOUND
+        maker.go_on.set()
+        assert (await daemon.receive()).payload == b"c" * 1024
+
+    play(script)
+
+
+def test_what_is_made_together_is_made_once_at_a_time() -> None:
+    async def script(maker: Maker, arrived: asyncio.Queue[Daemon], _: asyncio.Task[None]) -> None:
+        daemon = await arrived.get()
+        await daemon.accept()
+        for number in range(20):
+            daemon.get(maker.slow, bytes([number]))
+        daemon.get(reference_of(SMALL), b"last")
+        assert (await daemon.receive()).token == b"last"
+        assert maker.made_later == 1
+        maker.go_on.set()
+        found = await daemon.answers(20)
+        assert {message.payload for message in found.values()} == {b"c" * 1024}
+        assert len(found) == 20
+
+    play(script)
+
+
+def test_which_there_are() -> None:
+    async def script(maker: Maker, arrived: asyncio.Queue[Daemon], _: asyncio.Task[None]) -> None:
+        daemon = await arrived.get()
+        await daemon.accept()
+        references = reference_of(SMALL) + bytes(32) + maker.slow
+        daemon.send(Code.FETCH, b"1", [*BLOCKS, (16, b"\1"), (NEAR, b"")], references)
+        daemon.send(Code.FETCH, b"2", [*BLOCKS, (16, b"\1")], references)
+        found = await daemon.answers(2)
+        assert found[b"1"].payload == b"\xa0"
+        assert found[b"2"].payload == b"\x80"
+
+    play(script)
+
+
+def test_what_makes_no_sense_is_answered() -> None:
+    async def script(maker: Maker, arrived: asyncio.Queue[Daemon], _: asyncio.Task[None]) -> None:
+        daemon = await arrived.get()
+        await daemon.accept()
+        daemon.send(Code.GET, b"1", [*BLOCKS])
+        daemon.send(Code.GET, b"2", [*BLOCKS, (15, b"?" * 52)])
+        daemon.send(Code.FETCH, b"3", BLOCKS, b"short")
+        daemon.send(Code.PUT, b"4", BLOCKS, SMALL)
+        daemon.send(Code.GET, b"5", [(11, b"elsewhere")])
+        daemon.get(maker.bad, b"6")
+        daemon.send(Code.PING, b"7")
+        found = await daemon.answers(7)
+        assert [found[token].code for token in (b"1", b"2", b"3")] == [Code.BAD_REQUEST] * 3
+        assert found[b"4"].code == Code.METHOD_NOT_ALLOWED
+        assert found[b"5"].code == Code.NOT_FOUND
+        assert found[b"6"].code == Code.NOT_FOUND
+        assert found[b"7"].code == Code.PONG
+
+    play(script)
+
+
+def test_a_lost_daemon_is_connected_to_again() -> None:
+    async def script(maker: Maker, arrived: asyncio.Queue[Daemon], _: asyncio.Task[None]) -> None:
+        first = await arrived.get()
+        await first.accept()
+        first.writer.close()
+        second = await arrived.get()
+        await second.accept()
+        second.send(Code.RELEASE, b"")
+        third = await arrived.get()
+        await third.accept()
+        third.get(reference_of(SMALL), b"1")
+        assert (await third.receive()).payload == SMALL
+
+    play(script)
+
+
+def test_more_questions_than_fit_wait_and_are_answered() -> None:
+    async def script(maker: Maker, arrived: asyncio.Queue[Daemon], _: asyncio.Task[None]) -> None:
+        daemon = await arrived.get()
+        await daemon.accept()
+        reference = reference_of(LARGE)
+        for number in range(2000):
+            daemon.get(reference, number.to_bytes(2, "big"))
+        found = await daemon.answers(2000)
+        assert len(found) == 2000
+        assert {message.payload for message in found.values()} == {LARGE}
+
+    play(script)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(Code.FORBIDDEN, "seed-users"), (Code.NOT_FOUND, "older kaplad")]
+)
+def test_a_daemon_that_takes_no_seed_is_told_of(code: int, words: str) -> None:
+    async def script(
+        maker: Maker, arrived: asyncio.Queue[Daemon], task: asyncio.Task[None]
+    ) -> None:
+        daemon = await arrived.get()
+        daemon.send(Code.CSM, b"")
+        await daemon.receive()
+        post = await daemon.receive()
+        daemon.send(code, post.token, payload=b"seeds are run by those in seed-users")
+        await asyncio.wait([task])
+        with pytest.raises(SeedRefused, match=words):
+            task.result()
+
+    play(script)
+
+
+def test_one_that_is_busy_is_asked_again() -> None:
+    async def script(
+        maker: Maker, arrived: asyncio.Queue[Daemon], task: asyncio.Task[None]
+    ) -> None:
+        daemon = await arrived.get()
+        daemon.send(Code.CSM, b"")
+        await daemon.receive()
+        post = await daemon.receive()
+        daemon.send(Code.SERVICE_UNAVAILABLE, post.token, payload=b"there are 16 seeds already")
+        await (await arrived.get()).accept()
+        assert not task.done()
+
+    play(script)
+
+
+def test_only_a_unix_socket_will_do() -> None:
+    async def run() -> None:
+        with ThreadPoolExecutor(1) as threads, pytest.raises(SeedRefused, match="Unix socket"):
+            url = parse_store_url("coap+tcp://127.0.0.1")
+            await stay_connected(url, Maker(), threads, threads)
+
+    asyncio.run(run())
+    assert issubclass(SeedRefused, Exception) and not issubclass(SeedRefused, StoreUnavailable)
