@@ -288,6 +288,7 @@ def _settings(
     eris_format: str | None,
     eris_level: int | None,
     deltas: int | None,
+    wants_map: bool | None,
     **logs: Any,
 ) -> Settings:
     if upstream and items is not None:
@@ -306,7 +307,11 @@ def _settings(
     if keep_nars_max is not None and not keep_nars:
         raise click.UsageError("--keep-nars-max is for --keep-nars.")
     of_eris = eris_settings(
-        eris=eris, eris_format=eris_format, eris_level=eris_level, deltas=deltas
+        eris=eris,
+        eris_format=eris_format,
+        eris_level=eris_level,
+        deltas=deltas,
+        wants_map=wants_map,
     )
     store_dir = store_dir or (_NIX_STORE if for_nix else environment.store_dir)
     if not store_dir.startswith("/") or store_dir.endswith("/"):
@@ -328,6 +333,7 @@ def _settings(
         workers or len(os.sched_getaffinity(0)),
         of_eris.store,
         of_eris.trees,
+        bool(upstream) if of_eris.map is None else of_eris.map,
         items,
         upstream,
         max_unsigned_size or MAX_UNSIGNED_SIZE,
