@@ -32,6 +32,7 @@ from benchmarks import (
     files,
     growth,
     link,
+    maps,
     neighbours,
     over_http,
     package_bytes,
@@ -72,6 +73,7 @@ _PARTS: Final[dict[str, tuple[Callable[[int], list[Row]], int]]] = {
     "pins": (pins.run, 3),
     "crowd": (crowd.run, 3),
     "substitutes": (substitutes.run, 5),
+    "maps": (maps.run, 5),
     "bytes": (package_bytes.run, 3),
 }
 _ONLY_WHEN_NAMED: Final = frozenset({"bytes"})
