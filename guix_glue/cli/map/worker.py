@@ -13,13 +13,15 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from concurrent.futures import Executor, Future
+from contextlib import asynccontextmanager, suppress
 from io import BufferedReader
-from typing import Final
+from typing import Any, ParamSpec, TypeVar
 
 from eris.capability import ReadCapability
 from eris.errors import ErisError, StoreError
 from eris.store import NullStore
+from eris.threads import work_done_by
 from eris_fs import printable
 from guix_glue.publish.tree_formats import PackedTrees, StandardTrees, TreeFormat
 from kapla.client import default_store_urls, open_store
@@ -28,7 +30,9 @@ from kapla.pinning import Pins
 
 __all__ = ["main"]
 
-_NICENESS: Final = 5
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
 
 _Encode = Callable[[str], Awaitable[ReadCapability]]
 
@@ -37,24 +41,23 @@ def main() -> None:
     """Work until there is no more."""
     # A key that is typed is for the program that started this one, which closes our input.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(_NICENESS)
     told = _texts(os.fdopen(0, "rb", closefd=False))
-    settings = json.loads(next(told))
+    # Nobody waits any more: whoever started this one has ended.
+    with suppress(BrokenPipeError):
+        asyncio.run(_work(json.loads(next(told)), told))
+
+
+async def _work(settings: dict[str, Any], told: Iterator[bytes]) -> None:
+    """Encode what comes, one after the other: between two items there is nothing else to do."""
     level = settings["level"]
     trees = StandardTrees() if level is None else PackedTrees(level)
-    with asyncio.Runner() as runner:
-        encoding = _encoding(trees, settings["store_url"], settings["prefix"], settings["lend"])
-        encode = runner.run(encoding.__aenter__())
-        try:
-            for location in told:
-                answer = runner.run(_answer(encode, os.fsdecode(location)))
-                sys.stdout.write(f"{answer}\n")
-                sys.stdout.flush()
-        except BrokenPipeError:
-            # Nobody waits any more.
-            return
-        finally:
-            runner.run(encoding.__aexit__(None, None, None))
+    async with _encoding(
+        trees, settings["store_url"], settings["prefix"], settings["lend"]
+    ) as encode:
+        for location in told:
+            answer = await _answer(encode, os.fsdecode(location))
+            sys.stdout.write(f"{answer}\n")
+            sys.stdout.flush()
 
 
 async def _answer(encode: _Encode, location: str) -> str:
@@ -71,7 +74,8 @@ async def _encoding(
     trees: TreeFormat, store_url: str, prefix: str, lend: bool
 ) -> AsyncIterator[_Encode]:
     if not store_url:
-        yield lambda location: trees.put(NullStore(), location, None)
+        with work_done_by(_AtOnce()):
+            yield lambda location: trees.put(NullStore(), location, None)
         return
     async with open_store(default_store_urls(store_url)) as store:
 
@@ -88,6 +92,20 @@ async def _encoding(
                 return capability
 
         yield encode
+
+
+class _AtOnce(Executor):
+    """Does what is for a thread where it is called: nobody else waits, and small items are many."""
+
+    def submit(
+        self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> Future[_T]:
+        done: Future[_T] = Future()
+        try:
+            done.set_result(function(*args, **kwargs))
+        except Exception as error:
+            done.set_exception(error)
+        return done
 
 
 def _texts(file: BufferedReader) -> Iterator[bytes]:
