@@ -16,7 +16,7 @@ from eris.errors import InvalidCapability
 from eris.threads import in_thread
 from guix_glue.errors import InvalidStorePath
 from guix_glue.formats.item_map import (
-    LARGEST_HEAD,
+    PAGE_SIZE,
     Contents,
     Entry,
     InvalidMap,
@@ -25,7 +25,7 @@ from guix_glue.formats.item_map import (
     entry_of,
     key_of,
     parse_head,
-    split_entries,
+    parse_page,
     urn_of,
 )
 from guix_glue.formats.store_path import hash_part_of, is_hash_part
@@ -57,15 +57,13 @@ class FileMap:
     def _find(self, hash_part: str) -> str | None:
         file = open_regular(str(self._path))
         try:
-            head = parse_head(os.pread(file, LARGEST_HEAD, 0))
-            search = Search(head, key_of(hash_part))
-            while (window := search.window) is not None:
-                start = head.start + window.first * head.entry_size
-                size = (window.stop - window.first) * head.entry_size
-                data = os.pread(file, size, start)
-                if len(data) != size:
-                    raise InvalidMap("it is shorter than it says")
-                search.look(list(split_entries(data, head.entry_size)))
+            data = os.pread(file, PAGE_SIZE, 0)
+            head = parse_head(data)
+            if not head.pages:
+                return Contents.parse(data).find(hash_part)
+            search = Search(key_of(hash_part), head.pages)
+            while (page := search.page) is not None:
+                search.look(parse_page(os.pread(file, PAGE_SIZE, page * PAGE_SIZE)))
         finally:
             os.close(file)
         return None if search.found is None else urn_of(search.found)
