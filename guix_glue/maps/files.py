@@ -28,7 +28,7 @@ from guix_glue.formats.item_map import (
     parse_page,
     urn_of,
 )
-from guix_glue.formats.store_path import hash_part_of, is_hash_part
+from guix_glue.formats.store_path import check_hash_part, hash_part_of, is_hash_part
 from guix_glue.local.files import open_regular, read_file
 
 __all__ = ["FileMap", "FolderMap", "ListMap", "parse_lines"]
@@ -88,7 +88,7 @@ class FolderMap:
 
     def _find(self, hash_part: str) -> str | None:
         try:
-            text = _read_urn(self._path / hash_part)
+            text = _read_urn(self._path / check_hash_part(hash_part))
         except FileNotFoundError:
             return None
         return urn_of(_entry(hash_part, text).value)
@@ -152,7 +152,8 @@ def _entry(hash_part: str, urn: str) -> Entry:
 
 
 def _read_urn(path: Path) -> str:
-    return read_file(path, _LARGEST_URN).decode("utf-8", "replace").strip()
+    with open(open_regular(str(path)), "rb") as file:
+        return file.read(_LARGEST_URN).decode("utf-8", "replace").strip()
 
 
 def _read(path: Path) -> bytes:

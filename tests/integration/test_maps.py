@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -107,15 +108,17 @@ def test_one_item_at_a_time_over_http(published: Published, user: User) -> None:
     assert "/map.urn" in user.error("map", "get", url, code=2)
 
 
-@pytest.mark.parametrize("kind", ["urn file", "map.urn", "server"])
+@pytest.mark.parametrize("given", ["option", "environment"])
 def test_an_item_whose_narinfo_has_no_urn_comes_out_of_blocks(
-    published: Published, tmp_path: Path, kind: str
+    published: Published, tmp_path: Path, given: str
 ) -> None:
-    url = published.publisher.url
-    maps = {"map.urn": f"{url}/map.urn", "server": url}
-    if kind == "urn file":
+    """By a map that is named, and by one that stands behind others that are none."""
+    options: tuple[str, ...] = ("--map", f"{published.publisher.url}/map.urn")
+    named = {}
+    if given == "environment":
         (tmp_path / "urn").write_bytes(published.publisher.request("/map.urn").body)
-        maps[kind] = f"@{tmp_path}/urn"
+        maps = (f"{tmp_path}/nowhere", "http://", "urn:eris:ABCDEF", f"@{tmp_path}/urn")
+        options, named = (), {"KAPLA_MAPS": " ".join(maps)}
     item = published.items["tree-1.0"]
     made = item_at(item, item.name)
     with running_server() as server:
@@ -123,7 +126,7 @@ def test_an_item_whose_narinfo_has_no_urn_comes_out_of_blocks(
         done = subprocess.run(
             [
                 *(program("kapla"), "substitute", "--substitute", "--reply-fd=1"),
-                *("--eris-store-url", published.daemon.url, "--map", maps[kind]),
+                *("--eris-store-url", published.daemon.url, *options),
             ],
             input=f"substitute {made.item.path} {tmp_path}/item\n",
             env={
@@ -132,47 +135,21 @@ def test_an_item_whose_narinfo_has_no_urn_comes_out_of_blocks(
                 "GUIX_CONFIGURATION_DIRECTORY": str(SAMPLES / "keys"),
                 "KAPLA_NARINFO_CACHE": "none",
                 "_NIX_OPTIONS": f"substitute-urls={server.url}",
+                **named,
             },
             capture_output=True,
             text=True,
             check=False,
             timeout=120,
         )
-        digest, size = nar_hash(str(item))
-        assert done.stdout == f"success {format_hash(digest)} {size}\n", done
-        assert nar_hash(str(tmp_path / "item")) == (digest, size)
-        assert not [path for path in server.requests if path.startswith("/nar/")], done
-        assert "failed" not in done.stderr and "map" not in done.stderr
-        assert published.urns[item.name[:32]][:30] not in done.stderr
-
-
-def test_a_map_that_is_nothing_is_left_out(published: Published, tmp_path: Path) -> None:
-    item = published.items["file-1.0"]
-    made = item_at(item, item.name)
-    with running_server() as server:
-        publish(server, made)
-        done = subprocess.run(
-            [
-                *(program("kapla"), "substitute", "--substitute", "--reply-fd=1"),
-                *("--eris-store-url", published.daemon.url),
-            ],
-            input=f"substitute {made.item.path} {tmp_path}/item\n",
-            env={
-                "PATH": os.environ["PATH"],
-                "HOME": str(tmp_path),
-                "GUIX_CONFIGURATION_DIRECTORY": str(SAMPLES / "keys"),
-                "KAPLA_NARINFO_CACHE": "none",
-                "KAPLA_MAPS": f"{tmp_path}/nowhere http:// urn:eris:ABCDEF",
-                "_NIX_OPTIONS": f"substitute-urls={server.url}",
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-    assert done.stdout.startswith("success "), done
-    assert done.stderr.count("is left out") == 3
+    digest, size = nar_hash(str(item))
+    assert done.stdout == f"success {format_hash(digest)} {size}\n", done
+    assert nar_hash(str(tmp_path / "item")) == (digest, size)
+    assert not [path for path in server.requests if path.startswith("/nar/")], done
+    assert "failed" not in done.stderr
+    assert done.stderr.count("is left out") == (3 if named else 0)
     assert "ABCDEF" not in done.stderr
+    assert published.urns[item.name[:32]][:30] not in done.stderr
 
 
 def test_building_goes_on_and_takes_what_is_known(
@@ -195,6 +172,24 @@ def test_building_goes_on_and_takes_what_is_known(
     user("map", "build", str(tmp_path / "items.map"), *places, *level, "--again")
     found = user.out("map", "get", str(tmp_path / "items.map")).splitlines()
     assert found == lines(published.urns)
+
+
+def test_what_is_interrupted_goes_on(published: Published, user: User, tmp_path: Path) -> None:
+    small = published.items["file-1.0"]
+    large = make_item(tmp_path, "large-1.0")
+    large.touch()
+    # A hole that takes no room, and minutes.
+    os.truncate(large, 1 << 40)
+    partial = tmp_path / "items.map.partial"
+    arguments = ("--eris-level", "3", "--workers", "1", "items.map")
+    kapla = user.as_program
+    with kapla.running("map", "build", *arguments, small, large) as process:
+        wait_until(lambda: partial.exists() and b"urn:" in partial.read_bytes(), "an item")
+        kapla.interrupt(process, signal.SIGINT)
+    assert not (tmp_path / "items.map").exists()
+    urn = published.urns[small.name[:32]]
+    assert partial.read_text().splitlines()[1:] == [f"{small.name[:32]} {urn}"]
+    assert partial.stat().st_mode & 0o777 == 0o600
 
 
 def test_what_cannot_be_encoded_is_left_out(

@@ -53,7 +53,7 @@ async def make_map(making: Making, items: Sequence[Item]) -> int:
     facts = MapFacts(making.store_dir, making.trees.name)
     urns = await _known(making, facts, items)
     with _journal(making) as journal:
-        if not making.again and journal is not None:
+        if journal is not None:
             urns |= {
                 one.hash_part: journal.known[one.hash_part]
                 for one in items

@@ -17,17 +17,19 @@ from guix_glue.formats.item_map import (
     Entry,
     InvalidMap,
     MapLimits,
+    format_head,
     format_page,
     hash_part_at,
+    home_of,
     parse_page,
     urn_of,
 )
 from guix_glue.maps.blocks import BlockMap
 from tests.fakes import LossyStore
-from tests.guix_glue.maps.entries import entries, formatted, hash_parts
+from tests.guix_glue.maps.entries import FACTS, entries, formatted, hash_parts
 
-# The smallest with two levels of inner nodes, as one of a million items has.
-COUNT = 346 * 510 + 1
+# The smallest with two levels of inner nodes, as one of a million items has; hardly filled.
+PAGES = 2 * 512 - 2
 MOST_REQUESTS = 20
 
 
@@ -79,8 +81,13 @@ def stored(data: bytes, made: list[Entry], block_size: BlockSize | None = None) 
 
 @pytest.fixture(scope="module")
 def large() -> Stored:
-    made = entries(COUNT)
-    found = stored(formatted(made), made)
+    made = entries(3000)
+    pages: list[list[Entry]] = [[] for _ in range(PAGES)]
+    for entry in made:
+        pages[home_of(entry.key, PAGES) - 1].append(entry)
+    head = format_head(FACTS, len(made), PAGES).ljust(PAGE_SIZE, b"\0")
+    bodies = (b"".join(one.key + one.value for one in page) for page in pages)
+    found = stored(head + b"".join(map(format_page, bodies)), made)
     assert found.capability.level == 2
     return found
 

@@ -6,11 +6,13 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 
+import click
 import pytest
 
 from eris import MemoryStore, ReadCapability
 from eris.errors import StoreUnavailable
 from eris.transfer import get_content
+from guix_glue.cli.eris_options import eris_settings
 from guix_glue.formats.item_map import Contents, MapFacts
 from guix_glue.publish.item_pins import MAP_KEY, PinnedItem
 from guix_glue.publish.model import ErisTarget, PublishOptions
@@ -141,6 +143,15 @@ def test_whoever_looks_after_pins_leaves_that_of_the_map_alone() -> None:
     assert asyncio.run(run(frozenset({MAP_KEY}))) == [MAP_KEY]
     # One that is not written any more goes.
     assert asyncio.run(run(frozenset())) == []
+
+
+def test_the_option_is_for_a_store() -> None:
+    others = {"eris_format": None, "eris_level": None, "deltas": None}
+    for eris in (None, ""):
+        with pytest.raises(click.UsageError, match="--map is for"):
+            eris_settings(eris=eris, wants_map=True, **others)
+        assert eris_settings(eris=eris, wants_map=None, **others).map is None
+        assert eris_settings(eris=eris, wants_map=False, **others).map is False
 
 
 def test_what_is_answered_over_http() -> None:
