@@ -32,6 +32,7 @@ from benchmarks import (
     files,
     growth,
     link,
+    maps,
     neighbours,
     nix_store,
     over_http,
@@ -76,6 +77,7 @@ _PARTS: Final[dict[str, tuple[Callable[[int], list[Row]], int]]] = {
     "crowd": (crowd.run, 3),
     "substitutes": (substitutes.run, 5),
     "nix": (nix_store.run, 5),
+    "maps": (maps.run, 5),
     "bytes": (package_bytes.run, 3),
 }
 _ONLY_WHEN_NAMED: Final = frozenset({"bytes"})

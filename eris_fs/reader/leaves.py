@@ -93,27 +93,17 @@ class Leaves:
             (place,) = self._children(place.number, found, range(found.pairs - 1, found.pairs))
         return place.number
 
-    async def overview(self, most: int) -> int:
-        """Find the number of the last leaf, and all inner nodes of a level that has up to `most`.
+    async def breadth(self) -> int:
+        """Find how many leaves there may be, by the root alone: of one level there are as many.
 
-        A block a level in turn, as `last` costs; what is found beside it is fetched at once with
-        that, so that from then on any leaf under it takes one round trip.
+        Of more levels it is how many there are if all inner nodes are full.
         Raises: BlockNotFound, ContentError, StoreError.
         """
-        places = [self._root]
-        for level in range(self._level, 0, -1):
-            nodes = await self._visit(level, places)
-            last = places[-1], nodes[-1]
-            if level > 1 and sum(found.pairs for found in nodes) <= most:
-                places = [
-                    child
-                    for place, found in zip(places, nodes, strict=True)
-                    for child in self._children(place.number, found, range(found.pairs))
-                ]
-            else:
-                place, found = last
-                places = self._children(place.number, found, range(found.pairs - 1, found.pairs))
-        return places[-1].number
+        if self._level == 0:
+            return 1
+        (root,) = await self._visit(self._level, [self._root])
+        below: int = self._arity ** (self._level - 1)
+        return root.pairs * below
 
     async def _load(self, first: int, stop: int, at_hand: AtHand) -> bytes:
         places = await self._find(first, stop)

@@ -22,16 +22,28 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class ErisSettings:
-    """Store URLs, empty for URNs only, None for neither; what items become; how many deltas."""
+    """Store URLs, empty for URNs only, None for neither; what items become; how many deltas.
+
+    `map`: whether a map of all items is written; None if nobody said.
+    """
 
     store: str | None = field(repr=False)
     trees: TreeFormat
     deltas: int
+    map: bool | None
 
 
 def eris_options(command: _F) -> _F:
     """The options, as a decorator."""
     for option in (
+        click.option(
+            "--map/--no-map",
+            "wants_map",
+            default=None,
+            help="With --eris STORE-URL: write a map of all items that are baked into the store"
+            " hourly, lend it, and tell its URN at /map.urn. Whoever asks then learns which items"
+            " these are. Default: as a mirror, yes; of items of this machine, no.",
+        ),
         click.option(
             "--deltas",
             type=click.IntRange(0, MAX_DELTAS),
@@ -65,7 +77,12 @@ def eris_options(command: _F) -> _F:
 
 
 def eris_settings(
-    *, eris: str | None, eris_format: str | None, eris_level: int | None, deltas: int | None
+    *,
+    eris: str | None,
+    eris_format: str | None,
+    eris_level: int | None,
+    deltas: int | None,
+    wants_map: bool | None,
 ) -> ErisSettings:
     """What the options say. Raises: click.UsageError, for what would change nothing."""
     if eris:
@@ -74,8 +91,10 @@ def eris_settings(
     can_be = bool(eris) and isinstance(trees, PackedTrees)
     if deltas is not None and not can_be:
         raise click.UsageError("--deltas is for --eris STORE-URL with packed trees.")
+    if wants_map and not eris:
+        raise click.UsageError("--map is for --eris STORE-URL.")
     wanted = _DEFAULT_DELTAS if deltas is None else deltas
-    return ErisSettings(eris, trees, wanted if can_be else 0)
+    return ErisSettings(eris, trees, wanted if can_be else 0, wants_map)
 
 
 def _tree_format(eris: str | None, name: str | None, level: int | None) -> TreeFormat:

@@ -324,6 +324,7 @@ def _settings(
     eris_format: str | None,
     eris_level: int | None,
     deltas: int | None,
+    wants_map: bool | None,
     **logs: Any,
 ) -> Settings:
     if upstream and items is not None:
@@ -337,7 +338,11 @@ def _settings(
     if keep_nars_max is not None and not keep_nars:
         raise click.UsageError("--keep-nars-max is for --keep-nars.")
     of_eris = eris_settings(
-        eris=eris, eris_format=eris_format, eris_level=eris_level, deltas=deltas
+        eris=eris,
+        eris_format=eris_format,
+        eris_level=eris_level,
+        deltas=deltas,
+        wants_map=wants_map,
     )
     if store_dir is not None and (not store_dir.startswith("/") or store_dir.endswith("/")):
         raise click.BadParameter("an absolute path is expected", param_hint="--store-dir")
@@ -365,6 +370,7 @@ def _settings(
         workers or len(os.sched_getaffinity(0)),
         of_eris.store,
         of_eris.trees,
+        bool(upstream) if of_eris.map is None else of_eris.map,
         items,
         upstream,
         max_unsigned_size or MAX_UNSIGNED_SIZE,

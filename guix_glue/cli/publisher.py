@@ -27,11 +27,13 @@ from guix_glue.local.item_directory import DirectoryItems
 from guix_glue.local.items import Items, open_nix_items, open_store_items
 from guix_glue.local.known_hashes import KnownHashes
 from guix_glue.publish.cache import BakedCache
+from guix_glue.publish.item_pins import MAP_KEY
 from guix_glue.publish.local_source import LocalSource
 from guix_glue.publish.mirror_source import MirrorSource
 from guix_glue.publish.model import ErisTarget, PublishOptions
 from guix_glue.publish.narinfos import NarinfoWriter, SigningKeys
 from guix_glue.publish.pin_care import PinCare
+from guix_glue.publish.published_map import PublishedMap
 from guix_glue.publish.site import Site
 from guix_glue.publish.tally import Requests
 from guix_glue.publish.tree_formats import TreeFormat
@@ -78,6 +80,7 @@ class Settings:
     workers: int
     eris: str | None = field(repr=False)
     trees: TreeFormat
+    map: bool
     items: Path | None
     upstream: tuple[Server, ...]
     max_unsigned_size: int
@@ -145,6 +148,9 @@ async def serve_items(
         stack.push_async_callback(source.close)
         await source.prepare(_PREPARED_S)
         await stack.enter_async_context(advertised(service))
+        published_map = _map(settings, eris, source)
+        if published_map is not None:
+            await stack.enter_async_context(published_map.kept())
         site = Site(
             source,
             settings.publish,
@@ -152,6 +158,7 @@ async def serve_items(
             eris=eris is not None,
             mirror=bool(settings.upstream),
             nix_key=None if keys.nix is None else str(keys.nix.public),
+            published_map=published_map,
         )
         try:
             requests = None if admin is None else Requests(settings.publish.nar_path)
@@ -166,7 +173,7 @@ async def serve_items(
                 sockets,
                 ttl_s=settings.publish.ttl_s,
                 on_hangup=logs.reopen,
-                care=_care(eris, source),
+                care=_care(eris, source, published_map),
             )
         except OSError as error:
             raise CommandError(f"cannot listen: {error.strerror}", ExitCode.USAGE) from error
@@ -242,5 +249,20 @@ def _identity(directory: CacheDirectory) -> str:
     return hashlib.sha256(where).hexdigest()[:8]
 
 
-def _care(eris: ErisTarget | None, source: LocalSource | MirrorSource) -> PinCare | None:
-    return None if eris is None or eris.pins is None else PinCare(eris.pins, source, eris.explain)
+def _map(
+    settings: Settings, eris: ErisTarget | None, source: LocalSource | MirrorSource
+) -> PublishedMap | None:
+    if not settings.map or eris is None or eris.pins is None:
+        return None
+    return PublishedMap(source, eris, eris.pins, settings.publish.store_dir)
+
+
+def _care(
+    eris: ErisTarget | None,
+    source: LocalSource | MirrorSource,
+    published_map: PublishedMap | None,
+) -> PinCare | None:
+    if eris is None or eris.pins is None:
+        return None
+    besides = frozenset() if published_map is None else frozenset({MAP_KEY})
+    return PinCare(eris.pins, source, eris.explain, besides=besides)

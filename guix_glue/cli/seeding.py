@@ -14,9 +14,9 @@ import click
 from eris.threads import settle
 from guix_glue.cli.seed_settings import SeedSettings, StoreOfItems
 from guix_glue.cli.seed_store import SeedStore
+from guix_glue.local.authorities import read_authorities
 from guix_glue.local.niceness import be_idle, be_nice
 from guix_glue.local.store_db import GUIX_LAYOUT, NIX_LAYOUT, StoreDatabase
-from guix_glue.publish.key_files import read_acl
 from guix_glue.seed.asking import Asking, Known
 from guix_glue.seed.consent import Consent, Verdict
 from guix_glue.seed.index import SeedIndex
@@ -96,7 +96,7 @@ async def seed(settings: SeedSettings, url: StoreUrl | None) -> bool:
             if settings.upstream:
                 upstream = Upstream(
                     settings.upstream,
-                    read_acl(settings.acl),
+                    read_authorities(settings.acl, (), os.environ),
                     settings.store.store_dir,
                     Proxies.from_environ(os.environ),
                 )

@@ -1,7 +1,7 @@
 """A map as a database of SQLite: a table `map` of `hash_part` and `urn`, both text.
 
 For programs that would rather ask SQL. Read only; it is opened for each look-up, so that whoever
-writes it is not held up.
+writes it is not held up. What is called a table may be a query without an end: so each has one.
 
 Plain synchronous code, for a worker thread.
 """
@@ -9,6 +9,7 @@ Plain synchronous code, for a worker thread.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -33,6 +34,10 @@ __all__ = ["SQLITE_MAGIC", "DatabaseMap", "write_database"]
 SQLITE_MAGIC: Final = b"SQLite format 3\0"
 
 _BUSY_S: Final = 0.5
+_FIND_S: Final = 1.0
+_LOAD_S: Final = 600.0
+# Steps of SQLite's machine between two looks at the clock: a millisecond or less.
+_STEPS: Final = 10_000
 _CREATE: Final = "CREATE TABLE map (hash_part TEXT PRIMARY KEY, urn TEXT NOT NULL) WITHOUT ROWID"
 _INSERT: Final = "INSERT INTO map VALUES (?, ?)"
 _FIND: Final = "SELECT urn FROM map WHERE hash_part = ?"
@@ -58,7 +63,7 @@ class DatabaseMap:
 
     def _find(self, hash_part: str) -> str | None:
         try:
-            with closing(self._opened()) as database:
+            with closing(self._opened(_FIND_S)) as database:
                 row = database.execute(_FIND, (hash_part,)).fetchone()
         except sqlite3.Error as error:
             raise self._unreadable(error) from error
@@ -66,14 +71,19 @@ class DatabaseMap:
 
     def _entries(self) -> Iterator[Entry]:
         try:
-            with closing(self._opened()) as database:
+            with closing(self._opened(_LOAD_S)) as database:
                 for hash_part, urn in database.execute(_ALL):
                     yield _entry(hash_part, urn)
         except sqlite3.Error as error:
             raise self._unreadable(error) from error
 
-    def _opened(self) -> sqlite3.Connection:
-        return sqlite3.connect(f"file:{quote(str(self._path))}?mode=ro", uri=True, timeout=_BUSY_S)
+    def _opened(self, for_s: float) -> sqlite3.Connection:
+        """A connection on which whatever takes longer than this is given up."""
+        uri = f"file:{quote(str(self._path))}?mode=ro"
+        database = sqlite3.connect(uri, uri=True, timeout=_BUSY_S)
+        until = time.monotonic() + for_s
+        database.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
+        return database
 
     def _unreadable(self, error: sqlite3.Error) -> DatabaseError:
         return DatabaseError(f"cannot read {self._path} as a map: {error}")

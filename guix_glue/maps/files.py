@@ -16,7 +16,7 @@ from eris.errors import InvalidCapability
 from eris.threads import in_thread
 from guix_glue.errors import InvalidStorePath
 from guix_glue.formats.item_map import (
-    LARGEST_HEAD,
+    PAGE_SIZE,
     Contents,
     Entry,
     InvalidMap,
@@ -25,10 +25,10 @@ from guix_glue.formats.item_map import (
     entry_of,
     key_of,
     parse_head,
-    split_entries,
+    parse_page,
     urn_of,
 )
-from guix_glue.formats.store_path import hash_part_of, is_hash_part
+from guix_glue.formats.store_path import check_hash_part, hash_part_of, is_hash_part
 from guix_glue.local.files import open_regular, read_file
 
 __all__ = ["FileMap", "FolderMap", "ListMap", "parse_lines"]
@@ -57,15 +57,13 @@ class FileMap:
     def _find(self, hash_part: str) -> str | None:
         file = open_regular(str(self._path))
         try:
-            head = parse_head(os.pread(file, LARGEST_HEAD, 0))
-            search = Search(head, key_of(hash_part))
-            while (window := search.window) is not None:
-                start = head.start + window.first * head.entry_size
-                size = (window.stop - window.first) * head.entry_size
-                data = os.pread(file, size, start)
-                if len(data) != size:
-                    raise InvalidMap("it is shorter than it says")
-                search.look(list(split_entries(data, head.entry_size)))
+            data = os.pread(file, PAGE_SIZE, 0)
+            head = parse_head(data)
+            if not head.pages:
+                return Contents.parse(data).find(hash_part)
+            search = Search(key_of(hash_part), head.pages)
+            while (page := search.page) is not None:
+                search.look(parse_page(os.pread(file, PAGE_SIZE, page * PAGE_SIZE)))
         finally:
             os.close(file)
         return None if search.found is None else urn_of(search.found)
@@ -90,7 +88,7 @@ class FolderMap:
 
     def _find(self, hash_part: str) -> str | None:
         try:
-            text = _read_urn(self._path / hash_part)
+            text = _read_urn(self._path / check_hash_part(hash_part))
         except FileNotFoundError:
             return None
         return urn_of(_entry(hash_part, text).value)
@@ -154,7 +152,8 @@ def _entry(hash_part: str, urn: str) -> Entry:
 
 
 def _read_urn(path: Path) -> str:
-    return read_file(path, _LARGEST_URN).decode("utf-8", "replace").strip()
+    with open(open_regular(str(path)), "rb") as file:
+        return file.read(_LARGEST_URN).decode("utf-8", "replace").strip()
 
 
 def _read(path: Path) -> bytes:

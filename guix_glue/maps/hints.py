@@ -59,13 +59,15 @@ class MapHints:
         self._slow = [Outage(_SLOW_PAUSE_S) for _ in maps]
         self._failed = [Outage(_FAILED_PAUSE_S) for _ in maps]
         self._forgotten: OrderedDict[tuple[str, str], None] = OrderedDict()
+        # What nobody waits for any more, and has not ended: reading a file may hang.
+        self._left: dict[int, asyncio.Task[str | None]] = {}
 
     async def urns(self, hash_part: str) -> Sequence[str]:
         """See `Hints`."""
         asked = [
             (place, asyncio.create_task(self._ask(place, hash_part)))
             for place in range(len(self._maps))
-            if not self._slow[place].left_s and not self._failed[place].left_s
+            if self._may_ask(place)
         ]
         if not asked:
             return ()
@@ -77,9 +79,10 @@ class MapHints:
                     self._note(self._slow[place], place, "it does not answer in time")
             found = dict.fromkeys(task.result() for task in tasks if task.done())
         finally:
-            for task in tasks:
-                task.cancel()
-            await settle(*tasks)
+            for place, task in asked:
+                if not task.done():
+                    task.cancel()
+                    self._left[place] = task
         known = [
             urn for urn in found if urn is not None and (hash_part, urn) not in self._forgotten
         ]
@@ -93,8 +96,15 @@ class MapHints:
 
     async def close(self) -> None:
         """Close all maps."""
+        await settle(*self._left.values())
         for one in self._maps:
             await one.map.close()
+
+    def _may_ask(self, place: int) -> bool:
+        if self._slow[place].left_s or self._failed[place].left_s:
+            return False
+        left = self._left.get(place)
+        return left is None or left.done()
 
     async def _ask(self, place: int, hash_part: str) -> str | None:
         try:

@@ -101,6 +101,8 @@ class ServedUrn:
         self._asking = asyncio.Lock()
         self._urn: str | None = None
         self._map: BlockMap | None = None
+        # The one before that, in which somebody may still look.
+        self._before: BlockMap | None = None
         self._until = 0.0
 
     async def find(self, hash_part: str) -> str | None:
@@ -114,8 +116,9 @@ class ServedUrn:
     async def close(self) -> None:
         """Close its connections, and give up what is under way."""
         await self._client.close()
-        if self._map is not None:
-            await self._map.close()
+        for one in (self._map, self._before):
+            if one is not None:
+                await one.close()
 
     async def _current(self) -> BlockMap:
         async with self._asking:
@@ -131,9 +134,9 @@ class ServedUrn:
             if urn is None:
                 raise FetchFailed("the server has no map")
             if self._map is None or urn != self._urn:
-                before, self._urn = self._map, urn
-                self._map = BlockMap(self._store, ReadCapability.from_urn(urn))
-                if before is not None:
-                    await before.close()
+                done, self._before = self._before, self._map
+                self._map, self._urn = BlockMap(self._store, ReadCapability.from_urn(urn)), urn
+                if done is not None:
+                    await done.close()
             self._until = time.monotonic() + _FRESH_S
             return self._map

@@ -2,7 +2,7 @@
 
 Each item that is baked has a pin of its own in the store, known here by the hash part of the item,
 and so has each of its deltas, known by `delta_key`. They are kept for as long as the cache promises
-the item, and lent.
+the item, and lent. The map of all of them has one, too.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from eris.model import Reference
 from eris.store import BlockFinder, BlockWriter
 
-__all__ = ["ItemPins", "OpenedPin", "PinnedItem", "PinningStore"]
+__all__ = ["MAP_KEY", "ItemPins", "OpenedPin", "PinnedItem", "PinningStore"]
+
+MAP_KEY: Final = "map"
+"""The key of the map's pin: no hash part."""
 
 
 class PinningStore(BlockWriter, BlockFinder, Protocol):
@@ -43,7 +46,10 @@ class OpenedPin(Protocol):
         """Have blocks in it that may be in the store; tells which are. Raises: StoreError."""
 
     async def keep(self, key: str, root: Reference) -> None:
-        """Close it, as that of an item, or of a delta. Raises: StoreError."""
+        """Close it, as that of an item, a delta or the map, in the place of the one before.
+
+        Raises: StoreError.
+        """
 
 
 class ItemPins(Protocol):

@@ -221,6 +221,10 @@ class LocalSource:
             if baked is None or not await self._may_be_valid(baked.item.path):
                 await in_thread(self._cache.forget, hash_part, before)
 
+    async def urn(self, hash_part: str) -> str | None:
+        """The URN that the narinfo of an item has."""
+        return self._eris_of(self._kept(hash_part))[0]
+
     async def urns(self) -> Mapping[str, str]:
         """The URNs that narinfos have, by hash part."""
         if self._destination is None:

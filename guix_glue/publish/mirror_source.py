@@ -158,6 +158,13 @@ class MirrorSource:
         await in_thread(self._cache.expire, before)
         await self._nars.expire(before)
 
+    async def urn(self, hash_part: str) -> str | None:
+        """The URN of an item, if it was computed here."""
+        found = None if self._eris is None else self._cache.find(hash_part)
+        if self._eris is None or found is None or found.eris is None:
+            return None
+        return found.eris.urn_in(self._eris.destination)
+
     async def urns(self) -> Mapping[str, str]:
         """The URNs that narinfos have, by hash part, as far as they were computed here."""
         if self._eris is None:

@@ -9,7 +9,7 @@ the cache are released, unless they are so young that their record may still be 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from contextlib import aclosing
 from typing import Final, Protocol
 
@@ -43,11 +43,17 @@ class PinCare:
         pins: ItemPins,
         promised: PromisedUrns,
         explain: Callable[[StoreError], str | None] = lambda error: None,
+        *,
+        besides: Set[str] = frozenset(),
     ) -> None:
-        """`explain` says in a few words what a store does that fails, without its URL."""
+        """`explain` says in a few words what a store does that fails, without its URL.
+
+        `besides`: keys of pins that somebody else looks after.
+        """
         self._pins = pins
         self._promised = promised
         self._explain = explain
+        self._besides = besides
 
     async def __call__(self) -> None:
         """Look at all of them once. Raises: StoreUnavailable, OSError."""
@@ -75,6 +81,8 @@ class PinCare:
                 "%d items or deltas are made again, or named no more: blocks are missing", lost
             )
         for one in pinned:
+            if one.key in self._besides:
+                continue
             if one.key not in urns and one.age_s > _YOUNG_S:
                 await self._pins.release(one.key)
 

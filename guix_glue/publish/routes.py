@@ -26,6 +26,8 @@ __all__ = [
     "FixedFile",
     "Landing",
     "ListingOf",
+    "MapOf",
+    "MapUrn",
     "NarOf",
     "NarinfoOf",
     "Route",
@@ -92,7 +94,30 @@ class BuildLog:
     base_name: str
 
 
-Route = Landing | CacheInfo | SigningKey | NarinfoOf | ListingOf | NarOf | FixedFile | BuildLog
+@dataclass(frozen=True, slots=True)
+class MapOf:
+    """`/map/HASH`: the URN of one item."""
+
+    hash_part: str
+
+
+@dataclass(frozen=True, slots=True)
+class MapUrn:
+    """`/map.urn`: the URN of the map."""
+
+
+Route = (
+    Landing
+    | CacheInfo
+    | SigningKey
+    | NarinfoOf
+    | ListingOf
+    | NarOf
+    | FixedFile
+    | BuildLog
+    | MapOf
+    | MapUrn
+)
 
 
 def parse_nar_path(text: str) -> tuple[str, ...]:
@@ -103,7 +128,7 @@ def parse_nar_path(text: str) -> tuple[str, ...]:
     components = tuple(part for part in text.split("/") if part)
     if not components or any(part in (".", "..") for part in components):
         raise ValueError(f"{text!r} is no path for nars")
-    if len(components) == 1 and components[0] in ("file", "log"):
+    if len(components) == 1 and components[0] in ("file", "log", "map"):
         raise ValueError(f"{text!r} is taken for something else")
     return components
 
@@ -143,6 +168,10 @@ def _parse_parts(parts: tuple[str, ...], nar_path: tuple[str, ...]) -> Route | N
             return FixedFile(name, parse_hash(f"sha256:{digest}"))
         case ("log", name):
             return BuildLog(check_base_name(name))
+        case ("map", name):
+            return MapOf(check_hash_part(name))
+        case ("map.urn",):
+            return MapUrn()
     if parts[: len(nar_path)] == nar_path:
         return _parse_nar(parts[len(nar_path) :])
     return None

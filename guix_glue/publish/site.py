@@ -10,12 +10,15 @@ from eris.errors import ErisError
 from guix_glue.errors import StillHashing
 from guix_glue.publish.model import PublishOptions
 from guix_glue.publish.pages import cache_info, landing_page
+from guix_glue.publish.published_map import PublishedMap
 from guix_glue.publish.routes import (
     BuildLog,
     CacheInfo,
     FixedFile,
     Landing,
     ListingOf,
+    MapOf,
+    MapUrn,
     NarinfoOf,
     NarOf,
     Route,
@@ -49,9 +52,11 @@ class Site:
         eris: bool,
         mirror: bool = False,
         nix_key: str | None = None,
+        published_map: PublishedMap | None = None,
     ) -> None:
         """`public_key` is what /signing-key.pub gives, `nix_key` what `nix.conf` is to name."""
         self._source = source
+        self._map = published_map
         self._options = options
         self._public_key = public_key
         self._complaints = Complaints(_log, length=_COMPLAINTS)
@@ -109,15 +114,23 @@ class Site:
             case SigningKey():
                 key = self._public_key
                 return None if key is None else Reply(200, TEXT_TYPE, key)
+            case MapOf(hash_part):
+                return self._urn(await self._source.urn(hash_part))
+            case MapUrn():
+                return self._urn(None if self._map is None else self._map.urn)
             case Landing():
                 return Reply(200, _HTML_TYPE, self._landing)
         assert_never(route)
+
+    def _urn(self, urn: str | None) -> Reply | None:
+        age_s = self._options.unbaked_age_s
+        return None if urn is None else Reply(200, TEXT_TYPE, f"{urn}\n".encode(), age_s)
 
     def _not_found(self, path: str, route: Route | None) -> Reply:
         age_s = None
         if isinstance(route, NarinfoOf | ListingOf):
             age_s = self._options.negative_ttl_s
-        elif isinstance(route, NarOf):
+        elif isinstance(route, NarOf | MapOf | MapUrn):
             # It may only not be baked yet.
             age_s = self._options.unbaked_age_s
         return _text(404, f"Resource not found: {path}", age_s)

@@ -35,6 +35,9 @@ class Source(Protocol):
     async def build_log(self, base_name: str) -> Reply | None:
         """The log of an item's build, or of a derivation's."""
 
+    async def urn(self, hash_part: str) -> str | None:
+        """The URN of an item, as far as it was computed here; nobody else is asked."""
+
     async def expire(self, before: float) -> None:
         """Forget what was not used since a time (seconds of the epoch) and has gone."""
 

@@ -15,7 +15,7 @@ from eris.store import BlockWriter
 from eris_fs import KnownContents
 from eris_fs.progress import Progress
 
-__all__ = ["DEFAULT_LEVEL", "PackedTrees", "StandardTrees", "TreeFormat"]
+__all__ = ["DEFAULT_LEVEL", "PackedTrees", "StandardTrees", "TreeFormat", "format_named"]
 
 DEFAULT_LEVEL: Final = 19
 """Of packed trees. An item is baked once, and fetched many times."""
@@ -84,3 +84,10 @@ class PackedTrees:
 
 
 TreeFormat = StandardTrees | PackedTrees
+
+
+def format_named(name: str) -> TreeFormat | None:
+    """The format that records, and maps, call so; None if there is none."""
+    levels = range(1, eris_fs.MAX_LEVEL + 1)
+    known: list[TreeFormat] = [StandardTrees(), *map(PackedTrees, levels)]
+    return next((one for one in known if one.name == name), None)

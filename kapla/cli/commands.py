@@ -62,6 +62,7 @@ OWN: Final = {
         "guix_glue.cli.guix_daemon", "Start guix-daemon, with substitutes from blocks."
     ),
     "items": Own("guix_glue.cli.items", "Encode store items, and fetch them, without a server."),
+    "map": Own("guix_glue.cli.map.command", "Make and read maps of items to URNs."),
     "publish": Own("guix_glue.cli.publish", "Publish store items as substitutes, with URNs."),
     "seed": Own("guix_glue.cli.seed", "Give away files that are here, without a second copy."),
     "signing-key": Own("guix_glue.cli.signing_key", "Make signing keys, and authorize them."),

@@ -28,7 +28,15 @@ from guix_glue.formats.cache_info import format_cache_info, parse_cache_info
 from guix_glue.formats.compression import Compression, decompressor, parse_choice
 from guix_glue.formats.expression import Expression, format_advanced, parse
 from guix_glue.formats.item_list import export_signature_line, format_item_list, parse_item_list
-from guix_glue.formats.item_map import Contents, InvalidMap, hash_part_at, urn_of
+from guix_glue.formats.item_map import (
+    PAGE_SIZE,
+    Contents,
+    InvalidMap,
+    Search,
+    hash_part_at,
+    parse_page,
+    urn_of,
+)
 from guix_glue.formats.nar import NarLimits, NarReader, NarWriter
 from guix_glue.formats.narinfo import Narinfo, format_narinfo, format_unsigned, parse_narinfo
 from guix_glue.formats.store_path import check_base_name, check_store_path, format_hash, parse_hash
@@ -220,9 +228,14 @@ def guix_texts(data: bytes) -> None:
 
 
 def item_map(data: bytes) -> None:
-    """A map, as a file or a server has it."""
+    """A map, as a file or a server has it; behind a byte that is odd, a page of one."""
+    if data and data[0] % 2:
+        with suppress(InvalidMap):
+            page = parse_page(data[1 : 1 + PAGE_SIZE].ljust(PAGE_SIZE, b"\0"))
+            Search(page.entries[0].key if page.entries else bytes(20), 3).look(page)
+        return
     with suppress(InvalidMap):
-        read = Contents.parse(data)
+        read = Contents.parse(data[1:])
         entries = list(read)
         for entry in entries[:16]:
             assert read.find(hash_part_at(entry.key)) == urn_of(entry.value)

@@ -39,7 +39,7 @@ from eris_fs.packed.index import format_index
 from guix_glue.fetch.narinfo_cache import format_answer
 from guix_glue.formats.compression import Compression, CompressionChoice, compressor
 from guix_glue.formats.item_list import export_signature_line, format_item_list
-from guix_glue.formats.item_map import ENTRY_SIZE, MAGIC
+from guix_glue.formats.item_map import format_page
 from guix_glue.kept.delta_results import DeltaResult, Deltas
 from guix_glue.kept.records import Baked, BakedFile, ErisResult, format_record
 from guix_glue.model import StoreItem
@@ -150,10 +150,10 @@ def _texts() -> Iterator[bytes]:
 
 
 def _maps() -> Iterator[bytes]:
-    yield from (formatted(entries(count)) for count in (0, 1, 2, 120))
-    # With a step, which a writer makes for many entries only.
-    fixed = struct.pack("<16sIHBBQH", MAGIC, 38, ENTRY_SIZE, 1, 0, 2, 0)
-    yield fixed + struct.pack("<I", 1) + bytes(ENTRY_SIZE) + b"\xff" * ENTRY_SIZE
+    # A page is larger than an input: so a small map, or the beginning of a page by itself.
+    yield from (b"\0" + formatted(entries(count)) for count in (0, 1, 2, 120))
+    page = format_page(b"".join(one.key + one.value for one in entries(150)))
+    yield b"\1" + page.rstrip(b"\0")
 
 
 def _commands() -> Iterator[bytes]:

@@ -1,6 +1,6 @@
 """Maps: the hash parts of items, sorted, and under which URN each of them is (`docs/formats.md`).
 
-`layout` reads and writes the head, `entries` what is said of one item, `searching` says where to
+`layout` has the head and the pages, `entries` what is said of one item, `searching` says where to
 look for one; `contents` is a whole map in memory. All of it is pure.
 """
 
@@ -18,38 +18,46 @@ from guix_glue.formats.item_map.entries import (
 )
 from guix_glue.formats.item_map.layout import (
     DEFAULT_MAP_LIMITS,
-    LARGEST_HEAD,
     MAGIC,
+    MOST_DISPLACED,
+    PAGE_SIZE,
     InvalidMap,
     MapFacts,
     MapHead,
     MapLimits,
+    Page,
     format_head,
+    format_page,
+    home_of,
     parse_head,
+    parse_page,
 )
-from guix_glue.formats.item_map.searching import Search, Window, first_guess
+from guix_glue.formats.item_map.searching import Search
 
 __all__ = [
     "DEFAULT_MAP_LIMITS",
     "ENTRY_SIZE",
     "KEY_SIZE",
-    "LARGEST_HEAD",
     "MAGIC",
+    "MOST_DISPLACED",
+    "PAGE_SIZE",
     "Contents",
     "Entry",
     "InvalidMap",
     "MapFacts",
     "MapHead",
     "MapLimits",
+    "Page",
     "Search",
-    "Window",
     "check_order",
     "entry_of",
-    "first_guess",
     "format_head",
+    "format_page",
     "hash_part_at",
+    "home_of",
     "key_of",
     "parse_head",
+    "parse_page",
     "split_entries",
     "urn_of",
 ]

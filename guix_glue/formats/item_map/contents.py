@@ -17,12 +17,18 @@ from guix_glue.formats.item_map.entries import (
 )
 from guix_glue.formats.item_map.layout import (
     DEFAULT_MAP_LIMITS,
-    LARGEST_HEAD,
+    MOST_DISPLACED,
+    PAGE_SIZE,
     InvalidMap,
     MapFacts,
+    MapHead,
     MapLimits,
     format_head,
+    format_page,
+    home_of,
+    page_counts,
     parse_head,
+    parse_page,
 )
 
 __all__ = ["Contents"]
@@ -44,15 +50,12 @@ class Contents:
     @classmethod
     def parse(cls, data: bytes, limits: MapLimits = DEFAULT_MAP_LIMITS) -> Contents:
         """Read the bytes of a map, all of them. Raises: InvalidMap."""
-        head = parse_head(data[:LARGEST_HEAD], limits)
-        if len(data) != head.size:
+        head = parse_head(data[:PAGE_SIZE], limits)
+        if len(data) != head.map_size:
             raise InvalidMap("it is longer or shorter than it says")
-        entries = memoryview(data)[head.start :]
-        known = check_order(split_entries(entries, head.entry_size))
-        if head.entry_size != ENTRY_SIZE:
-            return cls(head.facts, b"".join(part for entry in known for part in entry))
-        for _ in known:
-            pass
+        entries = b"".join(part for entry in check_order(_entries(head, data)) for part in entry)
+        if len(entries) != head.count * ENTRY_SIZE:
+            raise InvalidMap("it has more or fewer entries than it says")
         return cls(head.facts, entries)
 
     def __len__(self) -> int:
@@ -75,9 +78,33 @@ class Contents:
         return urn_of(entry.value)
 
     def format(self) -> Iterator[bytes | memoryview]:
-        """Write it as a map: the head, and then all entries. Raises: InvalidMap."""
-        yield format_head(self.facts, _Keys(self._data))
-        yield self._data
+        """Write it as a map, in pieces. Raises: InvalidMap."""
+        size = len(format_head(self.facts, len(self), 0))
+        counts = page_counts(_Keys(self._data), size)
+        head = format_head(self.facts, len(self), len(counts))
+        if not counts:
+            yield head
+            yield self._data
+            return
+        yield head.ljust(PAGE_SIZE, b"\0")
+        start = 0
+        for count in counts:
+            stop = start + count * ENTRY_SIZE
+            yield format_page(self._data[start:stop])
+            start = stop
+
+
+def _entries(head: MapHead, data: bytes) -> Iterator[Entry]:
+    """All entries, where they are. Raises: InvalidMap, for one that is not in a page of its own."""
+    if not head.pages:
+        yield from split_entries(memoryview(data)[head.size :], head.entry_size)
+    view = memoryview(data)
+    for page in range(1, head.pages + 1):
+        entries = parse_page(view[page * PAGE_SIZE : (page + 1) * PAGE_SIZE]).entries
+        for entry in entries:
+            if not 0 <= page - home_of(entry.key, head.pages) <= MOST_DISPLACED:
+                raise InvalidMap("an entry is not in the page where it should be")
+        yield from entries
 
 
 class _Keys(Sequence[bytes]):

@@ -14,7 +14,7 @@ import pytest
 from eris import MemoryStore
 from eris.store import BlockReader
 from eris.transfer import put_content
-from guix_glue.errors import DatabaseError, FetchFailed
+from guix_glue.errors import DatabaseError, FetchFailed, InvalidStorePath
 from guix_glue.formats.item_map import Contents, InvalidMap, hash_part_at, urn_of
 from guix_glue.maps.database import write_database
 from guix_glue.maps.opened import MapUnusable, open_map
@@ -205,6 +205,37 @@ def test_a_database_of_others(tmp_path: Path) -> None:
             await one.find("0" * 32)
 
     with_map(str(path), fails)
+
+
+def test_a_database_whose_table_has_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("guix_glue.maps.database._FIND_S", 0.01)
+    monkeypatch.setattr("guix_glue.maps.database._LOAD_S", 0.01)
+    path = tmp_path / "endless.sqlite"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute(
+            "CREATE VIEW map AS WITH RECURSIVE n(hash_part, urn) AS"
+            " (VALUES (0, 0) UNION ALL SELECT hash_part + 1, urn FROM n) SELECT * FROM n"
+        )
+
+    async def use(one: Map) -> None:
+        for look in (one.find("0" * 32), one.load()):
+            with pytest.raises(DatabaseError, match="interrupted"):
+                await look
+
+    with_map(str(path), use)
+
+
+def test_what_is_no_file_in_a_folder_is_not_waited_for(tmp_path: Path) -> None:
+    hash_part = hash_parts(1)[0]
+    os.mkfifo(tmp_path / hash_part)
+
+    async def use(one: Map) -> None:
+        with pytest.raises(OSError, match="regular"):
+            await one.find(hash_part)
+        with pytest.raises(InvalidStorePath):
+            await one.find(f"../{tmp_path.name}/{hash_part}")
+
+    with_map(str(tmp_path), use)
 
 
 def test_a_map_that_is_cut_off(tmp_path: Path) -> None:

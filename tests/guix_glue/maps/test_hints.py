@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -104,8 +105,37 @@ def test_a_map_that_is_silent_is_not_waited_for_again() -> None:
         hints = hints_of(silent, good, tell=said.append)
         for _ in range(3):
             assert await hints.urns(HASH_PART) == [a_urn()]
+        await hints.close()
         assert (silent.asked, silent.cancelled) == (1, 1)
         assert "in time" in said[0]
+
+    asyncio.run(run())
+
+
+def test_a_map_that_hangs_is_not_asked_again_before_it_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As reading a file does on a disk that is gone: no cancellation ends it."""
+    monkeypatch.setattr("guix_glue.maps.hints._SLOW_PAUSE_S", 0.0)
+
+    async def run() -> None:
+        ended = asyncio.Event()
+
+        class Hanging(Fixed):
+            async def find(self, hash_part: str) -> str | None:
+                self.asked += 1
+                while not ended.is_set():
+                    with suppress(asyncio.CancelledError):
+                        await ended.wait()
+                return None
+
+        hanging = Hanging(None)
+        hints = hints_of(hanging, Fixed(a_urn()))
+        for _ in range(3):
+            assert await hints.urns(HASH_PART) == [a_urn()]
+        assert hanging.asked == 1
+        ended.set()
+        await hints.close()
 
     asyncio.run(run())
 
@@ -123,12 +153,13 @@ def test_a_wrong_urn_is_not_told_again() -> None:
 def test_whoever_leaves_takes_the_questions_along() -> None:
     async def run() -> None:
         silent = Silent()
-        named = [NamedMap("map", silent)]
-        waiting = asyncio.create_task(MapHints(named, patience_s=300).urns(HASH_PART))
+        hints = MapHints([NamedMap("map", silent)], patience_s=300)
+        waiting = asyncio.create_task(hints.urns(HASH_PART))
         await silent.began.wait()
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
+        await hints.close()
         assert silent.cancelled == 1
 
     asyncio.run(run())

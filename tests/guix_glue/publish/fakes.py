@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from guix_glue.formats.compression import Compression
 from guix_glue.serving.reply import TEXT_TYPE, Reply
 
-__all__ = ["HASH", "NAME", "Echo"]
+__all__ = ["HASH", "NAME", "URN", "Echo"]
 
 HASH = "7xq3qwahlz7ci18sxrm0qhmzqmafag1f"
 NAME = f"{HASH}-app"
+URN = f"urn:eris:BI{'A' * 104}"
 
 
 class Echo:
@@ -41,6 +42,10 @@ class Echo:
 
     async def build_log(self, base_name: str) -> Reply | None:
         return self._say("log", base_name)
+
+    async def urn(self, hash_part: str) -> str | None:
+        self._say("urn", hash_part)
+        return URN if hash_part == HASH else None
 
     async def expire(self, before: float) -> None: ...
 

@@ -1,0 +1,1 @@
+"""`kapla map`: a module for each of its commands, and what they share."""
