@@ -297,6 +297,18 @@ RULES = (
         ),
     ),
     Rule(
+        "whose word counts, and what of it is passed on, is judged without I/O",
+        where=(
+            "guix_glue/trust/*",
+            "guix_glue/formats/cache_info.py",
+            "guix_glue/upstream/passing_on.py",
+            "guix_glue/proxy/routes.py",
+            "guix_glue/proxy/narinfo_text.py",
+            "guix_glue/proxy/pages.py",
+        ),
+        forbid=("aiohttp", "asyncio", "os", "pathlib", "socket", "threading", "time"),
+    ),
+    Rule(
         "other servers are asked by nobody who only chooses",
         where=("guix_glue/sources/*",),
         forbid=("aiohttp", "guix_glue.serving", "guix_glue.upstream"),

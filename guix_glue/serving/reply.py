@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 __all__ = [
+    "HTML_TYPE",
     "NARINFO_TYPE",
     "NAR_TYPE",
     "OCTETS_TYPE",
@@ -20,6 +21,7 @@ __all__ = [
 ]
 
 TEXT_TYPE: Final = "text/plain;charset=utf-8"
+HTML_TYPE: Final = "text/html;charset=utf-8"
 OCTETS_TYPE: Final = "application/octet-stream;charset=ISO-8859-1"
 NARINFO_TYPE: Final = "application/x-nix-narinfo;charset=utf-8"
 NAR_TYPE: Final = "application/x-nix-archive;charset=ISO-8859-1"
