@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -18,7 +19,7 @@ from guix_glue.proxy.narinfo_text import is_offered, proxied_text
 from guix_glue.proxy.pages import landing_page
 from guix_glue.servers.remembered import Remembered
 from guix_glue.servers.url import InvalidServer
-from guix_glue.serving.clients import asking
+from guix_glue.serving.clients import Client, asking
 from guix_glue.serving.reply import HTML_TYPE, NARINFO_TYPE, TEXT_TYPE, Reply
 from guix_glue.sources.vouching import Candidate, Vouched
 from guix_glue.upstream.cache_infos import CacheInfos, OtherStore
@@ -33,6 +34,8 @@ _log = logging.getLogger(__name__)
 
 _MOST_KEPT: Final = 100_000
 """Narinfos in the cache, some 2 to 10 KB each; those that were kept longest ago go first."""
+_EARLY: Final = 64
+"""Lots of requests, each of what arrived at once, from clients that were there before a server."""
 _AFRESH_S: Final = 60.0
 _AFRESH_KEPT: Final = 10_000
 _NOT_HERE: Final = (404, 503)
@@ -76,6 +79,8 @@ class ProxySource:
         self._make = make
         self._priority = priority
         self._parts: Parts | None = None
+        # What is to be looked for once it is known for which store.
+        self._early: deque[tuple[Client, Sequence[str]]] = deque(maxlen=_EARLY)
         # After a nar could not be had by what is known of it.
         self._afresh: Remembered[tuple[str, bytes]] = Remembered(_AFRESH_S, length=_AFRESH_KEPT)
         infos.begin()
@@ -98,7 +103,9 @@ class ProxySource:
 
     def expect(self, hash_parts: Sequence[str]) -> None:
         """Ask the servers for these, some at once."""
-        if self._parts is not None:
+        if self._parts is None:
+            self._early.append((asking(), hash_parts))
+        else:
             self._parts.narinfos.expect(asking(), hash_parts)
 
     async def cache_info(self) -> Reply:
@@ -132,7 +139,7 @@ class ProxySource:
         # What was kept may be old: the nar may be elsewhere by now, or with others as well.
         self._afresh.add((hash_part, nar_hash))
         again = await parts.narinfos.afresh(asking(), hash_part, nar_hash)
-        if again is None or again == found:
+        if again is None or _vouched(again, parts.upstream) == _vouched(found, parts.upstream):
             return reply
         if reply is not None:
             reply.close()
@@ -153,6 +160,15 @@ class ProxySource:
             return None
         return Reply(302, TEXT_TYPE, b"", headers=(("Location", located[0]),))
 
+    async def count(self) -> int:
+        """How many items something is kept of. Raises: OSError."""
+        return 0 if self._parts is None else await in_thread(self._parts.cache.count)
+
+    @property
+    def resting(self) -> int:
+        """How many servers are left alone for now."""
+        return 0 if self._parts is None else self._parts.upstream.resting
+
     async def expire(self, before: float) -> None:
         """Forget narinfos that were good until some time before this, and more if they are many."""
         if self._parts is not None:
@@ -170,6 +186,10 @@ class ProxySource:
             self._parts = self._make(store_dir)
             for other in self._infos.others():
                 self._parts.upstream.leave_out(other.server)
+            while self._early:
+                client, hash_parts = self._early.popleft()
+                if not client.has_left:
+                    self._parts.narinfos.expect(client, hash_parts)
         return self._parts
 
 

@@ -138,6 +138,11 @@ class Upstream:
         await self._client.close()
         await self._nars.close()
 
+    @property
+    def resting(self) -> int:
+        """How many servers are left alone for now."""
+        return sum(1 for server in self._servers if self._outages[server].left_s)
+
     def leave_out(self, server: Server) -> None:
         """Ask a server for nothing more: it has other things than are wanted."""
         self._servers = tuple(one for one in self._servers if one != server)

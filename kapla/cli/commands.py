@@ -61,6 +61,7 @@ OWN: Final = {
     "guix-daemon": Own(
         "guix_glue.cli.guix_daemon", "Start guix-daemon, with substitutes from blocks."
     ),
+    "proxy": Own("guix_glue.cli.proxy", "Pass on substitutes, out of blocks where they are."),
     "publish": Own("guix_glue.cli.publish", "Publish store items as substitutes, with URNs."),
     "signing-key": Own("guix_glue.cli.signing_key", "Make signing keys, and authorize them."),
     "store-path": Own("guix_glue.cli.store_path", "Tell the store path of a file or a tree."),

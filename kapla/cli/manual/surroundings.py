@@ -37,7 +37,10 @@ _GUIX: Final = (
     ),
     _HINTS,
 )
-_GUIX_COMMANDS: Final = ("guix-daemon", "publish", "signing-key", "store-path", "substitute")
+_GUIX_COMMANDS: Final = (
+    *("guix-daemon", "proxy", "publish"),
+    *("signing-key", "store-path", "substitute"),
+)
 
 GENERAL_VARIABLES: Final = (_URL, *_TIMES, *_STORE, _CATALOGUE, _CACHE, _COLOURS)
 DAEMON_VARIABLES: Final = (
@@ -99,8 +102,10 @@ def files_of(name: str, command: click.Command) -> list[tuple[str, str]]:
                 "The catalogue, which @NAME is looked up in. For its owner alone.",
             )
         )
-    if name in ("signing-key", "publish", "substitute"):
+    if name in ("signing-key", "proxy", "publish", "substitute"):
         found.append(("/etc/guix/acl", "The keys whose signatures are believed."))
+    if name in ("proxy", "publish"):
+        found.append(("/etc/nix/nix.conf", "Keys of Nix whose signatures are believed, too."))
     return found
 
 

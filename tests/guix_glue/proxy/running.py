@@ -39,8 +39,8 @@ def proxying(
     debug: bool = False,
 ) -> Iterator[Publisher]:
     """A proxy of some servers, with its cache in a directory, until the end of the context."""
-    upstream = [part for url in urls for part in ("--upstream", url)]
-    fixed = ("--port", "0", "--cache", tmp_path / "cache", *upstream)
+    fixed: list[str | Path] = ["--port", "0", "--cache", tmp_path / "cache"]
+    fixed += [part for url in urls for part in ("--upstream", url)]
     proxy = Publisher([*fixed, *arguments], {**ALONE, **(env or {})}, debug=debug, command="proxy")
     try:
         proxy.start()

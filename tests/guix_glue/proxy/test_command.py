@@ -1,0 +1,128 @@
+"""`kapla proxy` on the command line, and at work in front of servers of HTTP."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from guix_glue.cli.proxy import command
+from guix_glue.proxy.routes import nar_url
+from tests.guix_glue.fetch.fakes import FakeServer, running_server
+from tests.guix_glue.fetch.support import Made, make_item, narinfo_of, publish
+from tests.guix_glue.proxy.running import ALONE, TRUST, proxying
+from tests.guix_glue.publish.support import Publisher
+from tests.guix_glue.samples import SAMPLES
+
+NIX_KEY = (SAMPLES / "nix-2.8" / "public-key").read_text().strip()
+
+
+def test_options_that_are_wrong(tmp_path: Path) -> None:
+    one = ("--upstream", "http://x")
+    for arguments, reason in (
+        ((), "--upstream"),
+        (("--upstream", "ftp://x"), "begins with http://, https://"),
+        (("--upstream", "file:///srv"), "http:// and https:// only"),
+        (("--upstream", "http://user:secret@"), "names no host"),
+        ((*one, "--trusted-public-keys", "secret"), "name:base64"),
+        ((*one, "--store-dir", "gnu"), "absolute path"),
+        ((*one, "--spool-max", "much"), "a size is"),
+        ((*one, "--priority", "-1"), "--priority"),
+        ((*one, "--max-connections", "0"), "--max-connections"),
+    ):
+        given = [*map(str, arguments), "--cache", str(tmp_path / "cache")]
+        done = CliRunner().invoke(command, given, env=dict(ALONE))
+        assert done.exit_code == 2, (done.exception, arguments)
+        assert reason in " ".join(done.stderr.split()), arguments
+        assert "secret" not in done.stderr
+    assert not (tmp_path / "cache").exists()
+
+
+@dataclass
+class Stage:
+    """A server, a proxy of it, and an item."""
+
+    server: FakeServer
+    proxy: Publisher
+    made: Made
+    log: Path
+
+    def ask(self, path: str, method: str = "GET") -> bytes:
+        return f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    directory = tmp_path_factory.mktemp("proxy")
+    (directory / "file").write_bytes(bytes(range(256)) * 1000)
+    made = make_item(directory / "file")
+    log = directory / "requests"
+    with running_server() as server:
+        publish(server, made)
+        server.files["/nix-cache-info"] = b"StoreDir: /gnu/store\nWantMassQuery: 0\nPriority: 100\n"
+        more = ("--request-log", log, "--priority", "7")
+        with proxying(directory, [server.url], *TRUST, *more) as proxy:
+            yield Stage(server, proxy, made, log)
+
+
+def test_an_item_by_http(stage: Stage) -> None:
+    answer = stage.proxy.narinfo(stage.made.root.parent / stage.made.item.base_name)
+    (url,) = answer.narinfo().urls
+    assert (url.url, url.compression) == (nar_url(stage.made.item), "none")
+    nar = stage.proxy.request(f"/{url.url}")
+    assert nar.body == stage.made.nar
+    assert int(nar.headers["content-length"]) == url.file_size
+    head = stage.proxy.request(f"/{url.url}", "HEAD")
+    assert (head.status, head.body) == (200, b"")
+    assert head.headers["content-length"] == nar.headers["content-length"]
+    part = stage.proxy.request(f"/{url.url}", headers={"Range": "bytes=1000-1999"})
+    assert (part.status, part.body) == (206, stage.made.nar[1000:2000])
+    again = stage.proxy.request(f"/{url.url}", headers={"If-None-Match": nar.headers["etag"]})
+    assert again.status == 304
+
+
+def test_what_it_says_of_itself(stage: Stage) -> None:
+    told = stage.proxy.request("/nix-cache-info").body.decode()
+    assert told == "StoreDir: /gnu/store\nWantMassQuery: 0\nPriority: 7\n"
+    assert "/gnu/store" in stage.proxy.request("/").body.decode()
+    assert stage.proxy.request("/signing-key.pub").status == 404
+
+
+def test_many_requests_on_one_connection(stage: Stage) -> None:
+    part = stage.made.item.hash_part
+    with stage.proxy.connect() as connection:
+        wanted = [f"/{part}.narinfo", f"/{'0' * 32}.narinfo", "/nix-cache-info"] * 20
+        connection.sendall(b"".join(map(stage.ask, wanted)))
+        connection.shutdown(socket.SHUT_WR)
+        received = b""
+        while data := connection.recv(1 << 16):
+            received += data
+    assert received.count(b"HTTP/1.1 200 ") == 40
+    assert received.count(b"HTTP/1.1 404 ") == 20
+
+
+def test_the_log_tells_of_requests_and_of_no_fault(stage: Stage) -> None:
+    stage.proxy.request("/only-here")
+    assert '"GET /only-here HTTP/1.1" 404' in stage.log.read_text()
+    assert "of one server" in stage.proxy.log
+    assert "No key" not in stage.proxy.log
+    assert "Other machines" not in stage.proxy.log
+
+
+def test_who_has_no_key_and_serves_others_is_told_so(tmp_path: Path) -> None:
+    with running_server() as server:
+        (tmp_path / "file").write_bytes(b"content")
+        made = make_item(tmp_path / "file")
+        publish(server, made)
+        text = narinfo_of(made, [], key=None) + f"URL: nar/{made.item.base_name}\n".encode()
+        server.files[f"/{made.item.hash_part}.narinfo"] = text + b"Compression: none\n"
+        with proxying(tmp_path, [server.url], "--listen", "0.0.0.0") as proxy:
+            assert proxy.log.count("No key of Guix or Nix is trusted here") == 1
+            assert proxy.log.count("Other machines can reach this proxy") == 1
+            narinfo = proxy.narinfo(made.root.parent / made.item.base_name).narinfo()
+            assert narinfo.item == made.item
+            assert proxy.request(f"/{nar_url(made.item)}").body == made.nar
