@@ -1,4 +1,4 @@
-"""Other substitute servers, as a mirror or a proxy asks them: for narinfos that are signed, and for nars.
+"""Other substitute servers, as a mirror or a proxy asks them: for signed narinfos, and for nars.
 
 Whatever they say is checked before it counts: a narinfo by its signature against the ACL, a nar by
 the hash that the narinfo signs. So it does not matter who they are, only what they may cost: time,
