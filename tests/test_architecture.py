@@ -273,6 +273,11 @@ RULES = (
         forbid=("asyncio", "os", "pathlib", "threading", "time", "eris", "eris_fs", "kapla"),
     ),
     Rule(
+        "what of a nar may go out, and by which ways it is made, is decided without I/O",
+        where=("guix_glue/proxy/outflow.py", "guix_glue/proxy/ways.py"),
+        forbid=("aiohttp", "asyncio", "os", "pathlib", "threading", "time", "eris_fs", "kapla"),
+    ),
+    Rule(
         "the publisher loads what makes deltas only where it makes them",
         where=("guix_glue/publish/*",),
         but=("guix_glue/publish/delta_trees.py", "guix_glue/publish/deltas.py"),
@@ -712,6 +717,8 @@ def test_a_violation_names_file_line_and_rule(tmp_path: Path) -> None:
         ("kapla/peers/session/standing.py", "from time import monotonic"),
         ("kapla/peers/session/want.py", "from kapla.peers.source import Block"),
         ("kapla/peers/runner.py", "from kapla.storage.access import BlockAccess"),
+        ("guix_glue/proxy/nars.py", "from guix_glue.fetch.fetcher import Fetcher"),
+        ("guix_glue/proxy/outflow.py", "import asyncio"),
         ("guix_glue/publish/site.py", "from kapla.client import Client"),
         ("guix_glue/fetch/nar_client.py", "from kapla.client import Client"),
         ("guix_glue/fetch/nar_client.py", "from guix_glue.publish import model"),

@@ -39,6 +39,7 @@ __all__ = [
     "offers",
     "peak_mib",
     "publish",
+    "running",
     "told",
 ]
 
@@ -122,7 +123,7 @@ def _environment(**more: str) -> dict[str, str]:
 
 
 @contextmanager
-def _running(command: list[str], log: Path, listening: str) -> Iterator[tuple[int, str]]:
+def running(command: list[str], log: Path, listening: str) -> Iterator[tuple[int, str]]:
     """Run a server until the context ends; gives its process and what `listening` finds."""
     with log.open("wb") as sink:
         process = subprocess.Popen(
@@ -147,7 +148,7 @@ def kaplad(place: Place, directory: Path) -> Iterator[Store]:
     command = place.command(_PROGRAMS / "kaplad", "--store", directory / "b.sqlite")
     command += ["--listen", url, "--listen", f"coap+tcp://{place.address}:0?get"]
     listening = r"Listening on TCP.*:(\d+)"
-    with _running(command, directory / "log", listening) as (process, port):
+    with running(command, directory / "log", listening) as (process, port):
         yield Store(url, f"coap+tcp://{place.address}:{port}", process)
 
 
@@ -183,7 +184,7 @@ def publish(
         store_dir = str(items)
         command += ["--store-dir", store_dir]
     log = cache / f"{publication.cache}.log"
-    with _running(command, log, r"Listening on http://[\d.]+:(\d+)") as (process, port):
+    with running(command, log, r"Listening on http://[\d.]+:(\d+)") as (process, port):
         url = f"http://{place.address}:{port}"
         yield Server(url, int(port), process, store_dir, publication.deltas)
 

@@ -70,14 +70,16 @@ class StreamBody:
 
 @dataclass(frozen=True, slots=True)
 class FetchedBody:
-    """Pieces that come from somewhere else, `size` bytes together.
+    """Pieces that come from somewhere else, `size` bytes together from `offset` on.
 
-    `open` starts anew; whoever takes the iterator closes it. `leave` is called once, at the end.
+    `open` starts anew, with an offset and a size, and gives just these bytes or raises; whoever
+    takes the iterator closes it. `leave` is called once, at the end.
     """
 
-    open: Callable[[], AsyncGenerator[bytes, None]]
+    open: Callable[[int, int], AsyncGenerator[bytes, None]]
     size: int
     leave: Callable[[], None]
+    offset: int = 0
 
     def close(self) -> None:
         """It is not waited for any longer."""
@@ -92,7 +94,8 @@ class Reply:
     """What is answered. `max_age_s` is for Cache-Control; None leaves it out.
 
     `tag` names the bytes of the body, and no other bytes ever have it: the strong validator of
-    HTTP, without its quotes. A file that has one can be asked for in parts.
+    HTTP, without its quotes. A file that has one can be asked for in parts, and so can what comes
+    from somewhere else.
     """
 
     status: int
