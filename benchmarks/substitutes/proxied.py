@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,6 +20,7 @@ from benchmarks.report import Row, compare
 from benchmarks.substitutes.items import Item
 from benchmarks.substitutes.programs import (
     HERE,
+    PROGRAMS,
     Publication,
     Server,
     Store,
@@ -30,6 +30,7 @@ from benchmarks.substitutes.programs import (
 )
 from guix_glue.formats.compression import Compression, decompressor
 from guix_glue.formats.narinfo import Narinfo, parse_narinfo
+from guix_glue.proxy.routes import nar_url
 
 __all__ = ["run"]
 
@@ -48,14 +49,14 @@ def run(
                 blocks, packed = (
                     stack.enter_context(_published(scratch, one, store)) for one in (tree, nar)
                 )
-                proxy = stack.enter_context(_proxy(scratch, store, blocks, item))
+                proxy = stack.enter_context(_proxy(scratch, store, blocks))
                 yield _case(item, proxy, packed, rounds)
 
 
 def _case(item: Item, proxy: str, server: Server, rounds: int) -> Row:
     narinfo = _narinfo(server, item)
     theirs = f"{server.url}/{narinfo.urls[0].url}"
-    ours = f"{proxy}/{item.hash_part}"
+    ours = f"{proxy}/{nar_url(narinfo.item)}"
     for _ in range(2):
         _take(ours, Compression.NONE, narinfo)
         _take(theirs, Compression.ZSTD, narinfo)
@@ -119,9 +120,9 @@ def _published(scratch: Path, publication: Publication, store: Store) -> Iterato
 
 
 @contextmanager
-def _proxy(scratch: Path, store: Store, server: Server, item: Item) -> Iterator[str]:
-    program = [sys.executable, "-m", "benchmarks.substitutes.one_proxy"]
-    cache = scratch / "proxy"
-    command = [*program, store.url, str(cache), server.url, item.hash_part]
+def _proxy(scratch: Path, store: Store, server: Server) -> Iterator[str]:
+    command = [str(PROGRAMS / "kapla"), "proxy", "--port", "0", "--upstream", server.url]
+    command += ["--acl", str(scratch / "etc" / "acl"), "--cache", str(scratch / "proxy")]
+    command += ["--eris-store-url", store.url]
     with running(command, scratch / "proxy.log", r"Listening on (http://\S+)") as (_, url):
         yield url

@@ -53,12 +53,11 @@ _DEFAULT_PRIORITY: Final = 30
 @told(
     (
         "Stand between the Guix daemon and its servers",
-        "kapla proxy --user kapla-proxy --upstream https://ci.guix.gnu.org"
-        " --upstream https://bordeaux.guix.gnu.org",
+        "kapla proxy --user kapla-proxy --upstream https://ci.guix.gnu.org",
     ),
     (
-        "The same for Nix, with blocks from another machine",
-        "kapla proxy --upstream https://cache.nixos.org --eris-store-url coap+tcp://nas.local",
+        "The same for Nix, with two servers",
+        "kapla proxy --upstream https://cache.nixos.org --upstream http://nas:8080",
     ),
     (
         "Serve all machines of a network",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 import socket
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +16,20 @@ from click.testing import CliRunner
 from guix_glue.cli.proxy import command
 from guix_glue.proxy.routes import nar_url
 from tests.guix_glue.fetch.fakes import FakeServer, running_server
-from tests.guix_glue.fetch.support import Made, make_item, narinfo_of, publish
+from tests.guix_glue.fetch.support import (
+    Made,
+    assert_canonical,
+    configuration,
+    make_item,
+    narinfo_of,
+    program_environment,
+    publish,
+    run_program,
+)
 from tests.guix_glue.proxy.running import ALONE, TRUST, proxying
 from tests.guix_glue.publish.support import Publisher
 from tests.guix_glue.samples import SAMPLES
+from tests.integration.daemon import GUARD_S, wait_until
 
 NIX_KEY = (SAMPLES / "nix-2.8" / "public-key").read_text().strip()
 
@@ -64,7 +77,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     with running_server() as server:
         publish(server, made)
         server.files["/nix-cache-info"] = b"StoreDir: /gnu/store\nWantMassQuery: 0\nPriority: 100\n"
-        more = ("--request-log", log, "--priority", "7")
+        more = ("--request-log", log, "--priority", "7", "--admin", "127.0.0.1:0")
         with proxying(directory, [server.url], *TRUST, *more) as proxy:
             yield Stage(server, proxy, made, log)
 
@@ -105,9 +118,40 @@ def test_many_requests_on_one_connection(stage: Stage) -> None:
     assert received.count(b"HTTP/1.1 404 ") == 20
 
 
+def test_how_it_is_doing(stage: Stage) -> None:
+    stage.proxy.request("/nix-cache-info")
+    match = re.search(r"Telling of the proxy on (http://127\.0\.0\.1:\d+)", stage.proxy.log)
+    assert match is not None
+
+    def told(path: str) -> str:
+        with urllib.request.urlopen(f"{match[1]}{path}", timeout=GUARD_S) as reply:
+            text: bytes = reply.read()
+            return text.decode()
+
+    facts = json.loads(told("/status"))
+    assert facts["requests"]["other"] > 0
+    assert facts["statuses"]["2xx"] > 0
+    assert facts["resting_servers"] == 0
+    assert "kapla_proxy_resting_servers 0" in told("/metrics").splitlines()
+    assert told("/healthz") == "ok\n"
+    assert "resting servers" in told("/")
+
+
+def test_our_own_fetcher_takes_it_as_any_other_server(stage: Stage, tmp_path: Path) -> None:
+    with configuration() as config:
+        options = f"substitute-urls={stage.proxy.url}\n"
+        environment = program_environment(config, options) | {"ERIS_STORE_URL": "none"}
+        target = tmp_path / "item"
+        command = f"substitute {stage.made.item.path} {target}\n".encode()
+        done = run_program(["--substitute"], command, environment)
+    assert done.replies.startswith(b"success sha256:"), done
+    assert_canonical(target, stage.made.item.nar_hash, len(stage.made.nar))
+
+
 def test_the_log_tells_of_requests_and_of_no_fault(stage: Stage) -> None:
     stage.proxy.request("/only-here")
-    assert '"GET /only-here HTTP/1.1" 404' in stage.log.read_text()
+    line = '"GET /only-here HTTP/1.1" 404'
+    wait_until(lambda: line in stage.log.read_text(), "the line of a request")
     assert "of one server" in stage.proxy.log
     assert "No key" not in stage.proxy.log
     assert "Other machines" not in stage.proxy.log
