@@ -57,7 +57,7 @@ _DEFAULT_PRIORITY: Final = 30
     ),
     (
         "The same for Nix, with two servers",
-        "kapla proxy --upstream https://cache.nixos.org --upstream http://nas:8080",
+        "kapla proxy --upstream https://cache.nixos.org --upstream http://nas",
     ),
     (
         "Serve all machines of a network",
