@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from eris.threads import in_thread
+from guix_glue.errors import FetchFailed
 from guix_glue.formats.cache_info import CacheInfo, format_cache_info
 from guix_glue.proxy.narinfo_text import is_offered, proxied_text
 from guix_glue.proxy.pages import landing_page
@@ -138,7 +139,10 @@ class ProxySource:
             return reply
         # What was kept may be old: the nar may be elsewhere by now, or with others as well.
         self._afresh.add((hash_part, nar_hash))
-        again = await parts.narinfos.afresh(asking(), hash_part, nar_hash)
+        try:
+            again = await parts.narinfos.afresh(asking(), hash_part, nar_hash)
+        except FetchFailed:
+            return reply
         if again is None or _vouched(again, parts.upstream) == _vouched(found, parts.upstream):
             return reply
         if reply is not None:

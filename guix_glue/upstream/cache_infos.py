@@ -42,6 +42,8 @@ _TIMEOUT_S: Final = 10.0
 _PATIENCE_S: Final = 2.0
 """Until it is enough that some have told, before a client is answered."""
 _PAUSE_S: Final = 30.0
+_FIRST_PAUSE_S: Final = 0.5
+"""And twice as long each time: Nix asks five times in four seconds, and then never again."""
 _LONGEST_TTL_S: Final = 7 * 86_400
 _LARGEST: Final = 8 * LARGEST_CACHE_INFO
 _DAMAGED: Final = (ErisError, KeyError, TypeError, ValueError, ArithmeticError)
@@ -90,7 +92,7 @@ class CacheInfos:
         self._left_out = left_out
         self._differ = set[Server]()
         self._client = HttpClient(proxies=proxies)
-        self._outages = {server: Outage(_PAUSE_S) for server in self._servers}
+        self._outages = {one: Outage(_PAUSE_S, first_s=_FIRST_PAUSE_S) for one in self._servers}
         self._known = {one: known for one in self._servers if (known := self._read(one))}
         self._asking: asyncio.Task[None] | None = None
 
