@@ -274,7 +274,11 @@ RULES = (
     ),
     Rule(
         "what of a nar may go out, and by which ways it is made, is decided without I/O",
-        where=("guix_glue/proxy/outflow.py", "guix_glue/proxy/ways.py"),
+        where=(
+            "guix_glue/proxy/item_urns.py",
+            "guix_glue/proxy/outflow.py",
+            "guix_glue/proxy/ways.py",
+        ),
         forbid=("aiohttp", "asyncio", "os", "pathlib", "threading", "time", "eris_fs", "kapla"),
     ),
     Rule(

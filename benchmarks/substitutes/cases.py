@@ -51,11 +51,7 @@ def run(rounds: int) -> list[Row]:
             bench.far(50, [(case, few) for case in cases[:2]]),
         )
         rows += [one.row() for one in timed]
-        through_proxy = [
-            (middle, _PACKED, _NARS[0], 2 * rounds),
-            (large, _PACKED_3, _NARS[0], few),
-        ]
-        rows += proxied.run(scratch, through_proxy)
+        rows += proxied.run(scratch, _PACKED_3, _NARS[0], [(middle, 2 * rounds), (large, few)])
         return [
             *rows,
             *narinfos.run(rounds),

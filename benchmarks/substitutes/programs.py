@@ -170,6 +170,7 @@ def publish(
     cache: Path,
     keys: Path,
     store: str | None = None,
+    store_dir: str = _STORE_DIR,
 ) -> Iterator[Server]:
     """Start `kapla publish` with a cache of its own for each way; `store` is for blocks."""
     cache.mkdir(parents=True, exist_ok=True)
@@ -178,12 +179,11 @@ def publish(
     command += ["--public-key", f"{keys}/keys/signing-key.pub"]
     command += ["--private-key", f"{keys}/keys/signing-key.sec"]
     command += ["--listen", place.address, "--port", "0"]
-    store_dir = _STORE_DIR
     if publication.eris:
         command += [f"--eris={store or ''}", "--deltas", str(int(publication.deltas))]
     if publication.deltas:
         store_dir = str(items)
-        command += ["--store-dir", store_dir]
+    command += ["--store-dir", store_dir]
     log = cache / f"{publication.cache}.log"
     with running(command, log, r"Listening on http://[\d.]+:(\d+)") as (process, port):
         url = f"http://{place.address}:{port}"

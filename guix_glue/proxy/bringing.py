@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from typing import Final, Protocol, TypeVar, assert_never
 
@@ -128,7 +129,7 @@ class Bringing:
 
         def is_wrong(source: Source) -> bool:
             if isinstance(source, ErisSource):
-                return urns.is_wrong(source.capability)
+                return urns.is_wrong(source.capability, time.time())
             return _wrong_key(source, item) in self._wrong
 
         return Known(urns.good, is_wrong)

@@ -14,73 +14,27 @@ Synchronous, for worker threads.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from eris.capability import ReadCapability
-from eris.errors import InvalidCapability
 from guix_glue.kept.directory import CacheDirectory
-from guix_glue.kept.records import format_checked, parse_checked
 from guix_glue.local.files import read_file
 from guix_glue.model import StoreItem
+from guix_glue.proxy.item_urns import NO_URNS, ItemUrns, format_urns, parse_urns
 
-__all__ = ["ItemUrns", "KnownUrns"]
+__all__ = ["KnownUrns"]
 
-_VERSION: Final = 1
 _DIGITS: Final = 32
-_MAX_GOOD: Final = 4
-_MAX_WRONG: Final = 32
-_WRONG_S: Final = 30 * 86_400.0
 _LARGEST: Final = 16 * 1024
 _MOST_FILES: Final = 50_000
 _GO_AT_ONCE: Final = 1_000
 _IN_MEMORY: Final = 2_000
-# JSON has numbers that are infinite.
-_DAMAGED: Final = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
-
-
-@dataclass(frozen=True, slots=True)
-class ItemUrns:
-    """What is known of one item: the trees that are it, the best known first; and what is not.
-
-    `wrong` has digests of capabilities, and until when each counts (seconds of the epoch).
-    """
-
-    good: tuple[ReadCapability, ...] = ()
-    wrong: Mapping[str, float] = field(default_factory=dict)
-
-    def is_wrong(self, capability: ReadCapability) -> bool:
-        """Whether this is known not to be the item."""
-        return self.wrong.get(_digest(capability), 0.0) > time.time()
-
-    def with_good(self, capability: ReadCapability) -> ItemUrns:
-        """The same with one more that is the item."""
-        others = self.without(capability)
-        return replace(others, good=(capability, *others.good)[:_MAX_GOOD])
-
-    def with_wrong(self, capability: ReadCapability) -> ItemUrns:
-        """The same with one more that is not."""
-        if self.is_wrong(capability):
-            return self
-        others = self.without(capability)
-        wrong = {**others.wrong, _digest(capability): time.time() + _WRONG_S}
-        return replace(others, wrong=dict(list(wrong.items())[-_MAX_WRONG:]))
-
-    def without(self, capability: ReadCapability) -> ItemUrns:
-        """The same if nothing is known of this one."""
-        digest = _digest(capability)
-        good = tuple(one for one in self.good if one != capability)
-        return ItemUrns(good, {key: until for key, until in self.wrong.items() if key != digest})
-
-
-_NOTHING: Final = ItemUrns()
 
 
 class KnownUrns:
@@ -107,7 +61,7 @@ class KnownUrns:
 
     def note_wrong(self, item: StoreItem, capability: ReadCapability) -> None:
         """A content was found to be something else. Raises: OSError, as `note_good`."""
-        self._change(item, lambda urns: urns.with_wrong(capability))
+        self._change(item, lambda urns: urns.with_wrong(capability, time.time()))
 
     def doubt(self, item: StoreItem, capability: ReadCapability) -> None:
         """It is not known any more what a content is. Raises: OSError, as `note_good`."""
@@ -134,7 +88,7 @@ class KnownUrns:
                 return
             self._remember(name, changed)
             self._make_room()
-            self._directory.write(self._path / name, _format(changed))
+            self._directory.write(self._path / name, format_urns(changed))
 
     def _find(self, name: str) -> ItemUrns:
         known = self._recent.get(name)
@@ -151,9 +105,9 @@ class KnownUrns:
 
     def _read(self, name: str) -> ItemUrns:
         try:
-            return _parse(read_file(self._path / name, _LARGEST))
+            return parse_urns(read_file(self._path / name, _LARGEST))
         except OSError:
-            return _NOTHING
+            return NO_URNS
 
     def _make_room(self) -> None:
         """Before a file is written that may be new, remove the oldest if they are too many."""
@@ -178,30 +132,3 @@ class KnownUrns:
 
 def _name(item: StoreItem) -> str:
     return f"{item.hash_part}.{item.nar_hash.hex()[:_DIGITS]}"
-
-
-def _digest(capability: ReadCapability) -> str:
-    """What tells a capability from others, without being one."""
-    return hashlib.sha256(capability.to_bytes()).hexdigest()
-
-
-def _format(urns: ItemUrns) -> bytes:
-    return format_checked(
-        {
-            "version": _VERSION,
-            "good": [capability.to_urn() for capability in urns.good],
-            "wrong": dict(urns.wrong),
-        }
-    )
-
-
-def _parse(data: bytes) -> ItemUrns:
-    value = parse_checked(data)
-    if value is None or value.get("version") != _VERSION:
-        return _NOTHING
-    try:
-        good = tuple(ReadCapability.from_urn(str(urn)) for urn in value["good"])
-        wrong = {str(digest): float(until) for digest, until in value["wrong"].items()}
-    except (InvalidCapability, *_DAMAGED):
-        return _NOTHING
-    return ItemUrns(good[:_MAX_GOOD], wrong)

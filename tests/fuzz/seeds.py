@@ -232,6 +232,12 @@ def _mirror_records() -> Iterator[bytes]:
         yield _SUMMED + json.dumps({**value, "eris": eris}).encode()
 
 
+def _item_urns() -> Iterator[bytes]:
+    value = {"version": 1, "good": [_CAPABILITY.to_urn()], "wrong": {"0" * 64: 1.5}}
+    yield _SUMMED + json.dumps(value).encode()
+    yield _SUMMED + json.dumps({**value, "good": [], "wrong": {}}).encode()
+
+
 def _capabilities() -> Iterator[bytes]:
     for content in (b"", b"x" * 20_000):
         found, _ = encode(content)
@@ -457,6 +463,7 @@ _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "item_table": _tables,
     "publisher_record": _records,
     "mirror_record": _mirror_records,
+    "proxy_urns": _item_urns,
     "capability": _capabilities,
     "node": _nodes,
     "bundle": lambda: _cut(_bundles()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -47,7 +48,7 @@ def test_it_is_known_after_a_restart(directory: CacheDirectory) -> None:
     for urns in (first, KnownUrns(directory)):
         found = urns.find(ITEM)
         assert found.good == (A,)
-        assert [found.is_wrong(one) for one in (A, B)] == [False, True]
+        assert [found.is_wrong(one, time.time()) for one in (A, B)] == [False, True]
 
 
 def test_it_is_known_of_one_nar(directory: CacheDirectory) -> None:
@@ -59,7 +60,7 @@ def test_it_is_known_of_one_nar(directory: CacheDirectory) -> None:
         replace(ITEM, path=ITEM.path.replace("2" * 32, "3" * 32)),
     ):
         assert urns.find(other).good == ()
-        assert not urns.find(other).is_wrong(B)
+        assert not urns.find(other).is_wrong(B, time.time())
 
 
 def test_what_was_noted_last_counts(directory: CacheDirectory) -> None:
@@ -67,13 +68,13 @@ def test_what_was_noted_last_counts(directory: CacheDirectory) -> None:
     urns.note_good(ITEM, A)
     urns.note_wrong(ITEM, A)
     assert urns.find(ITEM).good == ()
-    assert urns.find(ITEM).is_wrong(A)
+    assert urns.find(ITEM).is_wrong(A, time.time())
     urns.note_good(ITEM, A)
     assert urns.find(ITEM).good == (A,)
-    assert not urns.find(ITEM).is_wrong(A)
+    assert not urns.find(ITEM).is_wrong(A, time.time())
     urns.doubt(ITEM, A)
     assert KnownUrns(directory).find(ITEM).good == ()
-    assert not urns.find(ITEM).is_wrong(A)
+    assert not urns.find(ITEM).is_wrong(A, time.time())
 
 
 def test_a_damaged_file_is_as_none(directory: CacheDirectory) -> None:
@@ -99,7 +100,7 @@ def test_only_so_many_are_kept_of_an_item(directory: CacheDirectory) -> None:
         urns.note_wrong(ITEM, capability(100 + number))
     found = urns.find(ITEM)
     assert found.good == tuple(map(capability, (39, 38, 37, 36)))
-    assert [found.is_wrong(capability(number)) for number in (100, 107, 108, 139)] == [
+    assert [found.is_wrong(capability(number), time.time()) for number in (100, 107, 108, 139)] == [
         *(False, False),
         *(True, True),
     ]
