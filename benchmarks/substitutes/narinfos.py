@@ -1,8 +1,8 @@
 """Narinfos through a proxy whose servers misbehave, against one with a good server alone.
 
-Two proxies ask the same server; one of them has two more in front of it, of which one refuses
-connections and one sends a byte and no more. A client asks each for 100 items that it has not been
-asked for before, over one connection, all at once, as the stock client of Guix does.
+Two proxies ask the same server; one of them has two more in front of it, of which one takes no
+connections, without a word, and one sends a byte and no more. A client asks each for 100 items that
+it has not been asked for before, over one connection, all at once, as the stock client of Guix does.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import socket
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +25,6 @@ from tests.guix_glue.publish.support import Publisher
 __all__ = ["run"]
 
 _ITEMS: Final = 100
-_DEAD: Final = "http://127.0.0.1:1"
 _BAR: Final = 1.2
 
 
@@ -32,6 +32,20 @@ def _dripping(connection: socket.socket) -> None:
     while connection.recv(1 << 16):
         with suppress(OSError):
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nS")
+
+
+@contextmanager
+def _dead() -> Iterator[str]:
+    """A server that never accepts: once its queue is full the system drops what comes."""
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(2):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listening.getsockname())
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
 def _publish(server: FakeServer, directory: Path, number: int) -> list[str]:
@@ -69,13 +83,14 @@ def run(rounds: int) -> list[Row]:
         tempfile.TemporaryDirectory(prefix="kb-") as name,
         running_server() as server,
         scripted_server(_dripping) as slow,
+        _dead() as dead,
     ):
         directory = Path(name)
         (directory / "one").mkdir()
         (directory / "three").mkdir()
         with (
             proxying(directory / "one", [server.url], *TRUST) as one,
-            proxying(directory / "three", [_DEAD, slow, server.url], *TRUST) as three,
+            proxying(directory / "three", [dead, slow, server.url], *TRUST) as three,
         ):
             for number in range(rounds):
                 alone.append(_ask(one, _publish(server, directory, 2 * number)))
