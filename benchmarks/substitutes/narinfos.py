@@ -1,8 +1,8 @@
 """Narinfos through a proxy whose servers misbehave, against one with a good server alone.
 
 Two proxies ask the same server; one of them has two more in front of it, of which one takes no
-connections, without a word, and one sends a byte and no more. A client asks each for 100 items that
-it has not been asked for before, over one connection, all at once, as the stock client of Guix does.
+connections, without a word, and one sends a byte and no more. A client asks each for 100 items
+that it has not been asked for before, over one connection, all at once, as stock Guix does.
 """
 
 from __future__ import annotations
