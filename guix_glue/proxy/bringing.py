@@ -132,7 +132,12 @@ class Bringing:
                 return urns.is_wrong(source.capability, time.time())
             return _wrong_key(source, item) in self._wrong
 
-        return Known(urns.good, is_wrong)
+        def is_doubted(source: Source) -> bool:
+            return isinstance(source, ErisSource) and urns.is_doubted(
+                source.capability, time.time()
+            )
+
+        return Known(urns.good, is_wrong, is_doubted)
 
     async def bring(
         self, source: Source, item: StoreItem, outflow: Outflow, give: Give, end: NarEnd
@@ -166,17 +171,14 @@ class Bringing:
                 assert_never(source)
 
     async def doubt(self, source: Source, item: StoreItem) -> None:
-        """What went out of a source was not what any other has: it is not believed any more.
+        """What went out of a source was not what any other has, whoever is right.
 
-        A tree that was compared before is made whole and compared once more, next time; of any
-        other it is likely that it is wrong.
+        A tree is made whole and compared, next time; a server is asked after the others.
         """
         if isinstance(source, ErisSource):
-            urns = await in_thread(self._urns.find, item)
-            if source.capability in urns.good:
-                await self._note(self._urns.doubt, item, source.capability)
-                return
-        await self.wrong(source, item)
+            await self._note(self._urns.note_doubted, item, source.capability)
+        else:
+            await self.wrong(source, item)
 
     async def _bring(
         self, source: Source, item: StoreItem, outflow: Outflow, give: Give, end: NarEnd

@@ -1,6 +1,6 @@
 """Which URNs were found to be an item, and which to be something else: kept on disk.
 
-    urns/HASH-PART.NAR-HASH    trees that are the item, and hashes of those that are not; checked
+    urns/HASH-PART.NAR-HASH    trees that are the item, and digests of those that are not; checked
 
 The hash in the name (its first half, in hex) is that of the nar: a URN is right or wrong for one
 nar. A content never changes, so what was found out stays true; wrong ones are looked at again after
@@ -63,9 +63,9 @@ class KnownUrns:
         """A content was found to be something else. Raises: OSError, as `note_good`."""
         self._change(item, lambda urns: urns.with_wrong(capability, time.time()))
 
-    def doubt(self, item: StoreItem, capability: ReadCapability) -> None:
-        """It is not known any more what a content is. Raises: OSError, as `note_good`."""
-        self._change(item, lambda urns: urns.without(capability))
+    def note_doubted(self, item: StoreItem, capability: ReadCapability) -> None:
+        """A content may be something else. Raises: OSError, as `note_good`."""
+        self._change(item, lambda urns: urns.with_doubted(capability, time.time()))
 
     def expire(self, before: float) -> None:
         """Forget items of which nothing was noted since a time (seconds of the epoch).

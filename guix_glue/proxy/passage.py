@@ -3,8 +3,8 @@
 A task makes it, two pieces ahead of the client at most; so whoever is slow makes nothing grow. Once
 something went out, only sources count that give the same beginning (`outflow`): the others are
 passed over, and so is what would have to be made whole first. When one of them brings the whole and
-it is right, those that began otherwise were wrong; when none does, what went out was, as far as
-anybody can tell, and it is not believed again.
+it is right, those that began otherwise were wrong; when none does, nobody knows who is, and
+what went out is made whole and compared first from then on.
 """
 
 from __future__ import annotations

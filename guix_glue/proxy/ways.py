@@ -41,11 +41,12 @@ class Known:
     """What this proxy knows of the sources of an item.
 
     `good` are trees that were found to be the item; `is_wrong` tells of any source whether it was
-    found to be something else.
+    found to be something else, `is_doubted` whether it may be.
     """
 
     good: tuple[ReadCapability, ...]
     is_wrong: Callable[[Source], bool]
+    is_doubted: Callable[[Source], bool]
 
 
 def block_ways(
@@ -60,7 +61,8 @@ def block_ways(
     for offer in sources_of(vouched, eris=True, trust_hints=trust_hints, bases=bases):
         source = offer.source
         if not isinstance(source, NarSource) and not known.is_wrong(source):
-            ways.append(Way(source, whole=offer.narinfo is None))
+            whole = offer.narinfo is None or known.is_doubted(source)
+            ways.append(Way(source, whole))
     return _each_once(ways)
 
 

@@ -237,7 +237,9 @@ def proxy_urns(data: bytes) -> None:
     urns = parse_urns(_summed(data))
     assert parse_urns(format_urns(urns)) == urns
     for capability in urns.good:
-        assert parse_urns(format_urns(urns.with_wrong(capability, 0.0))).is_wrong(capability, 0.0)
+        wrong, doubted = urns.with_wrong(capability, 0.0), urns.with_doubted(capability, 0.0)
+        assert parse_urns(format_urns(wrong)).is_wrong(capability, 0.0)
+        assert parse_urns(format_urns(doubted)).is_doubted(capability, 0.0)
 
 
 def _summed(data: bytes) -> bytes:

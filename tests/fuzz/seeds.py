@@ -233,9 +233,9 @@ def _mirror_records() -> Iterator[bytes]:
 
 
 def _item_urns() -> Iterator[bytes]:
-    value = {"version": 1, "good": [_CAPABILITY.to_urn()], "wrong": {"0" * 64: 1.5}}
+    value = {"version": 1, "good": [_CAPABILITY.to_urn()], "wrong": {"0" * 64: 1.5}, "doubted": {}}
     yield _SUMMED + json.dumps(value).encode()
-    yield _SUMMED + json.dumps({**value, "good": [], "wrong": {}}).encode()
+    yield _SUMMED + json.dumps({**value, "wrong": {}, "doubted": {"1" * 64: 1.5}}).encode()
 
 
 def _capabilities() -> Iterator[bytes]:

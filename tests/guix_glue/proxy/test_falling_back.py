@@ -192,6 +192,40 @@ def test_a_server_with_another_beginning_is_passed_over(
     run(main())
 
 
+def test_nobody_can_do_away_with_a_right_urn(
+    goods: Goods, server: FakeServer, tmp_path: Path
+) -> None:
+    """Blocks that fail half-way, and a server with another nar: who is wrong shows later."""
+
+    async def main() -> None:
+        nar = goods.made.nar
+        go_on = asyncio.Event()
+
+        async def fail() -> None:
+            await go_on.wait()
+            raise BlockNotFound(bytes(32))
+
+        async def going_on() -> None:
+            go_on.set()
+
+        signed = vouch(offer(server, goods.made, flipped(nar, 10), urn=goods.urn))
+        async with proxying(tmp_path, Watched(goods.blocks, 120, fail)) as nars:
+            with pytest.raises(FetchFailed):
+                await take(nars, signed, going_on)
+        # It goes out as it comes no more: there is no room for anything else here.
+        store = Watched(goods.blocks)
+        async with proxying(tmp_path, store, settings=replace(STREAMING, spool=0)) as nars:
+            with pytest.raises(FetchFailed):
+                await take(nars, signed)
+        assert store.asked == 0
+        async with proxying(tmp_path, store) as nars:
+            assert await take(nars, signed) == nar
+        async with proxying(tmp_path, store, settings=replace(STREAMING, spool=0)) as nars:
+            assert await take(nars, signed) == nar
+
+    run(main())
+
+
 def test_what_nobody_has(goods: Goods, server: FakeServer, tmp_path: Path) -> None:
     async def main() -> None:
         offered = vouch(offer(server, goods.made))

@@ -72,9 +72,14 @@ def test_what_was_noted_last_counts(directory: CacheDirectory) -> None:
     urns.note_good(ITEM, A)
     assert urns.find(ITEM).good == (A,)
     assert not urns.find(ITEM).is_wrong(A, time.time())
-    urns.doubt(ITEM, A)
-    assert KnownUrns(directory).find(ITEM).good == ()
-    assert not urns.find(ITEM).is_wrong(A, time.time())
+    urns.note_doubted(ITEM, A)
+    for found in (urns.find(ITEM), KnownUrns(directory).find(ITEM)):
+        assert found.good == ()
+        assert found.is_doubted(A, time.time())
+        assert not found.is_doubted(A, time.time() + 40 * 86_400)
+        assert not found.is_wrong(A, time.time())
+    urns.note_good(ITEM, A)
+    assert not urns.find(ITEM).is_doubted(A, time.time())
 
 
 def test_a_damaged_file_is_as_none(directory: CacheDirectory) -> None:

@@ -27,7 +27,7 @@ def capability(number: int) -> ReadCapability:
 
 SIGNED, HINT, GOOD, DELTA, MAPPED = (capability(number) for number in range(5))
 PLAIN = Narinfo(ITEM, (), "", "", "", frozenset(["NarSize"]))
-NOTHING = Known((), lambda _: False)
+NOTHING = Known((), lambda _: False, lambda _: False)
 
 
 def vouched(first: Narinfo, *others: Narinfo) -> Vouched:
@@ -37,7 +37,7 @@ def vouched(first: Narinfo, *others: Narinfo) -> Vouched:
 
 
 def wrong(*sources: Source) -> Known:
-    return Known((), lambda source: source in sources)
+    return replace(NOTHING, is_wrong=lambda source: source in sources)
 
 
 def ways(
@@ -70,7 +70,7 @@ def test_a_hint_is_made_whole_first_whoever_gives_it() -> None:
 def test_what_was_found_to_be_the_item_comes_first_and_as_it_comes() -> None:
     line = DeltaLine(BASE, DELTA.to_urn())
     hinting = replace(PLAIN, hint_urn=HINT.to_urn(), hint_deltas=(line,))
-    known = Known((GOOD, HINT), lambda _: False)
+    known = replace(NOTHING, good=(GOOD, HINT))
     assert ways(hinting, known=known) == [
         (ErisSource(GOOD), False),
         (ErisSource(HINT), False),
@@ -87,6 +87,12 @@ def test_what_was_found_to_be_something_else_is_left_out() -> None:
     signed = replace(PLAIN, signed_urn=SIGNED.to_urn(), signed_deltas=(line,))
     assert ways(signed, known=wrong(ErisSource(SIGNED))) == [(DeltaSource(BASE, DELTA), True)]
     assert ways(signed, known=wrong(DeltaSource(BASE, DELTA))) == [(ErisSource(SIGNED), False)]
+
+
+def test_what_is_doubted_is_made_whole_first() -> None:
+    signed = replace(PLAIN, signed_urn=SIGNED.to_urn())
+    known = replace(NOTHING, is_doubted=lambda source: source == ErisSource(SIGNED))
+    assert ways(signed, known=known) == [(ErisSource(SIGNED), True)]
 
 
 def test_what_maps_know_is_made_whole_first() -> None:
