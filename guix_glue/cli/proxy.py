@@ -14,7 +14,7 @@ import click
 
 from eris.allocator import give_back_what_is_large
 from guix_glue.cli.option_types import bound_admin, parsed, parsed_nix_keys, parsed_servers
-from guix_glue.cli.proxying import ProxySettings, serve_proxy
+from guix_glue.cli.proxying import ProxySettings, remarks_on, serve_proxy
 from guix_glue.cli.publish_logs import (
     LogSettings,
     configure_log,
@@ -27,7 +27,7 @@ from guix_glue.local.environment import GuixEnvironment
 from guix_glue.proxy.settings import DEFAULT_NAR_SETTINGS
 from guix_glue.servers.url import Server
 from guix_glue.serving.descriptors import allow_descriptors
-from guix_glue.serving.listening import activated_sockets, bind_sockets, is_for_this_machine
+from guix_glue.serving.listening import activated_sockets, bind_sockets
 from guix_glue.serving.privileges import drop_privileges, find_user
 from kapla.cli.outcome import ExitCode
 from kapla.cli.told import told
@@ -35,10 +35,6 @@ from kapla.http.serving.connections import ConnectionLimits
 from kapla.sizes import parse_size
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Sequence
-
-    from guix_glue.trust.authorities import Authorities
     from guix_glue.trust.nix_keys import NixPublicKey
 
 __all__ = ["command"]
@@ -209,7 +205,8 @@ def command(
         drop_privileges(become)
     elif os.geteuid() == 0:
         _log.warning("Running as root; --user names somebody with fewer rights")
-    _tell(authorities, sockets)
+    for remark in remarks_on(authorities, sockets):
+        _log.warning("%s", remark)
     allow_descriptors(max_connections)
     give_back_what_is_large()
     asyncio.run(serve_proxy(settings, authorities, sockets, told_at))
@@ -247,18 +244,3 @@ def _settings(
         ConnectionLimits(max_connections),
         logs,
     )
-
-
-def _tell(authorities: Authorities, sockets: Sequence[socket.socket]) -> None:
-    """What whoever runs this may not have meant."""
-    if not authorities.has_keys:
-        _log.warning(
-            "No key of Guix or Nix is trusted here: of several servers the first that has an item"
-            " is taken at its word, for clients to check, and no URN counts as signed. --acl and"
-            " --trusted-public-keys name keys"
-        )
-    if not all(map(is_for_this_machine, sockets)):
-        _log.warning(
-            "Other machines can reach this proxy: whoever does is served, and has it ask the"
-            " servers, and the store of blocks, on their behalf"
-        )

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
@@ -27,6 +27,7 @@ from guix_glue.servers.limits import ABSENCE_AGE_S
 from guix_glue.servers.proxies import Proxies
 from guix_glue.servers.url import Server
 from guix_glue.serving.http_server import HttpServer
+from guix_glue.serving.listening import is_for_this_machine
 from guix_glue.serving.service import serve
 from guix_glue.sources.hints import Hints
 from guix_glue.trust.authorities import Authorities
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from kapla.cli.common import Store
     from kapla.http.admin.place import AdminPlace
 
-__all__ = ["ProxySettings", "serve_proxy"]
+__all__ = ["ProxySettings", "remarks_on", "serve_proxy"]
 
 _log = logging.getLogger(__name__)
 
@@ -113,6 +114,21 @@ async def serve_proxy(
             await serve(server, source, sockets, ttl_s=_KEPT_S, on_hangup=logs.reopen)
         except OSError as error:
             raise CommandError(f"cannot listen: {error.strerror}", ExitCode.USAGE) from error
+
+
+def remarks_on(authorities: Authorities, sockets: Sequence[socket.socket]) -> Iterator[str]:
+    """What whoever runs a proxy may not have meant."""
+    if not authorities.has_keys:
+        yield (
+            "No key of Guix or Nix is trusted here: of several servers the first that has an item"
+            " is taken at its word, for clients to check, and no URN counts as signed. --acl and"
+            " --trusted-public-keys name keys"
+        )
+    if not all(map(is_for_this_machine, sockets)):
+        yield (
+            "Other machines can reach this proxy: whoever does is served, and has it ask the"
+            " servers, and the store of blocks, on their behalf"
+        )
 
 
 def _source(

@@ -20,7 +20,7 @@ from guix_glue.local.archive import nar_hash
 from guix_glue.model import StoreItem
 from guix_glue.trust.nix_keys import NixSecretKey
 from tests.eris_fs.trees import read_back
-from tests.guix_glue.fetch.fakes import running_server, scripted_server
+from tests.guix_glue.fetch.fakes import FakeServer, running_server, scripted_server
 from tests.guix_glue.proxy.running import ALONE, proxying
 from tests.guix_glue.publish.support import Publisher, nar_of, publishing
 from tests.integration.daemon import Daemon, running_daemon, wait_until
@@ -62,13 +62,13 @@ class Client:
         assert done.returncode == 0, done.stderr
         assert set(done.stdout.split()) == set(self.published.paths.values())
 
-    def realise(self, name: str = "greeting") -> None:
-        """Have an item, and what it refers to."""
+    def realise(self, path: str | None = None) -> None:
+        """Have an item, the greeting unless another is named, and what it refers to."""
         done = self.nix(
             *("nix-store", "--store", self.directory / "root"),
             *("--option", "substituters", self.server.url),
             *("--option", "trusted-public-keys", self.published.public),
-            *("--realise", self.published.paths[name]),
+            *("--realise", path or self.published.paths["greeting"]),
         )
         assert done.returncode == 0, done.stderr
 
@@ -84,12 +84,14 @@ class Client:
 
 @dataclass
 class Stage:
-    """A publisher whose items are in a daemon's store too, and a proxy of it."""
+    """A publisher whose items are in a daemon's store too, two servers more, and a proxy of all."""
 
     published: Published
     daemon: Daemon
     origin: Publisher
+    others: tuple[FakeServer, FakeServer]
     proxy: Publisher
+    cache: Path
 
     def client(self, tmp_path: Path, name: str = "client") -> Client:
         return Client(tmp_path / name, self.proxy, self.published)
@@ -126,15 +128,18 @@ def stage(published: Published, tmp_path_factory: pytest.TempPathFactory) -> Ite
         origin = stack.enter_context(publishing(directory / "origin", *items, *eris))
         baked(published, origin)
         slow = stack.enter_context(scripted_server(dripping))
+        others = stack.enter_context(running_server()), stack.enter_context(running_server())
+        for server in others:
+            server.files["/nix-cache-info"] = b"StoreDir: /nix/store\nWantMassQuery: 1\n"
         proxy = stack.enter_context(
             proxying(
                 directory,
-                [DEAD, slow, origin.url],
+                [DEAD, slow, *(server.url for server in others), origin.url],
                 *trusting(published),
                 *("--eris-store-url", daemon.url, "--request-log", directory / "requests"),
             )
         )
-        yield Stage(published, daemon, origin, proxy)
+        yield Stage(published, daemon, origin, others, proxy, directory / "cache")
 
 
 def test_a_closure_out_of_blocks_with_the_servers_switched_off(
@@ -176,7 +181,7 @@ def test_nix_is_told_to_ask_the_proxy_first(stage: Stage) -> None:
 
 def test_the_daemon_is_killed_in_the_middle_of_a_closure(stage: Stage, tmp_path: Path) -> None:
     client = stage.client(tmp_path)
-    client.realise("words")
+    client.realise(stage.published.paths["words"])
     stage.daemon.kill()
     try:
         client.realise()
@@ -185,38 +190,30 @@ def test_the_daemon_is_killed_in_the_middle_of_a_closure(stage: Stage, tmp_path:
         stage.daemon.start()
 
 
-def test_servers_that_disagree_and_a_proxy_that_forgets(
-    published: Published, tmp_path: Path
-) -> None:
+def test_servers_that_disagree_and_a_proxy_that_forgets(stage: Stage, tmp_path: Path) -> None:
     """What Nix was told of an item it gets, whoever has it and whatever the proxy knows by then."""
-    secret = NixSecretKey.parse(published.secret.read_text())
-    words = published.items / "words"
-    other = tmp_path / "other"
-    other.write_bytes(b"another build\n")
-    with running_server() as one, running_server() as two:
-        for server, file in ((one, words), (two, other)):
-            digest, size = nar_hash(str(file))
-            item = StoreItem(published.paths["words"], digest, size, ())
-            nar = NarUrl(f"nar/{item.base_name}", "none", size)
-            text = format_narinfo(
-                format_unsigned(item), None, [nar], nix_signatures=[secret.sign(item)]
-            )
-            server.files[f"/{item.hash_part}.narinfo"] = text
-            server.files[f"/{nar.url}"] = nar_of(file)
-            server.files["/nix-cache-info"] = b"StoreDir: /nix/store\n"
-        with proxying(tmp_path, [one.url, two.url], *trusting(published)) as proxy:
-            client = Client(tmp_path / "client", proxy, published)
-            done = client.nix(
-                "nix", "path-info", "--json", "--store", proxy.url, published.paths["words"]
-            )
-            assert done.returncode == 0, done.stderr
-            proxy.stop()
-            shutil.rmtree(tmp_path / "cache")
-            proxy.arguments += ["--port", str(proxy.port)]
-            proxy.start()
-            client.realise("words")
-        (told,) = json.loads(done.stdout)
-        assert nar_hash(str(client.item("words"))) == (digest_of(told["narHash"]), told["narSize"])
+    secret = NixSecretKey.parse(stage.published.secret.read_text())
+    path = f"/nix/store/{'0' * 32}-both"
+    for server, content in zip(stage.others, (b"one build\n", b"another build\n"), strict=True):
+        file = tmp_path / "file"
+        file.write_bytes(content)
+        item = StoreItem(path, *nar_hash(str(file)), ())
+        nar = NarUrl(f"nar/{item.base_name}", "none", item.nar_size)
+        signatures = [secret.sign(item)]
+        text = format_narinfo(format_unsigned(item), None, [nar], nix_signatures=signatures)
+        server.files[f"/{item.hash_part}.narinfo"] = text
+        server.files[f"/{nar.url}"] = nar_of(file)
+    client = stage.client(tmp_path)
+    done = client.nix("nix", "path-info", "--json", "--store", stage.proxy.url, path)
+    assert done.returncode == 0, done.stderr
+    (told,) = json.loads(done.stdout)
+    stage.proxy.stop()
+    shutil.rmtree(stage.cache)
+    stage.proxy.arguments += ["--port", str(stage.proxy.port)]
+    stage.proxy.start()
+    client.realise(path)
+    found = nar_hash(str(client.directory / "root" / path[1:]))
+    assert found == (digest_of(told["narHash"]), told["narSize"])
 
 
 def test_a_mirror_of_what_only_nix_signed(stage: Stage, tmp_path: Path) -> None:

@@ -14,20 +14,23 @@ import pytest
 from click.testing import CliRunner
 
 from guix_glue.cli.proxy import command
+from guix_glue.cli.proxying import remarks_on
+from guix_glue.errors import PublishError
 from guix_glue.proxy.routes import nar_url
+from guix_glue.serving.listening import bind_sockets
+from guix_glue.trust.authorities import Authorities
 from tests.guix_glue.fetch.fakes import FakeServer, running_server
 from tests.guix_glue.fetch.support import (
     Made,
     assert_canonical,
     configuration,
     make_item,
-    narinfo_of,
     program_environment,
     publish,
     run_program,
 )
 from tests.guix_glue.proxy.running import ALONE, TRUST, proxying
-from tests.guix_glue.publish.support import Publisher
+from tests.guix_glue.publish.support import ACL, Publisher
 from tests.guix_glue.samples import SAMPLES
 from tests.integration.daemon import GUARD_S, wait_until
 
@@ -157,16 +160,17 @@ def test_the_log_tells_of_requests_and_of_no_fault(stage: Stage) -> None:
     assert "Other machines" not in stage.proxy.log
 
 
-def test_who_has_no_key_and_serves_others_is_told_so(tmp_path: Path) -> None:
-    with running_server() as server:
-        (tmp_path / "file").write_bytes(b"content")
-        made = make_item(tmp_path / "file")
-        publish(server, made)
-        text = narinfo_of(made, [], key=None) + f"URL: nar/{made.item.base_name}\n".encode()
-        server.files[f"/{made.item.hash_part}.narinfo"] = text + b"Compression: none\n"
-        with proxying(tmp_path, [server.url], "--listen", "0.0.0.0") as proxy:
-            assert proxy.log.count("No key of Guix or Nix is trusted here") == 1
-            assert proxy.log.count("Other machines can reach this proxy") == 1
-            narinfo = proxy.narinfo(made.root.parent / made.item.base_name).narinfo()
-            assert narinfo.item == made.item
-            assert proxy.request(f"/{nar_url(made.item)}").body == made.nar
+@pytest.mark.parametrize(
+    ("host", "reached"), [("127.0.0.1", False), ("::1", False), ("0.0.0.0", True), ("::", True)]
+)
+def test_who_serves_others_or_has_no_key_is_told_so(host: str, reached: bool) -> None:
+    try:
+        (listening,) = bind_sockets(host, 0)
+    except PublishError as error:
+        pytest.skip(f"{error}")
+    with listening:
+        remarks = list(remarks_on(Authorities(ACL), [listening]))
+        assert [remark.startswith("Other machines") for remark in remarks] == [True] * reached
+        first, *rest = remarks_on(Authorities(), [listening])
+        assert first.startswith("No key of Guix or Nix is trusted here")
+        assert rest == remarks
