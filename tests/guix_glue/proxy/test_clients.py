@@ -7,11 +7,15 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from guix_glue.errors import FetchFailed
 from guix_glue.formats.narinfo import Narinfo
 from guix_glue.kept.directory import CacheDirectory
 from guix_glue.proxy.nars import Nars
 from guix_glue.servers.nars import NarEnd, NarSource, nar_sources
 from guix_glue.servers.url import Server
+from tests.clocks import Clock, run_on_clock
 from tests.guix_glue.fetch.fakes import FakeServer
 from tests.guix_glue.proxy.support import (
     HURRIED,
@@ -198,3 +202,18 @@ def test_others_wait_for_their_turn(goods: Goods, server: FakeServer, tmp_path: 
             assert await take(nars, signed) == goods.made.nar
 
     run(main())
+
+
+def test_who_takes_nothing_keeps_nobody_out(
+    goods: Goods, server: FakeServer, tmp_path: Path
+) -> None:
+    async def main(clock: Clock) -> None:
+        signed = vouch(offer(server, goods.made, urn=goods.urn))
+        settings = replace(HURRIED, at_once=1)
+        async with proxying(tmp_path, goods.blocks, settings=settings) as nars:
+            first = await nars.reply(signed)
+            assert await clock.skip_until(take(nars, signed), 1.0) == goods.made.nar
+            with pytest.raises(FetchFailed, match="others wanted its turn"):
+                await drain(first)
+
+    run_on_clock(main)
