@@ -90,7 +90,9 @@ def test_nothing_is_waited_for_that_is_late(
 
 def test_clients_have_the_same_made_once(goods: Goods, tmp_path: Path) -> None:
     async def main() -> None:
-        go_on = asyncio.Event()
+        alone, go_on = Watched(goods.blocks), asyncio.Event()
+        async with proxying(tmp_path / "one", alone) as nars:
+            await take(nars, unreachable(goods, hint=goods.urn))
         known = Map(**{goods.made.item.hash_part: [goods.urn]})
         store = Watched(goods.blocks, 2, go_on.wait)
         async with proxying(tmp_path, store, hints=(known,), settings=HURRIED) as nars:
@@ -102,7 +104,8 @@ def test_clients_have_the_same_made_once(goods: Goods, tmp_path: Path) -> None:
             go_on.set()
             for found in await asyncio.gather(*map(drain, replies[1:])):
                 assert found == goods.made.nar
-        assert store.asked <= len(goods.blocks)
+        # Where a file ends may be looked up meanwhile.
+        assert store.asked < alone.asked * 1.5
 
     run(main())
 
