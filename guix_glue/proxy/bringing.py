@@ -210,6 +210,7 @@ class Bringing:
             await _flow(events, Events(), outflow, give, watch)
 
     def _came(self, source: Source, item: StoreItem) -> None:
+        _log.debug("The nar of %s was had from %s", item.base_name, _shown(source))
         self._resting.came(whom(source))
         self._complaints.withdraw(_key(source, item))
         if isinstance(source, ErisSource):

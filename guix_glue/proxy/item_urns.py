@@ -60,8 +60,8 @@ class ItemUrns:
         return replace(others, wrong=_with_one(others.wrong, capability, now))
 
     def with_doubted(self, capability: ReadCapability, now: float) -> ItemUrns:
-        """The same with one more that may not be, for a month from now on."""
-        if self.is_doubted(capability, now):
+        """The same with one more that may not be, for a month, unless it is known not to be."""
+        if self.is_doubted(capability, now) or self.is_wrong(capability, now):
             return self
         others = self._without(capability)
         return replace(others, doubted=_with_one(others.doubted, capability, now))

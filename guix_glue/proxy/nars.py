@@ -38,6 +38,7 @@ from guix_glue.proxy.making import Makings
 from guix_glue.proxy.passage import Passage, Workshop
 from guix_glue.proxy.settings import DEFAULT_NAR_SETTINGS, NarSettings
 from guix_glue.proxy.spool import Spool
+from guix_glue.proxy.turns import Turns
 from guix_glue.serving.reply import NAR_TYPE, TEXT_TYPE, FetchedBody, Reply
 from guix_glue.sources.hints import Hints
 from guix_glue.sources.vouching import Vouched
@@ -80,7 +81,7 @@ class Nars:
             self._makings,
             hints,
             installed,
-            asyncio.Semaphore(settings.at_once),
+            Turns(settings.at_once),
             settings,
         )
         self._passages: set[Passage] = set()

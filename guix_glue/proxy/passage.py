@@ -26,6 +26,7 @@ from guix_glue.proxy.making import Making, Makings
 from guix_glue.proxy.outflow import OtherBeginning, Outflow
 from guix_glue.proxy.settings import NarSettings
 from guix_glue.proxy.spool import NoRoom
+from guix_glue.proxy.turns import Turn, Turns
 from guix_glue.proxy.ways import Known, Way, block_ways, hinted_ways, nar_ways
 from guix_glue.servers.nars import NarEnd, NarSource
 from guix_glue.servers.patience import Patience, first_success
@@ -50,7 +51,7 @@ class Workshop:
     makings: Makings
     hints: Sequence[Hints]
     installed: InstalledItems | None
-    turns: asyncio.Semaphore
+    turns: Turns
     settings: NarSettings
 
 
@@ -79,6 +80,8 @@ class Passage:
         # None is the end; it goes in from a callback, so that there is no end that is missed.
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._room = asyncio.Semaphore(_AHEAD)
+        self._turn = Turn(self._send_away)
+        self._is_sent_away = False
         self.task = asyncio.create_task(self._run())
         self.task.add_done_callback(self._ended)
 
@@ -111,12 +114,17 @@ class Passage:
             if cut:
                 yield cut
 
+    def _send_away(self) -> None:
+        self._is_sent_away = True
+        self.task.cancel()
+
     async def _next(self) -> bytes:
         piece = await self._pieces.get()
         if piece is None:
             if not self.task.cancelled() and (error := self.task.exception()) is not None:
                 raise error
-            raise FetchFailed("the nar is not made any more")
+            quiet = "the client took nothing, and others wanted its turn"
+            raise FetchFailed(quiet if self._is_sent_away else "the nar is not made any more")
         self._room.release()
         return piece
 
@@ -134,7 +142,8 @@ class Passage:
     async def _give(self, data: bytes) -> None:
         """Send some of it, when there is room for more."""
         if data:
-            await self._room.acquire()
+            with self._turn.waiting():
+                await self._room.acquire()
             self._given += len(data)
             self._pieces.put_nowait(data)
             self._begin(well=True)
@@ -146,7 +155,7 @@ class Passage:
         turns = self._workshop.turns
         try:
             async with asyncio.timeout(self._settings.wait_s):
-                await turns.acquire()
+                await turns.take(self._turn)
         except TimeoutError:
             raise TemporaryFailure("too many nars are asked for at once") from None
         try:
@@ -155,7 +164,7 @@ class Passage:
         except TimeoutError:
             raise FetchFailed("it takes too long") from None
         finally:
-            turns.release()
+            turns.give_back(self._turn)
         if not done:
             if self._others and self._sender is not None:
                 await self._bringing.doubt(self._sender, self._item)

@@ -40,8 +40,8 @@ class NarSettings:
     spool: int = 4096 * _MIB
     """For all of these together."""
     at_once: int = 16
-    """Nars that are made at once, as many as Nix asks for; the next ones wait. Each takes some
-    10 MiB of memory, and up to 30 where a tree tells no sizes."""
+    """Nars that are made at once, as many as Nix asks for; the next ones wait (`turns`). Each takes
+    some 10 MiB of memory, and up to 30 where a tree tells no sizes."""
     waiting: int = 512
     """Clients that are served or wait; whoever comes then is asked to come again."""
     wait_s: float = 240.0

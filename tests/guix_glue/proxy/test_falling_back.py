@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from guix_glue.formats.narinfo import NarUrl
 from guix_glue.servers.url import parse_server
 from guix_glue.sources.vouching import Candidate
 from kapla.client import open_store
-from tests.guix_glue.fetch.fakes import FakeServer
+from tests.clocks import Clock, run_on_clock
+from tests.guix_glue.fetch.fakes import FakeServer, scripted_server
 from tests.guix_glue.fetch.fakes import Reply as Answer
 from tests.guix_glue.fetch.support import make_item
 from tests.guix_glue.proxy.support import (
@@ -224,6 +226,32 @@ def test_nobody_can_do_away_with_a_right_urn(
             assert await take(nars, signed) == nar
 
     run(main())
+
+
+@pytest.mark.parametrize("sent", [0, 3_000_000])
+def test_a_server_that_falls_silent(
+    goods: Goods, server: FakeServer, tmp_path: Path, sent: int
+) -> None:
+    nar = goods.made.nar
+
+    def script(connection: socket.socket) -> None:
+        connection.recv(1 << 16)
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(nar)}\r\n\r\n"
+        connection.sendall(head.encode() + nar[:sent])
+        connection.recv(1 << 16)
+
+    async def main(clock: Clock) -> None:
+        async with proxying(tmp_path, settings=replace(STREAMING, header_s=0.5)) as nars:
+            good = offer(server, goods.made)
+            silent = replace(good, server=parse_server(url))
+            both = vouch(silent, good)
+            assert await clock.skip_until(take(nars, both), 1.0) == nar
+            # The next item does not wait for it.
+            assert await take(nars, both) == nar
+            assert len(server.requests) == 2
+
+    with scripted_server(script) as url:
+        run_on_clock(main)
 
 
 def test_what_nobody_has(goods: Goods, server: FakeServer, tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ def test_it_is_known_of_one_nar(directory: CacheDirectory) -> None:
 
 def test_what_was_noted_last_counts(directory: CacheDirectory) -> None:
     urns = KnownUrns(directory)
+    urns.note_wrong(ITEM, B)
     urns.note_good(ITEM, A)
     urns.note_wrong(ITEM, A)
     assert urns.find(ITEM).good == ()
@@ -72,6 +73,9 @@ def test_what_was_noted_last_counts(directory: CacheDirectory) -> None:
     urns.note_good(ITEM, A)
     assert urns.find(ITEM).good == (A,)
     assert not urns.find(ITEM).is_wrong(A, time.time())
+    # What is known to be wrong is not merely doubted.
+    urns.note_doubted(ITEM, B)
+    assert urns.find(ITEM).is_wrong(B, time.time())
     urns.note_doubted(ITEM, A)
     for found in (urns.find(ITEM), KnownUrns(directory).find(ITEM)):
         assert found.good == ()

@@ -126,8 +126,10 @@ def test_a_signed_urn_of_another_content_is_found_out(
             with pytest.raises(FetchFailed, match="no source brings"):
                 await take(nars, signed)
             assert await take(nars, signed) == goods.made.nar
-        async with proxying(tmp_path, goods.blocks) as nars:
+        store = Watched(goods.blocks)
+        async with proxying(tmp_path, store) as nars:
             assert await take(nars, signed) == goods.made.nar
+        assert store.asked == 0
 
     run(main())
 
