@@ -214,7 +214,10 @@ class CacheInfos:
         async with await self._client.get(url, server.authorization) as reply:
             stated = max_age_s(reply.headers.get("Cache-Control", ""))
             ttl_s = self._age_s if stated is None else min(stated, _LONGEST_TTL_S)
-            if reply.status in (403, 404, 410) and self._client.answered_by(reply) is None:
+            if reply.status in (404, 410):
+                return b"", ttl_s
+            if reply.status == 403 and self._client.answered_by(reply) is None:
+                # How some say that they have it not.
                 return b"", ttl_s
             if reply.status != 200:
                 raise self._client.failure_of(reply)

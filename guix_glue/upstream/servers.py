@@ -47,8 +47,8 @@ __all__ = ["Choice", "NotAllAsked", "Upstream", "UpstreamNarinfo"]
 _log = logging.getLogger(__name__)
 
 _NARINFO_TIMEOUT_S: Final = 15.0
-# Where others were asked at the same time, and nobody is left to ask then.
-_AT_ONCE_TIMEOUT_S: Final = 10.0
+# Where others were asked at the same time, and nobody is left to ask then. Clients wait for ten.
+_AT_ONCE_TIMEOUT_S: Final = 8.0
 # A client waits for it.
 _WAITING_S: Final = 5.0
 _TRIES: Final = 2

@@ -230,6 +230,9 @@ def _mirror_records() -> Iterator[bytes]:
     deltas = {"store": "s", "results": [[f"{'1' * 32}-x-1", None, 0, "no"]]}
     for eris in (None, result, {**result, "baked_at": 1.5, "deltas": deltas}):
         yield _SUMMED + json.dumps({**value, "eris": eris}).encode()
+    others = [["http://other", text.decode()], ["http://x", "StorePath: /x"]]
+    yield _SUMMED + json.dumps({**value, "eris": None, "others": others[:1]}).encode()
+    yield _SUMMED + json.dumps({**value, "eris": None, "others": others}).encode()
 
 
 def _item_urns() -> Iterator[bytes]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from guix_glue.kept.directory import CacheDirectory
 from guix_glue.proxy.site import Site
 from guix_glue.proxy.source import Parts, ProxySource
+from guix_glue.servers.proxies import NO_PROXIES, Proxies
 from guix_glue.servers.url import parse_server
 from guix_glue.serving.reply import TEXT_TYPE, Reply, Request
 from guix_glue.sources.vouching import Vouched
@@ -96,6 +97,7 @@ async def inside(
     *,
     authorities: Authorities | None = None,
     store_dir: str | None = "/gnu/store",
+    proxies: Proxies = NO_PROXIES,
 ) -> AsyncIterator[Inside]:
     """A proxy of some servers in this process."""
     directory = CacheDirectory(tmp_path / "cache")
@@ -104,7 +106,7 @@ async def inside(
     nars = FakeNars()
 
     def make(store: str) -> Parts:
-        upstream = Upstream(servers, keys, store, age_s=3600, choice=Choice.FASTEST)
+        upstream = Upstream(servers, keys, store, proxies, age_s=3600, choice=Choice.FASTEST)
         cache = MirrorCache(directory, store, upstream.believed)
         narinfos = MirrorNarinfos(cache, upstream, absence_age_s=60, settles=True)
         return Parts(upstream, cache, narinfos, nars)
@@ -116,6 +118,7 @@ async def inside(
     infos = CacheInfos(
         directory,
         servers,
+        proxies,
         age_s=3600,
         store_dir=store_dir,
         default_dir="/gnu/store",

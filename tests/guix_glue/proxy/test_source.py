@@ -14,10 +14,12 @@ import pytest
 from guix_glue.formats.narinfo import NarUrl, format_narinfo, format_unsigned, parse_narinfo
 from guix_glue.formats.nixbase32 import encode
 from guix_glue.proxy.routes import nar_url
+from guix_glue.servers.proxies import Proxies
 from guix_glue.trust.authorities import Authorities
 from guix_glue.trust.nix_keys import NixSecretKey
 from guix_glue.trust.signature import sign_text
 from tests.guix_glue.fetch.fakes import FakeServer, Reply, running_server, scripted_server
+from tests.guix_glue.fetch.proxy import running_proxy
 from tests.guix_glue.fetch.support import KEY, Made, make_item, narinfo_of, plain_url
 from tests.guix_glue.proxy.running import Inside, inside
 from tests.guix_glue.publish.support import ACL, SAMPLES
@@ -347,6 +349,27 @@ def test_a_nar_that_cannot_be_had_is_asked_about_once_more(made: Made, tmp_path:
                 assert len(proxy.nars.asked) == 3
 
         play(main)
+
+
+def test_servers_behind_a_proxy_of_http(made: Made, tmp_path: Path) -> None:
+    with running_server() as server, running_proxy({"far.example": server.url}) as way:
+        serve(server, made)
+        proxies = Proxies({"http_proxy": way.url})
+
+        async def main() -> None:
+            urls = ["http://user:secret@far.example"]
+            async with inside(tmp_path, urls, store_dir=None, proxies=proxies) as proxy:
+                await proxy.text(path_of(made))
+                await nar_hash(proxy, made)
+            (vouched,) = proxy.nars.asked
+            assert vouched.candidates[0].server.url == "http://far.example"
+
+        play(main)
+        assert sorted(way.asked) == [
+            f"GET http://far.example{path_of(made)}",
+            "GET http://far.example/nix-cache-info",
+        ]
+        assert all("Authorization: Basic" in head for head in way.heads)
 
 
 def test_the_store_is_the_one_of_the_servers(tmp_path: Path) -> None:
