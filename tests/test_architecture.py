@@ -305,6 +305,15 @@ RULES = (
         forbid=("kapla.storage", "kapla.peers", "kapla.daemon"),
     ),
     Rule(
+        "what of a nar may go out, and by which ways it is made, is decided without I/O",
+        where=(
+            "guix_glue/proxy/item_urns.py",
+            "guix_glue/proxy/outflow.py",
+            "guix_glue/proxy/ways.py",
+        ),
+        forbid=("aiohttp", "asyncio", "os", "pathlib", "threading", "time", "eris_fs", "kapla"),
+    ),
+    Rule(
         "the publisher loads what makes deltas only where it makes them",
         where=("guix_glue/publish/*",),
         but=("guix_glue/publish/delta_trees.py", "guix_glue/publish/deltas.py"),
@@ -335,6 +344,18 @@ RULES = (
             for name in ("belief", "order", "recording", "signing", "wanted")
         ),
         forbid=("asyncio", "os", "pathlib", "threading", "time", "eris", "eris_fs", "kapla"),
+    ),
+    Rule(
+        "whose word counts, and what of it is passed on, is judged without I/O",
+        where=(
+            "guix_glue/trust/*",
+            "guix_glue/formats/cache_info.py",
+            "guix_glue/upstream/passing_on.py",
+            "guix_glue/proxy/routes.py",
+            "guix_glue/proxy/narinfo_text.py",
+            "guix_glue/proxy/pages.py",
+        ),
+        forbid=("aiohttp", "asyncio", "os", "pathlib", "socket", "threading", "time"),
     ),
     Rule(
         "other servers are asked by nobody who only chooses",
@@ -755,6 +776,8 @@ def test_a_violation_names_file_line_and_rule(tmp_path: Path) -> None:
         ("kapla/peers/runner.py", "from kapla.storage.access import BlockAccess"),
         ("kapla/seeds/first.py", "from kapla.peers.beyond import PeerBlocks"),
         ("kapla/seeds/health.py", "from time import monotonic"),
+        ("guix_glue/proxy/nars.py", "from guix_glue.fetch.fetcher import Fetcher"),
+        ("guix_glue/proxy/outflow.py", "import asyncio"),
         ("guix_glue/publish/site.py", "from kapla.client import Client"),
         ("guix_glue/fetch/nar_client.py", "from kapla.client import Client"),
         ("guix_glue/fetch/nar_client.py", "from guix_glue.publish import model"),

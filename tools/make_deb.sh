@@ -65,7 +65,7 @@ put() { # MODE FILE PLACE
 
 put_files() {
     put 644 packaging/kapla.toml /etc/kapla/kapla.toml
-    for unit in kaplad.service kaplad.socket kapla-publish.service kapla-seed.service; do
+    for unit in kaplad.service kaplad.socket kapla-publish.service kapla-seed.service kapla-proxy.service; do
         put 644 packaging/$unit /usr/lib/systemd/system/$unit
     done
     for unit in kaplad.service kaplad.socket; do

@@ -95,6 +95,6 @@ apt-get -qq purge kapla 2>&1 | grep 'removing the store'
 for path in /var/lib/kapla /var/cache/kapla /etc/kapla /run/kapla /run/eris.sock /usr/lib/kapla; do
     ! [ -e "$path" ] || fail "$path is left"
 done
-! getent passwd kapla kapla-publish kapla-seed || fail "users are left"
-! getent group kapla kapla-publish kapla-seed || fail "groups are left"
+! getent passwd kapla kapla-publish kapla-seed kapla-proxy || fail "users are left"
+! getent group kapla kapla-publish kapla-seed kapla-proxy || fail "groups are left"
 touch /root/try.passed

@@ -12,7 +12,7 @@ from typing import Final
 
 from benchmarks.report import Row
 from benchmarks.scratch import kept_directory
-from benchmarks.substitutes import memory, query
+from benchmarks.substitutes import memory, narinfos, proxied, query
 from benchmarks.substitutes.bench import Bench, Case
 from benchmarks.substitutes.items import Item, make_item, make_older
 from benchmarks.substitutes.programs import Publication
@@ -51,8 +51,10 @@ def run(rounds: int) -> list[Row]:
             bench.far(50, [(case, few) for case in cases[:2]]),
         )
         rows += [one.row() for one in timed]
+        rows += proxied.run(scratch, _PACKED_3, _NARS[0], [(middle, 2 * rounds), (large, few)])
         return [
             *rows,
+            *narinfos.run(rounds),
             *query.run(scratch, rounds),
             *memory.run(scratch),
             *memory.run_deltas(scratch),

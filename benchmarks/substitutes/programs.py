@@ -25,6 +25,7 @@ from guix_glue.formats.narinfo import Narinfo, parse_narinfo
 
 __all__ = [
     "HERE",
+    "PROGRAMS",
     "Fetch",
     "Fetcher",
     "Here",
@@ -39,10 +40,11 @@ __all__ = [
     "offers",
     "peak_mib",
     "publish",
+    "running",
     "told",
 ]
 
-_PROGRAMS: Final = Path(sys.executable).parent
+PROGRAMS: Final = Path(sys.executable).parent
 _PATIENCE_S: Final = 600
 _LOOK_S: Final = 0.02
 _STORE_DIR: Final = "/gnu/store"
@@ -122,7 +124,7 @@ def _environment(**more: str) -> dict[str, str]:
 
 
 @contextmanager
-def _running(command: list[str], log: Path, listening: str) -> Iterator[tuple[int, str]]:
+def running(command: list[str], log: Path, listening: str) -> Iterator[tuple[int, str]]:
     """Run a server until the context ends; gives its process and what `listening` finds."""
     with log.open("wb") as sink:
         process = subprocess.Popen(
@@ -144,10 +146,10 @@ def kaplad(place: Place, directory: Path) -> Iterator[Store]:
     """Start a daemon with the store in a directory, for this place and for a Unix socket."""
     directory.mkdir(exist_ok=True)
     url = f"coap+unix://{directory}/s"
-    command = place.command(_PROGRAMS / "kaplad", "--store", directory / "b.sqlite")
+    command = place.command(PROGRAMS / "kaplad", "--store", directory / "b.sqlite")
     command += ["--listen", url, "--listen", f"coap+tcp://{place.address}:0?get"]
     listening = r"Listening on TCP.*:(\d+)"
-    with _running(command, directory / "log", listening) as (process, port):
+    with running(command, directory / "log", listening) as (process, port):
         yield Store(url, f"coap+tcp://{place.address}:{port}", process)
 
 
@@ -168,22 +170,22 @@ def publish(
     cache: Path,
     keys: Path,
     store: str | None = None,
+    store_dir: str = _STORE_DIR,
 ) -> Iterator[Server]:
     """Start `kapla publish` with a cache of its own for each way; `store` is for blocks."""
     cache.mkdir(parents=True, exist_ok=True)
-    command = place.command(_PROGRAMS / "kapla", "publish", "--items", items)
+    command = place.command(PROGRAMS / "kapla", "publish", "--items", items)
     command += ["--cache", str(cache / publication.cache), *publication.options]
     command += ["--public-key", f"{keys}/keys/signing-key.pub"]
     command += ["--private-key", f"{keys}/keys/signing-key.sec"]
     command += ["--listen", place.address, "--port", "0"]
-    store_dir = _STORE_DIR
     if publication.eris:
         command += [f"--eris={store or ''}", "--deltas", str(int(publication.deltas))]
     if publication.deltas:
         store_dir = str(items)
-        command += ["--store-dir", store_dir]
+    command += ["--store-dir", store_dir]
     log = cache / f"{publication.cache}.log"
-    with _running(command, log, r"Listening on http://[\d.]+:(\d+)") as (process, port):
+    with running(command, log, r"Listening on http://[\d.]+:(\d+)") as (process, port):
         url = f"http://{place.address}:{port}"
         yield Server(url, int(port), process, store_dir, publication.deltas)
 
@@ -221,7 +223,7 @@ def _offer(narinfo: Narinfo) -> Offer:
 
 def told(*arguments: str | Path) -> str:
     """What a `kapla` command says."""
-    command = [str(_PROGRAMS / "kapla"), *map(str, arguments)]
+    command = [str(PROGRAMS / "kapla"), *map(str, arguments)]
     done = subprocess.run(
         command, check=True, stdout=subprocess.PIPE, text=True, env=_environment()
     )
@@ -264,7 +266,7 @@ class Fetcher:
     ) -> subprocess.Popen[bytes]:
         """Start a process that waits for commands."""
         named = [word for url in stores for word in ("--eris-store-url", url)]
-        program = [str(_PROGRAMS / "kapla"), "substitute", mode, *named, "--reply-fd", "1"]
+        program = [str(PROGRAMS / "kapla"), "substitute", mode, *named, "--reply-fd", "1"]
         urls = "" if server is None else server.url
         store_dir = _STORE_DIR if server is None else server.store_dir
         return subprocess.Popen(

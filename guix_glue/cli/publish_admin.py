@@ -1,8 +1,8 @@
-"""The door of a publisher through which this machine sees what it does.
+"""The door of a publisher, or a proxy, through which this machine sees what it does.
 
 It is that of the daemon (`kapla.http.admin`), apart from what clients ask. Where the page is, with
-the token that shows everything there, is written into a file that only the publisher's user may
-read: another one in each run.
+the token that shows everything there, is written into a file that only the server's user may read:
+another one in each run.
 """
 
 from __future__ import annotations
@@ -41,9 +41,12 @@ _LET_IN_AT_ONCE: Final = 16
 
 @asynccontextmanager
 async def admin_door(
-    place: AdminPlace | None, subject: Subject, directory: CacheDirectory
+    place: AdminPlace | None,
+    subject: Subject,
+    directory: CacheDirectory,
+    what: str = "publisher",
 ) -> AsyncIterator[None]:
-    """Tell this machine of the publisher meanwhile, if there is a place for that.
+    """Tell this machine of the server meanwhile, if there is a place for that.
 
     Raises: OSError.
     """
@@ -62,7 +65,7 @@ async def admin_door(
             runner = web.ServerRunner(server, shutdown_timeout=_GRACE_S)
             runners.append(runner)
             await serve_on(runner, [one.socket], at_once=_LET_IN_AT_ONCE, backlog=_BACKLOG)
-            _log.info("Telling of the publisher on %s", one.text)
+            _log.info("Telling of the %s on %s", what, one.text)
         if place.url is not None:
             _note(directory, file, f"{place.url}/#{token}\n")
         yield

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -14,11 +14,26 @@ from guix_glue.serving.journal import Journal
 from kapla import log
 from kapla.service_manager import ServiceManager
 
-__all__ = ["LogSettings", "Logs", "configure_log", "log_options", "log_settings"]
+__all__ = [
+    "LogSettings",
+    "Logs",
+    "configure_log",
+    "log_options",
+    "log_settings",
+    "request_log_option",
+]
 
 _log = logging.getLogger(__name__)
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+_PATH: Final = click.Path(dir_okay=False, allow_dash=True)
+
+request_log_option: Final = click.option(
+    "--request-log",
+    type=_PATH,
+    help="Append a line for each request to this file; - is standard output. SIGHUP opens it anew.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +46,7 @@ class LogSettings:
 
 
 def log_options(command: _F) -> _F:
-    """The options, as a decorator."""
-    path = click.Path(dir_okay=False, allow_dash=True)
-    requests = "Append a line for each request to this file; - is standard output."
+    """The options of a publisher, as a decorator."""
     for option in (
         click.option(
             "--log-format",
@@ -45,8 +58,8 @@ def log_options(command: _F) -> _F:
             help="Of these two logs, and of what goes to standard error: text, or an object of JSON"
             " a line.",
         ),
-        click.option("--baking-log", type=path, help="The same for each nar and tree made."),
-        click.option("--request-log", type=path, help=f"{requests} SIGHUP opens it anew."),
+        click.option("--baking-log", type=_PATH, help="The same for each nar and tree made."),
+        request_log_option,
     ):
         command = option(command)
     return command

@@ -9,7 +9,7 @@ from kapla.amounts import bytes_text, duration_text
 from kapla.status.rates import Window, number_text, rate_text
 from kapla.status.view import Column, Figure, Group, Table, Tone, View
 
-__all__ = ["publish_view"]
+__all__ = ["publish_view", "requests_group"]
 
 _NONE: Final = "–"
 _NAMES_ARE_LEFT_OUT: Final = (
@@ -23,7 +23,7 @@ def publish_view(now: Mapping[str, Any], before: Mapping[str, Any] | None) -> Vi
     if before is not None and before["started_at"] != now["started_at"]:
         before = None
     window = Window.between(now["uptime_s"], None if before is None else before["uptime_s"])
-    groups = (_requests(now, before or now, window), _baking(now), _deltas(now), _cache(now))
+    groups = (requests_group(now, before or now, window), _baking(now), _deltas(now), _cache(now))
     everything = bool(now["everything"])
     return View(
         "kapla publish",
@@ -35,7 +35,9 @@ def publish_view(now: Mapping[str, Any], before: Mapping[str, Any] | None) -> Vi
     )
 
 
-def _requests(now: Mapping[str, Any], last: Mapping[str, Any], window: Window) -> Group:
+def requests_group(now: Mapping[str, Any], last: Mapping[str, Any], window: Window) -> Group:
+    """What clients asked for, of any server of substitutes."""
+
     def rate(kind: str) -> str:
         per_s = window.per_s(now["requests"].get(kind, 0), last["requests"].get(kind, 0))
         return f"{number_text(per_s)}/s"

@@ -1,4 +1,4 @@
-"""The stores of blocks that `kapla substitute` asks: those it is given, else the local daemon.
+"""The stores of blocks that fetchers and proxies ask: those they are given, else the local daemon.
 
 What makes no sense must not end a query of the Guix daemon: it is left out, with a warning.
 """
@@ -6,10 +6,9 @@ What makes no sense must not end a query of the Guix daemon: it is left out, wit
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from guix_glue.fetch.traces import Messages
 from kapla.cli.common import Store
 from kapla.client import default_store_urls, open_store
 from kapla.errors import InvalidUrl
@@ -30,15 +29,22 @@ def stores_given(urls: Sequence[str], environ: Mapping[str, str]) -> list[str] |
     return None if given == [NO_STORE] else given
 
 
-def open_stores(urls: Sequence[str], messages: Messages, patience_s: float) -> Store | None:
+def open_stores(
+    urls: Sequence[str],
+    warn: Callable[[str], None],
+    patience_s: float,
+    *,
+    may_come_later: bool = False,
+) -> Store | None:
     """The store to ask for blocks; None where there is none, or none that makes sense.
 
     Of several each may be silent for its share of the time, so that the last one is still asked.
+    The local daemon counts if it is there, or, for whoever stays, if it `may_come_later`.
     """
     given = stores_given(urls, os.environ)
     if given is None:
         return None
-    found = _parse(given, messages) if given else local_stores()
+    found = _parse(given, warn) if given else local_stores(may_come_later=may_come_later)
     if not found:
         return None
     share_s = patience_s / len(found)
@@ -46,19 +52,19 @@ def open_stores(urls: Sequence[str], messages: Messages, patience_s: float) -> S
     return open_store(found, timeout_s=share_s, connect_timeout_s=connect_s)
 
 
-def _parse(given: Sequence[str], messages: Messages) -> list[StoreUrl]:
+def _parse(given: Sequence[str], warn: Callable[[str], None]) -> list[StoreUrl]:
     found: list[StoreUrl] = []
     for number, text in enumerate(given, 1):
         try:
             found += default_store_urls(text)
         except InvalidUrl as error:
-            messages.warn(f"store {number} is left out: {error}")
+            warn(f"store {number} is left out: {error}")
     return found
 
 
-def local_stores() -> list[StoreUrl]:
-    """Where a local daemon has its socket, if it is there."""
-    return [url for url in default_store_urls() if _is_there(url.endpoint)]
+def local_stores(*, may_come_later: bool = False) -> list[StoreUrl]:
+    """Where a local daemon has its socket, if it is there, or may be some time."""
+    return [url for url in default_store_urls() if may_come_later or _is_there(url.endpoint)]
 
 
 def _is_there(endpoint: object) -> bool:

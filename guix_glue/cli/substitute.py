@@ -212,7 +212,7 @@ async def _run(
     settings = replace(settings, trust_hints=settings.trust_hints or bool(hints_wanted))
     if discover is None:
         discover = _wanted(_DISCOVER, "the local network is not searched", messages)
-    store = open_stores(store_urls, messages, settings.eris_stall_s)
+    store = open_stores(store_urls, messages.warn, settings.eris_stall_s)
     where, acl = _read_places(messages)
     policy = Policy(where.store_dir, acl, store is not None, settings)
     timeouts = Timeouts(answer_s=server_timeout_s, total_s=2 * server_timeout_s)

@@ -13,16 +13,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Hashable, Iterable, Iterator, Sequence, Set
-from contextlib import aclosing
+from collections.abc import Hashable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
 
-from eris.errors import BlockNotFound, ErisError, StoreError, StoreUnavailable
+from eris.errors import BlockNotFound, ErisError, StoreError
 from eris.store import BlockReader
 from eris.threads import in_thread
-from eris_fs import load_tree
 from guix_glue.errors import (
     CompressionError,
     FetchFailed,
@@ -33,20 +31,16 @@ from guix_glue.errors import (
 )
 from guix_glue.fetch.nar_client import NarClient
 from guix_glue.fetch.places import Places
-from guix_glue.fetch.pouring import Received, pour
-from guix_glue.fetch.resting import Resting
 from guix_glue.fetch.settings import DEFAULT_SETTINGS, FetchSettings
 from guix_glue.fetch.traces import Messages, Transfer
-from guix_glue.formats.nar import NarEvent, NarLimits
 from guix_glue.formats.narinfo import Narinfo
 from guix_glue.local.links import Links
 from guix_glue.local.restore import remove_item
 from guix_glue.local.sinks import EventSink, Expected, NarSink
-from guix_glue.local.tree_events import tree_events, tree_limits
 from guix_glue.servers.nars import NarEnd, NarSource
 from guix_glue.servers.patience import Patience, first_success
 from guix_glue.servers.proxies import NO_PROXIES, Proxies
-from guix_glue.servers.url import origin_of
+from guix_glue.servers.resting import Resting
 from guix_glue.servers.watch import TooSlow, Watch
 from guix_glue.sources.hints import Hints
 from guix_glue.sources.order import (
@@ -57,7 +51,10 @@ from guix_glue.sources.order import (
     sources_of,
     wants_hints,
 )
+from guix_glue.sources.pouring import Received, pour
+from guix_glue.sources.stored_events import stored_events
 from guix_glue.sources.vouching import Vouched
+from guix_glue.sources.waiting import BLOCKS, let_us_wait, reason_of_failure, whom
 from guix_glue.sources.watched_store import WatchedStore
 
 __all__ = ["Fetched", "Fetcher", "NotFetched"]
@@ -66,7 +63,6 @@ _log = logging.getLogger(__name__)
 
 # All pauses together before an item is given up, silence included: enough for one silence.
 _PATIENCE_S: Final = 90.0
-_BLOCKS: Final = "blocks"
 # Found servers that are tried for an item before those that were named: each may cost a silence.
 _NEARBY_FIRST: Final = 2
 
@@ -165,7 +161,7 @@ class Fetcher:
         """What maps say of an item, if that is of use."""
         if self._hints is None or self._store is None or not wants_hints(way):
             return ()
-        if self._resting.rests(_BLOCKS, _now()):
+        if self._resting.rests(BLOCKS, _now()):
             return ()
         return await self._hints.urns(way.item.hash_part)
 
@@ -180,7 +176,7 @@ class Fetcher:
             # Once for an item: maps know nothing of ways.
             hints, mapped = mapped, ()
             for offer in sources_of(way, eris=eris, trust_hints=trusts, bases=bases, hints=hints):
-                rests = self._resting.rests(_who(offer.source), _now())
+                rests = self._resting.rests(whom(offer.source), _now())
                 if _is_nearby(offer.source) and not rests:
                     nearby += 1
                     rests = nearby > _NEARBY_FIRST
@@ -189,7 +185,7 @@ class Fetcher:
                 elif isinstance(offer.source, NarSource):
                     later.append((offer, way))
         for offer, way in later:
-            if not (_is_nearby(offer.source) and self._resting.rests(_who(offer.source), _now())):
+            if not (_is_nearby(offer.source) and self._resting.rests(whom(offer.source), _now())):
                 yield offer, way
 
     async def _try(self, offer: Offer, way: Vouched, trial: _Trial) -> Fetched | None:
@@ -198,9 +194,9 @@ class Fetcher:
         Raises: TemporaryFailure, if it may be in a moment.
         """
         source = offer.source
-        if _who(source) in trial.absent:
+        if whom(source) in trial.absent:
             return None
-        rested = self._resting.rests(_who(source), _now())
+        rested = self._resting.rests(whom(source), _now())
         try:
             return await self._attempt(source, way, trial)
         except HashMismatch as error:
@@ -214,7 +210,7 @@ class Fetcher:
                 return None
             # One that was there just now may be starting anew.
             if isinstance(error, NoConnection) and source not in trial.reached:
-                trial.absent.add(_who(source))
+                trial.absent.add(whom(source))
                 return None
             trial.reached.add(source)
             raise
@@ -241,12 +237,12 @@ class Fetcher:
 
     def _failed(self, source: Source, error: Exception) -> None:
         _log.debug("A source failed", exc_info=error)
-        if _is_nearby(source) or _let_us_wait(source, error):
-            self._resting.rest(_who(source), _now())
+        if _is_nearby(source) or let_us_wait(source, error):
+            self._resting.rest(whom(source), _now())
         if isinstance(source, DeltaSource) and isinstance(error, HashMismatch):
             # No word of hashes: it need not be what came that is wrong.
             error = FetchFailed(f"it does not make this item, or {source.base} was altered")
-        self._messages.warn(f"download from '{source.shown}' failed: {_reason(error)}")
+        self._messages.warn(f"download from '{source.shown}' failed: {reason_of_failure(error)}")
 
     async def _attempt(self, source: Source, way: Vouched, trial: _Trial) -> Fetched:
         """Try one source; leaves nothing behind if it fails.
@@ -275,7 +271,7 @@ class Fetcher:
             if sink.created:
                 await in_thread(remove_item, destination)
             raise
-        self._resting.came(_who(source))
+        self._resting.came(whom(source))
         return Fetched(item.nar_hash, sink.size)
 
     async def _fetch_nar(
@@ -315,9 +311,11 @@ class Fetcher:
     async def _fetch_tree(
         self, source: ErisSource, sink: EventSink, limit: int, nar_size: int, destination: str
     ) -> None:
+        assert self._store is not None
         shown = self._messages.transfer(destination, source.shown, nar_size)
         async with Watch(self._settings.eris_stall_s, self._settings.min_rate) as watch:
-            batches = self._tree_events(source, limit, watch)
+            store = WatchedStore(self._store, watch)
+            batches = stored_events(store, source.capability, limit)
             await pour(batches, sink, watch, lambda: shown.reach(sink.size))
         shown.succeed(sink.size)
         await self._tell_places(shown)
@@ -325,16 +323,6 @@ class Fetcher:
     async def _tell_places(self, shown: Transfer) -> None:
         if self._places is not None:
             shown.tell(await self._places.describe())
-
-    async def _tree_events(
-        self, source: ErisSource, limit: int, watch: Watch
-    ) -> AsyncGenerator[list[NarEvent], None]:
-        assert self._store is not None
-        store = WatchedStore(self._store, watch)
-        tree = await load_tree(store, source.capability, limits=tree_limits(limit))
-        async with aclosing(tree_events(store, tree, NarLimits(size=limit))) as batches:
-            async for events in batches:
-                yield events
 
 
 def _is_of_the_content(error: Exception) -> bool:
@@ -357,29 +345,5 @@ def _is_named(source: Source) -> bool:
     return isinstance(source, NarSource) and not source.nearby
 
 
-def _who(source: Source) -> Hashable:
-    """Whom we wait for: a host (None: this machine), or the store of blocks."""
-    return origin_of(source.url) if isinstance(source, NarSource) else _BLOCKS
-
-
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _let_us_wait(source: Source, error: Exception) -> bool:
-    """Whether the next item would wait for it again, or for nothing."""
-    if not isinstance(source, NarSource) and isinstance(error, StoreUnavailable):
-        return True
-    if isinstance(error, NoConnection):
-        return True
-    return isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, TooSlow):
-        return str(error)
-    if isinstance(error, TimeoutError):
-        return "nothing comes any more"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) if isinstance(error, ErisError) else type(error).__name__

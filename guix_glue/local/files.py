@@ -12,8 +12,11 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO, Final
 
-__all__ = ["create_file", "open_regular", "read_file", "replace_file"]
+__all__ = ["create_file", "open_regular", "read_file", "replace_file", "take_room"]
+
+_NO_SUCH_CALL: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV})
 
 
 def read_file(path: str | Path, limit: int) -> bytes:
@@ -62,6 +65,18 @@ def replace_file(path: Path, content: bytes, mode: int, *, through: Path | None 
     """
     with _written(through or path.parent, path.name, content, mode) as temporary:
         os.replace(temporary, path)
+
+
+def take_room(file: BinaryIO, size: int) -> None:
+    """Take the room that a file needs, where the file system can.
+
+    Raises: OSError, if there is none.
+    """
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno not in _NO_SUCH_CALL:
+            raise
 
 
 @contextmanager

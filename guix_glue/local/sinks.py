@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from guix_glue.errors import FetchFailed, HashMismatch
-from guix_glue.formats.compression import Compression, decompressor
+from guix_glue.formats.compression import Compression, decompressor, longest_compressed
 from guix_glue.formats.nar import File, NarEvent, NarLimits, NarReader, NarWriter
 from guix_glue.local.links import Links
 from guix_glue.local.restore import ItemRestorer
@@ -21,8 +21,6 @@ __all__ = ["EventSink", "Expected", "NarSink"]
 
 # Decompressed at a time.
 _STEP = 1024 * 1024
-# What a compressed nar may be longer than a nar that cannot be compressed.
-_SLACK = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +87,7 @@ class NarSink(_Sink):
         Raises: CompressionError, InvalidNar, FetchFailed, OSError.
         """
         self._received += len(data)
-        # Much more than the nar itself is no compression of it: there are formats that may hold
-        # any number of bytes that stand for nothing.
-        if self._received > self._expected.limit + self._expected.limit // 16 + _SLACK:
+        if self._received > longest_compressed(self._expected.limit):
             raise FetchFailed(f"more comes than a nar of {self._expected.limit} bytes can take")
         for nar in self._decompressor.feed(data, _STEP):
             self._count(nar)

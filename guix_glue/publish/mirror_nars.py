@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final
 
 from eris.threads import in_thread
-from guix_glue.formats.compression import Compression
+from guix_glue.formats.compression import Compression, longest_compressed
 from guix_glue.formats.narinfo import NarUrl
 from guix_glue.kept.directory import CacheDirectory
 from guix_glue.publish.model import PublishOptions
@@ -30,8 +30,6 @@ from guix_glue.upstream.servers import Upstream
 __all__ = ["MirrorNars"]
 
 _PIECE: Final = 256 * 1024
-# What a compressed nar may be longer than a nar that cannot be compressed.
-_SLACK: Final = 256 * 1024
 
 
 class MirrorNars:
@@ -144,7 +142,7 @@ class MirrorNars:
             size = found.narinfo.item.nar_size
         limit = self._limit(found)
         # Nothing is kept that the whole room is too small for, or that is no compression of it.
-        longest = min(self._kept.max_bytes, limit + limit // 16 + _SLACK)
+        longest = min(self._kept.max_bytes, longest_compressed(limit))
         return size if size is not None and 0 < size <= longest else None
 
     def _limit(self, found: Mirrored) -> int:

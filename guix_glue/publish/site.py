@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from typing import Final, assert_never
 
-from eris.errors import ErisError
 from guix_glue.errors import StillHashing
 from guix_glue.publish.model import PublishOptions
 from guix_glue.publish.pages import cache_info, landing_page
@@ -26,16 +25,13 @@ from guix_glue.publish.routes import (
     parse_path,
 )
 from guix_glue.publish.source import Source
-from guix_glue.servers.complaints import Complaints
-from guix_glue.serving.reply import TEXT_TYPE, Reply, Request
+from guix_glue.serving.answering import Frame, text_reply
+from guix_glue.serving.reply import HTML_TYPE, TEXT_TYPE, Reply, Request
 
 __all__ = ["Site"]
 
 _log = logging.getLogger(__name__)
 
-_HTML_TYPE: Final = "text/html;charset=utf-8"
-_METHODS: Final = ("GET", "HEAD")
-_COMPLAINTS: Final = 1000
 _HASHING_AGE_S: Final = 10
 """How long it may not be known whether there is something; told no age, clients wait longer."""
 
@@ -59,7 +55,7 @@ class Site:
         self._map = published_map
         self._options = options
         self._public_key = public_key
-        self._complaints = Complaints(_log, length=_COMPLAINTS)
+        self._frame = Frame(_log)
         is_of_guix = nix_key is None or public_key != f"{nix_key}\n".encode()
         self._landing = landing_page(
             options.store_dir,
@@ -76,26 +72,23 @@ class Site:
 
     async def answer(self, request: Request) -> Reply:
         """The reply to a request, whatever it is. Never raises but for a cancellation."""
-        if request.method not in _METHODS:
-            return _text(405, "Method not allowed", headers=(("Allow", ", ".join(_METHODS)),))
+        refused = self._frame.refused(request)
+        if refused is not None:
+            return refused
         route = parse_path(request.path, self._options.nar_path)
-        try:
-            reply = None if route is None else await self._answer(route)
-        except StillHashing:
-            return _text(404, f"Not known yet: {request.path}", _HASHING_AGE_S)
-        except (ErisError, OSError) as error:
-            # Strangers choose what is asked for, and how often.
-            self._complaints.say(str(error), f"Cannot answer: {error}")
-            return _text(503, "The server cannot tell at the moment")
-        except Exception:
-            _log.exception("An answer failed")
-            return _text(500, "Internal error")
+        reply = None if route is None else await self._frame.answered(self._told(request, route))
         return self._not_found(request.path, route) if reply is None else reply
 
     def expect(self, paths: Sequence[str]) -> None:
         """Requests for these paths have come in, and will be answered one by one."""
         routes = (parse_path(path, self._options.nar_path) for path in paths)
         self._source.expect([route.hash_part for route in routes if isinstance(route, NarinfoOf)])
+
+    async def _told(self, request: Request, route: Route) -> Reply | None:
+        try:
+            return await self._answer(route)
+        except StillHashing:
+            return text_reply(404, f"Not known yet: {request.path}", _HASHING_AGE_S)
 
     async def _answer(self, route: Route) -> Reply | None:
         match route:
@@ -119,7 +112,7 @@ class Site:
             case MapUrn():
                 return self._urn(None if self._map is None else self._map.urn)
             case Landing():
-                return Reply(200, _HTML_TYPE, self._landing)
+                return Reply(200, HTML_TYPE, self._landing)
         assert_never(route)
 
     def _urn(self, urn: str | None) -> Reply | None:
@@ -133,10 +126,4 @@ class Site:
         elif isinstance(route, NarOf | MapOf | MapUrn):
             # It may only not be baked yet.
             age_s = self._options.unbaked_age_s
-        return _text(404, f"Resource not found: {path}", age_s)
-
-
-def _text(
-    status: int, text: str, age_s: int | None = None, headers: tuple[tuple[str, str], ...] = ()
-) -> Reply:
-    return Reply(status, TEXT_TYPE, text.encode("utf-8", "surrogateescape"), age_s, headers)
+        return text_reply(404, f"Resource not found: {path}", age_s)

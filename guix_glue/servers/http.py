@@ -52,6 +52,9 @@ class HttpClient:
         self._tls: ssl.SSLContext | None = None
         # Nothing is unpacked on the way: nars are hashed.
         self._session = aiohttp.ClientSession(
+            # How many there are is bounded by whoever asks. A limit here would let those who ask a
+            # server that is there wait for those whose server is not.
+            connector=aiohttp.TCPConnector(limit=0),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "kapla", "Accept-Encoding": "identity"},

@@ -12,10 +12,16 @@ __all__ = ["Outage"]
 
 
 class Outage:
-    """One store, one directory, one server. `pause_s` is how long it is left alone each time."""
+    """One store, one directory, one server. `pause_s` is how long it is left alone each time.
 
-    def __init__(self, pause_s: float) -> None:
+    With `first_s` it is so long the first time, then twice as long each time, up to `pause_s`. What
+    fails while it is left alone was asked before, and counts for nothing.
+    """
+
+    def __init__(self, pause_s: float, *, first_s: float | None = None) -> None:
         self._pause_s = pause_s
+        self._first_s = pause_s if first_s is None else first_s
+        self._next_s = self._first_s
         self._until = 0.0
         self._reason: str | None = None
 
@@ -34,8 +40,9 @@ class Outage:
 
         Without `pause` it may be tried again at once.
         """
-        if pause:
-            self._until = asyncio.get_running_loop().time() + self._pause_s
+        if pause and (self._first_s == self._pause_s or not self.left_s):
+            self._until = asyncio.get_running_loop().time() + self._next_s
+            self._next_s = min(2 * self._next_s, self._pause_s)
         known = self._reason
         self._reason = reason if reason is not None else known or ""
         return known is None or self._reason != known
@@ -45,4 +52,5 @@ class Outage:
         was_on = self._reason is not None
         self._reason = None
         self._until = 0.0
+        self._next_s = self._first_s
         return was_on

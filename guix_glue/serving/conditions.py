@@ -1,9 +1,9 @@
 """Requests for a part, or only for what the client does not have yet. Pure.
 
 A reply that has a tag tells it as `ETag`. A request that names it in `If-None-Match` gets 304, and
-one for a range of a file gets that range, unless `If-Range` names other bytes than there are: then
-it gets all. What cannot be understood, and several ranges at once, are answered with all as well,
-as HTTP wants or allows it.
+one for a range gets that range, unless `If-Range` names other bytes than there are: then it gets
+all. Whatever can begin anywhere has ranges: files, and what comes from somewhere else. What cannot
+be understood, and several ranges at once, are answered with all as well, as HTTP wants or allows.
 Source: RFC 9110, sections 13 and 14.
 """
 
@@ -13,7 +13,7 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from guix_glue.serving.reply import TEXT_TYPE, FileBody, Reply, Request
+from guix_glue.serving.reply import TEXT_TYPE, FetchedBody, FileBody, Reply, Request
 
 __all__ = ["conditional"]
 
@@ -31,7 +31,7 @@ def conditional(request: Request, reply: Reply) -> Reply:
     body = reply.body
     if reply.status != 200 or isinstance(body, bytes):
         return reply
-    if reply.tag is None or not isinstance(body, FileBody):
+    if reply.tag is None or not isinstance(body, FileBody | FetchedBody):
         return _with(reply, ("Accept-Ranges", "none"))
     tag = f'"{reply.tag}"'
     reply = _with(reply, ("ETag", tag), ("Accept-Ranges", "bytes"))
@@ -43,7 +43,7 @@ def conditional(request: Request, reply: Reply) -> Reply:
     return _part(reply, body, request.range)
 
 
-def _part(reply: Reply, body: FileBody, wanted: str) -> Reply:
+def _part(reply: Reply, body: FileBody | FetchedBody, wanted: str) -> Reply:
     asked = _RANGE.fullmatch(wanted)
     if asked is None or asked.groups() == ("", ""):
         return reply

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import MutableMapping, Sequence
+from ipaddress import ip_address
 from typing import Any
 
 from guix_glue.errors import PublishError
 from kapla.handed import HandoverError, take_sockets
 
-__all__ = ["activated_sockets", "bind_sockets", "url_of"]
+__all__ = ["activated_sockets", "bind_sockets", "is_for_this_machine", "url_of"]
 
 
 def activated_sockets(environment: MutableMapping[str, str]) -> list[socket.socket]:
@@ -81,3 +82,10 @@ def url_of(listening: socket.socket) -> str:
         return f"http+unix://{listening.getsockname()}"
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def is_for_this_machine(listening: socket.socket) -> bool:
+    """Whether no other machine can reach a socket."""
+    if listening.family == socket.AF_UNIX:
+        return True
+    return ip_address(listening.getsockname()[0].partition("%")[0]).is_loopback

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 __all__ = [
+    "HTML_TYPE",
     "JSON_TYPE",
     "NARINFO_TYPE",
     "NAR_TYPE",
@@ -21,6 +22,7 @@ __all__ = [
 ]
 
 TEXT_TYPE: Final = "text/plain;charset=utf-8"
+HTML_TYPE: Final = "text/html;charset=utf-8"
 OCTETS_TYPE: Final = "application/octet-stream;charset=ISO-8859-1"
 JSON_TYPE: Final = "application/json"
 NARINFO_TYPE: Final = "application/x-nix-narinfo;charset=utf-8"
@@ -70,14 +72,16 @@ class StreamBody:
 
 @dataclass(frozen=True, slots=True)
 class FetchedBody:
-    """Pieces that come from somewhere else, `size` bytes together.
+    """Pieces that come from somewhere else, `size` bytes together from `offset` on.
 
-    `open` starts anew; whoever takes the iterator closes it. `leave` is called once, at the end.
+    `open` starts anew, with an offset and a size, and gives just these bytes or raises; whoever
+    takes the iterator closes it. `leave` is called once, at the end.
     """
 
-    open: Callable[[], AsyncGenerator[bytes, None]]
+    open: Callable[[int, int], AsyncGenerator[bytes, None]]
     size: int
     leave: Callable[[], None]
+    offset: int = 0
 
     def close(self) -> None:
         """It is not waited for any longer."""
@@ -92,7 +96,8 @@ class Reply:
     """What is answered. `max_age_s` is for Cache-Control; None leaves it out.
 
     `tag` names the bytes of the body, and no other bytes ever have it: the strong validator of
-    HTTP, without its quotes. A file that has one can be asked for in parts.
+    HTTP, without its quotes. A file that has one can be asked for in parts, and so can what comes
+    from somewhere else.
     """
 
     status: int

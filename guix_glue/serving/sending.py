@@ -97,7 +97,7 @@ class Sending:
             raise WrongSize("a nar is not of the size that the store says")
 
     async def _send_fetched(self, body: FetchedBody) -> None:
-        async with contextlib.aclosing(body.open()) as pieces:
+        async with contextlib.aclosing(body.open(body.offset, body.size)) as pieces:
             async for piece in pieces:
                 await self._write(piece)
                 self.sent += len(piece)

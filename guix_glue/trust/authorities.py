@@ -1,9 +1,9 @@
 """Whose word counts for an item: keys of Guix, in an access list, and public keys of Nix.
 
 A narinfo is believed by the one or the other. Guix signs a text, with all that stands in it; Nix a
-fixed set of facts: path, hash, size and references. Whatever the signature that counts does not
-cover is a hint from then on, wherever it stands: anybody can write lines above a signature that is
-never checked. Pure.
+fixed set of facts: path, hash, size and references. Nobody needs to sign for an item whose path
+follows from the hash of its nar. Whatever the signature that counts does not cover is a hint from
+then on, wherever it stands: anybody can write lines above a signature that is never checked. Pure.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Final
 
 from guix_glue.errors import NotAuthorized, SignatureRejected
 from guix_glue.formats.narinfo import MAX_DELTAS, Narinfo
+from guix_glue.formats.store_path import fixed_output_path, format_hash
 from guix_glue.trust.acl import Acl
 from guix_glue.trust.nix_keys import NixPublicKey
 from guix_glue.trust.signature import verify_narinfo
@@ -21,6 +22,7 @@ from guix_glue.trust.signature import verify_narinfo
 __all__ = ["Authorities", "disbelieved"]
 
 _NIX_COVERS: Final = frozenset({"StorePath", "NarHash", "NarSize", "References"})
+_PROVEN: Final = frozenset({"StorePath", "NarHash", "References"})
 _MOST_TRIED: Final = 16
 """Signatures of Nix in one narinfo that are by the name of a key of ours: each costs arithmetic."""
 
@@ -48,6 +50,8 @@ class Authorities:
         except SignatureRejected:
             if self._signed_for_nix(narinfo):
                 return _as_hints(narinfo, _NIX_COVERS)
+            if _proves_itself(narinfo):
+                return _as_hints(narinfo, _PROVEN)
             if self.nix_keys and narinfo.signature is None and narinfo.nix_signatures:
                 raise NotAuthorized("none of its Sig lines is by a trusted key") from None
             raise
@@ -68,6 +72,15 @@ class Authorities:
 def disbelieved(narinfo: Narinfo) -> Narinfo:
     """The narinfo where nobody is believed: nothing in it counts as signed, and URNs are hints."""
     return _as_hints(narinfo, frozenset())
+
+
+def _proves_itself(narinfo: Narinfo) -> bool:
+    """Whether its path is that of a nar with this hash, without references, as Nix says in `CA`."""
+    item = narinfo.item
+    if item.references or narinfo.ca != f"fixed:r:{format_hash(item.nar_hash)}":
+        return False
+    name, digest = item.name, item.nar_hash
+    return item.path == fixed_output_path(item.store_dir, name, digest, recursive=True)
 
 
 def _as_hints(narinfo: Narinfo, covered: frozenset[str]) -> Narinfo:

@@ -42,6 +42,8 @@ _TIMEOUT_S: Final = 10.0
 _PATIENCE_S: Final = 2.0
 """Until it is enough that some have told, before a client is answered."""
 _PAUSE_S: Final = 30.0
+_FIRST_PAUSE_S: Final = 0.5
+"""And twice as long each time: Nix asks five times in four seconds, and then never again."""
 _LONGEST_TTL_S: Final = 7 * 86_400
 _LARGEST: Final = 8 * LARGEST_CACHE_INFO
 _DAMAGED: Final = (ErisError, KeyError, TypeError, ValueError, ArithmeticError)
@@ -90,7 +92,7 @@ class CacheInfos:
         self._left_out = left_out
         self._differ = set[Server]()
         self._client = HttpClient(proxies=proxies)
-        self._outages = {server: Outage(_PAUSE_S) for server in self._servers}
+        self._outages = {one: Outage(_PAUSE_S, first_s=_FIRST_PAUSE_S) for one in self._servers}
         self._known = {one: known for one in self._servers if (known := self._read(one))}
         self._asking: asyncio.Task[None] | None = None
 
@@ -212,7 +214,10 @@ class CacheInfos:
         async with await self._client.get(url, server.authorization) as reply:
             stated = max_age_s(reply.headers.get("Cache-Control", ""))
             ttl_s = self._age_s if stated is None else min(stated, _LONGEST_TTL_S)
-            if reply.status in (403, 404, 410) and self._client.answered_by(reply) is None:
+            if reply.status in (404, 410):
+                return b"", ttl_s
+            if reply.status == 403 and self._client.answered_by(reply) is None:
+                # How some say that they have it not.
                 return b"", ttl_s
             if reply.status != 200:
                 raise self._client.failure_of(reply)

@@ -10,7 +10,6 @@ server for a while: a client that was cut off and tries again is not cut off aga
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -22,6 +21,7 @@ from eris.errors import ErisError
 from eris.threads import in_thread, settle
 from guix_glue.errors import FetchFailed, TemporaryFailure
 from guix_glue.kept.directory import CacheDirectory
+from guix_glue.local.files import take_room
 from guix_glue.servers.complaints import Complaints
 from guix_glue.servers.limits import MIN_RATE, NAR_STALL_S
 from guix_glue.servers.outage import Outage
@@ -43,8 +43,6 @@ _FAILURES_KEPT: Final = 10_000
 # After a file could not be written to though there was room when it was made.
 _PAUSE_S: Final = 60.0
 _PIECE: Final = 256 * 1024
-
-_NO_SUCH_CALL: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV})
 
 # However slowly a server sends.
 _LONGEST_S: Final = 6 * 3600.0
@@ -78,14 +76,14 @@ class Download:
                 self.task.cancel()
             self._close_unused()
 
-    async def pieces(self) -> AsyncGenerator[bytes, None]:
-        """What comes, from its beginning.
+    async def pieces(self, offset: int, size: int) -> AsyncGenerator[bytes, None]:
+        """What comes: so many bytes from an offset on.
 
         Raises: FetchFailed, if the rest does not come, or is wrong.
         """
-        offset = 0
-        while offset < self.size:
-            ready = min(self._received, self.size if self._is_right else self.size - 1)
+        end = offset + size
+        while offset < end:
+            ready = min(end, self._received, self.size if self._is_right else self.size - 1)
             if ready > offset:
                 assert self._file is not None
                 length = min(_PIECE, ready - offset)
@@ -105,7 +103,7 @@ class Download:
         Raises: OSError.
         """
         self._file = create(path)
-        _reserve(self._file, self.size)
+        take_room(self._file, self.size)
 
     async def fetch(self) -> None:
         """Fetch it all, and check it.
@@ -262,18 +260,6 @@ class Downloads:
                 _PAUSE_S,
                 error.strerror or error,
             )
-
-
-def _reserve(file: BinaryIO, size: int) -> None:
-    """Take the room that a file needs, where the file system can.
-
-    Raises: OSError, if there is none.
-    """
-    try:
-        os.posix_fallocate(file.fileno(), 0, size)
-    except OSError as error:
-        if error.errno not in _NO_SUCH_CALL:
-            raise
 
 
 def _remove(path: Path) -> None:

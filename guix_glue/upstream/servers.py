@@ -47,12 +47,13 @@ __all__ = ["Choice", "NotAllAsked", "Upstream", "UpstreamNarinfo"]
 _log = logging.getLogger(__name__)
 
 _NARINFO_TIMEOUT_S: Final = 15.0
-# Where others were asked at the same time, and nobody is left to ask then.
-_AT_ONCE_TIMEOUT_S: Final = 10.0
+# Where others were asked at the same time, and nobody is left to ask then. Clients wait for ten.
+_AT_ONCE_TIMEOUT_S: Final = 8.0
 # A client waits for it.
 _WAITING_S: Final = 5.0
 _TRIES: Final = 2
 _PAUSE_S: Final = 60.0
+_FIRST_PAUSE_S: Final = 2.0
 _COMPLAINTS: Final = 1000
 _LONGEST_TTL_S: Final = 30 * 86_400
 
@@ -120,7 +121,9 @@ class Upstream:
         self._authorities = authorities
         self._anybody = choice is Choice.FASTEST and not authorities.has_keys
         self._store_dir = store_dir
-        self._outages = {server: Outage(_PAUSE_S) for server in self._servers}
+        # A machine that starts, or wakes up, has no network yet; a proxy may be all that there is.
+        first_s = None if choice is Choice.IN_ORDER else _FIRST_PAUSE_S
+        self._outages = {one: Outage(_PAUSE_S, first_s=first_s) for one in self._servers}
         self._complaints = Complaints(_log, length=_COMPLAINTS)
         self._timeout_s = _NARINFO_TIMEOUT_S if choice is Choice.IN_ORDER else _AT_ONCE_TIMEOUT_S
         self._way: Way[_Answer]
@@ -137,6 +140,11 @@ class Upstream:
         await self._way.close()
         await self._client.close()
         await self._nars.close()
+
+    @property
+    def resting(self) -> int:
+        """How many servers are left alone for now."""
+        return sum(1 for server in self._servers if self._outages[server].left_s)
 
     def leave_out(self, server: Server) -> None:
         """Ask a server for nothing more: it has other things than are wanted."""

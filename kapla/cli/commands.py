@@ -63,6 +63,7 @@ OWN: Final = {
     ),
     "items": Own("guix_glue.cli.items", "Encode store items, and fetch them, without a server."),
     "map": Own("guix_glue.cli.map.command", "Make and read maps of items to URNs."),
+    "proxy": Own("guix_glue.cli.proxy", "Pass on substitutes, out of blocks where they are."),
     "publish": Own("guix_glue.cli.publish", "Publish store items as substitutes, with URNs."),
     "seed": Own("guix_glue.cli.seed", "Give away files that are here, without a second copy."),
     "signing-key": Own("guix_glue.cli.signing_key", "Make signing keys, and authorize them."),

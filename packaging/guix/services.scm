@@ -1,4 +1,5 @@
-;;; Kapla under the Shepherd: a service type for a system of Guix, and one for a home of it.
+;;; Kapla under the Shepherd: a service type for a system of Guix, and one for a home of it; and one
+;;; for a proxy of substitutes on a system.
 ;;;
 ;;; The daemon runs as a user of its own and is given its socket by the Shepherd, so that who connects
 ;;; while it is restarted waits. docs/install.md shows how a configuration uses this file.
@@ -13,9 +14,13 @@
   #:use-module (gnu system shadow)
   #:use-module (guix gexp)
   #:use-module (guix packages)
+  #:use-module (srfi srfi-1)
   #:export (kapla-configuration
             kapla-configuration?
             kapla-service-type
+            kapla-proxy-configuration
+            kapla-proxy-configuration?
+            kapla-proxy-service-type
             home-kapla-service-type))
 
 (define-configuration/no-serialization kapla-configuration
@@ -31,8 +36,12 @@ listen = [\"coap+unix:///run/kapla/eris.sock\"]
 without mode and group: the Shepherd lets everybody use a socket who may enter its directory, and
 that is for the group @code{kapla}."))
 
+;; One object, as two services have it.
+(define %kapla-group
+  (user-group (name "kapla") (system? #t)))
+
 (define %kapla-accounts
-  (list (user-group (name "kapla") (system? #t))
+  (list %kapla-group
         (user-account
          (name "kapla")
          (group "kapla")
@@ -87,6 +96,57 @@ that is for the group @code{kapla}."))
           (service-extension profile-service-type
                              (compose list kapla-configuration-package))))
    (description "Run @command{kaplad} as a daemon for the whole machine.")))
+
+(define-configuration/no-serialization kapla-proxy-configuration
+  (package
+    (package)
+    "The package that has @command{kapla}.")
+  (upstream
+   (list-of-strings '("https://bordeaux.guix.gnu.org" "https://ci.guix.gnu.org"))
+   "The URLs of the servers to ask, all at once.")
+  (extra-options
+   (list-of-strings '())
+   "More options of @command{kapla proxy}, as @code{\"--listen=0.0.0.0\"}."))
+
+(define %kapla-proxy-accounts
+  (list %kapla-group
+        (user-group (name "kapla-proxy") (system? #t))
+        (user-account
+         (name "kapla-proxy")
+         (group "kapla-proxy")
+         (supplementary-groups '("kapla"))
+         (system? #t)
+         (comment "Kapla, proxy of substitutes")
+         (home-directory "/var/empty")
+         (create-home-directory? #f)
+         (shell (file-append shadow "/sbin/nologin")))))
+
+;; Started as root it reads which keys are authorized, which is for root alone, and then becomes its
+;; user, who is in the group that the daemon's socket is for.
+(define (kapla-proxy-shepherd-service config)
+  (let ((kapla (file-append (kapla-proxy-configuration-package config) "/bin/kapla"))
+        (servers (append-map (lambda (url) (list "--upstream" url))
+                             (kapla-proxy-configuration-upstream config)))
+        (options (kapla-proxy-configuration-extra-options config)))
+    (list
+     (shepherd-service
+      (provision '(kapla-proxy))
+      (requirement '(user-processes networking))
+      (documentation "Pass on substitutes, out of blocks where they are.")
+      (start
+       #~(make-forkexec-constructor
+          (list #$kapla "proxy" "--user" "kapla-proxy" #$@servers #$@options)
+          #:log-file "/var/log/kapla-proxy.log"))
+      (stop #~(make-kill-destructor))))))
+
+(define kapla-proxy-service-type
+  (service-type
+   (name 'kapla-proxy)
+   (extensions
+    (list (service-extension account-service-type (const %kapla-proxy-accounts))
+          (service-extension shepherd-root-service-type kapla-proxy-shepherd-service)))
+   (description "Run @command{kapla proxy}, a substitute server of this machine that passes on the
+substitutes of others.")))
 
 (define (home-kapla-shepherd-service config)
   (list

@@ -34,6 +34,7 @@ from guix_glue.local.worker_requests import (
     query_path_info,
 )
 from guix_glue.model import StoreItem
+from guix_glue.proxy.item_urns import format_urns, parse_urns
 from guix_glue.publish.routes import parse_path
 from guix_glue.servers.encodings import body_decoder, decode_body, encoding_name
 from guix_glue.servers.failures import retry_after_s
@@ -51,6 +52,7 @@ __all__ = [
     "item_table",
     "mirror_record",
     "proxies",
+    "proxy_urns",
     "publisher_record",
     "replies",
     "retry_after",
@@ -228,6 +230,17 @@ def mirror_record(data: bytes) -> None:
             cache.find(HASH_PART)
         finally:
             directory.close()
+
+
+def proxy_urns(data: bytes) -> None:
+    """Read what a proxy knows of the URNs of an item: what is written again says the same."""
+    urns = parse_urns(_summed(data))
+    assert parse_urns(format_urns(urns)) == urns
+    for capability in urns.good:
+        wrong, doubted = urns.with_wrong(capability, 0.0), urns.with_doubted(capability, 0.0)
+        assert parse_urns(format_urns(wrong)).is_wrong(capability, 0.0)
+        found = parse_urns(format_urns(doubted))
+        assert found.is_doubted(capability, 0.0) or urns.is_wrong(capability, 0.0)
 
 
 def _summed(data: bytes) -> bytes:

@@ -246,6 +246,15 @@ def _mirror_records() -> Iterator[bytes]:
     deltas = {"store": "s", "results": [[f"{'1' * 32}-x-1", None, 0, "no"]]}
     for eris in (None, result, {**result, "baked_at": 1.5, "deltas": deltas}):
         yield _SUMMED + json.dumps({**value, "eris": eris}).encode()
+    others = [["http://other", text.decode()], ["http://x", "StorePath: /x"]]
+    yield _SUMMED + json.dumps({**value, "eris": None, "others": others[:1]}).encode()
+    yield _SUMMED + json.dumps({**value, "eris": None, "others": others}).encode()
+
+
+def _item_urns() -> Iterator[bytes]:
+    value = {"version": 1, "good": [_CAPABILITY.to_urn()], "wrong": {"0" * 64: 1.5}, "doubted": {}}
+    yield _SUMMED + json.dumps(value).encode()
+    yield _SUMMED + json.dumps({**value, "wrong": {}, "doubted": {"1" * 64: 1.5}}).encode()
 
 
 def _capabilities() -> Iterator[bytes]:
@@ -475,6 +484,7 @@ _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "item_table": _tables,
     "publisher_record": _records,
     "mirror_record": _mirror_records,
+    "proxy_urns": _item_urns,
     "capability": _capabilities,
     "node": _nodes,
     "bundle": lambda: _cut(_bundles()),

@@ -52,6 +52,7 @@ TARGETS: dict[str, Target] = {
         guix_dialogues.item_table,
         guix_dialogues.publisher_record,
         guix_dialogues.mirror_record,
+        guix_dialogues.proxy_urns,
         blocks_and_trees.capability,
         blocks_and_trees.node,
         blocks_and_trees.bundle,

@@ -15,7 +15,14 @@ from kapla.urls import UnixEndpoint, parse_store_url
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGING = REPOSITORY / "packaging"
 DEBIAN = PACKAGING / "debian"
-SYSTEM = ("kaplad.service", "kaplad.socket", "kapla-publish.service", "kapla-seed.service")
+SYSTEM = (
+    "kaplad.service",
+    "kaplad.socket",
+    "kapla-publish.service",
+    "kapla-seed.service",
+    "kapla-proxy.service",
+)
+SERVICES = [unit for unit in SYSTEM if unit.endswith(".service")]
 USER = ("user/kaplad.service", "user/kaplad.socket")
 EXPOSURE = 2.0
 
@@ -48,7 +55,7 @@ def run(*command: str, **environment: str) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("unit", ["kaplad.service", "kapla-publish.service", "kapla-seed.service"])
+@pytest.mark.parametrize("unit", SERVICES)
 def test_a_service_is_exposed_to_little(unit: str) -> None:
     said = run(program("systemd-analyze"), "security", "--offline=true", str(PACKAGING / unit))
     found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", said)
@@ -82,7 +89,7 @@ def test_the_socket_is_the_one_that_is_configured() -> None:
 
 
 def test_a_wrong_configuration_is_not_tried_again() -> None:
-    for unit in ("user/kaplad.service", *(one for one in SYSTEM if one.endswith(".service"))):
+    for unit in (*SERVICES, "user/kaplad.service"):
         assert "2" in section(unit, "Service")["RestartPreventExitStatus"].split()
 
 

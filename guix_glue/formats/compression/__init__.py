@@ -3,7 +3,12 @@
 from typing import TYPE_CHECKING
 
 from eris.lazy import reexport
-from guix_glue.formats.compression.choice import Compression, CompressionChoice, parse_choice
+from guix_glue.formats.compression.choice import (
+    Compression,
+    CompressionChoice,
+    longest_compressed,
+    parse_choice,
+)
 
 if TYPE_CHECKING:
     from guix_glue.formats.compression.compressors import Compressor, compressor
@@ -25,6 +30,7 @@ __all__ = [
     "Decompressor",
     "compressor",
     "decompressor",
+    "longest_compressed",
     "parse_choice",
 ]
 

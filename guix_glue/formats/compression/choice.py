@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-__all__ = ["Compression", "CompressionChoice", "parse_choice"]
+__all__ = ["Compression", "CompressionChoice", "longest_compressed", "parse_choice"]
 
 _DEFAULT_LEVEL: Final = 3
+_SLACK: Final = 256 * 1024
 
 
 class Compression(Enum):
@@ -67,3 +68,12 @@ def parse_choice(text: str) -> CompressionChoice:
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 2):
         raise ValueError(f"{digits!r} is not a level of compression")
     return CompressionChoice(method if int(digits) else Compression.NONE, int(digits))
+
+
+def longest_compressed(size: int) -> int:
+    """The most bytes that so many take compressed, by any method and even if they cannot be.
+
+    There are formats that may hold any number of bytes which stand for nothing: what is longer is
+    no compression of it.
+    """
+    return size + size // 16 + _SLACK

@@ -16,7 +16,7 @@ from kapla.cli.doctor.facts import GuixFacts
 
 __all__ = ["guix", "others_packages", "shadowed", "units"]
 
-_UNITS: Final = ("kaplad.service", "kapla-publish.service")
+_UNITS: Final = ("kaplad.service", "kapla-publish.service", "kapla-proxy.service")
 _LONGEST_S: Final = 5.0
 _OURS: Final = ("eris", "eris_fs", "kapla", "guix_glue")
 _DISTRIBUTION: Final = "kapla"

@@ -44,6 +44,7 @@ _NIX: Final = (
 _GUIX_COMMANDS: Final = (
     "guix-daemon",
     "items",
+    "proxy",
     "publish",
     "signing-key",
     "store-path",
@@ -112,8 +113,10 @@ def files_of(name: str, command: click.Command) -> list[tuple[str, str]]:
                 "The catalogue, which @NAME is looked up in. For its owner alone.",
             )
         )
-    if name in ("items", "signing-key", "publish", "substitute"):
+    if name in ("items", "proxy", "publish", "signing-key", "substitute"):
         found.append(("/etc/guix/acl", "The keys whose signatures are believed."))
+    if name in ("proxy", "publish"):
+        found.append(("/etc/nix/nix.conf", "Keys of Nix whose signatures are believed, too."))
     return found
 
 

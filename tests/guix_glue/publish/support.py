@@ -87,7 +87,8 @@ class Answer:
 class Publisher:
     """`kapla publish` in a process of its own; its cache stays when it is started again.
 
-    `prefix` is a command that runs it; `debug` makes its log complete.
+    `prefix` is a command that runs it; `debug` makes its log complete. `command` is another server
+    of ours that is started and ended in the same way.
     """
 
     def __init__(
@@ -97,10 +98,11 @@ class Publisher:
         *,
         prefix: Sequence[str] = (),
         debug: bool = False,
+        command: str = "publish",
     ) -> None:
         self.arguments = [str(argument) for argument in arguments]
         self._prefix = prefix
-        self._words = [*(["--debug"] if debug else []), "publish"]
+        self._words = [*(["--debug"] if debug else []), command]
         self._env = {**os.environ, **env}
         self._changed = threading.Condition()
         self._process: subprocess.Popen[bytes] | Forked | None = None

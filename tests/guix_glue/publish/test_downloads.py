@@ -48,7 +48,7 @@ async def take(downloads: Downloads, limit: int = len(NAR)) -> bytes | None:
         return None
     taken = b""
     try:
-        async with aclosing(download.pieces()) as pieces:
+        async with aclosing(download.pieces(0, len(NAR))) as pieces:
             async for piece in pieces:
                 taken += piece
                 if len(taken) >= limit:
@@ -107,7 +107,7 @@ def test_a_wrong_nar_is_never_whole(tmp_path: Path) -> None:
         assert download is not None
         taken = 0
         with pytest.raises(FetchFailed):
-            async for piece in download.pieces():
+            async for piece in download.pieces(0, len(NAR)):
                 taken += len(piece)
         assert taken < len(NAR)
         download.leave()

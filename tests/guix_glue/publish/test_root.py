@@ -148,4 +148,5 @@ def test_the_users_are_ones_that_systemd_can_make(tmp_path: Path) -> None:
         check=True,
     )
     made = (tmp_path / "etc" / "group").read_text().splitlines()
-    assert any(re.fullmatch(r"kapla:x:\d+:kapla-publish", line) for line in made)
+    (members,) = (found[1] for line in made if (found := re.fullmatch(r"kapla:x:\d+:(.*)", line)))
+    assert set(members.split(",")) == {"kapla-publish", "kapla-proxy"}

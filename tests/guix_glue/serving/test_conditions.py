@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from guix_glue.serving.reply import (
     NAR_TYPE,
     OCTETS_TYPE,
     TEXT_TYPE,
+    FetchedBody,
     FileBody,
     Reply,
     Request,
@@ -117,6 +119,35 @@ def test_who_has_the_bytes_already(named: str, method: str) -> None:
 @pytest.mark.parametrize("named", ['"tag', 'tag"', "tag", '"TAG"', '"other"', "", "W/tag"])
 def test_who_has_other_bytes(named: str) -> None:
     assert conditional(replace(GET, if_none_match=named), file_reply()).status == 200
+
+
+def test_parts_of_what_comes_from_somewhere_else() -> None:
+    async def pieces(offset: int, size: int) -> AsyncGenerator[bytes, None]:
+        yield CONTENT[offset : offset + size]
+
+    left: list[bool] = []
+
+    def fetched(tag: str | None = "tag") -> Reply:
+        return Reply(200, NAR_TYPE, FetchedBody(pieces, 100, lambda: left.append(True)), tag=tag)
+
+    part = conditional(replace(GET, range="bytes=10-19"), fetched())
+    assert (part.status, part.size) == (206, 10)
+    assert dict(part.headers)["Content-Range"] == "bytes 10-19/100"
+    assert isinstance(part.body, FetchedBody)
+    assert (part.body.offset, part.body.size) == (10, 10)
+    assert left == []
+    part.close()
+    assert left == [True]
+    # Who has nothing to read does not keep anybody.
+    for asked, status in (
+        (replace(GET, range="bytes=100-"), 416),
+        (replace(GET, if_none_match="*"), 304),
+    ):
+        left.clear()
+        assert conditional(asked, fetched()).status == status
+        assert left == [True]
+    whole = conditional(replace(GET, range="bytes=10-19"), fetched(tag=None))
+    assert (whole.status, dict(whole.headers)) == (200, {"Accept-Ranges": "none"})
 
 
 def test_a_head_has_no_parts() -> None:

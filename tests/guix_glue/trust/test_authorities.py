@@ -82,6 +82,26 @@ def test_what_nix_does_not_cover_is_a_hint(signature: str) -> None:
     assert "Deriver" not in believed.signed_fields
 
 
+def test_a_path_that_follows_from_the_nar_needs_no_signature() -> None:
+    text = (NIX / "zyc9q74r4mipj51zwbw8i08sqc02xapc.narinfo").read_text()
+    bare = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("Sig:"))
+    keys = Authorities(ACL)
+    believed = keys.believed(nix(bare))
+    assert believed.signed_fields == {"StorePath", "NarHash", "References"}
+    other = "zyc9q74r4mipj51zwbw8i08sqc02xapc-src"
+    for altered in (
+        bare.replace("NarHash: sha256:15", "NarHash: sha256:05"),
+        bare.replace("15qik5", "05qik5"),
+        bare.replace("zyc9", "zyc8"),
+        bare.replace("References: ", f"References: {other}"),
+        bare.replace("CA: fixed:r:", "CA: fixed:"),
+        bare.replace("-src", "-another"),
+    ):
+        assert altered != bare
+        with pytest.raises(NotAuthorized):
+            keys.believed(nix(altered))
+
+
 def test_where_nobody_is_believed_all_are_hints() -> None:
     assert not Authorities().has_keys
     assert Authorities(ACL).has_keys

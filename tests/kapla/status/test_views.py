@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from guix_glue.cli.proxy_facts import PROXY_METRICS
 from guix_glue.cli.publish_metrics import PUBLISH_METRICS
 from kapla.cli.doctor.command import command as doctor
 from kapla.cli.top import command as top
@@ -248,7 +249,9 @@ def test_labels_are_escaped() -> None:
     )
 
 
-@pytest.mark.parametrize("metric", [*DAEMON_METRICS, *PUBLISH_METRICS], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "metric", [*DAEMON_METRICS, *PUBLISH_METRICS, *PROXY_METRICS], ids=lambda one: one.name
+)
 def test_metrics_are_named_by_the_rules_and_documented(metric: Metric[object]) -> None:
     assert metric.name.startswith("kapla_")
     assert metric.name.endswith("_total") is (metric.kind == "counter")
@@ -259,5 +262,7 @@ def test_metrics_are_named_by_the_rules_and_documented(metric: Metric[object]) -
 def test_no_other_metric_is_documented() -> None:
     named = re.findall(r"^\| `(kapla_\w+)` \|", DOCUMENT.read_text(), re.MULTILINE)
     assert sorted(named) == sorted(
-        [one.name for one in DAEMON_METRICS] + [one.name for one in PUBLISH_METRICS]
+        [one.name for one in DAEMON_METRICS]
+        + [one.name for one in PUBLISH_METRICS]
+        + [one.name for one in PROXY_METRICS]
     )

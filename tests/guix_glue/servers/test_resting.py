@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guix_glue.fetch.resting import Resting
+from guix_glue.servers.resting import Resting
 
 
 def test_a_pause_is_longer_each_time_until_something_comes() -> None:
