@@ -23,7 +23,10 @@ _MOST_THREADS = 16
 
 
 @told(
-    ("Give away what this machine has of Guix, or of Nix", "kapla seed --upstream https://…"),
+    (
+        "Give away what this machine has of Guix, or of Nix",
+        "kapla seed --upstream https://ci.guix.gnu.org",
+    ),
     ("A directory", "kapla seed ~/Music"),
     ("Why an item is given away, or not", "kapla seed --explain /gnu/store/…"),
     ("How far it is", "kapla seed --status"),

@@ -20,7 +20,6 @@ from eris.errors import StoreUnavailable
 from eris.threads import settle
 from guix_glue.cli.maps import map_option, open_hints
 from guix_glue.cli.starter import tell_starter
-from guix_glue.errors import GuixError
 from guix_glue.fetch.settings import DEFAULT_SETTINGS, DEFAULT_TIMEOUTS, FetchSettings, Timeouts
 from kapla.cli.common import CommandError, ExitCode, run
 from kapla.cli.told import told
@@ -28,11 +27,8 @@ from kapla.cli.told import told
 if TYPE_CHECKING:
     from guix_glue.fetch.options import DaemonOptions
     from guix_glue.fetch.traces import Messages
-    from guix_glue.formats.expression import Expression
     from guix_glue.kept.public_notes import PublicNotes
-    from guix_glue.local.environment import GuixEnvironment
     from guix_glue.servers.url import Server
-    from guix_glue.trust.acl import Acl
     from kapla.cli.common import Store
 
 __all__ = ["command"]
@@ -198,6 +194,7 @@ async def _run(
     narinfo_cache: str | None,
     reply_fd: int,
 ) -> None:
+    from guix_glue.cli.places_and_keys import read_places
     from guix_glue.cli.stores import open_stores
     from guix_glue.fetch.lookup import Lookup
     from guix_glue.fetch.narinfo_cache import NarinfoCache
@@ -213,7 +210,7 @@ async def _run(
     if discover is None:
         discover = _wanted(_DISCOVER, "the local network is not searched", messages)
     store = open_stores(store_urls, messages.warn, settings.eris_stall_s)
-    where, acl = _read_places(messages)
+    where, acl = read_places(messages)
     policy = Policy(where.store_dir, acl, store is not None, settings)
     timeouts = Timeouts(answer_s=server_timeout_s, total_s=2 * server_timeout_s)
     proxies = Proxies.from_environ(os.environ)
@@ -356,52 +353,3 @@ def _wanted(variable: str, otherwise: str, messages: Messages) -> bool | None:
     except click.BadParameter:
         messages.warn(f"{otherwise}: {variable} is neither 1 nor 0")
         return False
-
-
-def _read_places(messages: Messages) -> tuple[GuixEnvironment, Acl]:
-    """Where this machine keeps its store, and the keys that may vouch for items."""
-    from guix_glue.local.environment import GuixEnvironment
-    from guix_glue.trust.acl import Acl
-
-    try:
-        where = GuixEnvironment.from_environ(os.environ)
-    except GuixError as error:
-        # It may be about the place of the keys; and elsewhere there may be other ones.
-        messages.warn(f"no key is authorized: {error}")
-        return GuixEnvironment(), Acl()
-    return where, _read_acl(f"{where.config_dir}/acl", messages)
-
-
-def _read_acl(path: str, messages: Messages) -> Acl:
-    """The keys that may vouch for items. No list is an empty list, and none is ever made."""
-    from guix_glue.local.files import read_file
-    from guix_glue.trust.acl import LARGEST_ACL, Acl
-
-    try:
-        acl = Acl.parse(read_file(path, LARGEST_ACL))
-        if acl.remark is not None:
-            messages.warn(f"{path}: {acl.remark}")
-        if acl.keys <= _own_keys(f"{os.path.dirname(path)}/signing-key.pub"):
-            # What `guix archive --generate-key` leaves. The words are those of the stock command.
-            messages.warn(
-                "ACL for archive imports seems to be uninitialized, substitutes may be unavailable"
-            )
-        return acl
-    except FileNotFoundError:
-        messages.warn(f"no key is authorized, so that there are no substitutes: there is no {path}")
-    except OSError as error:
-        messages.warn(f"no key is authorized: {path} cannot be read: {error.strerror}")
-    except GuixError as error:
-        messages.warn(f"no key is authorized: {path} cannot be understood: {error}")
-    return Acl()
-
-
-def _own_keys(path: str) -> frozenset[Expression]:
-    """This machine's own key, which vouches for nothing that others build."""
-    from guix_glue.local.files import read_file
-    from guix_glue.trust.keys import LARGEST_KEY, parse_public_key
-
-    try:
-        return frozenset({parse_public_key(read_file(path, LARGEST_KEY)).to_expression()})
-    except (OSError, GuixError):
-        return frozenset()
