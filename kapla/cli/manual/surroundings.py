@@ -41,7 +41,10 @@ _NIX: Final = (
     "NIX_STORE_DIR, NIX_STATE_DIR, NIX_LOG_DIR",
     "Where the things of Nix are, as Nix itself understands them.",
 )
-_GUIX_COMMANDS: Final = ("guix-daemon", "publish", "signing-key", "store-path", "substitute")
+_GUIX_COMMANDS: Final = (
+    *("guix-daemon", "publish", "seed"),
+    *("signing-key", "store-path", "substitute"),
+)
 
 GENERAL_VARIABLES: Final = (_URL, *_TIMES, *_STORE, _CATALOGUE, _CACHE, _COLOURS)
 DAEMON_VARIABLES: Final = (
@@ -80,7 +83,7 @@ def variables_of(name: str, command: click.Command) -> list[tuple[str, str]]:
         found.append(_CACHE)
     if name in _GUIX_COMMANDS:
         found += [one for one in _GUIX if one is not _HINTS or "--trust-hints" in options]
-    if name == "publish":
+    if name in ("publish", "seed"):
         found.append(_NIX)
     known = ", ".join(variable for variable, _ in found)
     found += [(one, "Stands in for an option.") for one in _own_variables(command, known)]
@@ -105,7 +108,7 @@ def files_of(name: str, command: click.Command) -> list[tuple[str, str]]:
                 "The catalogue, which @NAME is looked up in. For its owner alone.",
             )
         )
-    if name in ("signing-key", "publish", "substitute"):
+    if name in ("signing-key", "publish", "seed", "substitute"):
         found.append(("/etc/guix/acl", "The keys whose signatures are believed."))
     return found
 
