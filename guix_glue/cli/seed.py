@@ -37,7 +37,7 @@ _MOST_THREADS = 16
     "directories",
     metavar="[DIR]…",
     nargs=-1,
-    type=click.Path(exists=True, path_type=Path),
+    type=click.Path(path_type=Path),
 )
 @click.option(
     "--store",
@@ -109,7 +109,7 @@ _MOST_THREADS = 16
 @click.option("-u", "--user", metavar="USER", help="Become this user.")
 @click.option("--once", is_flag=True, help="Bring the index up to date, and end.")
 @click.option(
-    "--explain", metavar="ITEM", help="Tell whether an item is given away, and why; ask nobody."
+    "--explain", metavar="PATH", help="Tell whether an item is given away, and why; ask nobody."
 )
 @click.option("--status", is_flag=True, help="Tell how far the seed with this index is.")
 @click.option("--json", "as_json", is_flag=True, help="With --status: JSON.")

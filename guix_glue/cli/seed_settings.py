@@ -118,6 +118,8 @@ def _index(given: Path | None, environ: Mapping[str, str]) -> Path:
 
 def _real(directory: Path, index: Path) -> str:
     """The path without symlinks: whoever names a directory by one means where that leads."""
+    if not os.path.lexists(directory):
+        raise click.BadParameter(f"there is no {directory}", param_hint="DIR")
     real = directory.resolve()
     if index.resolve().is_relative_to(real):
         raise click.UsageError(

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, islice
+from itertools import islice
 from typing import Final
 
 from eris.crypto import encrypt_leaves, encrypt_node
@@ -26,13 +26,13 @@ from eris.encode import Encoder
 from eris.model import NULL_CONVERGENCE_SECRET, PAIR_SIZE, Reference, choose_block_size
 from eris.node import leaf_count, pad
 from eris_fs import Entry, Path, TreeError
-from eris_fs.reader.lru import LeastRecent
 from guix_glue.errors import GuixError
 from guix_glue.seed.encoding import encode_files, encode_index
 from guix_glue.seed.errors import DamagedIndex
 from guix_glue.seed.files import OpenFiles, read_at
 from guix_glue.seed.index import Held, View
 from guix_glue.seed.later import Later
+from guix_glue.seed.loaded import LoadedPart, LoadedParts
 from guix_glue.seed.made import MadeBlocks
 from guix_glue.seed.making_packed import PackedMaker
 from guix_glue.seed.packing import Packing
@@ -41,10 +41,8 @@ from guix_glue.seed.parts import (
     OfIndex,
     Part,
     Place,
-    Places,
     entries_of,
     level_starts,
-    pairs_size,
 )
 from guix_glue.seed.segment import Segment
 
@@ -55,9 +53,6 @@ _log = logging.getLogger(__name__)
 _SECRET: Final = bytes(NULL_CONVERGENCE_SECRET)
 # Places that are tried for one block: of a content that is there a thousand times some are enough.
 _TRIES: Final = 8
-# Parts that are held read, at about 300 bytes an entry.
-_PARTS_SIZE: Final = 64 * 1024 * 1024
-_ENTRY_SIZE: Final = 300
 _MOST_CHANGED: Final = 100_000
 # It may have been for a moment only, as when an equal file is linked to another.
 _NOTED_S: Final = 600.0
@@ -90,18 +85,6 @@ class Tally:
             self.changed += 1
 
 
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    """A part as it is used: the paths and sizes of its files."""
-
-    part: Part
-    paths: tuple[str, ...]
-    sizes: tuple[int, ...]
-    places: Places
-    pairs_at: tuple[int, ...]
-    """Where the pairs of each file begin."""
-
-
 class Maker:
     """Makes blocks of what is `offered`, by the index as `view` gives it. `close()` it.
 
@@ -130,7 +113,7 @@ class Maker:
         if on_pack is not None:
             self._packed = PackedMaker(Packing(self._files, on_pack), held)
         self._lock = threading.Lock()
-        self._parts: LeastRecent[_Loaded] = LeastRecent(_PARTS_SIZE)
+        self._parts = LoadedParts()
         # When it was noted, of files by the numbers of part and file.
         self._changed: dict[tuple[int, int], float] = {}
 
@@ -185,7 +168,7 @@ class Maker:
         if not self._changed:
             return True
         try:
-            place = self._load(held).places.find(number)
+            place = self._parts.get(held).places.find(number)
         except DamagedIndex as error:
             self._on_damage(held.segment, error)
             return False
@@ -218,7 +201,7 @@ class Maker:
         )
 
     def _make_at(self, held: Held, number: int, reference: Reference) -> bytes | Later | None:
-        loaded = self._load(held)
+        loaded = self._parts.get(held)
         place = loaded.places.find(number)
         if (held.row.number, _file_of(place)) in self._changed:
             return None
@@ -246,7 +229,7 @@ class Maker:
 
     # how it is made
 
-    def _leaf(self, loaded: _Loaded, place: Place) -> tuple[bytes, bytes] | None:
+    def _leaf(self, loaded: LoadedPart, place: Place) -> tuple[bytes, bytes] | None:
         size = loaded.sizes[place.file]
         block_size = choose_block_size(size)
         is_last = place.place == leaf_count(size, block_size) - 1
@@ -270,7 +253,7 @@ class Maker:
         reference: Reference,
         held: Held,
         file: int,
-        loaded: _Loaded,
+        loaded: LoadedPart,
     ) -> bytes | None:
         if made is not None and made[0] == reference:
             return made[1]
@@ -280,7 +263,7 @@ class Maker:
         self._note_changed(held, file)
         return None
 
-    def _node(self, held: Held, loaded: _Loaded, place: Place) -> tuple[bytes, bytes]:
+    def _node(self, held: Held, loaded: LoadedPart, place: Place) -> tuple[bytes, bytes]:
         size = loaded.sizes[place.file]
         block_size = choose_block_size(size)
         starts = level_starts(size, block_size)
@@ -293,7 +276,7 @@ class Maker:
         return reference, block
 
     def _of_small(
-        self, held: Held, loaded: _Loaded, file: int, reference: Reference
+        self, held: Held, loaded: LoadedPart, file: int, reference: Reference
     ) -> bytes | None:
         """Encode a file of up to 4 MiB again; all its blocks are held for a moment."""
         block = self._held.get(reference)
@@ -344,7 +327,7 @@ class Maker:
         reference: Reference,
         held: Held | None = None,
         file: int = 0,
-        loaded: _Loaded | None = None,
+        loaded: LoadedPart | None = None,
     ) -> bytes | None:
         if reference not in blocks:
             if held is not None and loaded is not None:
@@ -355,17 +338,6 @@ class Maker:
         return blocks[reference]
 
     # what is held
-
-    def _load(self, held: Held) -> _Loaded:
-        """Raises: DamagedIndex."""
-        key = held.row.number
-        with self._lock:
-            loaded = self._parts.get(key)
-        if loaded is None:
-            loaded = _load(held.read())
-            with self._lock:
-                self._parts.put(key, loaded, len(loaded.part.entries) * _ENTRY_SIZE)
-        return loaded
 
     def _note_changed(self, held: Held, file: int) -> None:
         key = held.row.number, file
@@ -385,13 +357,6 @@ class Maker:
 
 def _file_of(place: Place | OfIndex) -> int:
     return _THE_INDEX if isinstance(place, OfIndex) else place.file
-
-
-def _load(part: Part) -> _Loaded:
-    files = [one for one in part.entries if one.is_file]
-    sizes = tuple(one.size for one in files)
-    pairs_at = (0, *accumulate(map(pairs_size, sizes)))
-    return _Loaded(part, tuple(one.path for one in files), sizes, Places(sizes), pairs_at)
 
 
 def _same(made: tuple[bytes, bytes], reference: Reference) -> bytes | None:

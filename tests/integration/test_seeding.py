@@ -211,6 +211,7 @@ def _note(store: Store, item: Path, urn: str) -> None:
         (["--deny", "*"], 2, "add --store"),
         (["--eris-store-url", "coap+tcp://127.0.0.1"], 6, "of this machine"),
         (["--explain", "x"], 2, "add --store"),
+        (["/none"], 2, "there is no /none"),
     ],
 )
 def test_what_makes_no_sense_is_told(
@@ -222,3 +223,8 @@ def test_what_makes_no_sense_is_told(
     index = ["--index", str(tmp_path / "index")]
     done = User(tmp_path, "")("seed", *directories, *arguments, *index, code=code)
     assert words in " ".join(done.stderr.decode().split())
+
+
+def test_an_index_in_what_is_seeded_is_refused(tmp_path: Path) -> None:
+    done = User(tmp_path, "")("seed", tmp_path, "--index", tmp_path / "index", code=2)
+    assert "has the index in it" in " ".join(done.stderr.decode().split())

@@ -46,6 +46,7 @@ _GUIX_COMMANDS: Final = (
     "items",
     "proxy",
     "publish",
+    "seed",
     "signing-key",
     "store-path",
     "substitute",
@@ -88,7 +89,7 @@ def variables_of(name: str, command: click.Command) -> list[tuple[str, str]]:
         found.append(_CACHE)
     if name in _GUIX_COMMANDS:
         found += [one for one in _GUIX if one is not _HINTS or "--trust-hints" in options]
-    if name in ("items", "publish"):
+    if name in ("items", "publish", "seed"):
         found.append(_NIX)
     known = ", ".join(variable for variable, _ in found)
     found += [(one, "Stands in for an option.") for one in _own_variables(command, known)]
@@ -113,7 +114,7 @@ def files_of(name: str, command: click.Command) -> list[tuple[str, str]]:
                 "The catalogue, which @NAME is looked up in. For its owner alone.",
             )
         )
-    if name in ("items", "proxy", "publish", "signing-key", "substitute"):
+    if name in ("items", "proxy", "publish", "seed", "signing-key", "substitute"):
         found.append(("/etc/guix/acl", "The keys whose signatures are believed."))
     if name in ("proxy", "publish"):
         found.append(("/etc/nix/nix.conf", "Keys of Nix whose signatures are believed, too."))
