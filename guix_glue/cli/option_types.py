@@ -55,7 +55,7 @@ def parsed_servers(
     def parse(url: str) -> Server:
         server = parse_server(url)
         if server.origin is None:
-            raise ValueError("only http:// and https:// are taken")
+            raise ValueError("it takes http:// and https:// only")
         return server
 
     urls = [url for urls in values for url in urls.split()]

@@ -12,6 +12,7 @@ from guix_glue.formats.item_map import entry_of
 from guix_glue.maps.verifying import Judged, Verdict, judge_all, signed_urn
 from guix_glue.servers.url import parse_server
 from guix_glue.trust.acl import Acl
+from guix_glue.trust.authorities import Authorities
 from guix_glue.upstream.servers import Upstream
 from tests.guix_glue.fetch.fakes import running_server
 from tests.guix_glue.fetch.support import SAMPLES, STORE, make_item, narinfo_of, plain_url
@@ -43,7 +44,7 @@ def test_only_what_is_signed_counts(tmp_path: Path) -> None:
     signed, hinted, unsigned = (make_item(tmp_path / "file", f"{one}-app") for one in hash_parts(3))
 
     async def ask(url: str) -> list[str | None]:
-        upstream = Upstream([parse_server(url)], ACL, STORE)
+        upstream = Upstream([parse_server(url)], Authorities(ACL), STORE)
         witness = signed_urn(upstream)
         try:
             return [await witness(one) for one in [*hash_parts(3), "0" * 32]]
