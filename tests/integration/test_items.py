@@ -30,6 +30,7 @@ from tests.integration.daemon import Daemon, running_daemon
 from tests.integration.here import User
 from tests.integration.nix_programs import NixStore
 from tests.integration.test_nix_store import EXPRESSION
+from tests.integration.test_peers import far_and_near
 
 KEY = parse_public_key((SAMPLES / "keys" / "signing-key.pub").read_bytes())
 ACL = ("--acl", SAMPLES / "keys" / "acl")
@@ -161,6 +162,16 @@ def test_into_the_store_from_a_stick_without_any_daemon_of_ours(
     before = guix.valid.copy()
     assert machine.user.out(*fetch, "@laptop") == big.path
     assert all(guix.valid[path] is one for path, one in before.items())
+
+
+def test_into_the_store_from_a_peer(machine: Machine, guix: FakeGuix) -> None:
+    greeting = machine.items[1].item
+    with far_and_near() as (far, near):
+        there = ("--eris-store-url", far.url, "--lend", "--closure")
+        urn = machine.encode(*there, greeting.base_name)[-1]
+        fetch = ("items", "fetch", *ACL, "--eris-store-url", near.url, "--into-store", urn)
+        assert machine.user.out(*fetch) == greeting.path
+    assert [one.nar for one in guix.valid.values()] == [made.nar for made in machine.items[:2]]
 
 
 def test_a_daemon_that_dies_in_the_middle(
