@@ -84,8 +84,8 @@ __all__ = ["fetch"]
 @click.option(
     "--no-check-sigs",
     is_flag=True,
-    help="Take lists that nobody has signed. For root only. The Guix daemon still wants an archive"
-    " that is signed.",
+    help="Take what is said of items though nobody has signed it. For root only. The Guix daemon"
+    " still wants archives that are signed.",
 )
 @key_options(
     "Sign archives with this machine's key of Guix where their list has no signature for them."

@@ -82,18 +82,7 @@ class Fetching:
             store: Store | None = None
             if self._has_store(store_url):
                 store = await stack.enter_async_context(connect(store_url, *how.lists))
-            upstream: Upstream | None = None
-            hints: Hints | None = None
-            if how.servers:
-                # It brings aiohttp, which lists do without.
-                from guix_glue.servers.proxies import Proxies
-                from guix_glue.upstream.servers import Upstream
-
-                proxies = Proxies.from_environ(os.environ)
-                upstream = Upstream(how.servers, belief.authorities, self._store_dir, proxies)
-                stack.push_async_callback(upstream.close)
-                opened = open_hints(how.maps, store, proxies, say)
-                hints = await stack.enter_async_context(opened)
+            upstream, hints = await self._servers(belief, store, stack)
             asked, names = await self._listed(store, belief)
             target = self._target(asked, belief, stack)
             if upstream is not None:
@@ -104,13 +93,36 @@ class Fetching:
             if how.dry_run:
                 _tell(wanted, left)
                 return
-            nars = Nars(store, upstream, hints)
-            await self._bring(wanted, left, nars, target)
+            await self._bring(wanted, left, Nars(store, upstream, hints), target)
             await target.finish()
             if how.into_store:
+                hash_parts = self._hash_parts()
                 for one in wanted:
-                    if one.item.base_name in names or one.item.hash_part in self._hash_parts():
+                    if one.item.base_name in names or one.item.hash_part in hash_parts:
                         click.echo(one.item.path)
+
+    async def _servers(
+        self, belief: Belief, store: Store | None, stack: AsyncExitStack
+    ) -> tuple[Upstream | None, Hints | None]:
+        """Whom to ask for items by their names, and who may know where their blocks are."""
+        how, authorities = self._how, belief.authorities
+        if not how.servers:
+            return None, None
+        # It brings aiohttp, which lists do without.
+        from guix_glue.servers.proxies import Proxies
+        from guix_glue.upstream.servers import Choice, Upstream
+
+        choice = Choice.FASTEST
+        if not how.checks:
+            # Then the first server is taken at its word.
+            authorities = Authorities()
+        elif not authorities.has_keys:
+            choice = Choice.IN_ORDER
+        proxies = Proxies.from_environ(os.environ)
+        upstream = Upstream(how.servers, authorities, self._store_dir, proxies, choice=choice)
+        stack.push_async_callback(upstream.close)
+        hints = await stack.enter_async_context(open_hints(how.maps, store, proxies, say))
+        return upstream, hints
 
     def _authorities(self) -> Authorities:
         """The keys that count; of Guix none, where the list of them is for root alone."""

@@ -79,6 +79,8 @@ def open_target(
     Raises: CommandError; DaemonError; OSError.
     """
     if into_store and _is_of_nix(store_dir, environment):
+        if key.is_named:
+            raise CommandError("--sign is for Guix: Nix looks at no signature", ExitCode.USAGE)
         nix = NixImport(_NIX_STORE_PROGRAM)
         stack.push_async_callback(nix.close)
         return _NixStore(nix, store_dir)

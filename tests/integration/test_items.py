@@ -30,6 +30,7 @@ from tests.integration.daemon import Daemon, running_daemon
 from tests.integration.here import User
 from tests.integration.nix_programs import NixStore
 from tests.integration.test_nix_store import EXPRESSION
+from tests.integration.test_peers import far_and_near
 
 KEY = parse_public_key((SAMPLES / "keys" / "signing-key.pub").read_bytes())
 ACL = ("--acl", SAMPLES / "keys" / "acl")
@@ -163,6 +164,16 @@ def test_into_the_store_from_a_stick_without_any_daemon_of_ours(
     assert all(guix.valid[path] is one for path, one in before.items())
 
 
+def test_into_the_store_from_a_peer(machine: Machine, guix: FakeGuix) -> None:
+    greeting = machine.items[1].item
+    with far_and_near() as (far, near):
+        there = ("--eris-store-url", far.url, "--lend", "--closure")
+        urn = machine.encode(*there, greeting.base_name)[-1]
+        fetch = ("items", "fetch", *ACL, "--eris-store-url", near.url, "--into-store", urn)
+        assert machine.user.out(*fetch) == greeting.path
+    assert [one.nar for one in guix.valid.values()] == [made.nar for made in machine.items[:2]]
+
+
 def test_a_daemon_that_dies_in_the_middle(
     machine: Machine, lines: list[str], guix: FakeGuix
 ) -> None:
@@ -240,6 +251,7 @@ def test_an_item_by_its_name(
     assert import_archive(guix, archive) == [made.item.path for made in machine.items]
     nobody = ("items", "fetch", *NOBODY, "--upstream", publisher.url, "--dry-run", big.path)
     assert "counts here" in machine.user.error(*nobody, code=4)
+    machine.user(*nobody, "--no-check-sigs", code=0 if os.geteuid() == 0 else 2)
 
 
 @contextmanager
@@ -408,6 +420,7 @@ def test_real_nix(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "vouches for" in machine.user.error(*fetch, "--into-store", urn, code=5)
     other = f"here-1:{'A' * 43}="
     machine.user.error(*fetch, "--trusted-public-keys", other, "--into-store", urn, code=5)
+    machine.user.error(*fetch, *trusted, "--into-store", "--sign", *KEYS, urn, code=2)
     assert machine.user.out(*fetch, *trusted, "--into-store", urn) == greeting.item.path
     assert read_back(tmp_path / "root" / greeting.item.path[1:]) == GREETING
     # And as an archive: the very bytes that Nix writes.
