@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from eris.allocator import give_back_what_is_large
+from guix_glue.cli.maps import map_option
 from guix_glue.cli.option_types import bound_admin, parsed, parsed_nix_keys, parsed_servers
 from guix_glue.cli.proxying import ProxySettings, remarks_on, serve_proxy
 from guix_glue.cli.publish_logs import (
@@ -133,6 +134,7 @@ _DEFAULT_PRIORITY: Final = 30
     help="Follow no URNs that are not signed. Otherwise they are, and nothing of what they lead to"
     " goes out before it was compared with the hash of the nar.",
 )
+@map_option
 @click.option(
     "--spool-max",
     metavar="SIZE",
@@ -223,9 +225,14 @@ def _settings(
     store_dir: str | None,
     priority: int,
     no_hints: bool,
+    maps: tuple[str, ...],
     spool_max: int | None,
     max_unsigned_size: int | None,
 ) -> ProxySettings:
+    if no_hints and maps:
+        raise click.UsageError(
+            "--map and --no-hints exclude each other: what a map says is a hint."
+        )
     if store_dir is not None and (not store_dir.startswith("/") or store_dir.endswith("/")):
         raise click.BadParameter("an absolute path is expected", param_hint="--store-dir")
     nars = replace(DEFAULT_NAR_SETTINGS, trust_hints=not no_hints)
@@ -236,6 +243,7 @@ def _settings(
     return ProxySettings(
         upstream,
         store_urls,
+        maps,
         environment,
         cache.absolute(),
         store_dir,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from guix_glue.cli.maps import open_hints
 from guix_glue.cli.publish_logs import Logs, LogSettings
 from guix_glue.cli.stores import open_stores
 from guix_glue.kept.directory import CacheDirectory
@@ -63,6 +64,7 @@ class ProxySettings:
 
     upstream: tuple[Server, ...]
     store_urls: tuple[str, ...] = field(repr=False)
+    maps: tuple[str, ...] = field(repr=False)
     environment: GuixEnvironment
     cache: Path
     store_dir: str | None
@@ -99,7 +101,12 @@ async def serve_proxy(
         )
         if store is not None:
             await stack.enter_async_context(store)
-        source = _source(settings, authorities, directory, store, stack)
+        proxies = Proxies.from_environ(os.environ)
+        maps = await stack.enter_async_context(
+            open_hints(settings.maps, store, proxies, lambda text: _log.warning("%s", text))
+        )
+        hints = () if maps is None else (maps,)
+        source = _source(settings, authorities, directory, store, hints, proxies, stack)
         stack.push_async_callback(source.close)
         requests = None if admin is None else Requests(("nar",))
         server = HttpServer(Site(source), settings.connections, logs.requests, requests)
@@ -136,11 +143,11 @@ def _source(
     authorities: Authorities,
     directory: CacheDirectory,
     store: Store | None,
+    hints: Sequence[Hints],
+    proxies: Proxies,
     stack: AsyncExitStack,
 ) -> ProxySource:
-    proxies = Proxies.from_environ(os.environ)
-    # Whoever may know URNs beside the servers: maps.
-    hints: Sequence[Hints] = ()
+    """`hints`: whoever may know URNs beside the servers."""
 
     def make(store_dir: str) -> Parts:
         upstream = Upstream(

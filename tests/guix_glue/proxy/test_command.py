@@ -32,7 +32,8 @@ from tests.guix_glue.fetch.support import (
 from tests.guix_glue.proxy.running import ALONE, TRUST, proxying
 from tests.guix_glue.publish.support import ACL, Publisher
 from tests.guix_glue.samples import SAMPLES
-from tests.integration.daemon import GUARD_S, wait_until
+from tests.integration.daemon import GUARD_S, running_daemon, wait_until
+from tests.integration.here import User
 
 NIX_KEY = (SAMPLES / "nix-2.8" / "public-key").read_text().strip()
 
@@ -48,6 +49,7 @@ def test_options_that_are_wrong(tmp_path: Path) -> None:
         ((*one, "--store-dir", "gnu"), "absolute path"),
         ((*one, "--spool-max", "much"), "a size is"),
         ((*one, "--priority", "-1"), "--priority"),
+        ((*one, "--map", "secret", "--no-hints"), "exclude each other"),
         ((*one, "--max-connections", "0"), "--max-connections"),
     ):
         given = [*map(str, arguments), "--cache", str(tmp_path / "cache")]
@@ -149,6 +151,22 @@ def test_our_own_fetcher_takes_it_as_any_other_server(stage: Stage, tmp_path: Pa
         done = run_program(["--substitute"], command, environment)
     assert done.replies.startswith(b"success sha256:"), done
     assert_canonical(target, stage.made.item.nar_hash, len(stage.made.nar))
+
+
+def test_what_nobody_signed_comes_by_the_word_of_a_map(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(range(256)) * 1000)
+    made = make_item(tmp_path / "file")
+    with running_daemon() as daemon, running_server() as server:
+        urn = User(tmp_path, daemon.url).out("encode", "--packed", tmp_path / "file")
+        (tmp_path / "map").write_text(f"{made.item.path} {urn}\n")
+        publish(server, made)
+        server.files["/nix-cache-info"] = b"StoreDir: /gnu/store\n"
+        more = ("--eris-store-url", daemon.url, "--map", tmp_path / "map")
+        with proxying(tmp_path, [server.url], *TRUST, *more) as proxy:
+            narinfo = proxy.request(f"/{made.item.hash_part}.narinfo")
+            assert b"ERIS" not in narinfo.body
+            server.files.clear()
+            assert proxy.request(f"/{nar_url(made.item)}").body == made.nar
 
 
 def test_the_log_tells_of_requests_and_of_no_fault(stage: Stage) -> None:
