@@ -216,20 +216,7 @@ def test_nix_is_told_to_ask_the_proxy_first(stage: Stage) -> None:
     assert stage.proxy.request("/signing-key.pub").status == 404
 
 
-def test_the_daemon_is_killed_in_the_middle_of_a_closure(stage: Stage, tmp_path: Path) -> None:
-    client = stage.client(tmp_path)
-    client.realise(stage.published.paths["words"])
-    stage.daemon.kill()
-    try:
-        client.realise()
-        assert client.has_all()
-    finally:
-        stage.daemon.start()
-
-
-def test_the_daemon_is_killed_in_the_middle_of_a_nar(
-    stage: Stage, large: str, tmp_path: Path
-) -> None:
+def test_the_daemon_is_killed_in_the_middle(stage: Stage, large: str, tmp_path: Path) -> None:
     """What was found to be the item goes out as it comes; the rest then comes from the server."""
     stage.client(tmp_path, "before").realise(large)
     with relaying(stage.proxy.port, 4_000_000, stage.daemon.kill) as url:

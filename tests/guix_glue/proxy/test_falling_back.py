@@ -254,6 +254,42 @@ def test_a_server_that_falls_silent(
         run_on_clock(main)
 
 
+def test_a_server_that_is_busy_is_asked_again(goods: Goods, tmp_path: Path) -> None:
+    """Once the client was told that the nar comes."""
+    nar = goods.made.nar
+    asked: list[bytes] = []
+
+    def script(connection: socket.socket) -> None:
+        asked.append(connection.recv(1 << 16))
+        if len(asked) == 1:
+            connection.sendall(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
+        else:
+            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(nar)}\r\n\r\n"
+            connection.sendall(head.encode() + nar)
+            connection.recv(1 << 16)
+
+    async def main(clock: Clock) -> None:
+        go_on = asyncio.Event()
+
+        async def fail() -> None:
+            await go_on.wait()
+            raise BlockNotFound(bytes(32))
+
+        async def going_on() -> None:
+            go_on.set()
+
+        candidate = replace(
+            unreachable(goods, urn=goods.urn).candidates[0], server=parse_server(url)
+        )
+        async with proxying(tmp_path, Watched(goods.blocks, 120, fail)) as nars:
+            taking = take(nars, vouch(candidate), going_on)
+            assert await clock.skip_until(taking, 0.25) == nar
+        assert len(asked) == 2
+
+    with scripted_server(script) as url:
+        run_on_clock(main)
+
+
 def test_what_nobody_has(goods: Goods, server: FakeServer, tmp_path: Path) -> None:
     async def main() -> None:
         offered = vouch(offer(server, goods.made))
