@@ -61,7 +61,7 @@ class Client:
         """Have the narinfos of all items, which Nix remembers."""
         path = self.published.paths["greeting"]
         done = self.nix("nix", "path-info", "-r", "--store", self.server.url, path)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.stderr + self.server.log
         assert set(done.stdout.split()) == set(self.published.paths.values())
 
     def realise(self, path: str | None = None, url: str | None = None) -> None:
@@ -72,7 +72,7 @@ class Client:
             *("--option", "trusted-public-keys", self.published.public),
             *("--realise", path or self.published.paths["greeting"]),
         )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.stderr + self.server.log
 
     def item(self, name: str) -> Path:
         """Where an item is, once it is there."""
@@ -179,9 +179,23 @@ def stage(
         yield Stage(published, daemon, origin, others, proxy, directory / "cache")
 
 
+def test_the_daemon_is_killed_in_the_middle(stage: Stage, large: str, tmp_path: Path) -> None:
+    """What was found to be the item goes out as it comes; the rest then comes from the server."""
+    stage.client(tmp_path, "before").realise(large)
+    with relaying(stage.proxy.port, 4_000_000, stage.daemon.kill) as url:
+        client = stage.client(tmp_path)
+        try:
+            client.realise(large, url)
+        finally:
+            stage.daemon.start()
+    stage.proxy.wait_for_log("large cannot be had from blocks")
+    assert nar_hash(str(client.directory / "root" / large[1:]))[1] > 24_000_000
+
+
 def test_a_closure_out_of_blocks_with_the_servers_switched_off(
     stage: Stage, tmp_path: Path
 ) -> None:
+    """The daemon was away a moment ago, and is left alone while there is any other way."""
     client = stage.client(tmp_path)
     client.ask()
     stage.origin.stop()
@@ -214,19 +228,6 @@ def test_nix_is_told_to_ask_the_proxy_first(stage: Stage) -> None:
     assert told == "StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 30\n"
     assert "nix.conf" in stage.proxy.request("/").body.decode()
     assert stage.proxy.request("/signing-key.pub").status == 404
-
-
-def test_the_daemon_is_killed_in_the_middle(stage: Stage, large: str, tmp_path: Path) -> None:
-    """What was found to be the item goes out as it comes; the rest then comes from the server."""
-    stage.client(tmp_path, "before").realise(large)
-    with relaying(stage.proxy.port, 4_000_000, stage.daemon.kill) as url:
-        client = stage.client(tmp_path)
-        try:
-            client.realise(large, url)
-        finally:
-            stage.daemon.start()
-    stage.proxy.wait_for_log("large cannot be had from blocks")
-    assert nar_hash(str(client.directory / "root" / large[1:]))[1] > 24_000_000
 
 
 def test_servers_that_disagree_and_a_proxy_that_forgets(stage: Stage, tmp_path: Path) -> None:
