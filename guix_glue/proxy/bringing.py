@@ -107,9 +107,14 @@ class Bringing:
         await settle(*self._notes)
 
     @property
+    def has_store(self) -> bool:
+        """Whether there is a store of blocks, be it left alone for now."""
+        return self._store is not None
+
+    @property
     def has_blocks(self) -> bool:
-        """Whether there is a store of blocks, as far as is known."""
-        return self._store is not None and not self._resting.rests(BLOCKS, _now())
+        """Whether there is one that is not left alone."""
+        return self.has_store and not self._resting.rests(BLOCKS, _now())
 
     def rests(self, source: Source) -> bool:
         """Whether it is too early to ask whoever has a source."""

@@ -174,16 +174,24 @@ class Passage:
 
     async def _make(self) -> bool:
         known = await self._bringing.known(self._item)
-        if self._bringing.has_blocks and await self._out_of_blocks(known):
+        has_blocks = self._bringing.has_blocks
+        if has_blocks and await self._out_of_blocks(known):
             return True
-        nars = nar_ways(self._bringing.nars(self._vouched), known, self._bringing.rests)
+        ways = nar_ways(self._bringing.nars(self._vouched), known, self._bringing.rests)
+        if not has_blocks and self._bringing.has_store:
+            # A store that is left alone may be back by now: better than nobody.
+            ways += (await self._block_ways(known))[:1]
         return bool(
-            await first_success(nars, self._attempt, self._pause, Patience(_WAITING_S)),
+            await first_success(ways, self._attempt, self._pause, Patience(_WAITING_S)),
         )
+
+    async def _block_ways(self, known: Known) -> list[Way]:
+        hints = self._settings.trust_hints
+        return block_ways(self._vouched, known, trust_hints=hints, bases=await self._bases())
 
     async def _out_of_blocks(self, known: Known) -> bool:
         hints = self._settings.trust_hints
-        ways = block_ways(self._vouched, known, trust_hints=hints, bases=await self._bases())
+        ways = await self._block_ways(known)
         if await self._any_of(ways):
             return True
         if not hints or not self._may_spool():
