@@ -5,8 +5,9 @@ what is told is how many round trips were waited for. `link`: time, with a kapla
 link of 50 ms and 100 Mbit/s, whose connection is open; there bytes count, too, and how TCP begins
 to send. The map has 98 MiB; each round has a reader of its own, and looks up 40 items at random.
 
-`build`: items of one to ten small files, as most in a store are, by `kapla map build`, computing
-URNs only, at the level of publishers; from the start of the command to its end.
+`build`: items of up to three files of texts, 5 KB together, as scripts, derivations and profiles
+are, and of up to nine, 18 KB together; by `kapla map build`, computing URNs only, at the level of
+publishers, from the start of the command to its end.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ _MBIT_S: Final = 100
 _BUILT: Final = 1500
 _PORT: Final = 5683
 _BARS: Final = {"first": (5.0, 3.0), "later": (2.5, 1.5)}
+_WORDS: Final = {3: 500, 9: 800}
+"""How many words a file has at most, of nine bytes each, by how many files an item has."""
 _BUILD_BARS: Final = (70.0, 300.0)
 
 
@@ -68,7 +71,8 @@ def run(rounds: int) -> list[Row]:
             rows += _rows("link", _over_link(directory, file, keys, rounds))
         except NetworkUnavailable as error:
             print(f"  link: skipped, {error}")
-        rows.append(_built(directory, rounds))
+        rows.append(_built("5 KB", directory / "small", 3, rounds, *_BUILD_BARS))
+        rows.append(_built("18 KB", directory / "medium", 9, rounds))
     return rows
 
 
@@ -155,8 +159,15 @@ def _probed(wire: Link, wanted: Path) -> list[float]:
     return [seconds / _RTT_S for seconds in json.loads(done.stdout)]
 
 
-def _built(directory: Path, rounds: int) -> Row:
-    items = _small_items(directory / "store")
+def _built(
+    label: str,
+    directory: Path,
+    most_files: int,
+    rounds: int,
+    bar: float | None = None,
+    goal: float | None = None,
+) -> Row:
+    items = _items(directory / "store", most_files)
     kapla = Path(sys.executable).with_name("kapla")
     rates = []
     for number in range(rounds):
@@ -171,19 +182,19 @@ def _built(directory: Path, rounds: int) -> Row:
         begin = time.perf_counter()
         subprocess.run(command, check=True, input="\n".join(map(str, items)), text=True)
         rates.append(len(items) / (time.perf_counter() - begin))
-    return single("map build, small items, URNs only", rates, "items/s", *_BUILD_BARS)
+    return single(f"map build, items of {label}, URNs only", rates, "items/s", bar, goal)
 
 
-def _small_items(root: Path) -> list[Path]:
-    """A few KB each: texts, scripts, links."""
+def _items(root: Path, most_files: int) -> list[Path]:
+    """Texts, and a link, some of them large for a script."""
     source = random.Random(4)
     words = [source.randbytes(4).hex() for _ in range(2000)]
     items = []
     for entry in range(_BUILT):
         item = root / f"{hash_part_at(source.randbytes(KEY_SIZE))}-item-{entry}"
         (item / "share").mkdir(parents=True)
-        for number in range(source.randrange(1, 10)):
-            text = " ".join(source.choices(words, k=source.randrange(10, 800)))
+        for number in range(source.randint(1, most_files)):
+            text = " ".join(source.choices(words, k=source.randrange(10, _WORDS[most_files])))
             (item / "share" / f"file-{number}").write_text(text)
         (item / "link").symlink_to("share/file-0")
         items.append(item)

@@ -29,15 +29,15 @@ from guix_glue.formats.item_map import (
     urn_of,
 )
 
-__all__ = ["SQLITE_MAGIC", "DatabaseMap", "write_database"]
-
-SQLITE_MAGIC: Final = b"SQLite format 3\0"
+__all__ = ["DatabaseMap", "write_database"]
 
 _BUSY_S: Final = 0.5
 _FIND_S: Final = 1.0
 _LOAD_S: Final = 600.0
 # Steps of SQLite's machine between two looks at the clock: a millisecond or less.
 _STEPS: Final = 10_000
+# Bytes of a row: a URN has 115.
+_LONGEST: Final = 64 * 1024
 _CREATE: Final = "CREATE TABLE map (hash_part TEXT PRIMARY KEY, urn TEXT NOT NULL) WITHOUT ROWID"
 _INSERT: Final = "INSERT INTO map VALUES (?, ?)"
 _FIND: Final = "SELECT urn FROM map WHERE hash_part = ?"
@@ -82,6 +82,7 @@ class DatabaseMap:
         uri = f"file:{quote(str(self._path))}?mode=ro"
         database = sqlite3.connect(uri, uri=True, timeout=_BUSY_S)
         until = time.monotonic() + for_s
+        database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
         database.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
         return database
 

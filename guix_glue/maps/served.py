@@ -10,6 +10,8 @@ import asyncio
 import time
 from typing import Final
 
+import aiohttp
+
 from eris.capability import ReadCapability
 from eris.errors import InvalidCapability
 from eris.store import BlockReader
@@ -31,7 +33,7 @@ _FRESH_S: Final = 3600.0
 
 
 class _Client:
-    """Asks a server for URNs; loaded connections only when it is asked first."""
+    """Asks a server for URNs, over connections that are opened when it is asked first."""
 
     def __init__(self, server: Server, proxies: Proxies) -> None:
         self._server = server
@@ -55,10 +57,10 @@ class _Client:
                         return None
                     if reply.status != 200:
                         raise self._http.failure_of(reply)
-                    data = await reply.content.read(_LARGEST_URN)
+                    data = await _read(reply.content)
         except TimeoutError:
             raise FetchFailed("the server does not answer in time") from None
-        except OSError as error:
+        except (aiohttp.ClientError, OSError) as error:
             raise network_failure(error) from error
         try:
             return ReadCapability.from_urn(data.decode("ascii", "replace").strip()).to_urn()
@@ -68,6 +70,14 @@ class _Client:
     async def close(self) -> None:
         if self._http is not None:
             await self._http.close()
+
+
+async def _read(content: aiohttp.StreamReader) -> bytes:
+    """What there is, however it comes, as far as it can be a URN."""
+    data = b""
+    while len(data) < _LARGEST_URN and (more := await content.read(_LARGEST_URN - len(data))):
+        data += more
+    return data
 
 
 class ServedMap:

@@ -48,7 +48,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
     items = {name: make_item(root / "items", name) for name in ITEMS}
     for name, path in items.items():
         lay_out(ITEMS[name], path)
-    with running_daemon() as daemon:
+    with running_daemon(listen=["coap+tcp://127.0.0.1:0"]) as daemon:
         eris = (f"--eris={daemon.url}", "--map", "--eris-level", "3")
         arguments = ("--items", root / "items", *KEYS, "-C", "zstd:1", *eris)
         with publishing(root, *arguments) as publisher:
@@ -97,6 +97,11 @@ def test_the_map_of_a_publisher_is_pinned_and_lent(published: Published, user: U
     listed = map(json.loads, user.out("pins", "--json").splitlines())
     (pin,) = [one for one in listed if one["name"].endswith("/map")]
     assert (pin["keep"], pin["lend"], pin["missing"]) == (True, True, 0)
+    # So whoever comes over the network can look an item up, and have it.
+    hash_part, urn = next(iter(published.urns.items()))
+    there = ("--store-url", published.daemon.tcp_url)
+    url = f"{published.publisher.url}/map.urn"
+    assert user.out("map", "get", url, hash_part, *there) == f"{hash_part} {urn}"
 
 
 def test_one_item_at_a_time_over_http(published: Published, user: User) -> None:

@@ -149,6 +149,16 @@ async def _encode(
     return done.left_out
 
 
+def _size_of(location: str) -> int:
+    """The bytes of all files of an item, as far as they can be looked at."""
+    files = [os.path.join(at, name) for at, _, names in os.walk(location) for name in names]
+    size = 0
+    for file in files or [location]:
+        with suppress(OSError):
+            size += os.lstat(file).st_size
+    return size
+
+
 class _Done:
     """Takes the results as they come."""
 
@@ -158,10 +168,11 @@ class _Done:
         self._journal = journal
         self._shown = shown
         self._items = self._bytes = 0
+        self._is_watched = is_watched()
 
     def __call__(self, item: Item, result: str | NotEncoded) -> None:
         self._items += 1
-        self._bytes += item.size
+        self._bytes += item.size or (_size_of(item.location) if self._is_watched else 0)
         self._shown.reach(self._items, self._bytes)
         if isinstance(result, NotEncoded):
             self.left_out += 1

@@ -33,7 +33,6 @@ __all__ = ["main"]
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-
 _Encode = Callable[[str], Awaitable[ReadCapability]]
 
 
@@ -42,9 +41,11 @@ def main() -> None:
     # A key that is typed is for the program that started this one, which closes our input.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     told = _texts(os.fdopen(0, "rb", closefd=False))
-    # Nobody waits any more: whoever started this one has ended.
-    with suppress(BrokenPipeError):
-        asyncio.run(_work(json.loads(next(told)), told))
+    settings = next(told, None)
+    # Else nobody waits any more: whoever started this one has ended.
+    if settings is not None:
+        with suppress(BrokenPipeError):
+            asyncio.run(_work(json.loads(settings), told))
 
 
 async def _work(settings: dict[str, Any], told: Iterator[bytes]) -> None:

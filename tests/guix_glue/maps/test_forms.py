@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
@@ -20,7 +21,7 @@ from guix_glue.maps.database import write_database
 from guix_glue.maps.opened import MapUnusable, open_map
 from guix_glue.maps.port import Map, UnlistedMap
 from guix_glue.maps.writing import Form, form_of, lines_of, write_folder, write_map
-from tests.guix_glue.fetch.fakes import FakeServer, Reply, running_server
+from tests.guix_glue.fetch.fakes import FakeServer, Reply, running_server, scripted_server
 from tests.guix_glue.maps.entries import a_urn, contents, hash_parts
 
 COUNT = 300
@@ -109,6 +110,27 @@ def test_a_server_is_asked_for_one_item(server: FakeServer) -> None:
             await one.load()
 
     for url in (server.url, f"{server.url}/map", f"{server.url}/"):
+        with_map(url, use)
+
+
+def test_an_answer_in_pieces_and_one_that_breaks_off() -> None:
+    urn, (hash_part, other) = a_urn().encode(), hash_parts(2)
+
+    def answer(connection: socket.socket) -> None:
+        head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
+        if hash_part.encode() not in connection.recv(65536):
+            connection.sendall(head + b"Content-Length: 116\r\n\r\n" + urn[:20])
+            return
+        connection.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n")
+        for part in (urn[:20], urn[20:], b""):
+            connection.sendall(b"%x\r\n%s\r\n" % (len(part), part))
+
+    async def use(one: Map) -> None:
+        assert await one.find(hash_part) == a_urn()
+        with pytest.raises(FetchFailed, match="lost"):
+            await one.find(other)
+
+    with scripted_server(answer) as url:
         with_map(url, use)
 
 
