@@ -15,7 +15,7 @@ from kapla.client import default_store_urls, open_store
 from kapla.errors import InvalidUrl
 from kapla.urls import NO_STORE, StoreUrl
 
-__all__ = ["local_stores", "open_stores", "stores_given"]
+__all__ = ["open_stores", "stores_given"]
 
 # An address that swallows what is sent to it is found out sooner than a store that is slow.
 _CONNECT_S: Final = 10.0
@@ -38,7 +38,7 @@ def open_stores(urls: Sequence[str], messages: Messages, patience_s: float) -> S
     given = stores_given(urls, os.environ)
     if given is None:
         return None
-    found = _parse(given, messages) if given else local_stores()
+    found = _parse(given, messages) if given else _local()
     if not found:
         return None
     share_s = patience_s / len(found)
@@ -56,7 +56,7 @@ def _parse(given: Sequence[str], messages: Messages) -> list[StoreUrl]:
     return found
 
 
-def local_stores() -> list[StoreUrl]:
+def _local() -> list[StoreUrl]:
     """Where a local daemon has its socket, if it is there."""
     return [url for url in default_store_urls() if _is_there(url.endpoint)]
 
