@@ -17,7 +17,7 @@ from eris.transfer import stream_content
 from guix_glue.cli.items_options import GuixKey, hash_part_named, store_directory
 from guix_glue.cli.items_target import Target, open_target
 from guix_glue.cli.maps import open_hints
-from guix_glue.cli.stores import local_stores, stores_given
+from guix_glue.cli.stores import stores_given
 from guix_glue.closures.asking import ask_closure
 from guix_glue.closures.belief import Belief
 from guix_glue.closures.bringing import bring
@@ -34,6 +34,8 @@ from kapla.amounts import bytes_text
 from kapla.cli.common import CommandError, ExitCode, Store, connect, progress
 from kapla.cli.exit_codes import exit_code
 from kapla.cli.store import say
+from kapla.client import default_store_urls
+from kapla.urls import StoreUrl
 
 if TYPE_CHECKING:
     from guix_glue.sources.hints import Hints
@@ -146,7 +148,7 @@ class Fetching:
         given = stores_given([store_url] if store_url else [], os.environ)
         if given:
             return True
-        return given is not None and bool(local_stores())
+        return given is not None and any(map(_is_there, default_store_urls()))
 
     def _hash_parts(self) -> set[str]:
         return {hash_part_named(name, self._store_dir) for name in self._how.items}
@@ -202,6 +204,12 @@ class Fetching:
                 cause = error.__cause__ or error
                 code = ExitCode.DAMAGED if isinstance(cause, HashMismatch) else exit_code(cause)
                 raise CommandError(f"{error}; {target.advice}", code) from error
+
+
+def _is_there(store: StoreUrl) -> bool:
+    """Whether a daemon of this machine may listen."""
+    path = getattr(store.endpoint, "path", None)
+    return path is not None and os.path.exists(path)
 
 
 async def _read_list(store: Store, capability: ReadCapability) -> bytes:

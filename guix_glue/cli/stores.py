@@ -14,7 +14,7 @@ from kapla.client import default_store_urls, open_store
 from kapla.errors import InvalidUrl
 from kapla.urls import NO_STORE, StoreUrl
 
-__all__ = ["local_stores", "open_stores", "stores_given"]
+__all__ = ["open_stores", "stores_given"]
 
 # An address that swallows what is sent to it is found out sooner than a store that is slow.
 _CONNECT_S: Final = 10.0
@@ -44,7 +44,7 @@ def open_stores(
     given = stores_given(urls, os.environ)
     if given is None:
         return None
-    found = _parse(given, warn) if given else local_stores(may_come_later=may_come_later)
+    found = _parse(given, warn) if given else _local(may_come_later=may_come_later)
     if not found:
         return None
     share_s = patience_s / len(found)
@@ -62,7 +62,7 @@ def _parse(given: Sequence[str], warn: Callable[[str], None]) -> list[StoreUrl]:
     return found
 
 
-def local_stores(*, may_come_later: bool = False) -> list[StoreUrl]:
+def _local(*, may_come_later: bool = False) -> list[StoreUrl]:
     """Where a local daemon has its socket, if it is there, or may be some time."""
     return [url for url in default_store_urls() if may_come_later or _is_there(url.endpoint)]
 

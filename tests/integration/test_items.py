@@ -233,6 +233,9 @@ def test_it_goes_on_where_it_broke_off(machine: Machine, lines: list[str], tmp_p
     assert b"going on: 1 items" in done.stderr
     guix = FakeGuix(tmp_path, {KEY.q})
     assert len(import_archive(guix, (tmp_path / "out").read_bytes())) == 3
+    # All that was printed is all that it takes.
+    machine.user("copy", "--no-pin", *(line.split()[-1] for line in lines), "--to", stick)
+    machine.user(*fetch[:-1], "-", "--eris-store-url", stick)
 
 
 def test_an_item_by_its_name(
