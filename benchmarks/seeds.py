@@ -1,8 +1,8 @@
 """Blocks of a seed through the daemon, against the same daemon's own.
 
-One client on TCP keeps 64 requests in flight, as in `wire`. The blocks are stored, or a seed has
-them: a process of its own on the daemon's Unix socket, which only answers from memory. So
-what is measured is the daemon's way from a question to a seed and back. Misses are GETs of what
+One client on TCP or a Unix socket keeps 64 requests in flight, as in `wire`. The blocks are stored,
+or a seed has them: a process of its own on the daemon's Unix socket that only answers from memory.
+So what is measured is the daemon's way from a question to a seed and back. Misses are GETs of what
 nobody has, with a seed and without.
 
 `python -m benchmarks.seeds SOCKET SIZE SEED` is that process; it says when it is one.
@@ -16,6 +16,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from socket import AF_UNIX, SOCK_STREAM, socket
 from typing import Final
@@ -24,8 +25,8 @@ from benchmarks.report import Row, compare, format_row, heading
 from benchmarks.wire import RawClient, blocks_of_round, kaplad
 from eris import BlockSize, reference_of
 from eris.base32 import format_base32_reference
-from kapla.coap.blocks import SEED_PATH
-from kapla.coap.frame import Code, FrameReader, OptionNumber, format_message
+from kapla.coap.blocks import SEED_PATH, pack_bitmap, split_references
+from kapla.coap.frame import Code, FrameReader, OptionNumber, format_message, parse_body
 
 __all__ = ["run"]
 
@@ -42,26 +43,32 @@ def run(rounds: int) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="kb-") as name, kaplad(Path(name)) as (_, port, _):
         path = f"{name}/s"
         for number in range(rounds + 1):
-            for size in BlockSize:
-                found = _one_round(path, port, size, 10 * number)
+            ways: dict[str, str | tuple[str, int]] = {"TCP": ("127.0.0.1", port), "Unix": path}
+            for size, (way, address) in product(BlockSize, ways.items()):
+                seed = 10 * (2 * number + (way == "Unix"))
+                found = _one_round(path, address, size, seed)
                 if number:  # the first round is for caches
                     for side, rate in found.items():
-                        rates[side, size].append(rate)
+                        rates[f"{side} {way}", size].append(rate)
     rows = []
-    for size in BlockSize:
-        seeded, stored = rates["seeded", size], rates["stored", size]
-        case = f"GET {size.label} over TCP, of a seed / stored"
+    for size, way in product(BlockSize, ways):
+        seeded, stored = rates[f"seeded {way}", size], rates[f"stored {way}", size]
+        case = f"GET {size.label} over {way}, of a seed / stored"
         rows.append(compare(case, seeded, stored, "blocks/s"))
-    missed, alone = rates["missed", BlockSize.LARGE], rates["missed alone", BlockSize.LARGE]
-    rows.append(compare("GET of what nobody has, with a seed / without", missed, alone, "blocks/s"))
+        missed, alone = rates[f"missed {way}", size], rates[f"alone {way}", size]
+        rows.append(
+            compare("  of what nobody has, with a seed / without", missed, alone, "blocks/s")
+        )
     return rows
 
 
-def _one_round(path: str, port: int, size: BlockSize, seed: int) -> dict[str, float]:
-    client = RawClient(("127.0.0.1", port))
+def _one_round(
+    path: str, address: str | tuple[str, int], size: BlockSize, seed: int
+) -> dict[str, float]:
+    client = RawClient(address)
     client.measure("put", size, seed)
     found = {"stored": client.measure("get", size, seed)}
-    found["missed alone"] = client.measure("miss", size, seed + 1)
+    found["alone"] = client.measure("miss", size, seed + 1)
     with _seed(path, size, seed + 2):
         found["seeded"] = client.measure("get", size, seed + 2)
         found["missed"] = client.measure("miss", size, seed + 3)
@@ -83,9 +90,8 @@ def _seed(path: str, size: BlockSize, seed: int) -> Iterator[None]:
 
 def _answer(path: str, size: BlockSize, seed: int) -> None:
     """Be a seed, as plain as can be."""
-    answers = {}
-    for block in blocks_of_round(size, seed):
-        answers[format_base32_reference(reference_of(block))] = block
+    blocks = {reference_of(block): block for block in blocks_of_round(size, seed)}
+    by_text = {format_base32_reference(name): block for name, block in blocks.items()}
     connection = socket(AF_UNIX, SOCK_STREAM)
     connection.connect(path)
     path_options = [(int(OptionNumber.URI_PATH), part.encode()) for part in SEED_PATH]
@@ -93,11 +99,13 @@ def _answer(path: str, size: BlockSize, seed: int) -> None:
     reader = FrameReader(1 << 20)
     while data := connection.recv(_RECEIVED):
         output = []
-        for code, token, buffer, start, _ in reader.feed(data):
+        for code, token, buffer, start, stop in reader.feed(data):
             if code == Code.GET:
                 at = start + _QUERY_AT
-                payload = answers.get(buffer[at : at + _LETTERS])
-                output.append(_response(token, payload))
+                output.append(_response(token, by_text.get(buffer[at : at + _LETTERS])))
+            elif code == Code.FETCH:
+                names = split_references(parse_body(buffer, start, stop)[1])
+                output.append(_response(token, pack_bitmap([name in blocks for name in names])))
             elif token == b"s":
                 print("a seed" if code == Code.CHANGED else "none", flush=True)
         connection.sendall(b"".join(output))

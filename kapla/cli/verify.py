@@ -70,7 +70,9 @@ class _Count:
     "--json", "as_json", is_flag=True, help="One JSON object for each finding and at end."
 )
 @click.option(
-    "--here", is_flag=True, help="Only what the store has itself counts, not what its peers have."
+    "--here",
+    is_flag=True,
+    help="Only what the store has itself counts, not what its peers and seeds have.",
 )
 @click.option("--repair", is_flag=True, help="Store again what is missing or bad; see --from.")
 @click.option(
@@ -166,10 +168,13 @@ async def _verify(
     capability: ReadCapability, as_json: bool, store_url: str | None, *, here: bool
 ) -> _Count:
     async with connect(store_url) as store:
+        reader: BlockReader = store
         if here:
-            for one in store.stores:
-                one.stay_here()
-        return await _verify_in(store, capability, as_json, store.urls)
+            # Loaded by those who need it.
+            from kapla.cli.stored_only import StoredOnly
+
+            reader = StoredOnly(store)
+        return await _verify_in(reader, capability, as_json, store.urls)
 
 
 async def _repair(

@@ -99,6 +99,7 @@ class Answering:
                 self._link,
                 self.under_way,
                 self._answer_later,
+                self.turn.owes,
                 self._remote.origins,
                 begins=uid is not None,
                 goes_on=self._fellows.goes_on(self._link),
@@ -370,7 +371,7 @@ class Answering:
                     self._end_slowly(code, stop - start)
                     self._answer_slowly(answer)
 
-                self.under_way.run(_finish(work), weight, end)
+                self.under_way.run(work.rest(), weight, end)
         return weight
 
     def _take_ping(self, token: bytes) -> int | None:
@@ -394,7 +395,3 @@ class Answering:
         if self._waiting or self._unread or self._link.ending:
             self.take_turn()
         self._leave_when_idle()
-
-
-async def _finish(work: Begun[bytes]) -> bytes:
-    return await work

@@ -24,6 +24,7 @@ __all__ = [
     "FoundDone",
     "Leaving",
     "Reach",
+    "cost_of_seeds_s",
     "hops_left",
 ]
 
@@ -36,6 +37,10 @@ HERE: Final = "here"
 
 SEEDS: Final = "seeds of this machine"
 """The source of a block that was made again from files here."""
+
+# What it takes to ask a seed, to read its answer, and to compare a block with its reference.
+_A_BLOCK_TAKES_S: Final = 40e-6
+_A_KIB_TAKES_S: Final = 2e-6
 
 
 class Found(NamedTuple):
@@ -103,3 +108,8 @@ def hops_left(received: int | None, *, begins: bool) -> int:
     if received is None:
         return FULL_HOPS if begins else FULL_HOPS - 1
     return received - 1
+
+
+def cost_of_seeds_s(blocks: int, block_bytes: int) -> float:
+    """What blocks of seeds take of the event loop outside of the turn of whoever asked."""
+    return _A_BLOCK_TAKES_S * blocks + _A_KIB_TAKES_S * (block_bytes >> 10)

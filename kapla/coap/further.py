@@ -8,7 +8,15 @@ from typing import NamedTuple
 from eris.errors import ErisError
 from eris.model import Reference
 from kapla.coap.answers import answer_to_get, answers_to_gets
-from kapla.coap.beyond import Found, FoundDone, Leaving, Reach, hops_left
+from kapla.coap.beyond import (
+    SEEDS,
+    Found,
+    FoundDone,
+    Leaving,
+    Reach,
+    cost_of_seeds_s,
+    hops_left,
+)
 from kapla.coap.origin import Origins
 from kapla.coap.under_way import UnderWay
 from kapla.storage.worker import answered
@@ -32,7 +40,8 @@ class Further:
 
     `goes_on`: whether peers may be asked; seeds are on behalf of everybody. `asker`: who that is,
     for those who are asked. `answer` is called with each answer as it comes, and the bytes of the
-    block in it, or 0; it may be none. `origins` is told whose blocks they are.
+    block in it, or 0; it may be none. `owes` is told what a seed's block has cost the event loop
+    outside of the turn of whoever asked, in seconds; `origins` whose blocks they are.
     """
 
     def __init__(
@@ -41,6 +50,7 @@ class Further:
         asker: object,
         under_way: UnderWay,
         answer: Callable[[bytes, int], None],
+        owes: Callable[[float], None],
         origins: Origins,
         *,
         begins: bool,
@@ -50,6 +60,7 @@ class Further:
         self._asker = asker
         self._under_way = under_way
         self._answer = answer
+        self._owes = owes
         self._origins = origins
         self._begins = begins
         self._goes_on = goes_on
@@ -92,7 +103,7 @@ class Further:
             size = 0
             if isinstance(result, Found):
                 size = len(result.block)
-                self._origins.came(result.source, size)
+                self._came(result)
             self._answer(answer_to_get(token, result, is_marked=is_marked), size)
 
         self._under_way.hand_on(1, weight, start, answer)
@@ -114,8 +125,14 @@ class Further:
         found: Found = await answered(
             lambda done, _: self._beyond.fetch(reference, hops, self._asker, done)
         )
-        self._origins.came(found.source, len(found.block))
+        self._came(found)
         return found
+
+    def _came(self, found: Found) -> None:
+        size = len(found.block)
+        self._origins.came(found.source, size)
+        if found.source == SEEDS:
+            self._owes(cost_of_seeds_s(1, size))
 
     async def find(self, references: Sequence[Reference], hops: int) -> list[bool]:
         """Ask which blocks somebody has."""

@@ -71,6 +71,7 @@ class Link(asyncio.Protocol):
         self._patience: Patience | None = None
         self._reading = True
         self._releasing = False
+        self._reads_at_once = False
         self._unread = 0
 
     @property
@@ -123,7 +124,7 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read what arrived; where others are served too, when the turn comes."""
-        if self.answering is None:
+        if self.answering is None or (self._reads_at_once and not self.answering.has_unread):
             self.read(data)
         else:
             self.answering.admit(data)
@@ -152,7 +153,8 @@ class Link(asyncio.Protocol):
             answering.take(frames)
         else:
             asking.take([frame for frame in frames if is_response(frame[0])])
-            answering.take([frame for frame in frames if not is_response(frame[0])])
+            with answering.turn:
+                answering.take([frame for frame in frames if not is_response(frame[0])])
 
     def _answer_signals(self, output: bytes) -> None:
         self.write([output])
@@ -266,8 +268,13 @@ class Link(asyncio.Protocol):
         self.connection.abort(reason)
 
     def ask_too(self, asking: Requester) -> None:
-        """From now on something is asked here as well, though the other end made the connection."""
+        """From now on something is asked here as well, though the other end made the connection.
+
+        What comes is read at once: it is on behalf of others, whose turn it was. Requests still
+        wait for the turn of this connection.
+        """
         self.asking = asking
+        self._reads_at_once = True
         if self.transport is not None:
             widen_output(self.transport)
             asking.made()

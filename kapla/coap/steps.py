@@ -48,6 +48,10 @@ class Begun(Generic[_Result]):
                 del step
         return self.result
 
+    async def rest(self) -> _Result:
+        """What is left of it, for a task."""
+        return await self
+
     def _step(self, step: Callable[[], Any]) -> None:
         """Do one; a step that throws an error in is forgotten before that comes out again.
 

@@ -21,10 +21,12 @@ __all__ = ["SeedsFirst"]
 class _Asker:
     """One who asks, and what it waits for."""
 
-    __slots__ = ("is_near", "races")
+    __slots__ = ("has_gone_on", "is_near", "races")
 
     def __init__(self, *, is_near: bool) -> None:
         self.is_near = is_near
+        self.has_gone_on = False
+        """Whether others than seeds were asked, who are to be told when it leaves."""
         self.races: set[_Race] = set()
 
 
@@ -46,10 +48,10 @@ class SeedsFirst:
 
     def fetch(self, reference: Reference, hops: int, asker: object, done: FoundDone) -> None:
         """Get a block: see `Reach`."""
-        if not self._seeds and self._others is not None and hops:
-            self._others.fetch(reference, hops, asker, done)
-            return
         mine = self._asker(asker)
+        if not self._seeds and self.may_ask_others(hops):
+            self.ask_others(reference, hops, asker, mine, done)
+            return
         race = _Race(self, reference, hops, asker, done, mine)
         mine.races.add(race)
         self._seeds.fetch(race)
@@ -69,11 +71,12 @@ class SeedsFirst:
     def leave(self, asker: object) -> None:
         """This one waits for nothing any more."""
         mine = self._askers.pop(asker, None)
-        if mine is not None:
-            for race in list(mine.races):
-                race.end(StoreUnavailable("whoever asked has gone"))
-            self._seeds.leave(asker)
-        if self._others is not None:
+        if mine is None:
+            return
+        for race in list(mine.races):
+            race.end(StoreUnavailable("whoever asked has gone"))
+        self._seeds.leave(asker)
+        if mine.has_gone_on and self._others is not None:
             self._others.leave(asker)
 
     def stop(self) -> None:
@@ -86,11 +89,15 @@ class SeedsFirst:
         """Whether anybody else can be asked."""
         return hops > 0 and self._others is not None
 
-    def ask_others(self, reference: Reference, hops: int, asker: object, done: FoundDone) -> None:
-        """As if there were no seeds. Without others: it may be that a seed went as we stop."""
+    def ask_others(
+        self, reference: Reference, hops: int, asker: object, mine: _Asker, done: FoundDone
+    ) -> None:
+        """As if there were no seeds."""
         if hops and self._others is not None:
+            mine.has_gone_on = True
             self._others.fetch(reference, hops, asker, done)
         else:
+            # As we stop, a seed may have been sent away before it answered.
             done(Leaving() if self._is_stopping else BlockNotFound(reference))
 
     def forget(self, wish: Wish) -> None:
@@ -107,7 +114,7 @@ class SeedsFirst:
 class _Race(Wish):
     """One block, from a seed or from others; `done` is called once."""
 
-    __slots__ = ("_among", "_done", "_error", "_has_ended", "_hops", "_others_asked", "_way")
+    __slots__ = ("_done", "_error", "_has_ended", "_hops", "_mine", "_others_asked", "_way")
 
     def __init__(
         self,
@@ -122,7 +129,7 @@ class _Race(Wish):
         self._way = way
         self._hops = hops
         self._done = done
-        self._among = mine.races
+        self._mine = mine
         self._others_asked = False
         self._error: ErisError | None = None
         """What others said; until then they are waited for."""
@@ -143,7 +150,7 @@ class _Race(Wish):
 
     def _ask_others(self) -> None:
         self._others_asked = True
-        self._way.ask_others(self.reference, self._hops, self.asker, self._others_said)
+        self._way.ask_others(self.reference, self._hops, self.asker, self._mine, self._others_said)
 
     def _others_said(self, result: Found | ErisError) -> None:
         if self.is_over or isinstance(result, Found | Leaving):
@@ -157,6 +164,6 @@ class _Race(Wish):
         if self._has_ended:
             return
         self._has_ended = True
-        self._among.discard(self)
+        self._mine.races.discard(self)
         self._way.forget(self)
         self._done(result)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from functools import partial
@@ -57,6 +58,8 @@ class Seeds:
         self._open: dict[Wish, None] = {}
         self._not_before: dict[int, float] = {}
         self._timer: asyncio.TimerHandle | None = None
+        # The loop's clock: to find the loop takes longer than to ask it.
+        self._now = time.monotonic
 
     def __len__(self) -> int:
         return len(self._seeds)
@@ -71,6 +74,7 @@ class Seeds:
         """
         if any(seed.link is link for seed in self._seeds):
             return
+        self._now = asyncio.get_running_loop().time
         try:
             self._admit(uid)
             if not link.is_there or link.ending:
@@ -348,9 +352,6 @@ class Seeds:
         for wish in [wish for wish in self._open if seed in wish.places]:
             wish.places.remove(seed)
             self._go_on(wish)
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
 
 
 def _error_of(request: asyncio.Future[bytes]) -> BaseException | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from eris import reference_of
+from eris import BlockSize, Encoder, reference_of
+from eris.model import NULL_CONVERGENCE_SECRET
 from kapla.coap.blocks import block_query, pack_bitmap
 from kapla.coap.frame import Code, Message
 from kapla.http.wire.batch import BatchReader, format_request
@@ -166,13 +168,21 @@ def test_the_world_is_given_it_by_http_and_is_never_near(daemon: Daemon, seed: P
     assert not any(is_near for _, is_near in seed.asked)
 
 
-def test_commands_use_it_and_say_where_it_came_from(
-    daemon: Daemon, seed: PlayedSeed, tmp_path: Path
-) -> None:
+def test_commands_use_it_and_know_that_it_is_not_stored(daemon: Daemon, tmp_path: Path) -> None:
     user = User(tmp_path, daemon.url)
-    lines = user.out("stat").splitlines()
-    [line] = [line for line in lines if line.startswith("seeds:")]
-    assert line.split()[1] == "1"
+    content = random.Random(17).randbytes(100_000)
+    encoder = Encoder(BlockSize.SMALL, NULL_CONVERGENCE_SECRET)
+    blocks = dict([*encoder.feed(content), *encoder.finish()])
+    urn = encoder.read_capability.to_urn()
+    with seeding(daemon, blocks.values()):
+        assert user("decode", urn, "-").stdout == content
+        assert user.out("verify", urn) == f"{len(blocks)} blocks, 0 missing, 0 bad"
+        assert f"{len(blocks)} blocks" in user.out("explain", urn)
+        told_of_here = user("verify", "--here", urn, code=4).stdout.decode()
+        assert told_of_here.endswith("1 block, 1 missing, 0 bad\n")
+        [line] = [one for one in user.out("stat").splitlines() if one.startswith("seeds:")]
+        assert line.split()[1] in ("1", "2")
+    user("decode", urn, "-", code=4)
 
 
 def test_several_are_asked_one_after_the_other(daemon: Daemon, seed: PlayedSeed) -> None:

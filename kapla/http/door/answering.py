@@ -17,7 +17,7 @@ from aiohttp import HttpVersion11, hdrs, web
 
 from eris.errors import ErisError
 from eris.model import Reference
-from kapla.coap.beyond import Reach
+from kapla.coap.beyond import Reach, cost_of_seeds_s
 from kapla.http.door.headers import (
     FOR_ALL,
     TEXT,
@@ -177,7 +177,9 @@ class Answering:
         try:
             group = connection.pace.turn.group
             stored = await self._access.fetch_many(references, lambda: not connection.lost, group)
-            return await with_seeds(self._reach, references, stored)
+            looked = await with_seeds(self._reach, references, stored)
+            connection.pace.turn.owes(cost_of_seeds_s(*looked.made))
+            return looked
         finally:
             connection.pace.settle()
 

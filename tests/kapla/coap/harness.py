@@ -22,6 +22,7 @@ from kapla.coap.frame import Code, FrameReader, Message, Option, format_message,
 from kapla.coap.link import Link
 from kapla.coap.peers import Peers
 from kapla.coap.put_rate import PutRates
+from kapla.coap.seed import SeedDoor
 from kapla.coap.site import AiocoapLane, Remote
 from kapla.coap.turns import Line, Turns
 from kapla.errors import PinNotFound
@@ -336,6 +337,7 @@ class _Peers(Peers):
         put_rates: PutRates | None,
         guests: Guests | None,
         beyond: Reach | None,
+        seeds: SeedDoor | None,
     ) -> None:
         most = 0 if refused else 1 << 20
         super().__init__(
@@ -347,6 +349,7 @@ class _Peers(Peers):
             put_rates=put_rates,
             guests=guests,
             reach=beyond,
+            seeds=seeds,
         )
         self._closed = server.closed
         if stopped:
@@ -372,6 +375,7 @@ class Server:
         put_rates: PutRates | None = None,
         guests: Callable[[Server], Guests | None] = lambda server: None,
         beyond: Reach | None = None,
+        seeds: SeedDoor | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.storage = storage or MemoryStorage()
@@ -388,6 +392,7 @@ class Server:
             put_rates=put_rates,
             guests=guests(self),
             beyond=beyond,
+            seeds=seeds,
         )
         self.peer, self.transport = self.connect(uid)
         if csm:
@@ -399,6 +404,11 @@ class Server:
         transport = FakeTransport(peer, uid)
         peer.connection_made(transport)
         return peer, transport
+
+    @property
+    def peers(self) -> Peers:
+        """All connections."""
+        return self._peers
 
     @property
     def line(self) -> Line:

@@ -309,11 +309,29 @@ def test_whoever_leaves_waits_for_nothing() -> None:
         await settle()
         house.reach.leave("one")
         assert isinstance(house.result(0), StoreUnavailable)
-        assert house.others.left == ["one"]
+        # Others than seeds were not asked for it, and need not be told.
+        assert house.others.left == []
         seed.answer()
         await settle()
         assert house.result(1) == made(1)
         assert house.others.waiting == []
+
+    played(test)
+
+
+def test_peers_are_told_of_those_who_leave_on_whose_behalf_they_were_asked() -> None:
+    async def test(house: House) -> None:
+        house.fetch(0, asker="before there was a seed")
+        seed = Played(house.seeds, [])
+        house.fetch(1, asker="one")
+        house.fetch(2, asker="stays here", hops=0)
+        await settle()
+        seed.answer()
+        await settle()
+        for asker in ("before there was a seed", "one", "stays here", "never asked"):
+            house.reach.leave(asker)
+        assert house.others.left == ["before there was a seed", "one"]
+        assert [type(house.result(number)) for number in (0, 1)] == [StoreUnavailable] * 2
 
     played(test)
 
