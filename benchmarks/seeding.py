@@ -1,10 +1,10 @@
 """What `kapla seed` takes: disk, time to read, and leaves over TCP against a bare loop.
 
-Three things, each a ratio within one run:
+Three things:
 
 * the index on disk ÷ the files, of trees that are on this machine, named on the command line or
   `/usr/lib` and `/usr/share`;
-* reading them for the index ÷ encoding the same files in a bare loop, in MB/s;
+* how fast they are read for it, by the time of one processor;
 * 32 KiB leaves that a client gets over TCP from a daemon that stores none of them, out of a file by
   way of a seed, ÷ a loop in one process that reads, encrypts and hashes the same leaves.
 
@@ -129,9 +129,10 @@ def _disk(trees: list[str]) -> Iterator[str]:
         with tempfile.TemporaryDirectory(prefix="kb-") as name:
             index = SeedIndex(Path(name))
             indexer = Indexer(index)
-            began = time.perf_counter()
-            indexer.update([SeedTree(tree)])
-            took_s = time.perf_counter() - began
+            began = time.process_time()
+            # As an item of a store, which nobody changes.
+            indexer.update([SeedTree(tree, b"item")])
+            took_s = time.process_time() - began
             for reason in indexer.failures.values():
                 yield f"{tree}: {reason}"
             size = sum(held.row.size for held in index.view.parts.values())
@@ -140,7 +141,7 @@ def _disk(trees: list[str]) -> Iterator[str]:
                 f"{tree}: {files} files, {size / 1e6:.0f} MB, {index.view.blocks} blocks;"
                 f" index {100 * index.view.size / max(1, size):.3f} %,"
                 f" records alone {100 * 16 * index.view.blocks / max(1, size):.3f} %;"
-                f" {size / 1e6 / took_s:.0f} MB/s"
+                f" {size / 1e6 / took_s:.0f} MB a second of one processor"
             )
             index.close()
 

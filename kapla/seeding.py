@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from eris.errors import StoreError, StoreRefused, StoreUnavailable
@@ -28,7 +29,6 @@ _FIRST_PAUSE_S: Final = 0.25
 _LONGEST_PAUSE_S: Final = 60.0
 # A connection that held so long was a good one: the next is tried at once.
 _GOOD_S: Final = 60.0
-_AT_ONCE: Final = 4
 
 
 class SeedRefused(StoreRefused):
@@ -43,11 +43,13 @@ async def stay_connected(
     workers: Executor,
     slow: Executor,
     *,
+    at_once: int,
     on_change: Callable[[bool], None] = lambda connected: None,
 ) -> None:
     """Answer the daemon at `url`, until this is cancelled.
 
-    `on_change` is told when there is a connection, and when there is none any more.
+    `at_once`: how many of `workers` there are. `on_change` is told when there is a connection, and
+    when there is none any more.
     Raises: SeedRefused, also for a URL that is not of a Unix socket.
     """
     if not isinstance(url.endpoint, UnixEndpoint):
@@ -60,7 +62,8 @@ async def stay_connected(
     while True:
         began = loop.time()
         try:
-            reason = await _once(url, maker, workers, slow, on_change)
+            make = partial(Offering, maker, workers, slow, at_once=at_once)
+            reason = await _once(url, make, on_change)
         except StoreUnavailable as error:
             reason = str(error)
         if loop.time() - began >= _GOOD_S:
@@ -73,17 +76,13 @@ async def stay_connected(
 
 
 async def _once(
-    url: StoreUrl,
-    maker: BlockMaker,
-    workers: Executor,
-    slow: Executor,
-    on_change: Callable[[bool], None],
+    url: StoreUrl, make: Callable[[], Offering], on_change: Callable[[bool], None]
 ) -> str:
     """Connect, and answer until the connection ends; returns why it did.
 
     Raises: StoreUnavailable; SeedRefused.
     """
-    offering = Offering(maker, workers, slow, at_once=_AT_ONCE)
+    offering = make()
     await connect(url, lambda: offering, _CONNECT_S)
     try:
         async with asyncio.timeout(_CONNECT_S):

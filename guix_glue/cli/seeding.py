@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -121,21 +122,25 @@ async def seed(settings: SeedSettings, url: StoreUrl | None) -> bool:
         slow = ThreadPoolExecutor(_SLOW_THREADS, "kapla-seed-slow", initializer=be_nice)
         stack.callback(slow.shutdown)
         _log.info("kapla seed %s: index %s", __version__, settings.index)
-        await _serve(seeder, url, workers, slow)
+        connected = stay_connected(
+            url,
+            seeder.maker,
+            workers,
+            slow,
+            at_once=settings.threads,
+            on_change=seeder.set_connected,
+        )
+        await _serve(seeder, connected)
         return True
 
 
-async def _serve(
-    seeder: Seeder, url: StoreUrl, workers: ThreadPoolExecutor, slow: ThreadPoolExecutor
-) -> None:
+async def _serve(seeder: Seeder, connected: Coroutine[Any, Any, None]) -> None:
     """Give blocks until a signal comes, or what does it fails. Raises: SeedRefused."""
     stopping = stop_event()
     service_manager = ServiceManager()
     tasks = [
         asyncio.create_task(seeder.run()),
-        asyncio.create_task(
-            stay_connected(url, seeder.maker, workers, slow, on_change=seeder.set_connected)
-        ),
+        asyncio.create_task(connected),
         asyncio.create_task(_wait_for(stopping)),
     ]
     service_manager.ready()

@@ -34,6 +34,7 @@ MAX_PARTS: Final = 1 << 64 - _NUMBER_BITS
 """Parts that an index ever has."""
 
 _RECORD: Final = Struct(f"{RECORD_SIZE}s")
+_read_key: Final = Struct(">Q").unpack_from
 _ALL_KEYS: Final = 1 << 8 * KEY_SIZE
 # Records that are held in memory at once where rows are merged: 20 MB, as objects.
 _AT_ONCE: Final = 250_000
@@ -71,19 +72,19 @@ def _first(records: memoryview, key: bytes) -> int:
     if not count:
         return 0
 
-    def key_of(number: int) -> bytes:
-        at = number * RECORD_SIZE
-        return bytes(records[at : at + KEY_SIZE])
+    def key_of(number: int) -> int:
+        return _read_key(records, number * RECORD_SIZE)[0]  # type: ignore[no-any-return]
 
-    expected = int.from_bytes(key, "big") * count // _ALL_KEYS
+    wanted = int.from_bytes(key, "big")
+    expected = wanted * count // _ALL_KEYS
     spread = _LEAST_WINDOW + isqrt(count)
     low, high = max(0, expected - spread), min(count, expected + spread)
     # Few pages of a file are touched that way.
-    if low and key_of(low - 1) >= key:
+    if low and key_of(low - 1) >= wanted:
         low = 0
-    if high < count and key_of(high) < key:
+    if high < count and key_of(high) < wanted:
         high = count
-    return bisect_left(range(count), key, low, high, key=key_of)
+    return bisect_left(range(count), wanted, low, high, key=key_of)
 
 
 def merge(

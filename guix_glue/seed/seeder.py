@@ -287,7 +287,10 @@ class Seeder:
         _log.info("Asking servers about %d items", len(items))
         all_answered = await self._asking.ask(items)
         self._ask_at = self._clock() + (0.0 if all_answered else self._asking.again_s)
-        # What is public now is found by the next look: the answers are on disk.
+        # The answers are on disk: what is public is found there by the next look.
+        for source in self._sources:
+            source.next_at = 0.0
+        self._wake.set()
 
     # telling
 

@@ -14,6 +14,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -25,6 +26,7 @@ from kapla.coap.blocks import (
     SEED_PATH,
     BadRequest,
     error_of_code,
+    get_options_by_size,
     pack_bitmap,
     split_references,
 )
@@ -38,6 +40,7 @@ from kapla.coap.frame import (
     format_message,
     parse_body,
 )
+from kapla.coap.sockets import widen_output
 
 __all__ = ["BlockMaker", "Later", "Offering"]
 
@@ -122,6 +125,7 @@ class Offering(asyncio.Protocol):
         self._transport = transport
         path = [(int(OptionNumber.URI_PATH), part.encode()) for part in SEED_PATH]
         post = format_message(Code.POST, _TOKEN, path)
+        widen_output(transport)
         self._write(self._connection.take_output() + post)
 
     def data_received(self, data: bytes) -> None:
@@ -161,7 +165,17 @@ class Offering(asyncio.Protocol):
     # questions
 
     def _take(self, frame: Frame) -> None:
-        code, token = frame[:2]
+        code, token, buffer, start, stop = frame
+        if code == Code.GET and (near := _COMMON.get(stop - start)) is not None:
+            # Nearly all are of one of four shapes, down to the byte.
+            for before, behind, is_near in near:
+                at = start + len(before)
+                end = at + _LETTERS
+                if buffer.startswith(before, start) and buffer[end:stop] == behind:
+                    with suppress(ValueError):
+                        reference = Reference(parse_base32_reference(buffer[at:end]))
+                        self._gets.append((reference, token, is_near))
+                        return
         if is_request(code):
             try:
                 self._ask(frame)
@@ -303,6 +317,20 @@ class Offering(asyncio.Protocol):
             self.accepted.exception()
         if not self.ended.done():
             self.ended.set_result(reason)
+
+
+def _common_shapes() -> dict[int, list[tuple[bytes, bytes, bool]]]:
+    """What stands before and behind the reference in a GET of the daemon's, by its length."""
+    found: dict[int, list[tuple[bytes, bytes, bool]]] = {}
+    for near in (False, True):
+        for before, behind in get_options_by_size((), 1, near=near).values():
+            found.setdefault(len(before) + _LETTERS + len(behind), []).append(
+                (before, behind, near)
+            )
+    return found
+
+
+_COMMON: Final = _common_shapes()
 
 
 def _reference(queries: Sequence[bytes]) -> Reference:

@@ -16,7 +16,12 @@ from typing import Any
 import pytest
 
 from eris.capability import ReadCapability
+from guix_glue.formats.narinfo import NarUrl, format_narinfo, format_unsigned
 from guix_glue.kept.public_notes import PublicNotes
+from guix_glue.model import StoreItem
+from guix_glue.trust.signature import sign_text
+from tests.guix_glue.fetch.fakes import running_server
+from tests.guix_glue.fetch.support import KEY, SAMPLES
 from tests.guix_glue.seed.support import encoded, make_tree
 from tests.guix_glue.seed.test_seeder import Store
 from tests.integration.commands import Kapla
@@ -37,7 +42,7 @@ class Place:
     @property
     def user(self) -> Kapla:
         """Somebody at the machine of the one that asks."""
-        return Kapla(self.directory, self.asker.url)
+        return Kapla(self.directory, self.asker.url, env=self.environment)
 
     def seeder(self) -> Kapla:
         """Somebody at the machine of the one that lends."""
@@ -200,6 +205,40 @@ def _note(store: Store, item: Path, urn: str) -> None:
     part, nar_hash = item.name[:32], b"\1" * 32
     notes.items.note(part, nar_hash)
     notes.urns.note(part, nar_hash, ReadCapability.from_urn(urn).to_bytes())
+
+
+def test_what_a_server_has_signed_is_given_once_it_was_asked(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    public, private = store.add(0, fetched=False), store.add(1, fetched=False)
+    index = tmp_path / "index"
+    environment = {
+        "NIX_STORE_DIR": store.store_dir,
+        "GUIX_STATE_DIRECTORY": str(tmp_path),
+        "GUIX_LOG_DIRECTORY": str(tmp_path / "log"),
+    }
+    (tmp_path / "log" / "drvs").mkdir(parents=True)
+    item = StoreItem(str(public), b"\1" * 32, 1000, ())
+    unsigned = format_unsigned(item)
+    narinfo = format_narinfo(unsigned, sign_text(KEY, unsigned, "test"), [NarUrl("nar/x")])
+    with running_server() as server, running_daemon() as daemon:
+        server.files[f"/{item.hash_part}.narinfo"] = narinfo
+        place = Place(daemon, daemon, tmp_path, environment)
+        options: list[str | Path] = ["--index", index, "--public-items", tmp_path / "none"]
+        options += ["--upstream", server.url, "--acl", SAMPLES / "keys" / "acl"]
+        with seeding(place, *options):
+            wait_until(lambda: told(index).get("trees", 0) == 1, "the item that is public")
+            place.user("decode", encoded(public)[0].to_urn(), tmp_path / "out")
+            place.user("decode", encoded(private)[0].to_urn(), tmp_path / "none", code=4)
+        asked = len(server.requests)
+        assert "a server has a signed narinfo" in _explained(place, options, public)
+        assert "no server that was asked" in _explained(place, options, private)
+        with seeding(place, *options):
+            wait_until(lambda: told(index).get("trees", 0) == 1, "the item that is public")
+        assert len(server.requests) == asked
+
+
+def _explained(place: Place, options: Sequence[str | Path], item: Path) -> str:
+    return place.user("seed", "--explain", item, *options).stdout.decode()
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ async def seeding(maker: Maker) -> AsyncIterator[tuple[asyncio.Queue[Daemon], as
         server = await asyncio.start_unix_server(accept, path)
         with ThreadPoolExecutor(2) as workers, ThreadPoolExecutor(1) as slow:
             url = parse_store_url(f"coap+unix://{path}")
-            task = asyncio.create_task(stay_connected(url, maker, workers, slow))
+            task = asyncio.create_task(stay_connected(url, maker, workers, slow, at_once=2))
             try:
                 yield arrived, task
             finally:
@@ -281,7 +281,7 @@ def test_only_a_unix_socket_will_do() -> None:
     async def run() -> None:
         with ThreadPoolExecutor(1) as threads, pytest.raises(SeedRefused, match="Unix socket"):
             url = parse_store_url("coap+tcp://127.0.0.1")
-            await stay_connected(url, Maker(), threads, threads)
+            await stay_connected(url, Maker(), threads, threads, at_once=1)
 
     asyncio.run(run())
     assert issubclass(SeedRefused, Exception) and not issubclass(SeedRefused, StoreUnavailable)
