@@ -99,7 +99,9 @@ async def serve_proxy(
         )
         if store is not None:
             await stack.enter_async_context(store)
-        source = _source(settings, authorities, directory, store, stack)
+        # Who may know URNs beside the servers: maps are opened here.
+        hints: Sequence[Hints] = ()
+        source = _source(settings, authorities, directory, store, hints, stack)
         stack.push_async_callback(source.close)
         requests = None if admin is None else Requests(("nar",))
         server = HttpServer(Site(source), settings.connections, logs.requests, requests)
@@ -136,11 +138,10 @@ def _source(
     authorities: Authorities,
     directory: CacheDirectory,
     store: Store | None,
+    hints: Sequence[Hints],
     stack: AsyncExitStack,
 ) -> ProxySource:
     proxies = Proxies.from_environ(os.environ)
-    # Whoever may know URNs beside the servers: maps.
-    hints: Sequence[Hints] = ()
 
     def make(store_dir: str) -> Parts:
         upstream = Upstream(
