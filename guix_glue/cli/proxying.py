@@ -159,7 +159,9 @@ def _source(
             choice=Choice.FASTEST,
         )
         cache = MirrorCache(directory, store_dir, upstream.believed)
-        narinfos = MirrorNarinfos(cache, upstream, absence_age_s=ABSENCE_AGE_S, settles=True)
+        narinfos = MirrorNarinfos(
+            cache, upstream, absence_age_s=ABSENCE_AGE_S, settles=True, waits_for_disk=False
+        )
         installed = InstalledItems(_database_dir(settings.environment, store_dir), store_dir)
         nars = Nars(store, upstream, directory, installed, hints, settings.nars)
         return Parts(upstream, cache, narinfos, nars)

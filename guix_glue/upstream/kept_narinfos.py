@@ -105,6 +105,10 @@ class MirrorCache:
         except SignatureRejected:
             return None
 
+    def remember(self, mirrored: Mirrored) -> None:
+        """Know what a server says of an item, until there is too much to know or this ends."""
+        self._remember(mirrored.narinfo.item.hash_part, mirrored)
+
     def keep(self, mirrored: Mirrored) -> None:
         """Keep what a server says of an item: in memory at least.
 

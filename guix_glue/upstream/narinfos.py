@@ -7,6 +7,7 @@ item with different results.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import OrderedDict
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, TypeGuard
 
-from eris.threads import in_thread
+from eris.threads import in_thread, settle
 from guix_glue.errors import FetchFailed
 from guix_glue.servers.outage import Outage
 from guix_glue.servers.remembered import Remembered
@@ -28,6 +29,8 @@ __all__ = ["MirrorNarinfos"]
 _log = logging.getLogger(__name__)
 
 _ABSENCES_KEPT: Final = 50_000
+_WRITES: Final = 64
+"""Narinfos that are on their way to the disk: more would only wait for each other there."""
 _EXACT_KEPT: Final = 500
 """Narinfos besides those in the cache, some 10 KB each in memory."""
 
@@ -36,7 +39,8 @@ class MirrorNarinfos:
     """What other servers say of items. `close()` it.
 
     With `settles` nobody has an item that those have not who can be asked, once the others are
-    known to be silent: else whoever asks is told again and again that it cannot be known.
+    known to be silent: else whoever asks is told again and again that it cannot be known. Without
+    `waits_for_disk` what is asked for is told before it is on disk: it can be asked for again.
     """
 
     def __init__(
@@ -46,10 +50,14 @@ class MirrorNarinfos:
         *,
         absence_age_s: float,
         settles: bool = False,
+        waits_for_disk: bool = True,
     ) -> None:
         self._cache = cache
         self._upstream = upstream
         self._settles = settles
+        self._waits_for_disk = waits_for_disk
+        self._room = asyncio.Semaphore(_WRITES)
+        self._writes = set[asyncio.Task[None]]()
         self._not_kept = Outage(0.0)
         self._absences: Remembered[str] = Remembered(absence_age_s, length=_ABSENCES_KEPT)
         self._lookups: Lookups[Mirrored | None] = Lookups(self._ask, self._is_needed)
@@ -57,9 +65,10 @@ class MirrorNarinfos:
         self._exact_lookups: Lookups[Mirrored | None] = Lookups(self._ask_exactly, lambda _: True)
 
     async def close(self) -> None:
-        """End asking."""
+        """End asking, and write what is left to be written."""
         await self._lookups.close()
         await self._exact_lookups.close()
+        await settle(*self._writes)
 
     def expect(self, client: Client, hash_parts: Sequence[str]) -> None:
         """A client will ask for these in a moment."""
@@ -149,6 +158,23 @@ class MirrorNarinfos:
         return mirrored
 
     async def _keep(self, mirrored: Mirrored) -> None:
+        """Keep it; whoever asks need not wait for the disk, as long as that keeps up."""
+        if self._waits_for_disk:
+            await self._write(mirrored)
+            return
+        self._cache.remember(mirrored)
+        await self._room.acquire()
+        task = asyncio.create_task(self._write(mirrored))
+        self._writes.add(task)
+        task.add_done_callback(self._written)
+
+    def _written(self, task: asyncio.Task[None]) -> None:
+        self._writes.discard(task)
+        self._room.release()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("A narinfo cannot be kept", exc_info=error)
+
+    async def _write(self, mirrored: Mirrored) -> None:
         """Keep it on disk if that can be; whoever asks is answered anyway."""
         try:
             await in_thread(self._cache.keep, mirrored)

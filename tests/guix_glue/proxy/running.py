@@ -108,7 +108,9 @@ async def inside(
     def make(store: str) -> Parts:
         upstream = Upstream(servers, keys, store, proxies, age_s=3600, choice=Choice.FASTEST)
         cache = MirrorCache(directory, store, upstream.believed)
-        narinfos = MirrorNarinfos(cache, upstream, absence_age_s=60, settles=True)
+        narinfos = MirrorNarinfos(
+            cache, upstream, absence_age_s=60, settles=True, waits_for_disk=False
+        )
         return Parts(upstream, cache, narinfos, nars)
 
     def leave_out(other: OtherStore) -> None:
