@@ -1,14 +1,11 @@
 """What `kapla seed` takes: disk, time to read, and leaves over TCP against a bare loop.
 
-Three things:
+The index of a tree on disk ÷ its files, for Python's standard library, which has small files, and
+for a tree of large ones; how fast they are read for it, in a second of one processor's time. Then
+leaves of 32 KiB that a client gets over TCP from a daemon that stores none of them, by way of a
+seed, ÷ a loop in one process that reads, encrypts and hashes the same leaves.
 
-* the index on disk ÷ the files, of trees that are on this machine, named on the command line or
-  `/usr/lib` and `/usr/share`;
-* how fast they are read for it, by the time of one processor;
-* 32 KiB leaves that a client gets over TCP from a daemon that stores none of them, out of a file by
-  way of a seed, ÷ a loop in one process that reads, encrypts and hashes the same leaves.
-
-`python -m benchmarks.seeding [TREE…]`
+`python -m benchmarks.seeding [TREE…]` tells it of other trees, one by one.
 """
 
 from __future__ import annotations
@@ -16,14 +13,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks.report import Row, compare, format_row, heading
+from benchmarks.report import Row, compare, format_row, heading, single
 from benchmarks.wire import kaplad
 from eris import BlockSize
 from eris.base32 import format_base32_reference
@@ -35,16 +34,59 @@ from kapla.coap.frame import Code, FrameReader, format_message
 
 __all__ = ["run"]
 
-_TREES: Final = ("/usr/lib/python3", "/usr/share")
 _LEAVES: Final = 4096
 _WINDOW: Final = 64
 _PATH: Final = [(11, b".well-known"), (11, b"eris"), (11, b"blocks")]
 
 
 def run(rounds: int) -> list[Row]:
-    """Measure leaves over this many rounds."""
+    """Measure leaves over this many rounds, and each tree once."""
     with tempfile.TemporaryDirectory(prefix="kb-") as name:
-        return _leaves(Path(name), rounds)
+        directory = Path(name)
+        large = directory / "large"
+        large.mkdir()
+        for number in range(8):
+            (large / str(number)).write_bytes(os.urandom(16 * 2**20))
+        rows = []
+        for what, tree in (
+            ("the standard library", Path(sysconfig.get_path("stdlib"))),
+            ("files of 16 MiB", large),
+        ):
+            found = _read_in(str(tree))
+            share = 100 * found.index / found.size
+            case = f"index of a seed / files, {what}"
+            rows.append(single(case, [share], "%", 2, 0.5, at_most=True))
+            rate = found.size / 1e6 / found.took_s
+            rows.append(single(f"read for a seed, {what}", [rate], "MB/s"))
+        return [*rows, *_leaves(directory, rounds)]
+
+
+@dataclass(frozen=True)
+class _ReadIn:
+    """What became of a tree: bytes on disk, blocks, files and their bytes, processor time."""
+
+    index: int
+    blocks: int
+    files: int
+    size: int
+    took_s: float
+
+
+def _read_in(tree: str) -> _ReadIn:
+    with tempfile.TemporaryDirectory(prefix="kb-") as name:
+        index = SeedIndex(Path(name))
+        indexer = Indexer(index)
+        began = time.process_time()
+        # As an item of a store, which nobody changes.
+        indexer.update([SeedTree(tree, b"item")])
+        took_s = time.process_time() - began
+        for reason in indexer.failures.values():
+            raise RuntimeError(f"{tree}: {reason}")
+        rows = [held.row for held in index.view.parts.values()]
+        size, files = sum(row.size for row in rows), sum(row.files for row in rows)
+        found = _ReadIn(index.view.size, index.view.blocks, files, size, took_s)
+        index.close()
+        return found
 
 
 def _leaves(directory: Path, rounds: int) -> list[Row]:
@@ -60,7 +102,7 @@ def _leaves(directory: Path, rounds: int) -> list[Row]:
                 bare.append(_bare(tree / "file")[0])
                 seeded.append(rate)
     case = "32KiB leaves over TCP, of kapla seed / made and hashed in a bare loop"
-    return [compare(case, seeded, bare, "blocks/s")]
+    return [compare(case, seeded, bare, "blocks/s", 0.6, 0.9)]
 
 
 def _bare(path: Path) -> tuple[float, list[bytes]]:
@@ -123,33 +165,16 @@ def _seed(directory: Path, tree: Path) -> Iterator[None]:
             process.terminate()
 
 
-def _disk(trees: list[str]) -> Iterator[str]:
-    """What the index of each tree takes, and how fast it is made."""
-    for tree in trees:
-        with tempfile.TemporaryDirectory(prefix="kb-") as name:
-            index = SeedIndex(Path(name))
-            indexer = Indexer(index)
-            began = time.process_time()
-            # As an item of a store, which nobody changes.
-            indexer.update([SeedTree(tree, b"item")])
-            took_s = time.process_time() - began
-            for reason in indexer.failures.values():
-                yield f"{tree}: {reason}"
-            size = sum(held.row.size for held in index.view.parts.values())
-            files = sum(held.row.files for held in index.view.parts.values())
-            yield (
-                f"{tree}: {files} files, {size / 1e6:.0f} MB, {index.view.blocks} blocks;"
-                f" index {100 * index.view.size / max(1, size):.3f} %,"
-                f" records alone {100 * 16 * index.view.blocks / max(1, size):.3f} %;"
-                f" {size / 1e6 / took_s:.0f} MB a second of one processor"
-            )
-            index.close()
-
-
 def main() -> None:
     """Print all of it."""
-    for line in _disk(sys.argv[1:] or [tree for tree in _TREES if Path(tree).is_dir()]):
-        print(line, flush=True)
+    for tree in sys.argv[1:]:
+        found = _read_in(tree)
+        print(
+            f"{tree}: {found.files} files, {found.size / 1e6:.0f} MB, {found.blocks} blocks;"
+            f" index {100 * found.index / found.size:.3f} %;"
+            f" {found.size / 1e6 / found.took_s:.0f} MB a second of one processor",
+            flush=True,
+        )
     print(heading())
     for row in run(5):
         print(format_row(row))

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from eris.capability import ReadCapability
 from guix_glue.formats.narinfo import NarUrl, format_narinfo, format_unsigned
 from guix_glue.kept.public_notes import PublicNotes
 from guix_glue.model import StoreItem
+from guix_glue.seed.indexing import Indexer
+from guix_glue.seed.trees import SeedTree
 from guix_glue.trust.signature import sign_text
 from tests.guix_glue.fetch.fakes import running_server
 from tests.guix_glue.fetch.support import KEY, SAMPLES
-from tests.guix_glue.seed.support import encoded, make_tree
+from tests.guix_glue.seed.support import encoded, make_tree, opened_index
 from tests.guix_glue.seed.test_seeder import Store
 from tests.integration.commands import Kapla
 from tests.integration.daemon import GUARD_S, Daemon, running_daemon, wait_until
@@ -40,12 +42,12 @@ class Place:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def user(self) -> Kapla:
+    def user(self) -> User:
         """Somebody at the machine of the one that asks."""
-        return Kapla(self.directory, self.asker.url, env=self.environment)
+        return User(self.directory, self.asker.url)
 
     def seeder(self) -> Kapla:
-        """Somebody at the machine of the one that lends."""
+        """Somebody at the machine of the one that lends, with a store."""
         return Kapla(self.directory, self.lender.url, env=self.environment)
 
 
@@ -101,17 +103,13 @@ def test_others_decode_what_is_stored_nowhere(place: Place) -> None:
     with seeding(place, root, "--index", index):
         wait_until(lambda: is_read(index), "its index")
         place.user("decode", urn, place.directory / "out")
-        said = place.seeder()("seed", "--status", "--index", index).stdout.decode()
-        assert "connected to the daemon" in said
-        found = json.loads(
-            place.seeder()("seed", "--status", "--json", "--index", index).stdout.decode()
-        )
+        assert "connected to the daemon" in place.user.out("seed", "--status", "--index", index)
+        found = json.loads(place.user.out("seed", "--status", "--json", "--index", index))
         assert found["running"] and found["trees"] == 1
         assert found["index_bytes"] < 0.02 * found["data_bytes"]
     assert_same(root, place.directory / "out")
     assert stat(place.lender)["blocks"] == kept
-    again = place.seeder()("seed", "--status", "--index", index).stdout.decode()
-    assert "not running" in again
+    assert "not running" in place.user.out("seed", "--status", "--index", index)
 
 
 def test_a_file_that_changed_is_not_there(place: Place) -> None:
@@ -144,24 +142,22 @@ def test_a_seed_that_is_killed_goes_on_where_it_was(place: Place) -> None:
     def start() -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, env=seeder.environment(), stderr=subprocess.PIPE)
 
-    for wanted in ("lock", "segments"):
-        with start() as process:
-            _kill_when(process, index / wanted)
-    for read in (None, 0):
-        # All is there: once more there is nothing to read.
-        with start() as process:
-            _, errors = process.communicate(timeout=GUARD_S)
-        assert process.returncode == 0, errors.decode()
-        found = told(index)
-        assert (found["trees"], found["trees_left"], found["trees_failed"]) == (8, 0, 0)
-        assert read is None or found["read_bytes"] == read
+    with start() as process:
+        # As soon as something is written; or it has done all before anybody saw that.
+        path = index / "segments"
+        wait_until(lambda: path.exists() or process.poll() is not None, str(path))
+        process.kill()
+    with start() as process:
+        _, errors = process.communicate(timeout=GUARD_S)
+    assert process.returncode == 0, errors.decode()
+    found = told(index)
+    assert (found["trees"], found["trees_left"], found["trees_failed"]) == (8, 0, 0)
+    # All is there: once more there is nothing to read.
+    with opened_index(index) as opened:
+        indexer = Indexer(opened)
+        indexer.update([SeedTree(str(root)) for root in roots])
+        assert indexer.progress.read_bytes == 0
     assert not list(index.glob("*.new"))
-
-
-def _kill_when(process: subprocess.Popen[bytes], path: Path) -> None:
-    """As soon as there is a file; or when it has done all before anybody saw that."""
-    wait_until(lambda: path.exists() or process.poll() is not None, str(path))
-    process.kill()
 
 
 def test_an_item_is_given_as_it_was_packed(tmp_path: Path) -> None:
@@ -175,15 +171,9 @@ def test_an_item_is_given_as_it_was_packed(tmp_path: Path) -> None:
         "GUIX_LOG_DIRECTORY": str(tmp_path),
     }
     with running_daemon() as daemon:
-        user = Kapla(tmp_path, daemon.url, env=environment)
-        urn = user("encode", "--packed", "--level", "3", "--no-pin", item).stdout.decode().strip()
+        user = User(tmp_path, daemon.url)
+        urn = user.out("encode", "--packed", "--level", "3", "--no-pin", item)
         _note(store, item, urn)
-        assert (
-            "offered: it was fetched"
-            in user(
-                "seed", "--explain", item, "--index", index, "--public-items", store.notes
-            ).stdout.decode()
-        )
         place = Place(daemon, daemon, tmp_path, environment)
         with seeding(place, "--index", index, "--public-items", store.notes):
             wait_until(lambda: told(index).get("packed", 0) == 1, "how it was packed")
@@ -207,7 +197,7 @@ def _note(store: Store, item: Path, urn: str) -> None:
     notes.urns.note(part, nar_hash, ReadCapability.from_urn(urn).to_bytes())
 
 
-def test_what_a_server_has_signed_is_given_once_it_was_asked(tmp_path: Path) -> None:
+def test_what_a_server_has_signed_is_given_once_it_was_asked(place: Place, tmp_path: Path) -> None:
     store = Store(tmp_path)
     public, private = store.add(0, fetched=False), store.add(1, fetched=False)
     index = tmp_path / "index"
@@ -220,9 +210,9 @@ def test_what_a_server_has_signed_is_given_once_it_was_asked(tmp_path: Path) -> 
     item = StoreItem(str(public), b"\1" * 32, 1000, ())
     unsigned = format_unsigned(item)
     narinfo = format_narinfo(unsigned, sign_text(KEY, unsigned, "test"), [NarUrl("nar/x")])
-    with running_server() as server, running_daemon() as daemon:
+    with running_server() as server:
         server.files[f"/{item.hash_part}.narinfo"] = narinfo
-        place = Place(daemon, daemon, tmp_path, environment)
+        place = replace(place, directory=tmp_path, environment=environment)
         options: list[str | Path] = ["--index", index, "--public-items", tmp_path / "none"]
         options += ["--upstream", server.url, "--acl", SAMPLES / "keys" / "acl"]
         with seeding(place, *options):
@@ -230,15 +220,16 @@ def test_what_a_server_has_signed_is_given_once_it_was_asked(tmp_path: Path) -> 
             place.user("decode", encoded(public)[0].to_urn(), tmp_path / "out")
             place.user("decode", encoded(private)[0].to_urn(), tmp_path / "none", code=4)
         asked = len(server.requests)
-        assert "a server has a signed narinfo" in _explained(place, options, public)
         assert "no server that was asked" in _explained(place, options, private)
-        with seeding(place, *options):
-            wait_until(lambda: told(index).get("trees", 0) == 1, "the item that is public")
+        with seeding(place, *options) as process:
+            # It was read before, and need not be asked about.
+            wait_until(lambda: told(index)["pid"] == process.pid, "what there is")
+            place.user("decode", encoded(public)[0].to_urn(), tmp_path / "again")
         assert len(server.requests) == asked
 
 
 def _explained(place: Place, options: Sequence[str | Path], item: Path) -> str:
-    return place.user("seed", "--explain", item, *options).stdout.decode()
+    return place.seeder()("seed", "--explain", item, *options).stdout.decode()
 
 
 @pytest.mark.parametrize(
