@@ -43,6 +43,8 @@ _LOADED: Final = (
     "kapla.cli.pin",
     "kapla.cli.stat",
     "kapla.cli.verify",
+    "guix_glue.cli.proxy",
+    "guix_glue.cli.proxying",
     "guix_glue.cli.publish",
     "guix_glue.cli.publisher",
     "guix_glue.cli.substitute",
