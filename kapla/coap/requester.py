@@ -237,6 +237,9 @@ class Requester:
         reason = ""
         if error:
             reason = f": {tls_reason(error) or getattr(error, 'strerror', None) or error}"
+        if isinstance(error, BrokenPipeError | ConnectionResetError):
+            # What it said last is not read any more once we cannot write: perhaps that it ends.
+            self.was_released = True
         was_usable, self.usable = self.usable, False
         waiting = self._taken()
         if waiting or was_usable:

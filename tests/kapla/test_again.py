@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -184,6 +185,30 @@ def test_a_connection_on_which_nothing_was_ever_answered_is_not_made_again() -> 
         ):
             assert "lost" in str(await error_in(get(store)))
             assert len(server.peers) == 1
+
+    run(main)
+
+
+def test_who_ends_while_we_write_and_is_not_heard_is_waited_for() -> None:
+    async def main() -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "s"
+            async with (
+                fake_server(keep_blocks([SMALL]), socket=path) as server,
+                RemoteStore(server.url, reconnect_s=LONG_S) as store,
+            ):
+                await store.connect()
+                await server.until(lambda: bool(server.peers))
+                with server.peers[0].transport.get_extra_info("socket").dup() as ending:
+
+                    def end() -> None:
+                        ending.send(format_message(Code.RELEASE))
+                        ending.shutdown(socket.SHUT_RDWR)
+
+                    # Between what was read last and what is written next.
+                    asyncio.get_running_loop().call_soon(end)
+                    assert await get(store) == SMALL
+                assert len(server.peers) == 2
 
     run(main)
 

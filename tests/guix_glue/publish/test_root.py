@@ -149,4 +149,4 @@ def test_the_users_are_ones_that_systemd_can_make(tmp_path: Path) -> None:
     )
     made = (tmp_path / "etc" / "group").read_text().splitlines()
     (members,) = (found[1] for line in made if (found := re.fullmatch(r"kapla:x:\d+:(.*)", line)))
-    assert set(members.split(",")) == {"kapla-publish", "kapla-proxy"}
+    assert set(members.split(",")) == {"kapla-publish", "kapla-proxy", "kapla-seed"}
