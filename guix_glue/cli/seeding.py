@@ -15,7 +15,7 @@ import click
 from eris.threads import settle
 from guix_glue.cli.seed_settings import SeedSettings, StoreOfItems
 from guix_glue.cli.seed_store import SeedStore
-from guix_glue.local.niceness import be_idle, be_nice
+from guix_glue.local.niceness import be_idle
 from guix_glue.local.store_db import GUIX_LAYOUT, NIX_LAYOUT, StoreDatabase
 from guix_glue.publish.key_files import read_acl
 from guix_glue.seed.asking import Asking, Known
@@ -119,7 +119,7 @@ async def seed(settings: SeedSettings, url: StoreUrl | None) -> bool:
             return await seeder.once()
         workers = ThreadPoolExecutor(settings.threads, "kapla-seed")
         stack.callback(workers.shutdown)
-        slow = ThreadPoolExecutor(_SLOW_THREADS, "kapla-seed-slow", initializer=be_nice)
+        slow = ThreadPoolExecutor(_SLOW_THREADS, "kapla-seed-slow")
         stack.callback(slow.shutdown)
         _log.info("kapla seed %s: index %s", __version__, settings.index)
         connected = stay_connected(
