@@ -67,6 +67,7 @@ class Answering:
         self._answers: list[bytes] = []
         # Of what others had, and of what is kept.
         self._later: list[bytes] = []
+        self._later_gave = 0
         self.under_way = UnderWay(self._go_on)
         """What is worked on for the peer."""
         self.turn = Turn(line, self.take_turn, link.was_reset)
@@ -312,12 +313,11 @@ class Answering:
             self._link.write(answers)
 
     def _answer_later(self, answer: bytes, block_bytes: int) -> None:
-        with self.turn:
-            is_there = block_bytes > 0
-            self.turn.gave(is_there)
-            if self._share is not None:
-                self._share.gave(is_there, block_bytes, not is_there)
-            self._write_soon([answer] if answer else [])
+        is_there = block_bytes > 0
+        self._later_gave += is_there
+        if self._share is not None:
+            self._share.gave(is_there, block_bytes, not is_there)
+        self._write_soon([answer] if answer else [])
 
     def _write_soon(self, answers: list[bytes]) -> None:
         """Send these with whatever else comes in this turn of the loop."""
@@ -328,6 +328,9 @@ class Answering:
     def _write_later(self) -> None:
         with self.turn:
             answers, self._later = self._later, []
+            gave, self._later_gave = self._later_gave, 0
+            if gave:
+                self.turn.gave(gave)
             self._link.write(answers)
         # A Ping may have waited for these, or the end.
         self._go_on()

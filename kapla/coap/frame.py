@@ -161,6 +161,8 @@ class FrameReader:
         self._max_frames = max_frames
         self._rest = bytearray()
         self._needed = 0
+        # Whether that is all of a frame, and not only what tells its length.
+        self._is_length_known = False
 
     def feed(self, data: bytes) -> list[Frame]:
         """Take the next bytes; returns the frames they complete.
@@ -171,17 +173,32 @@ class FrameReader:
         frames: list[Frame] = []
         if self.failure is not None:
             return frames
+        at = 0
         if self._rest:
+            missing = self._needed - len(self._rest)
+            if self._is_length_known and missing <= len(data):
+                # What stands behind this frame need not be copied for it.
+                at = missing
             # Collected until one whole frame is there, so that a peer that sends byte by byte
             # costs no more than its bytes.
-            self._rest += data
+            self._rest += data[:at] if at else data
             if len(self._rest) < self._needed:
                 return frames
-            data = bytes(self._rest)
+            whole = bytes(self._rest)
             self._rest.clear()
-        at, end = 0, len(data)
+            if not at:
+                data = whole
+            else:
+                self._cut(whole, 0, frames)
+        self._cut(data, at, frames)
+        return frames
+
+    def _cut(self, data: bytes, at: int, frames: list[Frame]) -> None:
+        """Add the frames from `at` on, and keep what is left."""
+        end = len(data)
         add = frames.append
-        for _ in range(self._max_frames):
+        self._is_length_known = False
+        for _ in range(self._max_frames - len(frames)):
             left = end - at
             if left < 2:
                 self._needed = 2
@@ -207,25 +224,25 @@ class FrameReader:
             stop = body + length
             if token_length > _MAX_TOKEN:
                 self.failure = FramingError(f"a token of {token_length} bytes is too long")
-                return frames
+                return
             if stop - at > self._max:
                 self.failure = FramingError(
                     f"a message of {stop - at} bytes is longer than {self._max}"
                 )
-                return frames
+                return
             if stop > end:
                 self._needed = stop - at
+                self._is_length_known = True
                 break
             add((data[start - 1], data[start:body], data, body, stop))
             at = stop
         else:
             if end - at >= 2:
                 self.failure = FramingError(f"more than {self._max_frames} messages at once")
-                return frames
+                return
             self._needed = 2
         if at < end:
             self._rest += data[at:] if at else data
-        return frames
 
 
 def parse_body(buffer: bytes, start: int, stop: int) -> tuple[tuple[Option, ...], bytes]:

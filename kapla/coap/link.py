@@ -153,8 +153,12 @@ class Link(asyncio.Protocol):
             answering.take(frames)
         else:
             asking.take([frame for frame in frames if is_response(frame[0])])
-            with answering.turn:
-                answering.take([frame for frame in frames if not is_response(frame[0])])
+            requests = [frame for frame in frames if not is_response(frame[0])]
+            if not self._reads_at_once:
+                answering.take(requests)
+            elif requests:
+                with answering.turn:
+                    answering.take(requests)
 
     def _answer_signals(self, output: bytes) -> None:
         self.write([output])

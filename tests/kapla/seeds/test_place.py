@@ -86,6 +86,26 @@ def test_what_it_answers_is_read_at_once_and_what_it_asks_in_its_turn() -> None:
     run(test)
 
 
+def test_what_it_answers_is_no_time_of_its_listener() -> None:
+    """Else those who asked by another listener would wait for it, as for programs there."""
+
+    async def test(place: Place) -> None:
+        place.link.data_received(SEED)
+        await place.seed_is_told()
+        place.server.feed(get(SMALL))
+        [question] = await place.seed_is_told()
+        assert place.link.answering is not None
+        turn = place.link.answering.turn
+        before = turn.had
+        place.link.data_received(format_message(Code.CONTENT, question.token, payload=SMALL))
+        await place.server.settle()
+        assert turn.had == before
+        place.link.data_received(get(LARGE))
+        assert turn.had > before
+
+    run(test)
+
+
 def test_what_came_behind_the_word_that_it_is_one_stays_in_order() -> None:
     async def test(place: Place) -> None:
         place.link.data_received(SEED + get(LARGE) + get(SMALL))
