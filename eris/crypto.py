@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Buffer",
     "content_key",
+    "encrypt_leaf_again",
     "encrypt_leaves",
     "encrypt_node",
     "open_block",
@@ -77,6 +78,18 @@ def encrypt_leaves(
         pairs += reference + key
         blocks.append((reference, block))
     return cast(list[tuple[Reference, bytes]], blocks)
+
+
+def encrypt_leaf_again(leaf: Buffer, key: bytes) -> tuple[Reference, bytes]:
+    """Encrypt one padded leaf whose key is known from before; returns (reference, block).
+
+    Of another leaf than before it makes a block of another reference: compare that.
+    """
+    cipher, chacha20 = _library()
+    block = cipher(chacha20(key, _NONCES[0]), None).encryptor().update(leaf)
+    state = _start_hash()
+    state.update(block)
+    return cast(Reference, state.digest()), block
 
 
 def encrypt_node(node: Buffer, level: int) -> tuple[Reference, bytes, bytes]:

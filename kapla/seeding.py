@@ -15,7 +15,7 @@ from functools import partial
 from typing import Final
 
 from eris.errors import StoreError, StoreRefused, StoreUnavailable
-from kapla.coap.offering import BlockMaker, Later, Offering
+from kapla.coap.offering import LONGEST_S, BlockMaker, Later, Offering
 from kapla.connecting import connect
 from kapla.errors import NotAllowed
 from kapla.urls import StoreUrl, UnixEndpoint
@@ -44,12 +44,14 @@ async def stay_connected(
     slow: Executor,
     *,
     at_once: int,
+    longest_s: float | None = None,
     on_change: Callable[[bool], None] = lambda connected: None,
 ) -> None:
     """Answer the daemon at `url`, until this is cancelled.
 
-    `at_once`: how many of `workers` there are. `on_change` is told when there is a connection, and
-    when there is none any more.
+    `at_once`: how many of `workers` there are. `longest_s`: how long anybody waits for a block;
+    what takes longer is made for who comes next. `on_change` is told when there is a connection,
+    and when there is none any more.
     Raises: SeedRefused, also for a URL that is not of a Unix socket.
     """
     if not isinstance(url.endpoint, UnixEndpoint):
@@ -62,7 +64,9 @@ async def stay_connected(
     while True:
         began = loop.time()
         try:
-            make = partial(Offering, maker, workers, slow, at_once=at_once)
+            make = partial(
+                Offering, maker, workers, slow, at_once=at_once, longest_s=longest_s or LONGEST_S
+            )
             reason = await _once(url, make, on_change)
         except StoreUnavailable as error:
             reason = str(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
 from collections.abc import Coroutine
@@ -16,7 +17,7 @@ from eris.threads import settle
 from guix_glue.cli.seed_settings import SeedSettings, StoreOfItems
 from guix_glue.cli.seed_store import SeedStore
 from guix_glue.local.authorities import read_authorities
-from guix_glue.local.niceness import be_idle, be_nice
+from guix_glue.local.niceness import be_idle
 from guix_glue.local.store_db import GUIX_LAYOUT, NIX_LAYOUT, StoreDatabase
 from guix_glue.seed.asking import Asking, Known
 from guix_glue.seed.consent import Consent, Verdict
@@ -28,6 +29,7 @@ from guix_glue.seed.seeder import Seeder
 from guix_glue.seed.trees import DirectoryTrees, StoreTrees, Trees, has_log
 from guix_glue.servers.proxies import Proxies
 from guix_glue.serving.privileges import drop_privileges, find_user
+from guix_glue.trust.authorities import Authorities
 from guix_glue.upstream.servers import Upstream
 from kapla import __version__
 from kapla.client import default_store_urls
@@ -75,7 +77,7 @@ def explain(settings: SeedSettings, item: str) -> Verdict:
     path = item.rstrip("/")
     if "/" not in path:
         path = f"{settings.store.store_dir}/{path}"
-    known = Known(settings.public_items, settings.index)
+    known = _known(settings, _authorized(settings))
     return _store_trees(settings, settings.store, known).explain(path)
 
 
@@ -89,7 +91,10 @@ async def seed(settings: SeedSettings, url: StoreUrl | None) -> bool:
         stack.callback(index.close)
         idle = ThreadPoolExecutor(1, "kapla-seed-index", initializer=be_idle)
         stack.callback(idle.shutdown)
-        known = Known(settings.public_items, settings.index)
+        authorized = _authorized(settings)
+        known = _known(settings, authorized)
+        if settings.upstream:
+            known.forget_others()
         sources: list[Trees] = []
         asking = None
         if settings.store is not None:
@@ -97,7 +102,7 @@ async def seed(settings: SeedSettings, url: StoreUrl | None) -> bool:
             if settings.upstream:
                 upstream = Upstream(
                     settings.upstream,
-                    read_authorities(settings.acl, (), os.environ),
+                    authorized,
                     settings.store.store_dir,
                     Proxies.from_environ(os.environ),
                 )
@@ -119,7 +124,7 @@ async def seed(settings: SeedSettings, url: StoreUrl | None) -> bool:
             return await seeder.once()
         workers = ThreadPoolExecutor(settings.threads, "kapla-seed")
         stack.callback(workers.shutdown)
-        slow = ThreadPoolExecutor(_SLOW_THREADS, "kapla-seed-slow", initializer=be_nice)
+        slow = ThreadPoolExecutor(_SLOW_THREADS, "kapla-seed-slow")
         stack.callback(slow.shutdown)
         _log.info("kapla seed %s: index %s", __version__, settings.index)
         connected = stay_connected(
@@ -158,6 +163,28 @@ async def _serve(seeder: Seeder, connected: Coroutine[Any, Any, None]) -> None:
 async def _wait_for(stopping: asyncio.Event) -> None:
     await stopping.wait()
     _log.info("Stopping")
+
+
+def _authorized(settings: SeedSettings) -> Authorities:
+    """Whose signatures count, if servers are asked. Raises: PublishError; click.UsageError."""
+    if not settings.upstream:
+        return Authorities()
+    authorized = read_authorities(settings.acl, (), os.environ)
+    if not authorized.has_keys:
+        # Else nothing would be public, whatever they say.
+        raise click.UsageError(
+            f"{settings.acl} authorizes no key, so that nothing --upstream says could be believed:"
+            " --acl names another list."
+        )
+    return authorized
+
+
+def _known(settings: SeedSettings, authorized: Authorities) -> Known:
+    """What is known of items; that one is not public is what these very servers and keys say."""
+    keys = [*authorized.acl.keys, *authorized.nix_keys]
+    who = [*sorted(server.url for server in settings.upstream), *sorted(map(repr, keys))]
+    asked = hashlib.sha256("\n".join(who).encode()).hexdigest()[:12] if who else ""
+    return Known(settings.public_items, settings.index, asked)
 
 
 def _store_trees(settings: SeedSettings, store: StoreOfItems, known: Known) -> StoreTrees:

@@ -15,8 +15,9 @@ from typing import Final
 
 __all__ = ["be_idle", "be_nice"]
 
+# More would do harm: a thread that is kept from running may hold the interpreter's lock, and who
+# answers requests waits for that.
 _NICENESS: Final = 10
-_LEAST: Final = 19
 
 _IOPRIO_SET: Final = {"x86_64": 251, "aarch64": 30, "riscv64": 30, "ppc64le": 273, "i686": 289}
 _WHO_PROCESS: Final = 1
@@ -25,18 +26,14 @@ _IDLE_CLASS: Final = 3 << 13
 
 def be_nice() -> None:
     """Let who answers requests go first."""
-    _set(_NICENESS)
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 def be_idle() -> None:
     """Let everybody go first, at the disk too."""
-    _set(_LEAST)
+    be_nice()
     number = _IOPRIO_SET.get(platform.machine())
     if number is not None:
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).syscall(number, _WHO_PROCESS, 0, _IDLE_CLASS)
-
-
-def _set(niceness: int) -> None:
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)

@@ -51,12 +51,24 @@ class Servers(Protocol):
 
 
 class Known:
-    """What is known of items, on disk: `noted` by those who fetched, and answers in `directory`."""
+    """What is known of items, on disk: `noted` by those who fetched, and answers in `directory`.
 
-    def __init__(self, noted: Iterable[Path], directory: Path) -> None:
+    `asked` tells who is asked, and whose signatures count, from others: that an item is not public
+    is what these say, and others may know better.
+    """
+
+    def __init__(self, noted: Iterable[Path], directory: Path, asked: str = "") -> None:
         self._noted = [PublicNotes(str(path)) for path in noted]
         self._yes = PublicNotes(str(directory / "public"))
-        self._no = PublicItems(directory / "not-public")
+        self._directory = directory
+        self._name = f"not-public{asked and '-'}{asked}"
+        self._no = PublicItems(directory / self._name)
+
+    def forget_others(self) -> None:
+        """Remove what others said, who were asked before."""
+        for path in self._directory.glob("not-public*"):
+            if path.name != self._name:
+                path.unlink(missing_ok=True)
 
     def read(self) -> Answers:
         """What is known now; synchronous."""

@@ -21,9 +21,16 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
-from eris.crypto import encrypt_leaves, encrypt_node
+from eris.crypto import encrypt_leaf_again, encrypt_leaves, encrypt_node
 from eris.encode import Encoder
-from eris.model import NULL_CONVERGENCE_SECRET, PAIR_SIZE, Reference, choose_block_size
+from eris.model import (
+    KEY_SIZE,
+    NULL_CONVERGENCE_SECRET,
+    PAIR_SIZE,
+    REFERENCE_SIZE,
+    Reference,
+    choose_block_size,
+)
 from eris.node import leaf_count, pad
 from eris_fs import Entry, Path, TreeError
 from guix_glue.errors import GuixError
@@ -210,7 +217,8 @@ class Maker:
             return Later(key, lambda: self._counted(self._of_index(held, reference)))
         size = loaded.sizes[place.file]
         if not place.level:
-            return self._checked(self._leaf(loaded, place), reference, held, place.file, loaded)
+            made = self._leaf(held, loaded, place)
+            return self._checked(made, reference, held, place.file, loaded)
         if size > LARGE_FILE:
             return _same(self._node(held, loaded, place), reference)
         file = place.file
@@ -229,7 +237,7 @@ class Maker:
 
     # how it is made
 
-    def _leaf(self, loaded: LoadedPart, place: Place) -> tuple[bytes, bytes] | None:
+    def _leaf(self, held: Held, loaded: LoadedPart, place: Place) -> tuple[bytes, bytes] | None:
         size = loaded.sizes[place.file]
         block_size = choose_block_size(size)
         is_last = place.place == leaf_count(size, block_size) - 1
@@ -244,6 +252,9 @@ class Maker:
             data = pad(data, block_size)
         elif len(data) != block_size:
             return None
+        if size > LARGE_FILE:
+            at = loaded.pairs_at[place.file] + place.place * PAIR_SIZE + REFERENCE_SIZE
+            return encrypt_leaf_again(data, bytes(held.pairs()[at : at + KEY_SIZE]))
         ((made, block),) = encrypt_leaves(memoryview(data), block_size, _SECRET, bytearray())
         return made, block
 

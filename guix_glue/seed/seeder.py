@@ -22,7 +22,7 @@ from guix_glue.local.files import replace_file
 from guix_glue.local.store_list import ValidItem
 from guix_glue.seed.asking import Asking
 from guix_glue.seed.errors import DamagedIndex, IndexNotWritten, SeedError
-from guix_glue.seed.index import SeedIndex
+from guix_glue.seed.index import SeedIndex, View
 from guix_glue.seed.indexing import Indexer
 from guix_glue.seed.lending import Lending
 from guix_glue.seed.made import MadeBlocks
@@ -101,6 +101,9 @@ class Seeder:
         self._connected = False
         self._problem = ""
         self._status: SeedStatus | None = None
+        # What was counted, and how many trees, packed ones and bytes that were.
+        self._counted: tuple[View, frozenset[str], tuple[int, int, int]]
+        self._counted = View(), frozenset(), (0, 0, 0)
         self._said = ""
         self._complaints = Complaints(_log, length=10)
         self.maker = Maker(
@@ -307,15 +310,15 @@ class Seeder:
         """How it is doing now."""
         view, progress, tally = self._index.view, self._indexer.progress, self.maker.tally
         offered = self.maker.offered
-        whole = [root for root in view.closed if root in offered]
-        data = sum(
-            view.parts[number].row.size for root in whole for number in view.roots.get(root, ())
-        )
+        if self._counted[0] is not view or self._counted[1] is not offered:
+            # Of many trees it is no matter of a moment.
+            self._counted = view, offered, _count(view, offered)
+        trees, packed, data = self._counted[2]
         return SeedStatus(
             pid=os.getpid(),
             connected=self._connected,
-            trees=len(whole),
-            packed=sum(root in offered for root in view.packed),
+            trees=trees,
+            packed=packed,
             trees_left=progress.left,
             trees_failed=progress.failed,
             to_ask=sum(len(source.to_ask) for source in self._sources),
@@ -363,6 +366,13 @@ class Seeder:
                 _mebibytes(progress.read_bytes),
                 progress.read_s,
             )
+
+
+def _count(view: View, offered: frozenset[str]) -> tuple[int, int, int]:
+    """How many trees are given away, how many as they were packed, and the bytes of their files."""
+    whole = [root for root in view.closed if root in offered]
+    data = sum(view.parts[one].row.size for root in whole for one in view.roots.get(root, ()))
+    return len(whole), sum(root in offered for root in view.packed), data
 
 
 def _mebibytes(size: int) -> str:

@@ -42,7 +42,7 @@ from kapla.coap.frame import (
 )
 from kapla.coap.sockets import widen_output
 
-__all__ = ["BlockMaker", "Later", "Offering"]
+__all__ = ["LONGEST_S", "BlockMaker", "Later", "Offering"]
 
 # Of one piece of work: little enough that several threads have something to do.
 _AT_ONCE: Final = 16
@@ -50,6 +50,8 @@ _AT_ONCE: Final = 16
 _MOST_WAITING: Final = 1024
 # Blocks that take long and wait for their turn; the next is not to be had now.
 _MOST_LATER: Final = 64
+# A daemon that hears nothing for five seconds takes a seed for one that is away.
+LONGEST_S: Final = 4.0
 _LETTERS: Final = 52
 _TOKEN: Final = b"\x01"
 _Asked = tuple[Reference, bytes, bool]
@@ -91,17 +93,24 @@ class BlockMaker(Protocol):
 class Offering(asyncio.Protocol):
     """One connection. `workers` make blocks, `slow` those that take long.
 
-    `at_once`: how many pieces of work are under way.
+    `at_once`: how many pieces of work are under way. `longest_s`: how long anybody waits for one.
     """
 
     def __init__(
-        self, maker: BlockMaker, workers: Executor, slow: Executor, *, at_once: int
+        self,
+        maker: BlockMaker,
+        workers: Executor,
+        slow: Executor,
+        *,
+        at_once: int,
+        longest_s: float = LONGEST_S,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._maker = maker
         self._workers = workers
         self._slow = slow
         self._at_once = at_once
+        self._longest_s = longest_s
         self._loop = loop
         self._connection = Connection()
         self._transport: asyncio.Transport | None = None
@@ -110,6 +119,7 @@ class Offering(asyncio.Protocol):
         self._running = 0
         # What waits for something that is being made, by its key.
         self._later: dict[Hashable, list[_Asked]] = {}
+        self._timers: dict[Hashable, asyncio.TimerHandle] = {}
         self._writable = True
         self._reading = True
         self.accepted: asyncio.Future[None] = loop.create_future()
@@ -273,18 +283,29 @@ class Offering(asyncio.Protocol):
         key = later.key
 
         def done(future: asyncio.Future[bytes | None]) -> None:
+            self._timers.pop(key).cancel()
             block = _result(future)
-            others = self._later.pop(key)
-            self._write(_answer(asked[1], block))
+            waiting = self._later.pop(key)
             if block is None:
-                self._write(b"".join(_answer(token, None) for _, token, _ in others))
-            else:
-                # They are there now, or at least can be made.
-                self._gets.extend(others)
+                self._write(b"".join(_answer(token, None) for _, token, _ in waiting))
+                waiting.clear()
+            elif asked in waiting:
+                waiting.remove(asked)
+                self._write(_answer(asked[1], block))
+            # What they want is there now, or at least can be made.
+            self._gets.extend(waiting)
             self._work()
 
-        self._later[key] = []
+        self._later[key] = [asked]
+        self._timers[key] = self._loop.call_later(self._longest_s, self._give_up, key)
         self._loop.run_in_executor(self._slow, later.make).add_done_callback(done)
+
+    def _give_up(self, key: Hashable) -> None:
+        """Who waits for this is told to ask others; it is made all the same."""
+        waiting, self._later[key] = self._later[key], []
+        self._timers[key] = self._loop.call_later(self._longest_s, self._give_up, key)
+        busy = Code.SERVICE_UNAVAILABLE
+        self._write(b"".join(answer_empty(busy, token) for _, token, _ in waiting))
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -311,6 +332,8 @@ class Offering(asyncio.Protocol):
     def _fail(self, reason: str) -> None:
         self._gets.clear()
         self._finds.clear()
+        for waiting in self._later.values():
+            waiting.clear()
         if not self.accepted.done():
             self.accepted.set_exception(StoreUnavailable(reason))
             # Maybe nobody waits for it.

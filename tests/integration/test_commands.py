@@ -688,7 +688,7 @@ def test_stat(kapla: Kapla, hello: str) -> None:
         "scrubbed_blocks",
         "bad_blocks",
         "connections",
-            "seeds",
+        "seeds",
     }
     assert report["blocks"].keys() == report["bytes"].keys() == {"1024", "32768"}
     assert report["bytes"]["1024"] == 1024 * report["blocks"]["1024"] > 0

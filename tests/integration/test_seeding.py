@@ -255,6 +255,14 @@ def test_what_makes_no_sense_is_told(
     assert words in " ".join(done.stderr.decode().split())
 
 
+def test_servers_whom_nobody_believes_are_not_asked(tmp_path: Path) -> None:
+    (tmp_path / "acl").write_text("(acl)")
+    acl = str(tmp_path / "acl")
+    options = ["--upstream", "http://127.0.0.1:9", "--acl", acl, "--explain", "x"]
+    done = User(tmp_path, "")("seed", *options, "--index", tmp_path / "index", code=2)
+    assert "authorizes no key" in " ".join(done.stderr.decode().split())
+
+
 def test_an_index_in_what_is_seeded_is_refused(tmp_path: Path) -> None:
     done = User(tmp_path, "")("seed", tmp_path, "--index", tmp_path / "index", code=2)
     assert "has the index in it" in " ".join(done.stderr.decode().split())

@@ -67,6 +67,15 @@ def test_what_they_say_is_kept(tmp_path: Path) -> None:
     assert not answers.noted
 
 
+def test_others_may_know_better(tmp_path: Path) -> None:
+    first, second = Known([], tmp_path, "aa"), Known([], tmp_path, "bb")
+    ask(Servers({}), first, [item(1)])
+    assert first.read().no
+    assert not second.read().no
+    second.forget_others()
+    assert not first.read().no
+
+
 def test_who_cannot_be_asked_says_nothing(tmp_path: Path) -> None:
     items = [item(number) for number in range(40)]
     servers = Servers({items[0].hash_part: NAR}, [one.hash_part for one in items[1:]])

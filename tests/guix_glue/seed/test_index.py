@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +54,36 @@ def test_a_changed_file_costs_its_part(tmp_path: Path, monkeypatch: pytest.Monke
     _, blocks = encoded(root)
     with seeding(tmp_path / "index", root) as (_, maker):
         assert all(made(maker, reference) == block for reference, block in blocks.items())
+
+
+def test_a_large_tree_goes_on_where_it_was_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "_MOST_ENTRIES", 10)
+    root = tmp_path / "tree"
+    root.mkdir()
+    for number in range(95):
+        (root / f"{number:02}").write_bytes(bytes([number]) * 1000)
+    tree = SeedTree(str(root), b"item")
+    with opened_index(tmp_path / "index") as index:
+        indexer = Indexer(index)
+        add = index.add
+
+        def stop_soon(*given: Any) -> None:
+            add(*given)
+            if given[0] == 4:
+                indexer.stop()
+
+        monkeypatch.setattr(index, "add", stop_soon)
+        indexer.update([tree])
+        assert not index.view.closed
+        assert len(index.view.parts) == 5
+    with opened_index(tmp_path / "index") as index:
+        assert read_bytes(index, tree) == 45 * 1000
+        assert list(index.view.closed) == [str(root)]
+    with opened_index(tmp_path / "index") as index:
+        # Another item under this name: what is there of the old one is of no use.
+        assert read_bytes(index, SeedTree(str(root), b"other")) == 95 * 1000
 
 
 def test_what_is_gone_is_dropped_and_its_room_comes_back(tmp_path: Path) -> None:

@@ -111,7 +111,9 @@ class Daemon:
 
 
 @asynccontextmanager
-async def seeding(maker: Maker) -> AsyncIterator[tuple[asyncio.Queue[Daemon], asyncio.Task[None]]]:
+async def seeding(
+    maker: Maker, longest_s: float
+) -> AsyncIterator[tuple[asyncio.Queue[Daemon], asyncio.Task[None]]]:
     """A seed that connects to a socket here; its connections, and what keeps it connected."""
     arrived: asyncio.Queue[Daemon] = asyncio.Queue()
     with TemporaryDirectory(prefix="kapla-") as directory:
@@ -123,7 +125,9 @@ async def seeding(maker: Maker) -> AsyncIterator[tuple[asyncio.Queue[Daemon], as
         server = await asyncio.start_unix_server(accept, path)
         with ThreadPoolExecutor(2) as workers, ThreadPoolExecutor(1) as slow:
             url = parse_store_url(f"coap+unix://{path}")
-            task = asyncio.create_task(stay_connected(url, maker, workers, slow, at_once=2))
+            task = asyncio.create_task(
+                stay_connected(url, maker, workers, slow, at_once=2, longest_s=longest_s)
+            )
             try:
                 yield arrived, task
             finally:
@@ -133,10 +137,13 @@ async def seeding(maker: Maker) -> AsyncIterator[tuple[asyncio.Queue[Daemon], as
                 server.close()
 
 
-def play(script: Callable[[Maker, asyncio.Queue[Daemon], asyncio.Task[None]], object]) -> None:
+def play(
+    script: Callable[[Maker, asyncio.Queue[Daemon], asyncio.Task[None]], object],
+    longest_s: float = GUARD_S,
+) -> None:
     async def run() -> None:
         maker = Maker()
-        async with asyncio.timeout(GUARD_S), seeding(maker) as (arrived, task):
+        async with asyncio.timeout(GUARD_S), seeding(maker, longest_s) as (arrived, task):
             await script(maker, arrived, task)  # type: ignore[misc]
 
     asyncio.run(run())
@@ -176,6 +183,30 @@ def test_what_is_made_together_is_made_once_at_a_time() -> None:
         assert len(found) == 20
 
     play(script)
+
+
+def test_nobody_waits_for_long() -> None:
+    async def script(maker: Maker, arrived: asyncio.Queue[Daemon], _: asyncio.Task[None]) -> None:
+        daemon = await arrived.get()
+        await daemon.accept()
+        for token in (b"1", b"2"):
+            daemon.get(maker.slow, token)
+        found = await daemon.answers(2)
+        assert {message.code for message in found.values()} == {Code.SERVICE_UNAVAILABLE}
+        # It is made all the same, once.
+        daemon.get(maker.slow, b"3")
+        assert (await daemon.receive()).code == Code.SERVICE_UNAVAILABLE
+        assert maker.made_later == 1
+        maker.go_on.set()
+        while (answer := await _asked_again(daemon, maker.slow)).code != Code.CONTENT:
+            assert answer.code == Code.SERVICE_UNAVAILABLE
+        assert answer.payload == b"c" * 1024
+
+    async def _asked_again(daemon: Daemon, reference: bytes) -> Message:
+        daemon.get(reference, b"4")
+        return await daemon.receive()
+
+    play(script, longest_s=0.05)
 
 
 def test_which_there_are() -> None:
