@@ -45,6 +45,8 @@ class Question(Generic[_T]):
     name: str
     servers: list[Server]
     is_good: Callable[[_T], bool]
+    of_all: bool = False
+    """Whether all who are asked at once are waited for, as far as they answer."""
     answers: dict[Server, _T | None] = field(default_factory=dict)
     failed: set[Server] = field(default_factory=set)
     _pauses: list[float] = field(default_factory=list)
@@ -169,6 +171,8 @@ class AtOnce(Generic[_T]):
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     question.note(tasks.pop(task), task)
+                if tasks and question.of_all:
+                    continue
                 found = self._winner(servers, set(tasks.values()), question)
                 if found is not None:
                     return found

@@ -162,12 +162,13 @@ class Upstream:
         return disbelieved(narinfo) if self._anybody else self._authorities.believed(narinfo)
 
     async def narinfo(
-        self, hash_part: str, nar_hash: bytes | None = None
+        self, hash_part: str, nar_hash: bytes | None = None, *, of_all: bool = False
     ) -> UpstreamNarinfo | None:
         """A narinfo that is authorized; None if all servers say that there is none.
 
-        With `nar_hash` only one with this hash will do. Servers that may do better in a moment are
-        asked again, when there is no other.
+        With `nar_hash` only one with this hash will do. With `of_all` the first does not do, where
+        all are asked at once: `others` are then all that say the same. Servers that may do better
+        in a moment are asked again, when there is no other.
         Raises: NotAllAsked, if there is none, but not all servers could be asked.
         """
 
@@ -176,7 +177,7 @@ class Upstream:
             return answer.refusal is None and fits
 
         there = [server for server in self._servers if not self._outages[server].left_s]
-        question = Question(hash_part, list(there), is_good)
+        question = Question(hash_part, list(there), is_good, of_all)
         patience = Patience(_WAITING_S, _TRIES)
         found = await first_success((question,), self._way.first_good, asyncio.sleep, patience)
         if found is not None:
