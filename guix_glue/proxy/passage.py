@@ -51,6 +51,10 @@ _AHEAD: Final = 2
 _WAITING_S: Final = 60.0
 
 
+class _NoTime(NoRoom):
+    """It takes too long to make it whole."""
+
+
 @dataclass(frozen=True, slots=True)
 class Workshop:
     """What all passages use. `turns` bounds how many are under way."""
@@ -269,9 +273,12 @@ class Passage:
             try:
                 await self._make_whole(way.source)
                 return
-            except NoRoom:
+            except NoRoom as error:
                 if way.whole:
                     raise
+                if isinstance(error, _NoTime) and isinstance(way.source, NarSource):
+                    # Others may be faster; if none is, it goes out as it comes.
+                    raise TemporaryFailure("it was not whole in time") from error
         await self._bringing.bring(
             way.source, self._item, self._outflow, self._sent_by(way.source), self._ends[way.source]
         )
@@ -298,7 +305,7 @@ class Passage:
         except BaseException as error:
             making.leave()
             if isinstance(error, TimeoutError) and timeout.expired():
-                raise NoRoom from None
+                raise _NoTime from None
             raise
         self._whole = making
         self._begin(well=True)
