@@ -74,6 +74,13 @@ class Question(Generic[_T]):
         answer = self.answers.get(server)
         return answer is not None and self.is_good(answer)
 
+    def first(self, servers: Iterable[Server], will_do: Callable[[_T], bool]) -> Server | None:
+        """The first of some servers whose answer will do, if not be good."""
+        answers = ((server, self.answers.get(server)) for server in servers)
+        return next(
+            (one for one, answer in answers if answer is not None and will_do(answer)), None
+        )
+
     def end(self) -> None:
         """Nothing good came. Raises: TemporaryFailure, if somebody may do better in a moment."""
         if self.servers:
