@@ -23,6 +23,7 @@ __all__ = [
     "hash_part_of",
     "is_hash_part",
     "is_store_path",
+    "make_store_path",
     "parse_hash",
 ]
 
@@ -126,7 +127,15 @@ def fixed_output_path(store_dir: str, name: str, sha256: bytes, *, recursive: bo
     else:
         kind = "output:out"
         inner = hashlib.sha256(f"fixed:out:sha256:{sha256.hex()}:".encode()).hexdigest()
-    described = f"{kind}:sha256:{inner}:{store_dir}:{name}"
+    return make_store_path(kind, inner, store_dir, name)
+
+
+def make_store_path(kind: str, sha256: str, store_dir: str, name: str) -> str:
+    """The path that the store makes of a kind of item, a SHA-256 in hexadecimal, and a name.
+
+    Raises: InvalidStorePath, if the name is none.
+    """
+    described = f"{kind}:sha256:{sha256}:{store_dir}:{name}"
     digest = hashlib.sha256(described.encode()).digest()
     hash_part = bytearray(_HASH_PART_SIZE)
     for place, value in enumerate(digest):

@@ -69,7 +69,9 @@ def _keys_of_nix(path: str) -> Iterator[NixPublicKey]:
     except (OSError, InvalidKey) as error:
         if isinstance(error, FileNotFoundError) and error.filename == path:
             return
-        _log.warning("No keys are taken from %s: %s", path, reason_of(error))
+        file = getattr(error, "filename", None) or path
+        where = "" if file == path else f"{file}, which it includes: "
+        _log.warning("No keys are taken from %s: %s%s", path, where, reason_of(error))
         return
     for text in texts:
         try:

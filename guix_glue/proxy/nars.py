@@ -35,7 +35,7 @@ from guix_glue.model import StoreItem
 from guix_glue.proxy.bringing import Bringing, NarServers
 from guix_glue.proxy.known_urns import KnownUrns
 from guix_glue.proxy.making import Makings
-from guix_glue.proxy.passage import Passage, Workshop
+from guix_glue.proxy.passage import AskAnew, Passage, Workshop
 from guix_glue.proxy.settings import DEFAULT_NAR_SETTINGS, NarSettings
 from guix_glue.proxy.spool import Spool
 from guix_glue.proxy.turns import Turns
@@ -103,10 +103,13 @@ class Nars:
         """
         await in_thread(self._urns.expire, before)
 
-    async def reply(self, vouched: Vouched, *, only_head: bool = False) -> Reply | None:
+    async def reply(
+        self, vouched: Vouched, *, only_head: bool = False, ask_anew: AskAnew | None = None
+    ) -> Reply | None:
         """The nar of an item; None if nobody has it. With `only_head` nothing of it is made.
 
-        A part of it can be asked for. It is closed (`Reply.close`) by whoever sends it.
+        `ask_anew` is called when none of the servers that vouched for it brings it. A part of it
+        can be asked for. It is closed (`Reply.close`) by whoever sends it.
         """
         item = vouched.narinfo.item
         if not self._may_be(vouched):
@@ -115,7 +118,7 @@ class Nars:
             return _reply(item, FetchedBody(_nothing, item.nar_size, lambda: None))
         if len(self._passages) >= self._settings.waiting:
             return _come_again()
-        passage = Passage(vouched, self._workshop)
+        passage = Passage(vouched, self._workshop, ask_anew)
         self._passages.add(passage)
         self._tasks.add(passage.task)
         passage.task.add_done_callback(self._tasks.discard)

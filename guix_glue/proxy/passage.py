@@ -5,6 +5,9 @@ something went out, only sources count that give the same beginning (`outflow`):
 passed over, and so is what would have to be made whole first. When one of them brings the whole and
 it is right, those that began otherwise were wrong; when none does, nobody knows who is, and
 what went out is made whole and compared first from then on.
+
+The server whose narinfo came first need not have the nar: when no nar that is known of is of use,
+the other servers are asked, too.
 """
 
 from __future__ import annotations
@@ -12,10 +15,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from eris.errors import StoreError
 from eris.threads import in_thread
@@ -34,13 +37,22 @@ from guix_glue.sources.hints import Hints
 from guix_glue.sources.order import Source, bases_of
 from guix_glue.sources.vouching import Vouched
 
-__all__ = ["Passage", "Workshop"]
+__all__ = ["AskAnew", "Passage", "Workshop"]
 
 _log = logging.getLogger(__name__)
+
+AskAnew = Callable[[], Awaitable[Vouched | None]]
+"""What all servers say of the item by now; None, if they say nothing of it."""
+
+_Way = TypeVar("_Way")
 
 _AHEAD: Final = 2
 # All pauses together before a nar is given up.
 _WAITING_S: Final = 60.0
+
+
+class _NoTime(NoRoom):
+    """It takes too long to make it whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +70,13 @@ class Workshop:
 class Passage:
     """A nar for one client. Whoever has it calls `leave`, once."""
 
-    def __init__(self, vouched: Vouched, workshop: Workshop) -> None:
+    def __init__(
+        self, vouched: Vouched, workshop: Workshop, ask_anew: AskAnew | None = None
+    ) -> None:
+        """`ask_anew` is called once at most."""
         self._vouched = vouched
+        self._ask_anew = ask_anew
+        self._newcomers: list[Way] | None = None
         self._item = vouched.narinfo.item
         self._workshop = workshop
         self._bringing = workshop.bringing
@@ -177,13 +194,33 @@ class Passage:
         has_blocks = self._bringing.has_blocks
         if has_blocks and await self._out_of_blocks(known):
             return True
-        ways = nar_ways(self._bringing.nars(self._vouched), known, self._bringing.rests)
-        if not has_blocks and self._bringing.has_store:
-            # A store that is left alone may be back by now: better than nobody.
-            ways += (await self._block_ways(known))[:1]
-        return bool(
-            await first_success(ways, self._attempt, self._pause, Patience(_WAITING_S)),
-        )
+        nars = self._bringing.nars(self._vouched)
+        ways = nar_ways(nars, known, self._bringing.rests)
+        wrong = [way for way in ways if known.is_wrong(way.source)]
+        right = [way for way in ways if way not in wrong]
+
+        async def attempt(way: Way | None) -> bool | None:
+            return await (self._by_others(nars, known) if way is None else self._attempt(way))
+
+        # None stands for the others. Then a store that is left alone: it may be back by now.
+        rests = not has_blocks and self._bringing.has_store
+        late = (await self._block_ways(known))[:1] if rests else []
+        return await self._first([*right, None, *late, *wrong], attempt)
+
+    async def _by_others(self, tried: Sequence[NarSource], known: Known) -> bool | None:
+        """Try the nars of servers that were not known to have the item. As `_attempt`."""
+        if self._newcomers is None:
+            vouched = None if self._ask_anew is None else await self._ask_anew()
+            nars = [] if vouched is None else self._bringing.nars(vouched)
+            new = [nar for nar in nars if nar not in tried]
+            self._newcomers = nar_ways(new, known, self._bringing.rests)
+        return await self._first(self._newcomers, self._attempt) or None
+
+    async def _first(
+        self, ways: Iterable[_Way], attempt: Callable[[_Way], Awaitable[bool | None]]
+    ) -> bool:
+        patience = Patience(_WAITING_S)
+        return bool(await first_success(ways, attempt, self._pause, patience))
 
     async def _block_ways(self, known: Known) -> list[Way]:
         hints = self._settings.trust_hints
@@ -243,9 +280,12 @@ class Passage:
             try:
                 await self._make_whole(way.source)
                 return
-            except NoRoom:
+            except NoRoom as error:
                 if way.whole:
                     raise
+                if isinstance(error, _NoTime) and isinstance(way.source, NarSource):
+                    # Others may be faster; if none is, it goes out as it comes.
+                    raise TemporaryFailure("it was not whole in time") from error
         await self._bringing.bring(
             way.source, self._item, self._outflow, self._sent_by(way.source), self._ends[way.source]
         )
@@ -272,7 +312,7 @@ class Passage:
         except BaseException as error:
             making.leave()
             if isinstance(error, TimeoutError) and timeout.expired():
-                raise NoRoom from None
+                raise _NoTime from None
             raise
         self._whole = making
         self._begin(well=True)

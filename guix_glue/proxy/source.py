@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 from eris.threads import in_thread
@@ -18,9 +19,10 @@ from guix_glue.errors import FetchFailed
 from guix_glue.formats.cache_info import CacheInfo, format_cache_info
 from guix_glue.proxy.narinfo_text import is_offered, proxied_text
 from guix_glue.proxy.pages import landing_page
+from guix_glue.proxy.passage import AskAnew
 from guix_glue.servers.remembered import Remembered
 from guix_glue.servers.url import InvalidServer
-from guix_glue.serving.clients import Client, asking
+from guix_glue.serving.clients import Client, ClientLeft, asking
 from guix_glue.serving.reply import HTML_TYPE, NARINFO_TYPE, TEXT_TYPE, Reply
 from guix_glue.sources.vouching import Candidate, Vouched
 from guix_glue.upstream.cache_infos import CacheInfos, OtherStore
@@ -45,8 +47,13 @@ _NOT_HERE: Final = (404, 503)
 class NarReplies(Protocol):
     """What makes nars."""
 
-    async def reply(self, vouched: Vouched, *, only_head: bool = False) -> Reply | None:
-        """The nar of an item; None, if it cannot be had. With `only_head` nothing of it is made."""
+    async def reply(
+        self, vouched: Vouched, *, only_head: bool = False, ask_anew: AskAnew | None = None
+    ) -> Reply | None:
+        """The nar of an item; None, if it cannot be had. With `only_head` nothing of it is made.
+
+        `ask_anew` is called when none of the servers that vouched for it brings it.
+        """
 
     async def expire(self, before: float) -> None:
         """Forget what was noted before a time (seconds of the epoch). Raises: OSError."""
@@ -134,20 +141,34 @@ class ProxySource:
         found = await parts.narinfos.exactly(asking(), hash_part, nar_hash)
         if found is None:
             return None
-        reply = await parts.nars.reply(_vouched(found, parts.upstream), only_head=only_head)
-        if not _is_missing(reply) or (hash_part, nar_hash) in self._afresh:
+        vouched = _vouched(found, parts.upstream)
+        ask_anew = partial(self._anew, parts, asking(), hash_part, nar_hash)
+        reply = await parts.nars.reply(vouched, only_head=only_head, ask_anew=ask_anew)
+        if not _is_missing(reply):
             return reply
-        # What was kept may be old: the nar may be elsewhere by now, or with others as well.
-        self._afresh.add((hash_part, nar_hash))
-        try:
-            again = await parts.narinfos.afresh(asking(), hash_part, nar_hash)
-        except FetchFailed:
-            return reply
-        if again is None or _vouched(again, parts.upstream) == _vouched(found, parts.upstream):
+        again = await ask_anew()
+        if again is None or again == vouched:
             return reply
         if reply is not None:
             reply.close()
-        return await parts.nars.reply(_vouched(again, parts.upstream), only_head=only_head)
+        return await parts.nars.reply(again, only_head=only_head)
+
+    async def _anew(
+        self, parts: Parts, client: Client, hash_part: str, nar_hash: bytes
+    ) -> Vouched | None:
+        """What all servers say now of an item, or said a moment ago.
+
+        What was kept may be old, and is of whoever was fastest: the nar may be elsewhere.
+        """
+        asked = (hash_part, nar_hash) in self._afresh
+        ask = parts.narinfos.exactly if asked else parts.narinfos.afresh
+        try:
+            found = await ask(client, hash_part, nar_hash)
+        except (FetchFailed, ClientLeft):
+            return None
+        if not asked:
+            self._afresh.add((hash_part, nar_hash))
+        return None if found is None else _vouched(found, parts.upstream)
 
     async def elsewhere(self, hash_part: str, path: str) -> Reply | None:
         """The way to a nar whose URL is signed, so that it is not ours. Raises: FetchFailed."""

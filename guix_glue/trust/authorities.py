@@ -43,15 +43,16 @@ class Authorities:
         """The narinfo as far as it is vouched for; its text stays as it is.
 
         What a signature of Nix does not cover is not among the signed fields, and URNs are hints.
+        A signature of Guix beside it that does not count is none.
         Raises: SignatureRejected.
         """
         try:
             verify_narinfo(narinfo, self.acl)
         except SignatureRejected:
             if self._signed_for_nix(narinfo):
-                return _as_hints(narinfo, _NIX_COVERS)
+                return _without_guix(narinfo, _NIX_COVERS)
             if _proves_itself(narinfo):
-                return _as_hints(narinfo, _PROVEN)
+                return _without_guix(narinfo, _PROVEN)
             if self.nix_keys and narinfo.signature is None and narinfo.nix_signatures:
                 raise NotAuthorized("none of its Sig lines is by a trusted key") from None
             raise
@@ -81,6 +82,10 @@ def _proves_itself(narinfo: Narinfo) -> bool:
         return False
     name, digest = item.name, item.nar_hash
     return item.path == fixed_output_path(item.store_dir, name, digest, recursive=True)
+
+
+def _without_guix(narinfo: Narinfo, covered: frozenset[str]) -> Narinfo:
+    return replace(_as_hints(narinfo, covered), signature=None, signed_text=None)
 
 
 def _as_hints(narinfo: Narinfo, covered: frozenset[str]) -> Narinfo:

@@ -45,6 +45,8 @@ class Question(Generic[_T]):
     name: str
     servers: list[Server]
     is_good: Callable[[_T], bool]
+    of_all: bool = False
+    """Whether all who are asked at once are waited for, as far as they answer."""
     answers: dict[Server, _T | None] = field(default_factory=dict)
     failed: set[Server] = field(default_factory=set)
     _pauses: list[float] = field(default_factory=list)
@@ -71,6 +73,13 @@ class Question(Generic[_T]):
         """Whether a server has given a good answer."""
         answer = self.answers.get(server)
         return answer is not None and self.is_good(answer)
+
+    def first(self, servers: Iterable[Server], will_do: Callable[[_T], bool]) -> Server | None:
+        """The first of some servers whose answer will do, if not be good."""
+        answers = ((server, self.answers.get(server)) for server in servers)
+        return next(
+            (one for one, answer in answers if answer is not None and will_do(answer)), None
+        )
 
     def end(self) -> None:
         """Nothing good came. Raises: TemporaryFailure, if somebody may do better in a moment."""
@@ -169,6 +178,8 @@ class AtOnce(Generic[_T]):
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     question.note(tasks.pop(task), task)
+                if tasks and question.of_all:
+                    continue
                 found = self._winner(servers, set(tasks.values()), question)
                 if found is not None:
                     return found

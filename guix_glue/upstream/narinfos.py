@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 _ABSENCES_KEPT: Final = 50_000
 _WRITES: Final = 64
 """Narinfos that are on their way to the disk: more would only wait for each other there."""
+_OF_ALL: Final = "of-all"
 _EXACT_KEPT: Final = 500
 """Narinfos besides those in the cache, some 10 KB each in memory."""
 
@@ -110,11 +111,11 @@ class MirrorNarinfos:
             return known
 
     async def afresh(self, client: Client, hash_part: str, nar_hash: bytes) -> Mirrored | None:
-        """What servers say now of an item with this very nar; None, if none of them has it.
+        """What all servers say now of an item with this very nar; None, if none of them has it.
 
-        Raises: FetchFailed, if not all servers could be asked.
+        Raises: FetchFailed, if none has it, and not all could be asked; ClientLeft.
         """
-        found = await self._exact_lookups.get(client, f"{hash_part} {nar_hash.hex()}")
+        found = await self._exact_lookups.get(client, f"{hash_part} {nar_hash.hex()} {_OF_ALL}")
         known = self._cache.find(hash_part)
         if found is not None and known is not None and known.narinfo.item.nar_hash == nar_hash:
             await self._keep(found)
@@ -143,8 +144,10 @@ class MirrorNarinfos:
         return self._cache.find(hash_part) or mirrored
 
     async def _ask_exactly(self, name: str) -> Mirrored | None:
-        hash_part, _, digits = name.partition(" ")
-        found = await self._upstream.narinfo(hash_part, bytes.fromhex(digits))
+        hash_part, digits, *more = name.split(" ")
+        name = f"{hash_part} {digits}"
+        nar_hash, of_all = bytes.fromhex(digits), _OF_ALL in more
+        found = await self._upstream.narinfo(hash_part, nar_hash, of_all=of_all)
         if found is None:
             self._absences.add(name)
             return None

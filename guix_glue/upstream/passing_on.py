@@ -2,7 +2,8 @@
 
 What Guix signed stays, byte for byte, with its signature. Where only Nix signed there is no such
 text: what its signatures cover is written anew, with all of them, and with what the item is
-addressed by. Pure.
+addressed by. Whatever nobody signed may be anybody's, and Nix gives up an item, with all that needs
+it, for one line that it cannot read: such lines are left out. Pure.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from guix_glue.formats.content_address import is_content_address
 from guix_glue.formats.narinfo import (
     DeltaLine,
     Narinfo,
@@ -23,9 +25,7 @@ from guix_glue.formats.narinfo import (
 __all__ = ["has_signed_urls", "own_hints", "passed_on"]
 
 _NEEDED: Final = frozenset({"StorePath", "NarHash", "References"})
-_CONTENT_ADDRESS: Final = re.compile(
-    r"(?:text|fixed)(?::[a-z0-9]{1,16}){1,2}:[0-9A-Za-z+/=_-]{1,200}"
-)
+_SIGNATURE: Final = re.compile(r"[!-9;-~]{1,255}:[0-9A-Za-z+/]{86}==")
 
 
 def passed_on(
@@ -46,13 +46,17 @@ def passed_on(
         urls,
         hint=hint,
         hint_deltas=hint_deltas,
-        nix_signatures=narinfo.nix_signatures,
+        nix_signatures=tuple(filter(_SIGNATURE.fullmatch, narinfo.nix_signatures)),
     )
     known = _names(text.decode())
     more = ""
     if "NarSize" not in known:
         more += f"NarSize: {narinfo.item.nar_size}\n"
-    if "CA" not in known and narinfo.ca is not None and _CONTENT_ADDRESS.fullmatch(narinfo.ca):
+    if (
+        "CA" not in known
+        and narinfo.ca is not None
+        and is_content_address(narinfo.ca, narinfo.item)
+    ):
         more += f"CA: {narinfo.ca}\n"
     return text + more.encode()
 
@@ -68,7 +72,7 @@ def own_hints(narinfo: Narinfo) -> tuple[str | None, tuple[DeltaLine, ...]]:
 
     Of what is signed by somebody who is not believed the lines stay where they are.
     """
-    signed = (_signed_text(narinfo) or "").splitlines()
+    signed = (_signed_text(narinfo) or "").split("\n")
     hint = narinfo.hint_urn
     deltas = [line for line in narinfo.hint_deltas if _is_new(line, signed)]
     return None if hint is None or f"ERIS: {hint}" in signed else hint, tuple(deltas)
@@ -86,4 +90,5 @@ def _signed_text(narinfo: Narinfo) -> str | None:
 
 
 def _names(text: str) -> frozenset[str]:
-    return frozenset(line.partition(":")[0] for line in text.splitlines())
+    # Not `splitlines`, which ends lines where no reader does.
+    return frozenset(line.partition(":")[0] for line in text.split("\n"))

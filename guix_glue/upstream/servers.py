@@ -64,7 +64,8 @@ class Choice(Enum):
     IN_ORDER = auto()
     """That of the first server; the next one is asked too when it takes its time."""
     FASTEST = auto()
-    """All are asked at once, and the first that is believed counts; without any key, the order."""
+    """All are asked at once, and the first that is believed counts, its size included, or else the
+    first that is but for that; without any key, the order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,10 @@ class _Answer:
     ttl_s: int
     refusal: SignatureRejected | None = None
 
+    @property
+    def size_is_signed(self) -> bool:
+        return "NarSize" in self.narinfo.signed_fields
+
 
 class Upstream:
     """Servers in order of preference. `close()` it.
@@ -120,6 +125,8 @@ class Upstream:
         self._servers = tuple(servers)
         self._authorities = authorities
         self._anybody = choice is Choice.FASTEST and not authorities.has_keys
+        # Who is fastest and lies about a size that nobody signed would have all nars refused.
+        self._any_size = choice is Choice.IN_ORDER or self._anybody
         self._store_dir = store_dir
         # A machine that starts, or wakes up, has no network yet; a proxy may be all that there is.
         first_s = None if choice is Choice.IN_ORDER else _FIRST_PAUSE_S
@@ -162,23 +169,29 @@ class Upstream:
         return disbelieved(narinfo) if self._anybody else self._authorities.believed(narinfo)
 
     async def narinfo(
-        self, hash_part: str, nar_hash: bytes | None = None
+        self, hash_part: str, nar_hash: bytes | None = None, *, of_all: bool = False
     ) -> UpstreamNarinfo | None:
         """A narinfo that is authorized; None if all servers say that there is none.
 
-        With `nar_hash` only one with this hash will do. Servers that may do better in a moment are
-        asked again, when there is no other.
+        With `nar_hash` only one with this hash will do. With `of_all` the first does not do, where
+        all are asked at once: `others` are then all that say the same. Servers that may do better
+        in a moment are asked again, when there is no other.
         Raises: NotAllAsked, if there is none, but not all servers could be asked.
         """
 
-        def is_good(answer: _Answer) -> bool:
+        def will_do(answer: _Answer) -> bool:
             fits = nar_hash in (None, answer.narinfo.item.nar_hash)
             return answer.refusal is None and fits
 
+        def is_good(answer: _Answer) -> bool:
+            return will_do(answer) and (self._any_size or answer.size_is_signed)
+
         there = [server for server in self._servers if not self._outages[server].left_s]
-        question = Question(hash_part, list(there), is_good)
+        question = Question(hash_part, list(there), is_good, of_all)
         patience = Patience(_WAITING_S, _TRIES)
         found = await first_success((question,), self._way.first_good, asyncio.sleep, patience)
+        if found is None:
+            found = question.first(self._servers, will_do)
         if found is not None:
             return _found(found, question)
         self._tell_refusals(question)

@@ -108,6 +108,8 @@ def test_a_broken_nix_conf_is_no_reason_to_stop(
     (tmp_path / "nix.conf").write_text(text)
     assert read_authorities(ACL, (), {"NIX_CONF_DIR": str(tmp_path)}).nix_keys == ()
     assert "No keys are taken from" in caplog.text
+    # Which file it is that is not there.
+    assert ("not-there, which" in caplog.text) == ("not-there" in text)
 
 
 def test_a_broken_list_is(tmp_path: Path) -> None:

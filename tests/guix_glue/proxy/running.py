@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from guix_glue.kept.directory import CacheDirectory
+from guix_glue.proxy.passage import AskAnew
 from guix_glue.proxy.site import Site
 from guix_glue.proxy.source import Parts, ProxySource
 from guix_glue.servers.proxies import NO_PROXIES, Proxies
@@ -56,10 +57,14 @@ class FakeNars:
     def __init__(self) -> None:
         self.asked: list[Vouched] = []
         self.missing = False
+        self.when_asked: Callable[[], None] = lambda: None
 
-    async def reply(self, vouched: Vouched, *, only_head: bool = False) -> Reply | None:
+    async def reply(
+        self, vouched: Vouched, *, only_head: bool = False, ask_anew: AskAnew | None = None
+    ) -> Reply | None:
         """The nar, but for whom it is missing."""
         self.asked.append(vouched)
+        self.when_asked()
         if self.missing:
             return None
         return Reply(200, TEXT_TYPE, vouched.item.nar_hash)

@@ -24,6 +24,7 @@ from tests.guix_glue.fetch.fakes import FakeServer, scripted_server
 from tests.guix_glue.fetch.fakes import Reply as Answer
 from tests.guix_glue.fetch.support import make_item
 from tests.guix_glue.proxy.support import (
+    HURRIED,
     PATIENT,
     STREAMING,
     Goods,
@@ -37,7 +38,7 @@ from tests.guix_glue.proxy.support import (
     unreachable,
     vouch,
 )
-from tests.integration.daemon import Daemon, running_daemon
+from tests.integration.daemon import GUARD_S, Daemon, running_daemon
 
 
 def test_blocks_that_fail_half_way(goods: Goods, server: FakeServer, tmp_path: Path) -> None:
@@ -327,3 +328,33 @@ def test_a_size_that_nobody_signed(goods: Goods, server: FakeServer, tmp_path: P
                     await take(nars, vouch(replace(candidate, narinfo=lying)))
 
     run(main())
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_server_that_hangs_is_not_waited_for_twice(
+    alone: bool, goods: Goods, second: FakeServer, tmp_path: Path
+) -> None:
+    """What is to be made whole first and is not in time: others come before it is tried again."""
+    made, connections = goods.made, list[int]()
+
+    def hanging(connection: socket.socket) -> None:
+        connections.append(connection.fileno())
+        connection.recv(1 << 16)
+        if len(connections) > 1 and alone:
+            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(made.nar)}\r\n\r\n"
+            connection.sendall(head.encode() + made.nar)
+        connection.recv(1 << 16)
+
+    async def main(url: str) -> None:
+        good = offer(second, made)
+        candidates = [Candidate(parse_server(url), good.narinfo), good]
+        settings = replace(
+            HURRIED, small=1 << 24, spool_s=0.05, nar_stall_s=10 * GUARD_S, min_rate=0
+        )
+        async with proxying(tmp_path, settings=settings) as nars:
+            vouched = vouch(*candidates[: 1 if alone else 2])
+            assert await take(nars, vouched) == made.nar
+        assert len(connections) == 1 + alone
+
+    with scripted_server(hanging) as url:
+        run(main(url))

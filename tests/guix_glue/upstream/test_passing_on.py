@@ -42,7 +42,7 @@ def test_what_guix_signed_stays_byte_for_byte(file: Path) -> None:
 @pytest.mark.parametrize("file", sorted(NIX.glob("*.narinfo")), ids=lambda file: file.stem)
 def test_what_nix_signed_is_written_anew_with_all_signatures(file: Path) -> None:
     text = file.read_text()
-    original = BOTH.believed(read(f"Sig: other:AAAA\n{text}", "/nix/store"))
+    original = BOTH.believed(read(f"Sig: other:{'A' * 86}==\n{text}", "/nix/store"))
     data = passed_on(original, [OURS], hint="urn:eris:AAAA")
     passed = BOTH.believed(read(data, "/nix/store"))
     assert passed.urls == (OURS,)
@@ -57,7 +57,17 @@ def test_what_nix_signed_is_written_anew_with_all_signatures(file: Path) -> None
     assert names.count("URL") == names.count("NarSize") == names.count("StorePath") == 1
 
 
-@pytest.mark.parametrize("ca", ["fixed:r:sha256:0abc\n+ Sig: x", "x", "text:sha256:a b"])
+@pytest.mark.parametrize(
+    "ca",
+    [
+        "fixed:r:sha256:0abc\n+ Sig: x",
+        "x",
+        "text:sha256:a b",
+        "fixed:r:sha256:0",
+        # What Nix dies of: it is of another path.
+        "fixed:r:sha256:15qik5vhpqlj38i8a669a71b5whcxqh4597rv823zap2wfbz18sp",
+    ],
+)
 def test_what_is_no_content_address_is_left_out(ca: str) -> None:
     text = (NIX / "z90gp91wsj4nxqr2l641lv3i0q4c0dkl.narinfo").read_text()
     narinfo = read(f"{text}CA: {ca}\n", "/nix/store")
@@ -88,6 +98,39 @@ def test_a_signature_over_nothing_is_no_signature() -> None:
     data = passed_on(narinfo, [OURS])
     assert b"Signature:" not in data
     assert BOTH.believed(read(data, "/nix/store")).item.path == narinfo.item.path
+
+
+@pytest.mark.parametrize(
+    "line", [f"NarHash: sha256:{'0' * 52}", "FileHash: junk", "URL: nar/x", "References: "]
+)
+def test_what_guix_is_said_to_have_signed_is_not_sent_on_by_the_word_of_nix(line: str) -> None:
+    """Nix takes the last of several lines, and gives up at one that it cannot read."""
+    text = (NIX / "z90gp91wsj4nxqr2l641lv3i0q4c0dkl.narinfo").read_text()
+    head, _, rest = text.partition("Sig:")
+    narinfo = BOTH.believed(read(f"{head}{line}\nSignature: 1;x;AAAA\nSig:{rest}", "/nix/store"))
+    assert not has_signed_urls(narinfo)
+    data = passed_on(narinfo, [OURS]).decode()
+    assert line not in data.splitlines()
+    names = [one.partition(":")[0] for one in data.splitlines()]
+    assert len(set(names)) == len(names)
+    assert "Signature" not in names
+
+
+@pytest.mark.parametrize("value", ["test.example-1:!!!!", "test.example-1:AAAA", "x", "a:b:c"])
+def test_what_is_no_signature_of_nix_is_left_out(value: str) -> None:
+    """By a name that it trusts, Nix fails for one."""
+    text = (NIX / "z90gp91wsj4nxqr2l641lv3i0q4c0dkl.narinfo").read_text()
+    narinfo = BOTH.believed(read(f"Sig: {value}\n{text}", "/nix/store"))
+    passed = read(passed_on(narinfo, [OURS]), "/nix/store")
+    assert passed.nix_signatures == narinfo.nix_signatures[1:]
+
+
+@pytest.mark.parametrize("letter", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028"])
+def test_only_line_feeds_end_lines(letter: str) -> None:
+    narinfo = read((VARIANTS / "minimal-mandatory.narinfo").read_bytes())
+    passed = read(passed_on(narinfo, [OURS], hint=f"urn:eris:A{letter}NarSize: 7"))
+    assert passed.item == narinfo.item
+    assert not has_signed_urls(read(f"X: {letter}URL: x\n{narinfo.text}"))
 
 
 @pytest.mark.parametrize("name", ["eris-signed", "eris-unsigned-after", "eris-dup"])
