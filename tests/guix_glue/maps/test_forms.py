@@ -241,8 +241,23 @@ def test_a_database_whose_table_has_no_end(tmp_path: Path, monkeypatch: pytest.M
 
     async def use(one: Map) -> None:
         for look in (one.find("0" * 32), one.load()):
-            with pytest.raises(DatabaseError, match="interrupted"):
+            with pytest.raises(DatabaseError, match="not authorized"):
                 await look
+
+    with_map(str(path), use)
+
+
+def test_a_database_that_takes_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("guix_glue.maps.database._FIND_S", -1.0)
+    path = tmp_path / "long.sqlite"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE map (hash_part TEXT, urn TEXT)")
+        database.executemany("INSERT INTO map VALUES (?, '')", [("1" * 32,)] * 10_000)
+        database.commit()
+
+    async def use(one: Map) -> None:
+        with pytest.raises(DatabaseError, match="interrupted"):
+            await one.find("0" * 32)
 
     with_map(str(path), use)
 
