@@ -1,8 +1,11 @@
 """The bytes of an item's nar: out of blocks, or from a server, in pieces as they come.
 
-Nothing of it is believed: whoever takes the pieces compares the hash. Blocks are tried first: by
-the URNs that came with the item, else by those that somebody knows. A store of blocks that cannot
-be reached is not asked again while there is another way.
+Nothing of it is believed: whoever takes the pieces compares the hash. That is known at the end; but
+what is handed on is one nar, of which nothing follows the end, whoever sent it. Else what a server
+puts there would be read as the end of the item by those who import an archive as it comes.
+
+Blocks are tried first: by the URNs that came with the item, else by those that somebody knows. A
+store of blocks that cannot be reached is not asked again while there is another way.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from eris_fs import load_tree
 from guix_glue.closures.wanted import Wanted
 from guix_glue.errors import CompressionError, FetchFailed, HashMismatch
 from guix_glue.formats.compression import decompressor
-from guix_glue.formats.nar import NarLimits, NarWriter
+from guix_glue.formats.nar import NarLimits, NarReader, NarWriter
 from guix_glue.formats.narinfo import Narinfo
 from guix_glue.local.tree_events import tree_events, tree_limits
 from guix_glue.servers.limits import MIN_RATE, NAR_STALL_S
@@ -103,7 +106,8 @@ class Nars:
     def pieces(self, way: Way, wanted: Wanted, watch: Watch) -> AsyncGenerator[bytes, None]:
         """The nar, in pieces of about a MiB. Close the iterator if it is not read to its end.
 
-        Raises: FetchFailed, CompressionError, UnsafePath; BlockNotFound, ContentError, StoreError.
+        Raises: FetchFailed, CompressionError, InvalidNar, UnsafePath; BlockNotFound, ContentError,
+        StoreError.
         """
         match way:
             case _TreeWay(capability):
@@ -147,6 +151,7 @@ class Nars:
     ) -> AsyncGenerator[bytes, None]:
         assert self._servers is not None
         unpacker, end, received = decompressor(source.compression), NarEnd(), 0
+        reader = NarReader(NarLimits(size=nar_size))
         try:
             async with aclosing(self._servers.nar(source, nar_size, end)) as pieces:
                 async for piece in pieces:
@@ -155,15 +160,19 @@ class Nars:
                     if received > nar_size + nar_size // 16 + _SLACK:
                         raise FetchFailed(f"more comes than a nar of {nar_size} bytes can take")
                     unpacked = unpacker.feed(piece, _STEP)
-                    while (nar := await in_thread(_next, unpacked)) is not None:
+                    while (nar := await in_thread(_next, unpacked, reader)) is not None:
                         yield nar
             unpacker.finish()
         except CompressionError as error:
             raise end.judge(error) from error
 
 
-def _next(pieces: Iterator[bytes]) -> bytes | None:
-    return next(pieces, None)
+def _next(pieces: Iterator[bytes], reader: NarReader) -> bytes | None:
+    """The next piece, if it goes on with the nar. Raises: CompressionError, InvalidNar."""
+    piece = next(pieces, None)
+    if piece is not None:
+        reader.feed(piece)
+    return piece
 
 
 def _capabilities(urns: Sequence[str]) -> list[ReadCapability]:

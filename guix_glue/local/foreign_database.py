@@ -22,7 +22,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import Final, TypeVar
 from urllib.parse import quote
 
@@ -52,10 +52,12 @@ class ForeignDatabase:
         """
         for _ in range(_TRIES):
             is_half_changed = self._is_half_changed()
-            with suppress(sqlite3.OperationalError):
-                # It fails if the daemon has just closed it, or if the index is not for us to read.
+            try:
                 if is_half_changed or self._has_log():
                     return self._run("mode=ro", query)
+            except sqlite3.Error as error:
+                if not _may_be_closed(error):
+                    raise self._unreadable(error) from error
             if is_half_changed:
                 continue
             before = self._stamp()
@@ -66,7 +68,7 @@ class ForeignDatabase:
                     continue
                 if isinstance(error, ProtocolError):
                     raise
-                raise DatabaseError(f"cannot read {self._file}: {error}") from error
+                raise self._unreadable(error) from error
             if self._stamp() == before and not self._is_half_changed():
                 return result
         raise DatabaseError(
@@ -77,6 +79,9 @@ class ForeignDatabase:
     def stamp(self) -> object:
         """Is another when something was written, as far as the files tell."""
         return self._stamp(), self._stamp("-wal")
+
+    def _unreadable(self, error: Exception) -> DatabaseError:
+        return DatabaseError(f"cannot read {self._file}: {error}")
 
     def _run(self, how: str, query: Callable[[sqlite3.Connection], T]) -> T:
         uri = f"file:{quote(self._file)}?{how}"
@@ -102,3 +107,12 @@ class ForeignDatabase:
         except OSError:
             return None
         return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _may_be_closed(error: sqlite3.Error) -> bool:
+    """Whether the daemon may just have closed it, or the index is not for us to read.
+
+    One that is locked is open: what has its changes is not to be passed over.
+    """
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return isinstance(error, sqlite3.OperationalError) and code & 0xFF != sqlite3.SQLITE_BUSY

@@ -1,7 +1,9 @@
 """A map as a database of SQLite: a table `map` of `hash_part` and `urn`, both text.
 
 For programs that would rather ask SQL. Read only; it is opened for each look-up, so that whoever
-writes it is not held up. What is called a table may be a query without an end: so each has one.
+writes it is not held up. What is called a table may be a query without an end, which would fill the
+disk with what it sorts, too: so nothing is read but that table itself, in the order in which it
+lies, and that has an end.
 
 Plain synchronous code, for a worker thread.
 """
@@ -41,7 +43,7 @@ _LONGEST: Final = 64 * 1024
 _CREATE: Final = "CREATE TABLE map (hash_part TEXT PRIMARY KEY, urn TEXT NOT NULL) WITHOUT ROWID"
 _INSERT: Final = "INSERT INTO map VALUES (?, ?)"
 _FIND: Final = "SELECT urn FROM map WHERE hash_part = ?"
-_ALL: Final = "SELECT hash_part, urn FROM map ORDER BY hash_part"
+_ALL: Final = "SELECT hash_part, urn FROM map"
 
 
 class DatabaseMap:
@@ -83,11 +85,18 @@ class DatabaseMap:
         database = sqlite3.connect(uri, uri=True, timeout=_BUSY_S)
         until = time.monotonic() + for_s
         database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
+        database.set_authorizer(_allowed)
         database.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
         return database
 
     def _unreadable(self, error: sqlite3.Error) -> DatabaseError:
         return DatabaseError(f"cannot read {self._path} as a map: {error}")
+
+
+def _allowed(action: int, name: str | None, *_: str | None) -> int:
+    """Let nothing be done but reading the table: no view, no function, no recursion."""
+    reads = action == sqlite3.SQLITE_READ and name == "map"
+    return sqlite3.SQLITE_OK if reads or action == sqlite3.SQLITE_SELECT else sqlite3.SQLITE_DENY
 
 
 def write_database(path: Path, contents: Contents) -> None:

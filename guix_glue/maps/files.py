@@ -28,10 +28,15 @@ from guix_glue.formats.item_map import (
     parse_page,
     urn_of,
 )
-from guix_glue.formats.store_path import check_hash_part, hash_part_of, is_hash_part
+from guix_glue.formats.store_path import (
+    HASH_PART_LENGTH,
+    check_hash_part,
+    hash_part_of,
+    is_hash_part,
+)
 from guix_glue.local.files import open_regular, read_file
 
-__all__ = ["FileMap", "FolderMap", "ListMap", "parse_lines"]
+__all__ = ["FileMap", "FolderMap", "ListMap", "names_item", "parse_lines"]
 
 _LARGEST_URN: Final = 1024
 _LARGEST_LIST: Final = 1024**3
@@ -95,7 +100,7 @@ class FolderMap:
 
     def _entries(self) -> Iterator[Entry]:
         for name in os.listdir(self._path):
-            if is_hash_part(hash_part_of(name)) and name[32:33] in ("", "-"):
+            if names_item(name):
                 yield _entry(hash_part_of(name), _read_urn(self._path / name))
 
 
@@ -140,6 +145,11 @@ def parse_lines(lines: Iterable[bytes]) -> Contents:
             raise InvalidMap(f"line {number}: {error.reason}") from None
         entries[entry.key] = entry
     return Contents.of(MapFacts(), entries.values())
+
+
+def names_item(name: str) -> bool:
+    """Whether a file of this name stands for an item in a folder; `HASH.narinfo` does not."""
+    return is_hash_part(hash_part_of(name)) and name[HASH_PART_LENGTH:][:1] in ("", "-")
 
 
 def _entry(hash_part: str, urn: str) -> Entry:

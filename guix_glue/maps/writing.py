@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from guix_glue.formats.item_map import Contents, hash_part_at, urn_of
-from guix_glue.formats.store_path import hash_part_of, is_hash_part
+from guix_glue.maps.files import names_item
 
 __all__ = ["Form", "form_of", "lines_of", "write_folder", "write_map"]
 
@@ -54,7 +54,7 @@ def write_folder(path: Path, contents: Contents) -> None:
     Raises: OSError.
     """
     path.mkdir(mode=0o700, exist_ok=True)
-    left = {name for name in os.listdir(path) if is_hash_part(hash_part_of(name))}
+    left = {name for name in os.listdir(path) if names_item(name)}
     for entry in contents:
         name = hash_part_at(entry.key)
         left.discard(name)

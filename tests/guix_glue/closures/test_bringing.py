@@ -251,3 +251,24 @@ def test_what_goes_wrong_where_items_go_is_no_fault_of_a_way(items: list[Made], 
 
     with pytest.raises(OSError, match="No space left"):
         asyncio.run(work())
+
+
+def test_a_nar_that_ends_early_goes_nowhere(items: list[Made]) -> None:
+    # A reader of archives would take what stands behind the end for the end of the item.
+    words, big = items[0], items[2]
+    forged = export_of([replace(words, item=replace(words.item, path=big.item.path))])[8:]
+    nar = (forged + (1).to_bytes(8, "little")).ljust(big.item.nar_size, b"\0")
+    sent: list[bytes] = []
+
+    class Noting(Memory):
+        async def write(self, piece: bytes) -> None:
+            sent.append(piece)
+
+    async def work() -> None:
+        wanted = served(Wanted(big.item))
+        nars = Nars(None, NarsOf({big.item.base_name: nar}))
+        await bring([wanted], nars, Noting(), lambda *_: None, lambda _: None)
+
+    with pytest.raises(FetchFailed, match="something follows its end"):
+        asyncio.run(work())
+    assert sent == []

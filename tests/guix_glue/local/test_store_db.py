@@ -203,6 +203,28 @@ def test_a_file_that_is_no_database(directory: Path, content: bytes) -> None:
         StoreDatabase(str(directory), STORE_DIR).valid(APP)
 
 
+def test_a_damaged_database_in_use(directory: Path) -> None:
+    with in_use(directory) as writer:
+        writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with open(directory / "db.sqlite", "r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(4096)
+            file.write(bytes(size - 4096))
+        with pytest.raises(DatabaseError, match="malformed"):
+            StoreDatabase(str(directory), STORE_DIR).find(APP[11:43])
+
+
+def test_a_locked_database_is_not_read_without_its_log(directory: Path) -> None:
+    with in_use(directory) as writer:
+        writer.execute("DELETE FROM ValidPaths WHERE path = ?", (APP,))
+        writer.execute("PRAGMA locking_mode = EXCLUSIVE")
+        writer.commit()
+        writer.execute("UPDATE ValidPaths SET narSize = 1")
+        writer.commit()
+        with pytest.raises(DatabaseError, match="locked"):
+            StoreDatabase(str(directory), STORE_DIR, busy_timeout_s=0).find(APP[11:43])
+
+
 def test_a_damaged_database(directory: Path) -> None:
     data = bytearray((directory / "db.sqlite").read_bytes())
     data[100:] = bytes(len(data) - 100)

@@ -168,11 +168,13 @@ def test_a_server_that_has_no_map(server: FakeServer) -> None:
 def test_a_folder_is_made_the_map_and_what_is_no_item_stays(tmp_path: Path) -> None:
     before, after = hash_parts(2)
     (tmp_path / f"{before}-app-1").write_text(a_urn(1))
-    (tmp_path / "README").write_text("about it")
+    others = {"README", f"{before}.narinfo", f"{before}aa"}
+    for name in others:
+        (tmp_path / name).write_text("about it")
     made = contents(3)
     write_folder(tmp_path, made)
     stamps = {name: (tmp_path / name).stat().st_mtime_ns for name in os.listdir(tmp_path)}
-    assert stamps.keys() == {"README", *(hash_part_at(entry.key) for entry in made)}
+    assert stamps.keys() == {*others, *(hash_part_at(entry.key) for entry in made)}
     write_folder(tmp_path, made)
     assert stamps == {name: (tmp_path / name).stat().st_mtime_ns for name in os.listdir(tmp_path)}
     (tmp_path / after).write_text("nonsense")
@@ -229,9 +231,7 @@ def test_a_database_of_others(tmp_path: Path) -> None:
     with_map(str(path), fails)
 
 
-def test_a_database_whose_table_has_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("guix_glue.maps.database._FIND_S", 0.01)
-    monkeypatch.setattr("guix_glue.maps.database._LOAD_S", 0.01)
+def test_a_database_whose_table_is_a_query(tmp_path: Path) -> None:
     path = tmp_path / "endless.sqlite"
     with closing(sqlite3.connect(path)) as database:
         database.execute(
@@ -241,8 +241,23 @@ def test_a_database_whose_table_has_no_end(tmp_path: Path, monkeypatch: pytest.M
 
     async def use(one: Map) -> None:
         for look in (one.find("0" * 32), one.load()):
-            with pytest.raises(DatabaseError, match="interrupted"):
+            with pytest.raises(DatabaseError, match="not authorized"):
                 await look
+
+    with_map(str(path), use)
+
+
+def test_a_database_that_takes_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("guix_glue.maps.database._FIND_S", -1.0)
+    path = tmp_path / "long.sqlite"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE map (hash_part TEXT, urn TEXT)")
+        database.executemany("INSERT INTO map VALUES (?, '')", [("1" * 32,)] * 10_000)
+        database.commit()
+
+    async def use(one: Map) -> None:
+        with pytest.raises(DatabaseError, match="interrupted"):
+            await one.find("0" * 32)
 
     with_map(str(path), use)
 
