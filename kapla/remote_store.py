@@ -300,14 +300,15 @@ class RemoteStore:
         return self._again.hold(code, body, reference, size)
 
     async def _connected(self) -> Requester:
-        if self._wire is not None and self._wire.usable:
-            return self._wire
-        connecting = self._begin_to_connect()
-        # One task connects for all; that one of them loses interest does not stop it.
-        await asyncio.wait([connecting])
-        if connecting.cancelled():
-            raise StoreUnavailable(f"the connection to {self.url} was closed")
-        return connecting.result()
+        while self._wire is None or not self._wire.usable:
+            connecting = self._begin_to_connect()
+            # One task connects for all; that one of them loses interest does not stop it.
+            await asyncio.wait([connecting])
+            if connecting.cancelled():
+                raise StoreUnavailable(f"the connection to {self.url} was closed")
+            if not connecting.result().usable and self._connecting is None:
+                raise self._is_lost()
+        return self._wire
 
     def _begin_to_connect(self) -> asyncio.Task[Requester]:
         if self._connecting is None:
@@ -322,8 +323,22 @@ class RemoteStore:
         elif error := task.exception():
             self._again.fail(error)
         else:
-            self._set_wire(task.result())
-            self._again.resume(task.result())
+            self._made(task.result())
+
+    def _made(self, wire: Requester) -> None:
+        self._set_wire(wire)
+        if wire.usable:
+            self._again.resume(wire)
+            return
+        # It ended in the moment between.
+        self._again.lost(has_answered=wire.has_answered, was_released=wire.was_released)
+        if self._again.is_on:
+            self._begin_to_connect()
+        else:
+            self._again.fail(self._is_lost())
+
+    def _is_lost(self) -> StoreUnavailable:
+        return StoreUnavailable(f"the connection to {self.url} is lost")
 
     def _lost(self, wire: Requester, requests: list[Asked]) -> list[Asked]:
         """A connection ends; returns what is not asked again on the next one."""

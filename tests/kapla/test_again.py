@@ -18,7 +18,15 @@ from kapla.client import RemoteStore, StoreList, open_store
 from kapla.coap.blocks import pack_bitmap
 from kapla.coap.frame import Code, Message, format_message
 from kapla.urls import StoreUrl
-from tests.kapla.fake_server import FakeServer, Peer, Script, fake_server, keep_blocks, until_lost
+from tests.kapla.fake_server import (
+    CSM,
+    FakeServer,
+    Peer,
+    Script,
+    fake_server,
+    keep_blocks,
+    until_lost,
+)
 from tests.kapla.test_client import REFERENCE, SMALL, error_in, get, run
 
 BLOCKS = [bytes([number]) * 1024 for number in range(20)]
@@ -209,6 +217,23 @@ def test_who_ends_while_we_write_and_is_not_heard_is_waited_for() -> None:
                     asyncio.get_running_loop().call_soon(end)
                     assert await get(store) == SMALL
                 assert len(server.peers) == 2
+
+    run(main)
+
+
+def test_who_ends_while_the_connection_is_made_is_waited_for() -> None:
+    async def main() -> None:
+        ending = CSM + format_message(Code.RELEASE)
+        async with (
+            fake_server(keep_blocks([SMALL]), greeting=ending) as server,
+            RemoteStore(server.url, reconnect_s=LONG_S) as store,
+        ):
+            asked = asyncio.ensure_future(get(store))
+            await server.until(lambda: bool(server.peers))
+            server.greeting = CSM
+            server.peers[0].transport.close()
+            assert await asked == SMALL
+            assert len(server.peers) == 2
 
     run(main)
 
