@@ -25,14 +25,16 @@ _STRANGERS: Final = 32
 _ENOUGH: Final = 16
 
 
-def plan(books: Books, waiting: list[Want], is_stuck: bool) -> list[tuple[Member, list[Want]]]:
+def plan(
+    books: Books, waiting: list[Want], is_stuck: bool, *, only_near: bool = False
+) -> list[tuple[Member, list[Want]]]:
     """Which questions to send now. `is_stuck`: nobody is known to have what waits."""
     members = books.active.values()
     strangers = sum(bool(member.is_unknown and member.questions) for member in members)
     has_enough = sum(member.is_trusted for member in members) >= _ENOUGH
     planned = []
     for member in members:
-        if not _may_ask(member):
+        if not _may_ask(member) or (only_near and not member.standing.is_near):
             continue
         if member.is_unknown:
             if member.questions or strangers >= _STRANGERS or (has_enough and not is_stuck):
