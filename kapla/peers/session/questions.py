@@ -59,13 +59,19 @@ def _may_ask(member: Member) -> bool:
 
 
 def _news(member: Member, waiting: list[Want], is_stuck: bool, books: Books) -> list[Want]:
-    if books.now < member.ask_at and (not is_stuck or member.seen == books.changes):
+    is_early = books.now < member.ask_at and not _is_near_and_useful(member)
+    if is_early and (not is_stuck or member.seen == books.changes):
         return []
     before = books.now - member.interval_s
     wants = [want for want in waiting if _is_news(want, member, before)]
     if len(wants) <= _MOST_ASKED:
         member.seen = books.changes
     return wants[:_MOST_ASKED]
+
+
+def _is_near_and_useful(member: Member) -> bool:
+    """Whether it has some of what is wanted, and what it has is not to come from afar."""
+    return member.standing.is_near and bool(member.ratio)
 
 
 def _unknown_to(member: Member, wants: Iterable[Want]) -> list[Want]:
