@@ -15,10 +15,10 @@ from itertools import compress
 from types import TracebackType
 from typing import Any, Final, Self
 
-from eris.errors import ErisError, StoreFull, StoreRefused, StoreUnavailable
+from eris.errors import StoreFull, StoreRefused, StoreUnavailable
 from eris.model import BlockSize, EncodedBlock, Reference
 from kapla.again import Again
-from kapla.coap.asked import Asked
+from kapla.coap.asked import Asked, failed
 from kapla.coap.beyond import FULL_HOPS
 from kapla.coap.blocks import (
     STAT_PATH,
@@ -162,7 +162,7 @@ class RemoteStore:
     def get(self, reference: Reference, block_size: BlockSize) -> Awaitable[bytes]:
         """Fetch a block: see `eris.store.BlockReader`. The request goes out at once."""
         if not self.url.allows("get"):
-            return _failed(StoreRefused("the URL of this store does not allow get"))
+            return failed(StoreRefused("the URL of this store does not allow get"))
         before, behind = self._get_options[block_size]
         body = before + block_query(reference) + behind
         return self._request(Code.GET, body, reference, int(block_size))
@@ -170,7 +170,7 @@ class RemoteStore:
     def put(self, reference: Reference, block: bytes) -> Awaitable[None]:
         """Keep a block: see `eris.store.BlockWriter`. The request goes out at once."""
         if not self.url.allows("put"):
-            return _failed(StoreRefused("the URL of this store does not allow put"))
+            return failed(StoreRefused("the URL of this store does not allow put"))
         if self.held is not None:
             self.held.add(reference)
         return self._request(Code.PUT, self._put_options + block, reference, 0)
@@ -178,7 +178,7 @@ class RemoteStore:
     def put_all(self, blocks: Sequence[EncodedBlock]) -> Awaitable[None]:
         """Keep blocks: see `eris.store.ManyWriter`. The requests go out at once."""
         if not self.url.allows("put"):
-            return _failed(StoreRefused("the URL of this store does not allow put"))
+            return failed(StoreRefused("the URL of this store does not allow put"))
         if self.held is not None:
             self.held.update(reference for reference, _ in blocks)
         lot = Lot(self._put_options, [block for _, block in blocks])
@@ -397,9 +397,3 @@ class RemoteStore:
             self._again.lost(has_answered=False, was_released=True)
             raise StoreUnavailable(f"{self.url} is shutting down")
         return wire
-
-
-def _failed(error: ErisError) -> asyncio.Future[Any]:
-    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    future.set_exception(error)
-    return future

@@ -9,6 +9,7 @@ to its own end. What is about the start itself runs the installed program: see `
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import gc
 import importlib
@@ -46,6 +47,7 @@ _LOADED: Final = (
     "guix_glue.cli.proxy",
     "guix_glue.cli.proxying",
     "guix_glue.cli.publish",
+    "guix_glue.cli.proxy",
     "guix_glue.cli.publisher",
     "guix_glue.cli.substitute",
     "guix_glue.cli.stores",
@@ -63,6 +65,7 @@ _LARGEST: Final = 1 << 20
 _MOST: Final = 16
 _ABOVE: Final = 200
 _END_S: Final = 60.0
+_CLONE_NEWNET: Final = 0x40000000
 
 
 class Forked:
@@ -77,8 +80,12 @@ class Forked:
         env: Mapping[str, str],
         cwd: Path | None = None,
         umask: int = 0o022,
+        network: Path | None = None,
     ) -> None:
-        """`descriptors`: what the program has open, by its number there; it leads nowhere else."""
+        """`descriptors`: what the program has open, by its number there; it leads nowhere else.
+
+        `network`: a file that stands for the network namespace in which it runs.
+        """
         self.args = [name, *arguments]
         self.returncode: int | None = None
         self.stderr: IO[bytes] | None = None
@@ -86,7 +93,8 @@ class Forked:
         nowhere = os.open(os.devnull, os.O_RDWR)
         try:
             given = {0: nowhere, 1: nowhere, 2: nowhere, **descriptors}
-            what = [name, list(arguments), dict(env), os.fspath(cwd or Path.cwd()), umask, [*given]]
+            where = os.fspath(cwd or Path.cwd()), umask, None if network is None else str(network)
+            what = [name, list(arguments), dict(env), *where, [*given]]
             self.pid = _forking().fork(json.dumps(what).encode(), [ends, *given.values()])
         finally:
             os.close(nowhere)
@@ -94,12 +102,18 @@ class Forked:
 
     @classmethod
     def with_errors(
-        cls, name: str, arguments: Sequence[str], env: Mapping[str, str], cwd: Path | None = None
+        cls,
+        name: str,
+        arguments: Sequence[str],
+        env: Mapping[str, str],
+        cwd: Path | None = None,
+        *,
+        network: Path | None = None,
     ) -> Forked:
         """One whose standard error can be read from `stderr`."""
         reading, writing = os.pipe()
         try:
-            process = cls(name, arguments, {2: writing}, env=env, cwd=cwd)
+            process = cls(name, arguments, {2: writing}, env=env, cwd=cwd, network=network)
         finally:
             os.close(writing)
         process.stderr = open(reading, "rb")  # noqa: SIM115 - closed by who reads
@@ -270,9 +284,12 @@ def _tell_end(watched: int, pid: int, ended: int) -> None:
 
 def _be(what: list[object], descriptors: Sequence[int]) -> NoReturn:
     """Become the program."""
-    name, arguments, env, cwd, umask, numbers = what
+    name, arguments, env, cwd, umask, network, numbers = what
     assert isinstance(name, str) and isinstance(arguments, list) and isinstance(env, dict)
     assert isinstance(cwd, str) and isinstance(umask, int) and isinstance(numbers, list)
+    if network is not None:
+        assert isinstance(network, str)
+        _enter_network(network)
     # Out of the way first: one may have the place of another.
     kept = [fcntl.fcntl(one, fcntl.F_DUPFD, _ABOVE) for one in descriptors[1:]]
     for number, one in zip(numbers, kept, strict=True):
@@ -285,6 +302,14 @@ def _be(what: list[object], descriptors: Sequence[int]) -> NoReturn:
     sys.argv = [str(Path(sys.executable).parent / name), *arguments]
     module, main = _MAINS[name]
     sys.exit(getattr(importlib.import_module(module), main)())
+
+
+def _enter_network(path: str) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open(path) as network:
+        if libc.setns(network.fileno(), _CLONE_NEWNET) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
 
 
 def _close_but(numbers: Sequence[int]) -> None:

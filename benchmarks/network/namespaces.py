@@ -19,6 +19,7 @@ from typing import Final
 
 __all__ = [
     "NetworkUnavailable",
+    "file_of",
     "inside",
     "namespace",
     "require",
@@ -49,6 +50,11 @@ def run(*command: str, text: str | None = None) -> str:
     """Run a program with `text` as its input; returns its output."""
     done = subprocess.run(command, check=True, capture_output=True, text=True, input=text)
     return done.stdout
+
+
+def file_of(name: str) -> Path:
+    """The file that stands for a namespace."""
+    return _PLACE / name
 
 
 def within(name: str, *command: str | Path) -> list[str]:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,9 +23,10 @@ from guix_glue.cli.publish_logs import (
     log_settings,
     request_log_option,
 )
-from guix_glue.kept.directory import make_cache_directory
+from guix_glue.kept.directory import make_cache_directory, make_open_directory
 from guix_glue.local.authorities import read_authorities
 from guix_glue.local.environment import GuixEnvironment
+from guix_glue.local.user_caches import PROXY_CACHE, proxied_items_file
 from guix_glue.proxy.settings import DEFAULT_NAR_SETTINGS
 from guix_glue.servers.url import Server
 from guix_glue.serving.descriptors import allow_descriptors
@@ -42,7 +44,7 @@ __all__ = ["command"]
 
 _log = logging.getLogger(__name__)
 
-_DEFAULT_CACHE: Final = Path("/var/cache/kapla/proxy")
+_DEFAULT_CACHE: Final = Path(PROXY_CACHE)
 _DEFAULT_PORT: Final = 8085
 _DEFAULT_PRIORITY: Final = 30
 
@@ -202,7 +204,11 @@ def command(
     authorities = read_authorities(acl or Path(environment.config_dir, "acl"), nix_keys, os.environ)
     sockets = activated_sockets(os.environ) or bind_sockets(listen, port)
     told_at = None if admin is None else bound_admin(admin)
-    make_cache_directory(cache, None if become is None else (become.pw_uid, become.pw_gid))
+    owner = None if become is None else (become.pw_uid, become.pw_gid)
+    make_cache_directory(cache, owner)
+    # Without it nothing is noted there: whoever gives items on asks servers instead.
+    with suppress(OSError):
+        make_open_directory(Path(proxied_items_file(str(cache))).parent, owner)
     if become is not None:
         drop_privileges(become)
     elif os.geteuid() == 0:

@@ -17,9 +17,12 @@ from guix_glue.cli.maps import open_hints
 from guix_glue.cli.publish_logs import Logs, LogSettings
 from guix_glue.cli.stores import open_stores
 from guix_glue.kept.directory import CacheDirectory
+from guix_glue.kept.public_notes import PublicNotes
 from guix_glue.local.environment import GuixEnvironment
 from guix_glue.local.installed import InstalledItems
+from guix_glue.local.user_caches import proxied_items_file
 from guix_glue.proxy.nars import Nars
+from guix_glue.proxy.noting import Noting
 from guix_glue.proxy.settings import NarSettings
 from guix_glue.proxy.site import Site
 from guix_glue.proxy.source import Parts, ProxySource
@@ -163,7 +166,9 @@ def _source(
             cache, upstream, absence_age_s=ABSENCE_AGE_S, settles=True, waits_for_disk=False
         )
         installed = InstalledItems(_database_dir(settings.environment, store_dir), store_dir)
-        nars = Nars(store, upstream, directory, installed, hints, settings.nars)
+        notes = PublicNotes(proxied_items_file(str(settings.cache)))
+        noting = Noting(notes, authorities)
+        nars = Nars(store, upstream, directory, installed, hints, settings.nars, noting)
         return Parts(upstream, cache, narinfos, nars)
 
     def leave_out(other: OtherStore) -> None:

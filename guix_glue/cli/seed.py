@@ -92,8 +92,8 @@ _MOST_THREADS = 16
     metavar="FILE",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Where kapla substitute notes what it fetched by public narinfos. Default:"
-    " /var/cache/kapla/public-items, and this user's own.",
+    help="Where kapla substitute or kapla proxy notes what it fetched by public narinfos. Default:"
+    " /var/cache/kapla/public-items, /var/cache/kapla/proxy/public/items, and this user's own.",
 )
 @click.option(
     "--eris-store-url",

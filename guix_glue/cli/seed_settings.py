@@ -11,7 +11,12 @@ from typing import Final
 import click
 
 from guix_glue.local.environment import GuixEnvironment, NixEnvironment
-from guix_glue.local.user_caches import caches_directory, public_items_file
+from guix_glue.local.user_caches import (
+    PROXY_CACHE,
+    caches_directory,
+    proxied_items_file,
+    public_items_file,
+)
 from guix_glue.servers.url import Server
 
 __all__ = ["SeedSettings", "StoreOfItems", "seed_settings"]
@@ -130,5 +135,5 @@ def _real(directory: Path, index: Path) -> str:
 
 
 def _notes(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    own = public_items_file(environ)
-    return tuple(dict.fromkeys(Path(one) for one in (_SYSTEM_NOTES, own) if one is not None))
+    every = (_SYSTEM_NOTES, proxied_items_file(PROXY_CACHE), public_items_file(environ))
+    return tuple(dict.fromkeys(Path(one) for one in every if one is not None))

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
 
+from eris.capability import ReadCapability
 from eris.errors import BlockNotFound, ErisError, StoreError
 from eris.store import BlockReader
 from eris.threads import in_thread
@@ -69,10 +70,11 @@ _NEARBY_FIRST: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """An item is in place: SHA-256 and bytes of its nar."""
+    """An item is in place: SHA-256 and bytes of its nar; `tree`, if it came as one."""
 
     nar_hash: bytes
     nar_size: int
+    tree: ReadCapability | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +274,8 @@ class Fetcher:
                 await in_thread(remove_item, destination)
             raise
         self._resting.came(whom(source))
-        return Fetched(item.nar_hash, sink.size)
+        came_by = source.capability if isinstance(source, ErisSource) else None
+        return Fetched(item.nar_hash, sink.size, came_by)
 
     async def _fetch_nar(
         self, source: NarSource, sink: NarSink, nar_size: int, destination: str, end: NarEnd

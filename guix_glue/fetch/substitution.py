@@ -98,17 +98,17 @@ class SubstituteSession(Session):
         links = self._links(destination)
         outcome = await self._fetcher.fetch(ways, destination, links, bases)
         if isinstance(outcome, Fetched) and self._public is not None:
-            await in_thread(self._note, self._public, candidates, outcome.nar_hash)
+            await in_thread(self._note, self._public, candidates, outcome)
         return outcome
 
-    def _note(self, public: PublicNotes, candidates: Sequence[Candidate], nar_hash: bytes) -> None:
+    def _note(self, public: PublicNotes, candidates: Sequence[Candidate], fetched: Fetched) -> None:
         """Note an item that anybody can have, so that it may be given away: see `kapla seed`."""
         for candidate in candidates:
             narinfo = candidate.narinfo
-            if narinfo.item.nar_hash == nar_hash and is_public(candidate.server):
+            if narinfo.item.nar_hash == fetched.nar_hash and is_public(candidate.server):
                 with suppress(SignatureRejected):
                     verify_narinfo(narinfo, self.policy.acl)
-                    public.note(narinfo)
+                    public.note(narinfo, fetched.tree)
                     return
 
     async def _bases(self, candidates: Sequence[Candidate]) -> frozenset[str]:

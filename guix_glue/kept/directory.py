@@ -25,7 +25,7 @@ from guix_glue.errors import PublishError
 from guix_glue.local.files import replace_file
 from guix_glue.local.restore import remove_item
 
-__all__ = ["CacheDirectory", "make_cache_directory"]
+__all__ = ["CacheDirectory", "make_cache_directory", "make_open_directory"]
 
 _T = TypeVar("_T")
 
@@ -56,6 +56,17 @@ def make_cache_directory(directory: Path, owner: tuple[int, int] | None = None) 
         raise PublishError(
             f"cannot make the cache directory {directory}: {error.strerror}; --cache names another"
         ) from error
+
+
+def make_open_directory(directory: Path, owner: tuple[int, int] | None = None) -> None:
+    """Make a directory that others may read in, of `owner` if that is given.
+
+    Raises: OSError.
+    """
+    with _open_to_all(), contextlib.suppress(FileExistsError):
+        directory.mkdir()
+        if owner is not None:
+            _give(directory, owner)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ import errno
 import fcntl
 import logging
 import os
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -91,6 +92,8 @@ class PublicItems:
             # Only among those who write: nobody holds it for long.
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             size = os.fstat(descriptor).st_size
+            if not size:
+                _open_to_all(descriptor)
             os.write(descriptor, bytes(-size % self._size) + record)
             if size >= self._most * self._size:
                 self._shorten(descriptor, size)
@@ -101,3 +104,10 @@ class PublicItems:
         """Keep the newer half, in a file that takes the place of this one."""
         start = size // 2 - size // 2 % self._size
         replace_file(self._path, os.pread(descriptor, size, start), 0o644)
+
+
+def _open_to_all(descriptor: int) -> None:
+    """Let others read it, whatever is usual for who writes: who gives items on is another user."""
+    # It was there, and is somebody else's.
+    with suppress(PermissionError):
+        os.fchmod(descriptor, 0o644)

@@ -1,11 +1,11 @@
 """What is noted of a narinfo that everybody may have: that it is public, and its signed URN.
 
-Only a URN that is signed counts, as a hint may be anybody's. It is public as the narinfo is.
+A hint may be anybody's: so only a URN counts that is signed, or by which the item came, since what
+it leads to was then compared with the signed hash. It is public as the narinfo is.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
 from eris.capability import ReadCapability
@@ -29,11 +29,19 @@ class PublicNotes:
         """Is another when there is something new."""
         return self.items.stamp(), self.urns.stamp()
 
-    def note(self, narinfo: Narinfo) -> None:
-        """Note an item whose narinfo is signed, and public."""
+    def note(self, narinfo: Narinfo, came_by: ReadCapability | None = None) -> None:
+        """Note an item whose narinfo is signed, and public; `came_by`: what was found to be it."""
         item = narinfo.item
         self.items.note(item.hash_part, item.nar_hash)
-        if narinfo.signed_urn is not None:
-            with suppress(InvalidCapability):
-                capability = ReadCapability.from_urn(narinfo.signed_urn)
-                self.urns.note(item.hash_part, item.nar_hash, capability.to_bytes())
+        capability = came_by or _signed(narinfo)
+        if capability is not None:
+            self.urns.note(item.hash_part, item.nar_hash, capability.to_bytes())
+
+
+def _signed(narinfo: Narinfo) -> ReadCapability | None:
+    if narinfo.signed_urn is None:
+        return None
+    try:
+        return ReadCapability.from_urn(narinfo.signed_urn)
+    except InvalidCapability:
+        return None

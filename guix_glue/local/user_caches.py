@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Final
 
-__all__ = ["caches_directory", "public_items_file", "public_urns_file"]
+__all__ = [
+    "PROXY_CACHE",
+    "caches_directory",
+    "proxied_items_file",
+    "public_items_file",
+    "public_urns_file",
+]
+
+PROXY_CACHE: Final = "/var/cache/kapla/proxy"
+"""Where `kapla proxy` keeps what it keeps, unless told otherwise."""
 
 
 def caches_directory(environ: Mapping[str, str]) -> str | None:
@@ -29,3 +39,8 @@ def public_items_file(environ: Mapping[str, str]) -> str | None:
     """Where it is noted which items have a public signed narinfo: see `guix_glue.kept`."""
     directory = caches_directory(environ)
     return None if directory is None else f"{directory}/kapla/public-items"
+
+
+def proxied_items_file(cache: str) -> str:
+    """Where a proxy with this cache notes the same: beside what is for the proxy alone."""
+    return f"{cache}/public/items"

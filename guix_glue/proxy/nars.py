@@ -35,6 +35,7 @@ from guix_glue.model import StoreItem
 from guix_glue.proxy.bringing import Bringing, NarServers
 from guix_glue.proxy.known_urns import KnownUrns
 from guix_glue.proxy.making import Makings
+from guix_glue.proxy.noting import Noting
 from guix_glue.proxy.passage import AskAnew, Passage, Workshop
 from guix_glue.proxy.settings import DEFAULT_NAR_SETTINGS, NarSettings
 from guix_glue.proxy.spool import Spool
@@ -59,13 +60,17 @@ class Nars:
         installed: InstalledItems | None = None,
         hints: Sequence[Hints] = (),
         settings: NarSettings = DEFAULT_NAR_SETTINGS,
+        noting: Noting | None = None,
     ) -> None:
         """`installed` are items from which deltas may lead; None for none.
+
+        `noting` is told what came; it is closed here.
 
         Raises: PublishError, if the directory cannot be used.
         """
         self._settings = settings
         self._urns = KnownUrns(directory)
+        self._noting = noting
         self._has_store = store is not None
         self._bringing = Bringing(store, servers, self._urns, hints, settings)
         spool = Spool(
@@ -81,6 +86,7 @@ class Nars:
             self._makings,
             hints,
             installed,
+            noting,
             Turns(settings.at_once),
             settings,
         )
@@ -95,6 +101,8 @@ class Nars:
         await settle(*self._tasks)
         await self._makings.close()
         await self._bringing.close()
+        if self._noting is not None:
+            await self._noting.close()
 
     async def expire(self, before: float) -> None:
         """Forget the URNs of items of which nothing was noted since a time (of the epoch).

@@ -26,6 +26,7 @@ from guix_glue.errors import FetchFailed, TemporaryFailure
 from guix_glue.local.installed import InstalledItems
 from guix_glue.proxy.bringing import Bringing, Give
 from guix_glue.proxy.making import Making, Makings
+from guix_glue.proxy.noting import Noting
 from guix_glue.proxy.outflow import OtherBeginning, Outflow
 from guix_glue.proxy.settings import NarSettings
 from guix_glue.proxy.spool import NoRoom
@@ -63,6 +64,7 @@ class Workshop:
     makings: Makings
     hints: Sequence[Hints]
     installed: InstalledItems | None
+    noting: Noting | None
     turns: Turns
     settings: NarSettings
 
@@ -261,6 +263,9 @@ class Passage:
         """
         try:
             await self._try(way)
+            # At once: who has all of it may leave.
+            if self._workshop.noting is not None:
+                self._workshop.noting.came(self._vouched, way.source)
             return True
         except OtherBeginning:
             self._others.append(way.source)

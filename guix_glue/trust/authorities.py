@@ -58,6 +58,14 @@ class Authorities:
             raise
         return narinfo
 
+    def is_signed(self, narinfo: Narinfo) -> bool:
+        """Whether one of these keys has signed it."""
+        try:
+            verify_narinfo(narinfo, self.acl)
+        except SignatureRejected:
+            return self._signed_for_nix(narinfo)
+        return True
+
     def _signed_for_nix(self, narinfo: Narinfo) -> bool:
         named = (
             (key, signature)

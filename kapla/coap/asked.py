@@ -7,11 +7,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
-from eris.errors import CorruptBlock, StoreUnavailable
+from eris.errors import CorruptBlock, ErisError, StoreUnavailable
 from kapla.coap.blocks import BLOCK_SIZES, LENT_BEFORE_BLOCK, error_of_code
 from kapla.coap.frame import Code, MalformedMessage, OptionNumber, parse_body
 
-__all__ = ["ANY_ANSWER", "ANY_BLOCK", "Asked", "make_asked", "outcome_of", "plain_block"]
+__all__ = ["ANY_ANSWER", "ANY_BLOCK", "Asked", "failed", "make_asked", "outcome_of", "plain_block"]
 
 ANY_ANSWER: Final = -2
 """In the place of a block's size: whatever the answer is, its code and payload are the result. No
@@ -44,6 +44,13 @@ make_asked: Final = cast(
     ],
     partial(tuple.__new__, Asked),
 )
+
+
+def failed(error: ErisError) -> asyncio.Future[Any]:
+    """What stands for a request that is not even asked."""
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    future.set_exception(error)
+    return future
 
 
 def plain_block(pending: Asked, buffer: bytes, start: int, stop: int) -> Any:

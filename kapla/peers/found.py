@@ -225,11 +225,14 @@ class FoundPeers(Generic[L]):
 
     def _reached(self, one: _Found[L], link: L) -> None:
         one.link, one.place = link, one.made[link]
+        one.peer.standing.is_near = True
         self._table.reached(one.peer, link)
         self.came.set()
 
     def _lost(self, one: _Found[L], link: L) -> None:
         one.link = one.place = None
+        # By a URL it may be reached from anywhere.
+        one.peer.standing.is_near = False
         self._table.left(link)
 
 

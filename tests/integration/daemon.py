@@ -139,6 +139,11 @@ class Daemon:
         own = [program("kaplad"), "--store", str(self.store), *listeners, *self._args]
         return handing(self.handed, own) if self.handed else own
 
+    @property
+    def network(self) -> Path | None:
+        """A file that stands for the network namespace in which it runs; None: that of here."""
+        return None
+
     def spawn(self) -> None:
         """Start the process without waiting until it listens: for daemons that should fail."""
         assert self._process is None, "the daemon is already running"
@@ -217,10 +222,14 @@ class Daemon:
 
     def _started(self) -> subprocess.Popen[bytes] | Forked:
         first, *arguments = command = self.command
+        network = self.network
         if first == program("kaplad") and not self._installed:
-            return Forked.with_errors("kaplad", arguments, self._env, self.directory)
+            return Forked.with_errors(
+                "kaplad", arguments, self._env, self.directory, network=network
+            )
+        entering = [] if network is None else ["nsenter", f"--net={network}"]
         return subprocess.Popen(
-            command,
+            [*entering, *command],
             env=self._env,
             cwd=self.directory,
             stdin=subprocess.DEVNULL,

@@ -114,7 +114,7 @@ class Books:
         """Ask a peer which of these it has."""
         references = tuple(want.reference for want in wants)
         self._questions += 1
-        member.questions[self._questions] = Question(references, self.now)
+        member.questioned(self._questions, Question(references, self.now))
         self.busy[member.number] = member
         for want in wants:
             want.asking.add(member.number)

@@ -13,6 +13,9 @@ MAX_QUESTIONS: Final = 2
 # Of a peer that had so many of the last blocks the next are wanted without asking first.
 _TRUSTED: Final = 0.8
 _MEMORY: Final = 8
+# How long others are not asked for what one who is near may have, until it tells: it is some
+# milliseconds away, and may be busy.
+_HOLD_S: Final = 0.25
 # A peer that never gave anything is not given much to do while there are others.
 _UNPROVEN: Final = 64 * 1024
 _LEAST_INTERVAL_S: Final = 0.1
@@ -63,6 +66,7 @@ class Member:
         "seen",
         "standing",
         "tells",
+        "tells_until",
     )
 
     def __init__(self, number: int, standing: Standing) -> None:
@@ -85,6 +89,8 @@ class Member:
         """Whether there is no other peer."""
         self.seen = -1
         """Up to which change of what is wanted it was asked."""
+        self.tells_until = 0.0
+        """Until when its word of what it has is waited for, if it is near."""
         self.ask_at = 0.0
         """When what it lacked is asked about again."""
         self.interval_s = _LEAST_INTERVAL_S
@@ -109,6 +115,11 @@ class Member:
         if self.standing.is_proven or self.is_alone:
             return self.standing.room(now)
         return self.standing.room(now, _UNPROVEN)
+
+    def questioned(self, number: int, question: Question) -> None:
+        """It was asked what it has."""
+        self.questions[number] = question
+        self.tells_until = question.sent + _HOLD_S
 
     def is_blocked(self, now: float) -> bool:
         """Whether it can be asked for nothing, and no answer in time is to be hoped for."""

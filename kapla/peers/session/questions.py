@@ -25,14 +25,16 @@ _STRANGERS: Final = 32
 _ENOUGH: Final = 16
 
 
-def plan(books: Books, waiting: list[Want], is_stuck: bool) -> list[tuple[Member, list[Want]]]:
+def plan(
+    books: Books, waiting: list[Want], is_stuck: bool, *, only_near: bool = False
+) -> list[tuple[Member, list[Want]]]:
     """Which questions to send now. `is_stuck`: nobody is known to have what waits."""
     members = books.active.values()
     strangers = sum(bool(member.is_unknown and member.questions) for member in members)
     has_enough = sum(member.is_trusted for member in members) >= _ENOUGH
     planned = []
     for member in members:
-        if not _may_ask(member):
+        if not _may_ask(member) or (only_near and not member.standing.is_near):
             continue
         if member.is_unknown:
             if member.questions or strangers >= _STRANGERS or (has_enough and not is_stuck):
@@ -57,13 +59,19 @@ def _may_ask(member: Member) -> bool:
 
 
 def _news(member: Member, waiting: list[Want], is_stuck: bool, books: Books) -> list[Want]:
-    if books.now < member.ask_at and (not is_stuck or member.seen == books.changes):
+    is_early = books.now < member.ask_at and not _is_near_and_useful(member)
+    if is_early and (not is_stuck or member.seen == books.changes):
         return []
     before = books.now - member.interval_s
     wants = [want for want in waiting if _is_news(want, member, before)]
     if len(wants) <= _MOST_ASKED:
         member.seen = books.changes
     return wants[:_MOST_ASKED]
+
+
+def _is_near_and_useful(member: Member) -> bool:
+    """Whether it has some of what is wanted, and what it has is not to come from afar."""
+    return member.standing.is_near and bool(member.ratio)
 
 
 def _unknown_to(member: Member, wants: Iterable[Want]) -> list[Want]:

@@ -9,6 +9,7 @@ from kapla.peers.session.choosing import Choice, Place
 from kapla.peers.session.lateness import remaining_s
 from kapla.peers.session.member import Flight, Member
 from kapla.peers.session.questions import plan
+from kapla.peers.session.standing import NEAR_SILENCE_S
 from kapla.peers.session.want import Want
 
 __all__ = ["DEFAULT_PATIENCE_S", "Serving"]
@@ -39,6 +40,7 @@ class Serving:
         books = self._books
         choice = Choice(books.active.values(), books.now)
         self._hedge(choice)
+        self._ask_questions(only_near=True)
         self.stuck = self._share_out(choice)
         self._ask_questions()
         if any(self._last_resort(want) for want in self.stuck):
@@ -54,10 +56,13 @@ class Serving:
             return []
         is_crowd = any(not (member.is_trusted or member.is_unknown) for member in members)
         stuck, chosen = [], []
+        telling = self._near_that_tell()
         for want in queue.from_place() if is_crowd else queue.in_order():
             if choice.roomy <= 0 and choice.common:
                 break
             best = choice.best(want)
+            if not (telling.isdisjoint(want.asking) or (best is not None and best.is_near)):
+                continue
             if best is None:
                 stuck.append(want)
                 continue
@@ -80,22 +85,22 @@ class Serving:
                 if not self._books.spare.allows(want.weight, member.standing.window.size):
                     break
                 place = choice.best(want, only_roomy=True)
-                if place is not None:
+                if place is not None and not self._is_spared(place, member, flight):
                     self._ask_also(place, want, choice)
 
     def _ask_two(self, choice: Choice) -> None:
         """Nothing waits: ask who would be quicker than who was asked."""
         now = self._books.now
         flights = [
-            (remaining_s(flight, now), flight)
+            (remaining_s(flight, now), flight, member)
             for member in self._books.busy.values()
             for flight in (*member.fresh.values(), *member.late.values())
         ]
-        flights.sort(key=lambda pair: pair[0], reverse=True)
-        for left_s, flight in flights:
+        flights.sort(key=lambda one: one[0], reverse=True)
+        for left_s, flight, member in flights:
             want = self._wanted_once(flight)
             place = choice.best(want, only_roomy=True) if want else None
-            if want is None or place is None:
+            if want is None or place is None or self._is_spared(place, member, flight):
                 continue
             window = place.member.standing.window.size
             if _GAIN * place.finish_s >= left_s or not self._books.spare.allows(
@@ -103,6 +108,11 @@ class Serving:
             ):
                 return
             self._ask_also(place, want, choice)
+
+    def _is_spared(self, place: Place, asked: Member, flight: Flight) -> bool:
+        """Whether this is far, and who was asked is near, and may still give it."""
+        is_hoped_for = asked.standing.is_proven and self._books.now < flight.sent + NEAR_SILENCE_S
+        return asked.standing.is_near and not place.is_near and is_hoped_for
 
     def _wanted_once(self, flight: Flight) -> Want | None:
         want = self._books.wants.get(flight.reference)
@@ -113,12 +123,22 @@ class Serving:
         self._books.spare.asked_twice(want.weight)
         self._books.ask(place.member, want)
 
-    def _ask_questions(self) -> None:
+    def _near_that_tell(self) -> set[int]:
+        """Those who are near, and were just asked what they have."""
+        books = self._books
+        return {
+            member.number
+            for member in books.busy.values()
+            if member.standing.is_near and books.now < member.tells_until
+        }
+
+    def _ask_questions(self, *, only_near: bool = False) -> None:
         books = self._books
         if not books.wants or (len(books.members) == 1 and not self.stuck):
             return
-        waiting = self.stuck or list(books.queue.in_order())
-        for member, wants in plan(books, waiting, bool(self.stuck)):
+        stuck = [] if only_near else self.stuck
+        waiting = stuck or list(books.queue.in_order())
+        for member, wants in plan(books, waiting, bool(stuck), only_near=only_near):
             books.question(member, wants)
 
     def _last_resort(self, want: Want) -> bool:

@@ -9,10 +9,12 @@ from kapla.peers.session.breaker import Breaker
 from kapla.peers.session.round_trip import RoundTrip
 from kapla.peers.session.window import Window
 
-__all__ = ["Facts", "Standing"]
+__all__ = ["NEAR_SILENCE_S", "Facts", "Standing"]
 
 # A link of 50 ms may well be silent for 250: a commit, a lost packet.
 _LEAST_SILENCE_S: Final = 0.25
+# One that is near may be making a block out of files, and what others give is dearer.
+NEAR_SILENCE_S: Final = 2.0
 _SILENT_ROUND_TRIPS: Final = 8
 # So many failures one after the other, and it is left alone.
 _FAILURES: Final = 4
@@ -36,6 +38,8 @@ class Standing:
     def __init__(self, *, tells: bool = True) -> None:
         self.tells = tells
         """Whether asking it what it has costs less than asking for it."""
+        self.is_near = False
+        """Whether it is on a network of this machine: what it gives crosses no line of ours."""
         self.round_trip = RoundTrip()
         self.window = Window()
         self.breaker = Breaker()
@@ -70,7 +74,8 @@ class Standing:
     @property
     def limit_s(self) -> float:
         """Without an answer for so long, it does not work."""
-        return max(_LEAST_SILENCE_S, _SILENT_ROUND_TRIPS * self.round_trip.surely_s)
+        least_s = NEAR_SILENCE_S if self.is_near else _LEAST_SILENCE_S
+        return max(least_s, _SILENT_ROUND_TRIPS * self.round_trip.surely_s)
 
     def finish_s(self) -> float:
         """How long a block would take now, behind what is outstanding."""

@@ -22,7 +22,7 @@ _LOOK_FOR_ROOM_S: Final = 0.05
 
 def next_time(books: Books, stuck: list[Want], patience_s: float) -> float | None:
     """When the next thing is due, if nothing happens before; None: nothing ever is."""
-    times = [time for member in books.busy.values() for time in _times_of(member)]
+    times = [time for member in books.busy.values() for time in _times_of(member, books.now)]
     if books.queue:
         times += _times_of_waiting(books, stuck, patience_s)
     elif len(books.members) > 1 and books.wants:
@@ -30,7 +30,7 @@ def next_time(books: Books, stuck: list[Want], patience_s: float) -> float | Non
     return min(times, default=None)
 
 
-def _times_of(member: Member) -> Iterator[float]:
+def _times_of(member: Member, now: float) -> Iterator[float]:
     """When something will be late, or given up."""
     standing = member.standing
     yield from (time for time in (late_at(member), standing.silent_at) if time is not None)
@@ -39,6 +39,8 @@ def _times_of(member: Member) -> Iterator[float]:
         break
     for question in member.questions.values():
         yield question.sent + standing.limit_s
+    if standing.is_near and member.questions and member.tells_until > now:
+        yield member.tells_until
 
 
 def _times_of_waiting(books: Books, stuck: list[Want], patience_s: float) -> list[float]:

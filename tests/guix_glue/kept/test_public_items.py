@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,13 @@ def test_where_nothing_can_be_kept_nothing_fails(tmp_path: Path) -> None:
 )
 def test_what_everybody_may_ask(url: str, public: bool) -> None:
     assert is_public(parse_server(url)) is public
+
+
+def test_whoever_gives_items_on_can_read_it(tmp_path: Path) -> None:
+    """That is another user, however careful the one is who fetches."""
+    before = os.umask(0o077)
+    try:
+        PublicItems(tmp_path / "public-items").note(part(1), NAR)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "public-items").stat().st_mode & 0o777 == 0o644

@@ -99,9 +99,12 @@ class Publisher:
         prefix: Sequence[str] = (),
         debug: bool = False,
         command: str = "publish",
+        network: Path | None = None,
     ) -> None:
+        """`network`: a file that stands for the network namespace in which it runs."""
         self.arguments = [str(argument) for argument in arguments]
         self._prefix = prefix
+        self._network = network
         self._words = [*(["--debug"] if debug else []), command]
         self._env = {**os.environ, **env}
         self._changed = threading.Condition()
@@ -192,9 +195,10 @@ class Publisher:
     def _started(self) -> subprocess.Popen[bytes] | Forked:
         arguments = [*self._words, *self.arguments]
         if not self._prefix and can_be_forked(self._env):
-            return Forked.with_errors("kapla", arguments, self._env)
+            return Forked.with_errors("kapla", arguments, self._env, network=self._network)
+        entering = [] if self._network is None else ["nsenter", f"--net={self._network}"]
         return subprocess.Popen(
-            [*self._prefix, program("kapla"), *arguments],
+            [*self._prefix, *entering, program("kapla"), *arguments],
             env=self._env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -19,6 +19,7 @@ import pytest
 
 from benchmarks.network.namespaces import (
     NetworkUnavailable,
+    file_of,
     inside,
     namespace,
     require,
@@ -102,9 +103,9 @@ class HostDaemon(Daemon):
         self.host = host
 
     @property
-    def command(self) -> list[str]:
-        """What is run."""
-        return within(self.host.namespace, *super().command)
+    def network(self) -> Path:
+        """The network that it is in."""
+        return file_of(self.host.namespace)
 
 
 class Sites:
@@ -122,6 +123,11 @@ class Sites:
             return Site(self._prefix + name, f"02:00:00:00:77:{number:02x}")
         except subprocess.CalledProcessError as error:
             pytest.skip(f"no network can be made here: {error.stderr.strip()}")
+
+    def namespace(self, name: str) -> str:
+        """One more that is in no network; its whole name."""
+        self._stack.enter_context(namespace(self._prefix + name))
+        return self._prefix + name
 
     def host(self, site: Site) -> Host:
         """One more, plugged in there."""
