@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
 
 from eris.allocator import give_back_what_is_large
 from guix_glue.cli.maps import map_option
@@ -196,6 +197,9 @@ def command(
     """
     # Until it is handled: see `serve`.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    if options["no_hints"] and context.get_parameter_source("maps") is ParameterSource.DEFAULT:
+        # Those of the environment are for whoever follows hints.
+        options["maps"] = ()
     environment = GuixEnvironment.from_environ(os.environ)
     logs = log_settings(request_log=request_log, baking_log=None, log_format=log_format)
     configure_log(logs, debug=bool(context.find_root().params.get("debug")))

@@ -3,7 +3,8 @@
 What comes is fetched by one task, some steps ahead; a worker thread makes bytes of the nar of it,
 and hashes them; and these are given on, as fast as they are taken and no faster. Whoever lets us
 wait in vain is left alone for a while. A URN that leads to something else is noted, on disk; a
-server whose nar was wrong, and a delta, for some time. What merely failed may do better next time.
+server whose nar was wrong, and a delta, for some time: what else it has comes last then, since much
+of a large nar is gone before it shows. What merely failed may do better next time.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterator, Sequence
 from typing import Final, Protocol, TypeVar, assert_never
 
 from eris.ahead import run_ahead
@@ -62,6 +63,7 @@ Give = Callable[[bytes], Awaitable[None]]
 _AHEAD: Final = 1
 _WRONG_S: Final = 3600.0
 _WRONG_KEPT: Final = 10_000
+_LIARS: Final = 256
 _COMPLAINTS: Final = 1000
 # What is wrong as often as it is read; of a block that is corrupt there is a right one.
 _NOT_THE_ITEM: Final = (FetchFailed, InvalidNar, CompressionError, ContentError, TreeError)
@@ -98,6 +100,7 @@ class Bringing:
         self._settings = settings
         self._resting = Resting()
         self._wrong: Remembered[tuple[bytes, object]] = Remembered(_WRONG_S, length=_WRONG_KEPT)
+        self._liars: Remembered[Hashable] = Remembered(_WRONG_S, length=_LIARS)
         self._complaints = Complaints(_log, length=_COMPLAINTS)
         self._not_kept = Outage(0.0)
         self._notes: set[asyncio.Task[None]] = set()
@@ -135,7 +138,8 @@ class Bringing:
         def is_wrong(source: Source) -> bool:
             if isinstance(source, ErisSource):
                 return urns.is_wrong(source.capability, time.time())
-            return _wrong_key(source, item) in self._wrong
+            lies = isinstance(source, NarSource) and whom(source) in self._liars
+            return lies or _wrong_key(source, item) in self._wrong
 
         def is_doubted(source: Source) -> bool:
             return isinstance(source, ErisSource) and urns.is_doubted(
@@ -234,6 +238,8 @@ class Bringing:
             self._resting.rest(whom(source), _now())
         elif _is_something_else(error):
             await self.wrong(source, item)
+            if isinstance(source, NarSource) and isinstance(error, HashMismatch):
+                self._liars.add(whom(source))
 
     async def _note(
         self,

@@ -23,7 +23,8 @@ __all__ = ["Making", "Makings"]
 
 _PIECE: Final = 512 * 1024
 
-_Key = tuple[bytes, Source]
+# With the size: it need not be signed, and what is made has the size that was said.
+_Key = tuple[bytes, int, Source]
 
 
 class Making:
@@ -88,7 +89,7 @@ class Makings:
 
     def join(self, source: Source, item: StoreItem, end: NarEnd) -> Making:
         """The nar of an item out of a source, to be waited for. Raises: NoRoom."""
-        key = item.nar_hash, source
+        key = item.nar_hash, item.nar_size, source
         making = self._under_way.get(key)
         if making is None or making.is_given_up:
             making = self._begin(key, item, end)
@@ -108,7 +109,7 @@ class Makings:
 
         room = self._spool.room(item.nar_size)
         making = self._under_way[key] = Making(room, forget)
-        making.task = asyncio.create_task(self._make(room, key[1], item, end))
+        making.task = asyncio.create_task(self._make(room, key[2], item, end))
         self._tasks.add(making.task)
         # Not in the task: one that is cancelled at once never begins.
         making.task.add_done_callback(lambda _: making.end())

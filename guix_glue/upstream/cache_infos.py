@@ -2,6 +2,7 @@
 
 All of them must have items of one store, which is the one that clients are told of. It is the one
 that was asked for, else that of the first server in the order given; who has another is left out.
+That is for good, so a server that is slow is waited for before one behind it decides.
 
     cache-info/NAME    what a server said, with a checksum, and until when it is good; NAME is made
                        of its URL, which may be a secret
@@ -94,7 +95,11 @@ class CacheInfos:
         self._client = HttpClient(proxies=proxies)
         self._outages = {one: Outage(_PAUSE_S, first_s=_FIRST_PAUSE_S) for one in self._servers}
         self._known = {one: known for one in self._servers if (known := self._read(one))}
+        self._was_known = any(one.info.store_dir is not None for one in self._known.values())
         self._asking: asyncio.Task[None] | None = None
+        # Who is asked now; and an event for whoever waits until one of them has told.
+        self._open = set[Server]()
+        self._news = asyncio.Event()
 
     async def close(self) -> None:
         """End asking."""
@@ -110,7 +115,7 @@ class CacheInfos:
         """
         self.begin()
         if self._store_dir is None:
-            await self._wait()
+            await self._wait_for_choice()
             self._store_dir = self._chosen()
         self._tell_differences()
         return self._store_dir
@@ -151,7 +156,8 @@ class CacheInfos:
 
     def begin(self) -> None:
         """Ask those whose word is out of date."""
-        if self._asking is None and self._due():
+        if self._asking is None and (due := self._due()):
+            self._open = set(due)
             self._asking = asyncio.create_task(self._ask_all())
             self._asking.add_done_callback(self._asked)
 
@@ -164,6 +170,24 @@ class CacheInfos:
         if not self._known:
             await asyncio.wait([asking])
 
+    async def _wait_for_choice(self) -> None:
+        """Wait until nobody who is asked still comes before who has told of a store.
+
+        What was known from the start will do.
+        """
+        while self._asking is not None and not self._is_clear():
+            self._news.clear()
+            await self._news.wait()
+
+    def _is_clear(self) -> bool:
+        for server in self._servers:
+            known = self._known.get(server)
+            if known is not None and known.info.store_dir is not None:
+                return True
+            if server in self._open and not self._was_known:
+                return False
+        return not self._open
+
     def _due(self) -> list[Server]:
         now = time.time()
         return [
@@ -175,6 +199,7 @@ class CacheInfos:
 
     def _asked(self, task: asyncio.Task[None]) -> None:
         self._asking = None
+        self._news.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("What servers say of themselves cannot be told", exc_info=error)
 
@@ -191,6 +216,13 @@ class CacheInfos:
             self._tell_differences()
 
     async def _ask(self, server: Server) -> None:
+        try:
+            await self._learn(server)
+        finally:
+            self._open.discard(server)
+            self._news.set()
+
+    async def _learn(self, server: Server) -> None:
         """Learn what one server says; one that says nothing counts as one that leaves all out."""
         outage = self._outages[server]
         try:

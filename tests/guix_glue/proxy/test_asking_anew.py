@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from guix_glue.errors import FetchFailed
 from guix_glue.proxy.routes import nar_url
 from guix_glue.sources.vouching import Vouched
 from tests.guix_glue.fetch.fakes import FakeServer, Reply, running_server, scripted_server
@@ -97,7 +98,7 @@ def test_one_that_is_known_to_be_wrong_comes_after_them(
 
     async def main() -> None:
         async with proxying(tmp_path, settings=HURRIED) as nars:
-            with pytest.raises(Exception, match="no source"):
+            with pytest.raises(FetchFailed, match="no source"):
                 await take(nars, vouch(both.candidates[0]))
             telling = Telling(both)
             reply = await nars.reply(vouch(both.candidates[0]), ask_anew=telling)
@@ -147,3 +148,25 @@ def test_all_servers_are_waited_for(goods: Goods, tmp_path: Path) -> None:
 
     with running_server() as fast, scripted_server(slow) as slow_url:
         run(main(fast, slow_url))
+
+
+def test_who_had_one_wrong_nar_comes_last_for_others_too(
+    goods: Goods, server: FakeServer, second: FakeServer, tmp_path: Path
+) -> None:
+    """Half of a large nar is gone before it shows: one build is spoiled by that, and not each."""
+    both = vouch(offer(server, goods.made), offer(second, goods.made))
+    fail(server, goods, "wrong")
+    others = vouch(offer(server, goods.other), offer(second, goods.other))
+
+    async def main() -> None:
+        async with proxying(tmp_path, settings=HURRIED) as nars:
+            assert await take(nars, both) == goods.made.nar
+            server.requests.clear()
+            for vouched in (others, vouch(others.candidates[0])):
+                reply = await nars.reply(vouched, ask_anew=Telling(others))
+                assert await drain(reply) == goods.other.nar
+            assert server.requests == []
+            # Better than nothing.
+            assert await take(nars, vouch(others.candidates[0])) == goods.other.nar
+
+    run(main())

@@ -60,6 +60,14 @@ def test_options_that_are_wrong(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
+def test_maps_of_the_environment_are_no_reason_to_stop(tmp_path: Path) -> None:
+    given = ("--upstream", "http://x", "--no-hints", "--store-dir", "gnu", "--cache", str(tmp_path))
+    done = CliRunner().invoke(command, given, env={**ALONE, "KAPLA_MAPS": "secret"})
+    # What is looked at next.
+    assert "absolute path" in " ".join(done.stderr.split())
+    assert "exclude" not in done.stderr
+
+
 @dataclass
 class Stage:
     """A server, a proxy of it, and an item."""

@@ -17,6 +17,7 @@ from tests.guix_glue.proxy.support import (
     Goods,
     Map,
     Watched,
+    drain,
     flipped,
     offer,
     proxying,
@@ -160,5 +161,24 @@ def test_what_is_no_tree_at_all(goods: Goods, server: FakeServer, tmp_path: Path
             signed = vouch(offer(server, goods.made, urn=urn))
             async with proxying(tmp_path, store, settings=settings) as nars:
                 assert await take(nars, signed) == goods.made.nar
+
+    run(main())
+
+
+def test_a_nar_that_is_there_is_not_cut_to_a_size_that_somebody_says(
+    goods: Goods, tmp_path: Path
+) -> None:
+    vouched = unreachable(goods, urn=goods.urn)
+    narinfo = vouched.narinfo
+    shorter = replace(
+        narinfo, item=replace(narinfo.item, nar_size=narinfo.item.nar_size - 1), urls=()
+    )
+
+    async def main() -> None:
+        settings = replace(STREAMING, small=1 << 24)
+        async with proxying(tmp_path, goods.blocks, settings=settings) as nars:
+            reply = await nars.reply(vouched)
+            assert await nars.reply(replace(vouched, narinfo=shorter, candidates=())) is None
+            assert await drain(reply) == goods.made.nar
 
     run(main())
