@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -25,10 +26,17 @@ def read_file(path: str | Path, limit: int) -> bytes:
     Raises: OSError, with EFBIG for a larger one.
     """
     with open(path, "rb") as file:
-        content = file.read(limit + 1)
+        # Room is taken for as much as is asked for: the limit may be far beyond the file.
+        content = file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)
+        content += file.read(limit + 1 - len(content)) if _is_more(file) else b""
     if len(content) > limit:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
     return content
+
+
+def _is_more(file: BufferedReader) -> bool:
+    """Whether there is more: of a pipe, or of a file that has grown."""
+    return bool(file.peek(1))
 
 
 def open_regular(path: str) -> int:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +42,9 @@ __all__ = ["FileMap", "FolderMap", "ListMap", "names_item", "parse_lines"]
 
 _LARGEST_URN: Final = 1024
 _LARGEST_LIST: Final = 1024**3
+_LONGEST_LINE: Final = 64 * 1024
+# Lines in one call of a thread, which nothing can interrupt: some tenths of a second.
+_STEP: Final = 4096
 
 
 class FileMap:
@@ -112,8 +117,17 @@ class ListMap:
 
     @classmethod
     async def read(cls, path: Path) -> ListMap:
-        """Read a file. Raises: InvalidMap, with the number of the line; OSError."""
-        return cls(await in_thread(lambda: parse_lines(_read(path).splitlines())))
+        """Read a file, in steps: whoever does not want it any more need not wait for its end.
+
+        Raises: InvalidMap, with the number of the line; OSError.
+        """
+        file = BytesIO(await in_thread(_read, path))
+        lines = iter(lambda: file.readline(_LONGEST_LINE), b"")
+        entries: dict[bytes, Entry] = {}
+        count = 0
+        while more := await in_thread(_add_lines, entries, islice(lines, _STEP), count):
+            count += more
+        return cls(await in_thread(Contents.of, MapFacts(), entries.values()))
 
     async def find(self, hash_part: str) -> str | None:
         """See `Map`."""
@@ -133,18 +147,31 @@ def parse_lines(lines: Iterable[bytes]) -> Contents:
     Raises: InvalidMap, with the number of the line.
     """
     entries: dict[bytes, Entry] = {}
-    for number, line in enumerate(lines, 1):
-        words = line.decode("utf-8", "replace").split()
-        if not words:
-            continue
-        if len(words) != 2:
-            raise InvalidMap(f"line {number} is not an item and a URN")
-        try:
-            entry = _entry(hash_part_of(words[0]), words[1])
-        except InvalidMap as error:
-            raise InvalidMap(f"line {number}: {error.reason}") from None
-        entries[entry.key] = entry
+    _add_lines(entries, lines, 0)
     return Contents.of(MapFacts(), entries.values())
+
+
+def _add_lines(entries: dict[bytes, Entry], lines: Iterable[bytes], before: int) -> int:
+    """Add what lines say; how many there are. So many came before them."""
+    number = before
+    for line in lines:
+        number += 1
+        if (entry := _entry_in(line, number)) is not None:
+            entries[entry.key] = entry
+    return number - before
+
+
+def _entry_in(line: bytes, number: int) -> Entry | None:
+    """What a line says; nothing, if it is empty."""
+    words = line.decode("utf-8", "replace").split()
+    if not words:
+        return None
+    if len(words) != 2:
+        raise InvalidMap(f"line {number} is not an item and a URN")
+    try:
+        return _entry(hash_part_of(words[0]), words[1])
+    except InvalidMap as error:
+        raise InvalidMap(f"line {number}: {error.reason}") from None
 
 
 def names_item(name: str) -> bool:

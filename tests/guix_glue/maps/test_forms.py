@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import sqlite3
+import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -204,6 +205,19 @@ def test_a_line_that_is_wrong_is_named_without_its_urn(tmp_path: Path, line: str
     with pytest.raises(MapUnusable, match="line 2") as caught:
         with_map(str(tmp_path / "list"), lambda one: one.load())
     assert line.rsplit(maxsplit=1)[-1] not in str(caught.value)
+
+
+def test_a_list_of_empty_lines_takes_no_memory(tmp_path: Path) -> None:
+    size = 300_000
+    in_list(tmp_path, contents(1))
+    with_map(str(tmp_path / "items"), lambda one: one.find("0" * 32))
+    (tmp_path / "list").write_bytes(b"\n" * size)
+    tracemalloc.start()
+    try:
+        with_map(str(tmp_path / "list"), lambda one: one.find("0" * 32))
+        assert tracemalloc.get_traced_memory()[1] < 6 * size
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_database_of_others(tmp_path: Path) -> None:
