@@ -116,8 +116,15 @@ class Makings:
         making.task.add_done_callback(self._tasks.discard)
         return making
 
+    async def _open(self, room: Room) -> None:
+        try:
+            await in_thread(room.open)
+        except NoRoom as error:
+            self._spool.lacks(str(error))
+            raise
+
     async def _make(self, room: Room, source: Source, item: StoreItem, end: NarEnd) -> None:
-        await in_thread(room.open)
+        await self._open(room)
         outflow = Outflow(item.nar_hash, item.nar_size, held=0)
 
         async def write(data: bytes) -> None:

@@ -14,6 +14,7 @@ from typing import BinaryIO, Final, Protocol
 
 from guix_glue.kept.directory import CacheDirectory
 from guix_glue.local.files import take_room
+from guix_glue.servers.complaints import Complaints
 from guix_glue.servers.outage import Outage
 
 __all__ = ["NoRoom", "Room", "Spool"]
@@ -58,6 +59,7 @@ class Spool:
         self._spooled = spooled
         self._disk = _Account(disk)
         self._outage = Outage(_PAUSE_S)
+        self._complaints = Complaints(_log, length=1)
 
     def room(self, size: int) -> Room:
         """Room for a nar of so many bytes, to be closed. Raises: NoRoom."""
@@ -71,6 +73,11 @@ class Spool:
         """A disk had room, and then it had not: leave it alone for a while."""
         if self._outage.begin(reason):
             _log.warning("No nars are made on disk for %.0f s: %s", _PAUSE_S, reason)
+
+    def lacks(self, reason: str) -> None:
+        """A disk has no room for a nar, be it that there is for smaller ones."""
+        text = f"Nars do not fit on the disk of --cache, and are not made there: {reason}"
+        self._complaints.say("disk", text)
 
     def works(self) -> None:
         """A nar was made."""
