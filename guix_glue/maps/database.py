@@ -18,15 +18,13 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from eris.errors import InvalidCapability
 from eris.threads import in_thread
-from guix_glue.errors import DatabaseError, InvalidStorePath
+from guix_glue.errors import DatabaseError
 from guix_glue.formats.item_map import (
     Contents,
     Entry,
-    InvalidMap,
     MapFacts,
-    entry_of,
+    given_entry,
     hash_part_at,
     urn_of,
 )
@@ -69,13 +67,14 @@ class DatabaseMap:
                 row = database.execute(_FIND, (hash_part,)).fetchone()
         except sqlite3.Error as error:
             raise self._unreadable(error) from error
-        return None if row is None else urn_of(_entry(hash_part, row[0]).value)
+        return None if row is None else urn_of(given_entry(hash_part, str(row[0])).value)
 
     def _entries(self) -> Iterator[Entry]:
         try:
             with closing(self._opened(_LOAD_S)) as database:
+                # SQLite has no strict types: a row may hold anything.
                 for hash_part, urn in database.execute(_ALL):
-                    yield _entry(hash_part, urn)
+                    yield given_entry(str(hash_part), str(urn))
         except sqlite3.Error as error:
             raise self._unreadable(error) from error
 
@@ -112,13 +111,3 @@ def write_database(path: Path, contents: Contents) -> None:
             database.execute("COMMIT")
     except sqlite3.Error as error:
         raise DatabaseError(f"cannot write {path.name}: {error}") from error
-
-
-def _entry(hash_part: object, urn: object) -> Entry:
-    """SQLite has no strict types: a row may hold anything."""
-    try:
-        return entry_of(str(hash_part), str(urn))
-    except InvalidStorePath as error:
-        raise InvalidMap(error.reason) from None
-    except InvalidCapability as error:
-        raise InvalidMap(f"the URN of {hash_part}: {error.reason}") from None

@@ -14,9 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from eris.errors import InvalidCapability
 from eris.threads import in_thread
-from guix_glue.errors import InvalidStorePath
 from guix_glue.formats.item_map import (
     PAGE_SIZE,
     Contents,
@@ -24,7 +22,7 @@ from guix_glue.formats.item_map import (
     InvalidMap,
     MapFacts,
     Search,
-    entry_of,
+    given_entry,
     key_of,
     parse_head,
     parse_page,
@@ -101,12 +99,12 @@ class FolderMap:
             text = _read_urn(self._path / check_hash_part(hash_part))
         except FileNotFoundError:
             return None
-        return urn_of(_entry(hash_part, text).value)
+        return urn_of(given_entry(hash_part, text).value)
 
     def _entries(self) -> Iterator[Entry]:
         for name in os.listdir(self._path):
             if names_item(name):
-                yield _entry(hash_part_of(name), _read_urn(self._path / name))
+                yield given_entry(hash_part_of(name), _read_urn(self._path / name))
 
 
 class ListMap:
@@ -169,7 +167,7 @@ def _entry_in(line: bytes, number: int) -> Entry | None:
     if len(words) != 2:
         raise InvalidMap(f"line {number} is not an item and a URN")
     try:
-        return _entry(hash_part_of(words[0]), words[1])
+        return given_entry(hash_part_of(words[0]), words[1])
     except InvalidMap as error:
         raise InvalidMap(f"line {number}: {error.reason}") from None
 
@@ -177,15 +175,6 @@ def _entry_in(line: bytes, number: int) -> Entry | None:
 def names_item(name: str) -> bool:
     """Whether a file of this name stands for an item in a folder; `HASH.narinfo` does not."""
     return is_hash_part(hash_part_of(name)) and name[HASH_PART_LENGTH:][:1] in ("", "-")
-
-
-def _entry(hash_part: str, urn: str) -> Entry:
-    try:
-        return entry_of(hash_part, urn)
-    except InvalidStorePath as error:
-        raise InvalidMap(error.reason) from None
-    except InvalidCapability as error:
-        raise InvalidMap(f"the URN of {hash_part}: {error.reason}") from None
 
 
 def _read_urn(path: Path) -> str:

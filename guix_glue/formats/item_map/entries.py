@@ -15,7 +15,7 @@ from eris.base32 import format_base32
 from eris.capability import URN_PREFIX, ReadCapability
 from eris.errors import InvalidCapability
 from eris.model import BlockSize
-from guix_glue.errors import GuixError
+from guix_glue.errors import GuixError, InvalidStorePath
 from guix_glue.formats import nixbase32
 from guix_glue.formats.store_path import check_hash_part
 
@@ -26,6 +26,7 @@ __all__ = [
     "InvalidMap",
     "check_order",
     "entry_of",
+    "given_entry",
     "hash_part_at",
     "key_of",
     "split_entries",
@@ -79,6 +80,16 @@ def entry_of(hash_part: str, urn: str) -> Entry:
     large = _LARGE if capability.block_size is BlockSize.LARGE else 0
     reference, key = capability.root
     return Entry(key_of(hash_part), bytes([large | capability.level]) + reference + key)
+
+
+def given_entry(hash_part: str, urn: str) -> Entry:
+    """The entry for what a map in another form says. Raises: InvalidMap, without the URN."""
+    try:
+        return entry_of(hash_part, urn)
+    except InvalidStorePath as error:
+        raise InvalidMap(error.reason) from None
+    except InvalidCapability as error:
+        raise InvalidMap(f"the URN of {hash_part}: {error.reason}") from None
 
 
 def urn_of(value: bytes) -> str:
