@@ -26,12 +26,12 @@ from guix_glue.proxy.noting import Noting
 from guix_glue.proxy.settings import NarSettings
 from guix_glue.proxy.site import Site
 from guix_glue.proxy.source import Parts, ProxySource
-from guix_glue.publish.tally import Requests
 from guix_glue.servers.limits import ABSENCE_AGE_S
 from guix_glue.servers.proxies import Proxies
 from guix_glue.servers.url import Server
 from guix_glue.serving.http_server import HttpServer
 from guix_glue.serving.listening import is_for_this_machine
+from guix_glue.serving.requests import Requests
 from guix_glue.serving.service import serve
 from guix_glue.sources.hints import Hints
 from guix_glue.trust.authorities import Authorities

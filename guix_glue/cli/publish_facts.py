@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from eris.errors import ErisError, StoreUnavailable
 from guix_glue.cli.publish_metrics import PUBLISH_METRICS
 from guix_glue.cli.publish_view import publish_view
+from guix_glue.cli.served_facts import Served
 from guix_glue.publish.local_source import LocalSource
 from guix_glue.publish.mirror_source import MirrorSource
-from guix_glue.publish.tally import Baking, Bakings, DeltaTally, Requests
+from guix_glue.publish.tally import Baking, Bakings, DeltaTally
 from guix_glue.serving.http_server import HttpServer
+from guix_glue.serving.requests import Requests
 from kapla.log import redact
-from kapla.shared import Shared
 from kapla.status.metrics import metrics_text
 from kapla.status.subject import Told
 from kapla.status.view import View
 
 __all__ = ["PublishSubject"]
-
-_FRESH_S: Final = 10.0
-"""Counting files is work for a disk."""
-_PATIENCE_S: Final = 2.0
 
 
 class PublishSubject:
@@ -42,30 +36,18 @@ class PublishSubject:
         with_urns: bool,
     ) -> None:
         self._source = source
-        self._server = server
-        self._requests = requests
-        self._cache = cache
+        self._served = Served(server, requests, cache, source.count)
         self._with_urns = with_urns
-        self._started, self._started_at = time.monotonic(), time.time()
-        self._disk: Shared[dict[str, object]] = Shared(self._look_at_disk, _FRESH_S)
 
     async def facts(self, told: Told) -> Mapping[str, Any]:
         """All facts, for JSON."""
         everything = told is Told.EVERYTHING
         queue = self._source.queue
         bakings = Bakings() if queue is None else queue.bakings
-        requests = self._requests
         facts: dict[str, Any] = {
             "everything": everything,
-            "started_at": round(self._started_at, 3),
-            "uptime_s": round(time.monotonic() - self._started, 3),
             "mirror": isinstance(self._source, MirrorSource),
             "urns": self._with_urns,
-            "requests": dict(requests.kinds),
-            "statuses": dict(requests.statuses),
-            "sent_bytes": requests.sent_bytes,
-            "cut_off": requests.cut_off,
-            "connections": self._server.connections,
             "baking": {
                 "waiting": 0 if queue is None else queue.waiting,
                 "under_way": len(bakings.under_way),
@@ -74,7 +56,7 @@ class PublishSubject:
                 "failed": bakings.failed,
             },
             "deltas": self._deltas(),
-            "cache": await self._looked(),
+            **await self._served.facts(),
         }
         if everything:
             facts["bakings"] = _told(bakings)
@@ -85,12 +67,8 @@ class PublishSubject:
         return metrics_text(PUBLISH_METRICS, await self.facts(Told.NUMBERS))
 
     async def trouble(self) -> str | None:
-        """Whether the cache is there, without which nothing is baked or remembered."""
-        try:
-            await self._disk.get(_PATIENCE_S)
-        except ErisError as error:
-            return f"the cache cannot be used: {error}"
-        return None
+        """As of `Served`."""
+        return await self._served.trouble()
 
     def view(self, facts: Mapping[str, Any], before: Mapping[str, Any] | None) -> View:
         """What is shown."""
@@ -110,22 +88,6 @@ class PublishSubject:
             "failed": tally.failed,
             "block_bytes": tally.block_bytes,
         }
-
-    async def _looked(self) -> dict[str, object]:
-        try:
-            return await self._disk.get(_PATIENCE_S)
-        except ErisError:
-            return {"items": None, "disk_free_bytes": None}
-
-    async def _look_at_disk(self) -> dict[str, object]:
-        try:
-            found = await asyncio.to_thread(os.statvfs, self._cache)
-            return {
-                "items": await self._source.count(),
-                "disk_free_bytes": found.f_bavail * found.f_frsize,
-            }
-        except OSError as error:
-            raise StoreUnavailable(error.strerror or "the disk fails") from error
 
 
 def _told(bakings: Bakings) -> Sequence[Mapping[str, object]]:

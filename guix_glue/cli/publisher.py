@@ -35,12 +35,12 @@ from guix_glue.publish.narinfos import NarinfoWriter, SigningKeys
 from guix_glue.publish.pin_care import PinCare
 from guix_glue.publish.published_map import PublishedMap
 from guix_glue.publish.site import Site
-from guix_glue.publish.tally import Requests
 from guix_glue.publish.tree_formats import TreeFormat
 from guix_glue.servers.limits import NARINFO_AGE_S
 from guix_glue.servers.proxies import Proxies
 from guix_glue.servers.url import Server
 from guix_glue.serving.http_server import HttpServer
+from guix_glue.serving.requests import Requests
 from guix_glue.serving.service import serve
 from guix_glue.trust.authorities import Authorities
 from guix_glue.upstream.servers import Upstream

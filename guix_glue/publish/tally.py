@@ -1,46 +1,23 @@
-"""What a publisher did since it was started: requests and bytes, and what was baked of late.
+"""What a publisher has baked since it was started, and of late.
 
-Counted where things end for certain: a request when it is over, however, and a job when its worker
-is done with it.
+Counted where things end for certain: a job when its worker is done with it.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-__all__ = ["RECENT", "Bakings", "DeltaOutcome", "DeltaTally", "Requests"]
+__all__ = ["RECENT", "Bakings", "DeltaOutcome", "DeltaTally"]
 
 RECENT: Final = 16
 """Items that are told of, of those that were baked last."""
 
 _LONGEST: Final = 200
-_KINDS: Final = ("narinfo", "nar", "other")
-
-
-class Requests:
-    """Those that were answered. `nar_path`: the parts of the path below which nars are."""
-
-    def __init__(self, nar_path: tuple[str, ...]) -> None:
-        self._nars = "/" + "".join(f"{part}/" for part in nar_path)
-        self.kinds: Counter[str] = Counter(dict.fromkeys(_KINDS, 0))
-        self.statuses: Counter[str] = Counter()
-        """By the first digit of their status: `2xx`."""
-        self.sent_bytes = 0
-        self.cut_off = 0
-        """How many were not sent whole."""
-
-    def answered(self, path: str, status: int, sent: int, *, whole: bool) -> None:
-        """A request is over."""
-        kind = "narinfo" if path.endswith(".narinfo") else "other"
-        self.kinds["nar" if path.startswith(self._nars) else kind] += 1
-        self.statuses[f"{status // 100}xx"] += 1
-        self.sent_bytes += sent
-        self.cut_off += not whole
 
 
 @dataclass(slots=True)

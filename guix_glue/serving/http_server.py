@@ -21,8 +21,9 @@ from guix_glue.serving.connection import connections_to
 from guix_glue.serving.journal import Journal
 from guix_glue.serving.reply import Reply, Request
 from guix_glue.serving.request_log import Exchange
+from guix_glue.serving.requests import Requests
 from guix_glue.serving.sending import Sending
-from guix_glue.serving.site import Requests, Site
+from guix_glue.serving.site import Site
 from kapla.http.serving.connection import SERVER_NAME, Connection
 from kapla.http.serving.connections import ConnectionLimits, Connections
 from kapla.http.serving.listening import serve_on

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from guix_glue.serving.reply import Reply, Request
 
-__all__ = ["Kept", "Requests", "Site"]
+__all__ = ["Kept", "Site"]
 
 
 class Site(Protocol):
@@ -18,13 +18,6 @@ class Site(Protocol):
 
     def expect(self, paths: Sequence[str]) -> None:
         """Requests for these paths have come in, and will be answered one by one."""
-
-
-class Requests(Protocol):
-    """Counts requests."""
-
-    def answered(self, path: str, status: int, sent: int, *, whole: bool) -> None:
-        """A request is over: so many bytes of the body were sent, all of them or not."""
 
 
 class Kept(Protocol):

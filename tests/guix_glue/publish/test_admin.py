@@ -14,7 +14,8 @@ import click
 import pytest
 
 from guix_glue.cli.option_types import bound_admin
-from guix_glue.publish.tally import RECENT, Bakings, Requests
+from guix_glue.publish.tally import RECENT, Bakings
+from guix_glue.serving.requests import Requests
 from tests.guix_glue.publish.support import KEYS, Publisher, make_item, publishing
 from tests.integration.daemon import GUARD_S, wait_until
 
