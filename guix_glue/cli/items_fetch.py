@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from guix_glue.cli.items_options import GuixKey, eris_store_option, key_options
 from guix_glue.cli.maps import map_option
 from guix_glue.cli.option_types import parsed_nix_keys, parsed_servers
+from guix_glue.cli.server_options import acl_option
 from guix_glue.servers.url import Server
 from kapla.cli.common import ExitCode, read_capability, run, summarized
 from kapla.cli.store import timeout_option
@@ -68,11 +69,7 @@ __all__ = ["fetch"]
     metavar="DIR",
     help="Where an ITEM belongs. Default: where its path says, else the store of this machine.",
 )
-@click.option(
-    "--acl",
-    type=click.Path(path_type=Path),
-    help="Keys of Guix whose signatures count. Default: /etc/guix/acl.",
-)
+@acl_option("Keys of Guix whose signatures count")
 @click.option(
     "--trusted-public-keys",
     "nix_keys",

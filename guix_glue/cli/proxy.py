@@ -16,13 +16,23 @@ from click.core import ParameterSource
 
 from eris.allocator import give_back_what_is_large
 from guix_glue.cli.maps import map_option
-from guix_glue.cli.option_types import bound_admin, parsed, parsed_nix_keys, parsed_servers
+from guix_glue.cli.option_types import bound_admin, parsed, parsed_servers
 from guix_glue.cli.proxying import ProxySettings, remarks_on, serve_proxy
 from guix_glue.cli.publish_logs import (
     LogSettings,
     configure_log,
     log_settings,
     request_log_option,
+)
+from guix_glue.cli.server_options import (
+    acl_option,
+    admin_option,
+    log_format_option,
+    max_connections_option,
+    max_unsigned_size_option,
+    nix_keys_option,
+    port_option,
+    user_option,
 )
 from guix_glue.kept.directory import make_cache_directory, make_open_directory
 from guix_glue.local.authorities import read_authorities
@@ -89,14 +99,7 @@ _DEFAULT_PRIORITY: Final = 30
     show_default=True,
     help="Where to listen. Whoever reaches it is served.",
 )
-@click.option(
-    "-p",
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=_DEFAULT_PORT,
-    show_default=True,
-    help="0 takes a free one, which the log names.",
-)
+@port_option(_DEFAULT_PORT)
 @click.option(
     "-c",
     "--cache",
@@ -105,20 +108,9 @@ _DEFAULT_PRIORITY: Final = 30
     show_default=True,
     help="Where narinfos are kept, and nars on their way, for this proxy alone.",
 )
-@click.option("-u", "--user", metavar="USER", help="Become this user once the keys are read.")
-@click.option(
-    "--acl",
-    type=click.Path(path_type=Path),
-    help="Keys of Guix whose signatures count. Default: /etc/guix/acl.",
-)
-@click.option(
-    "--trusted-public-keys",
-    "nix_keys",
-    metavar="KEY…",
-    multiple=True,
-    callback=parsed_nix_keys,
-    help="Keys of Nix whose signatures count, as name:base64, besides those in nix.conf.",
-)
+@user_option
+@acl_option("Keys of Guix whose signatures count")
+@nix_keys_option("Keys of Nix whose signatures count")
 @click.option(
     "--store-dir",
     metavar="DIR",
@@ -145,35 +137,11 @@ _DEFAULT_PRIORITY: Final = 30
     help="Room on disk for what is compared before it goes out, as 500M or 2TiB; half of it for one"
     " nar at most. Larger ones come by HTTP. Default: 4 GiB.",
 )
-@click.option(
-    "--max-unsigned-size",
-    type=click.IntRange(min=1),
-    metavar="BYTES",
-    help="The largest nar to take when nobody signed its size. Default: 16 GiB.",
-)
-@click.option(
-    "--max-connections",
-    type=click.IntRange(min=1),
-    default=ConnectionLimits().connections,
-    show_default=True,
-    help="Clients at once. One more takes the place of whoever takes least.",
-)
-@click.option(
-    "--admin",
-    metavar="PLACE",
-    help="Tell this machine how it is doing by HTTP: a page, metrics, health. 127.0.0.1:9082, or"
-    " unix:/PATH. Default: nowhere.",
-)
+@max_unsigned_size_option("The largest nar to take")
+@max_connections_option()
+@admin_option(9082)
 @request_log_option
-@click.option(
-    "--log-format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    envvar="KAPLA_LOG_FORMAT",
-    show_envvar=True,
-    help="Of that log, and of what goes to standard error: text, or an object of JSON a line.",
-)
+@log_format_option("that log, and of what goes to standard error")
 @click.pass_context
 def command(
     context: click.Context,

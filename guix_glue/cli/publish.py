@@ -16,11 +16,20 @@ import click
 from eris.allocator import give_back_what_is_large
 from guix_glue.cli.advertising import service_of
 from guix_glue.cli.eris_options import eris_options, eris_settings
-from guix_glue.cli.option_types import bound_admin, parsed, parsed_nix_keys, parsed_servers
+from guix_glue.cli.option_types import bound_admin, parsed, parsed_servers
 from guix_glue.cli.publish_keys import keys_to_sign_with
 from guix_glue.cli.publish_logs import configure_log, log_options, log_settings
 from guix_glue.cli.publisher import Settings, serve_items
 from guix_glue.cli.served_store import store_to_serve
+from guix_glue.cli.server_options import (
+    acl_option,
+    admin_option,
+    max_connections_option,
+    max_unsigned_size_option,
+    nix_keys_option,
+    port_option,
+    user_option,
+)
 from guix_glue.errors import GuixError
 from guix_glue.formats.compression import CompressionChoice, parse_choice
 from guix_glue.kept.directory import make_cache_directory
@@ -82,21 +91,14 @@ def _parsed_all(
     exits=ExitCode,
 )
 @click.command(name="publish", short_help="Publish store items as substitutes, with URNs.")
-@click.option(
-    "-p",
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8080,
-    show_default=True,
-    help="0 takes a free one, which the log names.",
-)
+@port_option(8080)
 @click.option("--listen", metavar="HOST", help="Where to listen. Default: all interfaces.")
 @click.option(
     "--advertise",
     is_flag=True,
     help="Announce the server on the local network, as guix publish does.",
 )
-@click.option("-u", "--user", metavar="USER", help="Become this user once the keys are read.")
+@user_option
 @click.option(
     "--public-key", type=click.Path(path_type=Path), help="Default: /etc/guix/signing-key.pub."
 )
@@ -169,19 +171,8 @@ def _parsed_all(
     type=click.IntRange(1, 1024),
     help="Items that are baked at once. Default: one for each processor.",
 )
-@click.option(
-    "--max-connections",
-    type=click.IntRange(min=1),
-    default=ConnectionLimits().connections,
-    show_default=True,
-    help="Clients at once. One more takes the place of whoever takes least.",
-)
-@click.option(
-    "--admin",
-    metavar="PLACE",
-    help="Tell this machine how it is doing by HTTP: a page, metrics, health. 127.0.0.1:9081, or"
-    " unix:/PATH. Default: nowhere.",
-)
+@max_connections_option()
+@admin_option(9081)
 @log_options
 @click.option(
     "--upstream",
@@ -191,25 +182,9 @@ def _parsed_all(
     help="Be a mirror of these servers, instead of publishing what is here. A user and a password"
     " in a URL go to that server alone.",
 )
-@click.option(
-    "--acl",
-    type=click.Path(path_type=Path),
-    help="Keys whose signatures a mirror takes. Default: /etc/guix/acl.",
-)
-@click.option(
-    "--trusted-public-keys",
-    "nix_keys",
-    metavar="KEY…",
-    multiple=True,
-    callback=parsed_nix_keys,
-    help="Keys of Nix whose signatures a mirror takes, as name:base64, besides those in nix.conf.",
-)
-@click.option(
-    "--max-unsigned-size",
-    type=click.IntRange(min=1),
-    metavar="BYTES",
-    help="The largest nar that a mirror fetches when nobody signed its size. Default: 16 GiB.",
-)
+@acl_option("Keys whose signatures a mirror takes")
+@nix_keys_option("Keys of Nix whose signatures a mirror takes")
+@max_unsigned_size_option("The largest nar that a mirror fetches")
 @click.option(
     "--keep-nars",
     is_flag=True,

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from guix_glue.cli.server_options import log_format_option
 from guix_glue.serving.journal import Journal
 from kapla import log
 from kapla.service_manager import ServiceManager
@@ -48,16 +49,7 @@ class LogSettings:
 def log_options(command: _F) -> _F:
     """The options of a publisher, as a decorator."""
     for option in (
-        click.option(
-            "--log-format",
-            type=click.Choice(["text", "json"]),
-            default="text",
-            show_default=True,
-            envvar="KAPLA_LOG_FORMAT",
-            show_envvar=True,
-            help="Of these two logs, and of what goes to standard error: text, or an object of JSON"
-            " a line.",
-        ),
+        log_format_option("these two logs, and of what goes to standard error"),
         click.option("--baking-log", type=_PATH, help="The same for each nar and tree made."),
         request_log_option,
     ):

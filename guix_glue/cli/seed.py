@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from guix_glue.cli.option_types import parsed_servers
+from guix_glue.cli.server_options import acl_option, log_format_option
 from guix_glue.servers.url import Server
 from kapla import log
 from kapla.cli.outcome import CommandError, ExitCode
@@ -54,11 +55,7 @@ _MOST_THREADS = 16
     help="Substitute servers to ask, once, about each item that was not fetched by kapla, nor made"
     " here: what they have is given away. Default: nobody is asked.",
 )
-@click.option(
-    "--acl",
-    type=click.Path(path_type=Path),
-    help="Keys whose signatures count there. Default: /etc/guix/acl.",
-)
+@acl_option("Keys whose signatures count there")
 @click.option(
     "--deny",
     metavar="PATTERN",
@@ -113,15 +110,7 @@ _MOST_THREADS = 16
 )
 @click.option("--status", is_flag=True, help="Tell how far the seed with this index is.")
 @click.option("--json", "as_json", is_flag=True, help="With --status: JSON.")
-@click.option(
-    "--log-format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    envvar="KAPLA_LOG_FORMAT",
-    show_envvar=True,
-    help="Of what goes to standard error: text, or an object of JSON a line.",
-)
+@log_format_option("what goes to standard error")
 @click.pass_context
 def command(
     context: click.Context,

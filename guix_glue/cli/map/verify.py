@@ -13,6 +13,7 @@ import click
 
 from guix_glue.cli.map.items import items_wanted
 from guix_glue.cli.map.reading import loaded
+from guix_glue.cli.server_options import acl_option
 from kapla.cli.common import CommandError, ExitCode, run, store_option
 from kapla.cli.told import told
 
@@ -42,11 +43,7 @@ __all__ = ["verify"]
     metavar="URLS",
     help="Servers whose signed narinfos it is compared with, separated by spaces.",
 )
-@click.option(
-    "--acl",
-    type=click.Path(path_type=Path),
-    help="Keys whose signatures count. Default: /etc/guix/acl.",
-)
+@acl_option("Keys whose signatures count")
 @click.option(
     "--here",
     is_flag=True,
