@@ -38,8 +38,8 @@ from benchmarks.growth import _drop_from_cache
 from benchmarks.report import Row, compare, format_row, heading
 from benchmarks.wire import kaplad
 from eris import BlockSize, ConvergenceSecret, Encoder, Reference
-from kapla.storage.database import SqliteSettings, open_database
-from kapla.storage.schema import prefix_of
+from kapla.storage.sqlite.database import SqliteSettings, open_database
+from kapla.storage.sqlite.schema import prefix_of
 
 __all__ = ["run"]
 

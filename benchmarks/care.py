@@ -23,8 +23,8 @@ from benchmarks.wire import kaplad
 from eris import BlockSize, reference_of
 from kapla.caring import scrub
 from kapla.client import RemoteStore
-from kapla.storage.database import SqliteSettings, open_database
-from kapla.storage.sqlite import SqliteWriter
+from kapla.storage.sqlite.database import SqliteSettings, open_database
+from kapla.storage.sqlite.writer import SqliteWriter
 from kapla.urls import parse_store_url
 
 __all__ = ["run"]

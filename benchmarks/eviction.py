@@ -31,8 +31,8 @@ from benchmarks.report import Row, compare, format_row, heading, single
 from eris import BlockSize, reference_of
 from kapla.coap.blocks import block_query, get_options, put_options
 from kapla.coap.frame import Code, FrameReader, format_frame
-from kapla.storage.keeping.hand import Candidate, choose
-from kapla.storage.keeping.ids import Ids
+from kapla.storage.sqlite.keeping.hand import Candidate, choose
+from kapla.storage.sqlite.keeping.ids import Ids
 
 __all__ = ["run"]
 

@@ -36,9 +36,9 @@ from benchmarks.wire import kaplad
 from eris import BlockSize, Reference
 from kapla.coap.blocks import block_query, get_options, put_options
 from kapla.coap.frame import Code, FrameReader, format_frame
-from kapla.storage.database import SqliteSettings, open_database
-from kapla.storage.recent import GENERATION
-from kapla.storage.sqlite import SqliteWriter
+from kapla.storage.sqlite.database import SqliteSettings, open_database
+from kapla.storage.sqlite.recent import GENERATION
+from kapla.storage.sqlite.writer import SqliteWriter
 
 __all__ = ["DEFAULT_LARGEST", "run"]
 

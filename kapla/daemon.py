@@ -40,9 +40,9 @@ from kapla.start_line import start_line
 from kapla.stopping import stop_event
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.holder import Holder
-from kapla.storage.lock import lock_store
 from kapla.storage.settling import settle
+from kapla.storage.sqlite.holder import Holder
+from kapla.storage.sqlite.lock import lock_store
 from kapla.store_settings import store_settings
 from kapla.urls import StoreUrl, TcpEndpoint, TlsEndpoint, UnixEndpoint
 

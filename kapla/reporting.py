@@ -24,7 +24,7 @@ from kapla.log import redact
 from kapla.shared import Shared
 from kapla.storage.access import Statistics
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.keeping.pin import PinSummary, Sizes, name_of_root
+from kapla.storage.sqlite.keeping.pin import PinSummary, Sizes, name_of_root
 
 __all__ = ["MOST_PINS", "Reporting"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kapla.config import Config
-from kapla.storage.state import SqliteSettings
+from kapla.storage.sqlite.state import SqliteSettings
 
 __all__ = ["store_settings"]
 

@@ -55,7 +55,7 @@ async def _backup(file: Path, store_url: str | None) -> int:
     async with connect(store_url) as store:
         database = await _database(store)
     # Loaded only here.
-    from kapla.storage.care.backup import back_up
+    from kapla.storage.sqlite.care.backup import back_up
 
     ended = threading.Event()
     with progress("Copying the store") as shown:

@@ -12,7 +12,7 @@ from kapla.coap.fragments import Fragmenting, accepts, respond
 from kapla.coap.frame import Code
 from kapla.coap.list_pages import format_page, parse_after
 from kapla.storage.access import BlockAccess
-from kapla.storage.listing import Listing
+from kapla.storage.sqlite.listing import Listing
 
 __all__ = ["BlockList"]
 

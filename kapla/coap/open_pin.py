@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from weakref import WeakValueDictionary
 
-from kapla.storage.keeping.state import Hold
 from kapla.storage.pinning import OpenPin
+from kapla.storage.sqlite.keeping.state import Hold
 
 __all__ = ["AlreadyOpen", "ConnectionPin", "OpenPins"]
 

@@ -15,7 +15,7 @@ from kapla.config import Config, load_config
 from kapla.config.load import SYSTEM_FILE, default_file
 from kapla.errors import ConfigError
 from kapla.local_socket import is_root
-from kapla.storage.state import SqliteSettings
+from kapla.storage.sqlite.state import SqliteSettings
 from kapla.store_place import SYSTEM_STORE, default_store
 from kapla.store_settings import store_settings
 

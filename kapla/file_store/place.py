@@ -22,7 +22,7 @@ from kapla.file_store.limits import settings_of
 from kapla.file_store.turn import take_turn
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.reading import ReadingStorage
+from kapla.storage.sqlite.reading import ReadingStorage
 
 if TYPE_CHECKING:
     from kapla.file_store.inside import Inside

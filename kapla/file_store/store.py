@@ -27,7 +27,7 @@ from kapla.urls import FileEndpoint, StoreUrl
 if TYPE_CHECKING:
     from kapla.file_store.inside import Asker
     from kapla.storage.access import BlockAccess
-    from kapla.storage.keeping.state import Hold
+    from kapla.storage.sqlite.keeping.state import Hold
 
 __all__ = ["FileStore"]
 

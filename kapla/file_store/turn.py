@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 from eris.errors import StoreRefused, StoreUnavailable
 from kapla.errors import StorageError
-from kapla.storage.holder import Holder
-from kapla.storage.lock import InUse, lock_store
+from kapla.storage.sqlite.holder import Holder
+from kapla.storage.sqlite.lock import InUse, lock_store
 
 __all__ = ["take_turn"]
 

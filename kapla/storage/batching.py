@@ -21,14 +21,14 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 from eris.errors import ErisError, StoreFull, StoreUnavailable
 from eris.model import BlockSize, Reference
-from kapla.storage.care.scrubbing import Scrubbing
-from kapla.storage.database import Database, SqliteSettings, open_database, opening
 from kapla.storage.hashing import LEAST_WEIGHT, Hasher, Puts
-from kapla.storage.keeping.promises import promise_of
-from kapla.storage.keeping.state import Hold, Keeping
-from kapla.storage.lending import LentReader, apart, lent_blocks, lent_names
 from kapla.storage.pinning import Pinning
-from kapla.storage.sqlite import PartlyDamaged, PutResult, SqliteReader, SqliteWriter
+from kapla.storage.sqlite.care.scrubbing import Scrubbing
+from kapla.storage.sqlite.database import Database, SqliteSettings, open_database, opening
+from kapla.storage.sqlite.keeping.promises import promise_of
+from kapla.storage.sqlite.keeping.state import Hold, Keeping
+from kapla.storage.sqlite.lending import LentReader, apart, lent_blocks, lent_names
+from kapla.storage.sqlite.writer import PartlyDamaged, PutResult, SqliteReader, SqliteWriter
 from kapla.storage.worker import Wanted, Worker, always, answered, to_its_end
 
 __all__ = ["BatchedStorage", "FindDone", "GetDone", "PutDone", "Wanted", "always"]

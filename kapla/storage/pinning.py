@@ -19,11 +19,11 @@ from typing import Any, Final, Protocol, TypeVar
 from eris.errors import ErisError, StoreRefused
 from eris.model import Reference
 from kapla.errors import PinNotFound, RequestMalformed
-from kapla.storage.keeping.pin import Pin, PinSummary
-from kapla.storage.keeping.pins import Closing
-from kapla.storage.keeping.rows import PinRows
-from kapla.storage.keeping.state import Hold
-from kapla.storage.schema import BEFORE_PINS, SALVAGED
+from kapla.storage.sqlite.keeping.pin import Pin, PinSummary
+from kapla.storage.sqlite.keeping.pins import Closing
+from kapla.storage.sqlite.keeping.rows import PinRows
+from kapla.storage.sqlite.keeping.state import Hold
+from kapla.storage.sqlite.schema import BEFORE_PINS, SALVAGED
 from kapla.storage.worker import answered
 
 __all__ = ["MOST_OPEN", "ORPHAN_S", "OpenPin", "PinSummary", "Pinning"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.state import SqliteSettings
+from kapla.storage.sqlite.state import SqliteSettings
 
 __all__ = ["settle"]
 

@@ -32,7 +32,7 @@ from kapla.identity.pair import KeyPair
 from kapla.peer_config import PeerSettings
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.database import SqliteSettings
+from kapla.storage.sqlite.database import SqliteSettings
 from kapla.urls import StoreUrl, parse_store_url
 from tests.kapla.http.servers import Blocks, Gateway, Resolver, serving
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from kapla.storage.care.records import (
+from kapla.storage.sqlite.care.records import (
     Cell,
     DamagedRecord,
     carve,

@@ -21,8 +21,8 @@ import pytest
 from eris import Reference
 from kapla.cli.backup import _backup
 from kapla.coap.frame import Code, OptionNumber
-from kapla.storage.care.backup import BackupEnded, back_up
-from kapla.storage.care.check import check
+from kapla.storage.sqlite.care.backup import BackupEnded, back_up
+from kapla.storage.sqlite.care.check import check
 from tests.integration.daemon import GUARD_S, Daemon, program, running_daemon, wait_until
 from tests.integration.test_damaged_store import count_found, put_all, stat
 from tests.kapla.storage.care.damaged import add_pin, pins_in
@@ -208,7 +208,7 @@ def test_a_backup_that_is_interrupted_says_nothing_else(
 
         return back_up(database, name, told)
 
-    monkeypatch.setattr("kapla.storage.care.backup.back_up", held_up)
+    monkeypatch.setattr("kapla.storage.sqlite.care.backup.back_up", held_up)
 
     async def main(url: str) -> None:
         backup = asyncio.ensure_future(_backup(copy, url))

@@ -65,7 +65,11 @@ def test_without_doors_and_neighbours_nothing_of_them_is_loaded(loaded: set[str]
 
 
 def test_what_looks_at_damaged_stores_is_not_loaded(loaded: set[str]) -> None:
-    assert not loaded & {"kapla.care", "kapla.storage.care.scan", "kapla.storage.care.check"}
+    assert not loaded & {
+        "kapla.care",
+        "kapla.storage.sqlite.care.scan",
+        "kapla.storage.sqlite.care.check",
+    }
 
 
 def test_garbage_is_collected_again_when_all_is_loaded(loaded: set[str]) -> None:

@@ -12,8 +12,8 @@ from typing import Final
 from eris.errors import ErisError
 from eris.model import BlockSize, Reference
 from kapla.errors import KaplaError
-from kapla.storage.database import SqliteSettings, open_database
-from kapla.storage.sqlite import SqliteReader, SqliteWriter
+from kapla.storage.sqlite.database import SqliteSettings, open_database
+from kapla.storage.sqlite.writer import SqliteReader, SqliteWriter
 from tests.torture.check_pins import pins_of
 from tests.torture.history import Facts, Fault, History, Pins, Window
 

@@ -6,7 +6,7 @@ import sqlite3
 from typing import Final
 
 from eris.model import BlockSize, Reference
-from kapla.storage.sqlite import SqliteWriter
+from kapla.storage.sqlite.writer import SqliteWriter
 from tests.torture.history import Fault, Pin, Pins
 
 __all__ = ["pins_of", "stored_pins"]

@@ -12,8 +12,8 @@ from random import Random
 
 from eris.errors import StoreUnavailable
 from eris.model import BlockSize
-from kapla.storage.database import SqliteSettings, open_database
-from kapla.storage.sqlite import SqliteWriter
+from kapla.storage.sqlite.database import SqliteSettings, open_database
+from kapla.storage.sqlite.writer import SqliteWriter
 from tests.torture.blocks import new_blocks
 from tests.torture.disk import Image
 from tests.torture.history import History, before_pins

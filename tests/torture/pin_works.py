@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 from eris.errors import ErisError
 from eris.model import BlockSize, Reference
-from kapla.storage.keeping.pin import Pin as StoredPin
-from kapla.storage.keeping.pin import name_of_root
-from kapla.storage.keeping.pins import Closing
-from kapla.storage.keeping.promises import Promise
-from kapla.storage.keeping.rows import PinRows
-from kapla.storage.keeping.state import Hold
-from kapla.storage.schema import BEFORE_PINS
+from kapla.storage.sqlite.keeping.pin import Pin as StoredPin
+from kapla.storage.sqlite.keeping.pin import name_of_root
+from kapla.storage.sqlite.keeping.pins import Closing
+from kapla.storage.sqlite.keeping.promises import Promise
+from kapla.storage.sqlite.keeping.rows import PinRows
+from kapla.storage.sqlite.keeping.state import Hold
+from kapla.storage.sqlite.schema import BEFORE_PINS
 from tests.torture.blocks import new_blocks
 from tests.torture.check_pins import stored_pins
 from tests.torture.history import Facts, Fault, Pin, sized

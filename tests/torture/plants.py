@@ -9,14 +9,14 @@ from typing import Final
 from unittest.mock import patch
 
 from eris.model import Reference
-from kapla.storage import engine
-from kapla.storage.database import SqliteSettings
-from kapla.storage.keeping.ids import Ids
-from kapla.storage.keeping.rows import PinRows
-from kapla.storage.keeping.state import Keeping
-from kapla.storage.keeping.traffic import PinTraffic
-from kapla.storage.sqlite import PutResult, SqliteWriter
-from kapla.storage.statements import statements
+from kapla.storage.sqlite import engine
+from kapla.storage.sqlite.database import SqliteSettings
+from kapla.storage.sqlite.keeping.ids import Ids
+from kapla.storage.sqlite.keeping.rows import PinRows
+from kapla.storage.sqlite.keeping.state import Keeping
+from kapla.storage.sqlite.keeping.traffic import PinTraffic
+from kapla.storage.sqlite.statements import statements
+from kapla.storage.sqlite.writer import PutResult, SqliteWriter
 
 __all__ = ["PLANTS"]
 

@@ -23,8 +23,8 @@ from unittest.mock import patch
 # Here, and not in each child.
 import kapla.daemon  # noqa: F401 - `main` loads it when it is to serve
 from kapla import __main__, store_settings
-from kapla.storage import engine
-from kapla.storage.database import SqliteSettings
+from kapla.storage.sqlite import engine
+from kapla.storage.sqlite.database import SqliteSettings
 from tests.torture.history import Fault
 from tests.torture.shim import Plan, Shim, environment
 

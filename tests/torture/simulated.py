@@ -19,8 +19,8 @@ from typing import Final, Literal
 
 from eris.model import BlockSize, Reference
 from kapla.errors import KaplaError
-from kapla.storage.database import SqliteSettings, open_database
-from kapla.storage.sqlite import SqliteReader, SqliteWriter
+from kapla.storage.sqlite.database import SqliteSettings, open_database
+from kapla.storage.sqlite.writer import SqliteReader, SqliteWriter
 from tests.torture.blocks import new_blocks
 from tests.torture.check import check_store
 from tests.torture.disk import Disk, Image

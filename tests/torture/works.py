@@ -14,8 +14,8 @@ from unittest.mock import patch
 
 from eris.errors import ErisError, StoreUnavailable
 from eris.model import BlockSize, Reference
-from kapla.storage.keeping import compaction
-from kapla.storage.sqlite import PutResult, SqliteReader, SqliteWriter
+from kapla.storage.sqlite.keeping import compaction
+from kapla.storage.sqlite.writer import PutResult, SqliteReader, SqliteWriter
 from tests.torture.blocks import new_blocks
 from tests.torture.history import Fault, History
 from tests.torture.pin_works import PIN_WORKS, Opened

@@ -18,7 +18,7 @@ from eris.errors import StoreFull
 from kapla.coap.frame import Code
 from kapla.coap.merit import Rank
 from kapla.storage.access import PutDone, Wanted, always
-from kapla.storage.keeping.state import Hold
+from kapla.storage.sqlite.keeping.state import Hold
 from tests.kapla.coap.harness import (
     BLOCKS_PATH,
     LARGE,

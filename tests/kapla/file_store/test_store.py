@@ -20,9 +20,9 @@ from kapla.errors import ConfigError
 from kapla.file_store import FileStore
 from kapla.pinning import Pins
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.database import SqliteSettings
-from kapla.storage.holder import Holder
-from kapla.storage.lock import lock_store
+from kapla.storage.sqlite.database import SqliteSettings
+from kapla.storage.sqlite.holder import Holder
+from kapla.storage.sqlite.lock import lock_store
 from kapla.urls import StoreUrl, parse_store_url
 from tests.kapla.storage.databases import make_blocks, put_many
 

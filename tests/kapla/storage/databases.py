@@ -11,10 +11,10 @@ from typing import Literal, NamedTuple
 
 from eris import BlockSize, ErisError, Reference, reference_of
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.database import SqliteSettings, open_database
 from kapla.storage.pinning import OpenPin
-from kapla.storage.recent import GENERATION
-from kapla.storage.sqlite import SqliteReader, SqliteWriter
+from kapla.storage.sqlite.database import SqliteSettings, open_database
+from kapla.storage.sqlite.recent import GENERATION
+from kapla.storage.sqlite.writer import SqliteReader, SqliteWriter
 
 __all__ = [
     "Sessions",

@@ -16,9 +16,9 @@ import pytest
 from eris import BlockSize, ErisError, Reference, StoreRefused, StoreUnavailable
 from kapla.errors import StorageError
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.database import SqliteSettings
-from kapla.storage.keeping.promises import Promise
-from kapla.storage.sqlite import PutResult, SqliteReader, SqliteWriter
+from kapla.storage.sqlite.database import SqliteSettings
+from kapla.storage.sqlite.keeping.promises import Promise
+from kapla.storage.sqlite.writer import PutResult, SqliteReader, SqliteWriter
 from tests.kapla.storage.databases import (
     batched,
     get_many,
@@ -270,7 +270,7 @@ WRITER = """
 import asyncio, sys
 from pathlib import Path
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.database import SqliteSettings
+from kapla.storage.sqlite.database import SqliteSettings
 from tests.kapla.storage.databases import make_blocks, put_many
 
 async def main():

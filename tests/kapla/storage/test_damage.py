@@ -12,9 +12,9 @@ import pytest
 
 from eris import BlockSize, Reference, StoreUnavailable
 from kapla.storage import hashing as hashing_module
-from kapla.storage import recent as recent_module
-from kapla.storage.damage import drop_table, renew_table
-from kapla.storage.recent import GENERATION
+from kapla.storage.sqlite import recent as recent_module
+from kapla.storage.sqlite.damage import drop_table, renew_table
+from kapla.storage.sqlite.recent import GENERATION
 from tests.kapla.storage.databases import (
     batched,
     get_many,

@@ -14,7 +14,7 @@ import pytest
 
 from eris import Reference, StoreUnavailable
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.keeping import books
+from kapla.storage.sqlite.keeping import books
 from tests.kapla.storage.databases import (
     batched,
     get_many,

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from kapla.errors import StorageError
-from kapla.storage.database import SqliteSettings, open_database
-from kapla.storage.schema import SCHEMA_VERSION
-from kapla.storage.sqlite import SqliteWriter
+from kapla.storage.sqlite.database import SqliteSettings, open_database
+from kapla.storage.sqlite.schema import SCHEMA_VERSION
+from kapla.storage.sqlite.writer import SqliteWriter
 from tests.kapla.storage.databases import make_blocks, opened, settings_for
 
 

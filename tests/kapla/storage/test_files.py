@@ -14,8 +14,8 @@ import pytest
 
 from eris import StoreUnavailable
 from kapla.errors import StorageError
-from kapla.storage import keeper as keeper_module
-from kapla.storage.database import SqliteSettings, open_database
+from kapla.storage.sqlite import keeper as keeper_module
+from kapla.storage.sqlite.database import SqliteSettings, open_database
 from tests.kapla.storage.databases import make_blocks, opened, settings_for
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from kapla.errors import StorageError
-from kapla.storage.holder import Holder, note_holder, read_holder
-from kapla.storage.lock import InUse, lock_store, locked
+from kapla.storage.sqlite.holder import Holder, note_holder, read_holder
+from kapla.storage.sqlite.lock import InUse, lock_store, locked
 
 
 @pytest.mark.parametrize(

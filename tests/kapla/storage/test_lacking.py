@@ -11,8 +11,8 @@ import pytest
 from eris import BlockSize, Reference
 from eris.errors import StoreFull
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.keeping.quota import LACKING_BYTES
 from kapla.storage.pinning import OpenPin
+from kapla.storage.sqlite.keeping.quota import LACKING_BYTES
 from tests.kapla.storage.databases import batched, make_blocks, put_many, settings_for
 from tests.kapla.storage.keeping.stores import stored_bytes
 

@@ -9,9 +9,9 @@ import pytest
 
 from eris import BlockSize
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.damage import transaction
-from kapla.storage.keeping import wants
-from kapla.storage.sqlite import SqliteWriter
+from kapla.storage.sqlite.damage import transaction
+from kapla.storage.sqlite.keeping import wants
+from kapla.storage.sqlite.writer import SqliteWriter
 from tests.kapla.storage.databases import batched, make_blocks, put_many, settings_for
 
 OWNER, OTHER = 1000, 1001

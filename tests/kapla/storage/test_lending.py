@@ -12,10 +12,10 @@ import pytest
 
 from eris import BlockSize, ErisError, Reference
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.database import open_database
-from kapla.storage.keeping.ids import Ids
-from kapla.storage.lending import Lent, LentReader
-from kapla.storage.sqlite import SqliteWriter
+from kapla.storage.sqlite.database import open_database
+from kapla.storage.sqlite.keeping.ids import Ids
+from kapla.storage.sqlite.lending import Lent, LentReader
+from kapla.storage.sqlite.writer import SqliteWriter
 from tests.kapla.storage.databases import (
     batched,
     forge,

@@ -13,9 +13,9 @@ import pytest
 from eris import BlockSize, Reference
 from eris.errors import ErisError, StoreFull
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.keeping import lent_cache
-from kapla.storage.keeping.ids import Ids
-from kapla.storage.lending import Lent
+from kapla.storage.sqlite.keeping import lent_cache
+from kapla.storage.sqlite.keeping.ids import Ids
+from kapla.storage.sqlite.lending import Lent
 from tests.kapla.storage.databases import (
     batched,
     get_many,

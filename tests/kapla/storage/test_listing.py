@@ -8,8 +8,8 @@ from contextlib import closing
 from pathlib import Path
 
 from eris import BlockSize, Reference
-from kapla.storage.listing import PAGE, Listing
-from kapla.storage.schema import LOWEST_ID
+from kapla.storage.sqlite.listing import PAGE, Listing
+from kapla.storage.sqlite.schema import LOWEST_ID
 from tests.kapla.storage.databases import make_blocks, opened, settings_for
 
 

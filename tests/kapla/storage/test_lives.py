@@ -16,9 +16,9 @@ from eris import BlockSize, ErisError, StoreUnavailable
 from kapla.errors import StorageError
 from kapla.storage import batching as batching_module
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.database import SqliteSettings, open_database
-from kapla.storage.session import SqliteReader
-from kapla.storage.state import Database
+from kapla.storage.sqlite.database import SqliteSettings, open_database
+from kapla.storage.sqlite.session import SqliteReader
+from kapla.storage.sqlite.state import Database
 from tests.kapla.storage.databases import (
     batched,
     get_many,
@@ -263,7 +263,7 @@ def test_an_index_that_is_found_damaged_is_made_anew_meanwhile(
         file.seek((pages[1] - 1) * 16384)
         file.write(bytes(16384))
     # As with an index that is too large to be looked at when it is opened.
-    monkeypatch.setattr("kapla.storage.loading._SMALL", 0)
+    monkeypatch.setattr("kapla.storage.sqlite.loading._SMALL", 0)
 
     async def main() -> None:
         async with batched(settings) as storage, asyncio.timeout(60):

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from eris import BlockSize, Reference
-from kapla.storage.neighbours import EVERY, runs_near
-from kapla.storage.session import SqliteReader
+from kapla.storage.sqlite.neighbours import EVERY, runs_near
+from kapla.storage.sqlite.session import SqliteReader
 from tests.kapla.storage.databases import Sessions, make_blocks, opened, settings_for
 
 SMALL = make_blocks(1500)

@@ -13,8 +13,8 @@ from eris import BlockSize, StoreFull, StoreRefused
 from kapla.errors import PinNotFound
 from kapla.sizes import size_text
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.keeping.ids import Ids
 from kapla.storage.pinning import MOST_OPEN, ORPHAN_S
+from kapla.storage.sqlite.keeping.ids import Ids
 from tests.clocks import Clock, run_on_clock
 from tests.kapla.storage.databases import batched, make_blocks, put_many, settings_for, under_pin
 

@@ -10,8 +10,8 @@ import pytest
 from eris import BlockSize, ErisError, Reference, StoreFull
 from kapla.errors import PinIncomplete, PinNotFound, RequestMalformed
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.keeping.ids import Ids
 from kapla.storage.pinning import OpenPin
+from kapla.storage.sqlite.keeping.ids import Ids
 from tests.kapla.storage.databases import batched, make_blocks, put_many, settings_for, under_pin
 
 OWNER = 1000

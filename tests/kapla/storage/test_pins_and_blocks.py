@@ -14,14 +14,14 @@ import pytest
 
 from eris import BlockSize, Reference, StoreUnavailable
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.damage import transaction
-from kapla.storage.database import SqliteSettings
-from kapla.storage.keeping.ids import Ids
-from kapla.storage.keeping.pin import PinSummary
-from kapla.storage.keeping.pins import Closing
-from kapla.storage.keeping.promises import Promise
-from kapla.storage.keeping.rows import PinRows
-from kapla.storage.sqlite import SqliteWriter
+from kapla.storage.sqlite.damage import transaction
+from kapla.storage.sqlite.database import SqliteSettings
+from kapla.storage.sqlite.keeping.ids import Ids
+from kapla.storage.sqlite.keeping.pin import PinSummary
+from kapla.storage.sqlite.keeping.pins import Closing
+from kapla.storage.sqlite.keeping.promises import Promise
+from kapla.storage.sqlite.keeping.rows import PinRows
+from kapla.storage.sqlite.writer import SqliteWriter
 from tests.kapla.storage.databases import (
     batched,
     forge,
@@ -299,7 +299,7 @@ CLOSER = """
 import asyncio, sys
 from pathlib import Path
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.database import SqliteSettings
+from kapla.storage.sqlite.database import SqliteSettings
 from tests.kapla.storage.databases import make_blocks, under_pin
 
 async def main():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kapla.errors import StorageError
-from kapla.storage.read_only import uri_to_read
+from kapla.storage.sqlite.read_only import uri_to_read
 
 
 @pytest.fixture

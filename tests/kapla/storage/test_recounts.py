@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.keeping import books
+from kapla.storage.sqlite.keeping import books
 from tests.kapla.storage.databases import batched, make_blocks, settings_for, under_pin
 
 OWNER = 1000

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eris import Reference
-from kapla.storage.database import SqliteSettings, open_database
-from kapla.storage.recent import GENERATION, pack_prefixes
-from kapla.storage.schema import prefix_of
-from kapla.storage.sqlite import SqliteReader, SqliteWriter
+from kapla.storage.sqlite.database import SqliteSettings, open_database
+from kapla.storage.sqlite.recent import GENERATION, pack_prefixes
+from kapla.storage.sqlite.schema import prefix_of
+from kapla.storage.sqlite.writer import SqliteReader, SqliteWriter
 from tests.kapla.storage.databases import forge, make_blocks, opened, settings_for
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from eris import BlockSize, Reference
-from kapla.storage.database import SqliteSettings
+from kapla.storage.sqlite.database import SqliteSettings
 from tests.kapla.storage.databases import Sessions, make_blocks, opened, settings_for
 
 PAGE = 16384

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eris import BlockSize, Reference, StoreUnavailable
-from kapla.storage.database import open_database
-from kapla.storage.sqlite import SqliteReader, SqliteWriter
+from kapla.storage.sqlite.database import open_database
+from kapla.storage.sqlite.writer import SqliteReader, SqliteWriter
 from tests.kapla.storage.databases import forge, make_blocks, opened, settings_for
 
 both_sizes = pytest.mark.parametrize("size", BlockSize, ids=lambda size: size.label)

@@ -13,7 +13,7 @@ import pytest
 from eris import BlockSize, Reference, StoreFull, reference_of
 from kapla.errors import PinNotFound, RequestMalformed
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.keeping.ids import Ids
+from kapla.storage.sqlite.keeping.ids import Ids
 from tests.kapla.storage.databases import (
     batched,
     get_many,

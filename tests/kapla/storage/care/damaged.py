@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from eris import BlockSize, Reference
-from kapla.storage.keeping.ids import Ids
+from kapla.storage.sqlite.keeping.ids import Ids
 from tests.kapla.storage.databases import make_blocks, opened, settings_for
 
 __all__ = [

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kapla.errors import StorageError
-from kapla.storage.care.check import check
+from kapla.storage.sqlite.care.check import check
 from tests.kapla.storage.care.damaged import BLOCKS, DAMAGES, free_list_damaged, make_store
 from tests.kapla.storage.databases import make_blocks
 

@@ -14,10 +14,10 @@ import pytest
 
 from eris import Reference
 from kapla.errors import StorageError
-from kapla.storage.care.check import check
-from kapla.storage.care.salvage import salvage
-from kapla.storage.keeping.ids import Ids
-from kapla.storage.schema import LOWEST_ID
+from kapla.storage.sqlite.care.check import check
+from kapla.storage.sqlite.care.salvage import salvage
+from kapla.storage.sqlite.keeping.ids import Ids
+from kapla.storage.sqlite.schema import LOWEST_ID
 from tests.kapla.storage.care import damaged
 from tests.kapla.storage.care.damaged import (
     BLOCKS,

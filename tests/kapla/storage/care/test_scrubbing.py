@@ -12,11 +12,11 @@ import pytest
 
 from eris import BlockSize, Reference
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.care import dropping
-from kapla.storage.care import scrubbing as scrubbing_module
-from kapla.storage.care.check import check
-from kapla.storage.care.scrubbing import Scrubbing, ScrubStatus
-from kapla.storage.state import SqliteSettings
+from kapla.storage.sqlite.care import dropping
+from kapla.storage.sqlite.care import scrubbing as scrubbing_module
+from kapla.storage.sqlite.care.check import check
+from kapla.storage.sqlite.care.scrubbing import Scrubbing, ScrubStatus
+from kapla.storage.sqlite.state import SqliteSettings
 from tests.kapla.storage.care.damaged import write_page
 from tests.kapla.storage.databases import (
     batched,

@@ -9,8 +9,8 @@ from contextlib import closing
 from pathlib import Path
 
 from eris import Reference
-from kapla.storage.database import SqliteSettings
-from kapla.storage.keeping.state import Hold
+from kapla.storage.sqlite.database import SqliteSettings
+from kapla.storage.sqlite.keeping.state import Hold
 from tests.kapla.storage.databases import Sessions
 
 __all__ = ["MIB", "check", "fill", "hold", "ids_of", "stored_bytes"]

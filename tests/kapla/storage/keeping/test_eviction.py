@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eris import BlockSize, Reference
-from kapla.storage.keeping.ids import Ids
-from kapla.storage.sqlite import SqliteWriter
+from kapla.storage.sqlite.keeping.ids import Ids
+from kapla.storage.sqlite.writer import SqliteWriter
 from tests.kapla.storage.databases import forge, make_blocks, opened, settings_for
 from tests.kapla.storage.keeping.stores import MIB, check, fill, hold, ids_of, stored_bytes
 

@@ -8,8 +8,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kapla.storage.keeping.hand import MOST_AGAIN, Candidate, choose, is_before, runs_between
-from kapla.storage.keeping.ids import Ids
+from kapla.storage.sqlite.keeping.hand import MOST_AGAIN, Candidate, choose, is_before, runs_between
+from kapla.storage.sqlite.keeping.ids import Ids
 
 SIZES = st.sampled_from([1024, 32768])
 CANDIDATES = st.dictionaries(st.integers(1, 200), SIZES, max_size=60).map(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kapla.storage.keeping.state import Keeping
+from kapla.storage.sqlite.keeping.state import Keeping
 
 
 def test_what_comes_after_the_end_of_a_hold_is_not_held() -> None:

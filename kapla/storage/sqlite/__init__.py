@@ -1,0 +1,1 @@
+"""Blocks in one SQLite file."""

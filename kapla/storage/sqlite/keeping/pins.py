@@ -1,0 +1,234 @@
+"""The pins of an open store, as the writer's thread has them: made, told of, changed, released.
+
+Each change is one transaction, and durable when it returns.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from eris.errors import StoreUnavailable
+from eris.model import Reference
+from kapla.errors import PinIncomplete, PinNotFound, RequestMalformed, StorageError
+from kapla.storage.sqlite.damage import transaction
+from kapla.storage.sqlite.keeping.pin import Pin, PinSummary, name_of_root
+from kapla.storage.sqlite.keeping.rows import PinRows
+from kapla.storage.sqlite.keeping.state import Hold
+from kapla.storage.sqlite.keeping.traffic import PinTraffic
+from kapla.storage.sqlite.schema import BEFORE_PINS, SALVAGED
+
+__all__ = ["Closing", "Pins"]
+
+_log = logging.getLogger(__name__)
+
+_OWN_NAMES: Final = (BEFORE_PINS, SALVAGED)
+_IDLE_S: Final = 0.2
+_RETRY_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """What an open pin is to become. Without a name it is called by its root."""
+
+    name: str | None
+    root: Reference | None
+    lend: bool
+    keep: bool
+    incomplete: bool
+
+
+class Pins(PinTraffic):
+    """All pins of a store, on the writer's connection."""
+
+    def begin(self, owner: int, wants: int | None) -> tuple[int, Hold, int]:
+        """Open a pin: its number, what it holds, and the bytes of content there is room for.
+
+        Raises: StoreFull, if that is less than `wants`.
+        """
+        self._settle()
+        if wants is not None:
+            self.quota.check_room(owner, wants, self.advice)
+        self._last_number += 1
+        return self._last_number, self._keeping.open_hold(owner), self.quota.room(owner)
+
+    def want(self, number: int, hold: Hold, references: Sequence[Reference]) -> None:
+        """Remember what an open pin lacks. Raises: StoreFull, StoreUnavailable."""
+        with self._mended(), transaction(self._connection):
+            added = self.wants.want(number, hold, references)
+        self.wants.wanted(number, hold, added)
+
+    def close(self, number: int, hold: Hold, closing: Closing, most: int) -> PinSummary:
+        """Make a pin of what was held; then it is held no more. `most`: pins that one may have.
+
+        Raises: PinIncomplete, StoreFull, StoreUnavailable, RequestMalformed; then nothing is
+        changed.
+        """
+        pin = self._new_pin(number, hold, closing)
+        if self.wants.missing(number) and self.wants.has_late:
+            self._tell_late(number)
+            pin = self._new_pin(number, hold, closing)
+        if self.wants.missing(number) and not closing.incomplete:
+            raise PinIncomplete(self.wants.missing(number))
+        self.quota.check(hold.owner, most)
+        with self._mended(), transaction(self._connection):
+            before = self._rows.named(pin.owner, pin.name)
+            if before is not None:
+                self._rows.delete(before)
+            self._rows.insert(pin)
+        self.quota.accounts.add(pin)
+        self.wants.close(number, pin)
+        if before is not None:
+            self._is_gone(before)
+        self._keeping.end_hold(hold)
+        return self._summary(pin)
+
+    def abandon(self, number: int, hold: Hold, *, lend: bool = False) -> int:
+        """Nothing of this is held any more; with `lend` it is lent while it is there.
+
+        Returns how many blocks are lent so: none, if that is switched off.
+        """
+        self.wants.drop(number)
+        with self._keeping.lock:
+            ids = hold.small | hold.large
+        lent = self.lent_cache.add(ids) if lend else 0
+        self._keeping.end_hold(hold)
+        return lent
+
+    def page(
+        self, owner: int | None, after: tuple[int, str], most: int
+    ) -> tuple[list[PinSummary], bool]:
+        """Some pins in the order of owner and name, and whether there are more."""
+        self._settle()
+        with self._mended():
+            found = self._rows.page(owner, after, most + 1)
+        return [self._summary(pin) for pin in found[:most]], len(found) > most
+
+    def change(
+        self, pins: Callable[[PinRows], list[Pin]], *, lend: bool | None, keep: bool | None
+    ) -> PinSummary:
+        """Set switches of the pins that are found. Raises: PinNotFound, StoreUnavailable."""
+        if lend is None and keep is None:
+            # A question in the form of a change: nothing is written for it.
+            return self._find(pins)
+        with self._mended(), transaction(self._connection):
+            found = _some(pins(self._rows))
+            changed = [
+                replace(
+                    pin,
+                    lend=pin.lend if lend is None else lend,
+                    keep=pin.keep if keep is None else keep,
+                )
+                for pin in found
+            ]
+            for pin in changed:
+                self._rows.switch(pin)
+        for before, pin in zip(found, changed, strict=True):
+            self.quota.accounts.switch(before, pin)
+            self.wants.switched(pin)
+        self._look_at_room()
+        self._settle()
+        return self._summary(changed[-1])
+
+    def _find(self, pins: Callable[[PinRows], list[Pin]]) -> PinSummary:
+        self._settle()
+        with self._mended():
+            found = _some(pins(self._rows))
+        return self._summary(found[-1])
+
+    def release(self, pins: Callable[[PinRows], list[Pin]]) -> PinSummary:
+        """Remove the pins that are found; returns what the last one was.
+
+        Raises: PinNotFound, StoreUnavailable.
+        """
+        self._settle()
+        with self._mended(), transaction(self._connection):
+            found = _some(pins(self._rows))
+            for pin in found:
+                self._rows.delete(pin)
+        summary = self._summary(found[-1])
+        for pin in found:
+            self._is_gone(pin)
+        self._look_at_room()
+        return summary
+
+    def chore(self, *, is_idle: bool) -> float | None:
+        """Do a little of what there is to do; see `kapla.storage.sqlite.keeper`."""
+        try:
+            pauses = [self._chore(is_idle), self.lent_cache.chore(is_idle)]
+        except (sqlite3.Error, StoreUnavailable, StorageError) as error:
+            self._complaints.tell(f"The upkeep of pins failed, and is tried again: {error}")
+            return _RETRY_S
+        due = [pause for pause in pauses if pause is not None]
+        if not due:
+            self._complaints.well()
+        return min(due, default=None)
+
+    def _chore(self, is_idle: bool) -> float | None:
+        if self._is_damaged and (is_idle or not self._is_beyond_help):
+            self._salvage()
+        if self.wants.has_late:
+            self._tell_late()
+            return 0.0
+        number = self.wants.next_to_fold()
+        is_left = number is not None or self.wants.has_gone
+        if self.is_stale and not is_left and (pause := self.settles_in):
+            return pause
+        is_left |= self.is_stale
+        if not is_left or not is_idle:
+            return _IDLE_S if is_left else None
+        with self._mended():
+            if number is not None:
+                self._fold(number)
+            elif self.wants.has_gone:
+                with transaction(self._connection):
+                    after = self.wants.forget_some()
+                after()
+            else:
+                self._settle()
+        return 0.0
+
+    def _tell_late(self, number: int | None = None) -> None:
+        wants = self.wants
+        with self._mended():
+            with transaction(self._connection):
+                arrivals = wants.arrive_late() if number is None else wants.arrive_for(number)
+            self.wants.apply(arrivals)
+
+    def _new_pin(self, number: int, hold: Hold, closing: Closing) -> Pin:
+        name = closing.name
+        if name is None:
+            if closing.root is None:
+                raise RequestMalformed("a pin needs a name or a root")
+            name = name_of_root(closing.root)
+        if hold.owner == 0 and name in _OWN_NAMES:
+            raise RequestMalformed(f"{name} is the name of a pin that the daemon makes")
+        with self._keeping.lock:
+            small, large = hold.small.copy(), hold.large.copy()
+        created = int(time.time())
+        return Pin(
+            number,
+            hold.owner,
+            name,
+            closing.root,
+            closing.keep,
+            closing.lend,
+            created,
+            small,
+            large,
+        )
+
+    def _fold(self, number: int) -> None:
+        with transaction(self._connection):
+            self._rows.refill(self._rows.get(number))
+        self.wants.folded(number)
+
+
+def _some(found: list[Pin]) -> list[Pin]:
+    if not found:
+        raise PinNotFound("there is no such pin")
+    return found
