@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from kapla.storage.pins import SALVAGED
 from kapla.storage.sqlite.care.check import Report, check
 from kapla.storage.sqlite.care.salvage import Salvaged, salvage
 from kapla.storage.sqlite.lock import locked
-from kapla.storage.sqlite.schema import SALVAGED
 
 __all__ = ["check_store", "salvage_store"]
 

@@ -136,7 +136,7 @@ class Daemon:
         return neighbours
 
     def _warn_if_nothing_is_lent(self) -> None:
-        if self._storage.keeping.lent:
+        if self._storage.kept().lent:
             return
         for place in self._lending:
             _log.warning("%s lends blocks, and nothing is lent yet: see `kapla lend`%s", *place)

@@ -24,7 +24,7 @@ from kapla.log import redact
 from kapla.shared import Shared
 from kapla.storage.access import Statistics
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.sqlite.keeping.pin import PinSummary, Sizes, name_of_root
+from kapla.storage.pins import PinSummary, Sizes, name_of_root
 
 __all__ = ["MOST_PINS", "Reporting"]
 
@@ -156,7 +156,7 @@ class Reporting:
 
     async def _gather_numbers(self) -> dict[str, object]:
         stat = await self.stat()
-        keeping = self._storage.keeping
+        kept = self._storage.kept()
         pins = None
         with suppress(ErisError):
             pins = await self._count.get(_PINS_PATIENCE_S)
@@ -167,9 +167,9 @@ class Reporting:
             **self.traffic.told(),
             "keeping": {
                 "pins": pins,
-                "pinned_blocks": len(keeping.pinned),
-                "kept_blocks": len(keeping.kept),
-                "lent_blocks": len(keeping.lent),
+                "pinned_blocks": kept.pinned,
+                "kept_blocks": kept.kept,
+                "lent_blocks": kept.lent,
             },
         }
 

@@ -97,8 +97,10 @@ class _Database(_CareResource):
 
     async def render_get(self, request: Any) -> Any:
         """Tell its path."""
-        path = self._storage.settings.path.absolute()
-        return _answer(Code.CONTENT, {"path": os.fsencode(path)})
+        path = self._storage.path
+        if path is None:
+            return respond(Code.FORBIDDEN, b"the store is a database server's: back it up there")
+        return _answer(Code.CONTENT, {"path": os.fsencode(path.absolute())})
 
 
 def _answer(code: int, values: Mapping[str, Any]) -> Any:

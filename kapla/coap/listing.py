@@ -12,7 +12,7 @@ from kapla.coap.fragments import Fragmenting, accepts, respond
 from kapla.coap.frame import Code
 from kapla.coap.list_pages import format_page, parse_after
 from kapla.storage.access import BlockAccess
-from kapla.storage.sqlite.listing import Listing
+from kapla.storage.port import Listing
 
 __all__ = ["BlockList"]
 
@@ -23,7 +23,7 @@ class BlockList(Fragmenting):
     def __init__(self, access: BlockAccess) -> None:
         super().__init__()
         self._access = access
-        self._listing = Listing(access.storage.settings)
+        self._listing: Listing | None = None
 
     def get_link_description(self) -> dict[str, str] | None:
         """Shown in discovery only where anybody may ask."""
@@ -37,7 +37,7 @@ class BlockList(Fragmenting):
         if not accepts(request, ContentFormat.OCTETSTREAM):
             return respond(Code.NOT_ACCEPTABLE)
         try:
-            page = await self._listing.page(parse_after(request.opt.uri_query))
+            page = await self._pages().page(parse_after(request.opt.uri_query))
         except BadRequest as error:
             return respond(Code.BAD_REQUEST, str(error).encode())
         except ErisError as error:
@@ -45,3 +45,9 @@ class BlockList(Fragmenting):
         if page.following is None:
             return respond(Code.CONTENT)
         return respond(Code.CONTENT, format_page(page.references, page.following))
+
+    def _pages(self) -> Listing:
+        """One for all who ask: it reads one page at a time."""
+        if self._listing is None:
+            self._listing = self._access.storage.listing()
+        return self._listing

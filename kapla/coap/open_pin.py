@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from weakref import WeakValueDictionary
 
 from kapla.storage.pinning import OpenPin
-from kapla.storage.sqlite.keeping.state import Hold
+from kapla.storage.pins import Hold
 
 __all__ = ["AlreadyOpen", "ConnectionPin", "OpenPins"]
 

@@ -23,6 +23,7 @@ from kapla.file_store.turn import take_turn
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.sqlite.reading import ReadingStorage
+from kapla.storage.sqlite.state import SqliteSettings
 
 if TYPE_CHECKING:
     from kapla.file_store.inside import Inside
@@ -110,6 +111,7 @@ class Place:
         assert self._storage is not None
         blocks, database_bytes = await self._storage.totals()
         settings = self._storage.settings
+        assert isinstance(settings, SqliteSettings)
         return {
             "blocks": {str(size): count for size, count in sorted(blocks.items())},
             "bytes": {str(size): size * count for size, count in sorted(blocks.items())},

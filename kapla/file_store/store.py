@@ -27,7 +27,7 @@ from kapla.urls import FileEndpoint, StoreUrl
 if TYPE_CHECKING:
     from kapla.file_store.inside import Asker
     from kapla.storage.access import BlockAccess
-    from kapla.storage.sqlite.keeping.state import Hold
+    from kapla.storage.pins import Hold
 
 __all__ = ["FileStore"]
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from eris.errors import BlockNotFound, CorruptBlock, ErisError, StoreRefused
 from eris.model import BlockSize, EncodedBlock, Reference
 from kapla.storage.batching import BatchedStorage, GetDone, PutDone, Wanted, always
-from kapla.storage.sqlite.keeping.state import Hold
-from kapla.storage.sqlite.lending import Lent
+from kapla.storage.lending import Lent
+from kapla.storage.pins import Hold
 from kapla.storage.worker import answered
 
 __all__ = [

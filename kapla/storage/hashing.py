@@ -12,7 +12,7 @@ from typing import Final
 from eris.crypto import reference_of
 from eris.model import Reference
 from kapla.storage.backlog import Backlog
-from kapla.storage.sqlite.keeping.state import Hold
+from kapla.storage.pins import Hold
 from kapla.storage.worker import Done, Wanted
 
 __all__ = ["LEAST_WEIGHT", "Hasher", "Puts"]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -19,12 +18,8 @@ from typing import Any, Final, Protocol, TypeVar
 from eris.errors import ErisError, StoreRefused
 from eris.model import Reference
 from kapla.errors import PinNotFound, RequestMalformed
-from kapla.storage.sqlite.keeping.pin import Pin, PinSummary
-from kapla.storage.sqlite.keeping.pins import Closing
-from kapla.storage.sqlite.keeping.rows import PinRows
-from kapla.storage.sqlite.keeping.state import Hold
-from kapla.storage.sqlite.schema import BEFORE_PINS, SALVAGED
-from kapla.storage.worker import answered
+from kapla.storage.pins import Closing, Hold, PinChoice, PinSummary
+from kapla.storage.worker import Wanted, answered
 
 __all__ = ["MOST_OPEN", "ORPHAN_S", "OpenPin", "PinSummary", "Pinning"]
 
@@ -52,7 +47,12 @@ class _Storage(Protocol):
         """Have the writer's thread do something."""
 
     def find_many(
-        self, references: Sequence[Reference], done: Any, *, hold: Hold | None = None
+        self,
+        references: Sequence[Reference],
+        done: Callable[[Any], None],
+        wanted: Wanted = ...,
+        group: object = None,
+        hold: Hold | None = None,
     ) -> None:
         """Tell which blocks are there, and hold them."""
 
@@ -192,7 +192,7 @@ class Pinning:
 
     async def count(self) -> int:
         """How many pins there are, of all users. Raises: StoreUnavailable."""
-        return await self._storage.do(lambda writer: writer.pins.quota.accounts.count)
+        return await self._storage.do(lambda writer: writer.pins.count())
 
     async def change(
         self,
@@ -207,7 +207,7 @@ class Pinning:
 
         Raises: PinNotFound, RequestMalformed, StoreUnavailable.
         """
-        chosen = _chooser(owner, name, root)
+        chosen = _choice(owner, name, root)
         return await self._storage.do(
             lambda writer: writer.pins.change(chosen, lend=lend, keep=keep)
         )
@@ -219,7 +219,7 @@ class Pinning:
 
         Raises: PinNotFound, RequestMalformed, StoreUnavailable.
         """
-        chosen = _chooser(owner, name, root)
+        chosen = _choice(owner, name, root)
         return await self._storage.do(lambda writer: writer.pins.release(chosen))
 
     def expire(self, pin: OpenPin) -> None:
@@ -332,26 +332,11 @@ def _parse_after(after: str | None, owner: int | None) -> tuple[int, str]:
     return int(number), name
 
 
-def _chooser(
-    owner: int, name: str | None, root: Reference | None
-) -> Callable[[PinRows], list[Pin]]:
-    """Finds the pins that are meant.
-
-    Those that the daemon makes are root's; its own user has a right to them too.
-    Raises: RequestMalformed.
-    """
+def _choice(owner: int, name: str | None, root: Reference | None) -> PinChoice:
+    """The pins that are meant. Raises: RequestMalformed."""
     if (name is None) == (root is None):
         raise RequestMalformed("either the name or the root of a pin is expected")
     if name is not None:
         _check_name(name)
 
-    def choose(rows: PinRows) -> list[Pin]:
-        if name is None:
-            assert root is not None
-            return rows.rooted(owner, root)
-        pin = rows.named(owner, name)
-        if pin is None and name in (BEFORE_PINS, SALVAGED) and owner == os.geteuid():
-            pin = rows.named(0, name)
-        return [] if pin is None else [pin]
-
-    return choose
+    return PinChoice(owner, name, root)

@@ -18,7 +18,7 @@ from eris.errors import ErisError, StoreUnavailable
 from kapla.storage.backlog import Backlog
 from kapla.storage.complaints import Complaints
 
-__all__ = ["Done", "Wanted", "Worker", "always", "answered", "to_its_end"]
+__all__ = ["Done", "Lanes", "Wanted", "Worker", "always", "answered", "to_its_end"]
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +69,8 @@ class Worker(Generic[Requests]):
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._failed_in_part = False
         self._is_stopped = False
+        self.waiting = 0
+        """How much was handed in and is not answered yet; for the event loop."""
         # The thread's own: it has come upon the end of what was handed in.
         self._is_ending = False
         self._is_poked = False
@@ -85,6 +87,7 @@ class Worker(Generic[Requests]):
         if self._is_stopped:
             self._tell(_deliver, [done], [StoreUnavailable("the store is closed")])
             return
+        self.waiting += 1
         self._queue.put(((requests, done, wanted), group))
 
     def poke(self) -> None:
@@ -190,9 +193,13 @@ class Worker(Generic[Requests]):
             dones += given_up
             results += [StoreUnavailable("nobody waits for this any more")] * len(given_up)
         if dones:
-            self._tell(_deliver, dones, results)
+            self._tell(self._deliver, dones, results)
         self._do_chore(is_idle=False)
         return bool(self._backlog) or not self._is_ending
+
+    def _deliver(self, dones: list[Done], results: list[object]) -> None:
+        self.waiting -= len(dones)
+        _deliver(dones, results)
 
     def complain(self, error: ErisError) -> None:
         """Tell of what failed in part, once; for the work itself."""
@@ -214,6 +221,20 @@ class Worker(Generic[Requests]):
             self._complaints.well()
         self._failed_in_part = False
         return results
+
+
+class Lanes(Generic[Requests]):
+    """Workers that do the same, side by side: whoever has least to do is next."""
+
+    def __init__(self, workers: Sequence[Worker[Requests]]) -> None:
+        self._workers = workers
+        # One of one is found without a look.
+        self._only = workers[0] if len(workers) == 1 else None
+
+    def submit(self, requests: Requests, done: Done, wanted: Wanted, group: object = None) -> None:
+        """Hand in work: see `Worker.submit`."""
+        worker = self._only or min(self._workers, key=lambda one: one.waiting)
+        worker.submit(requests, done, wanted, group)
 
 
 async def answered(

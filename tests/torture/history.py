@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from eris.model import BlockSize, Reference
-from kapla.storage.sqlite.schema import BEFORE_PINS
+from kapla.storage.pins import BEFORE_PINS
 
 __all__ = ["Facts", "Fault", "History", "Pin", "Pins", "Window", "before_pins", "sized"]
 

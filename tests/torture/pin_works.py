@@ -8,13 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from eris.errors import ErisError
 from eris.model import BlockSize, Reference
-from kapla.storage.sqlite.keeping.pin import Pin as StoredPin
-from kapla.storage.sqlite.keeping.pin import name_of_root
-from kapla.storage.sqlite.keeping.pins import Closing
-from kapla.storage.sqlite.keeping.promises import Promise
-from kapla.storage.sqlite.keeping.rows import PinRows
+from kapla.storage.pins import BEFORE_PINS, Closing, PinChoice, name_of_root
+from kapla.storage.port import Promise
 from kapla.storage.sqlite.keeping.state import Hold
-from kapla.storage.sqlite.schema import BEFORE_PINS
 from tests.torture.blocks import new_blocks
 from tests.torture.check_pins import stored_pins
 from tests.torture.history import Facts, Fault, Pin, sized
@@ -144,7 +140,7 @@ def switch_pin(session: Session) -> None:
         pin = replace(pin, lend=session.flip(), keep=keep, is_loose=is_loose)
         after = replace(session.history.now, pins=session.history.now.pins | {key: pin})
         change = session.writer.pins.change
-        chosen = _chooser(key)
+        chosen = PinChoice(*key)
         if session.history.step(
             after, lambda: change(chosen, lend=pin.lend, keep=pin.keep), ErisError
         ):
@@ -165,7 +161,7 @@ def release_pin(session: Session) -> None:
         return
     pins = {other: pin for other, pin in session.history.now.pins.items() if other != key}
     after = Facts(session.history.now.blocks, pins)
-    chosen = _chooser(key)
+    chosen = PinChoice(*key)
     session.history.step(after, lambda: session.writer.pins.release(chosen), ErisError)
 
 
@@ -183,14 +179,6 @@ def list_pins(session: Session) -> None:
 def _some_pin(session: Session) -> tuple[int, str] | None:
     keys = sorted(session.history.now.pins)
     return session.random.choice(keys) if keys else None
-
-
-def _chooser(key: tuple[int, str]) -> Callable[[PinRows], list[StoredPin]]:
-    def choose(rows: PinRows) -> list[StoredPin]:
-        pin = rows.named(*key)
-        return [] if pin is None else [pin]
-
-    return choose
 
 
 PIN_WORKS: Final[dict[Callable[[Session], None], int]] = {

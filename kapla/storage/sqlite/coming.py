@@ -5,28 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
-from eris.errors import StoreUnavailable
 from eris.model import BlockSize, Reference
+from kapla.storage.port import PartlyKept, PutResult
 from kapla.storage.sqlite.damage import DamagedStore
 from kapla.storage.sqlite.schema import prefix_of
 
 __all__ = ["Coming", "PartlyDamaged", "PutResult"]
 
 
-class PutResult(NamedTuple):
-    """How many blocks were new and are kept, and which were refused for want of room."""
-
-    added: int
-    refused: frozenset[Reference]
-
-
-class PartlyDamaged(DamagedStore):
+class PartlyDamaged(PartlyKept, DamagedStore):
     """Damage is in the way of some blocks; the others are kept, or refused for want of room."""
-
-    def __init__(self, result: PutResult, failed: dict[Reference, StoreUnavailable]) -> None:
-        super().__init__(str(next(iter(failed.values()))))
-        self.result = result
-        self.failed = failed
 
 
 class Coming(NamedTuple):

@@ -7,7 +7,7 @@ references are looked up in the index alone; the row of a block is touched only 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from eris.model import Reference
@@ -16,13 +16,7 @@ from kapla.storage.sqlite.keeping.ids import Ids
 from kapla.storage.sqlite.schema import prefixes_of
 from kapla.storage.sqlite.session import Found, SqliteReader, are_blocks, is_block
 
-__all__ = ["Lent", "LentReader", "apart", "lent_blocks", "lent_names"]
-
-
-class Lent(tuple[Reference, ...]):
-    """References that are asked for by somebody to whom only lent blocks are there."""
-
-    __slots__ = ()
+__all__ = ["LentReader"]
 
 
 class LentReader(SqliteReader):
@@ -94,43 +88,3 @@ class LentReader(SqliteReader):
         return [
             name for name, prefix in zip(references, prefixes, strict=True) if prefix in leading
         ]
-
-
-_Batch = list[Sequence[Reference]]
-
-
-def apart(
-    others: Callable[[_Batch], list[object]],
-    lent: Callable[[_Batch], list[object]],
-    then: Callable[[], None],
-) -> Callable[[_Batch], list[object]]:
-    """A round that does what is asked for lent blocks by `lent`, and all else by `others`.
-
-    `then` is called after the former, as the latter do it themselves.
-    """
-
-    def work(batch: _Batch) -> list[object]:
-        are_lent = [isinstance(part, Lent) for part in batch]
-        if not any(are_lent):
-            return others(batch)
-        theirs = [part for part, is_lent in zip(batch, are_lent, strict=True) if not is_lent]
-        of_others = iter(others(theirs) if theirs else ())
-        of_lent = iter(lent([part for part in batch if isinstance(part, Lent)]))
-        then()
-        return [next(of_lent if is_lent else of_others) for is_lent in are_lent]
-
-    return work
-
-
-def lent_blocks(reader: LentReader | None, batch: _Batch) -> list[object]:
-    """For each part the lent blocks, None for each that is not there or not lent."""
-    assert reader is not None
-    found = reader.get_lent([name for part in batch for name in part])
-    return [list(map(found.get, part)) for part in batch]
-
-
-def lent_names(reader: LentReader | None, batch: _Batch) -> list[object]:
-    """For each part, which of the blocks are there and lent."""
-    assert reader is not None
-    found = reader.find_lent([name for part in batch for name in part])
-    return [[name in found for name in part] for part in batch]

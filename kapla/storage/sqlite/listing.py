@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final
 
 from eris.model import REFERENCE_SIZE, Reference
+from kapla.storage.port import Page
 from kapla.storage.sqlite.damage import is_damage, unreadable
 from kapla.storage.sqlite.engine import connect
 from kapla.storage.sqlite.schema import LOWEST_ID
@@ -29,13 +30,6 @@ _SIGN: Final = 1 << 63
 _END: Final = 1 << 64
 _LOWEST: Final = LOWEST_ID + _END
 _CACHE: Final = 2 * 1024 * 1024
-
-
-class Page(NamedTuple):
-    """Some references, perhaps none, and where to go on; None is the end, without references."""
-
-    references: list[Reference]
-    following: int | None
 
 
 class Listing:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 from eris.errors import ErisError, StoreRefused
@@ -15,9 +16,10 @@ from eris.model import Reference
 from kapla.errors import StorageError
 from kapla.storage.batching import FindDone, GetDone, PutDone
 from kapla.storage.pinning import Pinning
+from kapla.storage.pins import Hold
 from kapla.storage.sqlite.damage import unreadable
 from kapla.storage.sqlite.files import check_kind
-from kapla.storage.sqlite.keeping.state import Hold
+from kapla.storage.sqlite.listing import Listing
 from kapla.storage.sqlite.state import SqliteSettings
 from kapla.storage.sqlite.viewing import View
 from kapla.storage.worker import Wanted, Worker, always, answered
@@ -115,6 +117,15 @@ class ReadingStorage:
             lambda done, is_wanted: self._hand_in(work, done, is_wanted), wanted
         )
         return cast(_T, result)
+
+    def listing(self) -> Listing:
+        """The list of the blocks."""
+        return Listing(self.settings)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.settings.path
 
     async def totals(self) -> tuple[dict[int, int], int]:
         """How many blocks of each size there are, and the bytes of the database.

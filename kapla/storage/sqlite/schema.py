@@ -51,12 +51,11 @@ from sqlalchemy.exc import DatabaseError
 
 from eris.model import REFERENCE_SIZE, BlockSize, Reference
 from kapla.errors import StorageError
+from kapla.storage.pins import BEFORE_PINS, SALVAGED
 from kapla.storage.sqlite.keeping.ids import Ids
 
 __all__ = [
-    "BEFORE_PINS",
     "LOWEST_ID",
-    "SALVAGED",
     "SCHEMA_VERSION",
     "all_ids",
     "arrivals",
@@ -77,12 +76,6 @@ __all__ = [
 ]
 
 SCHEMA_VERSION: Final = 3
-
-BEFORE_PINS: Final = "before-pins"
-"""The pin over all that a store held before there were pins. It is root's."""
-
-SALVAGED: Final = "salvaged"
-"""The pin over all that there is, where it cannot be read any more what is pinned. It is root's."""
 
 LOWEST_ID: Final = -(2**62)
 """Where ids begin when no more can be added at their end: see `kapla.storage.sqlite.numbering`."""

@@ -15,12 +15,13 @@ from typing import Final
 from eris.crypto import reference_of
 from eris.errors import StoreFull, StoreUnavailable
 from eris.model import Reference
+from kapla.storage.port import Promise
 from kapla.storage.sqlite.coming import Coming, PartlyDamaged, PutResult
 from kapla.storage.sqlite.damage import DamagedStore, is_damage, is_full, transaction, unreadable
 from kapla.storage.sqlite.files import StoreFiles, sync_names
 from kapla.storage.sqlite.keeper import Keeper
 from kapla.storage.sqlite.keeping.pins import Pins
-from kapla.storage.sqlite.keeping.promises import LentPromise, Promise
+from kapla.storage.sqlite.keeping.promises import fulfil
 from kapla.storage.sqlite.keeping.quota import LACKING_BYTES
 from kapla.storage.sqlite.keeping.room import weight_of
 from kapla.storage.sqlite.keeping.space import Space
@@ -47,7 +48,7 @@ class SqliteWriter(SqliteReader):
         super().__init__(database)
         try:
             self._numbering = Numbering(self._connection)
-            self._promises: Sequence[Promise | LentPromise] = ()
+            self._promises: Sequence[Promise] = ()
             # The WAL is there once something was read. No block was taken yet.
             self._files = StoreFiles(database.settings.path)
             sync_names(database.settings.path)
@@ -77,7 +78,7 @@ class SqliteWriter(SqliteReader):
             raise
 
     def put_many(
-        self, blocks: dict[Reference, bytes], promises: Sequence[Promise | LentPromise] = ()
+        self, blocks: dict[Reference, bytes], promises: Sequence[Promise] = ()
     ) -> PutResult:
         """Keep blocks, in one transaction if nothing is damaged.
 
@@ -262,7 +263,7 @@ class SqliteWriter(SqliteReader):
         }
         for promise in self._promises:
             # At once: they are there, and were promised.
-            promise.take(known, self.pins)
+            fulfil(promise, known, self.pins)
         new = {
             name: (block_id, len(block))
             for block_id, (name, block) in enumerate(coming.blocks, self._numbering.next)
@@ -273,7 +274,7 @@ class SqliteWriter(SqliteReader):
 
         def after() -> None:
             for promise in self._promises:
-                promise.take(new, self.pins)
+                fulfil(promise, new, self.pins)
             if told is not None:
                 told()
 

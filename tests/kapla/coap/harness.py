@@ -28,10 +28,10 @@ from kapla.coap.turns import Line, Turns
 from kapla.errors import PinNotFound
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage, FindDone, GetDone, PutDone, Wanted, always
+from kapla.storage.lending import Lent
 from kapla.storage.pinning import OpenPin, Pinning
-from kapla.storage.sqlite.keeping.pin import PinSummary
+from kapla.storage.pins import PinSummary
 from kapla.storage.sqlite.keeping.state import Hold
-from kapla.storage.sqlite.lending import Lent
 from kapla.storage.sqlite.state import SqliteSettings
 
 __all__ = [

@@ -18,7 +18,7 @@ from kapla.coap.caller import Caller
 from kapla.coap.frame import Code, Message, Option
 from kapla.errors import PinIncomplete, PinNotFound, RequestMalformed
 from kapla.storage.access import Rights
-from kapla.storage.sqlite.keeping.pin import PinSummary
+from kapla.storage.pins import PinSummary
 from tests.examples import examples
 from tests.kapla.coap.harness import (
     ALL_RIGHTS,

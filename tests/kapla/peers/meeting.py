@@ -23,7 +23,7 @@ from kapla.peers.line import Line
 from kapla.peers.table import Peer, PeerTable
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage, GetDone, Wanted, always
-from kapla.storage.sqlite.lending import Lent
+from kapla.storage.lending import Lent
 from kapla.urls import parse_store_url
 from tests.clocks import run_without_waiting
 from tests.kapla.coap.harness import MemoryStorage

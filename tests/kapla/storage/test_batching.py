@@ -16,8 +16,8 @@ import pytest
 from eris import BlockSize, ErisError, Reference, StoreRefused, StoreUnavailable
 from kapla.errors import StorageError
 from kapla.storage.batching import BatchedStorage
+from kapla.storage.port import Promise
 from kapla.storage.sqlite.database import SqliteSettings
-from kapla.storage.sqlite.keeping.promises import Promise
 from kapla.storage.sqlite.writer import PutResult, SqliteReader, SqliteWriter
 from tests.kapla.storage.databases import (
     batched,

@@ -10,6 +10,7 @@ from pathlib import Path
 from eris import Reference
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.pinning import OpenPin
+from tests.kapla.storage.backends import keeping_of
 from tests.kapla.storage.databases import (
     batched,
     get_many,
@@ -80,7 +81,7 @@ async def check(storage: BatchedStorage, path: Path, pinned: set[Reference]) -> 
     with closing(sqlite3.connect(path)) as connection:
         rows = dict(connection.execute("SELECT id, reference FROM blocks"))
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    assert {rows[block_id] for block_id in storage.keeping.kept} == pinned
-    assert len(storage.keeping.kept) == len(pinned)
-    assert len(storage.keeping.lent) == 3800
+    assert {rows[block_id] for block_id in keeping_of(storage).kept} == pinned
+    assert len(keeping_of(storage).kept) == len(pinned)
+    assert len(keeping_of(storage).lent) == 3800
     assert sum((await storage.totals())[0].values()) == len(rows)

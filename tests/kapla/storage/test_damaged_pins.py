@@ -15,6 +15,7 @@ import pytest
 from eris import Reference, StoreUnavailable
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.sqlite.keeping import books
+from tests.kapla.storage.backends import keeping_of
 from tests.kapla.storage.databases import (
     batched,
     get_many,
@@ -86,7 +87,7 @@ def check_all_is_kept(tmp_path: Path, expected: dict[str, tuple[int, int]]) -> N
                 there = {name: block for name, block in BLOCKS.items() if name not in lacking()}
                 assert await get_many(storage, list(there)) == list(there.values())
                 assert await pins_of(storage) == expected
-                assert len(storage.keeping.kept) == (45 if "salvaged" in expected else 35)
+                assert len(keeping_of(storage).kept) == (45 if "salvaged" in expected else 35)
         # Pins can be made, and what was missing still comes.
         async with batched(settings_for(tmp_path)) as storage:
             pin = await storage.pinning.open(OWNER)
@@ -164,7 +165,7 @@ def test_damage_that_comes_while_the_store_is_open(filled: Path, tmp_path: Path,
             assert await put_many(storage, list(BLOCKS.values())) is None
             with contextlib.suppress(StoreUnavailable):
                 await storage.pinning.list(None, None, 9)
-            kept = len(storage.keeping.kept)
+            kept = len(keeping_of(storage).kept)
             assert kept >= 30
             pin = await storage.pinning.open(OWNER)
             await under_pin(storage, list(BLOCKS.values()), pin)
@@ -173,7 +174,7 @@ def test_damage_that_comes_while_the_store_is_open(filled: Path, tmp_path: Path,
             if storage.pinning.has(pin):
                 await storage.pinning.close(pin, name="new")
             assert (await pins_of(storage))["new"] == (60, 0)
-            assert len(storage.keeping.kept) >= kept
+            assert len(keeping_of(storage).kept) >= kept
 
     asyncio.run(main())
 
@@ -192,11 +193,11 @@ def test_a_table_that_cannot_even_be_made_anew(
     async def main() -> None:
         async with batched(settings_for(tmp_path)) as storage:
             assert "all blocks are kept" in caplog.text
-            assert len(storage.keeping.kept) == 45
+            assert len(keeping_of(storage).kept) == 45
             assert await put_many(storage, list(BLOCKS.values())) is None
             assert await get_many(storage, list(BLOCKS)) == list(BLOCKS.values())
             with pytest.raises(StoreUnavailable):
                 await storage.pinning.list(None, None, 9)
-            assert len(storage.keeping.kept) == 45
+            assert len(keeping_of(storage).kept) == 45
 
     asyncio.run(main())

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from eris import Reference
+from kapla.storage.pins import Closing
+from kapla.storage.port import Promise
 from kapla.storage.sqlite.database import SqliteSettings, open_database
-from kapla.storage.sqlite.keeping.pins import Closing
-from kapla.storage.sqlite.keeping.promises import Promise
 from tests.kapla.storage.databases import Sessions, make_blocks, opened, settings_for
 
 

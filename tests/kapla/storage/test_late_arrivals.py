@@ -12,6 +12,7 @@ from kapla.storage.batching import BatchedStorage
 from kapla.storage.sqlite.damage import transaction
 from kapla.storage.sqlite.keeping import wants
 from kapla.storage.sqlite.writer import SqliteWriter
+from tests.kapla.storage.backends import keeping_of
 from tests.kapla.storage.databases import batched, make_blocks, put_many, settings_for
 
 OWNER, OTHER = 1000, 1001
@@ -51,7 +52,7 @@ def test_all_pins_get_it_some_at_a_time_and_it_stays_meanwhile(tmp_path: Path) -
                 lambda writer: (
                     writer.put_many(dict(BLOCKS)),
                     sum(writer.pins.wants.missing(number) for number in range(1, PINS + 1)),
-                    all(block_id in storage.keeping.safe() for block_id in range(1, 4)),
+                    all(block_id in keeping_of(storage).safe() for block_id in range(1, 4)),
                 )
             )
             # No more with one transaction, and all of it is kept.
@@ -63,9 +64,9 @@ def test_all_pins_get_it_some_at_a_time_and_it_stays_meanwhile(tmp_path: Path) -
             found, _ = await storage.pinning.list(OWNER, None, 100)
             assert {(summary.small, summary.own_small) for summary in found} == {(3, 0)}
             # Nothing of it is held any more, and the block stays for its pins alone.
-            assert not storage.keeping.holds()
-            assert storage.keeping.safe() == storage.keeping.kept
-            assert len(storage.keeping.kept) == 3
+            assert not keeping_of(storage).holds()
+            assert keeping_of(storage).safe() == keeping_of(storage).kept
+            assert len(keeping_of(storage).kept) == 3
 
     asyncio.run(main())
 
@@ -88,7 +89,7 @@ def test_what_moves_meanwhile_is_told_under_its_new_id(tmp_path: Path) -> None:
             while await storage.do(lambda writer: writer.pins.wants.has_late):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             assert set(await missing(storage)) == {0}
-            assert list(storage.keeping.kept) == [101, 102, 103]
+            assert list(keeping_of(storage).kept) == [101, 102, 103]
 
     asyncio.run(main())
 

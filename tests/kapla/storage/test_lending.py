@@ -12,10 +12,12 @@ import pytest
 
 from eris import BlockSize, ErisError, Reference
 from kapla.storage.batching import BatchedStorage
+from kapla.storage.lending import Lent
 from kapla.storage.sqlite.database import open_database
 from kapla.storage.sqlite.keeping.ids import Ids
-from kapla.storage.sqlite.lending import Lent, LentReader
+from kapla.storage.sqlite.lending import LentReader
 from kapla.storage.sqlite.writer import SqliteWriter
+from tests.kapla.storage.backends import keeping_of
 from tests.kapla.storage.databases import (
     batched,
     forge,
@@ -116,7 +118,7 @@ def test_what_is_asked_together_is_answered_to_each_by_his_rights(tmp_path: Path
     async def main() -> None:
         async with batched(settings_for(tmp_path)) as storage:
             assert await put_many(storage, list(BLOCKS.values())) is None
-            storage._database.keeping.lent = Ids(range(1, COUNT + 1, 3))
+            keeping_of(storage).lent = Ids(range(1, COUNT + 1, 3))
             answers = await asyncio.gather(
                 *(get_many(storage, part) for part in _parts()),
                 *(find_many(storage, part) for part in _parts()),

@@ -13,9 +13,10 @@ import pytest
 from eris import BlockSize, Reference
 from eris.errors import ErisError, StoreFull
 from kapla.storage.batching import BatchedStorage
+from kapla.storage.lending import Lent
 from kapla.storage.sqlite.keeping import lent_cache
 from kapla.storage.sqlite.keeping.ids import Ids
-from kapla.storage.sqlite.lending import Lent
+from tests.kapla.storage.backends import keeping_of
 from tests.kapla.storage.databases import (
     batched,
     get_many,
@@ -72,7 +73,7 @@ def test_what_is_abandoned_so_is_lent_and_counts_for_nobody(tmp_path: Path) -> N
             assert await storage.pinning.abandon(other) == 0
             assert await storage.pinning.list(None, None, 9) == ([], None)
             assert await lent(storage, [*public, *private]) == 60
-            assert storage.keeping.kept == storage.keeping.pinned == Ids()
+            assert keeping_of(storage).kept == keeping_of(storage).pinned == Ids()
         async with batched(settings) as storage:
             assert await lent(storage, [*public, *private]) == 60
 
@@ -111,7 +112,7 @@ def test_what_was_read_stays_lent_under_its_new_ids_and_the_rest_leaves_the_set(
             for seed in range(30, 34):
                 await flood(storage, seed)
             assert await lent(storage, popular) == 0
-            assert storage.keeping.lent == Ids()
+            assert keeping_of(storage).lent == Ids()
         assert row(settings.path) == Ids()
 
     asyncio.run(main())
@@ -155,7 +156,7 @@ def test_switched_off_nothing_is_lent_without_a_pin_and_nothing_is_forgotten(
         async with batched(off) as storage:
             assert await lend(storage, list(meanwhile.values())) == 0
             assert await lent(storage, [*before, *meanwhile]) == 0
-            assert storage.keeping.lent == Ids()
+            assert keeping_of(storage).lent == Ids()
             for seed in range(10, 14):
                 # Its blocks have other ids now.
                 assert not isinstance(await get_many(storage, [*before, *meanwhile]), ErisError)

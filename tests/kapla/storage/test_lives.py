@@ -14,8 +14,9 @@ import pytest
 
 from eris import BlockSize, ErisError, StoreUnavailable
 from kapla.errors import StorageError
-from kapla.storage import batching as batching_module
 from kapla.storage.batching import BatchedStorage
+from kapla.storage.sqlite import backend as backend_module
+from kapla.storage.sqlite.backend import SqliteBackend
 from kapla.storage.sqlite.database import SqliteSettings, open_database
 from kapla.storage.sqlite.session import SqliteReader
 from kapla.storage.sqlite.state import Database
@@ -50,23 +51,24 @@ def test_an_open_that_is_cancelled_leaves_nothing_behind(
             pause()
             return open_database(settings)
 
-        def slowly(step: Callable[[], None]) -> Callable[[], None]:
-            def slow() -> None:
+        def slowly(step: Callable[[SqliteBackend], object]) -> Callable[[SqliteBackend], object]:
+            def slow(self: SqliteBackend) -> object:
                 pause()
-                step()
+                return step(self)
 
             return slow
 
-        for name in ("_open_writer", "_open_reader", "_open_finder"):
-            monkeypatch.setattr(storage, name, slowly(getattr(storage, name)))
-        monkeypatch.setattr(batching_module, "open_database", slow_open)
-        opening = asyncio.ensure_future(storage.open())
-        await asyncio.to_thread(entered.wait, 30)
-        opening.cancel()
-        go.set()
-        with pytest.raises(asyncio.CancelledError):
-            await opening
-        await storage.close()
+        with monkeypatch.context() as patched:
+            for name in ("writer", "reader"):
+                patched.setattr(SqliteBackend, name, slowly(getattr(SqliteBackend, name)))
+            patched.setattr(backend_module, "open_database", slow_open)
+            opening = asyncio.ensure_future(storage.open())
+            await asyncio.to_thread(entered.wait, 30)
+            opening.cancel()
+            go.set()
+            with pytest.raises(asyncio.CancelledError):
+                await opening
+            await storage.close()
 
     for step in range(4):
         asyncio.run(main(step))

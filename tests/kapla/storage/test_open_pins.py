@@ -16,6 +16,7 @@ from kapla.storage.batching import BatchedStorage
 from kapla.storage.pinning import MOST_OPEN, ORPHAN_S
 from kapla.storage.sqlite.keeping.ids import Ids
 from tests.clocks import Clock, run_on_clock
+from tests.kapla.storage.backends import keeping_of
 from tests.kapla.storage.databases import batched, make_blocks, put_many, settings_for, under_pin
 
 OWNER = 1000
@@ -42,9 +43,9 @@ def test_an_open_pin_outlives_its_connection_for_ten_minutes(tmp_path: Path) -> 
         pin.detach()
         clock.skip(ORPHAN_S - 1)
         await put_many(storage, BLOCKS)
-        assert len(storage.keeping.safe()) == 5
+        assert len(keeping_of(storage).safe()) == 5
         clock.skip(1)
-        await until(lambda: storage.keeping.safe() == Ids())
+        await until(lambda: keeping_of(storage).safe() == Ids())
         with pytest.raises(PinNotFound):
             storage.pinning.resume(OWNER, pin.token)
         with pytest.raises(PinNotFound):
@@ -93,7 +94,7 @@ def test_one_user_has_so_many_pins_open(tmp_path: Path) -> None:
         pins[3].detach()
         await storage.pinning.open(OWNER)
         assert not storage.pinning.has(pins[3])
-        await until(lambda: storage.keeping.safe() == Ids())
+        await until(lambda: keeping_of(storage).safe() == Ids())
 
     run(tmp_path, main)
 
@@ -106,7 +107,7 @@ def test_opening_that_nobody_waits_for_any_more_holds_nothing(tmp_path: Path) ->
             for task in opening:
                 task.cancel()
             await asyncio.gather(*opening, return_exceptions=True)
-        await until(lambda: not storage.keeping.holds())
+        await until(lambda: not keeping_of(storage).holds())
         # All places are free again.
         for _ in range(MOST_OPEN):
             await storage.pinning.open(OWNER)
@@ -125,7 +126,7 @@ def test_closing_ends_whole_though_nobody_waits(tmp_path: Path) -> None:
         [summary], _ = await storage.pinning.list(OWNER, None, 9)
         assert summary.small == 5
         pin.detach()
-        assert not storage.keeping.holds()
+        assert not keeping_of(storage).holds()
 
     run(tmp_path, main)
 
@@ -186,7 +187,7 @@ def test_what_is_too_large_fails_early_and_holds_nothing(tmp_path: Path) -> None
                 await storage.pinning.open(OWNER, wants=3 << 20)
             with pytest.raises(StoreFull):
                 await storage.pinning.open(OWNER, wants=(2 << 20) + 1)
-            assert not storage.keeping.holds()
+            assert not keeping_of(storage).holds()
             pin = await storage.pinning.open(OWNER, wants=1 << 20)
             # Half of the store is one user's share.
             assert pin.room == 2 << 20
@@ -215,7 +216,7 @@ def test_an_abandoning_that_nobody_waits_for_lets_go_all_the_same(tmp_path: Path
         abandoning.cancel()
         with pytest.raises(asyncio.CancelledError):
             await abandoning
-        await until(lambda: storage.keeping.safe() == Ids())
-        assert storage.keeping.holds() == []
+        await until(lambda: keeping_of(storage).safe() == Ids())
+        assert keeping_of(storage).holds() == []
 
     run(tmp_path, main)

@@ -12,6 +12,7 @@ from kapla.errors import PinIncomplete, PinNotFound, RequestMalformed
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.pinning import OpenPin
 from kapla.storage.sqlite.keeping.ids import Ids
+from tests.kapla.storage.backends import keeping_of
 from tests.kapla.storage.databases import batched, make_blocks, put_many, settings_for, under_pin
 
 OWNER = 1000
@@ -49,12 +50,12 @@ def test_what_is_put_under_a_pin_is_in_it_new_or_not(tmp_path: Path) -> None:
             assert (summary.small, summary.large, summary.missing) == (7, 2, 0)
             assert (summary.own_small, summary.own_large) == (7, 2)
             assert (summary.name, summary.root, summary.owner) == ("notes", root, OWNER)
-            assert len(storage.keeping.kept) == len(storage.keeping.lent) == 9
+            assert len(keeping_of(storage).kept) == len(keeping_of(storage).lent) == 9
         async with batched(settings_for(tmp_path)) as storage:
             assert (await storage.pinning.list(OWNER, None, 100))[0] == [summary]
-            assert len(storage.keeping.kept) == len(storage.keeping.lent) == 9
+            assert len(keeping_of(storage).kept) == len(keeping_of(storage).lent) == 9
             assert await storage.pinning.release(OWNER, root=root) == summary
-            assert storage.keeping.kept == storage.keeping.lent == Ids()
+            assert keeping_of(storage).kept == keeping_of(storage).lent == Ids()
             assert await storage.pinning.list(None, None, 100) == ([], None)
             with pytest.raises(PinNotFound):
                 await storage.pinning.release(OWNER, name="notes")
@@ -101,9 +102,9 @@ def test_a_pin_completes_as_blocks_arrive(tmp_path: Path) -> None:
             await put(storage, list(blocks.values()))
             [first, second] = (await storage.pinning.list(OWNER, None, 9))[0]
             assert (first.small, first.large, first.missing) == (4, 1, 0)
-            assert len(storage.keeping.kept) == 5
+            assert len(keeping_of(storage).kept) == 5
         async with batched(settings_for(tmp_path)) as storage:
-            assert len(storage.keeping.kept) == 5
+            assert len(keeping_of(storage).kept) == 5
 
     asyncio.run(main())
 
@@ -133,7 +134,7 @@ def test_a_name_is_each_owners_own_and_is_replaced(tmp_path: Path) -> None:
             found, _ = await storage.pinning.list(None, None, 9)
             told = [(pin.owner, pin.small, pin.own_small) for pin in found]
             assert told == [(1, 3, 2), (2, 3, 2)]
-            assert len(storage.keeping.kept) == 5
+            assert len(keeping_of(storage).kept) == 5
 
     asyncio.run(main())
 
@@ -145,9 +146,9 @@ def test_nothing_is_held_after_abandoning_and_the_pin_is_gone(tmp_path: Path) ->
         async with batched(settings_for(tmp_path)) as storage:
             pin = await storage.pinning.open(OWNER)
             await put(storage, list(blocks.values()), pin)
-            assert len(storage.keeping.safe()) == 3
+            assert len(keeping_of(storage).safe()) == 3
             await storage.pinning.abandon(pin)
-            assert storage.keeping.safe() == Ids()
+            assert keeping_of(storage).safe() == Ids()
             with pytest.raises(PinNotFound):
                 await storage.pinning.close(pin, name="x")
 

@@ -14,14 +14,14 @@ import pytest
 
 from eris import BlockSize, Reference, StoreUnavailable
 from kapla.storage.batching import BatchedStorage
+from kapla.storage.pins import Closing, PinSummary
+from kapla.storage.port import Promise
 from kapla.storage.sqlite.damage import transaction
 from kapla.storage.sqlite.database import SqliteSettings
 from kapla.storage.sqlite.keeping.ids import Ids
-from kapla.storage.sqlite.keeping.pin import PinSummary
-from kapla.storage.sqlite.keeping.pins import Closing
-from kapla.storage.sqlite.keeping.promises import Promise
 from kapla.storage.sqlite.keeping.rows import PinRows
 from kapla.storage.sqlite.writer import SqliteWriter
+from tests.kapla.storage.backends import keeping_of
 from tests.kapla.storage.databases import (
     batched,
     forge,
@@ -78,7 +78,7 @@ def test_what_is_lost_is_missing_until_it_comes_again(tmp_path: Path) -> None:
             pins = await pins_of(storage)
             assert (pins["a"].small, pins["a"].missing) == (3, 3)
             assert (pins["b"].small, pins["b"].missing) == (0, 2)
-            assert storage.keeping.kept == Ids(list(ids.values())[3:])
+            assert keeping_of(storage).kept == Ids(list(ids.values())[3:])
         async with batched(settings) as storage:
             assert await get_many(storage, [whole]) == [None]
             await put_many(storage, list(blocks.values()))
@@ -86,7 +86,7 @@ def test_what_is_lost_is_missing_until_it_comes_again(tmp_path: Path) -> None:
             # Of one nothing was known, so that it cannot be told that it has come.
             assert (pins["a"].small, pins["a"].missing) == (5, 1)
             assert (pins["b"].small, pins["b"].missing) == (2, 0)
-            assert len(storage.keeping.kept) == 5
+            assert len(keeping_of(storage).kept) == 5
             again = await make_pin(storage, "a", list(blocks.values()))
             assert (again.small, again.missing) == (6, 0)
 
@@ -119,7 +119,7 @@ def test_what_is_lost_of_all_that_was_before_is_counted(tmp_path: Path) -> None:
             async with batched(settings) as storage:
                 before = (await pins_of(storage))["before-pins"]
                 assert (before.small, before.own_small, before.missing) == (6, 6, 0)
-                assert len(storage.keeping.kept) == 6
+                assert len(keeping_of(storage).kept) == 6
 
     asyncio.run(main())
 
@@ -166,7 +166,7 @@ def test_what_moves_stays_kept_though_the_pins_cannot_be_read_just_then(
             await storage.do(move)
             pins = await pins_of(storage)
             assert (pins["a"].small, pins["a"].own_small) == (4, 4)
-            assert list(storage.keeping.kept) == [101, 102, 103, 104]
+            assert list(keeping_of(storage).kept) == [101, 102, 103, 104]
 
     asyncio.run(main())
 
@@ -196,10 +196,10 @@ def test_a_good_block_takes_the_place_of_a_damaged_one_in_its_pins(tmp_path: Pat
             pins = await pins_of(storage)
             assert (pins["a"].large, pins["a"].own_large, pins["b"].large) == (4, 3, 1)
             newest = max(ids_of(settings.path).values())
-            assert newest in storage.keeping.kept
-            assert len(storage.keeping.kept) == 4
+            assert newest in keeping_of(storage).kept
+            assert len(keeping_of(storage).kept) == 4
         async with batched(settings) as storage:
-            assert newest in storage.keeping.kept
+            assert newest in keeping_of(storage).kept
 
     asyncio.run(fill())
     break_overflow(settings.path, blocks[0])
@@ -226,13 +226,13 @@ def test_blocks_that_move_stay_in_their_pins(tmp_path: Path) -> None:
             held = await storage.pinning.open(OWNER)
             await under_pin(storage, blocks[2:], held)
             await storage.do(move)
-            assert storage.keeping.kept == Ids([1, 7, 8])
-            assert held.hold.small == Ids([8, 4])
+            assert keeping_of(storage).kept == Ids([1, 7, 8])
+            assert held.hold.small == Ids([8, 4])  # type: ignore[attr-defined]
             await storage.pinning.close(held, name="b")
             pins = await pins_of(storage)
             assert (pins["a"].own_small, pins["b"].own_small) == (2, 1)
         async with batched(settings) as storage:
-            assert storage.keeping.kept == Ids([1, 4, 7, 8])
+            assert keeping_of(storage).kept == Ids([1, 4, 7, 8])
 
     asyncio.run(main())
 
@@ -274,7 +274,7 @@ def test_what_fails_at_closing_leaves_the_pin_open(tmp_path: Path) -> None:
             with pytest.raises(StoreUnavailable):
                 await storage.pinning.close(pin, name="a")
             assert await pins_of(storage) == {"a": before}
-            assert len(storage.keeping.safe()) == 4
+            assert len(keeping_of(storage).safe()) == 4
             await storage.do(lambda writer: writer._connection.execute("DROP TRIGGER failing"))
             assert (await storage.pinning.close(pin, name="a")).small == 4
 
@@ -337,7 +337,7 @@ def test_a_closed_pin_is_there_after_a_kill(tmp_path: Path, rounds: int, synchro
                 assert await get_many(storage, list(mine)) == list(mine.values())
                 # Only the one that was about to be closed may have taken the place of another.
                 if seed % 5 != (closed[-1] + 1) % 5:
-                    assert {ids[name] for name in mine} <= set(storage.keeping.kept)
+                    assert {ids[name] for name in mine} <= set(keeping_of(storage).kept)
 
     asyncio.run(main())
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from eris import BlockSize, Reference
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.pinning import OpenPin
+from tests.kapla.storage.backends import keeping_of
 from tests.kapla.storage.databases import (
     batched,
     get_many,
@@ -101,16 +102,16 @@ def test_what_a_pin_does_not_keep_is_missing_when_it_has_gone(tmp_path: Path) ->
     async def main() -> None:
         async with batched(settings_for(tmp_path, max_size=4 * MIB)) as storage:
             await lend(storage, list(blocks.values()))
-            assert len(storage.keeping.lent) == 200
+            assert len(keeping_of(storage).lent) == 200
             await flood(storage, 10)
             [pin], _ = await storage.pinning.list(OWNER, None, 9)
             assert (pin.small, pin.missing) == (0, 200)
-            assert len(storage.keeping.lent) == 0
+            assert len(keeping_of(storage).lent) == 0
             # It is lent again when it comes again.
             await put_many(storage, list(blocks.values())[:50])
             [pin], _ = await storage.pinning.list(OWNER, None, 9)
             assert (pin.small, pin.missing) == (50, 150)
-            assert len(storage.keeping.lent) == 50
+            assert len(keeping_of(storage).lent) == 50
 
     asyncio.run(main())
 
@@ -127,11 +128,11 @@ def test_what_a_pin_does_not_keep_stays_lent_where_it_moves(tmp_path: Path) -> N
                 assert await there(storage, list(blocks)) == 100
                 await flood(storage, seed, 30)
             assert storage.evicted_blocks > 100
-            assert storage.keeping.lent.first() != 1
+            assert keeping_of(storage).lent.first() != 1
         async with batched(settings) as storage:
             [pin], _ = await storage.pinning.list(OWNER, None, 9)
             assert (pin.small, pin.own_small, pin.missing) == (100, 100, 0)
-            assert len(storage.keeping.lent) == 100
+            assert len(keeping_of(storage).lent) == 100
 
     asyncio.run(main())
 
@@ -151,7 +152,7 @@ def test_what_goes_to_the_end_and_goes_all_the_same_is_missing(tmp_path: Path) -
             (summary,), _ = await storage.pinning.list(OWNER, None, 10)
             assert await there(storage, list(blocks)) == 0
             assert (summary.small, summary.missing) == (0, 200)
-            assert not storage.keeping.pinned
+            assert not keeping_of(storage).pinned
             # What comes again is in it again.
             await put_many(storage, list(blocks.values())[:50])
             (summary,), _ = await storage.pinning.list(OWNER, None, 10)

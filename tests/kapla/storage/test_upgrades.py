@@ -14,6 +14,7 @@ from eris import BlockSize, Reference, StoreFull, reference_of
 from kapla.errors import PinNotFound, RequestMalformed
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.sqlite.keeping.ids import Ids
+from tests.kapla.storage.backends import keeping_of
 from tests.kapla.storage.databases import (
     batched,
     get_many,
@@ -58,14 +59,14 @@ def test_all_that_an_older_store_holds_is_pinned(tmp_path: Path, version: str) -
                 assert (pin.name, pin.owner, pin.root) == ("before-pins", 0, None)
                 assert (pin.keep, pin.lend, pin.missing) == (True, False, 0)
                 assert (pin.small, pin.large, pin.own_small, pin.own_large) == (200, 4, 200, 4)
-                assert len(storage.keeping.kept) == 204
-                assert storage.keeping.lent == Ids()
+                assert len(keeping_of(storage).kept) == 204
+                assert keeping_of(storage).lent == Ids()
         async with batched(settings) as storage:
             # New ones find their places, and belong to nobody.
             assert await put_many(storage, list(make_blocks(300).values())) is None
             assert await put_many(storage, list(blocks.values())) is None
             assert storage.new_blocks == 300
-            assert len(storage.keeping.kept) == 204
+            assert len(keeping_of(storage).kept) == 204
             # Of no quota: it is nobody's choice.
             assert (await storage.totals())[0] == {1024: 500, 32768: 4}
 
@@ -84,14 +85,14 @@ def test_what_was_before_pins_goes_when_it_is_released(tmp_path: Path, version: 
             assert (mine.small, mine.large, mine.own_small, mine.own_large) == (10, 1, 0, 0)
             with pytest.raises(PinNotFound):
                 await storage.pinning.release(NOBODY, name="before-pins")
-            assert len(storage.keeping.kept) == 204
+            assert len(keeping_of(storage).kept) == 204
             released = await storage.pinning.release(0, name="before-pins")
             assert (released.small, released.own_small) == (200, 190)
             [mine], _ = await storage.pinning.list(None, None, 9)
             assert (mine.own_small, mine.own_large) == (10, 1)
-            assert len(storage.keeping.kept) == 11
+            assert len(keeping_of(storage).kept) == 11
         async with batched(settings_for(tmp_path)) as storage:
-            assert len(storage.keeping.kept) == 11
+            assert len(keeping_of(storage).kept) == 11
 
     asyncio.run(main())
 
@@ -105,7 +106,7 @@ def test_the_daemons_own_user_may_release_what_was_before(
     async def main() -> None:
         async with batched(settings_for(tmp_path)) as storage:
             assert (await storage.pinning.release(NOBODY, name="before-pins")).owner == 0
-            assert storage.keeping.kept == Ids()
+            assert keeping_of(storage).kept == Ids()
 
     asyncio.run(main())
 
@@ -119,7 +120,7 @@ def test_nobody_replaces_what_was_before(tmp_path: Path) -> None:
                 await storage.pinning.close(await storage.pinning.open(0), name="before-pins")
             # To others it is a name as any.
             await storage.pinning.close(await storage.pinning.open(NOBODY), name="before-pins")
-            assert len(storage.keeping.kept) == 204
+            assert len(keeping_of(storage).kept) == 204
 
     asyncio.run(main())
 

@@ -11,14 +11,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from eris.crypto import reference_of
+from kapla.storage.port import BEFORE_ALL
 from kapla.storage.sqlite.damage import is_bad_disk, is_damage
 from kapla.storage.sqlite.engine import connect
 from kapla.storage.sqlite.state import SqliteSettings
 
-__all__ = ["BEFORE_ALL", "Look", "Looker"]
-
-BEFORE_ALL: Final = -(2**63)
-"""No id is lower."""
+__all__ = ["Look", "Looker"]
 
 _CACHE: Final = 1024 * 1024
 # What is asked for one by one behind a page that cannot be read: more than one page leads to.

@@ -15,6 +15,7 @@ from typing import Final
 
 from eris.model import BlockSize
 from kapla.errors import StorageError
+from kapla.storage.pins import BEFORE_PINS, SALVAGED
 from kapla.storage.sqlite.care.check import check
 from kapla.storage.sqlite.care.fresh import Fresh
 from kapla.storage.sqlite.care.pages import Pages
@@ -22,7 +23,6 @@ from kapla.storage.sqlite.care.placing import placing
 from kapla.storage.sqlite.care.rescue import Rescued, RescuedPin, rescue
 from kapla.storage.sqlite.care.scan import Scan
 from kapla.storage.sqlite.keeping.ids import Ids
-from kapla.storage.sqlite.schema import BEFORE_PINS, SALVAGED
 
 __all__ = ["Salvaged", "salvage"]
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from kapla.storage.pins import Sizes
 from kapla.storage.sqlite.keeping.ids import Ids
-from kapla.storage.sqlite.keeping.pin import Pin, Sizes
+from kapla.storage.sqlite.keeping.pin import Pin
 
 __all__ = ["Accounts"]
 

@@ -17,10 +17,11 @@ from eris.errors import StoreUnavailable
 from eris.model import BlockSize
 from kapla.errors import StorageError
 from kapla.storage.complaints import Complaints
+from kapla.storage.pins import PinSummary, Sizes
 from kapla.storage.sqlite.damage import is_damage, unreadable
 from kapla.storage.sqlite.keeping.accounting import Accounts
 from kapla.storage.sqlite.keeping.lent_cache import LentCache
-from kapla.storage.sqlite.keeping.pin import Pin, PinSummary, Sizes
+from kapla.storage.sqlite.keeping.pin import Pin
 from kapla.storage.sqlite.keeping.quota import Quota
 from kapla.storage.sqlite.keeping.room import Room
 from kapla.storage.sqlite.keeping.rows import PinRows

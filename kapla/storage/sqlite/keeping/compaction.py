@@ -11,10 +11,10 @@ import sqlite3
 from typing import Any, Final
 
 from eris.model import BlockSize
+from kapla.storage.pins import Sizes
 from kapla.storage.sqlite.damage import is_bad_disk, is_damage, transaction
 from kapla.storage.sqlite.keeping.eviction import Batch, Evictor, reference_of_row
 from kapla.storage.sqlite.keeping.ids import Ids
-from kapla.storage.sqlite.keeping.pin import Sizes
 from kapla.storage.sqlite.keeping.quota import stored
 from kapla.storage.sqlite.keeping.room import Room
 from kapla.storage.sqlite.statements import statements

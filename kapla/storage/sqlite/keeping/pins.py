@@ -8,38 +8,26 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from eris.errors import StoreUnavailable
 from eris.model import Reference
 from kapla.errors import PinIncomplete, PinNotFound, RequestMalformed, StorageError
+from kapla.storage.pins import BEFORE_PINS, SALVAGED, Closing, PinChoice, PinSummary, name_of_root
 from kapla.storage.sqlite.damage import transaction
-from kapla.storage.sqlite.keeping.pin import Pin, PinSummary, name_of_root
-from kapla.storage.sqlite.keeping.rows import PinRows
+from kapla.storage.sqlite.keeping.pin import Pin
 from kapla.storage.sqlite.keeping.state import Hold
 from kapla.storage.sqlite.keeping.traffic import PinTraffic
-from kapla.storage.sqlite.schema import BEFORE_PINS, SALVAGED
 
-__all__ = ["Closing", "Pins"]
+__all__ = ["Pins"]
 
 _log = logging.getLogger(__name__)
 
 _OWN_NAMES: Final = (BEFORE_PINS, SALVAGED)
 _IDLE_S: Final = 0.2
 _RETRY_S: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Closing:
-    """What an open pin is to become. Without a name it is called by its root."""
-
-    name: str | None
-    root: Reference | None
-    lend: bool
-    keep: bool
-    incomplete: bool
 
 
 class Pins(PinTraffic):
@@ -108,15 +96,17 @@ class Pins(PinTraffic):
             found = self._rows.page(owner, after, most + 1)
         return [self._summary(pin) for pin in found[:most]], len(found) > most
 
-    def change(
-        self, pins: Callable[[PinRows], list[Pin]], *, lend: bool | None, keep: bool | None
-    ) -> PinSummary:
+    def count(self) -> int:
+        """How many there are."""
+        return self.quota.accounts.count
+
+    def change(self, choice: PinChoice, *, lend: bool | None, keep: bool | None) -> PinSummary:
         """Set switches of the pins that are found. Raises: PinNotFound, StoreUnavailable."""
         if lend is None and keep is None:
             # A question in the form of a change: nothing is written for it.
-            return self._find(pins)
+            return self._find(choice)
         with self._mended(), transaction(self._connection):
-            found = _some(pins(self._rows))
+            found = _some(self._rows.chosen(choice))
             changed = [
                 replace(
                     pin,
@@ -134,20 +124,20 @@ class Pins(PinTraffic):
         self._settle()
         return self._summary(changed[-1])
 
-    def _find(self, pins: Callable[[PinRows], list[Pin]]) -> PinSummary:
+    def _find(self, choice: PinChoice) -> PinSummary:
         self._settle()
         with self._mended():
-            found = _some(pins(self._rows))
+            found = _some(self._rows.chosen(choice))
         return self._summary(found[-1])
 
-    def release(self, pins: Callable[[PinRows], list[Pin]]) -> PinSummary:
+    def release(self, choice: PinChoice) -> PinSummary:
         """Remove the pins that are found; returns what the last one was.
 
         Raises: PinNotFound, StoreUnavailable.
         """
         self._settle()
         with self._mended(), transaction(self._connection):
-            found = _some(pins(self._rows))
+            found = _some(self._rows.chosen(choice))
             for pin in found:
                 self._rows.delete(pin)
         summary = self._summary(found[-1])

@@ -8,9 +8,9 @@ from typing import Final
 from eris.errors import StoreFull
 from eris.model import BlockSize
 from kapla.sizes import size_text
+from kapla.storage.pins import Sizes, no_room
 from kapla.storage.sqlite.keeping.accounting import Accounts
 from kapla.storage.sqlite.keeping.ids import Ids
-from kapla.storage.sqlite.keeping.pin import Sizes, no_room
 from kapla.storage.sqlite.keeping.room import Room
 from kapla.storage.sqlite.keeping.state import Hold
 from kapla.storage.sqlite.state import Database, SqliteSettings

@@ -5,6 +5,7 @@ On the writer's connection. What is written here is written inside the caller's 
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
@@ -16,9 +17,10 @@ from sqlalchemy.dialects.sqlite import insert as insert_or_ignore
 
 from eris.model import BlockSize, Reference
 from kapla.errors import StorageError
+from kapla.storage.pins import BEFORE_PINS, SALVAGED, PinChoice, Sizes
 from kapla.storage.sqlite import schema
 from kapla.storage.sqlite.keeping.ids import Ids
-from kapla.storage.sqlite.keeping.pin import Pin, Sizes
+from kapla.storage.sqlite.keeping.pin import Pin
 
 __all__ = ["PinRows", "Wanting", "pin_of_row"]
 
@@ -148,7 +150,7 @@ def pin_of_row(row: Sequence[Any]) -> Pin:
         if not (root is None or (isinstance(root, bytes) and len(root) == 32)):
             raise StorageError("the root of a pin is damaged")
         sums, is_counted = None, True
-        if name in (schema.BEFORE_PINS.encode(), schema.SALVAGED.encode()) and owner == 0:
+        if name in (BEFORE_PINS.encode(), SALVAGED.encode()) and owner == 0:
             sums = Sizes(_count(before_small), _count(before_large))
             is_counted = None not in (before_small, before_large)
         return Pin(
@@ -201,6 +203,20 @@ class PinRows:
         """All pins with this root."""
         rows = self._connection.execute(self._texts.rooted, (owner, root)).fetchall()
         return [self._whole(row) for row in rows]
+
+    def chosen(self, choice: PinChoice) -> list[Pin]:
+        """Those that are meant.
+
+        What the daemon makes is root's; its own user has a right to it too.
+        """
+        if choice.name is None:
+            assert choice.root is not None
+            return self.rooted(choice.owner, choice.root)
+        pin = self.named(choice.owner, choice.name)
+        is_own = choice.name in (BEFORE_PINS, SALVAGED) and choice.owner == os.geteuid()
+        if pin is None and is_own:
+            pin = self.named(0, choice.name)
+        return [] if pin is None else [pin]
 
     def page(self, owner: int | None, after: tuple[int, str], most: int) -> list[Pin]:
         """Some pins in the order of owner and name, of one owner or of all (None)."""

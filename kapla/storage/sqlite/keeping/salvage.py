@@ -14,10 +14,11 @@ from typing import Any, Final, NamedTuple
 
 from eris.model import BlockSize
 from kapla.errors import StorageError
+from kapla.storage.pins import SALVAGED, Sizes
 from kapla.storage.sqlite import schema
 from kapla.storage.sqlite.damage import is_bad_disk, is_damage, replace_tables
 from kapla.storage.sqlite.keeping.ids import Ids
-from kapla.storage.sqlite.keeping.pin import Pin, Sizes
+from kapla.storage.sqlite.keeping.pin import Pin
 from kapla.storage.sqlite.keeping.rows import PinRows, pin_of_row
 from kapla.storage.sqlite.statements import statements
 
@@ -65,7 +66,7 @@ def salvage(connection: sqlite3.Connection) -> None:
             "The pins are damaged: %d can be read. All that the store has is kept, by the pin %s:"
             " pin again what matters, then release that",
             len(pins),
-            schema.SALVAGED,
+            SALVAGED,
         )
     if not tables["wanted"].is_whole:
         _log.error(
@@ -143,11 +144,11 @@ def all_of_them(connection: sqlite3.Connection, number: int) -> Pin:
     totals = _totals(one)
     is_counted = totals is not None
     sums = totals or Sizes()
-    return Pin(number, 0, schema.SALVAGED, None, True, False, now, ids, Ids(), sums, is_counted)
+    return Pin(number, 0, SALVAGED, None, True, False, now, ids, Ids(), sums, is_counted)
 
 
 def _keep_all(connection: sqlite3.Connection, rows: PinRows) -> None:
-    before = rows.named(0, schema.SALVAGED)
+    before = rows.named(0, SALVAGED)
     if before is not None:
         rows.delete(before)
     rows.insert(all_of_them(connection, rows.last_number() + 1))

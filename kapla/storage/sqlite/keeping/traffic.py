@@ -8,10 +8,11 @@ from contextlib import nullcontext
 
 from eris.model import BlockSize, Reference
 from kapla.errors import StorageError
+from kapla.storage.pins import Sizes
 from kapla.storage.sqlite.damage import is_damage
 from kapla.storage.sqlite.keeping.books import PinBooks
 from kapla.storage.sqlite.keeping.ids import Ids
-from kapla.storage.sqlite.keeping.pin import Pin, Sizes
+from kapla.storage.sqlite.keeping.pin import Pin
 
 __all__ = ["PinTraffic"]
 

@@ -12,10 +12,10 @@ import pytest
 
 from eris import BlockSize, Reference
 from kapla.storage.batching import BatchedStorage
+from kapla.storage.scrubbing import Scrubbing, ScrubStatus
+from kapla.storage.sqlite import backend as backend_module
 from kapla.storage.sqlite.care import dropping
-from kapla.storage.sqlite.care import scrubbing as scrubbing_module
 from kapla.storage.sqlite.care.check import check
-from kapla.storage.sqlite.care.scrubbing import Scrubbing, ScrubStatus
 from kapla.storage.sqlite.state import SqliteSettings
 from tests.kapla.storage.care.damaged import write_page
 from tests.kapla.storage.databases import (
@@ -37,7 +37,8 @@ async def scrubbing(
     settings: SqliteSettings, rate: int = 0, now: float = 1e9
 ) -> AsyncIterator[tuple[BatchedStorage, Scrubbing]]:
     async with batched(settings) as storage:
-        scrub = Scrubbing(storage, settings, rate, first_after_s=0.0, clock=lambda: now)
+        looker = storage.backend.looker
+        scrub = Scrubbing(storage, looker, rate, first_after_s=0.0, clock=lambda: now)
         scrub.start()
         try:
             yield storage, scrub
@@ -184,7 +185,7 @@ def test_a_block_that_is_healed_meanwhile_stays(
         writer.put_many({name: SMALL[name]})  # type: ignore[attr-defined]
         return drop_bad(writer, suspects)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(scrubbing_module, "drop_bad", late)
+    monkeypatch.setattr(backend_module, "drop_bad", late)
 
     async def main() -> None:
         async with scrubbing(settings) as (storage, scrub):

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from eris import BlockSize
+from kapla.storage.pins import Sizes
 from kapla.storage.sqlite.keeping.accounting import Accounts
 from kapla.storage.sqlite.keeping.ids import Ids
-from kapla.storage.sqlite.keeping.pin import Pin, Sizes
+from kapla.storage.sqlite.keeping.pin import Pin
 from tests.examples import examples
 
 OWNERS = (1, 2)

@@ -9,21 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from eris.errors import ErisError
 from kapla.storage.complaints import Complaints
-from kapla.storage.sqlite.care.dropping import drop_bad
-from kapla.storage.sqlite.care.looking import BEFORE_ALL, Looker
-from kapla.storage.sqlite.damage import transaction
-from kapla.storage.sqlite.notes import Note, read_notes, write_notes
-from kapla.storage.sqlite.state import SqliteSettings
-from kapla.storage.sqlite.writer import SqliteWriter
+from kapla.storage.port import BEFORE_ALL, Looker
 
 if TYPE_CHECKING:
     from kapla.storage.batching import BatchedStorage
@@ -67,19 +61,19 @@ class Scrubbing:
     def __init__(
         self,
         storage: BatchedStorage,
-        settings: SqliteSettings,
+        looker: Callable[[], Looker],
         rate: int,
         *,
         first_after_s: float | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`rate`: bytes a second in the background; 0: none there."""
+        """`looker` begins a session; `rate`: bytes a second in the background, 0: none there."""
         self.status = ScrubStatus()
         self.bad_blocks = 0
         """Found since the start, either way."""
         self.looked_at = 0
         """Blocks since the start, either way."""
-        self._storage, self._settings = storage, settings
+        self._storage, self._begin_session = storage, looker
         self._rate, self._first_after_s, self._clock = rate, first_after_s, clock
         self._asked_rate = 0
         self._tasks: list[asyncio.Task[None]] = []
@@ -165,7 +159,7 @@ class Scrubbing:
                 if self._asked_rate:
                     await asyncio.sleep(size / self._asked_rate)
             status.is_failed = False
-        except (ErisError, sqlite3.Error) as error:
+        except ErisError as error:
             self._complaints.tell(f"The scrub failed: {error}")
 
     async def _background(self) -> None:
@@ -174,14 +168,13 @@ class Scrubbing:
         while True:
             try:
                 await self._pass()
-            except (ErisError, sqlite3.Error) as error:
+            except ErisError as error:
                 self._complaints.tell(f"The scrub failed, and is tried again: {error}")
                 await asyncio.sleep(_RETRY_S)
 
     async def _pass(self) -> None:
         """Go through the store once, or what is left of that."""
-        notes = await self._storage.do(_read)
-        after, began = notes.get(Note.SCRUB_AFTER), notes.get(Note.SCRUB_BEGAN)
+        after, began = await self._storage.do(lambda writer: writer.scrub_place())
         if after is None:
             if began is not None:
                 await asyncio.sleep(max(0.0, min(_EVERY_S, began + _EVERY_S - self._clock())))
@@ -213,7 +206,7 @@ class Scrubbing:
         bad = 0
         if found.suspects:
             suspects = found.suspects
-            bad = await self._storage.do(lambda writer: drop_bad(writer, suspects))
+            bad = await self._storage.do(lambda writer: writer.drop_bad(suspects))
             self._tell(bad)
         self._complaints.well()
         self.looked_at += found.blocks
@@ -232,23 +225,11 @@ class Scrubbing:
 
     def _open(self) -> Looker:
         if self._looker is None:
-            self._looker = Looker(self._settings)
+            self._looker = self._begin_session()
         return self._looker
 
     async def _note(self, after: int | None, began: int | None) -> None:
-        def write(writer: SqliteWriter) -> None:
-            with transaction(writer.connection):
-                write_notes(writer.connection, {Note.SCRUB_AFTER: after, Note.SCRUB_BEGAN: began})
-
-        await self._storage.do(write)
+        await self._storage.do(lambda writer: writer.note_scrub(after, began))
 
     async def _in_thread(self, call: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)
-
-
-def _read(writer: SqliteWriter) -> dict[Any, int]:
-    try:
-        return dict(read_notes(writer.connection))
-    except ValueError:
-        # Damaged, and made anew when they are next written.
-        return {}

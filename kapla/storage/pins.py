@@ -1,0 +1,101 @@
+"""Pins as every backend tells of them: their names, sizes, and what an open one is to become."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
+
+from eris.base32 import format_base32
+from eris.errors import StoreFull
+from eris.model import BlockSize, Reference
+from kapla.sizes import size_text
+
+__all__ = [
+    "BEFORE_PINS",
+    "SALVAGED",
+    "Closing",
+    "Hold",
+    "PinChoice",
+    "PinSummary",
+    "Sizes",
+    "name_of_root",
+    "no_room",
+]
+
+BEFORE_PINS: Final = "before-pins"
+"""The pin over all that a store held before there were pins. It is root's."""
+
+SALVAGED: Final = "salvaged"
+"""The pin over all that there is, where it cannot be read any more what is pinned. It is root's."""
+
+
+class Hold(Protocol):
+    """The blocks of an open pin so far, as its backend has them. `owner` is a uid."""
+
+    owner: int
+
+
+class Sizes(NamedTuple):
+    """How many blocks of each size."""
+
+    small: int = 0
+    large: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """What the blocks have together."""
+        return self.small * BlockSize.SMALL + self.large * BlockSize.LARGE
+
+
+@dataclass(frozen=True, slots=True)
+class PinSummary:
+    """What may be told of a pin to whom it belongs.
+
+    `small` and `large` count the blocks that are there, `own_small` and `own_large` those that no
+    other pin has, `missing` those that it lacks. `owner` is a uid, `created` seconds since 1970.
+    """
+
+    name: str
+    owner: int
+    root: Reference | None
+    keep: bool
+    lend: bool
+    created: int
+    small: int
+    large: int
+    own_small: int
+    own_large: int
+    missing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """What an open pin is to become. Without a name it is called by its root."""
+
+    name: str | None
+    root: Reference | None
+    lend: bool
+    keep: bool
+    incomplete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PinChoice:
+    """The pins of an owner that are meant: the one of a name, or all with a root."""
+
+    owner: int
+    name: str | None = None
+    root: Reference | None = None
+
+
+def name_of_root(root: Reference) -> str:
+    """What a pin is called that was given no name."""
+    return format_base32(root)
+
+
+def no_room(pinned: int, quota: int) -> StoreFull:
+    """The error of who pins more than is allowed."""
+    return StoreFull(
+        f"your pins hold {size_text(pinned)} of the {size_text(quota)} that one user may pin"
+        " (max-pinned-bytes): release some of them"
+    )
