@@ -439,6 +439,24 @@ RULES = (
         forbid=("sqlalchemy", "sqlite3"),
     ),
     Rule(
+        "the front of a store knows its backends by the port, and opening.py alone by name",
+        where=("kapla/storage/*",),
+        but=("kapla/storage/opening.py", "kapla/storage/sqlite/*"),
+        forbid=("kapla.storage.sqlite", "sqlalchemy", "sqlite3"),
+    ),
+    Rule(
+        "a backend knows the port, and not the front",
+        where=("kapla/storage/sqlite/*",),
+        but=("kapla/storage/sqlite/reading.py",),
+        forbid=(
+            "kapla.storage.access",
+            "kapla.storage.batching",
+            "kapla.storage.opening",
+            "kapla.storage.pinning",
+            "kapla.storage.rounds",
+        ),
+    ),
+    Rule(
         "the wire format and the connection's state do no I/O",
         where=("kapla/coap/frame.py", "kapla/coap/connection.py"),
         forbid=("aiocoap", "asyncio", "selectors", "socket", "threading"),
