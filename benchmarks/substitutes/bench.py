@@ -7,7 +7,9 @@ rounds that take turns. Stores of older releases are on the near side, in daemon
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +36,7 @@ from benchmarks.substitutes.programs import (
     offers,
     publish,
 )
+from benchmarks.substitutes.proxied import proxy
 
 __all__ = ["Bench", "Case", "Timed", "Way"]
 
@@ -176,6 +179,35 @@ class Bench:
         except NetworkUnavailable as error:
             print(f"No link could be made: {error}. Its cases are left out.", file=sys.stderr)
 
+    def through_proxy(
+        self, mbit_s: float, cases: Sequence[Case], rounds: int
+    ) -> Iterator[tuple[Item, list[float], list[float], int]]:
+        """Upgrades by a delta through a proxy on the near side, and the nar from the far one.
+
+        Gives the item, seconds of both, and the bytes of the nar. Each round has a proxy of its
+        own, which knows nothing yet; the release before is installed.
+        """
+        with link(LINK_DELAY_MS, mbit_s) as wire, kaplad(wire.far, self._scratch / "far") as remote:
+            for case in cases:
+                assert case.delta is not None
+                nar = Way("", case.nars[0], False, None, 0)
+                delta = Way("", case.delta, True, None, 0)
+                with ExitStack() as stack:
+                    servers = self._servers([nar, delta], wire.far, remote, stack)
+                    ours, theirs, size = list[float](), list[float](), 0
+                    for _ in range(rounds):
+                        upstream = servers[case.nars[0]]
+                        seconds, size = _taken(wire.near, upstream.url, case.item, upstream)
+                        theirs.append(seconds)
+                        upstream = servers[case.delta]
+                        scratch = Path(tempfile.mkdtemp(dir=self._scratch))
+                        (scratch / "etc").symlink_to(self.keys)
+                        with proxy(wire.near, scratch, remote.tcp_url, upstream) as url:
+                            ours.append(_taken(wire.near, url, case.item, upstream)[0])
+                        if "a delta from" not in (scratch / "proxy.log").read_text():
+                            raise RuntimeError(f"{case.item.label} came by no delta")
+                yield case.item, ours, theirs, size
+
     def _fetcher(self, place: Place) -> Fetcher:
         return Fetcher(place, self._scratch / "out", self.keys)
 
@@ -228,6 +260,15 @@ class Bench:
             urn, *_ = self._offers[case.delta, case.item].deltas
             moved = block_bytes(remote.url, urn)
             yield Way(case.delta.label, case.delta, True, None, moved)
+
+
+def _taken(place: Place, url: str, item: Item, server: Server) -> tuple[float, int]:
+    """Take an item at a place as a stock client does; seconds, and bytes that came."""
+    program = [sys.executable, "-m", "benchmarks.taking"]
+    command = place.command(*program, url, item.hash_part, server.store_dir)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    seconds, size = done.stdout.split()
+    return float(seconds), int(size)
 
 
 def _take_turns(

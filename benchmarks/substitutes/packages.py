@@ -30,7 +30,13 @@ _BY_DELTA: Final = "upgrade by delta"
 _DELTA: Final = Publication(
     _BY_DELTA, ("-C", "none", "--eris-format", "packed"), eris=True, deltas=True
 )
-_BARS: Final = {"cold": (1.4, 1.1), _UPGRADE: (0.5, 0.3), _BY_DELTA: (0.3, 0.2)}
+_BY_PROXY: Final = "upgrade through the proxy, for a stock client"
+_BARS: Final = {
+    "cold": (1.4, 1.1),
+    _UPGRADE: (0.5, 0.3),
+    _BY_DELTA: (0.3, 0.2),
+    _BY_PROXY: (0.35, 0.25),
+}
 # Of smaller ones the start of the fetcher, and round trips, are nearly all.
 _SMALL: Final = 2_000_000
 
@@ -43,13 +49,30 @@ def run(pairs: Iterable[tuple[str, Path, Path]], rounds: int) -> list[Row]:
         for case in cases:
             bench.bake(case)
         timed = list(bench.far(_MBIT_S, [(case, rounds) for case in cases]))
+        proxied = list(bench.through_proxy(_MBIT_S, cases, rounds)) if timed else []
     ratios: dict[str, list[float]] = defaultdict(list)
     for one in timed:
         of_rounds = [a / b for a, b in zip(one.seconds, one.peer_seconds, strict=True)]
         kind = one.way.label.split(", ")[-1]
         if kind != _BY_DELTA or one.item.size > _SMALL:
             ratios[kind].append(statistics.median(of_rounds))
-    return [*(one.row() for one in timed), *_means(ratios)]
+    for item, ours, theirs, _ in proxied:
+        if item.size > _SMALL:
+            of_rounds = [a / b for a, b in zip(ours, theirs, strict=True)]
+            ratios[_BY_PROXY].append(statistics.median(of_rounds))
+    rows = [one.row() for one in timed] + [_proxied_row(*one) for one in proxied]
+    return [*rows, *_means(ratios)]
+
+
+def _proxied_row(item: Item, ours: list[float], theirs: list[float], size: int) -> Row:
+    return compare(
+        f"50 ms, {_MBIT_S} Mbit/s: {item.label}: {_BY_PROXY} / HTTP zstd:19",
+        ours,
+        theirs,
+        "s",
+        at_most=True,
+        note=f"{size / 1e6:.2f} MB moved by HTTP zstd:19",
+    )
 
 
 def _means(ratios: dict[str, list[float]]) -> Sequence[Row]:

@@ -7,8 +7,6 @@ and by a client that unpacks what is compressed, hashes the nar, and writes noth
 
 from __future__ import annotations
 
-import hashlib
-import http.client
 import os
 import shutil
 import subprocess
@@ -19,13 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from benchmarks.report import Row, compare
 from benchmarks.substitutes.items import Item
 from benchmarks.substitutes.programs import (
     HERE,
     PROGRAMS,
+    Place,
     Publication,
     Server,
     kaplad,
@@ -33,14 +31,12 @@ from benchmarks.substitutes.programs import (
     publish,
     running,
 )
+from benchmarks.taking import get_narinfo, read_nar
 from eris_fs import remove_tree
-from guix_glue.formats.compression import Compression, decompressor
-from guix_glue.formats.narinfo import Narinfo, parse_narinfo
 
-__all__ = ["run"]
+__all__ = ["proxy", "run"]
 
 _STORE_DIR: Final = "/nix/store"
-_PIECE: Final = 1024 * 1024
 _BAR: Final = 1.5
 _GOAL: Final = 1.0
 
@@ -57,16 +53,16 @@ def run(
         kaplad(HERE, scratch / "proxied-store") as store,
         _published(scratch, tree, baked, store.url) as trees,
         _published(scratch, nar, baked, store.url) as nars,
-        _proxy(scratch, store.url, trees) as proxy,
+        proxy(HERE, scratch, store.url, trees) as url,
     ):
         for item, rounds in items:
             if shutil.which("nix-store") is None:
                 print("Nix is not installed: it is left out", file=sys.stderr)
             else:
                 nix = _Nix(scratch / "nix")
-                times = _in_turns(nix.take, item, proxy, nars.url, rounds)
+                times = _in_turns(nix.take, item, url, nars.url, rounds)
                 yield _row(item, "stock Nix", times, _BAR, _GOAL)
-            times = _in_turns(_read, item, proxy, nars.url, rounds)
+            times = _in_turns(_read, item, url, nars.url, rounds)
             yield _row(item, "a client that only hashes it", times)
 
 
@@ -125,34 +121,10 @@ class _Nix:
 
 def _read(url: str, item: Item) -> float:
     """Read an item's nar to its end; in seconds."""
-    narinfo = parse_narinfo(_get(url, f"{item.hash_part}.narinfo"), store_dir=_STORE_DIR)
+    narinfo = get_narinfo(url, item.hash_part, _STORE_DIR)
     begin = time.perf_counter()
-    digest = _hash(url, narinfo)
-    took = time.perf_counter() - begin
-    if digest != narinfo.item.nar_hash:
-        raise RuntimeError(f"{url} did not send the nar")
-    return took
-
-
-def _get(url: str, name: str) -> bytes:
-    connection = http.client.HTTPConnection(urlsplit(url).netloc)
-    connection.request("GET", f"/{name}")
-    text = connection.getresponse().read()
-    connection.close()
-    return text
-
-
-def _hash(url: str, narinfo: Narinfo) -> bytes:
-    unpacking = decompressor(Compression(narinfo.urls[0].compression))
-    digest = hashlib.sha256()
-    connection = http.client.HTTPConnection(urlsplit(url).netloc)
-    connection.request("GET", f"/{narinfo.urls[0].url}")
-    reply = connection.getresponse()
-    while data := reply.read1(_PIECE):
-        for piece in unpacking.feed(data):
-            digest.update(piece)
-    connection.close()
-    return digest.digest()
+    read_nar(url, narinfo)
+    return time.perf_counter() - begin
 
 
 @contextmanager
@@ -173,9 +145,16 @@ def _published(
 
 
 @contextmanager
-def _proxy(scratch: Path, store: str, server: Server) -> Iterator[str]:
-    command = [str(PROGRAMS / "kapla"), "proxy", "--port", "0", "--upstream", server.url]
-    command += ["--acl", str(scratch / "etc" / "acl"), "--cache", str(scratch / "proxy")]
-    command += ["--eris-store-url", store]
-    with running(command, scratch / "proxy.log", r"Listening on (http://\S+)") as (_, url):
+def proxy(place: Place, scratch: Path, store: str, server: Server) -> Iterator[str]:
+    """Start `kapla proxy` before a publisher, with a cache in `scratch`; gives its URL.
+
+    All that lies in the publisher's store counts as installed: no database says otherwise.
+    """
+    command: list[str | Path] = ["env", f"NIX_STORE_DIR={server.store_dir}"]
+    command += [f"GUIX_STATE_DIRECTORY={scratch}", PROGRAMS / "kapla", "--debug", "proxy"]
+    command += ["--port", "0", "--listen", place.address]
+    command += ["--upstream", server.url, "--eris-store-url", store]
+    command += ["--acl", scratch / "etc" / "acl", "--cache", scratch / "proxy"]
+    listening = r"Listening on (http://\S+)"
+    with running(place.command(*command), scratch / "proxy.log", listening) as (_, url):
         yield url
