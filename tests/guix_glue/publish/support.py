@@ -22,7 +22,16 @@ from guix_glue.trust.acl import Acl
 from tests.integration.daemon import GUARD_S, program, wait_until
 from tests.loaded import Forked, can_be_forked
 
-__all__ = ["SAMPLES", "Answer", "Publisher", "make_item", "nar_of", "publishing", "wait_until"]
+__all__ = [
+    "SAMPLES",
+    "Answer",
+    "Publisher",
+    "make_item",
+    "nar_of",
+    "nothing_half_made",
+    "publishing",
+    "wait_until",
+]
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 ACL = Acl.parse((SAMPLES / "keys" / "acl").read_bytes())
@@ -229,3 +238,8 @@ def publishing(
         yield publisher
     finally:
         publisher.close()
+
+
+def nothing_half_made(cache: Path) -> None:
+    """Nothing of what was begun stays in a cache; what is tried again is there for a moment."""
+    wait_until(lambda: not os.listdir(cache / "v1" / "tmp"), "what is half made to be removed")
