@@ -125,7 +125,8 @@ async def seed(settings: SeedSettings, url: StoreUrl | None) -> bool:
         workers = ThreadPoolExecutor(settings.threads, "kapla-seed")
         stack.callback(workers.shutdown)
         slow = ThreadPoolExecutor(_SLOW_THREADS, "kapla-seed-slow")
-        stack.callback(slow.shutdown)
+        # What was begun ends; all that waits would keep us for minutes.
+        stack.callback(slow.shutdown, cancel_futures=True)
         _log.info("kapla seed %s: index %s", __version__, settings.index)
         connected = stay_connected(
             url,
