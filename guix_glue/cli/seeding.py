@@ -128,15 +128,20 @@ async def seed(settings: SeedSettings, url: StoreUrl | None) -> bool:
         # What was begun ends; all that waits would keep us for minutes.
         stack.callback(slow.shutdown, cancel_futures=True)
         _log.info("kapla seed %s: index %s", __version__, settings.index)
-        connected = stay_connected(
-            url,
-            seeder.maker,
-            workers,
-            slow,
-            at_once=settings.threads,
-            on_change=seeder.set_connected,
-        )
-        await _serve(seeder, connected)
+
+        async def connect() -> None:
+            # Whoever asked before would be told that nothing is here.
+            await seeder.has_looked.wait()
+            await stay_connected(
+                url,
+                seeder.maker,
+                workers,
+                slow,
+                at_once=settings.threads,
+                on_change=seeder.set_connected,
+            )
+
+        await _serve(seeder, connect())
         return True
 
 

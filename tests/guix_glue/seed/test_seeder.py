@@ -126,6 +126,24 @@ def test_items_come_and_go(tmp_path: Path) -> None:
     run(index, lambda: [store.trees(index)], script)
 
 
+def test_what_was_read_before_is_given_at_once(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    blocks = encoded(store.add(0))[1]
+    index = tmp_path / "index"
+
+    async def fill(seeder: Seeder) -> None:
+        await until(seeder, lambda: seeder.status().trees == 1)
+
+    async def again(seeder: Seeder) -> None:
+        assert not any(made(seeder.maker, one) for one in blocks)
+        # Only then it connects to the daemon.
+        await seeder.has_looked.wait()
+        assert all(made(seeder.maker, one) == block for one, block in blocks.items())
+
+    run(index, lambda: [store.trees(index)], fill)
+    run(index, lambda: [store.trees(index)], again)
+
+
 def test_why_an_item_is_given_away_or_not(tmp_path: Path) -> None:
     store = Store(tmp_path)
     first, private = store.add(0), store.add(1, fetched=False)

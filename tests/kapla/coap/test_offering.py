@@ -337,7 +337,7 @@ def test_what_makes_no_sense_is_answered() -> None:
     play(script)
 
 
-def test_a_lost_daemon_is_connected_to_again() -> None:
+def test_a_lost_daemon_is_connected_to_again(caplog: pytest.LogCaptureFixture) -> None:
     async def script(maker: Maker, arrived: asyncio.Queue[Daemon], _: asyncio.Task[None]) -> None:
         first = await arrived.get()
         await first.accept()
@@ -349,8 +349,12 @@ def test_a_lost_daemon_is_connected_to_again() -> None:
         await third.accept()
         third.get(reference_of(SMALL), b"1")
         assert (await third.receive()).payload == SMALL
+        third.send(Code.RELEASE, b"")
+        await (await arrived.get()).accept()
 
     play(script)
+    # Each time it is told, for the same reason too.
+    assert caplog.text.count("Not connected to the daemon: the daemon is shutting down") == 2
 
 
 def test_more_questions_than_fit_wait_and_are_answered() -> None:
