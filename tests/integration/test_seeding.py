@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import signal
 import subprocess
 import tempfile
@@ -30,6 +31,8 @@ from tests.integration.commands import Kapla
 from tests.integration.daemon import GUARD_S, Daemon, running_daemon, wait_until
 from tests.integration.here import User
 from tests.integration.test_peers import connected, stat
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
 @dataclass
@@ -235,6 +238,8 @@ def _explained(place: Place, options: Sequence[str | Path], item: Path) -> str:
     ("arguments", "code", "words"),
     [
         (["--json"], 2, "--json is for --status"),
+        (["--once", "--status"], 2, "each for themselves"),
+        (["--once", "--eris-store-url", "coap+unix:///x"], 2, "for a seed that runs"),
         (["--status"], 1, "no seed has its index"),
         (["--store", "/elsewhere"], 2, "the stores of this machine are"),
         (["--deny", "*"], 2, "add --store"),
@@ -260,6 +265,63 @@ def test_servers_whom_nobody_believes_are_not_asked(tmp_path: Path) -> None:
     options = ["--upstream", "http://127.0.0.1:9", "--acl", acl, "--explain", "x"]
     done = User(tmp_path, "")("seed", *options, "--index", tmp_path / "index", code=2)
     assert "authorizes no key" in " ".join(done.stderr.decode().split())
+
+
+@pytest.fixture
+def open_place() -> Iterator[Path]:
+    """A directory that another user can reach, unlike pytest's."""
+    with tempfile.TemporaryDirectory(prefix="kapla-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@needs_root
+def test_root_is_given_up_once_the_keys_are_read(open_place: Path) -> None:
+    store = Store(open_place)
+    store.add(0)
+    acl = open_place / "acl"
+    acl.write_bytes((SAMPLES / "keys" / "acl").read_bytes())
+    acl.chmod(0o600)
+    (open_place / "gcroots").mkdir()
+    environment = {"NIX_STORE_DIR": store.store_dir, "GUIX_STATE_DIRECTORY": str(open_place)}
+    seeder = Kapla(open_place, "", env=environment)
+    index = open_place / "caches" / "index"
+    options: list[str | Path] = ["--once", "--pin", "--user", "nobody", "--index", index]
+    asked: list[str | Path] = [
+        "--public-items",
+        store.notes,
+        "--upstream",
+        "http://127.0.0.1:9",
+        "--acl",
+        acl,
+    ]
+    done = subprocess.run(
+        seeder.command("seed", *options, *asked),
+        env=seeder.environment(),
+        stderr=subprocess.PIPE,
+        check=False,
+        timeout=GUARD_S,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert told(index)["trees"] == 1
+    nobody = pwd.getpwnam("nobody").pw_uid
+    assert {path.stat().st_uid for path in (index, *index.iterdir())} == {nobody}
+    assert index.stat().st_mode & 0o777 == 0o700
+    assert len(list((open_place / "gcroots" / "kapla-seed").iterdir())) == 1
+
+
+@needs_root
+def test_whoever_becomes_another_user_gives_him_nothing_that_was_there(open_place: Path) -> None:
+    precious = open_place / "precious"
+    precious.mkdir()
+    (open_place / "index").symlink_to(precious)
+    root = make_tree(open_place / "tree")
+    index = open_place / "index"
+    done = Kapla(open_place, "")(
+        *("seed", root, "--once", "--user", "nobody", "--index", index), code=1
+    )
+    assert b"it is of another user" in done.stderr
+    assert precious.stat().st_uid == 0
 
 
 def test_an_index_in_what_is_seeded_is_refused(tmp_path: Path) -> None:
