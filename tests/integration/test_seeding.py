@@ -19,6 +19,7 @@ import pytest
 from eris.capability import ReadCapability
 from guix_glue.formats.narinfo import NarUrl, format_narinfo, format_unsigned
 from guix_glue.kept.public_notes import PublicNotes
+from guix_glue.local.archive import nar_hash
 from guix_glue.model import StoreItem
 from guix_glue.seed.indexing import Indexer
 from guix_glue.seed.trees import SeedTree
@@ -165,8 +166,7 @@ def test_a_seed_that_is_killed_goes_on_where_it_was(place: Place) -> None:
 
 def test_an_item_is_given_as_it_was_packed(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    item = store.add(0, fetched=False)
-    (item / "text").write_text("a line of text\n" * 50_000)
+    item = store.add(0, fetched=False, text="a line of text\n" * 50_000)
     index = tmp_path / "index"
     environment = {
         "NIX_STORE_DIR": store.store_dir,
@@ -195,9 +195,9 @@ def test_an_item_is_given_as_it_was_packed(tmp_path: Path) -> None:
 def _note(store: Store, item: Path, urn: str) -> None:
     """As who has fetched it by a narinfo with this URN."""
     notes = PublicNotes(str(store.notes))
-    part, nar_hash = item.name[:32], b"\1" * 32
-    notes.items.note(part, nar_hash)
-    notes.urns.note(part, nar_hash, ReadCapability.from_urn(urn).to_bytes())
+    part, (digest, _) = item.name[:32], nar_hash(str(item))
+    notes.items.note(part, digest)
+    notes.urns.note(part, digest, ReadCapability.from_urn(urn).to_bytes())
 
 
 def test_what_a_server_has_signed_is_given_once_it_was_asked(place: Place, tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_what_a_server_has_signed_is_given_once_it_was_asked(place: Place, tmp_p
         "GUIX_LOG_DIRECTORY": str(tmp_path / "log"),
     }
     (tmp_path / "log" / "drvs").mkdir(parents=True)
-    item = StoreItem(str(public), b"\1" * 32, 1000, ())
+    item = StoreItem(str(public), nar_hash(str(public))[0], 1000, ())
     unsigned = format_unsigned(item)
     narinfo = format_narinfo(unsigned, sign_text(KEY, unsigned, "test"), [NarUrl("nar/x")])
     with running_server() as server:

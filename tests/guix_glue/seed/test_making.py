@@ -13,10 +13,10 @@ import pytest
 from eris.model import Reference
 from guix_glue.seed.indexing import Indexer
 from guix_glue.seed.later import Later
-from guix_glue.seed.trees import SeedTree
 from tests.guix_glue.seed.support import (
     content,
     encoded,
+    item_tree,
     made,
     make_tree,
     opened_index,
@@ -60,7 +60,7 @@ def test_a_tree_that_is_one_entry(tmp_path: Path, kind: str) -> None:
         root.symlink_to("elsewhere")
     _, blocks = encoded(root)
     with opened_index(tmp_path / "index") as index:
-        Indexer(index).update([SeedTree(str(root), b"identity")])
+        Indexer(index).update([item_tree(root)])
     with seeding(tmp_path / "index") as (_, maker):
         maker.offer([str(root)])
         assert all(made(maker, reference) == block for reference, block in blocks.items())

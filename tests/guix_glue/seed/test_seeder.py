@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from guix_glue.kept.public_items import PublicItems
+from guix_glue.local.archive import nar_hash
 from guix_glue.local.store_db import StoreDatabase
 from guix_glue.seed.asking import Known
 from guix_glue.seed.consent import Consent, Say
@@ -44,9 +45,11 @@ class Store:
     def _open(self) -> closing[sqlite3.Connection]:
         return closing(sqlite3.connect(self.database_dir / "db.sqlite"))
 
-    def add(self, number: int, *, fetched: bool = True, nar: bytes = b"\1" * 32) -> Path:
+    def add(self, number: int, *, fetched: bool = True, text: str = "") -> Path:
         path = Path(self.store_dir, f"{HASHES[number]}-item{number}")
         make_tree(path, [1000 + number, 50_000])
+        (path / "text").write_text(text)
+        nar, _ = nar_hash(str(path))
         with self._open() as database:
             database.execute(
                 "INSERT INTO ValidPaths VALUES (NULL, ?, ?, 0, ?, 1000)",
