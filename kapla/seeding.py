@@ -68,6 +68,8 @@ async def stay_connected(
                 Offering, maker, workers, slow, at_once=at_once, longest_s=longest_s or LONGEST_S
             )
             reason = await _once(url, make, on_change)
+            # It was connected: that it is not any more is to be told again.
+            said = ""
         except StoreUnavailable as error:
             reason = str(error)
         if loop.time() - began >= _GOOD_S:

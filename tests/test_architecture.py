@@ -301,7 +301,7 @@ RULES = (
     ),
     Rule(
         "a seed's connection knows the wire, and not what makes blocks",
-        where=("kapla/coap/offering.py", "kapla/seeding.py"),
+        where=("kapla/coap/offering.py", "kapla/coap/slowly.py", "kapla/seeding.py"),
         forbid=("kapla.storage", "kapla.peers", "kapla.daemon"),
     ),
     Rule(

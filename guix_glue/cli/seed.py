@@ -143,6 +143,10 @@ def command(
 
     if as_json and not status:
         raise click.UsageError("--json is for --status.")
+    if once + status + (explain is not None) > 1:
+        raise click.UsageError("--once, --explain and --status are each for themselves.")
+    if store_url is not None and (once or status or explain is not None):
+        raise click.UsageError("--eris-store-url is for a seed that runs: no daemon is asked here.")
     settings: SeedSettings = seed_settings(
         directories=directories,
         store_dir=store_dir,
@@ -171,10 +175,10 @@ def command(
         "json" if log_format == "json" else "text",
     )
     url = None if once else seeding.daemon_url(store_url)
-    seeding.prepare(settings)
+    authorized = seeding.prepare(settings)
     # Threads that read take turns with those that answer in less than Python's usual 5 ms.
     sys.setswitchinterval(0.0005)
-    if not asyncio.run(seeding.seed(settings, url)):
+    if not asyncio.run(seeding.seed(settings, authorized, url)):
         raise CommandError("not all trees could be read: the log says which", ExitCode.INCOMPLETE)
 
 

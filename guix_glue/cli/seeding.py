@@ -16,11 +16,13 @@ import click
 from eris.threads import settle
 from guix_glue.cli.seed_settings import SeedSettings, StoreOfItems
 from guix_glue.cli.seed_store import SeedStore
+from guix_glue.kept.directory import make_open_directory, make_private_directory
 from guix_glue.local.authorities import read_authorities
 from guix_glue.local.niceness import be_idle
 from guix_glue.local.store_db import GUIX_LAYOUT, NIX_LAYOUT, StoreDatabase
 from guix_glue.seed.asking import Asking, Known
 from guix_glue.seed.consent import Consent, Verdict
+from guix_glue.seed.errors import SeedError
 from guix_glue.seed.index import SeedIndex
 from guix_glue.seed.lending import Lending
 from guix_glue.seed.packed_items import PackedItems
@@ -57,17 +59,24 @@ def daemon_url(given: str | None) -> StoreUrl:
     return urls[0]
 
 
-def prepare(settings: SeedSettings) -> None:
-    """Make the index's directory, and become who is to run. Raises: PublishError, OSError."""
+def prepare(settings: SeedSettings) -> Authorities:
+    """Read whose signatures count, make the directories, and become who is to run.
+
+    Raises: PublishError; SeedError; click.UsageError.
+    """
     become = None if settings.user is None else find_user(settings.user)
-    settings.index.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Which keys Guix trusts may be for root alone to read.
+    authorized = _authorized(settings)
+    owner = None if become is None else (become.pw_uid, become.pw_gid)
+    try:
+        make_private_directory(settings.index, owner)
+        if owner is not None and settings.pin and settings.store is not None:
+            make_open_directory(roots_directory(settings.store.state_dir), owner)
+    except OSError as error:
+        raise SeedError(f"cannot use {error.filename}: {error.strerror}") from error
     if become is not None:
-        os.chown(settings.index, become.pw_uid, become.pw_gid)
-        if settings.pin and settings.store is not None:
-            directory = roots_directory(settings.store.state_dir)
-            directory.mkdir(mode=0o755, exist_ok=True)
-            os.chown(directory, become.pw_uid, become.pw_gid)
         drop_privileges(become)
+    return authorized
 
 
 def explain(settings: SeedSettings, item: str) -> Verdict:
@@ -81,9 +90,10 @@ def explain(settings: SeedSettings, item: str) -> Verdict:
     return _store_trees(settings, settings.store, known).explain(path)
 
 
-async def seed(settings: SeedSettings, url: StoreUrl | None) -> bool:
+async def seed(settings: SeedSettings, authorized: Authorities, url: StoreUrl | None) -> bool:
     """Seed until a signal comes; without a URL only the index is brought up to date.
 
+    `authorized`: whose signatures count.
     Returns whether that was done without failures. Raises: GuixError; SeedRefused.
     """
     async with AsyncExitStack() as stack:
@@ -91,7 +101,6 @@ async def seed(settings: SeedSettings, url: StoreUrl | None) -> bool:
         stack.callback(index.close)
         idle = ThreadPoolExecutor(1, "kapla-seed-index", initializer=be_idle)
         stack.callback(idle.shutdown)
-        authorized = _authorized(settings)
         known = _known(settings, authorized)
         if settings.upstream:
             known.forget_others()
@@ -125,17 +134,23 @@ async def seed(settings: SeedSettings, url: StoreUrl | None) -> bool:
         workers = ThreadPoolExecutor(settings.threads, "kapla-seed")
         stack.callback(workers.shutdown)
         slow = ThreadPoolExecutor(_SLOW_THREADS, "kapla-seed-slow")
-        stack.callback(slow.shutdown)
+        # What was begun ends; all that waits would keep us for minutes.
+        stack.callback(slow.shutdown, cancel_futures=True)
         _log.info("kapla seed %s: index %s", __version__, settings.index)
-        connected = stay_connected(
-            url,
-            seeder.maker,
-            workers,
-            slow,
-            at_once=settings.threads,
-            on_change=seeder.set_connected,
-        )
-        await _serve(seeder, connected)
+
+        async def connect() -> None:
+            # Whoever asked before would be told that nothing is here.
+            await seeder.has_looked.wait()
+            await stay_connected(
+                url,
+                seeder.maker,
+                workers,
+                slow,
+                at_once=settings.threads,
+                on_change=seeder.set_connected,
+            )
+
+        await _serve(seeder, connect())
         return True
 
 

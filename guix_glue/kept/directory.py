@@ -25,7 +25,12 @@ from guix_glue.errors import PublishError
 from guix_glue.local.files import replace_file
 from guix_glue.local.restore import remove_item
 
-__all__ = ["CacheDirectory", "make_cache_directory", "make_open_directory"]
+__all__ = [
+    "CacheDirectory",
+    "make_cache_directory",
+    "make_open_directory",
+    "make_private_directory",
+]
 
 _T = TypeVar("_T")
 
@@ -67,6 +72,24 @@ def make_open_directory(directory: Path, owner: tuple[int, int] | None = None) -
         directory.mkdir()
         if owner is not None:
             _give(directory, owner)
+
+
+def make_private_directory(directory: Path, owner: tuple[int, int] | None = None) -> None:
+    """Make a directory that nobody else may read, of `owner` if that is given.
+
+    One that is there is left as it is: who may put a symlink there would be given what it leads to.
+    Raises: OSError, with EACCES for one of another user than `owner`.
+    """
+    with _open_to_all():
+        directory.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(mode=0o700)
+        if owner is not None:
+            _give(directory, owner)
+    except FileExistsError:
+        if owner is not None and directory.stat().st_uid != owner[0]:
+            reason = "it is of another user: give it to them (chown -R), or remove it"
+            raise PermissionError(errno.EACCES, reason, str(directory)) from None
 
 
 @contextlib.contextmanager

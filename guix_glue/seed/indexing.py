@@ -23,6 +23,7 @@ from guix_glue.seed.errors import DamagedIndex, NotSeeded
 from guix_glue.seed.index import SeedIndex
 from guix_glue.seed.listing import Fresh, Known, list_tree, plan
 from guix_glue.seed.parts import SMALL_TREE, Listed, Part, entries_of
+from guix_glue.seed.registered import is_registered
 from guix_glue.seed.trees import SeedTree
 from guix_glue.servers.complaints import Complaints
 
@@ -180,6 +181,8 @@ class Indexer:
 
         Raises: TreeError, NotSeeded, OSError, IndexNotWritten.
         """
+        if tree.identity and not is_registered(tree.root, tree.identity, lambda: self.stopped):
+            return
         # An item of a store does not change; of a file of it only the times do.
         listing = list_tree(tree.root, stamped=not tree.identity, stopped=lambda: self.stopped)
         if listing is None:

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -93,14 +94,12 @@ class MadeBlocks:
     def hold(self, blocks: Mapping[Reference, bytes]) -> None:
         """Hold these, whose references were computed."""
         if sum(map(len, blocks.values())) >= _LARGE:
-            try:
+            # Where the disk is full there is room for some of them in memory.
+            with suppress(OSError):
                 file = _OnDisk(self._directory, blocks)
-            except OSError:
-                # The disk is full: they are made again for the next one.
+                with self._lock:
+                    self._files = [*self._files, (file, self._clock())][-_MOST_FILES:]
                 return
-            with self._lock:
-                self._files = [*self._files, (file, self._clock())][-_MOST_FILES:]
-            return
         with self._lock:
             for reference, block in blocks.items():
                 self._memory.put(reference, block, len(block))

@@ -13,6 +13,7 @@ For several threads at once.
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 import time
@@ -63,6 +64,8 @@ _TRIES: Final = 8
 _MOST_CHANGED: Final = 100_000
 # It may have been for a moment only, as when an equal file is linked to another.
 _NOTED_S: Final = 600.0
+# What tells of this machine, and nothing of the file.
+_PASSING: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EAGAIN})
 # In the place of the number of a file, of which the first is 0.
 _THE_INDEX: Final = -1
 
@@ -214,17 +217,22 @@ class Maker:
             return None
         if isinstance(place, OfIndex):
             key = "index", held.row.number
-            return Later(key, lambda: self._counted(self._of_index(held, reference)))
+            return Later(key, lambda: self._counted(held, self._of_index(held, reference)))
         size = loaded.sizes[place.file]
         if not place.level:
-            made = self._leaf(held, loaded, place)
+            try:
+                made = self._leaf(held, loaded, place)
+            except OSError as error:
+                if error.errno in _PASSING:
+                    return None
+                made = None
             return self._checked(made, reference, held, place.file, loaded)
         if size > LARGE_FILE:
             return _same(self._node(held, loaded, place), reference)
         file = place.file
         return Later(
             ("file", held.row.number, file),
-            lambda: self._counted(self._of_small(held, loaded, file, reference)),
+            lambda: self._counted(held, self._of_small(held, loaded, file, reference)),
         )
 
     def _make_packed(
@@ -233,19 +241,17 @@ class Maker:
         if self._packed is None:
             return None
         later = self._packed.make(held, number, reference, near=near)
-        return later and Later(later.key, lambda: self._counted(later.make()))
+        return later and Later(later.key, lambda: self._counted(held, later.make()))
 
     # how it is made
 
     def _leaf(self, held: Held, loaded: LoadedPart, place: Place) -> tuple[bytes, bytes] | None:
+        """Raises: OSError."""
         size = loaded.sizes[place.file]
         block_size = choose_block_size(size)
         is_last = place.place == leaf_count(size, block_size) - 1
-        try:
-            with self._files.opened(loaded.part.root, loaded.paths[place.file]) as descriptor:
-                data = read_at(descriptor, place.place * block_size, block_size)
-        except OSError:
-            return None
+        with self._files.opened(loaded.part.root, loaded.paths[place.file]) as descriptor:
+            data = read_at(descriptor, place.place * block_size, block_size)
         if is_last:
             if len(data) >= block_size:
                 return None
@@ -297,7 +303,9 @@ class Maker:
         try:
             with self._files.opened(loaded.part.root, loaded.paths[file]) as descriptor:
                 data = read_at(descriptor, 0, size + 1)
-        except OSError:
+        except OSError as error:
+            if error.errno in _PASSING:
+                return None
             data = b""
         encoder = Encoder(choose_block_size(size))
         blocks = dict([*encoder.feed(data), *encoder.finish()])
@@ -318,7 +326,8 @@ class Maker:
             blocks = encode_index(tree)
         except (KeyError, GuixError, TreeError, OSError) as error:
             _log.debug("An index cannot be written again: %s", error)
-            self._note_changed(held, _THE_INDEX)
+            if not (isinstance(error, OSError) and error.errno in _PASSING):
+                self._note_changed(held, _THE_INDEX)
             return None
         return self._hold(blocks, reference)
 
@@ -361,7 +370,11 @@ class Maker:
         self.tally.note_changed()
         self._on_change(held.row.root)
 
-    def _counted(self, block: bytes | None) -> bytes | None:
+    def _counted(self, held: Held, block: bytes | None) -> bytes | None:
+        if held.row.root not in self.offered:
+            # It was withdrawn meanwhile: what is held with the block came too late to go with it.
+            self._held.clear()
+            return None
         self.tally.add(0, [block])
         return block
 

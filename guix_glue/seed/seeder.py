@@ -95,6 +95,9 @@ class Seeder:
         self._clock = clock
         self._look_s = look_s
         self._wake = asyncio.Event()
+        self.has_looked = asyncio.Event()
+        """Set once all that the index has, and that may be given away, is."""
+        self._is_verified = False
         self._loop = asyncio.get_running_loop()
         self._damaged: dict[Segment, DamagedIndex] = {}
         self._ask_at = 0.0
@@ -128,7 +131,6 @@ class Seeder:
         """Bring the index up to date, and that is all; tells whether all trees are in it."""
         with work_done_by(self._idle):
             try:
-                await self._safely(self._index.verify)
                 await self._look()
             finally:
                 self._indexer.stop()
@@ -144,7 +146,6 @@ class Seeder:
         asking: asyncio.Task[None] | None = None
         try:
             with work_done_by(self._idle):
-                await self._safely(self._index.verify)
                 while True:
                     await self._look()
                     if (asking is None or asking.done()) and self._may_ask():
@@ -179,6 +180,10 @@ class Seeder:
             return
         trees = self._trees()
         await self._drop_others(trees)
+        self.has_looked.set()
+        if not self._is_verified:
+            # It takes long, and what is wrong there makes no block: others need not wait for it.
+            self._is_verified = await self._safely(self._index.verify)
         began = self._clock()
         wanted = [tree for source in due for tree in source.found]
         if await self._safely(self._indexer.update, wanted):

@@ -20,7 +20,8 @@ __all__ = ["DirectoryTrees", "SeedTree", "StoreTrees", "Trees", "has_log"]
 class SeedTree:
     """A tree to be seeded: where it is; `identity`, what says that it is the same as before.
 
-    That is empty for a tree that anybody may change: its files are looked at then.
+    That is the NarHash of a store's item, and empty for a tree that anybody may change: its files
+    are looked at then.
     """
 
     root: str

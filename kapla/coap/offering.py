@@ -1,9 +1,9 @@
 """A seed's end of its connection to a daemon: it says what it is, and is then asked for blocks.
 
 What arrives in one read is handed to threads some blocks at a time, and answered in whatever order
-it is made. A block that takes long goes to a thread of its own, so that it holds up no other. The
-daemon has a bounded number of questions under way; one that had more would not be read from until
-there is room.
+it is made. A block that takes long goes to other threads (`slowly.py`), so that it holds up no
+other. The daemon has a bounded number of questions under way; one that had more would not be read
+from until there is room.
 
 Source: docs/wire.md, "Seeds".
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from functools import partial
@@ -40,6 +40,7 @@ from kapla.coap.frame import (
     format_message,
     parse_body,
 )
+from kapla.coap.slowly import Later, Slowly
 from kapla.coap.sockets import widen_output
 
 __all__ = ["LONGEST_S", "BlockMaker", "Later", "Offering"]
@@ -48,8 +49,6 @@ __all__ = ["LONGEST_S", "BlockMaker", "Later", "Offering"]
 _AT_ONCE: Final = 16
 # Questions that may wait: four times what a daemon of ours has under way.
 _MOST_WAITING: Final = 1024
-# Blocks that take long and wait for their turn; the next is not to be had now.
-_MOST_LATER: Final = 64
 # A daemon that hears nothing for five seconds takes a seed for one that is away.
 LONGEST_S: Final = 4.0
 _LETTERS: Final = 52
@@ -57,20 +56,6 @@ _TOKEN: Final = b"\x01"
 _Asked = tuple[Reference, bytes, bool]
 """A GET: the reference, its token, whether it is for somebody near."""
 _BLOCKS: Final = frozenset(tuple(part.encode() for part in path) for path in BLOCKS_PATHS)
-
-
-class Later(Protocol):
-    """A block that takes long to make. What has one `key` is made together, and fails together."""
-
-    @property
-    def key(self) -> Hashable:
-        """What it is made with."""
-        ...
-
-    @property
-    def make(self) -> Callable[[], bytes | None]:
-        """Makes it, in a thread; None if it cannot be made after all."""
-        ...
 
 
 class BlockMaker(Protocol):
@@ -108,18 +93,20 @@ class Offering(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._maker = maker
         self._workers = workers
-        self._slow = slow
         self._at_once = at_once
-        self._longest_s = longest_s
         self._loop = loop
         self._connection = Connection()
         self._transport: asyncio.Transport | None = None
         self._gets: deque[_Asked] = deque()
         self._finds: deque[tuple[list[Reference], bytes, bool]] = deque()
         self._running = 0
-        # What waits for something that is being made, by its key.
-        self._later: dict[Hashable, list[_Asked]] = {}
-        self._timers: dict[Hashable, asyncio.TimerHandle] = {}
+        self._later: Slowly[_Asked] = Slowly(
+            slow,
+            longest_s,
+            on_made=self._give_same,
+            on_again=self._make_again,
+            on_late=self._refuse,
+        )
         self._writable = True
         self._reading = True
         self.accepted: asyncio.Future[None] = loop.create_future()
@@ -233,8 +220,8 @@ class Offering(asyncio.Protocol):
                 self._start(self._workers, make, partial(self._give, asked))
             else:
                 break
-        later = sum(map(len, self._later.values()))
-        self._read_on(len(self._gets) + len(self._finds) + later < _MOST_WAITING)
+        waiting = len(self._gets) + len(self._finds) + self._later.waiting
+        self._read_on(waiting < _MOST_WAITING)
 
     def _next_gets(self) -> list[_Asked]:
         """Some that may be answered together: all for somebody near, or none."""
@@ -253,8 +240,9 @@ class Offering(asyncio.Protocol):
 
     def _done(self, then: Callable[[Any], None], future: asyncio.Future[Any]) -> None:
         self._running -= 1
-        then(_result(future))
-        self._work()
+        if not self.ended.done():
+            then(_result(future))
+            self._work()
 
     # answers
 
@@ -270,42 +258,22 @@ class Offering(asyncio.Protocol):
             block = None if made is None else made[place]
             if block is None or isinstance(block, bytes):
                 answers.append(_answer(one[1], block))
-            elif block.key in self._later:
-                self._later[block.key].append(one)
-            elif len(self._later) < _MOST_LATER:
-                self._make_later(one, block)
             else:
-                answers.append(answer_empty(Code.SERVICE_UNAVAILABLE, one[1]))
+                self._later.add(one, block, near=one[2])
         if answers:
             self._write(b"".join(answers))
 
-    def _make_later(self, asked: _Asked, later: Later) -> None:
-        key = later.key
+    def _give_same(self, asked: Sequence[_Asked], block: bytes | None) -> None:
+        self._write(b"".join(_answer(token, block) for _, token, _ in asked))
 
-        def done(future: asyncio.Future[bytes | None]) -> None:
-            self._timers.pop(key).cancel()
-            block = _result(future)
-            waiting = self._later.pop(key)
-            if block is None:
-                self._write(b"".join(_answer(token, None) for _, token, _ in waiting))
-                waiting.clear()
-            elif asked in waiting:
-                waiting.remove(asked)
-                self._write(_answer(asked[1], block))
-            # What they want is there now, or at least can be made.
-            self._gets.extend(waiting)
-            self._work()
+    def _make_again(self, asked: Sequence[_Asked]) -> None:
+        self._gets.extend(asked)
+        self._work()
 
-        self._later[key] = [asked]
-        self._timers[key] = self._loop.call_later(self._longest_s, self._give_up, key)
-        self._loop.run_in_executor(self._slow, later.make).add_done_callback(done)
-
-    def _give_up(self, key: Hashable) -> None:
-        """Who waits for this is told to ask others; it is made all the same."""
-        waiting, self._later[key] = self._later[key], []
-        self._timers[key] = self._loop.call_later(self._longest_s, self._give_up, key)
+    def _refuse(self, asked: Sequence[_Asked]) -> None:
+        """It may be made all the same, for who comes next."""
         busy = Code.SERVICE_UNAVAILABLE
-        self._write(b"".join(answer_empty(busy, token) for _, token, _ in waiting))
+        self._write(b"".join(answer_empty(busy, token) for _, token, _ in asked))
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -332,8 +300,7 @@ class Offering(asyncio.Protocol):
     def _fail(self, reason: str) -> None:
         self._gets.clear()
         self._finds.clear()
-        for waiting in self._later.values():
-            waiting.clear()
+        self._later.forget()
         if not self.accepted.done():
             self.accepted.set_exception(StoreUnavailable(reason))
             # Maybe nobody waits for it.

@@ -58,15 +58,18 @@ class SeedsFirst:
 
     async def find(self, references: Sequence[Reference], hops: int, asker: object) -> list[bool]:
         """Tell which blocks somebody has: see `Reach`."""
-        present = [False] * len(references)
+        present: list[bool | None] = [False] * len(references)
         if self._seeds:
             is_near = self._is_near(asker)
             present = await self._seeds.find(references, asker, is_near=is_near)
         missing = [name for name, is_there in zip(references, present, strict=True) if not is_there]
-        if not (hops and missing) or self._others is None:
-            return present
-        found = iter(await self._others.find(missing, hops, asker))
-        return [is_there or next(found) for is_there in present]
+        if hops and missing and self._others is not None:
+            found = iter(await self._others.find(missing, hops, asker))
+            present = [is_there or next(found) or is_there for is_there in present]
+        if None in present:
+            # A peer takes a no for an answer, and would not ask for the block itself.
+            raise StoreUnavailable("not all seeds have said what they can make")
+        return [bool(is_there) for is_there in present]
 
     def leave(self, asker: object) -> None:
         """This one waits for nothing any more."""

@@ -1,8 +1,9 @@
 """How it stands with one seed: what it owes, and whether it can be waited for. Pure.
 
 A seed is on this machine and answers in a millisecond. One that is quiet may be busy, so what waits
-for it is asked of others too, and waits on. One that stays quiet is away: nobody waits for it, and
-one question now and then tries it. Whatever it answers, it is there again.
+for it is asked of others too, and waits on; or it may only need long for what it was asked, so one
+question after the other tries whether it answers these. One that stays quiet is away: nobody waits
+for it, and one question now and then tries it. Whatever it answers, it is there again.
 """
 
 from __future__ import annotations
@@ -51,16 +52,19 @@ class Health:
         return self.state is State.WELL and self.owed < self._most
 
     def may_be_tried(self, now: float) -> bool:
-        """Whether one question may find out if it is there again."""
-        is_away = self.state is State.AWAY and self._tried_at is None
-        return is_away and now >= self._rest_until and self.owed < self._most
+        """Whether one question may find out if it answers, though it is not well."""
+        if self.state is State.WELL or self.owed >= self._most:
+            return False
+        if self.state is State.QUIET:
+            return self._tried_at is None or now - self._tried_at >= QUIET_S
+        return self._tried_at is None and now >= self._rest_until
 
     def asked(self, now: float) -> None:
         """It was asked something."""
         if not self.owed:
             self._quiet_since = now
         self.owed += 1
-        if self.state is State.AWAY:
+        if self.state is not State.WELL:
             self._tried_at = now
 
     def answered(self, now: float) -> None:

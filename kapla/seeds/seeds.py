@@ -31,12 +31,15 @@ from kapla.seeds.seed import Seed
 from kapla.seeds.users import may_seed
 from kapla.seeds.wish import Wish
 
-__all__ = ["MOST_SEEDS", "Seeds"]
+__all__ = ["MOST_OF_ONE_USER", "MOST_SEEDS", "Seeds"]
 
 _log = logging.getLogger(__name__)
 
 MOST_SEEDS: Final = 16
 """At a time: what none of them has is asked of each."""
+
+MOST_OF_ONE_USER: Final = 4
+"""So that nobody takes all places for himself."""
 
 _LATE_S: Final = 2.0
 _TOO_LATE_S: Final = 10.0
@@ -102,6 +105,8 @@ class Seeds:
             )
         if len(self._seeds) >= MOST_SEEDS:
             raise StoreUnavailable(f"there are {MOST_SEEDS} seeds already")
+        if sum(seed.uid == uid for seed in self._seeds) >= MOST_OF_ONE_USER:
+            raise StoreUnavailable(f"there are {MOST_OF_ONE_USER} seeds of this user already")
 
     def _left(self, seed: Seed) -> None:
         """Its connection has ended."""
@@ -144,27 +149,28 @@ class Seeds:
     def leave(self, asker: object) -> None:
         """This one waits for nothing any more, and has forgotten its wishes."""
         for seed in self._seeds:
-            seed.waiting.leave(asker)
+            seed.leave(asker)
 
     async def find(
         self, references: Sequence[Reference], asker: object, *, is_near: bool
-    ) -> list[bool]:
-        """Tell which blocks some seed could give; of one that takes long it is not known."""
+    ) -> list[bool | None]:
+        """Tell which blocks some seed could give; None where one that is there has not said."""
+        now = self._now()
+        seeds = [seed for seed in self._seeds if self._may_ask(seed, asker)]
         asked = [
             self._ask_what(seed, references, is_near=is_near)
-            for seed in self._seeds
-            if self._may_ask(seed, asker) and seed.health.has_room
+            for seed in seeds
+            if seed.may_be_asked(now)
         ]
-        present = [False] * len(references)
-        if not asked:
-            return present
-        self._watch()
-        # Not cancelled: what it owes is counted until it is answered.
-        await asyncio.wait(asked, timeout=QUIET_S)
-        for one in asked:
-            if one.done():
-                present = [a or b for a, b in zip(present, _told(one, len(present)), strict=True)]
-        return present
+        if asked:
+            self._watch()
+            # Not cancelled: what it owes is counted until it is answered.
+            await asyncio.wait(asked, timeout=QUIET_S)
+        told = [_told(one, len(references)) for one in asked if one.done()]
+        waited_for = sum(seed.health.state is not State.AWAY for seed in seeds)
+        otherwise = None if waited_for > len(told) else False
+        found = [any(one) for one in zip(*told, strict=True)] or [False] * len(references)
+        return [is_there or otherwise for is_there in found]
 
     def _ask_what(
         self, seed: Seed, references: Sequence[Reference], *, is_near: bool
@@ -192,16 +198,17 @@ class Seeds:
         for seed in self._seeds:
             if seed in wish.tried or not self._may_ask(seed, wish.asker):
                 continue
-            if seed.health.state is State.WELL:
-                self._ask(seed, wish)
-                return
-            if seed.health.may_be_tried(now):
-                self._enter(seed, wish)
-                self._send(seed, wish)
-                self._is_late(wish)
-                return
-            if seed.health.state is State.QUIET:
-                quiet = quiet or seed
+            match seed.health.state:
+                case State.WELL:
+                    self._ask(seed, wish)
+                    return
+                case State.QUIET:
+                    quiet = quiet or seed
+                case State.AWAY if seed.health.may_be_tried(now):
+                    self._enter(seed, wish)
+                    self._send(seed, wish)
+                    self._is_late(wish)
+                    return
         if quiet is not None:
             self._ask(quiet, wish)
             self._is_late(wish)
@@ -231,7 +238,7 @@ class Seeds:
                 self._ask_which(seed, wishes[start : start + MAX_FETCHED], is_near=is_near)
 
     def _ask_which(self, seed: Seed, wishes: Sequence[Wish], *, is_near: bool) -> None:
-        if not (seed.is_there and seed.health.has_room):
+        if not seed.may_be_asked(self._now()):
             for wish in wishes:
                 self._get(seed, wish)
             return
@@ -252,22 +259,21 @@ class Seeds:
 
     def _get(self, seed: Seed, wish: Wish) -> None:
         """Now, or when there is room."""
-        if seed.health.has_room and not seed.waiting:
+        if seed.has_room_for(wish, self._now()):
             self._send(seed, wish)
         else:
-            seed.waiting.add(wish.asker, wish)
+            seed.wait(wish)
 
     def _send(self, seed: Seed, wish: Wish) -> None:
-        request = seed.get(wish.reference, is_near=wish.is_near)
+        request = seed.get(wish)
         seed.health.asked(self._now())
         request.add_done_callback(partial(self._answered, seed, wish))
 
     def _serve(self, seed: Seed) -> None:
         """There may be room for what waits."""
-        if seed.waiting and not seed.is_there:
+        if seed.is_waited_for and not seed.is_there:
             self._give_up_on(seed)
-        while seed.waiting and seed.health.has_room:
-            wish = seed.waiting.take()
+        while (wish := seed.next_waiting(self._now())) is not None:
             if not wish.is_over:
                 self._send(seed, wish)
 
@@ -323,6 +329,8 @@ class Seeds:
                 case State.AWAY:
                     _log.debug("The seed of user %d does not answer", seed.uid)
                     self._give_up_on(seed)
+            # One that is quiet may be tried by what waits.
+            self._serve(seed)
         self._end_old_ones(now)
         if self._open or any(seed.health.owed for seed in self._seeds):
             self._watch()
@@ -348,7 +356,7 @@ class Seeds:
 
     def _give_up_on(self, seed: Seed) -> None:
         """It is waited for no more: what was asked of it is asked of others."""
-        seed.waiting.take_all()
+        seed.forget_waiting()
         for wish in [wish for wish in self._open if seed in wish.places]:
             wish.places.remove(seed)
             self._go_on(wish)

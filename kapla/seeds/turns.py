@@ -31,12 +31,9 @@ class InTurn(Generic[W]):
             self._waiting[whose] = mine
         return one
 
-    def take_all(self) -> list[W]:
-        """All that wait, in turn; nothing does then."""
-        found = []
-        while self._waiting:
-            found.append(self.take())
-        return found
+    def clear(self) -> None:
+        """Nothing waits any more."""
+        self._waiting.clear()
 
     def leave(self, whose: object) -> None:
         """Whatever this one waits for is not waited for."""

@@ -1,5 +1,5 @@
-;;; Kapla under the Shepherd: a service type for a system of Guix, and one for a home of it; and one
-;;; for a proxy of substitutes on a system.
+;;; Kapla under the Shepherd: a service type for a system of Guix, and one for a home of it; and on a
+;;; system one for a proxy of substitutes, and one for a seed, which gives away what is in the store.
 ;;;
 ;;; The daemon runs as a user of its own and is given its socket by the Shepherd, so that who connects
 ;;; while it is restarted waits. docs/install.md shows how a configuration uses this file.
@@ -21,6 +21,9 @@
             kapla-proxy-configuration
             kapla-proxy-configuration?
             kapla-proxy-service-type
+            kapla-seed-configuration
+            kapla-seed-configuration?
+            kapla-seed-service-type
             home-kapla-service-type))
 
 (define-configuration/no-serialization kapla-configuration
@@ -108,25 +111,28 @@ that is for the group @code{kapla}."))
    (list-of-strings '())
    "More options of @command{kapla proxy}, as @code{\"--listen=0.0.0.0\"}."))
 
-(define %kapla-proxy-accounts
+;; A user for one service, who is in the group that the daemon's socket is for.
+(define (accounts-of name comment)
   (list %kapla-group
-        (user-group (name "kapla-proxy") (system? #t))
+        (user-group (name name) (system? #t))
         (user-account
-         (name "kapla-proxy")
-         (group "kapla-proxy")
+         (name name)
+         (group name)
          (supplementary-groups '("kapla"))
          (system? #t)
-         (comment "Kapla, proxy of substitutes")
+         (comment comment)
          (home-directory "/var/empty")
          (create-home-directory? #f)
          (shell (file-append shadow "/sbin/nologin")))))
 
+(define (upstream-options servers)
+  (append-map (lambda (url) (list "--upstream" url)) servers))
+
 ;; Started as root it reads which keys are authorized, which is for root alone, and then becomes its
-;; user, who is in the group that the daemon's socket is for.
+;; user.
 (define (kapla-proxy-shepherd-service config)
   (let ((kapla (file-append (kapla-proxy-configuration-package config) "/bin/kapla"))
-        (servers (append-map (lambda (url) (list "--upstream" url))
-                             (kapla-proxy-configuration-upstream config)))
+        (servers (upstream-options (kapla-proxy-configuration-upstream config)))
         (options (kapla-proxy-configuration-extra-options config)))
     (list
      (shepherd-service
@@ -143,10 +149,54 @@ that is for the group @code{kapla}."))
   (service-type
    (name 'kapla-proxy)
    (extensions
-    (list (service-extension account-service-type (const %kapla-proxy-accounts))
+    (list (service-extension account-service-type
+                             (const (accounts-of "kapla-proxy" "Kapla, proxy of substitutes")))
           (service-extension shepherd-root-service-type kapla-proxy-shepherd-service)))
    (description "Run @command{kapla proxy}, a substitute server of this machine that passes on the
 substitutes of others.")))
+
+(define-configuration/no-serialization kapla-seed-configuration
+  (package
+    (package)
+    "The package that has @command{kapla}.")
+  (upstream
+   (list-of-strings '())
+   "The URLs of servers to ask, once, about each item that Kapla did not fetch: what they have is given
+away.  Where there are none, only what was fetched is.")
+  (extra-options
+   (list-of-strings '())
+   "More options of @command{kapla seed}, as @code{\"--pin\"}."))
+
+;; As the proxy it reads the keys as root.  The settings of the daemon have to name its user:
+;; seed-users = ["kapla-seed"].
+(define (kapla-seed-shepherd-service config)
+  (let* ((kapla (file-append (kapla-seed-configuration-package config) "/bin/kapla"))
+         (upstream (kapla-seed-configuration-upstream config))
+         (servers (upstream-options upstream))
+         (options (kapla-seed-configuration-extra-options config)))
+    (list
+     (shepherd-service
+      (provision '(kapla-seed))
+      (requirement (if (null? upstream) '(user-processes) '(user-processes networking)))
+      (documentation "Give away files of the store, as blocks.")
+      (start
+       #~(make-forkexec-constructor
+          (list #$kapla "seed" "--user" "kapla-seed" "--store" "/gnu/store"
+                "--index" "/var/cache/kapla/seed"
+                "--eris-store-url" "coap+unix:///run/kapla/eris.sock" #$@servers #$@options)
+          #:log-file "/var/log/kapla-seed.log"))
+      ;; A pack that is being compressed is ended first.
+      (stop #~(make-kill-destructor #:grace-period 60))))))
+
+(define kapla-seed-service-type
+  (service-type
+   (name 'kapla-seed)
+   (extensions
+    (list (service-extension account-service-type
+                             (const (accounts-of "kapla-seed" "Kapla, blocks of files")))
+          (service-extension shepherd-root-service-type kapla-seed-shepherd-service)))
+   (description "Run @command{kapla seed}, which gives away files of the store of this machine, without
+a second copy.")))
 
 (define (home-kapla-shepherd-service config)
   (list

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import signal
 import subprocess
 import tempfile
@@ -18,6 +19,7 @@ import pytest
 from eris.capability import ReadCapability
 from guix_glue.formats.narinfo import NarUrl, format_narinfo, format_unsigned
 from guix_glue.kept.public_notes import PublicNotes
+from guix_glue.local.archive import nar_hash
 from guix_glue.model import StoreItem
 from guix_glue.seed.indexing import Indexer
 from guix_glue.seed.trees import SeedTree
@@ -30,6 +32,8 @@ from tests.integration.commands import Kapla
 from tests.integration.daemon import GUARD_S, Daemon, running_daemon, wait_until
 from tests.integration.here import User
 from tests.integration.test_peers import connected, stat
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
 @dataclass
@@ -162,8 +166,7 @@ def test_a_seed_that_is_killed_goes_on_where_it_was(place: Place) -> None:
 
 def test_an_item_is_given_as_it_was_packed(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    item = store.add(0, fetched=False)
-    (item / "text").write_text("a line of text\n" * 50_000)
+    item = store.add(0, fetched=False, text="a line of text\n" * 50_000)
     index = tmp_path / "index"
     environment = {
         "NIX_STORE_DIR": store.store_dir,
@@ -192,9 +195,9 @@ def test_an_item_is_given_as_it_was_packed(tmp_path: Path) -> None:
 def _note(store: Store, item: Path, urn: str) -> None:
     """As who has fetched it by a narinfo with this URN."""
     notes = PublicNotes(str(store.notes))
-    part, nar_hash = item.name[:32], b"\1" * 32
-    notes.items.note(part, nar_hash)
-    notes.urns.note(part, nar_hash, ReadCapability.from_urn(urn).to_bytes())
+    part, (digest, _) = item.name[:32], nar_hash(str(item))
+    notes.items.note(part, digest)
+    notes.urns.note(part, digest, ReadCapability.from_urn(urn).to_bytes())
 
 
 def test_what_a_server_has_signed_is_given_once_it_was_asked(place: Place, tmp_path: Path) -> None:
@@ -207,7 +210,7 @@ def test_what_a_server_has_signed_is_given_once_it_was_asked(place: Place, tmp_p
         "GUIX_LOG_DIRECTORY": str(tmp_path / "log"),
     }
     (tmp_path / "log" / "drvs").mkdir(parents=True)
-    item = StoreItem(str(public), b"\1" * 32, 1000, ())
+    item = StoreItem(str(public), nar_hash(str(public))[0], 1000, ())
     unsigned = format_unsigned(item)
     narinfo = format_narinfo(unsigned, sign_text(KEY, unsigned, "test"), [NarUrl("nar/x")])
     with running_server() as server:
@@ -221,9 +224,8 @@ def test_what_a_server_has_signed_is_given_once_it_was_asked(place: Place, tmp_p
             place.user("decode", encoded(private)[0].to_urn(), tmp_path / "none", code=4)
         asked = len(server.requests)
         assert "no server that was asked" in _explained(place, options, private)
-        with seeding(place, *options) as process:
-            # It was read before, and need not be asked about.
-            wait_until(lambda: told(index)["pid"] == process.pid, "what there is")
+        with seeding(place, *options):
+            # It was read before, need not be asked about, and is there as soon as the seed is.
             place.user("decode", encoded(public)[0].to_urn(), tmp_path / "again")
         assert len(server.requests) == asked
 
@@ -236,6 +238,8 @@ def _explained(place: Place, options: Sequence[str | Path], item: Path) -> str:
     ("arguments", "code", "words"),
     [
         (["--json"], 2, "--json is for --status"),
+        (["--once", "--status"], 2, "each for themselves"),
+        (["--once", "--eris-store-url", "coap+unix:///x"], 2, "for a seed that runs"),
         (["--status"], 1, "no seed has its index"),
         (["--store", "/elsewhere"], 2, "the stores of this machine are"),
         (["--deny", "*"], 2, "add --store"),
@@ -261,6 +265,63 @@ def test_servers_whom_nobody_believes_are_not_asked(tmp_path: Path) -> None:
     options = ["--upstream", "http://127.0.0.1:9", "--acl", acl, "--explain", "x"]
     done = User(tmp_path, "")("seed", *options, "--index", tmp_path / "index", code=2)
     assert "authorizes no key" in " ".join(done.stderr.decode().split())
+
+
+@pytest.fixture
+def open_place() -> Iterator[Path]:
+    """A directory that another user can reach, unlike pytest's."""
+    with tempfile.TemporaryDirectory(prefix="kapla-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@needs_root
+def test_root_is_given_up_once_the_keys_are_read(open_place: Path) -> None:
+    store = Store(open_place)
+    store.add(0)
+    acl = open_place / "acl"
+    acl.write_bytes((SAMPLES / "keys" / "acl").read_bytes())
+    acl.chmod(0o600)
+    (open_place / "gcroots").mkdir()
+    environment = {"NIX_STORE_DIR": store.store_dir, "GUIX_STATE_DIRECTORY": str(open_place)}
+    seeder = Kapla(open_place, "", env=environment)
+    index = open_place / "caches" / "index"
+    options: list[str | Path] = ["--once", "--pin", "--user", "nobody", "--index", index]
+    asked: list[str | Path] = [
+        "--public-items",
+        store.notes,
+        "--upstream",
+        "http://127.0.0.1:9",
+        "--acl",
+        acl,
+    ]
+    done = subprocess.run(
+        seeder.command("seed", *options, *asked),
+        env=seeder.environment(),
+        stderr=subprocess.PIPE,
+        check=False,
+        timeout=GUARD_S,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert told(index)["trees"] == 1
+    nobody = pwd.getpwnam("nobody").pw_uid
+    assert {path.stat().st_uid for path in (index, *index.iterdir())} == {nobody}
+    assert index.stat().st_mode & 0o777 == 0o700
+    assert len(list((open_place / "gcroots" / "kapla-seed").iterdir())) == 1
+
+
+@needs_root
+def test_whoever_becomes_another_user_gives_him_nothing_that_was_there(open_place: Path) -> None:
+    precious = open_place / "precious"
+    precious.mkdir()
+    (open_place / "index").symlink_to(precious)
+    root = make_tree(open_place / "tree")
+    index = open_place / "index"
+    done = Kapla(open_place, "")(
+        *("seed", root, "--once", "--user", "nobody", "--index", index), code=1
+    )
+    assert b"it is of another user" in done.stderr
+    assert precious.stat().st_uid == 0
 
 
 def test_an_index_in_what_is_seeded_is_refused(tmp_path: Path) -> None:

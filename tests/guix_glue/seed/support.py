@@ -12,6 +12,7 @@ from eris.capability import ReadCapability
 from eris.model import Reference
 from eris.store import MemoryStore
 from eris_fs import put_tree
+from guix_glue.local.archive import nar_hash
 from guix_glue.seed.index import SeedIndex
 from guix_glue.seed.indexing import Indexer
 from guix_glue.seed.later import Later
@@ -34,6 +35,11 @@ def make_tree(root: Path, sizes: Sequence[int] = SIZES) -> Path:
     (root / "link").symlink_to("d0/tool")
     (root / "empty").mkdir()
     return root
+
+
+def item_tree(root: Path) -> SeedTree:
+    """A tree as an item of a store, which is known by its NarHash."""
+    return SeedTree(str(root), nar_hash(str(root))[0])
 
 
 def content(size: int, number: int) -> bytes:

@@ -13,7 +13,7 @@ from guix_glue.seed.errors import IndexInUse
 from guix_glue.seed.index import SeedIndex
 from guix_glue.seed.indexing import Indexer
 from guix_glue.seed.trees import SeedTree
-from tests.guix_glue.seed.support import encoded, made, make_tree, opened_index, seeding
+from tests.guix_glue.seed.support import encoded, item_tree, made, make_tree, opened_index, seeding
 
 
 def read_bytes(index: SeedIndex, *trees: SeedTree) -> int:
@@ -64,7 +64,7 @@ def test_a_large_tree_goes_on_where_it_was_stopped(
     root.mkdir()
     for number in range(95):
         (root / f"{number:02}").write_bytes(bytes([number]) * 1000)
-    tree = SeedTree(str(root), b"item")
+    tree = item_tree(root)
     with opened_index(tmp_path / "index") as index:
         indexer = Indexer(index)
         add = index.add
@@ -83,12 +83,13 @@ def test_a_large_tree_goes_on_where_it_was_stopped(
         assert list(index.view.closed) == [str(root)]
     with opened_index(tmp_path / "index") as index:
         # Another item under this name: what is there of the old one is of no use.
-        assert read_bytes(index, SeedTree(str(root), b"other")) == 95 * 1000
+        (root / "00").write_bytes(b"other")
+        assert read_bytes(index, item_tree(root)) == 94 * 1000 + 5
 
 
 def test_what_is_gone_is_dropped_and_its_room_comes_back(tmp_path: Path) -> None:
     roots = [make_tree(tmp_path / name, [100_000]) for name in "abc"]
-    trees = [SeedTree(str(root), b"same") for root in roots]
+    trees = [item_tree(root) for root in roots]
     with opened_index(tmp_path / "index") as index:
         read_bytes(index, *trees)
         before = index.view.size
@@ -103,8 +104,38 @@ def test_what_is_gone_is_dropped_and_its_room_comes_back(tmp_path: Path) -> None
 def test_an_item_that_is_another_now_is_read_again(tmp_path: Path) -> None:
     root = make_tree(tmp_path / "item")
     with opened_index(tmp_path / "index") as index:
-        read_bytes(index, SeedTree(str(root), b"before"))
-        assert read_bytes(index, SeedTree(str(root), b"after")) > 700_000
+        read_bytes(index, item_tree(root))
+        (root / "empty").rmdir()
+        assert read_bytes(index, item_tree(root)) > 700_000
+
+
+def _alter(root: Path, what: str) -> None:
+    match what:
+        case "a byte":
+            with (root / "d1" / "f600000").open("r+b") as file:
+                file.write(b"x")
+        case "a file more":
+            (root / "d1" / "secret").write_text("of this machine")
+        case "a mode":
+            (root / "d0" / "tool").chmod(0o644)
+        case "a target":
+            (root / "link").unlink()
+            (root / "link").symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize("what", ["a byte", "a file more", "a mode", "a target"])
+def test_of_an_item_that_was_altered_nothing_is_noted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    root = make_tree(tmp_path / "item")
+    tree = item_tree(root)
+    _alter(root, what)
+    with opened_index(tmp_path / "index") as index:
+        indexer = Indexer(index)
+        indexer.update([tree])
+        assert not index.view.parts
+        assert list(indexer.failures) == [str(root)]
+    assert "not those that were registered" in caplog.text
 
 
 def test_what_a_killed_process_left_goes(tmp_path: Path) -> None:
@@ -157,11 +188,11 @@ def test_a_list_that_makes_no_sense_begins_anew(tmp_path: Path) -> None:
 
 def test_many_segments_become_few(tmp_path: Path) -> None:
     root = make_tree(tmp_path / "0", [5000])
-    trees = [SeedTree(str(root), b"0")]
+    trees = [item_tree(root)]
     with opened_index(tmp_path / "index") as index:
         for number in range(1, 12):
             other = make_tree(tmp_path / str(number), [5000 + number])
-            trees.append(SeedTree(str(other), b"same"))
+            trees.append(item_tree(other))
             read_bytes(index, *trees)
         assert len(index.view.segments) <= 4
         assert len(index.view.closed) == 12

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from eris.model import Reference
 from guix_glue.seed.indexing import Indexer
-from guix_glue.seed.trees import SeedTree
+from guix_glue.seed.later import Later
 from tests.guix_glue.seed.support import (
     content,
     encoded,
+    item_tree,
     made,
     make_tree,
     opened_index,
@@ -56,7 +60,7 @@ def test_a_tree_that_is_one_entry(tmp_path: Path, kind: str) -> None:
         root.symlink_to("elsewhere")
     _, blocks = encoded(root)
     with opened_index(tmp_path / "index") as index:
-        Indexer(index).update([SeedTree(str(root), b"identity")])
+        Indexer(index).update([item_tree(root)])
     with seeding(tmp_path / "index") as (_, maker):
         maker.offer([str(root)])
         assert all(made(maker, reference) == block for reference, block in blocks.items())
@@ -102,6 +106,40 @@ def test_what_is_not_offered_is_not_made(tmp_path: Path) -> None:
         maker.offer([])
         assert not any(made(maker, reference) for reference in blocks)
         assert not any(maker.find([Reference(one) for one in blocks], near=True))
+
+
+def test_what_is_made_while_its_tree_is_withdrawn_is_not_given(tmp_path: Path) -> None:
+    root = make_tree(tmp_path / "tree")
+    blocks = [Reference(one) for one in encoded(root)[1]]
+    with seeding(tmp_path / "index", root) as (_, maker):
+        under_way = [one for one in maker.make(blocks, near=True) if isinstance(one, Later)]
+        assert under_way
+        maker.offer([])
+        assert not any(one.make() for one in under_way)
+        assert not any(maker.find(blocks, near=True))
+
+
+@contextmanager
+def no_file_can_be_opened() -> Iterator[None]:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Such a number a new file would get.
+    with open("/dev/null") as lowest:
+        most = lowest.fileno()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_file_that_cannot_be_opened_for_a_moment_is_there_afterwards(tmp_path: Path) -> None:
+    root = make_tree(tmp_path / "tree")
+    _, blocks = encoded(root)
+    with seeding(tmp_path / "index", root) as (_, maker):
+        with no_file_can_be_opened():
+            assert not all(made(maker, reference) for reference in blocks)
+        assert all(made(maker, reference) == block for reference, block in blocks.items())
+        assert maker.tally.changed == 0
 
 
 def test_a_block_of_several_trees_is_made_of_any_that_is_there(tmp_path: Path) -> None:

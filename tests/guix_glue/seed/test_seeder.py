@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from guix_glue.kept.public_items import PublicItems
+from guix_glue.local.archive import nar_hash
 from guix_glue.local.store_db import StoreDatabase
 from guix_glue.seed.asking import Known
 from guix_glue.seed.consent import Consent, Say
@@ -44,9 +45,11 @@ class Store:
     def _open(self) -> closing[sqlite3.Connection]:
         return closing(sqlite3.connect(self.database_dir / "db.sqlite"))
 
-    def add(self, number: int, *, fetched: bool = True, nar: bytes = b"\1" * 32) -> Path:
+    def add(self, number: int, *, fetched: bool = True, text: str = "") -> Path:
         path = Path(self.store_dir, f"{HASHES[number]}-item{number}")
         make_tree(path, [1000 + number, 50_000])
+        (path / "text").write_text(text)
+        nar, _ = nar_hash(str(path))
         with self._open() as database:
             database.execute(
                 "INSERT INTO ValidPaths VALUES (NULL, ?, ?, 0, ?, 1000)",
@@ -124,6 +127,24 @@ def test_items_come_and_go(tmp_path: Path) -> None:
         await until(seeder, lambda: parse_status(status.read_bytes()).trees == 1)
 
     run(index, lambda: [store.trees(index)], script)
+
+
+def test_what_was_read_before_is_given_at_once(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    blocks = encoded(store.add(0))[1]
+    index = tmp_path / "index"
+
+    async def fill(seeder: Seeder) -> None:
+        await until(seeder, lambda: seeder.status().trees == 1)
+
+    async def again(seeder: Seeder) -> None:
+        assert not any(made(seeder.maker, one) for one in blocks)
+        # Only then it connects to the daemon.
+        await seeder.has_looked.wait()
+        assert all(made(seeder.maker, one) == block for one, block in blocks.items())
+
+    run(index, lambda: [store.trees(index)], fill)
+    run(index, lambda: [store.trees(index)], again)
 
 
 def test_why_an_item_is_given_away_or_not(tmp_path: Path) -> None:

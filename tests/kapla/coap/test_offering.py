@@ -49,6 +49,10 @@ class Maker:
         self.slow = reference_of(b"c" * 1024)
         self.bad = reference_of(b"d" * 1024)
 
+    def end(self) -> None:
+        """Keep no thread any longer."""
+        self.go_on.set()
+
     def make(self, references: Sequence[Reference], *, near: bool) -> list[bytes | Later | None]:
         return [self._one(reference, near) for reference in references]
 
@@ -131,7 +135,7 @@ async def seeding(
             try:
                 yield arrived, task
             finally:
-                maker.go_on.set()
+                maker.end()
                 task.cancel()
                 await asyncio.wait([task])
                 server.close()
@@ -140,11 +144,12 @@ async def seeding(
 def play(
     script: Callable[[Maker, asyncio.Queue[Daemon], asyncio.Task[None]], object],
     longest_s: float = GUARD_S,
+    maker: Callable[[], Maker] = Maker,
 ) -> None:
     async def run() -> None:
-        maker = Maker()
-        async with asyncio.timeout(GUARD_S), seeding(maker, longest_s) as (arrived, task):
-            await script(maker, arrived, task)  # type: ignore[misc]
+        played = maker()
+        async with asyncio.timeout(GUARD_S), seeding(played, longest_s) as (arrived, task):
+            await script(played, arrived, task)  # type: ignore[misc]
 
     asyncio.run(run())
 
@@ -209,6 +214,94 @@ def test_nobody_waits_for_long() -> None:
     play(script, longest_s=0.05)
 
 
+class ManyLater(Maker):
+    """All blocks take long, each by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = [number.to_bytes(2, "big") * 512 for number in range(300)]
+        self.names = [reference_of(block) for block in self.blocks]
+        self.begun: list[int] = []
+        self.has_begun = threading.Semaphore(0)
+        self.permits = threading.Semaphore(0)
+
+    def end(self) -> None:
+        self.permits.release(1000)
+
+    def _one(self, reference: bytes, near: bool) -> bytes | Later | None:
+        number = self.names.index(Reference(reference))
+        return Later(str(number), lambda: self._make(number))
+
+    def _make(self, number: int) -> bytes:
+        self.begun.append(number)
+        self.has_begun.release()
+        assert self.permits.acquire(timeout=GUARD_S)
+        return self.blocks[number]
+
+    async def begins(self, count: int) -> None:
+        """Until so many more were begun."""
+        for _ in range(count):
+            assert await asyncio.to_thread(self.has_begun.acquire, timeout=GUARD_S)
+
+
+def test_many_that_take_long_are_all_made() -> None:
+    async def script(maker: Maker, arrived: asyncio.Queue[Daemon], _: asyncio.Task[None]) -> None:
+        assert isinstance(maker, ManyLater)
+        daemon = await arrived.get()
+        await daemon.accept()
+        for number, name in enumerate(maker.names):
+            daemon.get(name, number.to_bytes(2, "big"), near=number % 2 == 0)
+        await maker.begins(1)
+        maker.permits.release(300)
+        found = await daemon.answers(300)
+        assert [found[n.to_bytes(2, "big")].payload for n in range(300)] == maker.blocks
+
+    play(script, maker=ManyLater)
+
+
+def test_who_is_near_does_not_wait_for_all_that_others_want() -> None:
+    async def script(maker: Maker, arrived: asyncio.Queue[Daemon], _: asyncio.Task[None]) -> None:
+        assert isinstance(maker, ManyLater)
+        daemon = await arrived.get()
+        await daemon.accept()
+        for number in range(100):
+            daemon.get(maker.names[number], number.to_bytes(2, "big"), near=False)
+        await maker.begins(1)
+        # What was wanted far away comes to the front when somebody near wants it, too.
+        for number in (200, 99, 201):
+            daemon.get(maker.names[number], number.to_bytes(2, "big"))
+        answered: set[int] = set()
+        while not {200, 99, 201} <= answered:
+            maker.permits.release()
+            answered.add(int.from_bytes((await daemon.receive()).token, "big"))
+        assert len(answered) < 20
+        maker.permits.release(300)
+        assert len(await daemon.answers(103 - len(answered))) == 103 - len(answered)
+
+    play(script, maker=ManyLater)
+
+
+def test_what_nobody_waits_for_any_more_is_not_begun() -> None:
+    async def script(maker: Maker, arrived: asyncio.Queue[Daemon], _: asyncio.Task[None]) -> None:
+        assert isinstance(maker, ManyLater)
+        daemon = await arrived.get()
+        await daemon.accept()
+        for number in range(10):
+            daemon.get(maker.names[number], bytes([number]), near=number < 5)
+        found = await daemon.answers(10)
+        assert {message.code for message in found.values()} == {Code.SERVICE_UNAVAILABLE}
+        begun = list(maker.begun)
+        assert len(begun) == 1
+        maker.permits.release(20)
+        # The next is not behind those.
+        daemon.get(maker.names[20], b"next")
+        while (await daemon.receive()).code != Code.CONTENT:
+            daemon.get(maker.names[20], b"next")
+        assert set(maker.begun) == {*begun, 20}
+
+    play(script, longest_s=0.2, maker=ManyLater)
+
+
 def test_which_there_are() -> None:
     async def script(maker: Maker, arrived: asyncio.Queue[Daemon], _: asyncio.Task[None]) -> None:
         daemon = await arrived.get()
@@ -244,7 +337,7 @@ def test_what_makes_no_sense_is_answered() -> None:
     play(script)
 
 
-def test_a_lost_daemon_is_connected_to_again() -> None:
+def test_a_lost_daemon_is_connected_to_again(caplog: pytest.LogCaptureFixture) -> None:
     async def script(maker: Maker, arrived: asyncio.Queue[Daemon], _: asyncio.Task[None]) -> None:
         first = await arrived.get()
         await first.accept()
@@ -256,8 +349,12 @@ def test_a_lost_daemon_is_connected_to_again() -> None:
         await third.accept()
         third.get(reference_of(SMALL), b"1")
         assert (await third.receive()).payload == SMALL
+        third.send(Code.RELEASE, b"")
+        await (await arrived.get()).accept()
 
     play(script)
+    # Each time it is told, for the same reason too.
+    assert caplog.text.count("Not connected to the daemon: the daemon is shutting down") == 2
 
 
 def test_more_questions_than_fit_wait_and_are_answered() -> None:

@@ -34,17 +34,23 @@ def test_each_answer_is_a_sign_of_life_for_all_that_it_owes() -> None:
         health.answered(now)
 
 
-def test_one_that_is_quiet_is_asked_nothing_until_it_answers() -> None:
+def test_one_that_is_quiet_is_tried_by_one_question_after_the_other() -> None:
     health = Health(10)
     health.asked(0)
     health.asked(0.2)
     assert health.look(QUIET_S) is State.QUIET
     assert not health.has_room
-    assert not health.may_be_tried(QUIET_S)
+    assert health.may_be_tried(QUIET_S)
+    health.asked(QUIET_S)
+    assert not health.may_be_tried(1.9 * QUIET_S)
+    assert health.may_be_tried(2 * QUIET_S)
     # It is told once.
     assert health.look(1) is None
     health.answered(1)
-    assert (health.state, health.has_room, health.owed) == (State.WELL, True, 1)
+    assert (health.state, health.has_room, health.owed) == (State.WELL, True, 2)
+    # What it still owes makes it quiet again, and the next finds out at once that it is there.
+    assert health.look(1 + QUIET_S) is State.QUIET
+    assert health.may_be_tried(1 + QUIET_S)
 
 
 def test_one_that_is_away_is_tried_by_one_question_and_ever_more_rarely() -> None:

@@ -14,8 +14,8 @@ from kapla.coap.blocks import pack_bitmap
 from kapla.coap.frame import Code, format_message
 from kapla.coap.link import Link
 from kapla.seeds.health import AWAY_S, QUIET_S
-from kapla.seeds.seed import MOST_UNDER_WAY
-from kapla.seeds.seeds import MOST_SEEDS
+from kapla.seeds.seed import MOST_OF_A_KIND, MOST_UNDER_WAY
+from kapla.seeds.seeds import MOST_OF_ONE_USER, MOST_SEEDS
 from tests.kapla.coap.harness import FakeTransport
 from tests.kapla.seeds.playing import (
     BLOCKS,
@@ -118,17 +118,41 @@ def test_one_after_the_other_is_asked_and_first_the_one_that_had_something_last(
 
 def test_no_more_is_asked_than_fits_and_each_who_asks_has_its_turn() -> None:
     async def test(house: House) -> None:
-        house.seeds.users = []
-        seed = Played(house.seeds, LARGE_BLOCKS, uid=os.geteuid())
-        nothing = [Reference(bytes([n % 256, n // 256]) * 16) for n in range(MOST_UNDER_WAY + 10)]
+        seed = Played(house.seeds, LARGE_BLOCKS)
+        nothing = unknown(MOST_OF_A_KIND + 10)
         for name in nothing:
             house.ask(name, 0, "much")
         house.fetch(0, asker="little")
         await settle()
-        assert len(seed.asked) == MOST_UNDER_WAY
+        assert len(seed.asked) == MOST_OF_A_KIND
         seed.answer(2)
         await settle()
-        assert seed.names[-2:] == [nothing[MOST_UNDER_WAY], NAMES[0]]
+        assert seed.names[-2:] == [nothing[MOST_OF_A_KIND], NAMES[0]]
+
+    played(test)
+
+
+def unknown(count: int) -> list[Reference]:
+    """References of blocks that nobody has."""
+    return [Reference(bytes([n % 256, n // 256]) * 16) for n in range(count)]
+
+
+def test_who_is_near_need_not_wait_for_what_others_want() -> None:
+    async def test(house: House) -> None:
+        seed = Played(house.seeds)
+        house.near.add("near")
+        nothing = unknown(2 * MOST_UNDER_WAY)
+        for number, name in enumerate(nothing[:MOST_UNDER_WAY]):
+            house.ask(name, 0, f"stranger {number}")
+        house.fetch(0, asker="near")
+        await settle()
+        assert len(seed.asked) == MOST_OF_A_KIND + 1
+        assert seed.names[-1] == NAMES[0]
+        # Together they have the window, and not more.
+        for name in nothing[MOST_UNDER_WAY:]:
+            house.ask(name, 0, "near")
+        await settle()
+        assert len(seed.asked) == MOST_UNDER_WAY
 
     played(test)
 
@@ -213,24 +237,72 @@ def test_while_one_is_quiet_others_are_asked_beside_and_the_first_to_give_it_is_
         assert house.others.waiting == []
         await asyncio.sleep(2 * STEP_S)
         assert [item[0] for item in house.others.waiting] == NAMES[:2]
-        # Nothing new is asked of it, and peers at once.
-        house.fetch(2)
+        # One thing more is asked of it, to try it, and peers at once.
+        house.fetch(2, 3)
         await settle()
-        assert (len(seed.asked), len(house.others.waiting)) == (2, 3)
+        assert (seed.names, len(house.others.waiting)) == (NAMES[:3], 4)
         found = Found(BLOCKS[0], False, "desktop")
         house.others.say(found)
         assert house.result(0) == found
         seed.answer()
         await settle()
-        assert house.result(1) == made(1)
+        assert (house.result(1), house.result(2)) == (made(1), made(2))
         # It is back, and what waited for it is asked.
-        assert seed.names == [NAMES[2]]
+        assert seed.names == [NAMES[3]]
         seed.answer()
         await settle()
-        assert house.result(2) == made(2)
+        assert house.result(3) == made(3)
         # What peers say now comes too late.
-        house.others.say(BlockNotFound(NAMES[1]))
-        house.others.say(BlockNotFound(NAMES[2]))
+        for number in (1, 2, 3):
+            house.others.say(BlockNotFound(NAMES[number]))
+
+    played(test)
+
+
+def test_one_block_that_takes_long_holds_up_no_other() -> None:
+    async def test(house: House) -> None:
+        seed = Played(house.seeds)
+        house.fetch(0, hops=0)
+        await settle()
+        slow = seed.asked.pop(0)
+        for number in range(1, 6):
+            # Each time it has been quiet for a while.
+            await asyncio.sleep(2 * QUIET_S)
+            house.fetch(number, hops=0)
+            await settle()
+            seed.answer()
+            await settle()
+            assert house.result(number) == made(number)
+        # What comes together waits for the first of it, and goes then.
+        await asyncio.sleep(2 * QUIET_S)
+        house.fetch(*range(6, 20), hops=0)
+        await settle()
+        assert len(seed.asked) == 1
+        seed.answer()
+        await settle()
+        assert len(seed.asked) == 13
+        seed.answer()
+        await settle()
+        assert all(house.result(number) == made(number) for number in range(6, 20))
+        seed.asked.append(slow)
+        seed.answer()
+        await settle()
+        assert house.result(0) == made(0)
+
+    played(test)
+
+
+def test_two_blocks_that_take_long_hold_up_others_for_a_moment() -> None:
+    async def test(house: House) -> None:
+        seed = Played(house.seeds)
+        house.fetch(0, hops=0)
+        await asyncio.sleep(2 * QUIET_S)
+        house.fetch(1, 2, hops=0)
+        await settle()
+        assert seed.names == NAMES[:2]
+        # The one that waits is asked, too, without an answer to those.
+        await asyncio.sleep(QUIET_S + STEP_S)
+        assert seed.names == NAMES[:3]
 
     played(test)
 
@@ -394,16 +466,45 @@ def test_which_blocks_there_are_is_asked_of_all_seeds_and_the_rest_of_peers() ->
 def test_one_that_does_not_tell_is_not_waited_for() -> None:
     async def test(house: House) -> None:
         one, two = Played(house.seeds), Played(house.seeds)
-        asking = asyncio.ensure_future(house.reach.find(NAMES[:2], 0, "x"))
+        asking = asyncio.ensure_future(house.reach.find(NAMES[:1], 0, "x"))
+        await settle()
+        two.say(Code.CONTENT, pack_bitmap([True]))
+        before = asyncio.get_running_loop().time()
+        assert await asking == [True]
+        assert asyncio.get_running_loop().time() - before < 2 * QUIET_S
+        # It is quiet from then on, and may be tried by one question more.
+        await asyncio.sleep(STEP_S)
+        for _ in range(2):
+            asking = asyncio.ensure_future(house.reach.find(NAMES[:1], 0, "x"))
+            await settle()
+            two.say(Code.CONTENT, pack_bitmap([True]))
+            assert await asking == [True]
+        assert 2 <= len(one.asked) <= 3
+
+    played(test)
+
+
+def test_what_a_seed_has_not_said_is_no_no() -> None:
+    async def test(house: House) -> None:
+        one, two = Played(house.seeds), Played(house.seeds)
+        asking = asyncio.ensure_future(house.reach.find(NAMES[:2], 0, "peer"))
         await settle()
         two.say(Code.CONTENT, pack_bitmap([False, True]))
-        before = asyncio.get_running_loop().time()
-        assert await asking == [False, True]
-        assert asyncio.get_running_loop().time() - before < 2 * QUIET_S
-        # It is quiet from then on.
-        await asyncio.sleep(STEP_S)
-        assert await house.reach.find(NAMES[:2], 0, one.link) == [False, False]
-        assert len(one.asked) == 1
+        with pytest.raises(StoreUnavailable, match="not all seeds"):
+            await asking
+        # Of one that has no room, too.
+        one.answer()
+        await settle()
+        for name in unknown(MOST_UNDER_WAY):
+            house.ask(name, 0, "much")
+        for name in unknown(2 * MOST_UNDER_WAY)[MOST_UNDER_WAY:]:
+            house.near.add("near")
+            house.ask(name, 0, "near")
+        with pytest.raises(StoreUnavailable, match="not all seeds"):
+            await house.reach.find(NAMES[:2], 0, two.link)
+        # One that is away is not waited for.
+        await asyncio.sleep(AWAY_S + STEP_S)
+        assert await house.reach.find(NAMES[:2], 0, two.link) == [False, False]
 
     played(test)
 
@@ -422,11 +523,17 @@ def test_who_may_be_one() -> None:
         # Once more is nothing.
         house.seeds.enter(seed.link, USER)
         assert len(house.seeds) == 3
-        for _ in range(MOST_SEEDS - 3):
+        for _ in range(MOST_OF_ONE_USER - 1):
             Played(house.seeds)
+        with pytest.raises(StoreUnavailable, match="4 seeds of this user already"):
+            Played(house.seeds)
+        others = range(USER + 1, USER + MOST_SEEDS)
+        house.seeds.settle([USER, *others])
+        while len(house.seeds) < MOST_SEEDS:
+            Played(house.seeds, uid=others[len(house.seeds) - MOST_OF_ONE_USER])
         with pytest.raises(StoreUnavailable, match="16 seeds already"):
-            Played(house.seeds)
-        assert house.seeds.counts.refused == 3
+            Played(house.seeds, uid=others[-1])
+        assert house.seeds.counts.refused == 4
 
     played(test)
 

@@ -17,15 +17,16 @@ def test_who_asks_for_much_delays_nobody() -> None:
     assert [waiting.take() for _ in range(2)] == ["a3", "b1"]
 
 
-def test_all_that_waits_is_taken_or_goes_with_whoever_wanted_it() -> None:
+def test_what_waits_goes_with_whoever_wanted_it() -> None:
     waiting: InTurn[str] = InTurn()
-    for one in ("a0", "a1", "b0"):
+    for one in ("a0", "a1", "b0", "c0"):
         waiting.add(one[0], one)
-    waiting.leave("c")
-    assert waiting.take_all() == ["a0", "b0", "a1"]
+    waiting.leave("b")
+    waiting.leave("d")
+    assert [waiting.take() for _ in range(3)] == ["a0", "c0", "a1"]
     assert not waiting
     with pytest.raises(KeyError):
         waiting.take()
     waiting.add("a", "a2")
-    waiting.leave("a")
+    waiting.clear()
     assert not waiting
