@@ -1,13 +1,15 @@
 """What takes long to make: once for all who wait for it, and no longer than they do.
 
 Whoever is near goes first: of what others want, only some is given to the threads at a time, and
-the rest waits here. So nobody from far away keeps all threads at work. What nobody waits for any
-more is made all the same if it was begun, for whoever comes next; else it is dropped.
+the rest waits here; after what was dear there is a pause as long as it took. So nobody from far
+away keeps all threads at work, nor any thread all the time. What nobody waits for any more is made
+all the same if it was begun, for whoever comes next; else it is dropped.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor, Future
@@ -21,6 +23,9 @@ W = TypeVar("W")
 
 FAR_AT_ONCE: Final = 2
 """Things that are made for those who are not near: half of what `kapla seed` has threads for."""
+
+# What takes less needs no pause.
+_SHORT_S: Final = 0.05
 
 
 class Later(Protocol):
@@ -48,6 +53,7 @@ class _Work(Generic[W]):
     timer: asyncio.TimerHandle
     future: Future[bytes | None] | None = field(default=None)
     """Of the thread, once it was given to one."""
+    took_s: float = 0.0
 
 
 class Slowly(Generic[W]):
@@ -65,6 +71,7 @@ class Slowly(Generic[W]):
         on_made: Callable[[Sequence[W], bytes | None], None],
         on_again: Callable[[Sequence[W]], None],
         on_late: Callable[[Sequence[W]], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._threads = threads
@@ -72,8 +79,10 @@ class Slowly(Generic[W]):
         self._on_made = on_made
         self._on_again = on_again
         self._on_late = on_late
+        self._clock = clock
         self._works: dict[Hashable, _Work[W]] = {}
-        # Of those who are not near: what waits for its turn, and how many things threads have.
+        # Of those who are not near: what waits for its turn, and how many things threads have, or
+        # had a moment ago.
         self._far: deque[_Work[W]] = deque()
         self._far_begun = 0
 
@@ -112,15 +121,28 @@ class Slowly(Generic[W]):
             self._begin(self._far.popleft())
 
     def _begin(self, work: _Work[W]) -> None:
-        work.future = self._threads.submit(work.later.make)
+        work.future = self._threads.submit(self._make, work)
         done = partial(self._loop.call_soon_threadsafe, self._done, work)
         work.future.add_done_callback(lambda _: done())
 
+    def _make(self, work: _Work[W]) -> bytes | None:
+        """In a thread."""
+        began = self._clock()
+        try:
+            return work.later.make()
+        finally:
+            work.took_s = self._clock() - began
+
+    def _make_room(self) -> None:
+        self._far_begun -= 1
+        self._begin_far()
+
     def _done(self, work: _Work[W]) -> None:
         """It has ended, for certain: only here it counts no more."""
-        if not work.near:
-            self._far_begun -= 1
-            self._begin_far()
+        if not work.near and work.took_s > _SHORT_S:
+            self._loop.call_later(work.took_s, self._make_room)
+        elif not work.near:
+            self._make_room()
         assert work.future is not None
         if work.future.cancelled():
             return
