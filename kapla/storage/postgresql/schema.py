@@ -2,7 +2,8 @@
 
 Blocks are in generations, each a table of its own: `blocks_1`, `blocks_2` and so on. New ones go
 into the youngest. What makes room is that the oldest is dropped whole, after what must stay of it
-was copied into the youngest: so nothing has to be vacuumed.
+was copied into the youngest: so nothing has to be vacuumed. While one leaves, `leaving` says since
+which epoch, up to which reference what must stay is copied, and how many blocks that were.
 
 `state` has one row. Its `epoch` changes with the list of the generations, `lent_version` with what
 is lent, and `kept_version` when a pin comes to keep what it did not: then an eviction goes over its
@@ -49,6 +50,7 @@ __all__ = [
     "blocks_table",
     "fronts",
     "generations",
+    "leaving",
     "lent_runs",
     "make_blocks_table",
     "metadata",
@@ -102,6 +104,18 @@ totals = Table(
     "totals",
     metadata,
     Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("small", BigInteger, nullable=False),
+    Column("large", BigInteger, nullable=False),
+)
+
+leaving = Table(
+    "leaving",
+    metadata,
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("kept_version", BigInteger, nullable=False),
+    Column("spares_read", Boolean, nullable=False),
+    Column("copied", LargeBinary, nullable=False),
     Column("small", BigInteger, nullable=False),
     Column("large", BigInteger, nullable=False),
 )

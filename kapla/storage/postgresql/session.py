@@ -101,7 +101,10 @@ class Session:
         return self.again(once)
 
     def again(self, work: Callable[[], _T]) -> _T:
-        """Do something that may be done twice; see `retried`. Raises: as that."""
+        """Do something that may be done twice; see `retried`.
+
+        Raises: as that; psycopg.errors.UndefinedTable: who names generations looks for their list.
+        """
         tries, is_new = 0, False
         while True:
             tries += 1
@@ -116,6 +119,8 @@ class Session:
                 if self._connection is None or is_new:
                     raise away(error) from error
                 is_new = True
+            except errors.UndefinedTable:
+                raise
             except psycopg.Error as error:
                 raise failed(error) from error
 
