@@ -11,7 +11,7 @@ import psycopg
 from psycopg.adapt import Buffer, Dumper
 from psycopg.pq import Format
 
-__all__ = ["Array", "array_of", "register"]
+__all__ = ["EMPTY", "Array", "array_of", "register"]
 
 _BYTEA: Final = 17
 _BYTEA_ARRAY: Final = 1001
@@ -19,10 +19,13 @@ _HEAD: Final = struct.Struct(">iiIii")
 _LENGTH: Final = struct.Struct(">i")
 
 
-class Array(bytes):
-    """An array of bytea as the server reads it."""
+class Array:
+    """An array of bytea as the server reads it: `data`."""
 
-    __slots__ = ()
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
 
 
 def array_of(values: Sequence[bytes]) -> Array:
@@ -31,24 +34,29 @@ def array_of(values: Sequence[bytes]) -> Array:
     Source: array_recv in PostgreSQL's src/backend/utils/adt/arrayfuncs.c.
     """
     if not values:
-        return Array(_HEAD.pack(0, 0, _BYTEA, 0, 1)[:12])
+        return EMPTY
     head = _HEAD.pack(1, 0, _BYTEA, len(values), 1)
     lengths = set(map(len, values))
     if len(lengths) == 1:
         # The usual case: all references, or all blocks of one size.
         length = _LENGTH.pack(lengths.pop())
-        return Array(b"".join(chain((head,), chain.from_iterable(zip(repeat(length), values)))))
+        pairs = zip(repeat(length), values, strict=False)
+        return Array(b"".join(chain((head,), chain.from_iterable(pairs))))
     packed = ((_LENGTH.pack(len(value)), value) for value in values)
     return Array(b"".join(chain((head,), chain.from_iterable(packed))))
+
+
+EMPTY: Final = Array(struct.pack(">iii", 0, 0, _BYTEA))
+"""An array of nothing."""
 
 
 class _ArrayDumper(Dumper):
     format = Format.BINARY
     oid = _BYTEA_ARRAY
 
-    def dump(self, obj: Any) -> Buffer:
-        """As it is."""
-        return bytes(obj)
+    def dump(self, obj: Array) -> Buffer:
+        """As it is: a copy of some megabytes would be felt."""
+        return obj.data
 
 
 def register(connection: psycopg.Connection[Any]) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from psycopg import errors
 from pyroaring import BitMap
@@ -165,7 +165,7 @@ class Evictor:
             return self._drop(cursor, leaving)
         check_epoch(cursor, known)
         staying = self._staying(cursor, leaving, names)
-        sizes = _copy(cursor, known, leaving.generation, staying)
+        sizes = self._copy(cursor, known, leaving.generation, staying)
         counts.add(cursor, known.filling, sizes)
         cursor.execute(_GO_ON, (names[-1], *sizes))
         return Step.MORE
@@ -178,6 +178,21 @@ class Evictor:
             self._read = leaving.generation, reads.load(cursor)
         read = self._read[1]
         return [name for name in names if name in kept or number_of(name) in read]
+
+    def _copy(
+        self, cursor: Cursor, known: Generations, source: int, names: Sequence[bytes]
+    ) -> Sizes:
+        """Copy blocks into the youngest generation; returns how many were not there."""
+        statement = statements.copy(source, known.filling, known.full)
+        small = large = 0
+        for start in range(0, len(names), _COPIED):
+            part = names[start : start + _COPIED]
+            asked = self._front.asked(known.full, part)
+            cursor.execute(statement, asked | {"names": array_of(part)})
+            lengths = [length for (length,) in cursor.fetchall()]
+            large += lengths.count(BlockSize.LARGE)
+            small += lengths.count(BlockSize.SMALL)
+        return Sizes(small, large)
 
     # --- its end
 
@@ -224,15 +239,3 @@ def _part_that_may_go(cursor: Cursor, number: int, spared: BitMap | None) -> flo
         )
     # One in which nothing is gives back little, but is no loss.
     return 1 - staying / looked if looked else 1.0
-
-
-def _copy(cursor: Cursor, known: Generations, source: int, names: Sequence[bytes]) -> Sizes:
-    """Copy blocks into the youngest generation; returns how many were not there."""
-    statement = statements.copy(source, known.filling, known.full)
-    small = large = 0
-    for start in range(0, len(names), _COPIED):
-        part: Any = {"names": array_of(names[start : start + _COPIED])}
-        lengths = [length for (length,) in cursor.execute(statement, part).fetchall()]
-        large += lengths.count(BlockSize.LARGE)
-        small += lengths.count(BlockSize.SMALL)
-    return Sizes(small, large)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from psycopg import errors
 
 from eris.errors import StoreUnavailable
 from kapla.storage.pins import Sizes
 from kapla.storage.postgresql import counts, generations, reads
+from kapla.storage.postgresql.arrays import array_of
 from kapla.storage.postgresql.generations import Generations, Outdated
 from kapla.storage.postgresql.reads import Reads
 from kapla.storage.postgresql.session import Cursor, Session
 from kapla.storage.postgresql.settings import PostgresSettings
+from kapla.storage.postgresql.statements import names_in
 
 __all__ = ["ABSENT_S", "Front"]
 
@@ -76,6 +78,11 @@ class Front:
             except (Outdated, errors.UndefinedTable):
                 self.refresh(session)
         raise StoreUnavailable("the list of the store's generations does not come to rest")
+
+    def asked(self, numbers: Sequence[int], names: Sequence[bytes]) -> dict[str, Any]:
+        """Parameters that look for sorted names in some generations."""
+        array = array_of(names)
+        return {names_in(number): array for number in numbers}
 
     def turn(self, session: Session) -> None:
         """Begin another generation, if the youngest is large enough. Raises: StoreUnavailable."""

@@ -13,7 +13,6 @@ from typing import Any
 from eris.model import Reference
 from kapla.storage.pins import Hold
 from kapla.storage.postgresql import generations, statements
-from kapla.storage.postgresql.arrays import array_of
 from kapla.storage.postgresql.front import Front
 from kapla.storage.postgresql.generations import Generations, check_epoch
 from kapla.storage.postgresql.lent import Lent
@@ -39,7 +38,7 @@ class PostgresReader:
     def get_many(self, references: Sequence[Reference]) -> dict[Reference, bytes]:
         """Fetch the blocks that are there. Raises: StoreUnavailable."""
         blocks: dict[Reference, bytes] = dict(
-            self._search(references, lambda known: statements.fetch(known.all))
+            self._search(references, statements.fetch, lambda known: known.all)
         )
         self._note(blocks)
         return blocks
@@ -53,7 +52,7 @@ class PostgresReader:
 
         Raises: StoreUnavailable.
         """
-        rows = self._search(references, lambda known: statements.find(known.staying))
+        rows = self._search(references, statements.find, lambda known: known.staying)
         found = {name for (name,) in rows}
         self._note(found)
         return found
@@ -72,8 +71,8 @@ class PostgresReader:
             with self.session.transaction() as cursor:
                 # Nothing that is found leaves before it is written that it is held.
                 check_epoch(cursor, known)
-                names = {"names": array_of(sorted(references))}
-                cursor.execute(statements.find(known.staying), names)
+                asked = self.front.asked(known.staying, sorted(references))
+                cursor.execute(statements.find(known.staying), asked)
                 found = {name for (name,) in cursor.fetchall()}
                 self.pins.hold_found(cursor, hold, sorted(found))
                 return found
@@ -92,16 +91,19 @@ class PostgresReader:
         self.session.close()
 
     def _search(
-        self, references: Sequence[Reference], statement: Callable[[Generations], bytes]
+        self,
+        references: Sequence[Reference],
+        statement: Callable[[tuple[int, ...]], bytes],
+        chosen: Callable[[Generations], tuple[int, ...]],
     ) -> _Rows:
-        """The rows of those that are there, by a statement for a list of generations."""
+        """The rows of those that are there, by a statement over some of the generations."""
         if not references:
             return []
         wanted = set(references)
         rows: _Rows = []
         while True:
             found, known = self.front.with_generations(
-                self.session, lambda now: (self._rows(statement(now), wanted), now)
+                self.session, lambda now: (self._rows(statement, chosen(now), wanted), now)
             )
             rows += found
             wanted.difference_update(row[0] for row in found)
@@ -109,11 +111,16 @@ class PostgresReader:
                 return rows
             self.front.refresh(self.session)
 
-    def _rows(self, statement: bytes, names: set[Reference]) -> _Rows:
+    def _rows(
+        self,
+        statement: Callable[[tuple[int, ...]], bytes],
+        numbers: tuple[int, ...],
+        names: set[Reference],
+    ) -> _Rows:
         # In order: the server goes along its index.
-        wanted = {"names": array_of(sorted(names))}
+        asked = self.front.asked(numbers, sorted(names))
         with self.session.connection.cursor(binary=True) as cursor:
-            return cursor.execute(statement, wanted).fetchall()
+            return cursor.execute(statement(numbers), asked).fetchall()
 
     def _epoch(self) -> int:
         row = self.session.again(

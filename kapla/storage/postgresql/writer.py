@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import cast
-
-import psycopg
+from typing import Final, cast
 
 from eris.errors import StoreFull, StoreUnavailable
 from eris.model import BlockSize, Reference
 from kapla.storage.pins import Hold, Sizes
 from kapla.storage.port import Promise, PutResult, StoreSettings
-from kapla.storage.postgresql import counts, generations, locks, statements
+from kapla.storage.postgresql import counts, locks, statements
 from kapla.storage.postgresql.arrays import array_of
 from kapla.storage.postgresql.dropping import Suspect, drop_bad
 from kapla.storage.postgresql.front import Front
@@ -26,9 +24,11 @@ __all__ = ["PostgresWriter"]
 
 _log = logging.getLogger(__name__)
 
-_IDLE_S = 1.0
+_IDLE_S: Final = 1.0
 # Bytes of a pin's run for each reference that it lacks.
-_LACKING_BYTES = 40
+_LACKING_BYTES: Final = 40
+
+_LOCK: Final = locks.shared(locks.PRESENCE).encode()
 
 _Blocks = list[tuple[Reference, bytes]]
 
@@ -131,29 +131,41 @@ class PostgresWriter(PostgresReader):
     def _put(
         self, known: Generations, parts: Sequence[_Blocks], promises: Sequence[Promise]
     ) -> tuple[int, Sizes]:
-        statement = statements.put(known.filling, known.full)
+        if not promises:
+            # All that is sent at once is one transaction.
+            return known.filling, self._insert(known, parts)
         with self.session.transaction() as cursor:
-            connection = cursor.connection
-            with connection.pipeline():
-                cursor.execute(locks.shared(locks.PRESENCE).encode())
-                epoch = connection.execute(generations.EPOCH)
-                done = [_insert(connection, statement, part) for part in parts]
-            if epoch.fetchone() != (known.epoch,):
-                raise Outdated
-            sizes = Sizes(*(one.rowcount if one is not None else 0 for one in done))
-            counts.add(cursor, known.filling, sizes)
-            if promises:
-                self.pins.fulfil(cursor, promises, known.filling)
+            sizes = self._insert(known, parts)
+            self.pins.fulfil(cursor, promises, known.filling)
         return known.filling, sizes
 
+    def _insert(self, known: Generations, parts: Sequence[_Blocks]) -> Sizes:
+        """Raises: Outdated; then nothing was put."""
+        connection = self.session.connection
+        with connection.pipeline():
+            connection.execute(_LOCK)
+            # A statement of its own sees what was changed while the lock was waited for.
+            done = [self._insert_part(known, part) if part else None for part in parts]
+        added = []
+        for cursor in done:
+            epoch, new = cursor.fetchone() if cursor is not None else (known.epoch, 0)  # type: ignore[misc]
+            if epoch != known.epoch:
+                raise Outdated
+            added.append(new)
+        return Sizes(*added)
 
-def _insert(
-    connection: psycopg.Connection[tuple[object, ...]], statement: bytes, part: _Blocks
-) -> Cursor | None:
-    if not part:
-        return None
-    names, blocks = zip(*part, strict=True)
-    return connection.execute(statement, {"names": array_of(names), "blocks": array_of(blocks)})
+    def _insert_part(self, known: Generations, part: _Blocks) -> Cursor:
+        names, blocks = zip(*part, strict=True)
+        is_large = len(blocks[0]) == BlockSize.LARGE
+        values = self.front.asked(known.full, names) | {
+            "names": array_of(names),
+            "blocks": array_of(blocks),
+            "epoch": known.epoch,
+            "small": int(not is_large),
+            "large": int(is_large),
+        }
+        statement = statements.put(known.filling, known.full)
+        return self.session.connection.execute(statement, values, binary=True)
 
 
 def _weight(block: bytes) -> int:
