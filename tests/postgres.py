@@ -21,7 +21,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import psycopg
 import pytest
 
 __all__ = ["Server", "empty_server", "postgres_server", "postgres_url", "the_server"]
@@ -125,6 +124,7 @@ class Server:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
+        psycopg = pytest.importorskip("psycopg")
         assert self._process is None
         settings = [f"-c{name}={value}" for name, value in self._settings.items()]
         with (self.directory / "log").open("ab") as log:
@@ -183,8 +183,10 @@ class Server:
         return self.url(name)
 
     def execute(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
-        """Have it do something, as its superuser; returns the rows."""
-        with psycopg.connect(self.url(database), autocommit=True) as connection:
+        """Have it do something, as its superuser, in a database or at a URL; returns the rows."""
+        psycopg = pytest.importorskip("psycopg")
+        url = database if "://" in database else self.url(database)
+        with psycopg.connect(url, autocommit=True) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 

@@ -60,9 +60,6 @@ _AGAIN: Final = """
 UPDATE leaving SET copied = '', kept_version = state.kept_version FROM state
 WHERE leaving.kept_version <> state.kept_version
 """
-_DROPPED: Final = """
-UPDATE state SET dropped_before = dropped, dropped = now(), lent_version = lent_version + 1
-"""
 # What there is of a generation besides its blocks.
 _ROWS: Final = (
     "generations WHERE number",
@@ -207,7 +204,7 @@ class Evictor:
         cursor.execute(f"DROP TABLE {_table(leaving.generation)}".encode())
         for rows in _ROWS:
             cursor.execute(f"DELETE FROM {rows} = %s".encode(), (leaving.generation,))
-        cursor.execute(_DROPPED)
+        cursor.execute("UPDATE state SET lent_version = lent_version + 1")
         next_epoch(cursor)
         self._read = None
         self._front.evicted_blocks += gone.small + gone.large

@@ -62,9 +62,17 @@ class Front:
         """Look which there are. Raises: StoreUnavailable."""
         found = session.retried(generations.read)
         with self._lock:
-            if found.epoch >= self.generations.epoch:
+            if found.epoch > self.generations.epoch:
+                self._is_changed(self.generations, found)
                 self.generations = found
             return self.generations
+
+    def _is_changed(self, before: Generations, now: Generations) -> None:
+        # Who makes room waits for what was read here.
+        self._due["say"] = self._due["reads"] = self._due["measure"] = 0.0
+        if before.filling != now.filling:
+            # Older reads will be forgotten: what is read again is told again.
+            self.reads.forget()
 
     def with_generations(self, session: Session, work: Callable[[Generations], _T]) -> _T:
         """Do something that names generations, again where their list turns out to be another one.
@@ -133,11 +141,7 @@ class Front:
     def tick(self, session: Session) -> None:
         """Look at what others did, and say what was read here. Raises: StoreUnavailable."""
         if self._is_due("look", _LOOK_S):
-            known = self.generations.epoch
-            if self.refresh(session).epoch != known:
-                self._due["say"] = self._due["reads"] = self._due["measure"] = 0.0
-                # Reads before the last drop but one will be forgotten.
-                self.reads.forget()
+            self.refresh(session)
         if self._is_due("measure", _MEASURE_S):
             self.measure(session)
         if self._is_due("fold", _FOLD_S):
@@ -150,13 +154,13 @@ class Front:
 
         Raises: StoreUnavailable.
         """
-        epoch = self.generations.epoch
+        known = self.generations
         numbers = self.reads.unwritten()
 
         def work(cursor: Cursor) -> int:
             if with_reads:
-                reads.write(cursor, numbers)
-            return self._say(cursor, epoch)
+                reads.write(cursor, numbers, known.filling)
+            return self._say(cursor, known.epoch)
 
         self._number = session.retried(work)
         if with_reads:

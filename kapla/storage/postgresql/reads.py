@@ -1,8 +1,8 @@
 """What was read, as this front end notes it, and as it stands in the database.
 
 Of a reference its first 32 bits are noted: two of a hundred million blocks share them now and then,
-and then one of them stays a little longer. Reads that are older than the last drop of a generation
-but one are forgotten.
+and then one of them stays a little longer. What was not read since half of the generations were
+begun is forgotten.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ from kapla.storage.postgresql.session import Cursor
 
 __all__ = ["Reads", "load", "number_of", "write"]
 
-# A front end that reads more than this between two drops remembers the first of it.
+# A front end that reads more than this of one generation's time notes the first of it.
 _MOST: Final = 1 << 26
 
-_FORGET: Final = "DELETE FROM reads USING state WHERE at < dropped_before"
+_FORGET: Final = """
+DELETE FROM reads WHERE generation <
+    (SELECT max(number) - greatest(2, count(*) / 2) FROM generations WHERE status <> 'leaving')
+"""
 
 
 def number_of(reference: bytes) -> int:
@@ -51,7 +54,8 @@ class Reads:
     def unwritten(self) -> BitMap:
         """What the database does not know yet."""
         with self._lock:
-            return self._new - self._told
+            self._new -= self._told
+            return self._new.copy()
 
     def written(self, numbers: BitMap) -> None:
         """Now it knows this."""
@@ -60,19 +64,20 @@ class Reads:
             self._new -= numbers
 
     def forget(self) -> None:
-        """A generation was dropped: what is read from now on is written again."""
+        """Another generation began: what is read from now on is written again."""
         with self._lock:
             self._told = BitMap()
 
 
-def write(cursor: Cursor, numbers: BitMap) -> None:
-    """Tell all front ends what was read here."""
+def write(cursor: Cursor, numbers: BitMap, generation: int) -> None:
+    """Tell all front ends what was read here, while that generation was the youngest."""
     if numbers:
-        cursor.execute("INSERT INTO reads (bits) VALUES (%b)", (numbers.serialize(),))
+        values = generation, numbers.serialize()
+        cursor.execute("INSERT INTO reads (generation, bits) VALUES (%s, %b)", values)
 
 
 def load(cursor: Cursor) -> BitMap:
-    """What all front ends read since the last drop but one."""
+    """What all front ends read, as far as it is not forgotten."""
     cursor.execute(_FORGET)
     read = BitMap()
     for (bits,) in cursor.execute("SELECT bits FROM reads"):

@@ -30,7 +30,6 @@ class Room:
     def __init__(self, session: Session, front: Front) -> None:
         self._session, self._front = session, front
         self.evictor = Evictor(session, front)
-        self._is_all_kept = False
         self._look_again = 0.0
 
     def make(self, needed: int) -> int | None:
@@ -52,9 +51,9 @@ class Room:
 
     def chore(self) -> bool:
         """Go on with what is under way; returns whether there is more of it now."""
-        if not self.evictor.is_under_way():
+        if not self.evictor.is_under_way() and not self._is_too_large():
             return False
-        return self.evictor.step() is Step.MORE
+        return self._step() in (Step.MORE, Step.DONE)
 
     def why_full(self) -> str:
         """What stands in the way of a block that found no room."""
@@ -66,17 +65,25 @@ class Room:
         """One step, or as many as it takes for those bytes."""
         end = time.monotonic() + _WAIT_S
         while self._may_look():
-            step = self.evictor.step()
-            if step is Step.NOTHING:
-                self._look_again = time.monotonic() + _NOTHING_S
-            elif step is Step.DONE:
-                self._front.measure(self._session)
+            step = self._step()
             if self._has(needed):
                 return
             if step is Step.WAITING:
                 if time.monotonic() > end:
                     raise StoreUnavailable("room is being made, and that takes long")
                 time.sleep(_PAUSE_S)
+
+    def _step(self) -> Step:
+        step = self.evictor.step()
+        if step is Step.NOTHING:
+            self._look_again = time.monotonic() + _NOTHING_S
+        elif step is Step.DONE:
+            self._front.measure(self._session)
+        return step
+
+    def _is_too_large(self) -> bool:
+        """Whether other settings made it so, and something may go."""
+        return self._front.settings.evicts and not self._has(0) and self._may_look()
 
     def _may_look(self) -> bool:
         return time.monotonic() >= self._look_again

@@ -78,9 +78,6 @@ state = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("lent_version", BigInteger, nullable=False),
     Column("kept_version", BigInteger, nullable=False),
-    # When the last generation was dropped, and the one before it.
-    Column("dropped", _Time),
-    Column("dropped_before", _Time),
 )
 
 generations = Table(
@@ -123,7 +120,8 @@ leaving = Table(
 reads = Table(
     "reads",
     metadata,
-    Column("at", _Time, nullable=False, server_default=_NOW),
+    # The youngest generation at that time.
+    Column("generation", Integer, nullable=False),
     Column("bits", LargeBinary, nullable=False),
 )
 
@@ -223,7 +221,7 @@ def _make(cursor: psycopg.Cursor[Any]) -> None:
     # Runs are read whole, and references cannot be made smaller.
     for column in ("pin_runs ALTER names", "lent_runs ALTER names", "reads ALTER bits"):
         cursor.execute(f"ALTER TABLE {column} SET STORAGE EXTERNAL".encode())
-    cursor.execute("INSERT INTO state VALUES (1, 1, 1, NULL, NULL)")
+    cursor.execute("INSERT INTO state VALUES (1, 1, 1)")
     cursor.execute("INSERT INTO generations VALUES (1, 'filling')")
     make_blocks_table(cursor, 1)
     cursor.execute("INSERT INTO kapla_schema VALUES (%s)", (SCHEMA_VERSION,))

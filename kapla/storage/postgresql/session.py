@@ -174,15 +174,11 @@ def failed(error: psycopg.Error) -> StoreUnavailable:
 
 def reason_of(error: psycopg.Error) -> str:
     """Why, in one line that names no host and no part of the URL."""
-    said = error.diag.message_primary
-    if said:
-        return said
-    # Of a connection libpq says where to, then why, and then what to think of.
-    text = _text(error)
-    _, found, why = text.partition("failed: ")
-    if found:
-        return why.splitlines()[0]
-    return text.splitlines()[0] if error.sqlstate else "there is no connection"
+    said = (error.diag.message_primary or _text(error)).splitlines()[0]
+    if error.sqlstate is None:
+        # Of a connection libpq says where to, then why.
+        said = said.rpartition(": ")[2]
+    return said.strip()
 
 
 def _text(error: psycopg.Error) -> str:

@@ -71,7 +71,7 @@ def put(into: int, others: tuple[int, ...]) -> bytes:
     chosen = select(given.c.reference, given.c.block).where(is_current)
     new = _into(into, others, chosen).returning(literal_column("1")).cte("new")
     number = func.count(literal_column("*"))
-    counts: Select[Any] = select(
+    counts: Any = select(
         literal_column(str(into)),
         number * bindparam("small", type_=Integer),
         number * bindparam("large", type_=Integer),
