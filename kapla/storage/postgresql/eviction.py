@@ -66,6 +66,7 @@ _ROWS: Final = (
     "totals WHERE generation",
     "added WHERE generation",
     "lent_runs WHERE generation",
+    "filters WHERE generation",
     "leaving WHERE generation",
 )
 
@@ -204,7 +205,7 @@ class Evictor:
         cursor.execute(f"DROP TABLE {_table(leaving.generation)}".encode())
         for rows in _ROWS:
             cursor.execute(f"DELETE FROM {rows} = %s".encode(), (leaving.generation,))
-        cursor.execute("UPDATE state SET lent_version = lent_version + 1")
+        cursor.execute("UPDATE state SET dropped = now(), lent_version = lent_version + 1")
         next_epoch(cursor)
         self._read = None
         self._front.evicted_blocks += gone.small + gone.large

@@ -14,6 +14,7 @@ from eris.errors import StoreUnavailable
 from kapla.storage.pins import Sizes
 from kapla.storage.postgresql import counts, generations, reads
 from kapla.storage.postgresql.arrays import array_of
+from kapla.storage.postgresql.filters import Asked, Filters
 from kapla.storage.postgresql.generations import Generations, Outdated
 from kapla.storage.postgresql.reads import Reads
 from kapla.storage.postgresql.session import Cursor, Session
@@ -47,6 +48,7 @@ class Front:
         self.evicted_blocks = 0
         """How many made room for others, as far as this front end saw to it."""
         self.reads = Reads()
+        self.filters = Filters()
         self.generations = Generations(0, 0)
         """As it was when it was last looked at."""
         self.counts: dict[int, Sizes] = {}
@@ -54,6 +56,7 @@ class Front:
         self._number: int | None = None
         self._bytes, self._counted = 0, Sizes()
         self._lock = threading.Lock()
+        self._learning = threading.Lock()
         self._due = dict.fromkeys(("look", "say", "reads", "fold", "measure"), 0.0)
 
     # --- the generations
@@ -88,9 +91,15 @@ class Front:
         raise StoreUnavailable("the list of the store's generations does not come to rest")
 
     def asked(self, numbers: Sequence[int], names: Sequence[bytes]) -> dict[str, Any]:
-        """Parameters that look for sorted names in some generations."""
+        """Parameters that look for sorted names in some generations, where they may be."""
         array = array_of(names)
-        return {names_in(number): array for number in numbers}
+        if self.filters.is_empty:
+            return {names_in(number): array for number in numbers}
+        asked, values = Asked(names), {}
+        for number in numbers:
+            there = self.filters.may_have(number, asked)
+            values[names_in(number)] = array if there is names else array_of(there)
+        return values
 
     def turn(self, session: Session) -> None:
         """Begin another generation, if the youngest is large enough. Raises: StoreUnavailable."""
@@ -148,6 +157,18 @@ class Front:
             session.retried(counts.fold)
         if self.settings.evicts and self._is_due("say", _SAY_S):
             self.say(session, with_reads=self._is_due("reads", _WRITE_READS_S))
+
+    def learn(self, session: Session) -> bool:
+        """Go on with what is to be known of full generations; returns whether there is more.
+
+        Raises: StoreUnavailable.
+        """
+        if not self._learning.acquire(blocking=False):
+            return False
+        try:
+            return self.with_generations(session, lambda now: self.filters.step(session, now))
+        finally:
+            self._learning.release()
 
     def say(self, session: Session, *, with_reads: bool = True) -> None:
         """Say that this front end is there, and what it read until now.

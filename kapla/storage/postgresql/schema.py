@@ -4,6 +4,7 @@ Blocks are in generations, each a table of its own: `blocks_1`, `blocks_2` and s
 into the youngest. What makes room is that the oldest is dropped whole, after what must stay of it
 was copied into the youngest: so nothing has to be vacuumed. While one leaves, `leaving` says since
 which epoch, up to which reference what must stay is copied, and how many blocks that were.
+`filters` has the first 32 bits of all references of a full one.
 
 `state` has one row. Its `epoch` changes with the list of the generations, `lent_version` with what
 is lent, and `kept_version` when a pin comes to keep what it did not: then an eviction goes over its
@@ -48,6 +49,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "added",
     "blocks_table",
+    "filters",
     "fronts",
     "generations",
     "leaving",
@@ -78,6 +80,8 @@ state = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("lent_version", BigInteger, nullable=False),
     Column("kept_version", BigInteger, nullable=False),
+    # When a generation was last dropped.
+    Column("dropped", _Time),
 )
 
 generations = Table(
@@ -115,6 +119,13 @@ leaving = Table(
     Column("copied", LargeBinary, nullable=False),
     Column("small", BigInteger, nullable=False),
     Column("large", BigInteger, nullable=False),
+)
+
+filters = Table(
+    "filters",
+    metadata,
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("bits", LargeBinary, nullable=False),
 )
 
 reads = Table(
@@ -219,9 +230,14 @@ def _make(cursor: psycopg.Cursor[Any]) -> None:
         for index in sorted(table.indexes, key=lambda one: str(one.name)):
             cursor.execute(_ddl(CreateIndex(index)))
     # Runs are read whole, and references cannot be made smaller.
-    for column in ("pin_runs ALTER names", "lent_runs ALTER names", "reads ALTER bits"):
+    for column in (
+        "pin_runs ALTER names",
+        "lent_runs ALTER names",
+        "reads ALTER bits",
+        "filters ALTER bits",
+    ):
         cursor.execute(f"ALTER TABLE {column} SET STORAGE EXTERNAL".encode())
-    cursor.execute("INSERT INTO state VALUES (1, 1, 1)")
+    cursor.execute("INSERT INTO state VALUES (1, 1, 1, NULL)")
     cursor.execute("INSERT INTO generations VALUES (1, 'filling')")
     make_blocks_table(cursor, 1)
     cursor.execute("INSERT INTO kapla_schema VALUES (%s)", (SCHEMA_VERSION,))

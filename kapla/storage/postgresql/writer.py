@@ -90,7 +90,8 @@ class PostgresWriter(PostgresReader):
         """Look at what others did, and go on with making room."""
         try:
             self.front.tick(self.session)
-            if self._room.chore():
+            # Both, whichever there is.
+            if self._room.chore() | self.front.learn(self.session):
                 return 0.0
         except StoreUnavailable as error:
             # Whoever asks for something is told.
