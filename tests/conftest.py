@@ -12,6 +12,9 @@ import pytest
 from hypothesis import settings
 
 from tests.order import begin_at, files_of, rank
+from tests.postgres import empty_server, postgres_server, postgres_url
+
+__all__ = ["empty_server", "postgres_server", "postgres_url"]
 
 # Servers of tests are on this machine, wherever it is and however it gets out.
 for name in [one for one in os.environ if one.lower().endswith("_proxy")]:

@@ -441,12 +441,16 @@ RULES = (
     Rule(
         "the front of a store knows its backends by the port, and opening.py alone by name",
         where=("kapla/storage/*",),
-        but=("kapla/storage/opening.py", "kapla/storage/sqlite/*"),
-        forbid=("kapla.storage.sqlite", "sqlalchemy", "sqlite3"),
+        but=(
+            "kapla/storage/opening.py",
+            "kapla/storage/postgresql/*",
+            "kapla/storage/sqlite/*",
+        ),
+        forbid=("kapla.storage.postgresql", "kapla.storage.sqlite", "sqlalchemy", "sqlite3"),
     ),
     Rule(
         "a backend knows the port, and not the front",
-        where=("kapla/storage/sqlite/*",),
+        where=("kapla/storage/postgresql/*", "kapla/storage/sqlite/*"),
         but=("kapla/storage/sqlite/reading.py",),
         forbid=(
             "kapla.storage.access",
@@ -455,6 +459,27 @@ RULES = (
             "kapla.storage.pinning",
             "kapla.storage.rounds",
         ),
+    ),
+    Rule(
+        "PostgreSQL is an extra: its driver is named where it is a store, and nowhere else",
+        where=("*",),
+        but=("kapla/storage/postgresql/*",),
+        forbid=("psycopg",),
+    ),
+    Rule(
+        "how a database is opened can be said without its driver",
+        where=("kapla/storage/postgresql/settings.py", "kapla/storage/postgresql/locks.py"),
+        forbid=("psycopg",),
+    ),
+    Rule(
+        "one backend does not know another",
+        where=("kapla/storage/postgresql/*",),
+        forbid=("sqlite3", "kapla.storage.sqlite", "kapla.storage.batching"),
+    ),
+    Rule(
+        "one backend does not know the other",
+        where=("kapla/storage/sqlite/*",),
+        forbid=("psycopg", "kapla.storage.postgresql"),
     ),
     Rule(
         "the wire format and the connection's state do no I/O",
@@ -803,6 +828,10 @@ def test_a_violation_names_file_line_and_rule(tmp_path: Path) -> None:
         ("guix_glue/servers/url.py", "from guix_glue.fetch import options"),
         ("guix_glue/local/items.py", "from guix_glue.cli import programs"),
         ("guix_glue/cli/publish.py", "from kapla.daemon import Daemon"),
+        ("kapla/daemon.py", "import psycopg"),
+        ("kapla/storage/postgresql/settings.py", "from psycopg import errors"),
+        ("kapla/storage/postgresql/session.py", "from kapla.storage.sqlite import files"),
+        ("kapla/storage/sqlite/files.py", "from kapla.storage.postgresql import settings"),
         ("kapla/daemon.py", "import ssl"),
         ("kapla/coap/link.py", "from cryptography import x509"),
         ("kapla/identity/contexts.py", "from kapla.coap import frame"),

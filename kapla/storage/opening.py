@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from kapla.errors import StorageError
 from kapla.storage.port import Backend, StoreSettings
+from kapla.storage.postgresql.settings import PostgresSettings
 from kapla.storage.sqlite.backend import SqliteBackend
 from kapla.storage.sqlite.state import SqliteSettings
 
@@ -14,5 +16,19 @@ def open_backend(settings: StoreSettings) -> Backend:
 
     Raises: StorageError.
     """
+    if isinstance(settings, PostgresSettings):
+        return _open_database(settings)
     assert isinstance(settings, SqliteSettings)
     return SqliteBackend(settings)
+
+
+def _open_database(settings: PostgresSettings) -> Backend:
+    try:
+        # The driver is an extra, and takes a moment to load.
+        from kapla.storage.postgresql.backend import PostgresBackend
+    except ImportError as error:
+        raise StorageError(
+            f"cannot use the store {settings}: the driver of PostgreSQL is missing ({error});"
+            " pip install 'kapla[postgresql]'"
+        ) from error
+    return PostgresBackend(settings)

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from eris import BlockSize, ErisError, Reference, reference_of
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.pinning import OpenPin
+from kapla.storage.port import StoreSettings
 from kapla.storage.sqlite.database import SqliteSettings, open_database
 from kapla.storage.sqlite.recent import GENERATION
 from kapla.storage.sqlite.writer import SqliteReader, SqliteWriter
@@ -69,7 +70,7 @@ def opened(settings: SqliteSettings) -> Iterator[Sessions]:
 
 
 @asynccontextmanager
-async def batched(settings: SqliteSettings) -> AsyncIterator[BatchedStorage]:
+async def batched(settings: StoreSettings) -> AsyncIterator[BatchedStorage]:
     """The store behind its threads."""
     storage = BatchedStorage(settings)
     await storage.open()

@@ -1,0 +1,85 @@
+"""What was read, as this front end notes it, and as it stands in the database.
+
+Of a reference its first 32 bits are noted: two of a hundred million blocks share them now and then,
+and then one of them stays a little longer. What was not read since half of the generations were
+begun is forgotten.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from array import array
+from collections.abc import Iterable
+from typing import Final
+
+from pyroaring import BitMap
+
+from kapla.storage.postgresql.session import Cursor
+
+__all__ = ["Reads", "load", "number_of", "write"]
+
+# A front end that reads more than this of one generation's time notes the first of it.
+_MOST: Final = 1 << 26
+
+_FORGET: Final = """
+DELETE FROM reads WHERE generation <
+    (SELECT max(number) - greatest(2, count(*) / 2) FROM generations WHERE status <> 'leaving')
+"""
+
+
+def number_of(reference: bytes) -> int:
+    """The first 32 bits."""
+    return int.from_bytes(reference[:4], "big")
+
+
+class Reads:
+    """What was read here; from any thread."""
+
+    def __init__(self) -> None:
+        self._new = BitMap()
+        # What is written already, since the last drops.
+        self._told = BitMap()
+        self._lock = threading.Lock()
+
+    def add(self, references: Iterable[bytes]) -> None:
+        """Note some."""
+        numbers = array("I", b"".join([name[:4] for name in references]))
+        if sys.byteorder == "little":
+            numbers.byteswap()
+        with self._lock:
+            if len(self._told) < _MOST:
+                self._new.update(numbers)
+
+    def unwritten(self) -> BitMap:
+        """What the database does not know yet."""
+        with self._lock:
+            self._new -= self._told
+            return self._new.copy()
+
+    def written(self, numbers: BitMap) -> None:
+        """Now it knows this."""
+        with self._lock:
+            self._told |= numbers
+            self._new -= numbers
+
+    def forget(self) -> None:
+        """Another generation began: what is read from now on is written again."""
+        with self._lock:
+            self._told = BitMap()
+
+
+def write(cursor: Cursor, numbers: BitMap, generation: int) -> None:
+    """Tell all front ends what was read here, while that generation was the youngest."""
+    if numbers:
+        values = generation, numbers.serialize()
+        cursor.execute("INSERT INTO reads (generation, bits) VALUES (%s, %b)", values)
+
+
+def load(cursor: Cursor) -> BitMap:
+    """What all front ends read, as far as it is not forgotten."""
+    cursor.execute(_FORGET)
+    read = BitMap()
+    for (bits,) in cursor.execute("SELECT bits FROM reads"):
+        read |= BitMap.deserialize(bits)
+    return read

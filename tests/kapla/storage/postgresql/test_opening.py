@@ -1,0 +1,110 @@
+"""A database is made ready when it is opened, or it is said what is the matter with it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from kapla.errors import StorageError
+from kapla.storage.opening import open_backend
+from kapla.storage.postgresql.settings import PostgresSettings
+from tests.kapla.storage.contract.stores import batched, get, make_blocks, put
+from tests.postgres import Server
+
+SECRET = "verysecret"
+
+
+def test_two_that_start_at_once_make_the_tables_once(postgres_url: str) -> None:
+    settings = PostgresSettings.of(postgres_url)
+    with ThreadPoolExecutor(4) as threads:
+        backends = list(threads.map(open_backend, [settings] * 4))
+    for backend in backends:
+        assert backend.totals() == {1024: 0, 32768: 0}
+        backend.close()
+
+
+def test_tables_of_a_newer_version_are_left_alone(
+    postgres_url: str, postgres_server: Server
+) -> None:
+    settings = PostgresSettings.of(postgres_url)
+    open_backend(settings).close()
+    postgres_server.execute("UPDATE kapla_schema SET version = 2", postgres_url)
+    with pytest.raises(StorageError, match="version 2, and this program knows 1"):
+        open_backend(settings)
+
+
+def test_tables_of_something_else_are_left_alone(
+    postgres_url: str, postgres_server: Server
+) -> None:
+    postgres_server.execute("CREATE TABLE accounts (id int)", postgres_url)
+    with pytest.raises(StorageError, match="give Kapla one of its own"):
+        open_backend(PostgresSettings.of(postgres_url))
+    tables = postgres_server.execute(
+        "SELECT tablename FROM pg_tables WHERE schemaname = 'public'", postgres_url
+    )
+    assert tables == [("accounts",)]
+
+
+def test_who_may_not_make_tables_is_told(postgres_url: str, postgres_server: Server) -> None:
+    postgres_server.execute("DROP ROLE IF EXISTS nobody_much")
+    postgres_server.execute("CREATE ROLE nobody_much LOGIN")
+    postgres_server.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC", postgres_url)
+    url = postgres_url.replace("postgres@", f"nobody_much:{SECRET}@")
+    with pytest.raises(StorageError, match="permission denied for schema public") as caught:
+        open_backend(PostgresSettings.of(url))
+    assert SECRET not in str(caught.value)
+    postgres_server.execute("DROP ROLE nobody_much")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://me:{SECRET}@/nowhere?host=/nonexistent",
+        f"postgresql://me:{SECRET}@[::1/nowhere",
+        f"postgresql://me:{SECRET}@host:port:port/x",
+        f"postgresql:///x?password={SECRET}&unknown=1",
+        f"http://me:{SECRET}@host/x",
+        f"postgresql:me:{SECRET}@host/x",
+    ],
+)
+def test_no_error_tells_the_password(url: str) -> None:
+    with pytest.raises(StorageError) as caught:
+        open_backend(PostgresSettings.of(url))
+    shown = str(caught.value) + repr(caught.value)
+    assert SECRET not in shown
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (f"postgresql://me:{SECRET}@db.example:5433/blocks", "postgresql://db.example:5433/blocks"),
+        (f"postgresql:///blocks?password={SECRET}&host=db", "postgresql://db/blocks"),
+        (f"postgres://u:{SECRET}@/b%20c?host=/run/pg", "postgresql:///b c in /run/pg"),
+    ],
+)
+def test_settings_show_host_and_database_alone(url: str, shown: str) -> None:
+    settings = PostgresSettings.of(url)
+    assert str(settings) == shown
+    assert SECRET not in repr(settings)
+
+
+def test_without_the_driver_it_is_said_how_to_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "kapla.storage.postgresql.backend", None)
+    with pytest.raises(StorageError, match=r"pip install 'kapla\[postgresql\]'"):
+        open_backend(PostgresSettings.of("postgresql:///blocks"))
+
+
+def test_nothing_of_the_url_matters_to_others(postgres_url: str) -> None:
+    # What an administrator sets in the URL comes first.
+    url = postgres_url + "&application_name=mirror&connect_timeout=3"
+
+    async def main() -> None:
+        async with batched(PostgresSettings.of(url)) as storage:
+            blocks = make_blocks(10)
+            await put(storage, blocks)
+            assert await get(storage, list(blocks)) == list(blocks.values())
+
+    asyncio.run(main())

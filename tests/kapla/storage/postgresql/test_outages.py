@@ -1,0 +1,152 @@
+"""The database goes away and comes back: what was acknowledged is there."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from eris import BlockSize, ErisError, Reference, StoreUnavailable
+from kapla.storage.batching import BatchedStorage
+from kapla.storage.postgresql.eviction import Step
+from kapla.storage.postgresql.front import Front
+from kapla.storage.postgresql.settings import PostgresSettings
+from kapla.storage.postgresql.writer import PostgresWriter
+from tests.kapla.storage.contract.stores import MIB, batched, find, get, make_blocks, put
+from tests.kapla.storage.databases import get_many, put_many
+from tests.postgres import Server
+
+
+async def acknowledged(
+    storage: BatchedStorage, kept: dict[Reference, bytes], lane: int, enough: asyncio.Event
+) -> str:
+    """Put until that fails; notes what was kept, and returns what was said."""
+    for seed in range(10**6):
+        part = make_blocks(4, seed=1000 * lane + seed) | (
+            {} if seed % 4 else make_blocks(1, BlockSize.LARGE, 1000 * lane + seed)
+        )
+        for size in BlockSize:
+            blocks = {name: block for name, block in part.items() if len(block) == size}
+            answer = await put_many(storage, list(blocks.values())) if blocks else None
+            if answer is not None:
+                assert isinstance(answer, StoreUnavailable)
+                return str(answer)
+            kept.update(blocks)
+        if seed == 20:
+            enough.set()
+    raise AssertionError("it was not killed")
+
+
+def test_what_was_acknowledged_before_a_kill_is_there(empty_server: Server) -> None:
+    settings = PostgresSettings.of(empty_server.make_database(), generation_bytes=MIB // 4)
+
+    async def main() -> None:
+        async with batched(settings) as storage:
+            kept: dict[Reference, bytes] = {}
+            for lane in range(2):
+                enough = asyncio.Event()
+                putting = [
+                    asyncio.ensure_future(acknowledged(storage, kept, 4 * lane + one, enough))
+                    for one in range(4)
+                ]
+                await enough.wait()
+                await asyncio.to_thread(empty_server.kill)
+                for said in await asyncio.gather(*putting):
+                    assert said.startswith("the database is away: ")
+                    assert str(empty_server.directory) not in said
+                # Reads fail too, with the same word.
+                found = await get_many(storage, list(kept)[:1])
+                assert isinstance(found, ErisError)
+                await asyncio.to_thread(empty_server.start)
+                # The same sessions, which connect by themselves.
+                assert await get(storage, list(kept)) == list(kept.values())
+                await put(storage, make_blocks(20, seed=99 + lane))
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_was_ended_costs_nothing(
+    postgres_url: str, postgres_server: Server
+) -> None:
+    end = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+
+    async def main() -> None:
+        async with batched(PostgresSettings.of(postgres_url)) as storage:
+            for seed in range(4):
+                blocks = make_blocks(50, seed=seed)
+                await put(storage, blocks)
+                assert postgres_server.execute(end, postgres_url)
+                await put(storage, make_blocks(60, seed=seed))
+                assert postgres_server.execute(end, postgres_url)
+                assert all(await find(storage, list(blocks)))
+                assert await get(storage, list(blocks)) == list(blocks.values())
+            assert storage.new_blocks == 240
+
+    asyncio.run(main())
+
+
+def test_a_store_that_is_closed_while_the_database_is_away(empty_server: Server) -> None:
+    settings = PostgresSettings.of(empty_server.make_database(), max_size=4 * MIB)
+
+    async def main() -> None:
+        async with batched(settings) as storage:
+            await put(storage, make_blocks(20))
+            await asyncio.to_thread(empty_server.kill)
+
+    asyncio.run(main())
+    empty_server.start()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_others_go_on_where_one_that_made_room_was_killed(
+    postgres_url: str, postgres_server: Server, steps: int
+) -> None:
+    settings = PostgresSettings.of(postgres_url, max_size=2 * MIB)
+
+    async def fill() -> None:
+        async with batched(settings) as storage:
+            for seed in range(5):
+                await put(storage, make_blocks(10, BlockSize.LARGE, seed))
+
+    async def go_on() -> None:
+        async with batched(settings) as storage:
+            newest: dict[Reference, bytes] = {}
+            for seed in range(20, 30):
+                newest = make_blocks(10, BlockSize.LARGE, seed)
+                await put(storage, newest)
+            assert (await storage.totals())[1] <= 2 * MIB
+            assert all(await find(storage, list(newest)))
+
+    def execute(statement: str) -> list[tuple[int, int]]:
+        return [
+            (int(one), int(other))
+            for one, other in postgres_server.execute(statement, postgres_url)
+        ]
+
+    asyncio.run(fill())
+    # One that takes some steps, and then is heard of no more.
+    front = Front(settings)
+    writer = PostgresWriter(front)
+    front.refresh(writer.session)
+    done = [writer._room.evictor.step() for _ in range(steps)]
+    assert Step.NOTHING not in done
+    writer.close()
+    front.leave(writer.session)
+    writer.close()
+    asyncio.run(go_on())
+    # What is counted is what there is.
+    counted = dict(
+        execute(
+            "SELECT generation, sum(large) FROM"
+            " (SELECT generation, large FROM totals UNION ALL SELECT generation, large FROM added)"
+            " AS counted GROUP BY generation HAVING sum(large) > 0"
+        )
+    )
+    there = {
+        number: execute(f"SELECT count(*), 0 FROM blocks_{number}")[0][0]
+        for number, _ in execute("SELECT number, 0 FROM generations")
+    }
+    assert counted == {number: count for number, count in there.items() if count}
