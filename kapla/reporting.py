@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 from eris.crypto import reference_of
@@ -178,8 +179,12 @@ class Reporting:
         return list(map(_pin_facts, found))
 
     def _disk_free(self) -> int | None:
+        store = self._config().store
+        if not isinstance(store, Path):
+            # On whichever disk its server has it.
+            return None
         try:
-            found = os.statvfs(self._config().store.parent)
+            found = os.statvfs(store.parent)
         except OSError:
             return None
         return found.f_bavail * found.f_frsize

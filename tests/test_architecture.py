@@ -574,6 +574,7 @@ RULES = (
         forbid=("eris", "kapla", "asyncio"),
         allow=(
             "kapla.config",
+            "kapla.database_url",
             "kapla.errors",
             "kapla.guessing",
             "kapla.http.settings",

@@ -78,7 +78,8 @@ def _own_files(store_url: str | None) -> Iterator[ForbiddenFile]:
         yield from _of_store(default_store())
     yield ForbiddenFile("a socket", str(default_socket(os.environ)))
     for config in _configs():
-        yield from _of_store(config.store)
+        if isinstance(config.store, Path):
+            yield from _of_store(config.store)
         yield from _of_urls(config.listen)
         yield from _of_urls(config.http)
         yield from _of_urls([] if config.admin is None else [config.admin])

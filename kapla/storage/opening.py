@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kapla.errors import StorageError
 from kapla.storage.port import Backend, StoreSettings
 from kapla.storage.sqlite.backend import SqliteBackend
 from kapla.storage.sqlite.state import SqliteSettings
@@ -14,5 +15,6 @@ def open_backend(settings: StoreSettings) -> Backend:
 
     Raises: StorageError.
     """
-    assert isinstance(settings, SqliteSettings)
+    if not isinstance(settings, SqliteSettings):
+        raise StorageError(f"no store can be opened in {settings}")
     return SqliteBackend(settings)

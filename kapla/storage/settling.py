@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.sqlite.state import SqliteSettings
+from kapla.storage.port import StoreSettings
 
 __all__ = ["settle"]
 
 
-async def settle(storage: BatchedStorage, settings: SqliteSettings) -> None:
+async def settle(storage: BatchedStorage, settings: StoreSettings) -> None:
     """Let these hold from now on; what is read when a store is opened stays as it was.
 
     Raises: StoreUnavailable; then nothing has changed.
