@@ -1,1 +1,1 @@
-"""Blocks and pins in a database of PostgreSQL, which many front ends share."""
+"""A store in a PostgreSQL database: any number of front ends may have it open at once."""
