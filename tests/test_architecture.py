@@ -234,6 +234,7 @@ RULES = (
             "kapla.encode_cache",
             "kapla.amounts",
             "kapla.errors",
+            "kapla.given_urls",
             "kapla.http.admin",
             "kapla.handed",
             "kapla.http.serving",
