@@ -99,6 +99,7 @@ class Reporting:
         statistics, config = self._statistics, self._config()
         return {
             "version": __version__,
+            "store": "sqlite" if isinstance(config.store, Path) else "postgresql",
             "blocks": {str(size): count for size, count in sorted(blocks.items())},
             "bytes": {str(size): size * count for size, count in sorted(blocks.items())},
             "database_bytes": database_bytes,

@@ -8,8 +8,9 @@ from kapla.config import Config
 from kapla.database_url import DatabaseUrl
 from kapla.storage.port import StoreSettings
 from kapla.storage.sqlite.state import SqliteSettings
+from kapla.store_place import StorePlace
 
-__all__ = ["file_settings", "store_settings"]
+__all__ = ["file_settings", "plain_settings", "store_settings"]
 
 
 def store_settings(config: Config) -> StoreSettings:
@@ -33,6 +34,15 @@ def file_settings(config: Config, path: Path) -> SqliteSettings:
         max_pinned=config.max_pinned,
         lend_cache=config.lend_cache,
     )
+
+
+def plain_settings(place: StorePlace) -> StoreSettings:
+    """How a store is opened by who is no daemon: without limits, and nothing in the background."""
+    if isinstance(place, Path):
+        return SqliteSettings(place)
+    from kapla.storage.postgresql.settings import PostgresSettings
+
+    return PostgresSettings.of(place.text)
 
 
 def _database_settings(config: Config, database: DatabaseUrl) -> StoreSettings:

@@ -12,13 +12,15 @@ import asyncio
 import logging
 import secrets
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 from eris.errors import ErisError, StoreRefused
 from eris.model import Reference
 from kapla.errors import PinNotFound, RequestMalformed
 from kapla.storage.pins import Closing, Hold, PinChoice, PinSummary
+from kapla.storage.port import Page, Writer
 from kapla.storage.worker import Wanted, answered
 
 __all__ = ["MOST_OPEN", "ORPHAN_S", "OpenPin", "PinSummary", "Pinning"]
@@ -194,6 +196,18 @@ class Pinning:
         """How many pins there are, of all users. Raises: StoreUnavailable."""
         return await self._storage.do(lambda writer: writer.pins.count())
 
+    async def contents(self, owner: int, name: str) -> AsyncIterator[Sequence[Reference]]:
+        """All references of a pin, also of blocks that it lacks, some at a time.
+
+        Raises: PinNotFound, StoreUnavailable.
+        """
+        place: int | None = 0
+        while place is not None:
+            page: Page = await self._storage.do(partial(_contents, owner, name, place))
+            place = page.following
+            if page.references:
+                yield page.references
+
     async def change(
         self,
         owner: int,
@@ -308,6 +322,10 @@ class Pinning:
     def _check(self, pin: OpenPin) -> None:
         if not self.has(pin):
             raise PinNotFound("this pin is not open any more")
+
+
+def _contents(owner: int, name: str, start: int, writer: Writer) -> Page:
+    return writer.pins.contents(owner, name, start)
 
 
 def _check_name(name: str) -> None:
