@@ -359,6 +359,9 @@ class OpenPin:
             if code != Code.NOT_FOUND or pause_s is None:
                 break
             await asyncio.sleep(pause_s)
+        if code == Code.SERVICE_UNAVAILABLE:
+            # It does not know now, and may later.
+            good_answer(code, payload)
         if code == Code.NOT_FOUND and self._is_needed and self._held.is_whole:
             await self._begin_anew(ask)
         elif code >> 5 != 2:

@@ -87,8 +87,8 @@ class RemoteStore:
         has_others: bool = False,
     ) -> None:
         self.url = url = read_store_url(url)
-        if isinstance(url.endpoint, HttpEndpoint):
-            raise InvalidUrl("a RemoteStore speaks CoAP; kapla.client.open_store takes http:// too")
+        if isinstance(url.endpoint, HttpEndpoint) or (url.others and type(self) is RemoteStore):
+            raise InvalidUrl("a RemoteStore is one of CoAP; kapla.client.open_store takes others")
         self._window = window
         self._timeout_s = timeout_s
         self._connect_timeout_s = connect_timeout_s

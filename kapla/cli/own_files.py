@@ -124,7 +124,7 @@ def _store_urls(store_url: str | None) -> list[StoreUrl]:
 def _of_urls(urls: Iterable[StoreUrl]) -> Iterator[ForbiddenFile]:
     from kapla.urls import FileEndpoint, UnixEndpoint
 
-    for url in urls:
+    for url in (member for one in urls for member in one.members):
         if isinstance(url.endpoint, FileEndpoint):
             yield from _of_store(url.endpoint.path)
         if isinstance(url.endpoint, UnixEndpoint):

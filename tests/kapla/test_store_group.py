@@ -11,11 +11,12 @@ from eris.errors import BlockNotFound, StoreUnavailable
 from eris.model import BlockSize
 from kapla.client import RemoteStore, open_store
 from kapla.coap.frame import Code, Message
-from kapla.errors import InvalidUrl
+from kapla.config import load_config
+from kapla.errors import ConfigError, InvalidUrl
 from kapla.given_urls import parse_store_urls, read_store_url
 from kapla.pinning import Pins
 from kapla.store_group import GroupStore
-from kapla.urls import format_store_url
+from kapla.urls import format_store_url, parse_store_url
 from tests.kapla.fake_server import FakeServer, Peer, Script, fake_server, keep_blocks
 from tests.kapla.pin_server import PinServer
 from tests.kapla.test_client import REFERENCE, SMALL, error_in, get, run, silent
@@ -70,6 +71,14 @@ def test_how_a_group_is_written() -> None:
 def test_what_is_no_group(text: str, reason: str) -> None:
     with pytest.raises(InvalidUrl, match=reason):
         read_store_url(text)
+
+
+def test_one_store_is_no_group() -> None:
+    with pytest.raises(InvalidUrl, match="one of CoAP"):
+        RemoteStore("coap+tcp://a|coap+tcp://b")
+    for one in (parse_store_url, lambda text: load_config(listen=(text,), environment={})):
+        with pytest.raises(ConfigError, match="stands between stores of a group"):
+            one("coap+unix:///a|coap+unix:///b")
 
 
 # --- getting ----------------------------------------------------------------------------------
@@ -213,6 +222,38 @@ def test_an_open_pin_is_gone_on_with_at_another_member(how: str) -> None:
                 assert not pin.was_begun_anew
             assert summary.small == len(BLOCKS)
             assert sum(path == ("pins", "open") for code, path in shared.asked if code == 2) == 2
+
+    run(main)
+
+
+def test_a_pin_outlives_that_all_members_are_unable_for_a_while() -> None:
+    """As when their database is restarted: nor can they say then whether there is the pin."""
+    shared = PinServer()
+    is_away = [False]
+
+    def front_end(peer: Peer, request: Message) -> None:
+        (unable if is_away[0] else shared)(peer, request)
+
+    async def main() -> None:
+        async with (
+            fake_server(front_end) as one,
+            fake_server(front_end) as two,
+            group(one, two, reconnect_s=30.0) as store,
+            await Pins(store).open() as pin,
+        ):
+            is_away[0] = True
+            before = len(one.requests), len(two.requests)
+            putting = asyncio.ensure_future(store.put(REFERENCE, SMALL))
+            await asyncio.gather(
+                *(
+                    each.until_requests(count + 3)
+                    for each, count in zip((one, two), before, strict=True)
+                )
+            )
+            is_away[0] = False
+            await putting
+            summary = await pin.close(root=REFERENCE)
+            assert (summary.small, pin.was_begun_anew) == (1, False)
 
     run(main)
 
