@@ -106,14 +106,16 @@ class GroupStore(RemoteStore):
         *,
         reconnect_s: float = 0.0,
         on_lost: Callable[[StoreUrl, float], None] | None = None,
+        has_others: bool = False,
         **said: Any,
     ) -> None:
-        super().__init__(url, reconnect_s=reconnect_s, **said)
-        members = [_Member(RemoteStore(one, **said | {"has_others": True})) for one in url.members]
+        super().__init__(url, reconnect_s=reconnect_s, has_others=has_others, **said)
+        members = [_Member(RemoteStore(one, has_others=True, **said)) for one in url.members]
         first = random.randrange(len(members))
         self._members = members[first:] + members[:first]
         self._at = self._members[0]
         self._reconnect_s = reconnect_s
+        self._has_others = has_others
         self._on_lost = on_lost
         self._is_lost_told = False
         self._was_there = False
@@ -195,7 +197,7 @@ class GroupStore(RemoteStore):
             await asyncio.wait(self._ending)
 
     async def _get(self, reference: Reference, block_size: BlockSize) -> bytes:
-        patience, closings = self._patience(), self._closings
+        patience, closings = self._patience(is_get=True), self._closings
         while True:
             member = self._idlest()
             try:
@@ -229,9 +231,10 @@ class GroupStore(RemoteStore):
                 self._at.answered()
                 return result
 
-    def _patience(self) -> _Patience:
-        # Those that were never there are not waited for.
-        return _Patience(len(self._members), self._reconnect_s if self._was_there else 0.0)
+    def _patience(self, *, is_get: bool = False) -> _Patience:
+        # Those that were never there are not waited for, nor for blocks that others may have.
+        is_waited_for = self._was_there and not (is_get and self._has_others)
+        return _Patience(len(self._members), self._reconnect_s if is_waited_for else 0.0)
 
     def _idlest(self) -> _Member:
         return min(self._members, key=lambda member: (*member.rank, member.store.owed))

@@ -292,6 +292,28 @@ def test_what_waits_when_it_is_closed_fails() -> None:
     run(main)
 
 
+def test_in_a_list_nobody_waits_for_a_group_to_get_blocks() -> None:
+    scripts: list[Script] = [keep_blocks([SMALL])]
+
+    def front_end(peer: Peer, request: Message) -> None:
+        scripts[-1](peer, request)
+
+    async def main() -> None:
+        async with (
+            fake_server(front_end) as one,
+            fake_server(front_end) as two,
+            fake_server(keep_blocks([SMALL])) as other,
+        ):
+            both = "|".join(format_store_url(server.url) for server in (one, two))
+            # Longer than this test may take.
+            async with open_store([*parse_store_urls(both), other.url], reconnect_s=600.0) as store:
+                assert await get(store) == SMALL
+                scripts.append(unable)
+                assert [await get(store) for _ in range(3)] == 3 * [SMALL]
+
+    run(main)
+
+
 def test_in_a_list_a_group_is_one_of_the_stores() -> None:
     async def main() -> None:
         async with (
