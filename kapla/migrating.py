@@ -102,6 +102,8 @@ class _Copying:
         self, source: BatchedStorage, target: BatchedStorage, tell: Callable[[int, int], None]
     ) -> None:
         self.done = Migrated()
+        # A file is locked.
+        self._may_change = source.path is None
         self._source = source
         self._target = target
         self._tell = tell
@@ -191,6 +193,12 @@ class _Copying:
                 f"the target lacks {lacks:,} blocks of the pin {made.name} that the source has:"
                 " call this again"
             )
+        # A file that was salvaged may have pins that lack what nobody knows by name.
+        if self._may_change and _held(made) < _held(pin):
+            raise StorageError(
+                f"the pin {made.name} changed while it was copied, and is not whole: call this"
+                " again"
+            )
 
 
 def _putting(
@@ -218,8 +226,12 @@ def _name_of(pin: PinSummary) -> str:
 
 def _is_same(one: PinSummary, other: PinSummary) -> bool:
     """Whether two pins of one name hold as much, and in the same way."""
-    sizes = [pin.small + pin.large + pin.missing for pin in (one, other)]
-    return sizes[0] == sizes[1] and (one.keep, one.lend) == (other.keep, other.lend)
+    return (_held(one), one.keep, one.lend) == (_held(other), other.keep, other.lend)
+
+
+def _held(pin: PinSummary) -> int:
+    """How many references it has."""
+    return pin.small + pin.large + pin.missing
 
 
 def _sound(blocks: list[tuple[Reference, bytes | None]]) -> dict[Reference, bytes]:
