@@ -112,7 +112,7 @@ def command(
         from kapla.care import check_store
 
         loaded = _load(sources)
-        sys.exit(0 if check_store(loaded.config.store, click.echo) else _EXIT_FAILED)
+        sys.exit(0 if check_store(loaded.config, click.echo) else _EXIT_FAILED)
     elif salvage is not None:
         from kapla.care import salvage_store
 

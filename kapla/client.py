@@ -1,7 +1,8 @@
 """The store port over the wire: what `kapla` and other programs use to reach a daemon.
 
 One store is a `RemoteStore`, over HTTP an `HttpStore`, and in a file a `FileStore`, without a wire;
-several are a `StoreList`. `open_store` makes whichever it is.
+a group of those with the same content is a `GroupStore`; several others are a `StoreList`.
+`open_store` makes whichever it is.
 """
 
 from __future__ import annotations
@@ -69,6 +70,10 @@ def open_store(
             from kapla.http.asking.store import HttpStore
 
             return HttpStore(url, **said)
+        if url.others:
+            from kapla.store_group import GroupStore
+
+            return GroupStore(url, window=window, **said)
         return RemoteStore(url, window=window, **said)
 
     stores = [make(url) for url in urls]

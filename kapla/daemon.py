@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from eris.allocator import give_back_all
@@ -108,7 +109,9 @@ class Daemon:
         Raises: StorageError, ListenError, ConfigError.
         """
         socket = unix_socket_of(self._config.listen)
-        self._lock = lock_store(self._config.store, Holder.myself("kaplad", socket))
+        if isinstance(self._config.store, Path):
+            # A database is for many at a time.
+            self._lock = lock_store(self._config.store, Holder.myself("kaplad", socket))
         self._max_connections = connections_by_listener(self._config)
         await self._storage.open()
         _log.debug("Store %s is open", self._config.store)

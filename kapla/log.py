@@ -37,6 +37,12 @@ _PRIORITIES: Final = (
 )
 _DEBUG_PRIORITY: Final = 7
 _URN: Final = re.compile(r"(urn:eris\w*:)[A-Za-z0-9]+", re.IGNORECASE)
+_SECRETS: Final = (
+    (_URN, r"\1…"),
+    # Of a database's URL whoever it is for, and a password in its query.
+    (re.compile(r"(postgres(?:ql)?://)\S*@", re.IGNORECASE), r"\1…@"),
+    (re.compile(r"([?&\s](?:ssl)?password=)[^&\s]+", re.IGNORECASE), r"\1…"),
+)
 
 
 def configure(level: str, form: Format = "text") -> None:
@@ -64,8 +70,10 @@ def debug_exception(name: str) -> None:
 
 
 def redact(text: str) -> str:
-    """Leave out the letters of any ERIS URN: who reads them can read the content."""
-    return _URN.sub(r"\1…", text)
+    """Leave out passwords, and the letters of any ERIS URN: who reads them can read the content."""
+    for pattern, instead in _SECRETS:
+        text = pattern.sub(instead, text)
+    return text
 
 
 def redacted_usage(error: click.ClickException) -> str:

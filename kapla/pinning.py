@@ -149,7 +149,8 @@ class Pins:
         if self._store.on_connected is not None:
             raise RuntimeError("this connection has an open pin")
         asked = {} if expected is None else {"bytes": expected}
-        code, payload = await self._ask(Code.POST, ("pins", "open"), asked)
+        # One that was opened twice holds nothing, and is given up by the store.
+        code, payload = await self._ask(Code.POST, ("pins", "open"), asked, may_be_repeated=True)
         if code in _OTHER_PROGRAMS:
             raise PinsUnsupported("this store has no pins")
         return OpenPin(self._store, *_opened(self._good(code, payload)))
@@ -201,11 +202,13 @@ class Pins:
         query: Sequence[str] = (),
         *,
         only_reads: bool = False,
+        may_be_repeated: bool = False,
     ) -> tuple[int, bytes]:
         return await self._store.ask(
             code,
             format_request(self._store.url.store_path, names, asked, query),
             only_reads=only_reads,
+            may_be_repeated=may_be_repeated,
         )
 
 
@@ -356,6 +359,9 @@ class OpenPin:
             if code != Code.NOT_FOUND or pause_s is None:
                 break
             await asyncio.sleep(pause_s)
+        if code == Code.SERVICE_UNAVAILABLE:
+            # It does not know now, and may later.
+            good_answer(code, payload)
         if code == Code.NOT_FOUND and self._is_needed and self._held.is_whole:
             await self._begin_anew(ask)
         elif code >> 5 != 2:

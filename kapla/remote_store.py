@@ -87,8 +87,8 @@ class RemoteStore:
         has_others: bool = False,
     ) -> None:
         self.url = url = read_store_url(url)
-        if isinstance(url.endpoint, HttpEndpoint):
-            raise InvalidUrl("a RemoteStore speaks CoAP; kapla.client.open_store takes http:// too")
+        if isinstance(url.endpoint, HttpEndpoint) or (url.others and type(self) is RemoteStore):
+            raise InvalidUrl("a RemoteStore is one of CoAP; kapla.client.open_store takes others")
         self._window = window
         self._timeout_s = timeout_s
         self._connect_timeout_s = connect_timeout_s
@@ -245,10 +245,7 @@ class RemoteStore:
             raise StoreRefused(f"the store does not tell what it has: {error}") from None
 
     async def stat(self) -> dict[str, Any]:
-        """Ask a Kapla daemon what it holds.
-
-        Raises: StoreError.
-        """
+        """Ask a Kapla daemon what it holds. Raises: StoreError."""
         body = encode_options((OptionNumber.URI_PATH, part.encode()) for part in STAT_PATH)
         payload: bytes | None = await self._request(Code.GET, body, b"", 0)
         return read_report(payload or b"")
@@ -366,10 +363,10 @@ class RemoteStore:
         if on_wait is not None:
             on_wait(self.url)
 
-    def _make_requester(self, link: Link) -> Requester:
+    def _make_requester(self, url: StoreUrl, link: Link) -> Requester:
         return Requester(
             link,
-            str(self.url),
+            str(url),
             self._window,
             self._timeout_s,
             greeting_timeout_s=self._connect_timeout_s,
@@ -378,12 +375,15 @@ class RemoteStore:
         )
 
     async def _connect(self) -> Requester:
-        link = Link(asking=self._make_requester)
+        return await self._connect_to(self.url)
+
+    async def _connect_to(self, url: StoreUrl) -> Requester:
+        link = Link(asking=partial(self._make_requester, url))
         assert link.asking is not None
         wire = link.asking
         said = asyncio.get_running_loop().call_later(SAID_AFTER_S, self._say_waiting)
         try:
-            await connect(self.url, lambda: link, self._connect_timeout_s)
+            await connect(url, lambda: link, self._connect_timeout_s)
         finally:
             said.cancel()
         if self.on_connected is not None:
@@ -395,5 +395,5 @@ class RemoteStore:
         if wire.was_released:
             # Before anything was asked: as where it is restarted, and we were let in last.
             self._again.lost(has_answered=False, was_released=True)
-            raise StoreUnavailable(f"{self.url} is shutting down")
+            raise StoreUnavailable(f"{url} is shutting down")
         return wire

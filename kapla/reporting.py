@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 from eris.crypto import reference_of
@@ -98,6 +99,7 @@ class Reporting:
         statistics, config = self._statistics, self._config()
         return {
             "version": __version__,
+            "store": "sqlite" if isinstance(config.store, Path) else "postgresql",
             "blocks": {str(size): count for size, count in sorted(blocks.items())},
             "bytes": {str(size): size * count for size, count in sorted(blocks.items())},
             "database_bytes": database_bytes,
@@ -178,8 +180,12 @@ class Reporting:
         return list(map(_pin_facts, found))
 
     def _disk_free(self) -> int | None:
+        store = self._config().store
+        if not isinstance(store, Path):
+            # On whichever disk its server has it.
+            return None
         try:
-            found = os.statvfs(self._config().store.parent)
+            found = os.statvfs(store.parent)
         except OSError:
             return None
         return found.f_bavail * found.f_frsize

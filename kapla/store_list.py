@@ -53,7 +53,8 @@ class _Member:
     def __init__(self, store: RemoteStore | HttpStore) -> None:
         self.store = store
         self.is_closed = False
-        self.is_near = isinstance(store.url.endpoint, UnixEndpoint | FileEndpoint)
+        near = (UnixEndpoint, FileEndpoint)
+        self.is_near = all(isinstance(url.endpoint, near) for url in store.url.members)
         """Whether it is on this machine."""
         self.may_take = store.url.allows("put")
         self.has_taken = False

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, quote, unquote_to_bytes, urlsplit
@@ -59,8 +59,7 @@ _LONGEST_URL: Final = 4096
 _RIGHTS: Final = ("get", "lend", "put", "stat", "admin")
 _FILES: Final = {"cert": "certificate", "key": "key", "ca": "ca"}
 _HTTP: Final = ("http", "https", "ipfs+http", "ipfs+https")
-_HTTP_PORT: Final = 80
-_HTTPS_PORT: Final = 443
+_HTTP_PORT, _HTTPS_PORT = 80, 443
 _HOST: Final = re.compile(r"[A-Za-z0-9._~:%-]+")
 
 
@@ -151,9 +150,16 @@ class StoreUrl:
     endpoint: Endpoint
     store_path: tuple[str, ...] = field(default=(), repr=False)
     flags: Flags = Flags()
+    others: tuple[StoreUrl, ...] = ()
+    """Where the same blocks and pins are too: see `kapla.given_urls`."""
 
     def __str__(self) -> str:
-        return str(self.endpoint)
+        return " or ".join(str(url.endpoint) for url in (self, *self.others))
+
+    @property
+    def members(self) -> tuple[StoreUrl, ...]:
+        """Each place by itself."""
+        return (replace(self, others=()), *self.others)
 
     def allows(self, right: str) -> bool:
         """Whether the flags let a client do this: one that is lent to gets, too."""
@@ -168,8 +174,10 @@ def parse_store_url(text: str) -> StoreUrl:
     """
     if len(text) > _LONGEST_URL:
         raise InvalidUrl(f"a store URL is longer than {_LONGEST_URL} characters")
-    if any(character.isspace() or not character.isprintable() for character in text):
+    if not text.isprintable() or " " in text:
         raise InvalidUrl("a store URL holds white space or a control character")
+    if "|" in text:
+        raise InvalidUrl("a | stands between stores of a group; in a path it is written %7C")
     try:
         parts = urlsplit(text)
     except ValueError:
@@ -368,6 +376,8 @@ def format_store_url(url: StoreUrl) -> str:
 
     It may be a capability: not for messages.
     """
+    if url.others:
+        return "|".join(map(format_store_url, url.members))
     endpoint = url.endpoint
     path = "".join("/" + quote(component, safe="") for component in url.store_path)
     if isinstance(endpoint, UnixEndpoint):

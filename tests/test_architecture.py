@@ -234,6 +234,7 @@ RULES = (
             "kapla.encode_cache",
             "kapla.amounts",
             "kapla.errors",
+            "kapla.given_urls",
             "kapla.http.admin",
             "kapla.handed",
             "kapla.http.serving",
@@ -623,6 +624,7 @@ RULES = (
         forbid=("eris", "kapla", "asyncio"),
         allow=(
             "kapla.config",
+            "kapla.database_url",
             "kapla.errors",
             "kapla.guessing",
             "kapla.http.settings",

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Ask apt for the system packages that are missing, and for nothing else.
-# Usage: deps.sh [PACKAGE]...        without arguments: all that the tests need, and a browser
+# Usage: deps.sh [PACKAGE]...        without arguments: all that the tests need, a browser and a database
 set -eu
 
 is_there() {
@@ -10,6 +10,7 @@ is_there() {
         nix-bin) command -v nix-store ;;
         curl | fish | mandoc | zsh) command -v "$1" ;;
         chromium) command -v chromium || command -v chromium-browser || command -v google-chrome ;;
+        postgresql) command -v initdb || ls /usr/lib/postgresql/*/bin/initdb ;;
         guile-3.0) command -v guile ;;
         debootstrap) command -v debootstrap ;;
         systemd-container) command -v systemd-nspawn ;;
@@ -27,7 +28,9 @@ if command -v flock >/dev/null; then
 fi
 
 browser=
+database=
 [ $# -gt 0 ] || browser=chromium
+[ $# -gt 0 ] || database=postgresql
 [ $# -gt 0 ] || set -- python3-venv libcoap3-bin nix-bin curl guile-3.0 iproute2 nftables zsh fish mandoc
 missing=
 for package; do
@@ -68,5 +71,27 @@ if [ -n "$browser" ] && ! is_there "$browser"; then
         echo "deps: apt-get could not install $browser; the test with a browser is skipped"
     else
         echo "deps: $browser is installed"
+    fi
+fi
+
+# Debian makes a database of its own when it is installed, and starts it, unless it is told not to.
+install_database() {
+    export DEBIAN_FRONTEND=noninteractive
+    timeout 60 apt-get -qq update || return 1
+    timeout 180 apt-get -qq install --download-only --no-install-recommends "$database" || return 1
+    apt-get -qq install --no-install-recommends postgresql-common || return 1
+    told=/etc/postgresql-common/createcluster.conf
+    grep -qs '^create_main_cluster = false' "$told" || echo 'create_main_cluster = false' >>"$told"
+    apt-get -qq install --no-install-recommends "$database"
+}
+
+# Stores may be in one: without it the tests of that are skipped.
+if [ -n "$database" ] && ! is_there "$database"; then
+    if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
+        echo "deps: there is no $database; the tests with a database are skipped"
+    elif ! install_database >/dev/null 2>&1; then
+        echo "deps: apt-get could not install $database; the tests with a database are skipped"
+    else
+        echo "deps: $database is installed"
     fi
 fi

@@ -22,6 +22,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "daily-use",
         "cli",
         "care",
+        "postgresql",
         "lending",
         "peers",
         "lan",

@@ -19,7 +19,7 @@ from guix_glue.cli.programs import REAL_GUIX, find_program, find_real_guix
 from guix_glue.cli.stores import stores_given
 from kapla.cli.common import CommandError
 from kapla.cli.told import told
-from kapla.urls import parse_store_url
+from kapla.given_urls import parse_store_urls
 
 __all__ = ["command", "make_environment"]
 
@@ -67,7 +67,7 @@ def command(
     $KAPLA_REAL_GUIX names, else the one that is installed.
     """
     for url in stores_given(store_urls, {}) or ():
-        parse_store_url(url)
+        parse_store_urls(url)
     environment = make_environment(os.environ, store_urls, trust_hints)
     daemon = program or find_program("guix-daemon", os.environ)
     if daemon is None:

@@ -55,6 +55,7 @@ OWN: Final = {
     "pins": Own("kapla.cli.pins", "List what is pinned in the store."),
     "scrub": Own("kapla.cli.scrub", "Have the daemon look at all that it stores."),
     "stat": Own("kapla.cli.stat", "Show what the daemon holds."),
+    "store": Own("kapla.cli.migrate", "Move a whole store into a database, or back."),
     "top": Own("kapla.cli.top", "Watch what the daemon is doing."),
     "unpin": Own("kapla.cli.unpin", "Release pins: their contents may go."),
     "verify": Own("kapla.cli.verify", "Check that every block is there and sound."),

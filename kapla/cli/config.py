@@ -12,6 +12,7 @@ import click
 
 from kapla.cli.columns import table
 from kapla.cli.outcome import CommandError, ExitCode
+from kapla.cli.store import say
 from kapla.cli.told import told
 from kapla.config import Misconfigured, Sources, load
 from kapla.config.flags import setting_flags
@@ -19,6 +20,7 @@ from kapla.config.load import SYSTEM_FILE, default_place
 from kapla.config.shown import shown
 from kapla.config.template import template
 from kapla.config.verdict import judge
+from kapla.database_url import PASSWORD_ADVICE, DatabaseUrl
 from kapla.log import redact
 
 __all__ = ["command"]
@@ -97,6 +99,9 @@ def show(file: str | None, path: str | None, debug: bool, as_json: bool, **flags
         for problem in error.problems:
             click.echo(redact(str(problem)), err=True)
         raise CommandError("these settings are not sound", ExitCode.USAGE) from None
+    store = loaded.config.store
+    if isinstance(store, DatabaseUrl) and store.has_password:
+        say(PASSWORD_ADVICE)
     settings = shown(loaded)
     if as_json:
         facts = {one.key: {"value": one.value, "from": one.origin} for one in settings}

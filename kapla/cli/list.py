@@ -100,10 +100,10 @@ def _line(entry: Entry, long: bool, urns: bool) -> str:
 def shown_store(entry: Entry) -> str:
     """A store by its endpoint: the path behind it may be a capability."""
     from kapla.errors import InvalidUrl
-    from kapla.urls import parse_store_url
+    from kapla.given_urls import read_store_url
 
     try:
-        return printable(str(parse_store_url(entry.store)))
+        return printable(str(read_store_url(entry.store)))
     except InvalidUrl:
         return "?"
 

@@ -78,7 +78,8 @@ def _own_files(store_url: str | None) -> Iterator[ForbiddenFile]:
         yield from _of_store(default_store())
     yield ForbiddenFile("a socket", str(default_socket(os.environ)))
     for config in _configs():
-        yield from _of_store(config.store)
+        if isinstance(config.store, Path):
+            yield from _of_store(config.store)
         yield from _of_urls(config.listen)
         yield from _of_urls(config.http)
         yield from _of_urls([] if config.admin is None else [config.admin])
@@ -123,7 +124,7 @@ def _store_urls(store_url: str | None) -> list[StoreUrl]:
 def _of_urls(urls: Iterable[StoreUrl]) -> Iterator[ForbiddenFile]:
     from kapla.urls import FileEndpoint, UnixEndpoint
 
-    for url in urls:
+    for url in (member for one in urls for member in one.members):
         if isinstance(url.endpoint, FileEndpoint):
             yield from _of_store(url.endpoint.path)
         if isinstance(url.endpoint, UnixEndpoint):

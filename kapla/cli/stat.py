@@ -72,7 +72,8 @@ def _lines(report: dict[str, Any]) -> list[str]:
         lines.append(f"{label:<20}{count:>12,}  {_bytes(report['bytes'][size])}")
     limit = report.get("max_size")
     of = f" of {_bytes(limit)}" if limit else ""
-    lines.append(f"{'database:':<20}{_bytes(report['database_bytes']):>12}{of}")
+    kind = " in PostgreSQL" if report.get("store") == "postgresql" else ""
+    lines.append(f"{'database:':<20}{_bytes(report['database_bytes']):>12}{of}{kind}")
     # A file has no start, and older daemons do not tell all of this.
     if "new_blocks" in report:
         lines.append(f"{'new blocks:':<20}{report['new_blocks']:>12,}  since the start")

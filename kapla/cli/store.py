@@ -53,7 +53,8 @@ def store_option(command: Callable[_P, _T]) -> Callable[_P, _T]:
         callback=join,
         help="The store, as coap+unix:///run/eris.sock, coap+tcp://host, file:///srv/blocks.sqlite,"
         " or https://host to read only. Several, given one by one or separated by spaces, are"
-        " tried in order. Default: $ERIS_STORE_URL, else the local daemon's socket.",
+        " tried in order; with | between them they are one store with several doors. Default:"
+        " $ERIS_STORE_URL, else the local daemon's socket.",
     )(timeout_option(command))
 
 

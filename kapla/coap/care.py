@@ -19,6 +19,9 @@ from kapla.storage.access import BlockAccess
 __all__ = ["care_resources"]
 
 _FASTEST: Final = 2**40
+_IN_A_DATABASE: Final = (
+    b"the store is in a database: back it up with its server's means, as pg_dump does"
+)
 
 
 def care_resources(access: BlockAccess) -> dict[tuple[str, ...], Fragmenting]:
@@ -99,7 +102,7 @@ class _Database(_CareResource):
         """Tell its path."""
         path = self._storage.path
         if path is None:
-            return respond(Code.FORBIDDEN, b"the store is a database server's: back it up there")
+            return respond(Code.CONFLICT, _IN_A_DATABASE)
         return _answer(Code.CONTENT, {"path": os.fsencode(path.absolute())})
 
 

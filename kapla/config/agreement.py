@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import NamedTuple
+from pathlib import Path
+from typing import Final, NamedTuple
 
 from kapla.config.model import Config
 from kapla.config.problems import Problems
 from kapla.config.table import BY_FIELD
+from kapla.database_url import DatabaseUrl
 from kapla.urls import StoreUrl, TcpEndpoint, TlsEndpoint, UnixEndpoint
 
 __all__ = ["check_agreement", "place_of"]
+
+_OF_FILES: Final = {
+    "min_free": "min-free is of a file's disk: max-size says how large a database may become",
+    "scrub_rate": "scrub-rate is of a file: of a database kaplad --check looks at all blocks, and"
+    " PostgreSQL at its own pages, with initdb --data-checksums",
+}
+"""What means nothing where the store is a database, and what to do instead."""
 
 _NAMES = {"listen": "a listener", "http": "a place of http", "admin": "admin"}
 
@@ -42,6 +51,8 @@ def check_agreement(
             place_of("discover_networks", origins),
             'discover-networks needs discover = "lan": nobody is looked for',
         )
+    if isinstance(config.store, DatabaseUrl):
+        _check_database(config, origins, problems)
     _check_paths(config, origins, problems)
     _check_addresses(config, origins, problems)
 
@@ -55,12 +66,27 @@ def place_of(name: str, origins: Mapping[str, tuple[str, ...]]) -> str:
     return where if where.startswith(("$", "--")) else f"{where}: {BY_FIELD[name].key}"
 
 
+def _check_database(
+    config: Config, origins: Mapping[str, tuple[str, ...]], problems: Problems
+) -> None:
+    """Whether somebody set what a database does not have."""
+    for name, reason in _OF_FILES.items():
+        if name in origins:
+            problems.add(place_of(name, origins), reason)
+    if config.rebuild_index:
+        problems.add(
+            "--rebuild-index", "that is of a file: in a database it is REINDEX, and kaplad --check"
+        )
+
+
 def _check_paths(
     config: Config, origins: Mapping[str, tuple[str, ...]], problems: Problems
 ) -> None:
     """Whether each Unix socket has a path of its own."""
+    store = config.store
     # One without a name could not be read.
-    taken = {config.store: "the store"} if config.store.name else {}
+    is_file = isinstance(store, Path) and store.name
+    taken = {store: "the store"} if is_file else {}
     for name, url in _places(config):
         if isinstance(url.endpoint, UnixEndpoint):
             path = url.endpoint.path

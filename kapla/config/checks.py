@@ -19,6 +19,7 @@ from typing import Final
 from kapla.config.agreement import place_of
 from kapla.config.load import Loaded
 from kapla.config.problems import Misconfigured, Problem, Problems
+from kapla.database_url import PASSWORD_ADVICE, DatabaseUrl
 from kapla.guessing import meant
 from kapla.sizes import size_text
 from kapla.urls import StoreUrl, TcpEndpoint, TlsEndpoint, UnixEndpoint
@@ -79,7 +80,11 @@ class _Machine:
             check_groups(self._loaded)
         except Misconfigured as error:
             self.problems.found += error.problems
-        self._look_at_store()
+        store = self._config.store
+        if isinstance(store, DatabaseUrl):
+            self._tell_of(store)
+        else:
+            self._look_at_file(store)
         for name, url in self._places():
             where = place_of(name, self._loaded.origins)
             if isinstance(url.endpoint, UnixEndpoint):
@@ -98,8 +103,14 @@ class _Machine:
         listen = [("listen", url) for url in config.listen]
         return [*listen, *(("http", url) for url in config.http), *admin]
 
-    def _look_at_store(self) -> None:
-        path = self._config.store
+    def _tell_of(self, database: DatabaseUrl) -> None:
+        """What its URL means: nobody is asked."""
+        where = place_of("store", self._loaded.origins)
+        self.notes.add(where, f"{database.where}; it is not asked here, kaplad --check does that")
+        if database.has_password:
+            self.notes.add(where, PASSWORD_ADVICE)
+
+    def _look_at_file(self, path: Path) -> None:
         if not path.name:
             return  # which is wrong already
         where = place_of("store", self._loaded.origins)

@@ -17,6 +17,7 @@ from kapla.config.file import SettingsFile, read_file
 from kapla.config.model import Config
 from kapla.config.problems import Misconfigured, Problems
 from kapla.config.table import BY_KEY, SETTINGS, Reader, Setting
+from kapla.database_url import DatabaseUrl
 from kapla.errors import ConfigError, InvalidUrl
 from kapla.guessing import meant
 from kapla.local_socket import default_socket, is_root
@@ -104,6 +105,9 @@ def load(sources: Sources) -> Loaded:
         peers=tuple(found.peers),
         **cast(Any, found.values),
     )
+    if isinstance(config.store, DatabaseUrl) and "scrub_rate" not in found.values:
+        # That of a file.
+        config = replace(config, scrub_rate=0)
     loaded = Loaded(config, None if path is None else Path(path), found.origins)
     check_agreement(config, loaded.origins, found.problems)
     if found.problems.found:

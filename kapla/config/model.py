@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Literal
 
 from kapla.config.users import User
 from kapla.lan.networks import Entry
 from kapla.log import Format
 from kapla.peer_config import PeerSettings
+from kapla.store_place import StorePlace
 from kapla.urls import StoreUrl
 
 __all__ = ["LEVELS", "Config", "Synchronous", "WhenFull"]
@@ -24,8 +24,8 @@ LEVELS: Final = ("debug", "info", "warning", "error")
 class Config:
     """All settings of the daemon."""
 
-    store: Path
-    """The SQLite file; its directory is made when missing."""
+    store: StorePlace
+    """The SQLite file, whose directory is made when missing; or a database."""
     listen: tuple[StoreUrl, ...]
     """Where clients connect."""
     default_listen: bool = True

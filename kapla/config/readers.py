@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from kapla.errors import InvalidUrl
@@ -19,22 +17,9 @@ from kapla.urls import (
     parse_store_url,
 )
 
-__all__ = ["parse_choice", "parse_count", "parse_path", "parse_switch", "parse_urls"]
+__all__ = ["parse_choice", "parse_count", "parse_switch", "parse_urls"]
 
 _MOST_LISTENERS: Final = 64
-
-
-def parse_path(value: object) -> Path:
-    """Read the path of a file, absolute or from the working directory; `~` is a home."""
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise ValueError("a path is expected")
-    expanded = os.path.expanduser(value)
-    if expanded.startswith("~"):
-        raise ValueError("there is no such user, or no home directory")
-    path = Path(os.path.abspath(expanded))
-    if not path.name:
-        raise ValueError("the path of a file is expected")
-    return path
 
 
 def parse_urls(value: object) -> tuple[StoreUrl, ...]:

@@ -14,7 +14,6 @@ from kapla.config.model import LEVELS
 from kapla.config.readers import (
     parse_choice,
     parse_count,
-    parse_path,
     parse_switch,
     parse_urls,
 )
@@ -23,6 +22,7 @@ from kapla.http.settings import parse_admin, parse_http
 from kapla.lan.networks import parse_entries
 from kapla.peer_config import parse_known_peers, parse_peer_urls, parse_peers
 from kapla.sizes import parse_amount, parse_rate, parse_scrub_rate, parse_store_size
+from kapla.store_place import parse_place
 
 __all__ = ["BY_FIELD", "BY_KEY", "SETTINGS", "Flag", "Setting"]
 
@@ -73,11 +73,19 @@ SETTINGS: Final = (
     Setting(
         "store",
         "store",
-        parse_path,
-        "The SQLite file that holds the blocks; its directory is made.",
+        parse_place,
+        "The SQLite file that holds the blocks; its directory is made. Or the URL of a database of"
+        " PostgreSQL, as postgresql:///kapla?host=/run/postgresql.",
         "root: /var/lib/kapla/blocks.sqlite; others: ~/.local/share/kapla/blocks.sqlite",
         '"/srv/blocks/kapla.sqlite"',
-        (Flag("--store", "PATH", "The SQLite file that holds the blocks."),),
+        (
+            Flag(
+                "--store",
+                "PATH|URL",
+                "The SQLite file that holds the blocks, or a database of PostgreSQL, as"
+                " postgresql:///kapla?host=/run/postgresql.",
+            ),
+        ),
     ),
     Setting(
         "listen",

@@ -17,7 +17,7 @@ from kapla.errors import ConfigError
 from kapla.local_socket import is_root
 from kapla.storage.sqlite.state import SqliteSettings
 from kapla.store_place import SYSTEM_STORE, default_store
-from kapla.store_settings import store_settings
+from kapla.store_settings import file_settings
 
 __all__ = ["settings_of"]
 
@@ -30,9 +30,9 @@ def settings_of(path: Path, *, may_be_wrong: bool = False) -> SqliteSettings:
     """
     try:
         for config in _configs(path):
-            if _is_same(config.store, path):
+            if isinstance(config.store, Path) and _is_same(config.store, path):
                 # What a daemon does in the background is not for a command.
-                return replace(store_settings(config), path=path, scrub_rate=0, rebuild_index=False)
+                return replace(file_settings(config, path), scrub_rate=0, rebuild_index=False)
     except ConfigError:
         if not may_be_wrong:
             raise

@@ -89,6 +89,8 @@ def _store(now: DaemonFacts) -> Group:
 def _space(now: DaemonFacts) -> Figure:
     used, free = bytes_text(now.database_bytes), now.disk_free_bytes
     on_disk = "" if free is None else f"{bytes_text(free)} free on disk"
+    if now.store == "postgresql":
+        on_disk = "in PostgreSQL"
     if now.max_size:
         part = min(1.0, now.database_bytes / now.max_size)
         # Where old blocks make room for new ones a full store is nothing unusual.

@@ -87,7 +87,7 @@ DAEMON_METRICS: Final[tuple[Metric[DaemonFacts], ...]] = (
     Metric(
         "kapla_disk_free_bytes",
         "gauge",
-        "Free space of the file system that the store is on",
+        "Free space of the file system that the store is on; not there of a database",
         _one(lambda facts: facts.disk_free_bytes),
     ),
     Metric(

@@ -267,6 +267,8 @@ class DaemonFacts:
     blocks: Mapping[str, int]
     block_bytes: Mapping[str, int]
     database_bytes: int
+    store: str
+    """What keeps the blocks: sqlite, postgresql; empty where that is not told."""
     max_size: int | None
     min_free: int | None
     when_full: str
@@ -303,6 +305,7 @@ class DaemonFacts:
             blocks=reader.counts("blocks"),
             block_bytes=reader.counts("bytes"),
             database_bytes=reader.count("database_bytes"),
+            store=reader.text("store") or "",
             max_size=reader.maybe_count("max_size"),
             min_free=reader.maybe_count("min_free"),
             when_full=reader.text("when_full") or "",

@@ -26,7 +26,7 @@ def _open_database(settings: PostgresSettings) -> Backend:
     try:
         # The driver is an extra, and takes a moment to load.
         from kapla.storage.postgresql.backend import PostgresBackend
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise StorageError(
             f"cannot use the store {settings}: the driver of PostgreSQL is missing ({error});"
             " pip install 'kapla[postgresql]'"

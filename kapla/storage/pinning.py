@@ -13,14 +13,16 @@ import asyncio
 import logging
 import secrets
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 from eris.errors import ErisError, StoreRefused
 from eris.model import Reference
 from kapla.errors import PinNotFound, RequestMalformed
 from kapla.storage.pins import Closing, Hold, PinChoice, PinSummary
+from kapla.storage.port import Page, Writer
 from kapla.storage.worker import Wanted, answered
 
 __all__ = ["MOST_OPEN", "ORPHAN_S", "OpenPin", "PinSummary", "Pinning"]
@@ -207,6 +209,18 @@ class Pinning:
         """How many pins there are, of all users. Raises: StoreUnavailable."""
         return await self._storage.do(lambda writer: writer.pins.count())
 
+    async def contents(self, owner: int, name: str) -> AsyncIterator[Sequence[Reference]]:
+        """All references of a pin, also of blocks that it lacks, some at a time.
+
+        Raises: PinNotFound, StoreUnavailable.
+        """
+        place: int | None = 0
+        while place is not None:
+            page: Page = await self._storage.do(partial(_contents, owner, name, place))
+            place = page.following
+            if page.references:
+                yield page.references
+
     async def change(
         self,
         owner: int,
@@ -363,6 +377,10 @@ def _left(attaching: asyncio.Task[OpenPin]) -> None:
     """Nobody waited until it was there."""
     if not attaching.cancelled() and attaching.exception() is None:
         attaching.result().detach()
+
+
+def _contents(owner: int, name: str, start: int, writer: Writer) -> Page:
+    return writer.pins.contents(owner, name, start)
 
 
 def _check_name(name: str) -> None:

@@ -193,6 +193,12 @@ class PinWriter(Protocol):
     def count(self) -> int:
         """How many there are, of all owners."""
 
+    def contents(self, owner: int, name: str, start: int) -> Page:
+        """Some references of a pin, also of blocks that it lacks, once each; 0 is the beginning.
+
+        A place is of this pin, and may have more than 64 bits. Raises: PinNotFound.
+        """
+
     def change(self, choice: PinChoice, *, lend: bool | None, keep: bool | None) -> PinSummary:
         """Set switches; tells of the last pin. Raises: PinNotFound."""
 

@@ -381,6 +381,20 @@ def _store_urls() -> Iterator[bytes]:
     yield b"coaps+tcp://host?cert=/c.pem&key=/k%20.pem&ca=/ca.pem"
 
 
+def _database_urls() -> Iterator[bytes]:
+    yield from (b"postgresql:///kapla?host=/run/postgresql", b"postgres://u:p%40@h:5/k")
+    yield from (b"postgresql://[::1]:5432,%2Frun%2Fpg/a%20b?hostaddr=1.2.3.4&port=1,2&sslmode=x",)
+    yield from (b"postgresql://?service=attic&password=x", b"postgresql://u:a?b@h?dbname=x%25")
+
+
+def _store_groups() -> Iterator[bytes]:
+    yield from (
+        b"coap+tcp://a|coap+tcp://b/ coap+unix:///run/a%7Cb",
+        b"coap+tcp://a/x?get|coap://b",
+    )
+    yield b"coap+unix://%2Frun%2Fa/x%7Cy?get|coaps+tcp://b/x%7Cy?put&ca=/c.pem"
+
+
 def _network_entries() -> Iterator[bytes]:
     yield from (b"192.168.1.0/24 via aa:bb:cc:dd:ee:0f", b"fd00::/64 via 02:00:00:00:00:01")
     yield from (b"wlan0 via AA:BB:CC:DD:EE:0F", b"eth0", b"10.0.0.0/8", b"aa:bb:cc:dd:ee:0f")
@@ -500,6 +514,8 @@ _SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "coap_connection": lambda: _cut(_messages()),
     "list_pages": lambda: [b"", bytes(72), bytes(8), b"after=00000000000000ff", b"after=1"],
     "store_url": _store_urls,
+    "database_url": _database_urls,
+    "store_group": _store_groups,
     "network_entry": _network_entries,
     "netlink": _netlink,
     "found_service": _found_services,

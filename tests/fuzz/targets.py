@@ -78,6 +78,8 @@ TARGETS: dict[str, Target] = {
         database_pages.database_page,
         settings.settings_file,
         settings.toml_lines,
+        settings.database_url,
+        settings.store_group,
         status_facts.daemon_facts,
     )
 }

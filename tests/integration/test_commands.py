@@ -674,6 +674,7 @@ def test_stat(kapla: Kapla, hello: str) -> None:
     report = json.loads(kapla.out("stat", "--json"))
     assert report.keys() == {
         "version",
+        "store",
         "blocks",
         "bytes",
         "database_bytes",

@@ -191,6 +191,8 @@ def test_redact() -> None:
     block_urn = "urn:blake2b:" + "A" * 52
     assert log.redact(block_urn) == block_urn
     assert log.redact("nothing to hide") == "nothing to hide"
+    assert log.redact("at (postgresql://u:s3/c@ret@h/k).") == "at (postgresql://…@h/k)."
+    assert log.redact("postgres:///k?password=s3cret&host=/x") == "postgres:///k?password=…&host=/x"
 
 
 def test_where_standard_error_is_closed_nothing_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:

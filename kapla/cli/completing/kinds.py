@@ -44,6 +44,8 @@ KINDS: Final[dict[str, Kind]] = {
     "PATH": Kind.FILE,
     "OUT": Kind.FILE,
     "NEW": Kind.FILE,
+    "FROM": Kind.FILE,
+    "TO": Kind.FILE,
     "PROGRAM": Kind.FILE,
     "LIST": Kind.FILE,
     "MAP": Kind.FILE,

@@ -39,7 +39,9 @@ def ask_stores(store_url: str | None) -> tuple[list[StoreFacts], str | None]:
         return [], None
     except InvalidUrl as error:
         return [], str(error).removeprefix("store URL: ")
-    return asyncio.run(_ask_all(urls[:_MOST])), None
+    # Of a group each by itself.
+    asked = [member for url in urls for member in url.members]
+    return asyncio.run(_ask_all(asked[:_MOST])), None
 
 
 async def _ask_all(urls: list[StoreUrl]) -> list[StoreFacts]:

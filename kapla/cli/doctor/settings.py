@@ -10,12 +10,14 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from kapla.cli.doctor.facts import SettingsFacts
 from kapla.errors import ConfigError
+from kapla.store_place import is_url
 
 if TYPE_CHECKING:
     from kapla.config import Config
@@ -45,7 +47,7 @@ def read_settings(pid: int | None) -> SettingsFacts:
         return SettingsFacts()
     return SettingsFacts(
         is_known=True,
-        store=str(config.store),
+        store=str(config.store) if isinstance(config.store, Path) else "",
         max_size=config.max_size,
         min_free=config.min_free,
         max_connections=config.max_connections,
@@ -81,7 +83,7 @@ def _flags(words: Sequence[str], pid: int | None) -> dict[str, Any]:
     context = command.make_context("kaplad", list(words), resilient_parsing=True)
     flags = {name: value for name in _FLAGS if (value := context.params.get(name))}
     for name in ("file", "store"):
-        if name in flags and pid is not None:
+        if name in flags and pid is not None and not is_url(flags[name]):
             with suppress(OSError):
                 flags[name] = os.path.join(os.readlink(f"/proc/{pid}/cwd"), flags[name])
     return flags

@@ -12,6 +12,7 @@ from typing import Final
 from eris.model import REFERENCE_SIZE, BlockSize
 from kapla.errors import PinIncomplete, PinNotFound, RequestMalformed
 from kapla.storage.pins import Closing, Hold, PinChoice, PinSummary, name_of_root
+from kapla.storage.port import Page
 from kapla.storage.postgresql import locks, pin_rows
 from kapla.storage.postgresql.closing import put_in_order, runs_held
 from kapla.storage.postgresql.front import Front
@@ -21,6 +22,7 @@ from kapla.storage.postgresql.lending import changed_lent, lend, put_lent_in_ord
 from kapla.storage.postgresql.open_pins import OpenPins, own
 from kapla.storage.postgresql.pin_rows import PinRow
 from kapla.storage.postgresql.presence import filling
+from kapla.storage.postgresql.runs import checked, split
 from kapla.storage.postgresql.session import Cursor, Session
 
 __all__ = ["PostgresPins"]
@@ -46,6 +48,9 @@ WHERE number = ANY(%s::bigint[])
 """
 # Who makes room goes over what leaves once more.
 _KEPT: Final = "UPDATE state SET kept_version = kept_version + 1"
+_RUN: Final = """
+SELECT names FROM pin_runs WHERE pin = %s ORDER BY lacking, size, first LIMIT 1 OFFSET %s
+"""
 _COUNT: Final = "SELECT count(*) FROM pins WHERE name IS NOT NULL"
 _DROPPED: Final = "SELECT dropped::text FROM state"
 _LENT: Final = "SELECT coalesce(sum(octet_length(names)) / 32, 0)::bigint FROM lent_runs"
@@ -115,6 +120,16 @@ class PostgresPins(OpenPins):
         """How many there are. Raises: StoreUnavailable."""
         rows = self._session.retried(lambda cursor: cursor.execute(_COUNT).fetchall())
         return int(rows[0][0])
+
+    def contents(self, owner: int, name: str, start: int) -> Page:
+        """Some references of a pin, a run at a time. Raises: PinNotFound, StoreUnavailable."""
+
+        def found(cursor: Cursor) -> Page:
+            pin = _some(pin_rows.chosen(cursor, PinChoice(owner, name)))[0]
+            run = cursor.execute(_RUN, (pin.number, start)).fetchone()
+            return Page([], None) if run is None else Page(split(checked(run[0])), start + 1)
+
+        return self._session.retried(found)
 
     def change(self, choice: PinChoice, *, lend: bool | None, keep: bool | None) -> PinSummary:
         """Set switches of the pins that are found; tells of the last one.

@@ -90,3 +90,15 @@ def test_what_is_not_sound_is_not_shown() -> None:
     found = run("show", "k.toml")
     assert code(found) == 2
     assert [line[:8] for line in found.stderr.splitlines()] == ["k.toml:1", "k.toml:2"]
+
+
+def test_a_password_in_a_database_url_is_warned_of_and_not_shown() -> None:
+    url = "postgresql://kapla:s3cret@db.example/kapla"
+    for arguments in (("show",), ("show", "--json"), ("check",), ("check", "--min-free", "1G")):
+        result = run(*arguments, "--store", url)
+        assert "s3cret" not in f"{result.output} {result.exception}"
+        assert "a password stands in the URL" in result.stderr
+    assert "postgresql://db.example/kapla" in run("show", "--store", url).stdout
+    usage = run("show", "--store", "postgresql://kapla:s3cret@db example/kapla")
+    assert code(usage) == 2
+    assert "s3cret" not in f"{usage.output} {usage.exception}"

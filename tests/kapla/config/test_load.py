@@ -146,3 +146,21 @@ def test_networks_need_somebody_who_looks(tmp_path: Path) -> None:
     )
     assert "kapla.toml:1: discover-networks: " in found
     assert 'needs discover = "lan"' in found
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ('min-free = "1G"', "max-size says how large a database may become"),
+        ('scrub-rate = "1 MiB"', "kaplad --check looks at all blocks"),
+    ],
+)
+def test_what_means_nothing_for_a_database(tmp_path: Path, line: str, hint: str) -> None:
+    file = write(tmp_path, f'store = "postgresql:///kapla"\n{line}\n')
+    (problem,) = problems(file)
+    assert problem.startswith(f"{file}:2: {line.partition(' ')[0]}: ")
+    assert hint in problem
+    config = load_config(file=write(tmp_path, 'store = "postgresql:///k"'), environment={})
+    assert (str(config.store), config.scrub_rate) == ("postgresql:///k", 0)
+    with pytest.raises(Misconfigured, match="--rebuild-index: that is of a file"):
+        load_config(store="postgresql:///k", rebuild_index=True, environment={})

@@ -9,6 +9,7 @@ __all__ = ["everything", "numbers"]
 
 _NOTHING = {"blocks": 0, "bytes": 0}
 _NUMBERS: dict[str, Any] = {
+    "store": "sqlite",
     "blocks": {"1024": 3, "32768": 93},
     "bytes": {"1024": 3072, "32768": 3047424},
     "database_bytes": 3_358_720,

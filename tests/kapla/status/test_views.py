@@ -266,3 +266,12 @@ def test_no_other_metric_is_documented() -> None:
         + [one.name for one in PUBLISH_METRICS]
         + [one.name for one in PROXY_METRICS]
     )
+
+
+def test_of_a_database_no_disk_is_told() -> None:
+    told = numbers() | {"store": "postgresql", "disk_free_bytes": None}
+    facts = DaemonFacts.read(told)
+    assert figure(daemon_view(facts), "space").note == "in PostgreSQL"
+    assert not re.search(
+        b"^kapla_disk_free_bytes [0-9]", metrics_text(DAEMON_METRICS, facts), re.MULTILINE
+    )

@@ -16,7 +16,9 @@ from eris.errors import StoreUnavailable
 from eris.model import Reference
 from kapla.errors import PinIncomplete, PinNotFound, RequestMalformed, StorageError
 from kapla.storage.pins import BEFORE_PINS, SALVAGED, Closing, PinChoice, PinSummary, name_of_root
+from kapla.storage.port import Page
 from kapla.storage.sqlite.damage import transaction
+from kapla.storage.sqlite.keeping.contents import contents
 from kapla.storage.sqlite.keeping.pin import Pin
 from kapla.storage.sqlite.keeping.state import Hold
 from kapla.storage.sqlite.keeping.traffic import PinTraffic
@@ -112,6 +114,14 @@ class Pins(PinTraffic):
     def count(self) -> int:
         """How many there are."""
         return self.quota.accounts.count
+
+    def contents(self, owner: int, name: str, start: int) -> Page:
+        """Some references of a pin. Raises: PinNotFound, StoreUnavailable."""
+        with self._mended():
+            pin = self._rows.named(owner, name)
+            if pin is not None:
+                return contents(self._connection, self._rows, pin, start)
+        raise PinNotFound("there is no such pin")
 
     def change(self, choice: PinChoice, *, lend: bool | None, keep: bool | None) -> PinSummary:
         """Set switches of the pins that are found. Raises: PinNotFound, StoreUnavailable."""

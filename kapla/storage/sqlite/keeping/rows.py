@@ -111,6 +111,13 @@ class _Texts:
         self.some_of = compiled(
             select(wanted.c.reference).where(wanted.c.pin == bindparam("pin")).limit(bindparam("n"))
         )
+        self.lacking = compiled(
+            select(wanted.c.reference)
+            .where(wanted.c.pin == bindparam("pin"))
+            .order_by(wanted.c.reference)
+            .limit(bindparam("n"))
+            .offset(bindparam("skipped"))
+        )
         self.cut = compiled(
             select(func.count())
             .select_from(wanted)
@@ -318,6 +325,11 @@ class PinRows:
         rows = self._connection.execute(self._texts.some_of, (number, most, 0)).fetchall()
         self.unwant(Wanting(key, number) for (key,) in rows)
         return len(rows)
+
+    def lacking(self, number: int, skipped: int, most: int) -> list[bytes]:
+        """Some of what a pin lacks, in order: references, or as much as is known of them."""
+        rows = self._connection.execute(self._texts.lacking, (number, most, skipped)).fetchall()
+        return [key for (key,) in rows]
 
     def arriving(self) -> dict[int, int]:
         """How much has come and is not in the bitmaps, by the number of the pin."""
