@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import unicodedata
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -20,8 +19,9 @@ from typing import Any, Final, Protocol, TypeVar
 
 from eris.errors import ErisError, StoreRefused
 from eris.model import Reference
-from kapla.errors import PinNotFound, RequestMalformed
-from kapla.storage.pins import Closing, Hold, PinChoice, PinSummary
+from kapla.errors import PinNotFound
+from kapla.storage.pin_requests import check_name, choice_of, parse_after
+from kapla.storage.pins import Closing, Hold, PinSummary
 from kapla.storage.port import Page, Writer
 from kapla.storage.worker import Wanted, answered
 
@@ -40,7 +40,6 @@ MOST_OPEN: Final = 64
 MOST_PINS: Final = 100_000
 """Pins of one user: all are counted anew after a release, which takes seconds for so many."""
 
-_NAME_BYTES: Final = 255
 _TOKEN_BYTES: Final = 16
 
 
@@ -178,7 +177,7 @@ class Pinning:
         """
         self._check(pin)
         if name is not None:
-            _check_name(name)
+            check_name(name)
         closing = Closing(name, root, lend=lend, keep=keep, incomplete=incomplete)
         return await self._to_its_end(asyncio.ensure_future(self._close(pin, closing)))
 
@@ -200,7 +199,7 @@ class Pinning:
 
         Raises: RequestMalformed, StoreUnavailable.
         """
-        start = _parse_after(after, owner)
+        start = parse_after(after, owner)
         found, is_more = await self._storage.do(lambda writer: writer.pins.page(owner, start, most))
         last = f"{found[-1].owner}:{found[-1].name}" if is_more else None
         return found, last
@@ -234,7 +233,7 @@ class Pinning:
 
         Raises: PinNotFound, RequestMalformed, StoreUnavailable.
         """
-        chosen = _choice(owner, name, root)
+        chosen = choice_of(owner, name, root)
         return await self._storage.do(
             lambda writer: writer.pins.change(chosen, lend=lend, keep=keep)
         )
@@ -246,7 +245,7 @@ class Pinning:
 
         Raises: PinNotFound, RequestMalformed, StoreUnavailable.
         """
-        chosen = _choice(owner, name, root)
+        chosen = choice_of(owner, name, root)
         return await self._storage.do(lambda writer: writer.pins.release(chosen))
 
     def expire(self, pin: OpenPin) -> None:
@@ -381,35 +380,3 @@ def _left(attaching: asyncio.Task[OpenPin]) -> None:
 
 def _contents(owner: int, name: str, start: int, writer: Writer) -> Page:
     return writer.pins.contents(owner, name, start)
-
-
-def _check_name(name: str) -> None:
-    """Raises: RequestMalformed."""
-    try:
-        length = len(name.encode())
-    except UnicodeEncodeError:
-        raise RequestMalformed("the name of a pin is no text") from None
-    if not 1 <= length <= _NAME_BYTES:
-        raise RequestMalformed(f"the name of a pin has 1 to {_NAME_BYTES} bytes")
-    if any(unicodedata.category(letter) == "Cc" for letter in name):
-        raise RequestMalformed("the name of a pin has no control characters")
-
-
-def _parse_after(after: str | None, owner: int | None) -> tuple[int, str]:
-    """Where a page begins, from what the page before it ended with."""
-    if after is None:
-        return (-1 if owner is None else owner), ""
-    number, colon, name = after.partition(":")
-    if not colon or not number.isascii() or not number.isdigit() or len(number) > 10:
-        raise RequestMalformed("that is not where a list of pins goes on")
-    return int(number), name
-
-
-def _choice(owner: int, name: str | None, root: Reference | None) -> PinChoice:
-    """The pins that are meant. Raises: RequestMalformed."""
-    if (name is None) == (root is None):
-        raise RequestMalformed("either the name or the root of a pin is expected")
-    if name is not None:
-        _check_name(name)
-
-    return PinChoice(owner, name, root)

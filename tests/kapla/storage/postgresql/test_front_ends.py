@@ -124,10 +124,11 @@ def test_what_the_other_one_read_stays(postgres_url: str) -> None:
         async with two(postgres_url, max_size=2 * MIB) as (one, other):
             await put(one, liked | others)
             for seed in range(10):
-                # Only one reads, and only the other one makes room.
+                # Only one reads, and both make room.
                 assert await get(other, list(liked)) == list(liked.values())
                 await put(one, make_blocks(15, BlockSize.LARGE, seed))
-            assert one.evicted_blocks > 100
+            # Whoever notices first makes room.
+            assert one.evicted_blocks + other.evicted_blocks > 100
             assert await get(other, list(liked)) == list(liked.values())
             assert not any(await find(other, list(others)))
 
