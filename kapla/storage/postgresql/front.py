@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +26,8 @@ from kapla.storage.postgresql.sharing import Sharing
 from kapla.storage.postgresql.statements import names_in
 
 __all__ = ["ABSENT_S", "Front"]
+
+_log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -68,6 +71,7 @@ class Front:
         self._bytes, self._counted = 0, Sizes()
         self._lock = threading.Lock()
         self._learning = threading.Lock()
+        self._is_damage_told = False
         self._due = dict.fromkeys(("look", "say", "reads", "fold", "measure", "pins", "kept"), 0.0)
 
     # --- the generations
@@ -123,6 +127,12 @@ class Front:
         """Begin another generation. Raises: StoreUnavailable."""
         session.retried(lambda cursor: generations.turn(cursor, known))
         self.refresh(session)
+
+    def tell_damage(self, error: StoreUnavailable) -> None:
+        """Some block cannot be read: said once, as peers may ask for it again and again."""
+        if not self._is_damage_told:
+            self._is_damage_told = True
+            _log.error("Some blocks cannot be read and count as not there: %s", error)
 
     # --- how much there is
 

@@ -2,7 +2,7 @@
 
 All generations are asked in one statement, which sees them as they are at one time. Only where
 something is missing does it matter if there are others by now: then the list is looked at, and what
-is missing is asked for again.
+is missing is asked for again. What the server cannot read of its pages counts as not there.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from eris.errors import StoreUnavailable
 from eris.model import Reference
 from kapla.storage.pins import Hold
 from kapla.storage.postgresql import generations, statements
@@ -17,7 +18,7 @@ from kapla.storage.postgresql.front import Front
 from kapla.storage.postgresql.generations import Generations
 from kapla.storage.postgresql.lent import Lent
 from kapla.storage.postgresql.pins import PostgresPins
-from kapla.storage.postgresql.session import Session
+from kapla.storage.postgresql.session import Session, is_damage
 
 __all__ = ["PostgresReader"]
 
@@ -95,14 +96,40 @@ class PostgresReader:
         wanted = set(references)
         rows: _Rows = []
         while True:
-            found, known = self.front.with_generations(
-                self.session, lambda now: (self._rows(statement, chosen(now), wanted), now)
+            found, known = self._sound_rows(
+                lambda names: self.front.with_generations(
+                    self.session, lambda now: (self._rows(statement, chosen(now), names), now)
+                ),
+                wanted,
             )
             rows += found
             wanted.difference_update(row[0] for row in found)
             if not wanted or self._epoch() == known.epoch:
                 return rows
             self.front.refresh(self.session)
+
+    def _sound_rows(
+        self,
+        look_up: Callable[[set[Reference]], tuple[_Rows, Generations]],
+        names: set[Reference],
+    ) -> tuple[_Rows, Generations]:
+        """What is found of these; each alone, where something among them cannot be read."""
+        try:
+            return look_up(names)
+        except StoreUnavailable as error:
+            if not is_damage(error):
+                raise
+        rows: _Rows = []
+        known = self.front.generations
+        for name in names:
+            try:
+                found, known = look_up({name})
+                rows += found
+            except StoreUnavailable as error:
+                if not is_damage(error):
+                    raise
+                self.front.tell_damage(error)
+        return rows, known
 
     def _rows(
         self,

@@ -70,6 +70,7 @@ metadata = MetaData()
 
 _Time = TIMESTAMP(timezone=True)
 _NOW: Final = text("now()")
+_NO_VACUUM: Final = "autovacuum_enabled = off, toast.autovacuum_enabled = off"
 _DIALECT: Final = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 kapla_schema = Table("kapla_schema", metadata, Column("version", Integer, nullable=False))
@@ -214,6 +215,9 @@ def make_blocks_table(cursor: psycopg.Cursor[Any], number: int) -> None:
     cursor.execute(_ddl(CreateTable(table)))
     # Blocks are ciphertext: to try to make them smaller would be in vain.
     cursor.execute(f"ALTER TABLE {table.name} ALTER block SET STORAGE EXTERNAL".encode())
+    # Rows come, and go with the table: until their numbers run out there is nothing to clean up,
+    # and the server sees to that whatever is said here.
+    cursor.execute(f"ALTER TABLE {table.name} SET ({_NO_VACUUM})".encode())
 
 
 def prepare(cursor: psycopg.Cursor[Any]) -> None:

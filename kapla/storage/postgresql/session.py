@@ -21,7 +21,7 @@ from kapla.errors import StorageError
 from kapla.storage.postgresql.arrays import register
 from kapla.storage.postgresql.settings import PostgresSettings
 
-__all__ = ["Cursor", "Session", "away", "reason_of"]
+__all__ = ["Cursor", "Session", "away", "is_damage", "reason_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +57,7 @@ SELECT set_config(name, value, false) FROM (VALUES
     ('jit', 'off')
 ) AS wanted (name, value)
 """
+_DAMAGE: Final = (errors.DataCorrupted, errors.IndexCorrupted)
 # In each other's way: done again, it will work.
 _AGAIN: Final = (errors.SerializationFailure, errors.DeadlockDetected)
 
@@ -170,6 +171,11 @@ def away(error: psycopg.Error) -> StoreUnavailable:
 def failed(error: psycopg.Error) -> StoreUnavailable:
     """What is told of a database that is there and does not do what it is to do."""
     return StoreUnavailable(f"the database failed: {reason_of(error)}")
+
+
+def is_damage(error: StoreUnavailable) -> bool:
+    """Whether the server says that something stored is damaged."""
+    return isinstance(error.__cause__, _DAMAGE)
 
 
 def reason_of(error: psycopg.Error) -> str:

@@ -88,6 +88,36 @@ def test_a_connection_that_was_ended_costs_nothing(
     asyncio.run(main())
 
 
+def test_what_the_server_cannot_read_counts_as_not_there(empty_server: Server) -> None:
+    url = empty_server.make_database()
+    settings = PostgresSettings.of(url)
+    blocks = make_blocks(70)
+
+    async def fill() -> None:
+        async with batched(settings) as storage:
+            await put(storage, blocks)
+
+    async def read() -> None:
+        async with batched(settings) as storage:
+            found = await get(storage, list(blocks))
+            lost = found.count(None)
+            # A page has seven.
+            assert 1 <= lost <= 8
+            assert all(
+                block in (None, blocks[name]) for name, block in zip(blocks, found, strict=True)
+            )
+
+    asyncio.run(fill())
+    ((path,),) = empty_server.execute("SELECT pg_relation_filepath('blocks_1')", url)
+    empty_server.execute("CHECKPOINT", url)
+    empty_server.kill()
+    with (empty_server.directory / "data" / path).open("r+b") as file:
+        file.seek(3 * 8192)
+        file.write(b"\xff" * 8192)
+    empty_server.start()
+    asyncio.run(read())
+
+
 def test_a_store_that_is_closed_while_the_database_is_away(empty_server: Server) -> None:
     settings = PostgresSettings.of(empty_server.make_database(), max_size=4 * MIB)
 
