@@ -127,7 +127,7 @@ class _Open(_PinResource):
             if token is None:
                 return await self._pinning.open(owner, wants=asked.get("bytes"))
             self._open_pins.take_over(token, owner)
-            return self._pinning.resume(owner, token)
+            return await self._pinning.resume(owner, token)
 
         pin = await mine.begin(opened)
         self._open_pins.note(pin.token, mine)

@@ -1,9 +1,10 @@
 """Pins of an open store, from the event loop: begun, closed, told of, changed, released.
 
-A pin is opened before its first block comes. What comes under it is held in memory until it is
-closed: then it is on disk, under a name. An open pin belongs to a connection; when that ends, it
-waits ten minutes for another one to go on with it, by its token. All work on pins is done by the
-writer's thread, between its commits.
+A pin is opened before its first block comes. What comes under it is held until it is closed: then
+it has a name, and is on disk. An open pin belongs to a connection; when that ends, it waits ten
+minutes for another one to go on with it, by its token. Where several processes have the store open
+that may be a connection to any of them: the backend knows whose a pin is. All work on pins is done
+by the writer's thread, between its commits.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import asyncio
 import logging
 import secrets
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, Protocol, TypeVar
 
 from eris.errors import ErisError, StoreRefused
@@ -60,8 +62,8 @@ class _Storage(Protocol):
 class OpenPin:
     """A pin that is being filled, by one connection at a time."""
 
-    def __init__(self, pinning: Pinning, number: int, hold: Hold, room: int) -> None:
-        self.token = secrets.token_bytes(_TOKEN_BYTES)
+    def __init__(self, pinning: Pinning, token: bytes, number: int, hold: Hold, room: int) -> None:
+        self.token = token
         """By which another connection of the same user can go on."""
         self.hold = hold
         """To be handed in with what is put, and asked for, under this pin."""
@@ -98,6 +100,8 @@ class Pinning:
         self._open: dict[bytes, OpenPin] = {}
         # Those that are being opened, by owner.
         self._opening: dict[int, int] = {}
+        # By token, those that somebody is about to go on with.
+        self._attaching: set[bytes] = set()
         self._running: set[asyncio.Task[Any]] = set()
 
     async def open(self, owner: int, *, wants: int | None = None) -> OpenPin:
@@ -114,16 +118,25 @@ class Pinning:
             opening.add_done_callback(self._unwanted)
             raise
 
-    def resume(self, owner: int, token: bytes) -> OpenPin:
-        """Go on with a pin whose connection has ended.
+    async def resume(self, owner: int, token: bytes) -> OpenPin:
+        """Go on with a pin whose connection has ended, here or at another front end of the store.
 
-        Raises: PinNotFound, if there is none with this token, or somebody else's, or in use.
+        Raises: PinNotFound, if there is none with this token, or somebody else's, or in use here;
+        StoreRefused, if too many are open; StoreUnavailable.
         """
-        pin = self._open.get(token)
-        if pin is None or pin.hold.owner != owner or pin.is_attached:
+        known = self._open.get(token)
+        if token in self._attaching or (known is not None and not _is_left(known, owner)):
             raise PinNotFound("there is no open pin to go on with")
-        pin.attach()
-        return pin
+        if known is None:
+            self._make_place(owner)
+        else:
+            known.attach()
+        attaching = asyncio.ensure_future(self._attach(owner, token, known))
+        try:
+            return await self._to_its_end(attaching)
+        except asyncio.CancelledError:
+            attaching.add_done_callback(_left)
+            raise
 
     def has(self, pin: OpenPin) -> bool:
         """Whether it is still open."""
@@ -229,7 +242,7 @@ class Pinning:
             self._let_go(pin)
 
     def end(self) -> None:
-        """The store is closed: what was not closed before is no pin."""
+        """The store is closed here: what was not closed before is no pin of this process."""
         for pin in list(self._open.values()):
             self._forget(pin)
 
@@ -243,23 +256,54 @@ class Pinning:
         self._let_go(waiting)
 
     async def _begin(self, owner: int, wants: int | None) -> OpenPin:
+        token = secrets.token_bytes(_TOKEN_BYTES)
+        with self._place(owner):
+            opened = await self._storage.do(lambda writer: writer.pins.begin(owner, wants, token))
+        return self._have(OpenPin(self, token, *opened))
+
+    async def _attach(self, owner: int, token: bytes, known: OpenPin | None) -> OpenPin:
+        self._attaching.add(token)
+        try:
+            with self._place(owner):
+                found = await self._storage.do(lambda writer: writer.pins.attach(owner, token))
+        except PinNotFound:
+            if known is not None:
+                self._forget(known)
+            raise
+        except BaseException:
+            if known is not None:
+                known.detach()
+            raise
+        finally:
+            self._attaching.discard(token)
+        if known is not None and known.hold is found[1] and self.has(known):
+            return known
+        return self._have(OpenPin(self, token, *found))
+
+    @contextmanager
+    def _place(self, owner: int) -> Iterator[None]:
+        """One more of an owner is being opened."""
         self._opening[owner] = self._opening.get(owner, 0) + 1
         try:
-            number, hold, room = await self._storage.do(
-                lambda writer: writer.pins.begin(owner, wants)
-            )
+            yield
         finally:
             self._opening[owner] -= 1
             if not self._opening[owner]:
                 del self._opening[owner]
-        pin = OpenPin(self, number, hold, room)
+
+    def _have(self, pin: OpenPin) -> OpenPin:
         self._open[pin.token] = pin
         return pin
 
     async def _close(self, pin: OpenPin, closing: Closing) -> PinSummary:
-        summary: PinSummary = await self._storage.do(
-            lambda writer: writer.pins.close(pin.number, pin.hold, closing, MOST_PINS)
-        )
+        try:
+            summary: PinSummary = await self._storage.do(
+                lambda writer: writer.pins.close(pin.number, pin.hold, closing, MOST_PINS)
+            )
+        except PinNotFound:
+            # Somebody went on with it elsewhere.
+            self._forget(pin)
+            raise
         self._forget(pin)
         return summary
 
@@ -308,6 +352,17 @@ class Pinning:
     def _check(self, pin: OpenPin) -> None:
         if not self.has(pin):
             raise PinNotFound("this pin is not open any more")
+
+
+def _is_left(pin: OpenPin, owner: int) -> bool:
+    """Whether an owner may go on with a pin."""
+    return pin.hold.owner == owner and not pin.is_attached
+
+
+def _left(attaching: asyncio.Task[OpenPin]) -> None:
+    """Nobody waited until it was there."""
+    if not attaching.cancelled() and attaching.exception() is None:
+        attaching.result().detach()
 
 
 def _check_name(name: str) -> None:

@@ -57,11 +57,15 @@ class Promise:
     """What is to become of the blocks of one PUT once they are there: held, or lent.
 
     `hold`: of the open pin that they belong to; None: they may be lent while they are there.
+    `blocks` have these references, in the same order.
     """
 
-    __slots__ = ("error", "hold", "references")
+    __slots__ = ("blocks", "error", "hold", "references")
 
-    def __init__(self, hold: Hold | None, references: Sequence[Reference]) -> None:
+    def __init__(
+        self, hold: Hold | None, references: Sequence[Reference], blocks: Sequence[bytes]
+    ) -> None:
+        self.blocks = blocks
         self.error: StoreFull | None = None
         """Its owner may not pin that much: then they may be there, and are not held."""
         self.hold = hold
@@ -151,10 +155,18 @@ class Reader(Protocol):
 class PinWriter(Protocol):
     """The pins of a store. Each change is durable when it returns."""
 
-    def begin(self, owner: int, wants: int | None) -> tuple[int, Hold, int]:
+    def begin(self, owner: int, wants: int | None, token: bytes) -> tuple[int, Hold, int]:
         """Open a pin: its number, what it holds, and the bytes of content there is room for.
 
+        `token`: by which its owner goes on with it; it is a secret of his.
         Raises: StoreFull, if that is less than `wants`.
+        """
+
+    def attach(self, owner: int, token: bytes) -> tuple[int, Hold, int]:
+        """Go on with an open pin: as `begin`; the hold is the same one where it was opened here.
+
+        Where several processes have the store open, whoever had it before has it no more.
+        Raises: PinNotFound, if there is none with this token, or it is somebody else's.
         """
 
     def close(self, number: int, hold: Hold, closing: Closing, most: int) -> PinSummary:

@@ -227,5 +227,5 @@ class Writing:
 
 def _promise_of(puts: Puts) -> Promise | None:
     if puts.hold is not None or puts.lend:
-        return Promise(puts.hold, puts.references)
+        return Promise(puts.hold, puts.references, puts.blocks)
     return None

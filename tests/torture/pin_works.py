@@ -45,7 +45,7 @@ def open_pin(session: Session) -> None:
     """Begin one. Nothing is written."""
     if len(session.opened) < _MOST_OPEN:
         owner = session.random.choice(_OWNERS)
-        number, hold, _ = session.writer.pins.begin(owner, None)
+        number, hold, _ = session.writer.pins.begin(owner, None, b"token")
         session.opened.append(Opened(number, hold))
 
 
@@ -57,7 +57,7 @@ def put_under_pin(session: Session) -> None:
     size = session.random.choice((BlockSize.SMALL, BlockSize.SMALL, BlockSize.LARGE))
     blocks = new_blocks(session.random, size, session.random.randrange(1, 6))
     blocks |= session.some_known(4)
-    promise = Promise(opened.hold, list(blocks))
+    promise = Promise(opened.hold, list(blocks), list(blocks.values()))
     if session.put(blocks, lambda: session.writer.put_many(blocks, [promise])):
         opened.held |= blocks.keys() - session.refused
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import secrets
 import socket
 import struct
 import time
@@ -82,11 +83,11 @@ class MemoryPinning:
     async def open(self, owner: int, *, wants: int | None = None) -> OpenPin:
         await asyncio.sleep(0)
         self._check()
-        pin = OpenPin(cast(Pinning, self), 1, Hold(owner), wants or 0)
+        pin = OpenPin(cast(Pinning, self), secrets.token_bytes(16), 1, Hold(owner), wants or 0)
         self.open_pins.append(pin)
         return pin
 
-    def resume(self, owner: int, token: bytes) -> OpenPin:
+    async def resume(self, owner: int, token: bytes) -> OpenPin:
         for pin in self.open_pins:
             if (pin.token, pin.hold.owner, pin.is_attached) == (token, owner, False):
                 pin.attach()

@@ -107,8 +107,8 @@ def test_while_tables_of_pins_are_made_anew(tmp_path: Path, name: str) -> None:
     settings = settings_for(tmp_path / "store")
     blocks, coming = make_blocks(3), make_blocks(5, seed=1)
     with opened(settings) as store:
-        number, hold, _ = store.writer.pins.begin(1000, None)
-        store.writer.put_many(blocks, [Promise(hold, list(blocks))])
+        number, hold, _ = store.writer.pins.begin(1000, None, b"token")
+        store.writer.put_many(blocks, [Promise(hold, list(blocks), list(blocks.values()))])
         store.writer.want(number, hold, list(coming))
         becoming = Closing("a", next(iter(blocks)), lend=False, keep=True, incomplete=True)
         store.writer.pins.close(number, hold, becoming, 9)

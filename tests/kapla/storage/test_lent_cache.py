@@ -176,7 +176,7 @@ def test_it_is_written_when_there_is_time_or_when_it_is_late(
     settings = settings_for(tmp_path)
 
     def lend_some(count: int) -> None:
-        number, hold, _ = store.writer.pins.begin(OWNER, None)
+        number, hold, _ = store.writer.pins.begin(OWNER, None, b"token")
         store.writer.want(number, hold, list(blocks)[:count])
         assert store.writer.pins.abandon(number, hold, lend=True) == count
 
@@ -242,7 +242,7 @@ def test_what_is_put_beside_a_damaged_block_is_lent_in_its_place(tmp_path: Path)
     settings = settings_for(tmp_path)
     with opened(settings) as store:
         store.writer.put_many(blocks)
-        number, hold, _ = store.writer.pins.begin(OWNER, None)
+        number, hold, _ = store.writer.pins.begin(OWNER, None, b"token")
         store.writer.want(number, hold, list(blocks))
         store.writer.pins.abandon(number, hold, lend=True)
         cache = store.writer.pins.lent_cache

@@ -47,7 +47,7 @@ def test_an_open_pin_outlives_its_connection_for_ten_minutes(tmp_path: Path) -> 
         clock.skip(1)
         await until(lambda: keeping_of(storage).safe() == Ids())
         with pytest.raises(PinNotFound):
-            storage.pinning.resume(OWNER, pin.token)
+            await storage.pinning.resume(OWNER, pin.token)
         with pytest.raises(PinNotFound):
             await storage.pinning.close(pin, name="a")
 
@@ -60,7 +60,7 @@ def test_who_comes_back_in_time_goes_on(tmp_path: Path) -> None:
         await under_pin(storage, BLOCKS[:3], pin)
         pin.detach()
         clock.skip(ORPHAN_S - 1)
-        again = storage.pinning.resume(OWNER, pin.token)
+        again = await storage.pinning.resume(OWNER, pin.token)
         assert again.is_attached
         clock.skip(ORPHAN_S)
         await under_pin(storage, BLOCKS[3:], again)
@@ -74,11 +74,11 @@ def test_only_its_owner_goes_on_with_a_pin_and_only_when_it_is_left(tmp_path: Pa
         pin = await storage.pinning.open(OWNER)
         for owner, token in ((OWNER, pin.token), (OWNER, b"?" * 16)):
             with pytest.raises(PinNotFound):
-                storage.pinning.resume(owner, token)
+                await storage.pinning.resume(owner, token)
         pin.detach()
         with pytest.raises(PinNotFound):
-            storage.pinning.resume(OWNER + 1, pin.token)
-        assert storage.pinning.resume(OWNER, pin.token) is pin
+            await storage.pinning.resume(OWNER + 1, pin.token)
+        assert await storage.pinning.resume(OWNER, pin.token) is pin
 
     run(tmp_path, main)
 

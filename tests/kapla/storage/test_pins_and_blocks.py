@@ -285,9 +285,9 @@ def test_a_reference_that_begins_as_another_is_not_taken_for_it(tmp_path: Path) 
     first, second, third = (forge(7, number) for number in range(3))
     with opened(settings_for(tmp_path)) as store:
         store.writer.put_many(dict([first]))
-        number, hold, _ = store.writer.pins.begin(OWNER, None)
+        number, hold, _ = store.writer.pins.begin(OWNER, None, b"token")
         store.writer.want(number, hold, [third[0]])
-        store.writer.put_many(dict([second]), [Promise(hold, [second[0]])])
+        store.writer.put_many(dict([second]), [Promise(hold, [second[0]], [second[1]])])
         assert hold.small == Ids([2])
         store.writer.put_many(dict([first, third]))
         assert hold.small == Ids([2, 3])
@@ -345,10 +345,10 @@ def test_a_closed_pin_is_there_after_a_kill(tmp_path: Path, rounds: int, synchro
 def test_what_was_open_when_it_was_killed_lacks_nothing_later(tmp_path: Path) -> None:
     settings, blocks = settings_for(tmp_path), make_blocks(9)
     with opened(settings) as store:
-        number, hold, _ = store.writer.pins.begin(OWNER, None)
+        number, hold, _ = store.writer.pins.begin(OWNER, None, b"token")
         store.writer.want(number, hold, list(blocks))
     with opened(settings) as store:
-        again, hold, _ = store.writer.pins.begin(OWNER, None)
+        again, hold, _ = store.writer.pins.begin(OWNER, None, b"token")
         assert again > number
         while store.writer.chore(is_idle=True) == 0.0:
             pass
@@ -366,7 +366,7 @@ def test_upkeep_that_fails_for_a_while_is_tried_again(
     blocks = make_blocks(3)
     with opened(settings_for(tmp_path)) as store:
         writer, connection = store.writer, store.writer._connection
-        number, hold, _ = writer.pins.begin(1000, None)
+        number, hold, _ = writer.pins.begin(1000, None, b"token")
         writer.want(number, hold, list(blocks))
         closing = Closing("a", next(iter(blocks)), lend=False, keep=True, incomplete=True)
         writer.pins.close(number, hold, closing, 10)

@@ -26,6 +26,7 @@ from kapla.storage.sqlite.keeping.quota import Quota
 from kapla.storage.sqlite.keeping.room import Room
 from kapla.storage.sqlite.keeping.rows import PinRows
 from kapla.storage.sqlite.keeping.salvage import all_of_them, salvage
+from kapla.storage.sqlite.keeping.state import Hold
 from kapla.storage.sqlite.keeping.wants import Wants
 from kapla.storage.sqlite.state import Database
 
@@ -57,6 +58,8 @@ class PinBooks:
         self._is_beyond_help = False
         self._is_doubtful = False
         self._last_number = 0
+        # The open ones by their tokens: number, and what it holds.
+        self._opened: dict[bytes, tuple[int, Hold]] = {}
         self._pressing: list[str] = []
         self._settle_after = _clock()
 

@@ -33,7 +33,7 @@ _RETRY_S: Final = 5.0
 class Pins(PinTraffic):
     """All pins of a store, on the writer's connection."""
 
-    def begin(self, owner: int, wants: int | None) -> tuple[int, Hold, int]:
+    def begin(self, owner: int, wants: int | None, token: bytes) -> tuple[int, Hold, int]:
         """Open a pin: its number, what it holds, and the bytes of content there is room for.
 
         Raises: StoreFull, if that is less than `wants`.
@@ -42,7 +42,20 @@ class Pins(PinTraffic):
         if wants is not None:
             self.quota.check_room(owner, wants, self.advice)
         self._last_number += 1
-        return self._last_number, self._keeping.open_hold(owner), self.quota.room(owner)
+        hold = self._keeping.open_hold(owner)
+        self._opened[token] = self._last_number, hold
+        return self._last_number, hold, self.quota.room(owner)
+
+    def attach(self, owner: int, token: bytes) -> tuple[int, Hold, int]:
+        """Go on with an open pin; see `begin`.
+
+        Nobody else has this store open: there are those that were opened here.
+        Raises: PinNotFound, if there is none with this token, or it is somebody else's.
+        """
+        number, hold = self._opened.get(token, (0, None))
+        if hold is None or hold.owner != owner:
+            raise PinNotFound("there is no open pin to go on with")
+        return number, hold, self.quota.room(owner)
 
     def want(self, number: int, hold: Hold, references: Sequence[Reference]) -> None:
         """Remember what an open pin lacks. Raises: StoreFull, StoreUnavailable."""
@@ -72,7 +85,7 @@ class Pins(PinTraffic):
         self.wants.close(number, pin)
         if before is not None:
             self._is_gone(before)
-        self._keeping.end_hold(hold)
+        self._end(hold)
         return self._summary(pin)
 
     def abandon(self, number: int, hold: Hold, *, lend: bool = False) -> int:
@@ -84,7 +97,7 @@ class Pins(PinTraffic):
         with self._keeping.lock:
             ids = hold.small | hold.large
         lent = self.lent_cache.add(ids) if lend else 0
-        self._keeping.end_hold(hold)
+        self._end(hold)
         return lent
 
     def page(
@@ -181,6 +194,10 @@ class Pins(PinTraffic):
             else:
                 self._settle()
         return 0.0
+
+    def _end(self, hold: Hold) -> None:
+        self._keeping.end_hold(hold)
+        self._opened = {token: it for token, it in self._opened.items() if it[1] is not hold}
 
     def _tell_late(self, number: int | None = None) -> None:
         wants = self.wants
