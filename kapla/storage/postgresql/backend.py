@@ -61,8 +61,12 @@ class PostgresBackend:
         return {int(BlockSize.SMALL): total.small, int(BlockSize.LARGE): total.large}
 
     def kept(self) -> Kept:
-        """What is pinned and lent."""
-        return Kept(0, 0, 0)
+        """What is pinned and lent, as the pins were counted last, without what is only held.
+
+        What is lent without a pin counts as often as it was.
+        """
+        kept = self._front.sharing.kept
+        return kept._replace(lent=kept.lent + self._front.lent_without)
 
     @property
     def evicted_blocks(self) -> int:

@@ -28,8 +28,9 @@ from kapla.storage.postgresql import counts, generations, locks, reads, statemen
 from kapla.storage.postgresql.arrays import array_of
 from kapla.storage.postgresql.front import ABSENT_S, Front
 from kapla.storage.postgresql.generations import Generations, check_epoch, next_epoch
+from kapla.storage.postgresql.kept import kept_among
+from kapla.storage.postgresql.lending import carry_lent
 from kapla.storage.postgresql.reads import number_of
-from kapla.storage.postgresql.runs import kept_among
 from kapla.storage.postgresql.schema import blocks_table
 from kapla.storage.postgresql.session import Cursor, Session
 
@@ -134,9 +135,26 @@ class Evictor:
         read = reads.load(cursor)
         for spared in (read, None):
             for number in reversed(known.full):
-                if _part_that_may_go(cursor, number, spared) >= _LEAST:
+                if self._part_that_may_go(cursor, number, spared) >= _LEAST:
                     return self._mark(cursor, known, number, spares_read=spared is not None)
         return Step.NOTHING
+
+    def _part_that_may_go(self, cursor: Cursor, number: int, spared: BitMap | None) -> float:
+        """Which part of a generation may go, by a look at some of it.
+
+        References are spread evenly.
+        """
+        table = _table(number)
+        looked, staying = 0, 0
+        for place in range(_SAMPLES):
+            names = _names_after(cursor, table, bytes([place * 256 // _SAMPLES]), _SAMPLE)
+            kept = kept_among(cursor, names, self._front.settings.pinned_quota)
+            looked += len(names)
+            staying += sum(
+                name in kept or (spared is not None and number_of(name) in spared) for name in names
+            )
+        # One in which nothing is gives back little, but is no loss.
+        return 1 - staying / looked if looked else 1.0
 
     def _mark(self, cursor: Cursor, known: Generations, number: int, *, spares_read: bool) -> Step:
         cursor.execute(locks.exclusive(locks.PRESENCE).encode())
@@ -169,7 +187,7 @@ class Evictor:
         return Step.MORE
 
     def _staying(self, cursor: Cursor, leaving: _Leaving, names: list[bytes]) -> list[bytes]:
-        kept = kept_among(cursor, names)
+        kept = kept_among(cursor, names, self._front.settings.pinned_quota)
         if not leaving.spares_read:
             return [name for name in names if name in kept]
         if self._read is None or self._read[0] != leaving.generation:
@@ -183,6 +201,7 @@ class Evictor:
         """Copy blocks into the youngest generation; returns how many were not there."""
         statement = statements.copy(source, known.filling, known.full)
         small = large = 0
+        carry_lent(cursor, names, source, known.filling)
         for start in range(0, len(names), _COPIED):
             part = names[start : start + _COPIED]
             asked = self._front.asked(known.full, part)
@@ -222,18 +241,3 @@ def _names_after(cursor: Cursor, table: str, after: bytes, most: int) -> list[by
         (after, most),
     )
     return [name for (name,) in cursor.fetchall()]
-
-
-def _part_that_may_go(cursor: Cursor, number: int, spared: BitMap | None) -> float:
-    """Which part of a generation may go, by a look at some of it. References are spread evenly."""
-    table = _table(number)
-    looked, staying = 0, 0
-    for place in range(_SAMPLES):
-        names = _names_after(cursor, table, bytes([place * 256 // _SAMPLES]), _SAMPLE)
-        kept = kept_among(cursor, names)
-        looked += len(names)
-        staying += sum(
-            name in kept or (spared is not None and number_of(name) in spared) for name in names
-        )
-    # One in which nothing is gives back little, but is no loss.
-    return 1 - staying / looked if looked else 1.0

@@ -17,9 +17,12 @@ from kapla.storage.postgresql import counts, generations, reads
 from kapla.storage.postgresql.arrays import array_of
 from kapla.storage.postgresql.filters import Asked, Filters
 from kapla.storage.postgresql.generations import Generations, Outdated
+from kapla.storage.postgresql.holds import Accounts
+from kapla.storage.postgresql.lent import KnownLent
 from kapla.storage.postgresql.reads import Reads
 from kapla.storage.postgresql.session import Cursor, Session
 from kapla.storage.postgresql.settings import PostgresSettings
+from kapla.storage.postgresql.sharing import Sharing
 from kapla.storage.postgresql.statements import names_in
 
 __all__ = ["ABSENT_S", "Front"]
@@ -56,12 +59,20 @@ class Front:
         """As it was when it was last looked at."""
         self.counts: dict[int, Sizes] = {}
         """Blocks of each generation, by number."""
+        self.accounts = Accounts()
+        """What owners have pinned."""
+        self.lent = KnownLent()
+        """What may be lent."""
+        self.sharing = Sharing()
+        """What the pins have."""
+        self.lent_without = 0
+        """References that are lent without a pin, each as often as that was said."""
         self._number: int | None = None
         self._bytes, self._counted = 0, Sizes()
         self._lock = threading.Lock()
         self._learning = threading.Lock()
         self._is_damage_told = False
-        self._due = dict.fromkeys(("look", "say", "reads", "fold", "measure"), 0.0)
+        self._due = dict.fromkeys(("look", "say", "reads", "fold", "measure", "pins", "kept"), 0.0)
 
     # --- the generations
 
@@ -159,14 +170,14 @@ class Front:
 
     def tick(self, session: Session) -> None:
         """Look at what others did, and say what was read here. Raises: StoreUnavailable."""
-        if self._is_due("look", _LOOK_S):
+        if self.is_due("look", _LOOK_S):
             self.refresh(session)
-        if self._is_due("measure", _MEASURE_S):
+        if self.is_due("measure", _MEASURE_S):
             self.measure(session)
-        if self._is_due("fold", _FOLD_S):
+        if self.is_due("fold", _FOLD_S):
             session.retried(counts.fold)
-        if self.settings.evicts and self._is_due("say", _SAY_S):
-            self.say(session, with_reads=self._is_due("reads", _WRITE_READS_S))
+        if self.settings.evicts and self.is_due("say", _SAY_S):
+            self.say(session, with_reads=self.is_due("reads", _WRITE_READS_S))
 
     def learn(self, session: Session) -> bool:
         """Go on with what is to be known of full generations; returns whether there is more.
@@ -216,7 +227,8 @@ class Front:
         assert row is not None
         return int(row[0])
 
-    def _is_due(self, what: str, every_s: float) -> bool:
+    def is_due(self, what: str, every_s: float) -> bool:
+        """Whether it is time for something, which is done then by whoever asks."""
         with self._lock:
             now = time.monotonic()
             if now < self._due[what]:

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["EVICTION", "FOLDING", "PRESENCE", "SCHEMA", "exclusive", "shared", "trying"]
+__all__ = [
+    "EVICTION",
+    "FOLDING",
+    "LENDING",
+    "OF_OWNER",
+    "PRESENCE",
+    "SCHEMA",
+    "exclusive",
+    "of_owner",
+    "shared",
+    "trying",
+]
 
-_KAPLA: Final = 0x6B61706C << 32
+_NAME: Final = 0x6B61706C
+_KAPLA: Final = _NAME << 32
 
 SCHEMA: Final = _KAPLA + 1
 """Whoever makes the tables."""
@@ -19,6 +31,18 @@ EVICTION: Final = _KAPLA + 3
 
 FOLDING: Final = _KAPLA + 4
 """Whoever adds up the totals."""
+
+LENDING: Final = _KAPLA + 5
+"""Whoever puts in order what is lent."""
+
+OF_OWNER: Final = "SELECT pg_advisory_xact_lock(%s::int, %s::int)"
+"""The statement that takes the lock of an owner: whoever changes closed pins has it. See
+`of_owner`."""
+
+
+def of_owner(owner: int) -> tuple[int, int]:
+    """The values of `OF_OWNER` for a uid."""
+    return _NAME, owner & 0x7FFFFFFF
 
 
 def shared(lock: int) -> str:

@@ -1,60 +1,265 @@
-"""Stands in for the pins, which are still to come."""
+"""The pins of a store in PostgreSQL: closed, told of, changed, released.
+
+Each change is one transaction. Whoever changes the closed pins of an owner has that owner's lock.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from typing import Final
 
-from eris.errors import StoreRefused
-from eris.model import Reference
-from kapla.storage.pins import Closing, Hold, PinChoice, PinSummary
-from kapla.storage.port import Promise
+from eris.model import REFERENCE_SIZE, BlockSize
+from kapla.errors import PinIncomplete, PinNotFound, RequestMalformed
+from kapla.storage.pins import Closing, Hold, PinChoice, PinSummary, name_of_root
+from kapla.storage.postgresql import locks, pin_rows
+from kapla.storage.postgresql.closing import put_in_order, runs_held
+from kapla.storage.postgresql.front import Front
+from kapla.storage.postgresql.holds import PostgresHold
+from kapla.storage.postgresql.lacking import Lacking
+from kapla.storage.postgresql.lending import changed_lent, lend, put_lent_in_order
+from kapla.storage.postgresql.open_pins import OpenPins, own
+from kapla.storage.postgresql.pin_rows import PinRow
+from kapla.storage.postgresql.presence import filling
 from kapla.storage.postgresql.session import Cursor, Session
-from kapla.storage.postgresql.settings import PostgresSettings
 
 __all__ = ["PostgresPins"]
 
+_RENEW_S: Final = 60.0
+_LOOK_S: Final = 5.0
+_LOOKED_THROUGH: Final = 64
+"""Runs of what pins lack, for one answer about pins."""
 
-class PostgresPins:
-    """There are none."""
+_MOST_RECOUNTED: Final = 10_000
+_SIZES: Final = tuple(map(int, BlockSize))
 
-    def __init__(self, session: Session, settings: PostgresSettings) -> None:
-        self._session = session
+_NAME: Final = """
+UPDATE pins SET name = %s, root = %s, keep = %s, lend = %s, created = %s, small = %s, large = %s,
+    missing = %s, holder = NULL, leased_until = NULL
+WHERE number = %s
+"""
+_CLOSED: Final = "SELECT FROM pins WHERE number = %s AND name IS NOT NULL AND token_hash = %s"
+_DELETE: Final = "DELETE FROM pins WHERE number = ANY(%s::bigint[])"
+_SWITCH: Final = """
+UPDATE pins SET keep = coalesce(%s, keep), lend = coalesce(%s, lend)
+WHERE number = ANY(%s::bigint[])
+"""
+# Who makes room goes over what leaves once more.
+_KEPT: Final = "UPDATE state SET kept_version = kept_version + 1"
+_COUNT: Final = "SELECT count(*) FROM pins WHERE name IS NOT NULL"
+_DROPPED: Final = "SELECT dropped::text FROM state"
+_LENT: Final = "SELECT coalesce(sum(octet_length(names)) / 32, 0)::bigint FROM lent_runs"
 
-    def fulfil(self, cursor: Cursor, promises: Sequence[Promise], generation: int) -> None:
-        """Hold or lend what was promised, in the transaction of the PUT."""
 
-    def hold_found(self, cursor: Cursor, hold: Hold, names: Sequence[Reference]) -> None:
-        """Hold what was found."""
+class PostgresPins(OpenPins):
+    """All pins of a store, by one of its sessions. Each open one is the first writer's."""
 
-    def want(self, number: int, hold: Hold, references: Sequence[Reference]) -> None:
-        """An open pin lacks these."""
-
-    def begin(self, owner: int, wants: int | None) -> tuple[int, Hold, int]:
-        """None can be opened."""
-        raise StoreRefused("there are no pins yet")
+    def __init__(self, session: Session, front: Front) -> None:
+        super().__init__(session, front)
+        self._lacking = Lacking(session, self.quota)
+        self._front, self._sharing = front, front.sharing
+        # When blocks went that no pin keeps, as it was when a pin was looked at.
+        self._recounted: dict[int, str | None] = {}
+        self._lent_rows = 0
+        self._renew_at = 0.0
 
     def close(self, number: int, hold: Hold, closing: Closing, most: int) -> PinSummary:
-        """None is open."""
-        raise StoreRefused("there are no pins yet")
+        """Make a pin of what was held; then it is held no more. `most`: pins that one may have.
+
+        Raises: PinIncomplete, StoreFull, PinNotFound, StoreUnavailable, RequestMalformed; then
+        nothing is changed.
+        """
+        mine, name = own(hold), _name_of(closing)
+        self._lacking.settle(number)
+        self._session.retried(lambda cursor: self._close(cursor, mine, name, closing, most))
+        self._has_no_more(number)
+        mine.account.forget()
+        return self._find(PinChoice(mine.owner, name))
 
     def abandon(self, number: int, hold: Hold, *, lend: bool = False) -> int:
-        """None is open."""
-        return 0
+        """Nothing of this is held any more; with `lend` it is lent while it is there.
+
+        Returns how many blocks are lent so: none, if that is switched off.
+        Raises: StoreUnavailable.
+        """
+        mine = own(hold)
+        is_lent = lend and self.quota.limits.lend_cache
+        if is_lent:
+            self._lacking.settle(number)
+        lent = self._session.retried(lambda cursor: self._abandon(cursor, mine, is_lent=is_lent))
+        self._has_no_more(number)
+        mine.account.forget()
+        return lent
 
     def page(
         self, owner: int | None, after: tuple[int, str], most: int
     ) -> tuple[list[PinSummary], bool]:
-        """None."""
-        return [], False
+        """Some pins in the order of owner and name, and whether there are more.
+
+        Of what pins lack only so much is looked for at once, taken at random; what is not looked
+        for counts as it did before. Raises: StoreUnavailable.
+        """
+        # No name has a zero byte.
+        start = after[0], after[1].partition("\0")[0]
+
+        def found(cursor: Cursor) -> list[PinRow]:
+            self._sharing.look(cursor)
+            return pin_rows.page(cursor, owner, start, most + 1)
+
+        rows = self._session.retried(found)
+        if self._are_looked_at(rows[:most]):
+            rows = self._session.retried(found)
+        return [self._summary(row) for row in rows[:most]], len(rows) > most
 
     def count(self) -> int:
-        """None."""
-        return 0
+        """How many there are. Raises: StoreUnavailable."""
+        rows = self._session.retried(lambda cursor: cursor.execute(_COUNT).fetchall())
+        return int(rows[0][0])
 
     def change(self, choice: PinChoice, *, lend: bool | None, keep: bool | None) -> PinSummary:
-        """None."""
-        raise StoreRefused("there are no pins yet")
+        """Set switches of the pins that are found; tells of the last one.
+
+        Raises: PinNotFound, StoreUnavailable.
+        """
+        if lend is not None or keep is not None:
+            self._session.retried(lambda cursor: self._change(cursor, choice, lend, keep))
+        return self._find(choice)
 
     def release(self, choice: PinChoice) -> PinSummary:
-        """None."""
-        raise StoreRefused("there are no pins yet")
+        """Remove the pins that are found; returns what the last one was.
+
+        Raises: PinNotFound, StoreUnavailable.
+        """
+        summary = self._find(choice)
+        gone: list[PinRow] = []
+
+        def released(cursor: Cursor) -> None:
+            cursor.execute(locks.OF_OWNER, locks.of_owner(choice.owner))
+            # Done again, as the answer was lost, there are none any more.
+            found = _some(pin_rows.chosen(cursor, choice) or gone)
+            self._remove(cursor, found)
+            gone[:] = found
+
+        self._session.retried(released)
+        self._accounts.of(choice.owner).forget()
+        return summary
+
+    def chore(self) -> None:
+        """Do what there is to do now and then. Raises: StoreUnavailable."""
+        self.tidy()
+        now = time.monotonic()
+        if now >= self._renew_at:
+            self.renew()
+            self._renew_at = now + _RENEW_S
+        if self._front.is_due("pins", _RENEW_S):
+            self.end_expired()
+            self._session.retried(self._put_lent_in_order)
+        if self._front.is_due("kept", _LOOK_S):
+            self._session.retried(self._look)
+
+    def _close(
+        self, cursor: Cursor, hold: PostgresHold, name: str, closing: Closing, most: int
+    ) -> None:
+        cursor.execute(locks.OF_OWNER, locks.of_owner(hold.owner))
+        if not self._lock(cursor, hold):
+            if cursor.execute(_CLOSED, (hold.number, hold.token_hash)).fetchone() is None:
+                raise PinNotFound("this pin is not open any more")
+            # It was closed, and the answer was lost.
+            return
+        if not closing.incomplete:
+            lacking = runs_held(cursor, hold.number, None)
+            if missing := sum(map(len, lacking)) // REFERENCE_SIZE:
+                raise PinIncomplete(missing)
+        sizes, missing = put_in_order(cursor, hold.number)
+        self.quota.check(cursor, hold.account, most)
+        before = pin_rows.chosen(cursor, PinChoice(hold.owner, name))
+        cursor.execute(_DELETE, ([row.number for row in before],))
+        values = (name, closing.root, closing.keep, closing.lend, int(time.time()), *sizes, missing)
+        cursor.execute(_NAME, (*values, hold.number))
+        if closing.lend or any(row.lend for row in before):
+            changed_lent(cursor)
+
+    def _abandon(self, cursor: Cursor, hold: PostgresHold, *, is_lent: bool) -> int:
+        if not self._lock(cursor, hold):
+            return 0
+        lent = 0
+        if is_lent:
+            for size in _SIZES:
+                for run in runs_held(cursor, hold.number, size):
+                    lend(cursor, filling(cursor), [run])
+                    lent += len(run) // REFERENCE_SIZE
+        cursor.execute(_DELETE, ([hold.number],))
+        return lent
+
+    def _change(
+        self, cursor: Cursor, choice: PinChoice, lend: bool | None, keep: bool | None
+    ) -> None:
+        cursor.execute(locks.OF_OWNER, locks.of_owner(choice.owner))
+        found = _some(pin_rows.chosen(cursor, choice))
+        cursor.execute(_SWITCH, (keep, lend, [row.number for row in found]))
+        if keep and not all(row.keep for row in found):
+            cursor.execute(_KEPT)
+        if lend is not None and any(row.lend != lend for row in found):
+            changed_lent(cursor)
+
+    def _remove(self, cursor: Cursor, found: Sequence[PinRow]) -> None:
+        cursor.execute(_DELETE, ([row.number for row in found],))
+        if any(row.lend for row in found):
+            changed_lent(cursor)
+
+    def _find(self, choice: PinChoice) -> PinSummary:
+        def found(cursor: Cursor) -> list[PinRow]:
+            self._sharing.look(cursor)
+            return _some(pin_rows.chosen(cursor, choice))
+
+        rows = self._session.retried(found)
+        if self._are_looked_at(rows[-1:]):
+            rows = self._session.retried(found)
+        return self._summary(rows[-1])
+
+    def _are_looked_at(self, rows: Sequence[PinRow]) -> bool:
+        """See what has come and gone of these; returns whether they may be others now."""
+        left, is_any = _LOOKED_THROUGH, False
+        for row in rows:
+            if left > 0 and row.missing:
+                left -= self._lacking.settle(row.number, left)
+                is_any = True
+            is_any |= not row.keep and self._is_recounted(row.number)
+        return is_any
+
+    def _is_recounted(self, number: int) -> bool:
+        rows = self._session.retried(lambda cursor: cursor.execute(_DROPPED).fetchall())
+        dropped = rows[0][0]
+        if dropped is None or self._recounted.get(number) == dropped:
+            return False
+        self._lacking.recount(number, _LOOKED_THROUGH)
+        if len(self._recounted) > _MOST_RECOUNTED:
+            self._recounted.clear()
+        self._recounted[number] = dropped
+        return True
+
+    def _summary(self, row: PinRow) -> PinSummary:
+        return row.summary(self._sharing.own(row.number, row.sizes))
+
+    def _look(self, cursor: Cursor) -> None:
+        self._sharing.look(cursor)
+        row = cursor.execute(_LENT).fetchone()
+        is_on = self.quota.limits.lend_cache
+        self._front.lent_without = int(row[0]) if row is not None and is_on else 0
+
+    def _put_lent_in_order(self, cursor: Cursor) -> None:
+        self._lent_rows = put_lent_in_order(cursor, self._lent_rows)
+
+
+def _name_of(closing: Closing) -> str:
+    if closing.name is not None:
+        return closing.name
+    if closing.root is None:
+        raise RequestMalformed("a pin needs a name or a root")
+    return name_of_root(closing.root)
+
+
+def _some(found: list[PinRow]) -> list[PinRow]:
+    if not found:
+        raise PinNotFound("there is no such pin")
+    return found

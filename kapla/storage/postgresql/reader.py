@@ -15,7 +15,7 @@ from eris.model import Reference
 from kapla.storage.pins import Hold
 from kapla.storage.postgresql import generations, statements
 from kapla.storage.postgresql.front import Front
-from kapla.storage.postgresql.generations import Generations, check_epoch
+from kapla.storage.postgresql.generations import Generations
 from kapla.storage.postgresql.lent import Lent
 from kapla.storage.postgresql.pins import PostgresPins
 from kapla.storage.postgresql.session import Session, is_damage
@@ -32,9 +32,9 @@ class PostgresReader:
         self.front = front
         self.session = Session(front.settings, name)
         self.session.open()
-        self.pins = PostgresPins(self.session, front.settings)
+        self.pins = PostgresPins(self.session, front)
         """The pins, over this connection."""
-        self._lent = Lent(self.session)
+        self._lent = Lent(self.session, front.lent, lambda: front.settings.lend_cache)
 
     def get_many(self, references: Sequence[Reference]) -> dict[Reference, bytes]:
         """Fetch the blocks that are there. Raises: StoreUnavailable."""
@@ -67,18 +67,11 @@ class PostgresReader:
 
         Raises: StoreFull, StoreUnavailable.
         """
-
-        def work(known: Generations) -> set[Reference]:
-            with self.session.transaction() as cursor:
-                # Nothing that is found leaves before it is written that it is held.
-                check_epoch(cursor, known)
-                asked = self.front.asked(known.staying, sorted(references))
-                cursor.execute(statements.find(known.staying), asked)
-                found = {name for (name,) in cursor.fetchall()}
-                self.pins.hold_found(cursor, hold, sorted(found))
-                return found
-
-        return self.front.with_generations(self.session, work) if references else set()
+        if not references:
+            return set()
+        found = self.session.retried(lambda cursor: self.pins.hold_found(cursor, hold, references))
+        self._note(found)
+        return found
 
     def database_bytes(self) -> int:
         """What all tables take of the server's disk; now the totals are known too.

@@ -156,10 +156,15 @@ pins = Table(
     Column("keep", Boolean, nullable=False),
     Column("lend", Boolean, nullable=False),
     Column("created", BigInteger, nullable=False),
+    # Of an open one, by what another front end knows it; of a closed one, what it was.
     Column("token_hash", LargeBinary),
+    # Of an open one: the front end that has it, and until when, if it says nothing more.
+    Column("holder", LargeBinary),
     Column("leased_until", _Time),
-    Column("small", BigInteger, nullable=False),
-    Column("large", BigInteger, nullable=False),
+    # Blocks of a closed one: small and large ones that were there, and those that it lacked.
+    Column("small", BigInteger, nullable=False, server_default="0"),
+    Column("large", BigInteger, nullable=False, server_default="0"),
+    Column("missing", BigInteger, nullable=False, server_default="0"),
     UniqueConstraint("owner", "name"),
 )
 
@@ -181,7 +186,16 @@ lent_runs = Table(
     "lent_runs",
     metadata,
     Column("generation", Integer, nullable=False),
+    # By which transaction: so what is new is found by who has read the others.
+    Column(
+        "written",
+        BigInteger,
+        nullable=False,
+        server_default=text("pg_current_xact_id()::text::bigint"),
+    ),
     Column("names", LargeBinary, nullable=False),
+    Index("lent_runs_in_order", "written"),
+    Index("lent_runs_of_generation", "generation"),
 )
 
 

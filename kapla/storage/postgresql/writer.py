@@ -50,8 +50,8 @@ class PostgresWriter(PostgresReader):
         refused = self._refused(blocks)
         if refused:
             kept = {name: block for name, block in blocks.items() if name not in refused}
-            return PutResult(self._put_all(kept, _without(promises, refused)), refused)
-        return PutResult(self._put_all(blocks, promises), refused)
+            return PutResult(self._put_all(kept, promises, refused), refused)
+        return PutResult(self._put_all(blocks, promises, refused), refused)
 
     def want(self, number: int, hold: Hold, references: Sequence[Reference]) -> set[Reference]:
         """Hold what is there of these; an open pin lacks the others. Returns what is there.
@@ -90,6 +90,7 @@ class PostgresWriter(PostgresReader):
         """Look at what others did, and go on with making room."""
         try:
             self.front.tick(self.session)
+            self.pins.chore()
             # Both, whichever there is.
             if self._room.chore() | self.front.learn(self.session):
                 return 0.0
@@ -113,13 +114,18 @@ class PostgresWriter(PostgresReader):
                     refused.add(name)
         return frozenset(refused)
 
-    def _put_all(self, blocks: dict[Reference, bytes], promises: Sequence[Promise]) -> int:
+    def _put_all(
+        self,
+        blocks: dict[Reference, bytes],
+        promises: Sequence[Promise],
+        refused: frozenset[Reference],
+    ) -> int:
         """Returns how many were new."""
         # In order: two who put the same blocks wait for each other one after the other.
         ordered = sorted(blocks.items())
         parts = [[item for item in ordered if len(item[1]) == size] for size in BlockSize]
         into, sizes = self.front.with_generations(
-            self.session, lambda known: self._put(known, parts, promises)
+            self.session, lambda known: self._put(known, parts, promises, refused)
         )
         self.front.count(into, sizes)
         self.front.turn(self.session)
@@ -130,14 +136,18 @@ class PostgresWriter(PostgresReader):
         return added
 
     def _put(
-        self, known: Generations, parts: Sequence[_Blocks], promises: Sequence[Promise]
+        self,
+        known: Generations,
+        parts: Sequence[_Blocks],
+        promises: Sequence[Promise],
+        refused: frozenset[Reference],
     ) -> tuple[int, Sizes]:
         if not promises:
             # All that is sent at once is one transaction.
             return known.filling, self._insert(known, parts)
         with self.session.transaction() as cursor:
             sizes = self._insert(known, parts)
-            self.pins.fulfil(cursor, promises, known.filling)
+            self.pins.fulfil(cursor, promises, known.filling, refused)
         return known.filling, sizes
 
     def _insert(self, known: Generations, parts: Sequence[_Blocks]) -> Sizes:
@@ -172,10 +182,3 @@ class PostgresWriter(PostgresReader):
 def _weight(block: bytes) -> int:
     is_large = len(block) == BlockSize.LARGE
     return counts.weight_of(Sizes(not is_large, is_large))
-
-
-def _without(promises: Sequence[Promise], refused: frozenset[Reference]) -> list[Promise]:
-    """As promised, but for what is not kept."""
-    for promise in promises:
-        promise.references = [name for name in promise.references if name not in refused]
-    return list(promises)

@@ -1,0 +1,55 @@
+"""Which blocks are there, for who counts on it: what only a generation has that leaves is not.
+
+Whoever asks has the lock of presence, shared, until his transaction ends: meanwhile no generation
+begins to leave. So what is found, and written into a run in that transaction, is seen by the next
+eviction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final
+
+from eris.model import Reference
+from kapla.storage.postgresql import locks
+from kapla.storage.postgresql.arrays import array_of
+from kapla.storage.postgresql.session import Cursor
+
+__all__ = ["filling", "look_up"]
+
+_STAYING: Final = "SELECT number FROM generations WHERE status <> 'leaving' ORDER BY number DESC"
+_MOST_LISTS: Final = 16
+
+
+def look_up(cursor: Cursor, names: Sequence[Reference]) -> dict[Reference, int]:
+    """Which of these are there, and what size each has; from now on that stays so.
+
+    Raises: psycopg.Error.
+    """
+    if not names:
+        return {}
+    # A statement of its own: what the next ones see is later.
+    cursor.execute(locks.shared(locks.PRESENCE).encode())
+    staying = tuple(row[0] for row in cursor.execute(_STAYING).fetchall())
+    if not staying:
+        return {}
+    rows = cursor.execute(_found_in(staying), {"names": array_of(sorted(set(names)))})
+    return {Reference(bytes(name)): size for name, size in rows.fetchall()}
+
+
+def filling(cursor: Cursor) -> int:
+    """The generation that new blocks go into. Raises: psycopg.Error."""
+    row = cursor.execute(f"{_STAYING} LIMIT 1".encode()).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@lru_cache(_MOST_LISTS)
+def _found_in(generations: tuple[int, ...]) -> bytes:
+    # The length stands before the block, which is not read.
+    return " UNION ALL ".join(
+        f"SELECT reference, octet_length(block) FROM blocks_{number:d}"
+        " WHERE reference = ANY(%(names)s)"
+        for number in generations
+    ).encode()
