@@ -201,7 +201,7 @@ class Evictor:
         """Copy blocks into the youngest generation; returns how many were not there."""
         statement = statements.copy(source, known.filling, known.full)
         small = large = 0
-        carry_lent(cursor, names, source, known.filling)
+        carry_lent(cursor, names, known.filling)
         for start in range(0, len(names), _COPIED):
             part = names[start : start + _COPIED]
             asked = self._front.asked(known.full, part)

@@ -24,7 +24,7 @@ _INSERT: Final = "INSERT INTO lent_runs (generation, names) SELECT %s::int, unne
 _CHANGED: Final = "UPDATE state SET lent_version = lent_version + 1"
 _OF: Final = "SELECT names FROM lent_runs WHERE generation = %d"
 _BETWEEN: Final = """
-SELECT names FROM lent_runs WHERE generation = %s AND substr(names, 1, 32) <= %s
+SELECT names FROM lent_runs WHERE generation <> %s AND substr(names, 1, 32) <= %s
     AND substr(names, octet_length(names) - 31) >= %s
 """
 _COUNT: Final = "SELECT count(*) FROM lent_runs WHERE generation = %s"
@@ -47,15 +47,16 @@ def changed_lent(cursor: Cursor) -> None:
     cursor.execute(_CHANGED)
 
 
-def carry_lent(cursor: Cursor, names: Sequence[bytes], leaving: int, staying: int) -> None:
-    """These blocks go from one generation to another: what of them was lent is lent there.
+def carry_lent(cursor: Cursor, names: Sequence[bytes], staying: int) -> None:
+    """These blocks go into a generation: what of them is lent by another one is lent there, too.
 
-    They are sorted. Raises: psycopg.Error.
+    They are sorted. Raises: psycopg.Error, StorageError.
     """
     if not names:
         return
     among, found = set(names), set[bytes]()
-    cursor.execute(_BETWEEN, (leaving, names[-1], names[0]))
+    # They may have been lent later than they came, by a younger generation than theirs.
+    cursor.execute(_BETWEEN, (staying, names[-1], names[0]))
     for (run,) in cursor.fetchall():
         found |= among.intersection(split(checked(run)))
     lend(cursor, staying, runs_of(found))

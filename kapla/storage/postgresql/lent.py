@@ -38,6 +38,10 @@ _OF_PIN: Final = "SELECT names FROM pin_runs WHERE pin = %d"
 _WITHOUT: Final = "SELECT names FROM lent_runs WHERE written >= %d"
 
 
+def _parts() -> list[array[int]]:
+    return [array("q") for _ in range(_PARTS)]
+
+
 @dataclass(slots=True)
 class KnownLent:
     """What is known to be lent; the sessions of a store may share it."""
@@ -48,9 +52,11 @@ class KnownLent:
     pins: set[int] = field(default_factory=set)
     seen: int = 0
     """What earlier transactions lent without a pin is known."""
-    sorted: list[array[int]] = field(default_factory=lambda: [array("q") for _ in range(_PARTS)])
+    sorted: list[array[int]] = field(default_factory=_parts)
     recent: set[int] = field(default_factory=set)
     """What was added since these were sorted."""
+    coming: list[array[int]] = field(default_factory=_parts)
+    """What is being read, and is in neither of these yet."""
 
     def has(self, number: int) -> bool:
         """Whether this is the hash of a reference that is lent."""
@@ -60,23 +66,36 @@ class KnownLent:
         return (place < len(part) and part[place] == number) | (number in self.recent)
 
     def add(self, names: Iterable[bytes]) -> None:
-        """These are lent, too."""
-        self.recent.update(map(hash, names))
-        if len(self.recent) > _RECENT + sum(map(len, self.sorted)) // 8:
+        """These are lent, too, once `settle` is called."""
+        coming = self.coming
+        for number in map(hash, names):
+            coming[number % _PARTS].append(number)
+
+    def settle(self) -> None:
+        """What was added is lent from now on."""
+        count = sum(map(len, self.coming)) + len(self.recent)
+        if count <= self._spare:
+            self.recent.update(*self.coming)
+        else:
             self._sort()
+        self.coming = _parts()
+
+    @property
+    def _spare(self) -> int:
+        """How many need not be sorted in."""
+        return _RECENT + sum(map(len, self.sorted)) // 8
 
     def clear(self) -> None:
         """Nothing is known."""
-        self.sorted = [array("q") for _ in range(_PARTS)]
+        self.sorted, self.coming = _parts(), _parts()
         self.recent, self.pins, self.seen = set(), set(), 0
 
     def _sort(self) -> None:
-        parts: list[list[int]] = [[] for _ in range(_PARTS)]
         for number in self.recent:
-            parts[number % _PARTS].append(number)
+            self.coming[number % _PARTS].append(number)
         self.recent = set()
-        for place, part in enumerate(parts):
-            # Sorted already but for its end, and each number once.
+        for place, part in enumerate(self.coming):
+            # Some at a time: so numbers take much more room than in an array.
             self.sorted[place] = array("q", sorted({*self.sorted[place], *part}))
 
 
@@ -112,6 +131,7 @@ class Lent:
         if lends_cache:
             self._add(cursor, _WITHOUT, known.seen)
             known.seen = row[2]
+        known.settle()
         # At the end: what failed before is done again.
         known.version = version
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from contextlib import closing
 from functools import partial
 from typing import Any
 
+import psycopg
 import pytest
 
-from eris import BlockSize
+from eris import BlockSize, StoreUnavailable
 from kapla.errors import PinNotFound
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.pinning import OpenPin
 from kapla.storage.postgresql.settings import PostgresSettings
+from tests.kapla.storage.databases import get_many
 from tests.kapla.storage.pins.stores import (
+    MIB,
     OTHER,
     OWNER,
     Settings,
@@ -223,5 +227,77 @@ def test_pins_of_many_blocks_are_in_order_when_closed(database: Settings, rows: 
             assert names == sorted(
                 name for seed in range(10) for name in make_blocks(1000, seed=seed)
             )
+
+    asyncio.run(main())
+
+
+def test_a_server_that_is_killed_while_a_pin_is_closed_has_it_open_still(
+    database: Settings, postgres_server: Server, postgres_url: str
+) -> None:
+    async def main() -> None:
+        async with batched(database()) as storage:
+            pin = await opened(storage, 40)
+            with closing(psycopg.connect(postgres_url)) as other:
+                # Closing writes this last, when all else is done.
+                other.execute("LOCK TABLE state IN EXCLUSIVE MODE")
+                going = asyncio.ensure_future(storage.pinning.close(pin, name="a", lend=True))
+                await waiting_for_a_lock(postgres_url)
+                postgres_server.kill()
+            try:
+                with pytest.raises(StoreUnavailable, match="the database is away"):
+                    await going
+            finally:
+                postgres_server.start()
+            assert await list_all(storage) == []
+            summary = await storage.pinning.close(pin, name="a", lend=True)
+            assert (summary.small, summary.lend) == (40, True)
+            assert await list_all(storage) == [summary]
+
+    asyncio.run(main())
+
+
+async def waiting_for_a_lock(url: str) -> None:
+    """Until somebody waits for a lock on a table."""
+    with closing(psycopg.connect(url, autocommit=True)) as connection:
+        while True:
+            row = connection.execute(
+                "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation'"
+            ).fetchone()
+            if row != (0,):
+                return
+            await asyncio.sleep(0.02)
+
+
+def test_what_pins_have_outlives_all_that_makes_room_for_others(database: Settings) -> None:
+    small = {"max_size": 8 * MIB, "generation_bytes": MIB // 2}
+    closed, held, lacking, public = (make_blocks(100, seed=seed) for seed in range(1, 5))
+    loose = make_blocks(100, seed=5)
+
+    async def main() -> None:
+        async with batched(database(**small)) as first, batched(database(**small)) as second:
+            await pinned(first, closed, "closed")
+            await pinned(first, loose, "loose", keep=False)
+            open_one = await first.pinning.open(OWNER)
+            await under_pin(first, list(held.values()), open_one)
+            wanting = await second.pinning.open(OTHER)
+            await second.pinning.want(wanting, list(lacking))
+            await put(second, lacking)
+            lent_one = await first.pinning.open(OWNER)
+            await under_pin(first, list(public.values()), lent_one)
+            await first.pinning.abandon(lent_one, lend=True)
+            await pinned(first, public, "public")
+            for seed in range(10, 22):
+                await put(second, make_blocks(32, BlockSize.LARGE, seed))
+            assert first.evicted_blocks + second.evicted_blocks > 0
+            for kept in (closed, held, lacking, public):
+                assert await get_many(second, list(kept)) == list(kept.values())
+            # Lent without a pin, wherever their blocks went.
+            await lent_within_seconds(second, list(public), [True] * 100)
+            assert (await first.pinning.close(open_one, name="held")).small == 100
+            assert (await second.pinning.close(wanting, name="lacking")).small == 100
+            [gone] = [pin for pin in await list_all(first) if pin.name == "loose"]
+            left = sum(await find(first, list(loose)))
+            assert (gone.small, gone.missing) == (left, 100 - left)
+            assert left < 100
 
     asyncio.run(main())
