@@ -445,6 +445,12 @@ RULES = (
         forbid=("psycopg",),
     ),
     Rule(
+        "runs of references are packed, cut and gathered without I/O",
+        where=("kapla/storage/postgresql/runs.py",),
+        forbid=("kapla", "psycopg", "threading", "time"),
+        allow=("kapla.errors",),
+    ),
+    Rule(
         "how a database is opened can be said without its driver",
         where=("kapla/storage/postgresql/settings.py", "kapla/storage/postgresql/locks.py"),
         forbid=("psycopg",),
