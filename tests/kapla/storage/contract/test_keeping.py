@@ -25,13 +25,6 @@ from tests.kapla.storage.contract.stores import (
 from tests.kapla.storage.databases import under_pin
 
 
-@pytest.fixture(autouse=True)
-def _to_come(request: pytest.FixtureRequest) -> None:
-    """Pins of a database are still to come: with them, this goes."""
-    if "[postgresql" in request.node.name:
-        request.applymarker(pytest.mark.xfail(reason="pins are a stand-in", strict=True))
-
-
 async def flood(storage: BatchedStorage, seed: int, count: int = 150) -> None:
     """More than the store has room for."""
     for number in range(count // 10):
