@@ -16,7 +16,7 @@ from eris.model import BlockSize, Reference
 from kapla.storage.postgresql import locks
 from kapla.storage.postgresql.holds import Account, insert_runs
 from kapla.storage.postgresql.parts import rows_of
-from kapla.storage.postgresql.presence import look_up
+from kapla.storage.postgresql.presence import look_up, rescue
 from kapla.storage.postgresql.quota import Quota
 from kapla.storage.postgresql.runs import checked, runs_of, split
 from kapla.storage.postgresql.session import Cursor, Session
@@ -108,12 +108,20 @@ class Lacking:
         owner, is_open = pin
         rows = cursor.execute(_RUNS, {"pin": number, "places": list(places)}).fetchall()
         runs = {place: split(checked(run)) for place, run in rows}
-        sizes = look_up(cursor, [name for names in runs.values() for name in names])
+        names = sorted({name for names in runs.values() for name in names})
+        sizes = look_up(cursor, names)
         come = set(sizes)
-        if is_open:
-            # What only a generation has that leaves may be held all the same.
-            come |= _held(cursor, number, {n for names in runs.values() for n in names} - come)
-        elif sizes and self._quota.take(cursor, Account(owner), _by_size(sizes)) is not None:
+        if is_open and len(come) < len(names):
+            # What is held is there, too; and what leaves need not be put once more.
+            come |= _held(cursor, number, set(names) - come)
+            rescue(cursor, [name for name in names if name not in come])
+            sizes |= look_up(cursor, [name for name in names if name not in come])
+            come.update(sizes)
+        if (
+            not is_open
+            and sizes
+            and self._quota.take(cursor, Account(owner), _by_size(sizes)) is not None
+        ):
             return
         self._move(cursor, number, runs, come, sizes)
         if not is_open:

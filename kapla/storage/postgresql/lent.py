@@ -85,6 +85,10 @@ class KnownLent:
         """How many need not be sorted in."""
         return _RECENT + sum(map(len, self.sorted)) // 8
 
+    def look_soon(self) -> None:
+        """This process has changed what is lent: it is looked at when somebody asks."""
+        self.looked_at = None
+
     def clear(self) -> None:
         """Nothing is known."""
         self.sorted, self.coming = _parts(), _parts()
@@ -109,14 +113,16 @@ class Lent:
     def among(self, names: Sequence[Reference]) -> list[Reference]:
         """Those that may be lent if they are there, in the order in which they are given.
 
-        Changes show within a second or two. Raises: StoreUnavailable, StorageError.
+        What this process changed shows at once, all else within a second or two.
+        Raises: StoreUnavailable, StorageError.
         """
         known = self._known
         with known.lock:
             now = time.monotonic()
             if known.looked_at is None or now - known.looked_at > _FRESH_S:
+                # Before it is looked at: what changes meanwhile is seen the next time.
+                known.looked_at = now
                 self._session.retried(self._look)
-                known.looked_at = time.monotonic()
             lent = [known.has(hash(name)) for name in names]
         return [name for name, is_lent in zip(names, lent, strict=True) if is_lent]
 

@@ -79,6 +79,7 @@ class PostgresPins(OpenPins):
         self._session.retried(lambda cursor: self._close(cursor, mine, name, closing, most))
         self._has_no_more(number)
         mine.account.forget()
+        self._front.lent.look_soon()
         return self._find(PinChoice(mine.owner, name))
 
     def abandon(self, number: int, hold: Hold, *, lend: bool = False) -> int:
@@ -94,6 +95,7 @@ class PostgresPins(OpenPins):
         lent = self._session.retried(lambda cursor: self._abandon(cursor, mine, is_lent=is_lent))
         self._has_no_more(number)
         mine.account.forget()
+        self._front.lent.look_soon()
         return lent
 
     def page(
@@ -138,6 +140,7 @@ class PostgresPins(OpenPins):
         """
         if lend is not None or keep is not None:
             self._session.retried(lambda cursor: self._change(cursor, choice, lend, keep))
+            self._front.lent.look_soon()
         return self._find(choice)
 
     def release(self, choice: PinChoice) -> PinSummary:
@@ -157,6 +160,7 @@ class PostgresPins(OpenPins):
 
         self._session.retried(released)
         self._accounts.of(choice.owner).forget()
+        self._front.lent.look_soon()
         return summary
 
     def chore(self) -> None:

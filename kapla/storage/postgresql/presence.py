@@ -11,14 +11,17 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
-from eris.model import Reference
-from kapla.storage.postgresql import locks
+from eris.model import BlockSize, Reference
+from kapla.storage.pins import Sizes
+from kapla.storage.postgresql import counts, generations, locks, statements
 from kapla.storage.postgresql.arrays import array_of
 from kapla.storage.postgresql.session import Cursor
 
-__all__ = ["filling", "look_up"]
+__all__ = ["filling", "look_up", "rescue"]
 
 _STAYING: Final = "SELECT number FROM generations WHERE status <> 'leaving' ORDER BY number DESC"
+# As what an eviction copies: it counts once.
+_COPIED: Final = "UPDATE leaving SET small = small + %s, large = large + %s WHERE generation = %s"
 _MOST_LISTS: Final = 16
 
 
@@ -36,6 +39,22 @@ def look_up(cursor: Cursor, names: Sequence[Reference]) -> dict[Reference, int]:
         return {}
     rows = cursor.execute(_found_in(staying), {"names": array_of(sorted(set(names)))})
     return {Reference(bytes(name)): size for name, size in rows.fetchall()}
+
+
+def rescue(cursor: Cursor, names: Sequence[Reference]) -> None:
+    """Copy what only a generation has that leaves: then it is there. They are sorted.
+
+    Whoever asks has the lock of presence. Raises: psycopg.Error.
+    """
+    known = generations.read(cursor)
+    asked = array_of(names)
+    for source in known.leaving if names else ():
+        values = {statements.names_in(number): asked for number in known.full} | {"names": asked}
+        cursor.execute(statements.copy(source, known.filling, known.full), values)
+        lengths = [length for (length,) in cursor.fetchall()]
+        sizes = Sizes(lengths.count(BlockSize.SMALL), lengths.count(BlockSize.LARGE))
+        counts.add(cursor, known.filling, sizes)
+        cursor.execute(_COPIED, (*sizes, source))
 
 
 def filling(cursor: Cursor) -> int:

@@ -128,6 +128,8 @@ class PostgresWriter(PostgresReader):
             self.session, lambda known: self._put(known, parts, promises, refused)
         )
         self.front.count(into, sizes)
+        if any(promise.hold is None for promise in promises):
+            self.front.lent.look_soon()
         self.front.turn(self.session)
         added = sum(sizes)
         if added < len(blocks):

@@ -10,9 +10,6 @@ import pytest
 from kapla.storage.postgresql.settings import PostgresSettings
 from tests.kapla.storage.databases import settings_for
 from tests.kapla.storage.pins.stores import Settings
-from tests.postgres import postgres_server, postgres_url
-
-__all__ = ["postgres_server", "postgres_url"]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
