@@ -113,10 +113,6 @@ class Evictor:
             # What was read here must be known before it is looked at.
             self._front.say(self._session)
             return self._alone(lambda cursor: self._go_on(cursor, known))
-        if not known.full:
-            # All is in the youngest: that one is to become the oldest.
-            self._front.begin_another(self._session, known)
-            return Step.MORE
         return self._alone(lambda cursor: self._choose(cursor, known))
 
     def _alone(self, work: Callable[[Cursor], Step]) -> Step:
@@ -135,14 +131,21 @@ class Evictor:
         read = reads.load(cursor)
         for spared in (read, None):
             for number in reversed(known.full):
-                if self._part_that_may_go(cursor, number, spared) >= _LEAST:
+                # One in which nothing is gives back little, but is no loss.
+                if self._part_that_may_go(cursor, number, spared, of_none=1.0) >= _LEAST:
                     return self._mark(cursor, known, number, spares_read=spared is not None)
+            # What came last goes before what was read: it becomes full, and can leave.
+            if self._part_that_may_go(cursor, known.filling, spared, of_none=0.0) >= _LEAST:
+                generations.turn(cursor, known)
+                return Step.MORE
         return Step.NOTHING
 
-    def _part_that_may_go(self, cursor: Cursor, number: int, spared: BitMap | None) -> float:
+    def _part_that_may_go(
+        self, cursor: Cursor, number: int, spared: BitMap | None, *, of_none: float
+    ) -> float:
         """Which part of a generation may go, by a look at some of it.
 
-        References are spread evenly.
+        References are spread evenly. `of_none`: the part where there are no blocks.
         """
         table = _table(number)
         looked, staying = 0, 0
@@ -153,8 +156,7 @@ class Evictor:
             staying += sum(
                 name in kept or (spared is not None and number_of(name) in spared) for name in names
             )
-        # One in which nothing is gives back little, but is no loss.
-        return 1 - staying / looked if looked else 1.0
+        return 1 - staying / looked if looked else of_none
 
     def _mark(self, cursor: Cursor, known: Generations, number: int, *, spares_read: bool) -> Step:
         cursor.execute(locks.exclusive(locks.PRESENCE).encode())
