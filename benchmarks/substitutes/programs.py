@@ -180,7 +180,9 @@ def publish(
     command += ["--private-key", f"{keys}/keys/signing-key.sec"]
     command += ["--listen", place.address, "--port", "0"]
     if publication.eris:
-        command += [f"--eris={store or ''}", "--deltas", str(int(publication.deltas))]
+        command.append(f"--eris={store or ''}")
+        if "standard" not in publication.options:
+            command += ["--deltas", str(int(publication.deltas))]
     if publication.deltas:
         store_dir = str(items)
     command += ["--store-dir", store_dir]
