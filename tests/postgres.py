@@ -66,7 +66,9 @@ class Server:
         programs = _programs()
         if programs is None:
             pytest.skip("PostgreSQL is not installed: there is no initdb")
-        self._programs, self._settings = programs, settings
+        self.programs = programs
+        """Where its programs are."""
+        self._settings = settings
         self._as: dict[str, Any] = {}
         self.directory = Path(tempfile.mkdtemp(prefix="kapla-pg-"))
         """Where its socket is."""
@@ -109,7 +111,7 @@ class Server:
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(
-            [self._programs / program, *arguments],
+            [self.programs / program, *arguments],
             check=True,
             stdout=subprocess.DEVNULL,
             cwd=self.directory,
@@ -129,7 +131,7 @@ class Server:
         settings = [f"-c{name}={value}" for name, value in self._settings.items()]
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._programs / "postgres", "-D", self._data, "-k", self.directory, *settings],
+                [self.programs / "postgres", "-D", self._data, "-k", self.directory, *settings],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

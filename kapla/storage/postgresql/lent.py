@@ -31,11 +31,16 @@ _FRESH_S: Final = 1.0
 _PARTS: Final = 16
 _RECENT: Final = 1 << 16
 _STATE: Final = """
-SELECT lent_version, epoch, pg_snapshot_xmin(pg_current_snapshot())::text::bigint FROM state
+SELECT lent_version, epoch, pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
+    pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+FROM state
 """
 _PINS: Final = "SELECT number FROM pins WHERE lend AND name IS NOT NULL"
 _OF_PIN: Final = "SELECT names FROM pin_runs WHERE pin = %d"
-_WITHOUT: Final = "SELECT names FROM lent_runs WHERE written >= %d"
+_WITHOUT: Final = "SELECT names FROM lent_runs"
+# Of a store that came out of a dump the numbers of transactions are another server's: those to come
+# are read in the beginning, and not again and again.
+_NEW_WITHOUT: Final = f"{_WITHOUT} WHERE written >= %d AND written < %d"
 
 
 def _parts() -> list[array[int]]:
@@ -135,7 +140,10 @@ class Lent:
         if version != known.version:
             self._look_at_pins(cursor, is_same_rest=version[1:] == (known.version or ())[1:])
         if lends_cache:
-            self._add(cursor, _WITHOUT, known.seen)
+            if known.seen:
+                self._add(cursor, _NEW_WITHOUT, known.seen, row[3])
+            else:
+                self._add(cursor, _WITHOUT)
             known.seen = row[2]
         known.settle()
         # At the end: what failed before is done again.
@@ -151,6 +159,6 @@ class Lent:
             self._add(cursor, _OF_PIN, number)
             known.pins.add(number)
 
-    def _add(self, cursor: Cursor, query: str, number: int) -> None:
-        for (run,) in rows_of(cursor, query, number):
+    def _add(self, cursor: Cursor, query: str, *numbers: int) -> None:
+        for (run,) in rows_of(cursor, query, *numbers):
             self._known.add(split(checked(run)))

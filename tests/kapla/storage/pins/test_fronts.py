@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Iterable
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -15,6 +16,8 @@ from eris import BlockSize, StoreUnavailable
 from kapla.errors import PinNotFound
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.pinning import OpenPin
+from kapla.storage.postgresql.lent import KnownLent, Lent
+from kapla.storage.postgresql.session import Session
 from kapla.storage.postgresql.settings import PostgresSettings
 from tests.kapla.storage.databases import get_many
 from tests.kapla.storage.pins.stores import (
@@ -301,3 +304,39 @@ def test_what_pins_have_outlives_all_that_makes_room_for_others(database: Settin
             assert left < 100
 
     asyncio.run(main())
+
+
+class Counted(KnownLent):
+    """Counts what is read of the database."""
+
+    count = 0
+
+    def add(self, names: Iterable[bytes]) -> None:
+        given = list(names)
+        self.count += len(given)
+        super().add(given)
+
+
+def test_what_is_lent_in_a_store_out_of_a_dump_is_read_once(
+    database: Settings, postgres_url: str, rows: Any
+) -> None:
+    names = list(BLOCKS)
+
+    async def lend(count: int) -> None:
+        async with batched(database()) as storage:
+            pin = await opened(storage, count)
+            await storage.pinning.abandon(pin, lend=True)
+
+    asyncio.run(lend(30))
+    # As of a server that has done much more.
+    rows("UPDATE lent_runs SET written = written + 1000000000000")
+    known = Counted()
+    with closing(Session(PostgresSettings.of(postgres_url))) as session:
+        lent = Lent(session, known, lambda: True)
+        for _ in range(3):
+            assert lent.among(names) == names[:30]
+            known.look_soon()
+        assert known.count == 30
+        asyncio.run(lend(40))
+        known.look_soon()
+        assert lent.among(names) == names
