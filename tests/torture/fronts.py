@@ -203,11 +203,14 @@ class Chain:
 
     def _check_totals(self) -> None:
         """The totals are the rows; and all front ends tell the same, unless room is being made."""
-        counted = self._count()
-        stats = [asyncio.run(_stat(socket)) for socket in self._fleet.sockets]
+        counted, stats = self._count(), []
+        while not self._is_evicting:
+            stats = [asyncio.run(_stat(socket)) for socket in self._fleet.sockets]
+            before, counted = counted, self._count()
+            # What clients asked for that are gone may have been done meanwhile.
+            if counted == before:
+                break
         blocks = {str(int(size)): counted[size] for size in BlockSize}
-        if self._is_evicting:
-            return
         if any(stat["blocks"] != blocks for stat in stats):
             raise Fault(f"there are {blocks}, and of {[stat['blocks'] for stat in stats]} is told")
 
