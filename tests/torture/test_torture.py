@@ -43,7 +43,7 @@ def test_real_daemons_and_clients() -> None:
 
 
 def test_front_ends_of_one_database() -> None:
-    result = torture("postgresql", 1, 3)
+    result = torture("postgresql", 6, 3)
     assert result.faults == []
     assert result.rounds >= 3
     assert result.counted["blocks answered"]
@@ -64,9 +64,19 @@ def test_what_is_planted_is_found(plant: str) -> None:
     assert result.faults
 
 
-@pytest.mark.parametrize("plant", FRONT_PLANTS)
+# Where room is made, one who was killed is waited for, half a minute each time.
+FRONT_SEEDS = {"no-wait": 6, "drop-all": 1}
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        pytest.param(name, marks=pytest.mark.soak if name == "drop-all" else ())
+        for name in FRONT_PLANTS
+    ],
+)
 def test_what_is_planted_in_front_ends_is_found(plant: str) -> None:
-    assert torture("postgresql", 1, 60, plant).faults
+    assert torture("postgresql", FRONT_SEEDS[plant], 60, plant).faults
 
 
 def test_the_same_seed_finds_the_same() -> None:
