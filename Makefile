@@ -84,7 +84,7 @@ campaign: venv
 fuzz:
 	@tools/fuzz.sh $(FUZZ)
 
-# SECONDS_EACH or ROUNDS end each of the two kinds; SEED does again what was printed.
+# SECONDS_EACH or ROUNDS end each of the three kinds; SEED does again what was printed.
 torture: venv
 	@$(PYTHON) -m tests.torture --seconds $${SECONDS_EACH:-60} $${ROUNDS:+--rounds $$ROUNDS} $${SEED:+--seed $$SEED}
 

@@ -12,8 +12,10 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sqlite3
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
@@ -39,6 +41,7 @@ from benchmarks import (
     package_bytes,
     pins,
     plot,
+    postgresql,
     reader,
     seeding,
     seeds,
@@ -77,6 +80,7 @@ _PARTS: Final[dict[str, tuple[Callable[[int], list[Row]], int]]] = {
     "eviction": (eviction.run, 3),
     "pins": (pins.run, 3),
     "crowd": (crowd.run, 3),
+    "postgresql": (postgresql.run, 3),
     "substitutes": (substitutes.run, 5),
     "nix": (nix_store.run, 5),
     "maps": (maps.run, 5),
@@ -124,6 +128,8 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[[], *_PARTS], metavar="PART")
     parser.add_argument("--rounds", type=int, help="instead of each part's own number")
     arguments = parser.parse_args()
+    # What was started ends too, and what was written goes, as after an interruption.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     described = ", ".join(f"{name} {value}" for name, value in _machine().items())
     print(described)
     # What is stored here is nothing for the catalogue of whoever runs this.

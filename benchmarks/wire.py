@@ -49,14 +49,17 @@ _CSM: Final = bytes.fromhex("50e12310000020")
 
 
 @contextmanager
-def kaplad(directory: Path, **settings: str) -> Iterator[tuple[str, int, int]]:
+def kaplad(
+    directory: Path, store: str | None = None, **settings: str
+) -> Iterator[tuple[str, int, int]]:
     """Start a daemon; gives its socket URL, its TCP port and its process number.
 
-    `settings`: for its environment, as `KAPLA_MAX_SIZE`.
+    `store`: the URL of a database; else its store is a file in the directory. `settings`: for its
+    environment, as `KAPLA_MAX_SIZE`.
     """
     url = f"coap+unix://{directory}/s"
     program = Path(sys.executable).with_name("kaplad")
-    arguments = ["--store", str(directory / "b.sqlite"), "--listen", url]
+    arguments = ["--store", store or str(directory / "b.sqlite"), "--listen", url]
     arguments += ["--listen", "coap+tcp://127.0.0.1:0?get&put"]
     with subprocess.Popen(
         [program, *arguments], stderr=subprocess.PIPE, text=True, env={**os.environ, **settings}

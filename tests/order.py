@@ -29,6 +29,7 @@ LONGEST: Final = (
     "guix_glue/publish/test_eris.py",
     "integration/test_care.py",
     "integration/test_http_door.py",
+    "integration/test_three_front_ends.py",
     "integration/test_reconnect.py",
     "guix_glue/publish/test_mirror.py",
     "integration/test_http_stores.py",

@@ -38,6 +38,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "security",
         "durability",
         "performance",
+        "scale",
         "design",
         "formats",
         "wire",

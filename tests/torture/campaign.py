@@ -29,6 +29,8 @@ class Result:
     counted: dict[str, int] = field(default_factory=dict)
     """What befell the rounds, by kind."""
     elapsed_s: float = 0.0
+    skipped: str = ""
+    """Why nothing was done, if that is so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class Campaign:
     def _take(self, result: Result, report: dict[str, object]) -> None:
         assert isinstance(report["rounds"], int)
         result.rounds += report["rounds"]
+        result.skipped = str(report.get("skipped", result.skipped))
         counted = report.get("counted")
         for name, count in counted.items() if isinstance(counted, dict) else ():
             result.counted[name] = result.counted.get(name, 0) + count

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -109,10 +110,12 @@ WORKS: Final[dict[Callable[[Client], Awaitable[None]], int]] = {
 _PAUSE_S: Final = 0.01
 
 
-async def _work(client: Client) -> None:
+async def _work(client: Client, stores: Sequence[RemoteStore]) -> None:
     kinds, weights = list(WORKS), list(WORKS.values())
     while True:
         [kind] = client.random.choices(kinds, weights)
+        if len(stores) > 1:
+            client.store = client.random.choice(stores)
         try:
             await kind(client)
         except StoreError:
@@ -120,12 +123,19 @@ async def _work(client: Client) -> None:
             await asyncio.sleep(_PAUSE_S)
 
 
-def start_client(socket: Path, seed: str, first: int, *, is_evicting: bool) -> Child:
-    """Start one whose blocks have numbers from the first on."""
+def start_client(sockets: Sequence[Path], seed: str, first: int, *, is_evicting: bool) -> Child:
+    """Start one whose blocks have numbers from the first on.
+
+    `sockets`: of daemons that have the same store; each work is done with one of them.
+    """
 
     async def run(output: int) -> None:
-        url = parse_store_url(f"coap+unix://{socket}")
-        async with RemoteStore(url, timeout_s=30.0) as store:
-            await _work(Client(Random(seed), store, output, count(first), is_evicting))
+        urls = [parse_store_url(f"coap+unix://{socket}") for socket in sockets]
+        async with AsyncExitStack() as stack:
+            stores = [
+                await stack.enter_async_context(RemoteStore(url, timeout_s=30.0)) for url in urls
+            ]
+            client = Client(Random(seed), stores[0], output, count(first), is_evicting)
+            await _work(client, stores)
 
     return Child(lambda output: asyncio.run(run(output)))

@@ -28,7 +28,7 @@ from kapla.storage.sqlite.database import SqliteSettings
 from tests.torture.history import Fault
 from tests.torture.shim import Plan, Shim, environment
 
-__all__ = ["GUARD_S", "Child", "Daemon", "start_daemon"]
+__all__ = ["GUARD_S", "Child", "Daemon", "set_environment", "start_daemon"]
 
 GUARD_S: Final = 60.0
 """Nothing that works comes near it."""
@@ -143,7 +143,7 @@ def start_daemon(
     arguments = ["kaplad", "--store", str(store), "--listen", f"coap+unix://{socket}"]
 
     def run(_: int) -> None:
-        _set_environment(socket.parent, settings)
+        set_environment(socket.parent, settings)
         if library is not None:
             os.environ.update(environment(library, store, plan or Plan()))
             os.execv(sys.executable, [sys.executable, "-m", "kapla", *arguments[1:]])
@@ -153,7 +153,8 @@ def start_daemon(
     return Daemon(run)
 
 
-def _set_environment(home: Path, settings: Mapping[str, str]) -> None:
+def set_environment(home: Path, settings: Mapping[str, str]) -> None:
+    """Let this process, which was forked to be a daemon, have these settings and no others."""
     for name in [name for name in os.environ if name.startswith(("KAPLA_", "XDG_", "ERIS_"))]:
         del os.environ[name]
     os.environ.update({"HOME": str(home), "XDG_RUNTIME_DIR": str(home), **settings})

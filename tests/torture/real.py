@@ -36,7 +36,7 @@ from tests.torture.smalldisk import fill, small_disk
 from tests.torture.things import block_of, encoded
 from tests.torture.weather import Weather, draw
 
-__all__ = ["Chain"]
+__all__ = ["Chain", "check_blocks", "read_for"]
 
 _ROUNDS: Final = 12
 _CHECKED: Final = 500
@@ -144,7 +144,7 @@ class Chain:
     def _start_client(self) -> Child:
         first, self._numbers = self._numbers, self._numbers + _NUMBERS
         return start_client(
-            self._socket, f"{self.seed} {first}", first, is_evicting=self._is_evicting
+            [self._socket], f"{self.seed} {first}", first, is_evicting=self._is_evicting
         )
 
     def _let_happen(self, weather: Weather, daemon: Daemon, clients: list[Child]) -> None:
@@ -160,7 +160,7 @@ class Chain:
             events.append((weather.ends_at / 2, lambda: self._check_second(daemon)))
         started = time.monotonic()
         for at, happen in sorted(events, key=lambda event: event[0]):
-            _read_for([daemon, *clients], at - (time.monotonic() - started))
+            read_for([daemon, *clients], at - (time.monotonic() - started))
             happen()
 
     def _check_second(self, daemon: Daemon) -> None:
@@ -204,7 +204,7 @@ class Chain:
         if not daemon.wait_until_ready():
             raise Fault(f"the daemon does not start: {daemon.text.decode(errors='replace')}")
         asyncio.run(self._pins.check(self._socket))
-        stat = asyncio.run(_check_blocks(self._socket, wanted))
+        stat = asyncio.run(check_blocks(self._socket, wanted))
         daemon.signal(signal.SIGTERM)
         if code := daemon.wait():
             raise Fault(f"the daemon ended with {code}: {daemon.text.decode(errors='replace')}")
@@ -230,7 +230,7 @@ def _is_running(child: Child) -> bool:
     return True
 
 
-def _read_for(children: list[Child], seconds: float) -> None:
+def read_for(children: list[Child], seconds: float) -> None:
     """Take what children write, for so long."""
     end = time.monotonic() + seconds
     reading = {child.output: child for child in children if child.code is None}
@@ -241,8 +241,13 @@ def _read_for(children: list[Child], seconds: float) -> None:
                 del reading[descriptor]
 
 
-async def _check_blocks(socket: Path, wanted: dict[Reference, bytes]) -> dict[str, Any]:
-    """Everything that was answered is there; returns what the daemon holds."""
+async def check_blocks(
+    socket: Path, wanted: dict[Reference, bytes], *, are_found: bool = True
+) -> dict[str, Any]:
+    """Everything that was answered is there; returns what the daemon holds.
+
+    `are_found`: FETCH tells so too.
+    """
     url = parse_store_url(f"coap+unix://{socket}")
     async with asyncio.timeout(GUARD_S), RemoteStore(url) as store:
         names = list(wanted)
@@ -259,6 +264,6 @@ async def _check_blocks(socket: Path, wanted: dict[Reference, bytes]) -> dict[st
                     raise Fault(f"a block cannot be had: {result}")
                 if result != wanted[name]:
                     raise Fault("a block is another one than was put")
-        if not all(await store.find(names)):
+        if are_found and not all(await store.find(names)):
             raise Fault("a block that was answered is not found")
         return await store.stat()

@@ -9,6 +9,7 @@ import pytest
 
 from tests.torture.campaign import Campaign, Result
 from tests.torture.disk import Disk
+from tests.torture.front_plants import FRONT_PLANTS
 from tests.torture.plants import PLANTS
 from tests.torture.shim import NO_COMPILER, Kind, Operation, build
 
@@ -17,7 +18,10 @@ def torture(kind: str, seed: int, rounds: int, plant: str | None = None) -> Resu
     library = build()
     if library is None:
         pytest.skip(NO_COMPILER)
-    return Campaign(kind, library, seed, rounds, 240.0, 1, plant, most_faults=1).run()
+    result = Campaign(kind, library, seed, rounds, 240.0, 1, plant, most_faults=1).run()
+    if result.skipped:
+        pytest.skip(result.skipped)
+    return result
 
 
 def test_states_of_the_disk() -> None:
@@ -38,6 +42,13 @@ def test_real_daemons_and_clients() -> None:
     assert result.counted
 
 
+def test_front_ends_of_one_database() -> None:
+    result = torture("postgresql", 6, 3)
+    assert result.faults == []
+    assert result.rounds >= 3
+    assert result.counted["blocks answered"]
+
+
 # Where to begin, so that it is found soon; from others on it takes hundreds of rounds.
 SEEDS = {"early-answer": 3, "evict-all": 14, "no-arrival": 4}
 
@@ -51,6 +62,21 @@ def test_a_store_that_is_nearly_full_is_no_fault() -> None:
 def test_what_is_planted_is_found(plant: str) -> None:
     result = torture("simulated", SEEDS.get(plant, 1), 1000, plant)
     assert result.faults
+
+
+# Where room is made, one who was killed is waited for, half a minute each time.
+FRONT_SEEDS = {"no-wait": 6, "drop-all": 1}
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        pytest.param(name, marks=pytest.mark.soak if name == "drop-all" else ())
+        for name in FRONT_PLANTS
+    ],
+)
+def test_what_is_planted_in_front_ends_is_found(plant: str) -> None:
+    assert torture("postgresql", FRONT_SEEDS[plant], 60, plant).faults
 
 
 def test_the_same_seed_finds_the_same() -> None:
