@@ -181,7 +181,8 @@ def publish(
     command += ["--listen", place.address, "--port", "0"]
     if publication.eris:
         command.append(f"--eris={store or ''}")
-        if "standard" not in publication.options:
+        # Where there can be none, to say so is refused.
+        if store and "standard" not in publication.options:
             command += ["--deltas", str(int(publication.deltas))]
     if publication.deltas:
         store_dir = str(items)
