@@ -78,6 +78,7 @@ class Step(Enum):
     MORE = "there is more to do"
     WAITING = "others are to do something first"
     DONE = "a generation is gone"
+    ENOUGH = "there is room by now"
     NOTHING = "all of it must stay"
 
 
@@ -101,19 +102,21 @@ class Evictor:
         """Whether a generation is leaving."""
         return bool(self._front.generations.leaving)
 
-    def step(self) -> Step:
-        """Do a little of it. Raises: StoreUnavailable."""
+    def step(self, wanted: int) -> Step:
+        """Do a little of it, until there is room for so many bytes. Raises: StoreUnavailable."""
         try:
-            return self._front.with_generations(self._session, self._step)
+            return self._front.with_generations(
+                self._session, lambda known: self._step(known, wanted)
+            )
         finally:
             self._front.refresh(self._session)
 
-    def _step(self, known: Generations) -> Step:
+    def _step(self, known: Generations, wanted: int) -> Step:
         if known.leaving:
             # What was read here must be known before it is looked at.
             self._front.say(self._session)
             return self._alone(lambda cursor: self._go_on(cursor, known))
-        return self._alone(lambda cursor: self._choose(cursor, known))
+        return self._alone(lambda cursor: self._choose(cursor, known, wanted))
 
     def _alone(self, work: Callable[[Cursor], Step]) -> Step:
         try:
@@ -127,7 +130,11 @@ class Evictor:
 
     # --- which one
 
-    def _choose(self, cursor: Cursor, known: Generations) -> Step:
+    def _choose(self, cursor: Cursor, known: Generations, wanted: int) -> Step:
+        most = self._front.settings.max_size
+        # Others may have made room while this one waited: then nothing more is to go.
+        if most is None or self._front.measured(cursor) + wanted <= most:
+            return Step.ENOUGH
         read = reads.load(cursor)
         for spared in (read, None):
             for number in reversed(known.full):

@@ -38,8 +38,8 @@ class Reads:
 
     def __init__(self) -> None:
         self._new = BitMap()
-        # What is written already, since the last drops.
-        self._told = BitMap()
+        # What is written already, since that generation began.
+        self._told, self._since = BitMap(), 0
         self._lock = threading.Lock()
 
     def add(self, references: Iterable[bytes]) -> None:
@@ -54,19 +54,21 @@ class Reads:
     def unwritten(self) -> BitMap:
         """What the database does not know yet."""
         with self._lock:
-            self._new -= self._told
-            return self._new.copy()
+            # What was read again stays among the new: the list may be an old one, and then it
+            # counts for the generation that began since.
+            return self._new - self._told
 
-    def written(self, numbers: BitMap) -> None:
-        """Now it knows this."""
+    def written(self, numbers: BitMap, generation: int) -> None:
+        """Now it knows this, as read while that generation was the youngest."""
         with self._lock:
-            self._told |= numbers
             self._new -= numbers
+            if generation >= self._since:
+                self._told |= numbers
 
-    def forget(self) -> None:
-        """Another generation began: what is read from now on is written again."""
+    def forget(self, generation: int) -> None:
+        """That generation began: what is read from now on is written again."""
         with self._lock:
-            self._told = BitMap()
+            self._told, self._since = BitMap(), generation
 
 
 def write(cursor: Cursor, numbers: BitMap, generation: int) -> None:

@@ -1,0 +1,48 @@
+"""What one front end noted as read, until the database knows it."""
+
+from __future__ import annotations
+
+from pyroaring import BitMap
+
+from kapla.storage.postgresql.reads import Reads, number_of
+from tests.kapla.storage.contract.stores import make_blocks
+
+NAMES = list(make_blocks(10))
+NUMBERS = BitMap(map(number_of, NAMES))
+
+
+def noted() -> Reads:
+    reads = Reads()
+    reads.add(NAMES)
+    return reads
+
+
+def test_what_is_read_is_written_once() -> None:
+    reads = noted()
+    assert reads.unwritten() == NUMBERS
+    # Meanwhile another one.
+    reads.add([b"\xff" * 32])
+    reads.written(NUMBERS, 1)
+    reads.add(NAMES)
+    assert reads.unwritten() == BitMap([0xFFFFFFFF])
+    reads.written(reads.unwritten(), 1)
+
+
+def test_what_is_read_before_a_new_generation_is_noticed_is_not_lost() -> None:
+    reads = noted()
+    reads.written(reads.unwritten(), 1)
+    # The second one has begun, and nobody here knows.
+    reads.add(NAMES)
+    assert not reads.unwritten()
+    reads.forget(2)
+    assert reads.unwritten() == NUMBERS
+
+
+def test_what_was_written_under_an_older_generation_is_written_again() -> None:
+    reads = noted()
+    numbers = reads.unwritten()
+    # While the database was told of the first one.
+    reads.forget(2)
+    reads.written(numbers, 1)
+    reads.add(NAMES)
+    assert reads.unwritten() == NUMBERS
