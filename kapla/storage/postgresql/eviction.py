@@ -15,6 +15,7 @@ generation is gone over once more.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Final, NamedTuple
@@ -47,7 +48,10 @@ _SAMPLES: Final = 16
 _SAMPLE: Final = 512
 # A generation of which less than this part may go is not worth being written anew.
 _LEAST: Final = 1 / 16
-_LOCK_S: Final = "5s"
+# Whoever drops a table waits so long for who reads it, and then not at all for a while: meanwhile
+# nobody puts anything, and nobody else reads it. `pg_dump` reads all tables, for hours.
+_LOCK_WAIT: Final = "200ms"
+_NOT_AGAIN_S: Final = 5.0
 
 _FIND: Final = "SELECT generation, epoch, kept_version, spares_read, copied FROM leaving"
 _MARK: Final = """
@@ -126,6 +130,7 @@ class Evictor:
                 return work(cursor)
         except errors.LockNotAvailable:
             _log.debug("A generation is being read, and is dropped later")
+            self._front.drop_after = time.monotonic() + _NOT_AGAIN_S
             return Step.WAITING
 
     # --- which one
@@ -223,12 +228,16 @@ class Evictor:
     # --- its end
 
     def _drop(self, cursor: Cursor, leaving: _Leaving) -> Step:
+        if time.monotonic() < self._front.drop_after:
+            return Step.WAITING
         # The lock first, as for all who read what they count on; then the table.
         cursor.execute(locks.exclusive(locks.PRESENCE).encode())
         cursor.execute(_AGAIN)
         if cursor.rowcount:
             return Step.MORE
-        cursor.execute(f"SET LOCAL lock_timeout = '{_LOCK_S}'".encode())
+        # What is being added up would come back as the total of a generation that is gone.
+        cursor.execute(locks.exclusive(locks.FOLDING).encode())
+        cursor.execute(f"SET LOCAL lock_timeout = '{_LOCK_WAIT}'".encode())
         gone = counts.read(cursor).get(leaving.generation, Sizes())
         cursor.execute(f"DROP TABLE {_table(leaving.generation)}".encode())
         for rows in _ROWS:

@@ -54,6 +54,8 @@ class Front:
         self.settings = settings
         self.evicted_blocks = 0
         """How many made room for others, as far as this front end saw to it."""
+        self.drop_after = 0.0
+        """When it is tried again to drop a table that somebody reads."""
         self.reads = Reads()
         self.filters = Filters()
         self.generations = Generations(0, 0)
