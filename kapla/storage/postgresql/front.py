@@ -23,7 +23,7 @@ from kapla.storage.postgresql.reads import Reads
 from kapla.storage.postgresql.session import Cursor, Session
 from kapla.storage.postgresql.settings import PostgresSettings
 from kapla.storage.postgresql.sharing import Sharing
-from kapla.storage.postgresql.statements import names_in
+from kapla.storage.postgresql.statements import everywhere, names_in
 
 __all__ = ["ABSENT_S", "Front"]
 
@@ -110,10 +110,9 @@ class Front:
 
     def asked(self, numbers: Sequence[int], names: Sequence[bytes]) -> dict[str, Any]:
         """Parameters that look for sorted names in some generations, where they may be."""
-        array = array_of(names)
         if self.filters.is_empty:
-            return {names_in(number): array for number in numbers}
-        asked, values = Asked(names), {}
+            return everywhere(numbers, names)
+        array, asked, values = array_of(names), Asked(names), {}
         for number in numbers:
             there = self.filters.may_have(number, asked)
             values[names_in(number)] = array if there is names else array_of(there)
