@@ -60,6 +60,8 @@ INSERT INTO leaving SELECT %s, epoch, kept_version, %s, '', 0, 0 FROM state
 _BEHIND: Final = f"""
 SELECT count(*) FROM fronts WHERE epoch < %s AND seen > now() - interval '{ABSENT_S} s'
 """
+# Front ends that were killed, and will not come again.
+_GONE: Final = "DELETE FROM fronts WHERE seen < now() - interval '1 day'"
 _GO_ON: Final = "UPDATE leaving SET copied = %s, small = small + %s, large = large + %s"
 _AGAIN: Final = """
 UPDATE leaving SET copied = '', kept_version = state.kept_version FROM state
@@ -244,6 +246,7 @@ class Evictor:
             cursor.execute(f"DELETE FROM {rows} = %s".encode(), (leaving.generation,))
         cursor.execute("UPDATE state SET dropped = now(), lent_version = lent_version + 1")
         next_epoch(cursor)
+        cursor.execute(_GONE)
         self._read = None
         self._front.evicted_blocks += gone.small + gone.large
         return Step.DONE

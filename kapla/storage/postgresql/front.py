@@ -129,6 +129,8 @@ class Front:
         """Begin another generation. Raises: StoreUnavailable."""
         session.retried(lambda cursor: generations.turn(cursor, known))
         self.refresh(session)
+        if self.settings.evicts:
+            session.retried(reads.forget)
 
     def tell_damage(self, error: StoreUnavailable) -> None:
         """Some block cannot be read: said once, as peers may ask for it again and again."""
