@@ -33,11 +33,7 @@ class PostgresBackend:
         self.readers = self.writers = settings.connections
         with closing(Session(settings)) as session:
             session.open()
-            _prepare(session)
-            self._front.refresh(session)
-            self._front.measure(session)
-            if settings.evicts:
-                self._front.say(session)
+            _prepare(session, self._front)
 
     def reader(self) -> PostgresReader:
         """Open a connection. Raises: StorageError."""
@@ -93,11 +89,15 @@ class PostgresBackend:
             return
 
 
-def _prepare(session: Session) -> None:
+def _prepare(session: Session, front: Front) -> None:
     """Raises: StorageError."""
     settings = session.settings
     try:
         session.retried(schema.prepare)
+        front.refresh(session)
+        front.measure(session)
+        if settings.evicts:
+            front.say(session)
     except StorageError as error:
         raise StorageError(f"cannot use the store {settings}: {error}") from None
     except StoreUnavailable as error:

@@ -15,6 +15,7 @@ generation is gone over once more.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Final, NamedTuple
@@ -47,7 +48,10 @@ _SAMPLES: Final = 16
 _SAMPLE: Final = 512
 # A generation of which less than this part may go is not worth being written anew.
 _LEAST: Final = 1 / 16
-_LOCK_S: Final = "5s"
+# Whoever drops a table waits so long for who reads it, and then not at all for a while: meanwhile
+# nobody puts anything, and nobody else reads it. `pg_dump` reads all tables, for hours.
+_LOCK_WAIT: Final = "200ms"
+_NOT_AGAIN_S: Final = 5.0
 
 _FIND: Final = "SELECT generation, epoch, kept_version, spares_read, copied FROM leaving"
 _MARK: Final = """
@@ -56,6 +60,8 @@ INSERT INTO leaving SELECT %s, epoch, kept_version, %s, '', 0, 0 FROM state
 _BEHIND: Final = f"""
 SELECT count(*) FROM fronts WHERE epoch < %s AND seen > now() - interval '{ABSENT_S} s'
 """
+# Front ends that were killed, and will not come again.
+_GONE: Final = "DELETE FROM fronts WHERE seen < now() - interval '1 day'"
 _GO_ON: Final = "UPDATE leaving SET copied = %s, small = small + %s, large = large + %s"
 _AGAIN: Final = """
 UPDATE leaving SET copied = '', kept_version = state.kept_version FROM state
@@ -78,6 +84,7 @@ class Step(Enum):
     MORE = "there is more to do"
     WAITING = "others are to do something first"
     DONE = "a generation is gone"
+    ENOUGH = "there is room by now"
     NOTHING = "all of it must stay"
 
 
@@ -101,19 +108,21 @@ class Evictor:
         """Whether a generation is leaving."""
         return bool(self._front.generations.leaving)
 
-    def step(self) -> Step:
-        """Do a little of it. Raises: StoreUnavailable."""
+    def step(self, wanted: int) -> Step:
+        """Do a little of it, until there is room for so many bytes. Raises: StoreUnavailable."""
         try:
-            return self._front.with_generations(self._session, self._step)
+            return self._front.with_generations(
+                self._session, lambda known: self._step(known, wanted)
+            )
         finally:
             self._front.refresh(self._session)
 
-    def _step(self, known: Generations) -> Step:
+    def _step(self, known: Generations, wanted: int) -> Step:
         if known.leaving:
             # What was read here must be known before it is looked at.
             self._front.say(self._session)
             return self._alone(lambda cursor: self._go_on(cursor, known))
-        return self._alone(lambda cursor: self._choose(cursor, known))
+        return self._alone(lambda cursor: self._choose(cursor, known, wanted))
 
     def _alone(self, work: Callable[[Cursor], Step]) -> Step:
         try:
@@ -123,11 +132,16 @@ class Evictor:
                 return work(cursor)
         except errors.LockNotAvailable:
             _log.debug("A generation is being read, and is dropped later")
+            self._front.drop_after = time.monotonic() + _NOT_AGAIN_S
             return Step.WAITING
 
     # --- which one
 
-    def _choose(self, cursor: Cursor, known: Generations) -> Step:
+    def _choose(self, cursor: Cursor, known: Generations, wanted: int) -> Step:
+        most = self._front.settings.max_size
+        # Others may have made room while this one waited: then nothing more is to go.
+        if most is None or self._front.measured(cursor) + wanted <= most:
+            return Step.ENOUGH
         read = reads.load(cursor)
         for spared in (read, None):
             for number in reversed(known.full):
@@ -216,18 +230,23 @@ class Evictor:
     # --- its end
 
     def _drop(self, cursor: Cursor, leaving: _Leaving) -> Step:
+        if time.monotonic() < self._front.drop_after:
+            return Step.WAITING
         # The lock first, as for all who read what they count on; then the table.
         cursor.execute(locks.exclusive(locks.PRESENCE).encode())
         cursor.execute(_AGAIN)
         if cursor.rowcount:
             return Step.MORE
-        cursor.execute(f"SET LOCAL lock_timeout = '{_LOCK_S}'".encode())
+        # What is being added up would come back as the total of a generation that is gone.
+        cursor.execute(locks.exclusive(locks.FOLDING).encode())
+        cursor.execute(f"SET LOCAL lock_timeout = '{_LOCK_WAIT}'".encode())
         gone = counts.read(cursor).get(leaving.generation, Sizes())
         cursor.execute(f"DROP TABLE {_table(leaving.generation)}".encode())
         for rows in _ROWS:
             cursor.execute(f"DELETE FROM {rows} = %s".encode(), (leaving.generation,))
         cursor.execute("UPDATE state SET dropped = now(), lent_version = lent_version + 1")
         next_epoch(cursor)
+        cursor.execute(_GONE)
         self._read = None
         self._front.evicted_blocks += gone.small + gone.large
         return Step.DONE

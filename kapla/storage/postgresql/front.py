@@ -23,7 +23,7 @@ from kapla.storage.postgresql.reads import Reads
 from kapla.storage.postgresql.session import Cursor, Session
 from kapla.storage.postgresql.settings import PostgresSettings
 from kapla.storage.postgresql.sharing import Sharing
-from kapla.storage.postgresql.statements import names_in
+from kapla.storage.postgresql.statements import everywhere, names_in
 
 __all__ = ["ABSENT_S", "Front"]
 
@@ -42,7 +42,8 @@ _WRITE_READS_S: Final = 30.0
 _FOLD_S: Final = 5.0
 _MEASURE_S: Final = 5.0
 
-_SAY: Final = "UPDATE fronts SET epoch = %s, seen = now() WHERE number = %s"
+_SAY: Final = "UPDATE fronts SET epoch = greatest(epoch, %s), seen = now() WHERE number = %s"
+_ALIVE: Final = "UPDATE fronts SET seen = now() WHERE number = %s"
 _FIRST: Final = "INSERT INTO fronts (epoch) VALUES (%s) RETURNING number"
 
 
@@ -53,6 +54,8 @@ class Front:
         self.settings = settings
         self.evicted_blocks = 0
         """How many made room for others, as far as this front end saw to it."""
+        self.drop_after = 0.0
+        """When it is tried again to drop a table that somebody reads."""
         self.reads = Reads()
         self.filters = Filters()
         self.generations = Generations(0, 0)
@@ -90,7 +93,7 @@ class Front:
         self._due["say"] = self._due["reads"] = self._due["measure"] = 0.0
         if before.filling != now.filling:
             # Older reads will be forgotten: what is read again is told again.
-            self.reads.forget()
+            self.reads.forget(now.filling)
 
     def with_generations(self, session: Session, work: Callable[[Generations], _T]) -> _T:
         """Do something that names generations, again where their list turns out to be another one.
@@ -107,10 +110,9 @@ class Front:
 
     def asked(self, numbers: Sequence[int], names: Sequence[bytes]) -> dict[str, Any]:
         """Parameters that look for sorted names in some generations, where they may be."""
-        array = array_of(names)
         if self.filters.is_empty:
-            return {names_in(number): array for number in numbers}
-        asked, values = Asked(names), {}
+            return everywhere(numbers, names)
+        array, asked, values = array_of(names), Asked(names), {}
         for number in numbers:
             there = self.filters.may_have(number, asked)
             values[names_in(number)] = array if there is names else array_of(there)
@@ -127,6 +129,8 @@ class Front:
         """Begin another generation. Raises: StoreUnavailable."""
         session.retried(lambda cursor: generations.turn(cursor, known))
         self.refresh(session)
+        if self.settings.evicts:
+            session.retried(reads.forget)
 
     def tell_damage(self, error: StoreUnavailable) -> None:
         """Some block cannot be read: said once, as peers may ask for it again and again."""
@@ -156,11 +160,11 @@ class Front:
 
     def measure(self, session: Session) -> int:
         """How many bytes all of it takes. Raises: StoreUnavailable."""
+        return session.retried(self.measured)
 
-        def look(cursor: Cursor) -> tuple[int, dict[int, Sizes]]:
-            return counts.measure(cursor), counts.read(cursor)
-
-        found, by_generation = session.retried(look)
+    def measured(self, cursor: Cursor) -> int:
+        """How many bytes all of it takes, in a transaction. Raises: psycopg.Error."""
+        found, by_generation = counts.measure(cursor), counts.read(cursor)
         with self._lock:
             self.counts = by_generation
         self._bytes, self._counted = found, self.total
@@ -177,7 +181,7 @@ class Front:
         if self.is_due("fold", _FOLD_S):
             session.retried(counts.fold)
         if self.settings.evicts and self.is_due("say", _SAY_S):
-            self.say(session, with_reads=self.is_due("reads", _WRITE_READS_S))
+            self._say_now(session)
 
     def learn(self, session: Session) -> bool:
         """Go on with what is to be known of full generations; returns whether there is more.
@@ -191,22 +195,33 @@ class Front:
         finally:
             self._learning.release()
 
-    def say(self, session: Session, *, with_reads: bool = True) -> None:
+    def _say_now(self, session: Session) -> None:
+        if self.is_due("reads", _WRITE_READS_S):
+            try:
+                self.say(session)
+            except StoreUnavailable:
+                self._due["say"] = self._due["reads"] = 0.0
+                raise
+        else:
+            # Not the epoch: what was read before that is to be written first.
+            number = self._number
+            session.retried(lambda cursor: cursor.execute(_ALIVE, (number,)))
+
+    def say(self, session: Session) -> None:
         """Say that this front end is there, and what it read until now.
 
         Raises: StoreUnavailable.
         """
+        # In this order: what is read later belongs to a later list.
         known = self.generations
         numbers = self.reads.unwritten()
 
         def work(cursor: Cursor) -> int:
-            if with_reads:
-                reads.write(cursor, numbers, known.filling)
+            reads.write(cursor, numbers, known.filling)
             return self._say(cursor, known.epoch)
 
         self._number = session.retried(work)
-        if with_reads:
-            self.reads.written(numbers)
+        self.reads.written(numbers, known.filling)
 
     def leave(self, session: Session) -> None:
         """Say that this front end is there no more, and what it read. Raises: StoreUnavailable."""

@@ -16,7 +16,7 @@ from eris.model import BlockSize, Reference
 from kapla.storage.postgresql import locks
 from kapla.storage.postgresql.holds import Account, insert_runs
 from kapla.storage.postgresql.parts import rows_of
-from kapla.storage.postgresql.presence import look_up, rescue
+from kapla.storage.postgresql.presence import AskedFor, look_up, rescue
 from kapla.storage.postgresql.quota import Quota
 from kapla.storage.postgresql.runs import checked, runs_of, split
 from kapla.storage.postgresql.session import Cursor, Session
@@ -49,9 +49,9 @@ _HELD: Final = "SELECT names FROM pin_runs WHERE pin = %d AND NOT lacking"
 class Lacking:
     """Finds what has come of that which pins lack."""
 
-    def __init__(self, session: Session, quota: Quota) -> None:
-        self._session = session
-        self._quota = quota
+    def __init__(self, session: Session, quota: Quota, asked: AskedFor) -> None:
+        """`asked`: see `Front.asked`."""
+        self._session, self._quota, self._asked = session, quota, asked
 
     def settle(self, number: int, most: int | None = None) -> int:
         """See what has come of that which a pin lacks. Returns how many runs were looked through.
@@ -91,7 +91,7 @@ class Lacking:
         cursor.execute(_HELD_RUNS, {"pin": number, "places": list(places)})
         for place, size, run in cursor.fetchall():
             names = set(split(checked(run)))
-            gone = names - set(look_up(cursor, list(names)))
+            gone = names - set(look_up(cursor, list(names), self._asked))
             if not gone:
                 continue
             cursor.execute(_DELETE, ([place],))
@@ -109,13 +109,13 @@ class Lacking:
         rows = cursor.execute(_RUNS, {"pin": number, "places": list(places)}).fetchall()
         runs = {place: split(checked(run)) for place, run in rows}
         names = sorted({name for names in runs.values() for name in names})
-        sizes = look_up(cursor, names)
+        sizes = look_up(cursor, names, self._asked)
         come = set(sizes)
         if is_open and len(come) < len(names):
             # What is held is there, too; and what leaves need not be put once more.
             come |= _held(cursor, number, set(names) - come)
             rescue(cursor, [name for name in names if name not in come])
-            sizes |= look_up(cursor, [name for name in names if name not in come])
+            sizes |= look_up(cursor, [name for name in names if name not in come], self._asked)
             come.update(sizes)
         if (
             not is_open

@@ -66,7 +66,7 @@ class OpenPins:
         self._session = session
         self.quota = Quota(lambda: front.settings)
         """What limits them."""
-        self._accounts = front.accounts
+        self._accounts, self._asked = front.accounts, front.asked
         self._holder = os.urandom(16)
         self._mine: dict[int, PostgresHold] = {}
 
@@ -145,7 +145,7 @@ class OpenPins:
         mine = own(hold)
         # Before the lock of presence: that would take long under it.
         self._tidy(cursor, mine)
-        sizes = look_up(cursor, names)
+        sizes = look_up(cursor, names, self._asked)
         by_size = _by_size(sizes)
         error = self.quota.take(cursor, mine.account, by_size)
         if error is not None:

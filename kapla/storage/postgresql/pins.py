@@ -61,7 +61,7 @@ class PostgresPins(OpenPins):
 
     def __init__(self, session: Session, front: Front) -> None:
         super().__init__(session, front)
-        self._lacking = Lacking(session, self.quota)
+        self._lacking = Lacking(session, self.quota, front.asked)
         self._front, self._sharing = front, front.sharing
         # When blocks went that no pin keeps, as it was when a pin was looked at.
         self._recounted: dict[int, str | None] = {}

@@ -7,9 +7,9 @@ eviction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from eris.model import BlockSize, Reference
 from kapla.storage.pins import Sizes
@@ -17,18 +17,23 @@ from kapla.storage.postgresql import counts, generations, locks, statements
 from kapla.storage.postgresql.arrays import array_of
 from kapla.storage.postgresql.session import Cursor
 
-__all__ = ["filling", "look_up", "rescue"]
+__all__ = ["AskedFor", "filling", "look_up", "rescue"]
 
 _STAYING: Final = "SELECT number FROM generations WHERE status <> 'leaving' ORDER BY number DESC"
 # As what an eviction copies: it counts once.
 _COPIED: Final = "UPDATE leaving SET small = small + %s, large = large + %s WHERE generation = %s"
 _MOST_LISTS: Final = 16
 
+AskedFor = Callable[[Sequence[int], Sequence[bytes]], dict[str, Any]]
+"""Makes parameters that look for sorted names in some generations."""
 
-def look_up(cursor: Cursor, names: Sequence[Reference]) -> dict[Reference, int]:
+
+def look_up(
+    cursor: Cursor, names: Sequence[Reference], asked: AskedFor = statements.everywhere
+) -> dict[Reference, int]:
     """Which of these are there, and what size each has; from now on that stays so.
 
-    Raises: psycopg.Error.
+    `asked`: makes the parameters, see `Front.asked`. Raises: psycopg.Error.
     """
     if not names:
         return {}
@@ -37,7 +42,7 @@ def look_up(cursor: Cursor, names: Sequence[Reference]) -> dict[Reference, int]:
     staying = tuple(row[0] for row in cursor.execute(_STAYING).fetchall())
     if not staying:
         return {}
-    rows = cursor.execute(_found_in(staying), {"names": array_of(sorted(set(names)))})
+    rows = cursor.execute(_found_in(staying), asked(staying, sorted(set(names))))
     return {Reference(bytes(name)): size for name, size in rows.fetchall()}
 
 
@@ -47,9 +52,8 @@ def rescue(cursor: Cursor, names: Sequence[Reference]) -> None:
     Whoever asks has the lock of presence. Raises: psycopg.Error.
     """
     known = generations.read(cursor)
-    asked = array_of(names)
     for source in known.leaving if names else ():
-        values = {statements.names_in(number): asked for number in known.full} | {"names": asked}
+        values = statements.everywhere(known.full, names) | {"names": array_of(names)}
         cursor.execute(statements.copy(source, known.filling, known.full), values)
         lengths = [length for (length,) in cursor.fetchall()]
         sizes = Sizes(lengths.count(BlockSize.SMALL), lengths.count(BlockSize.LARGE))
@@ -69,6 +73,6 @@ def _found_in(generations: tuple[int, ...]) -> bytes:
     # The length stands before the block, which is not read.
     return " UNION ALL ".join(
         f"SELECT reference, octet_length(block) FROM blocks_{number:d}"
-        " WHERE reference = ANY(%(names)s)"
+        f" WHERE reference = ANY(%({statements.names_in(number)})s)"
         for number in generations
     ).encode()

@@ -17,10 +17,13 @@ from pyroaring import BitMap
 
 from kapla.storage.postgresql.session import Cursor
 
-__all__ = ["Reads", "load", "number_of", "write"]
+__all__ = ["Reads", "forget", "load", "number_of", "write"]
 
 # A front end that reads more than this of one generation's time notes the first of it.
 _MOST: Final = 1 << 26
+
+# A front end writes a row every half a minute, while it reads what it had not read.
+_MANY: Final = 256
 
 _FORGET: Final = """
 DELETE FROM reads WHERE generation <
@@ -38,8 +41,8 @@ class Reads:
 
     def __init__(self) -> None:
         self._new = BitMap()
-        # What is written already, since the last drops.
-        self._told = BitMap()
+        # What is written already, since that generation began.
+        self._told, self._since = BitMap(), 0
         self._lock = threading.Lock()
 
     def add(self, references: Iterable[bytes]) -> None:
@@ -54,19 +57,21 @@ class Reads:
     def unwritten(self) -> BitMap:
         """What the database does not know yet."""
         with self._lock:
-            self._new -= self._told
-            return self._new.copy()
+            # What was read again stays among the new: the list may be an old one, and then it
+            # counts for the generation that began since.
+            return self._new - self._told
 
-    def written(self, numbers: BitMap) -> None:
-        """Now it knows this."""
+    def written(self, numbers: BitMap, generation: int) -> None:
+        """Now it knows this, as read while that generation was the youngest."""
         with self._lock:
-            self._told |= numbers
             self._new -= numbers
+            if generation >= self._since:
+                self._told |= numbers
 
-    def forget(self) -> None:
-        """Another generation began: what is read from now on is written again."""
+    def forget(self, generation: int) -> None:
+        """That generation began: what is read from now on is written again."""
         with self._lock:
-            self._told = BitMap()
+            self._told, self._since = BitMap(), generation
 
 
 def write(cursor: Cursor, numbers: BitMap, generation: int) -> None:
@@ -76,10 +81,30 @@ def write(cursor: Cursor, numbers: BitMap, generation: int) -> None:
         cursor.execute("INSERT INTO reads (generation, bits) VALUES (%s, %b)", values)
 
 
-def load(cursor: Cursor) -> BitMap:
-    """What all front ends read, as far as it is not forgotten."""
+def forget(cursor: Cursor) -> None:
+    """Another generation began: the oldest reads go. Raises: psycopg.Error."""
     cursor.execute(_FORGET)
-    read = BitMap()
-    for (bits,) in cursor.execute("SELECT bits FROM reads"):
-        read |= BitMap.deserialize(bits)
-    return read
+
+
+def load(cursor: Cursor) -> BitMap:
+    """What all front ends read, as far as it is not forgotten.
+
+    One at a time does this. Where many rows tell it, there is one for each generation from then on.
+    """
+    forget(cursor)
+    found = _by_generation(cursor.execute("SELECT generation, bits FROM reads").fetchall())
+    if cursor.rowcount > _MANY:
+        # What others write meanwhile stays as it is.
+        cursor.execute("DELETE FROM reads RETURNING generation, bits")
+        found = _by_generation(cursor.fetchall())
+        for generation, numbers in found.items():
+            write(cursor, numbers, generation)
+    return BitMap().union(*found.values())
+
+
+def _by_generation(rows: Iterable[tuple[int, bytes]]) -> dict[int, BitMap]:
+    found: dict[int, BitMap] = {}
+    for generation, bits in rows:
+        known = found.setdefault(generation, BitMap())
+        known |= BitMap.deserialize(bits)
+    return found

@@ -46,14 +46,14 @@ class Room:
         # It is reckoned, and may be wrong.
         front.measure(self._session)
         if settings.evicts and front.stored + needed + ahead > settings.max_size:
-            self._evict(needed)
+            self._evict(needed, ahead)
         return settings.max_size - front.stored
 
     def chore(self) -> bool:
         """Go on with what is under way; returns whether there is more of it now."""
         if not self.evictor.is_under_way() and not self._is_too_large():
             return False
-        return self._step() in (Step.MORE, Step.DONE)
+        return self._step(0) in (Step.MORE, Step.DONE)
 
     def why_full(self) -> str:
         """What stands in the way of a block that found no room."""
@@ -61,11 +61,11 @@ class Room:
             return "the store is full, and all of it is pinned: release a pin, or raise max-size"
         return "the store is full: it has reached max-size"
 
-    def _evict(self, needed: int) -> None:
+    def _evict(self, needed: int, ahead: int) -> None:
         """One step, or as many as it takes for those bytes."""
         end = time.monotonic() + _WAIT_S
         while self._may_look():
-            step = self._step()
+            step = self._step(needed + ahead)
             if self._has(needed):
                 return
             if step is Step.WAITING:
@@ -73,8 +73,8 @@ class Room:
                     raise StoreUnavailable("room is being made, and that takes long")
                 time.sleep(_PAUSE_S)
 
-    def _step(self) -> Step:
-        step = self.evictor.step()
+    def _step(self, wanted: int) -> Step:
+        step = self.evictor.step(wanted)
         if step is Step.NOTHING:
             self._look_again = time.monotonic() + _NOTHING_S
         elif step is Step.DONE:

@@ -71,6 +71,8 @@ metadata = MetaData()
 _Time = TIMESTAMP(timezone=True)
 _NOW: Final = text("now()")
 _NO_VACUUM: Final = "autovacuum_enabled = off, toast.autovacuum_enabled = off"
+# The second one keeps any bytes as they are.
+_ENCODINGS: Final = ("UTF8", "SQL_ASCII")
 _DIALECT: Final = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 kapla_schema = Table("kapla_schema", metadata, Column("version", Integer, nullable=False))
@@ -223,9 +225,16 @@ def make_blocks_table(cursor: psycopg.Cursor[Any], number: int) -> None:
 def prepare(cursor: psycopg.Cursor[Any]) -> None:
     """Make the tables, unless they are there; within a transaction.
 
-    Raises: StorageError, if they are of another version.
+    Raises: StorageError, if they are of another version, or this is no database for them.
     """
     cursor.execute(locks.exclusive(locks.SCHEMA).encode())
+    cursor.execute("SELECT current_setting('server_encoding')")
+    encoding = _only(cursor)
+    if encoding not in _ENCODINGS:
+        raise StorageError(
+            f"its encoding is {encoding}, which has not all letters that names of pins may have:"
+            " make one with createdb --encoding UTF8 --template template0"
+        )
     cursor.execute("SELECT to_regclass('public.kapla_schema') IS NULL")
     if _only(cursor):
         _make(cursor)

@@ -47,6 +47,8 @@ SELECT set_config(name, value, false) FROM (VALUES
     ('search_path', 'public'),
     ('synchronous_commit', 'on'),
     ('default_transaction_isolation', 'read committed'),
+    ('statement_timeout', '0'),
+    ('lock_timeout', '0'),
     ('plan_cache_mode', 'force_generic_plan'),
     ('enable_seqscan', 'off'),
     ('enable_hashjoin', 'off'),
@@ -122,6 +124,10 @@ class Session:
                 is_new = True
             except errors.UndefinedTable:
                 raise
+            except errors.ReadOnlySqlTransaction as error:
+                # The next connection may find the one that is not, where the URL has several.
+                self.close()
+                raise failed(error) from error
             except psycopg.Error as error:
                 raise failed(error) from error
 
@@ -149,10 +155,11 @@ class Session:
         others: dict[str, Any] = {
             "connect_timeout": _CONNECT_S,
             "application_name": self._name,
-            "client_encoding": "utf8",
             **_NETWORK,
         }
-        connection = psycopg.connect(**{**others, **given}, autocommit=True, prepare_threshold=0)
+        # But for this: names of pins may have any letters.
+        wanted = {**others, **given, "client_encoding": "utf8"}
+        connection = psycopg.connect(**wanted, autocommit=True, prepare_threshold=0)
         try:
             connection.prepared_max = _PREPARED
             register(connection)
@@ -170,6 +177,10 @@ def away(error: psycopg.Error) -> StoreUnavailable:
 
 def failed(error: psycopg.Error) -> StoreUnavailable:
     """What is told of a database that is there and does not do what it is to do."""
+    if isinstance(error, errors.DiskFull):
+        return StoreUnavailable("the disk of the database is full")
+    if isinstance(error, errors.ReadOnlySqlTransaction):
+        return StoreUnavailable("the database is read-only: it is a standby, or was set so")
     return StoreUnavailable(f"the database failed: {reason_of(error)}")
 
 

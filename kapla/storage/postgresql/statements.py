@@ -27,9 +27,10 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import insert
 
 from kapla.storage.postgresql import schema
+from kapla.storage.postgresql.arrays import array_of
 from kapla.storage.postgresql.schema import blocks_table
 
-__all__ = ["copy", "fetch", "find", "names_in", "put"]
+__all__ = ["copy", "everywhere", "fetch", "find", "names_in", "put"]
 
 _DIALECT: Final = postgresql.dialect()  # type: ignore[no-untyped-call]
 _BYTES: Final = ARRAY(LargeBinary)
@@ -41,6 +42,12 @@ _EPOCH: Final = select(schema.state.c.epoch).scalar_subquery()
 def names_in(generation: int) -> str:
     """What the parameter is called that has the names to look for in a generation."""
     return f"names_{generation}"
+
+
+def everywhere(generations: Sequence[int], names: Sequence[bytes]) -> dict[str, Any]:
+    """Parameters that look for names in all of these."""
+    array = array_of(names)
+    return {names_in(number): array for number in generations}
 
 
 @lru_cache(_KEPT)

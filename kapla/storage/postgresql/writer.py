@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Final, cast
+from typing import Any, Final, cast
+
+from psycopg import Connection
 
 from eris.errors import StoreFull, StoreUnavailable
 from eris.model import BlockSize, Reference
@@ -158,7 +160,7 @@ class PostgresWriter(PostgresReader):
         with connection.pipeline():
             connection.execute(_LOCK)
             # A statement of its own sees what was changed while the lock was waited for.
-            done = [self._insert_part(known, part) if part else None for part in parts]
+            done = [self._insert_part(connection, known, part) if part else None for part in parts]
         added = []
         for cursor in done:
             epoch, new = cursor.fetchone() if cursor is not None else (known.epoch, 0)  # type: ignore[misc]
@@ -167,7 +169,9 @@ class PostgresWriter(PostgresReader):
             added.append(new)
         return Sizes(*added)
 
-    def _insert_part(self, known: Generations, part: _Blocks) -> Cursor:
+    def _insert_part(
+        self, connection: Connection[Any], known: Generations, part: _Blocks
+    ) -> Cursor:
         names, blocks = zip(*part, strict=True)
         is_large = len(blocks[0]) == BlockSize.LARGE
         values = self.front.asked(known.full, names) | {
@@ -178,7 +182,8 @@ class PostgresWriter(PostgresReader):
             "large": int(is_large),
         }
         statement = statements.put(known.filling, known.full)
-        return self.session.connection.execute(statement, values, binary=True)
+        # Not over a new one, if it was lost just now: that has no lock.
+        return connection.execute(statement, values, binary=True)
 
 
 def _weight(block: bytes) -> int:

@@ -12,6 +12,7 @@ from kapla.errors import StorageError
 from kapla.storage.opening import open_backend
 from kapla.storage.postgresql.settings import PostgresSettings
 from tests.kapla.storage.contract.stores import batched, get, make_blocks, put
+from tests.kapla.storage.pins.stores import OWNER, pinned
 from tests.postgres import Server
 
 SECRET = "verysecret"
@@ -108,3 +109,28 @@ def test_nothing_of_the_url_matters_to_others(postgres_url: str) -> None:
             assert await get(storage, list(blocks)) == list(blocks.values())
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(("encoding", "is_good"), [("SQL_ASCII", True), ("LATIN1", False)])
+def test_a_database_has_all_letters(
+    postgres_server: Server, encoding: str, *, is_good: bool
+) -> None:
+    name = f"as_{encoding.lower()}"
+    postgres_server.execute(
+        f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
+    )
+    # Nobody has it otherwise by the URL.
+    settings = PostgresSettings.of(postgres_server.url(name) + "&client_encoding=latin1")
+
+    async def main() -> None:
+        async with batched(settings) as storage:
+            await pinned(storage, make_blocks(5), "Дом ☂")
+            pins, _ = await storage.pinning.list(OWNER, None, 10)
+            assert [pin.name for pin in pins] == ["Дом ☂"]
+
+    if is_good:
+        asyncio.run(main())
+    else:
+        with pytest.raises(StorageError, match=f"its encoding is {encoding}"):
+            open_backend(settings)
+    postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")

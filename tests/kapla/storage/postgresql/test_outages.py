@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
+import psycopg
 import pytest
 
 from eris import BlockSize, ErisError, Reference, StoreUnavailable
+from kapla.errors import StorageError
 from kapla.storage.batching import BatchedStorage
+from kapla.storage.opening import open_backend
 from kapla.storage.postgresql.eviction import Step
 from kapla.storage.postgresql.front import Front
+from kapla.storage.postgresql.session import Session
 from kapla.storage.postgresql.settings import PostgresSettings
 from kapla.storage.postgresql.writer import PostgresWriter
 from tests.kapla.storage.contract.stores import MIB, batched, find, get, make_blocks, put
@@ -161,8 +166,8 @@ def test_others_go_on_where_one_that_made_room_was_killed(
     front = Front(settings)
     writer = PostgresWriter(front)
     front.refresh(writer.session)
-    done = [writer._room.evictor.step() for _ in range(steps)]
-    assert Step.NOTHING not in done
+    done = [writer._room.evictor.step(MIB) for _ in range(steps)]
+    assert not {Step.NOTHING, Step.ENOUGH} & set(done)
     writer.close()
     front.leave(writer.session)
     writer.close()
@@ -180,3 +185,47 @@ def test_others_go_on_where_one_that_made_room_was_killed(
         for number, _ in execute("SELECT number, 0 FROM generations")
     }
     assert counted == {number: count for number, count in there.items() if count}
+
+
+def test_a_database_that_is_read_only_is_told_and_used_again(empty_server: Server) -> None:
+    url = empty_server.make_database()
+    settings = PostgresSettings.of(url, max_size=4 * MIB)
+    writing = url + "&options=-c%20default_transaction_read_only%3Doff"
+    blocks, more = make_blocks(10), make_blocks(10, seed=1)
+
+    def switch(setting: str) -> None:
+        statement = f"ALTER SYSTEM SET default_transaction_read_only = {setting}"
+        empty_server.execute(statement, writing)
+        empty_server.execute("SELECT pg_reload_conf()", writing)
+        while empty_server.execute("SHOW default_transaction_read_only", url) != [(setting,)]:
+            time.sleep(0.01)
+
+    async def main() -> None:
+        async with batched(settings) as storage:
+            await put(storage, blocks)
+            await asyncio.to_thread(switch, "on")
+            seed = 1
+            # Its sessions hear of it one after the other.
+            while (
+                said := await put_many(storage, list(make_blocks(1, seed=seed).values()))
+            ) is None:
+                seed += 1
+            assert "the database is read-only" in str(said)
+            assert await get(storage, list(blocks)) == list(blocks.values())
+            with pytest.raises(StorageError, match="the database is read-only"):
+                open_backend(settings)
+            await asyncio.to_thread(switch, "off")
+            while await put_many(storage, list(more.values())) is not None:
+                await asyncio.to_thread(switch, "off")
+
+    asyncio.run(main())
+
+
+def test_a_full_disk_of_the_server_is_called_so(postgres_url: str) -> None:
+    def work(_cursor: object) -> None:
+        raise psycopg.errors.DiskFull('could not extend file "base/1/2": No space left on device')
+
+    session = Session(PostgresSettings.of(postgres_url))
+    with pytest.raises(StoreUnavailable, match=r"^the disk of the database is full$"):
+        session.retried(work)
+    session.close()

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from kapla.storage.postgresql.arrays import array_of, register
 from kapla.storage.postgresql.places import Place, parse_place
-from kapla.storage.postgresql.reads import Reads, number_of
 
 places = st.builds(
     Place, st.integers(0, 2**20 - 1), st.integers(0, 2**32 - 1), st.integers(0, 2**11 - 1)
@@ -35,18 +34,3 @@ def test_arrays_come_to_the_server_as_they_are(postgres_url: str) -> None:
         for values in ([], [b""], [b"a" * 32] * 3, [b"", b"\0\xff", b"x" * 70_000]):
             cursor = connection.execute("SELECT %s::bytea[]", (array_of(values),), binary=True)
             assert cursor.fetchone() == (values,)
-
-
-def test_what_was_read_is_told_once_and_again_after_a_while() -> None:
-    reads, names = Reads(), [bytes([number]) * 32 for number in range(5)]
-    reads.add(names)
-    numbers = reads.unwritten()
-    assert set(numbers) == set(map(number_of, names))
-    # Meanwhile another one.
-    reads.add([b"\xff" * 32])
-    reads.written(numbers)
-    reads.add(names)
-    assert set(reads.unwritten()) == {0xFFFFFFFF}
-    reads.forget()
-    reads.add(names[:1])
-    assert set(reads.unwritten()) == {0xFFFFFFFF, 0}
