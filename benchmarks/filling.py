@@ -16,6 +16,7 @@ from eris import BlockSize, Reference
 from kapla.coap.blocks import block_query, get_options, put_options
 from kapla.coap.frame import Code, format_frame
 from kapla.storage.postgresql import counts, generations, schema
+from kapla.storage.postgresql.filters import Filters
 from kapla.storage.postgresql.session import Cursor, Session
 from kapla.storage.postgresql.settings import PostgresSettings
 from kapla.storage.sqlite.database import SqliteSettings, open_database
@@ -57,7 +58,10 @@ def fill_file(path: Path, count: int, size: BlockSize) -> None:
 
 
 def fill_database(url: str, count: int, size: BlockSize) -> None:
-    """Put blocks into an empty database, in generations as they would have become."""
+    """Put blocks into an empty database, in generations as they would have become.
+
+    With what front ends keep of full ones: the first makes it, and the others read it.
+    """
     with closing(Session(PostgresSettings.of(url))) as session:
         session.retried(schema.prepare)
         weight = counts.weight_of(counts.sizes_of({size: 1}))
@@ -66,6 +70,9 @@ def fill_database(url: str, count: int, size: BlockSize) -> None:
                 session.retried(lambda cursor: generations.turn(cursor, generations.read(cursor)))
             with session.transaction() as cursor:
                 _fill(cursor, number, part, size)
+        known, filters = session.retried(generations.read), Filters()
+        while filters.step(session, known):
+            pass
         session.connection.execute("CHECKPOINT")
 
 

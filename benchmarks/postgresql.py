@@ -332,8 +332,11 @@ def _costs(url: str, count: int, number: int) -> dict[str, float]:
     source = random.Random(f"{count} {number}")
     size = BlockSize.SMALL
     asked = source.choices(range(count), k=_GETS[size])
+    first = source.choices(range(count), k=_GETS[size] // 2)
     new = [source.randbytes(size) for _ in range(_PUTS[size] // 2)]
     with scratch() as directory, front_end(directory, url) as one:
+        # It reads at its start what is known of full generations.
+        _exchange(one.connection, get_frames(first, size), Code.CONTENT)
         return {
             "GET": _exchange(one.connection, get_frames(asked, size), Code.CONTENT)
             / len(asked)
