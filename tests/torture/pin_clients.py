@@ -107,8 +107,8 @@ class PinBook:
         there = {summary.name: summary for summary in found}
         if missing := self.certain.keys() - there.keys():
             raise Fault(f"{len(missing)} pins that were closed are not there")
-        if there.keys() - self.certain.keys() - self.uncertain.keys():
-            raise Fault("there are pins that nobody closed")
+        if unknown := there.keys() - self.certain.keys() - self.uncertain.keys():
+            raise Fault(f"there are pins that nobody closed: {', '.join(sorted(unknown))}")
         # Now it is known.
         self.certain |= {name: pin for name, pin in self.uncertain.items() if name in there}
         self.uncertain = {}
