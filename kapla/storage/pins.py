@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from eris.base32 import format_base32
 from eris.errors import StoreFull
 from eris.model import BlockSize, Reference
+from kapla.errors import PinNotFound, RequestMalformed
 from kapla.sizes import size_text
 
 __all__ = [
@@ -20,7 +21,10 @@ __all__ = [
     "Sizes",
     "name_of_root",
     "no_room",
+    "some",
 ]
+
+_Pin = TypeVar("_Pin")
 
 BEFORE_PINS: Final = "before-pins"
 """The pin over all that a store held before there were pins. It is root's."""
@@ -78,6 +82,15 @@ class Closing:
     keep: bool
     incomplete: bool
 
+    @property
+    def called(self) -> str:
+        """The name of the pin. Raises: RequestMalformed, if there is neither that nor a root."""
+        if self.name is not None:
+            return self.name
+        if self.root is None:
+            raise RequestMalformed("a pin needs a name or a root")
+        return name_of_root(self.root)
+
 
 @dataclass(frozen=True, slots=True)
 class PinChoice:
@@ -86,6 +99,13 @@ class PinChoice:
     owner: int
     name: str | None = None
     root: Reference | None = None
+
+
+def some(found: list[_Pin]) -> list[_Pin]:
+    """What was found of pins. Raises: PinNotFound, if that is none."""
+    if not found:
+        raise PinNotFound("there is no such pin")
+    return found
 
 
 def name_of_root(root: Reference) -> str:

@@ -62,16 +62,25 @@ class HeldFind(list[Reference]):
         self.hold = hold
 
 
-class Reading:
-    """Fetches blocks. `see_to`: wakes the writer, which mends; it may be waiting for work."""
+class _Asked:
+    """What readers have in common: a session, in a thread that is asked for references.
 
-    def __init__(self, backend: Backend, see_to: Callable[[], None]) -> None:
+    `see_to`: wakes the writer, which mends; it may be waiting for work.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        lent: Callable[[Reader, list[Sequence[Reference]]], list[object]],
+        backend: Backend,
+        see_to: Callable[[], None],
+    ) -> None:
         self._backend, self._see_to = backend, see_to
         self._session: Reader
         self.worker: Worker[Sequence[Reference]] = Worker(
-            "kapla-reader",
+            name,
             _QUERY,
-            apart(self._round, lambda batch: lent_blocks(self._session, batch), self._look),
+            apart(self._round, lambda batch: lent(self._session, batch), self._look),
             self._open,
             self._close,
         )
@@ -83,6 +92,20 @@ class Reading:
         self._session.close()
 
     def _round(self, batch: list[Sequence[Reference]]) -> list[object]:
+        raise NotImplementedError
+
+    def _look(self) -> None:
+        if self._backend.is_writer_wanted:
+            self._see_to()
+
+
+class Reading(_Asked):
+    """Fetches blocks."""
+
+    def __init__(self, backend: Backend, see_to: Callable[[], None]) -> None:
+        super().__init__("kapla-reader", lent_blocks, backend, see_to)
+
+    def _round(self, batch: list[Sequence[Reference]]) -> list[object]:
         if len(batch) == 1:
             wanted = batch[0]
         else:
@@ -91,30 +114,12 @@ class Reading:
         self._look()
         return [list(map(found.get, references)) for references in batch]
 
-    def _look(self) -> None:
-        if self._backend.is_writer_wanted:
-            self._see_to()
 
-
-class Finding:
-    """Tells which blocks there are, and how large the store is. `see_to`: as for `Reading`."""
+class Finding(_Asked):
+    """Tells which blocks there are, and how large the store is."""
 
     def __init__(self, backend: Backend, see_to: Callable[[], None]) -> None:
-        self._backend, self._see_to = backend, see_to
-        self._session: Reader
-        self.worker: Worker[Sequence[Reference]] = Worker(
-            "kapla-finder",
-            _QUERY,
-            apart(self._round, lambda batch: lent_names(self._session, batch), self._look),
-            self._open,
-            self._close,
-        )
-
-    def _open(self) -> None:
-        self._session = self._backend.reader()
-
-    def _close(self) -> None:
-        self._session.close()
+        super().__init__("kapla-finder", lent_names, backend, see_to)
 
     def _round(self, batch: list[Sequence[Reference]]) -> list[object]:
         asked = [
@@ -141,10 +146,6 @@ class Finding:
             return error
         self._look()
         return [name in found for name in asked]
-
-    def _look(self) -> None:
-        if self._backend.is_writer_wanted:
-            self._see_to()
 
 
 class Writing:

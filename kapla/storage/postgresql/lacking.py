@@ -8,7 +8,7 @@ short transaction: PUTs wait for the lock of presence no longer than that.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
@@ -59,29 +59,35 @@ class Lacking:
         `most`: runs, of which some at random are taken; None: all. Where the owner of a closed pin
         has pinned too much it goes on to lack them. Raises: StoreUnavailable.
         """
-        places = self._session.retried(
-            lambda cursor: [row[0] for row in cursor.execute(_PLACES, (number,)).fetchall()]
-        )
-        if most is not None and len(places) > most:
-            places = random.sample(places, most)
-        for start in range(0, len(places), _AT_ONCE):
-            some = places[start : start + _AT_ONCE]
-            self._session.retried(partial(self._settle, number=number, places=some))
-        return len(places)
+        return self._go_through(_PLACES, self._settle, number, most)
 
     def recount(self, number: int, most: int) -> None:
         """See what has gone of that which a closed pin has: it lacks that from now on.
 
         For one that does not keep. `most`: as for `settle`. Raises: StoreUnavailable.
         """
+        self._go_through(_HELD_PLACES, self._recount, number, most)
+
+    def _go_through(
+        self,
+        query: str,
+        step: Callable[[Cursor, int, Sequence[str]], None],
+        number: int,
+        most: int | None,
+    ) -> int:
+        """Take a step with some runs of a pin at a time; returns how many runs it were."""
         places = self._session.retried(
-            lambda cursor: [row[0] for row in cursor.execute(_HELD_PLACES, (number,)).fetchall()]
+            lambda cursor: [row[0] for row in cursor.execute(query, (number,)).fetchall()]
         )
-        if len(places) > most:
+        if most is not None and len(places) > most:
             places = random.sample(places, most)
+
+        def some(cursor: Cursor, start: int) -> None:
+            step(cursor, number, places[start : start + _AT_ONCE])
+
         for start in range(0, len(places), _AT_ONCE):
-            some = places[start : start + _AT_ONCE]
-            self._session.retried(partial(self._recount, number=number, places=some))
+            self._session.retried(partial(some, start=start))
+        return len(places)
 
     def _recount(self, cursor: Cursor, number: int, places: Sequence[str]) -> None:
         cursor.execute(locks.shared(locks.PRESENCE).encode())

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from eris.model import REFERENCE_SIZE, BlockSize
-from kapla.errors import PinIncomplete, PinNotFound, RequestMalformed
-from kapla.storage.pins import Closing, Hold, PinChoice, PinSummary, name_of_root
+from kapla.errors import PinIncomplete, PinNotFound
+from kapla.storage.pins import Closing, Hold, PinChoice, PinSummary, some
 from kapla.storage.port import Page
 from kapla.storage.postgresql import locks, pin_rows
 from kapla.storage.postgresql.closing import put_in_order, runs_held
@@ -74,7 +74,7 @@ class PostgresPins(OpenPins):
         Raises: PinIncomplete, StoreFull, PinNotFound, StoreUnavailable, RequestMalformed; then
         nothing is changed.
         """
-        mine, name = own(hold), _name_of(closing)
+        mine, name = own(hold), closing.called
         self._lacking.settle(number)
         self._session.retried(lambda cursor: self._close(cursor, mine, name, closing, most))
         self._has_no_more(number)
@@ -127,7 +127,7 @@ class PostgresPins(OpenPins):
         """Some references of a pin, a run at a time. Raises: PinNotFound, StoreUnavailable."""
 
         def found(cursor: Cursor) -> Page:
-            pin = _some(pin_rows.chosen(cursor, PinChoice(owner, name)))[0]
+            pin = some(pin_rows.chosen(cursor, PinChoice(owner, name)))[0]
             run = cursor.execute(_RUN, (pin.number, start)).fetchone()
             return Page([], None) if run is None else Page(split(checked(run[0])), start + 1)
 
@@ -154,7 +154,7 @@ class PostgresPins(OpenPins):
         def released(cursor: Cursor) -> None:
             cursor.execute(locks.OF_OWNER, locks.of_owner(choice.owner))
             # Done again, as the answer was lost, there are none any more.
-            found = _some(pin_rows.chosen(cursor, choice) or gone)
+            found = some(pin_rows.chosen(cursor, choice) or gone)
             self._remove(cursor, found)
             gone[:] = found
 
@@ -214,7 +214,7 @@ class PostgresPins(OpenPins):
         self, cursor: Cursor, choice: PinChoice, lend: bool | None, keep: bool | None
     ) -> None:
         cursor.execute(locks.OF_OWNER, locks.of_owner(choice.owner))
-        found = _some(pin_rows.chosen(cursor, choice))
+        found = some(pin_rows.chosen(cursor, choice))
         cursor.execute(_SWITCH, (keep, lend, [row.number for row in found]))
         if keep and not all(row.keep for row in found):
             cursor.execute(_KEPT)
@@ -229,7 +229,7 @@ class PostgresPins(OpenPins):
     def _find(self, choice: PinChoice) -> PinSummary:
         def found(cursor: Cursor) -> list[PinRow]:
             self._sharing.look(cursor)
-            return _some(pin_rows.chosen(cursor, choice))
+            return some(pin_rows.chosen(cursor, choice))
 
         rows = self._session.retried(found)
         if self._are_looked_at(rows[-1:]):
@@ -268,17 +268,3 @@ class PostgresPins(OpenPins):
 
     def _put_lent_in_order(self, cursor: Cursor) -> None:
         self._lent_rows = put_lent_in_order(cursor, self._lent_rows)
-
-
-def _name_of(closing: Closing) -> str:
-    if closing.name is not None:
-        return closing.name
-    if closing.root is None:
-        raise RequestMalformed("a pin needs a name or a root")
-    return name_of_root(closing.root)
-
-
-def _some(found: list[PinRow]) -> list[PinRow]:
-    if not found:
-        raise PinNotFound("there is no such pin")
-    return found

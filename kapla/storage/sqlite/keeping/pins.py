@@ -15,7 +15,7 @@ from typing import Final
 from eris.errors import StoreUnavailable
 from eris.model import Reference
 from kapla.errors import PinIncomplete, PinNotFound, RequestMalformed, StorageError
-from kapla.storage.pins import BEFORE_PINS, SALVAGED, Closing, PinChoice, PinSummary, name_of_root
+from kapla.storage.pins import BEFORE_PINS, SALVAGED, Closing, PinChoice, PinSummary, some
 from kapla.storage.port import Page
 from kapla.storage.sqlite.damage import transaction
 from kapla.storage.sqlite.keeping.contents import contents
@@ -129,7 +129,7 @@ class Pins(PinTraffic):
             # A question in the form of a change: nothing is written for it.
             return self._find(choice)
         with self._mended(), transaction(self._connection):
-            found = _some(self._rows.chosen(choice))
+            found = some(self._rows.chosen(choice))
             changed = [
                 replace(
                     pin,
@@ -150,7 +150,7 @@ class Pins(PinTraffic):
     def _find(self, choice: PinChoice) -> PinSummary:
         self._settle()
         with self._mended():
-            found = _some(self._rows.chosen(choice))
+            found = some(self._rows.chosen(choice))
         return self._summary(found[-1])
 
     def release(self, choice: PinChoice) -> PinSummary:
@@ -160,7 +160,7 @@ class Pins(PinTraffic):
         """
         self._settle()
         with self._mended(), transaction(self._connection):
-            found = _some(self._rows.chosen(choice))
+            found = some(self._rows.chosen(choice))
             for pin in found:
                 self._rows.delete(pin)
         summary = self._summary(found[-1])
@@ -217,11 +217,7 @@ class Pins(PinTraffic):
             self.wants.apply(arrivals)
 
     def _new_pin(self, number: int, hold: Hold, closing: Closing) -> Pin:
-        name = closing.name
-        if name is None:
-            if closing.root is None:
-                raise RequestMalformed("a pin needs a name or a root")
-            name = name_of_root(closing.root)
+        name = closing.called
         if hold.owner == 0 and name in _OWN_NAMES:
             raise RequestMalformed(f"{name} is the name of a pin that the daemon makes")
         with self._keeping.lock:
@@ -243,9 +239,3 @@ class Pins(PinTraffic):
         with transaction(self._connection):
             self._rows.refill(self._rows.get(number))
         self.wants.folded(number)
-
-
-def _some(found: list[Pin]) -> list[Pin]:
-    if not found:
-        raise PinNotFound("there is no such pin")
-    return found
