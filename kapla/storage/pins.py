@@ -21,6 +21,7 @@ __all__ = [
     "Sizes",
     "name_of_root",
     "no_room",
+    "quota_of",
     "some",
 ]
 
@@ -111,6 +112,13 @@ def some(found: list[_Pin]) -> list[_Pin]:
 def name_of_root(root: Reference) -> str:
     """What a pin is called that was given no name."""
     return format_base32(root)
+
+
+def quota_of(max_pinned: int | None, max_size: int | None) -> int | None:
+    """Bytes that the pins of one user may hold: by default half of what the store may."""
+    if max_pinned is None and max_size is not None:
+        return max_size // 2
+    return max_pinned
 
 
 def no_room(pinned: int, quota: int) -> StoreFull:

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from kapla.errors import StorageError
+from kapla.storage.pins import quota_of
 
 __all__ = ["SCHEMES", "PostgresSettings"]
 
@@ -72,9 +73,7 @@ class PostgresSettings:
     @property
     def pinned_quota(self) -> int | None:
         """Bytes that the pins of one user may hold together, or None: any number."""
-        if self.max_pinned is None and self.max_size is not None:
-            return self.max_size // 2
-        return self.max_pinned
+        return quota_of(self.max_pinned, self.max_size)
 
     @property
     def evicts(self) -> bool:

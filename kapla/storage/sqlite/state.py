@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from kapla.storage.pins import quota_of
 from kapla.storage.sqlite.keeping.ids import Ids
 from kapla.storage.sqlite.keeping.state import Keeping
 from kapla.storage.sqlite.recent import GENERATION, RecentPlaces
@@ -52,9 +53,7 @@ class SqliteSettings:
     @property
     def pinned_quota(self) -> int | None:
         """Bytes that the pins of one user may hold together, or None: any number."""
-        if self.max_pinned is None and self.max_size is not None:
-            return self.max_size // 2
-        return self.max_pinned
+        return quota_of(self.max_pinned, self.max_size)
 
     @property
     def has_limit(self) -> bool:
