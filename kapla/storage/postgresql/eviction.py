@@ -15,6 +15,7 @@ generation is gone over once more.
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -29,7 +30,7 @@ from kapla.storage.postgresql import counts, generations, locks, reads, statemen
 from kapla.storage.postgresql.arrays import array_of
 from kapla.storage.postgresql.front import ABSENT_S, Front
 from kapla.storage.postgresql.generations import Generations, check_epoch, next_epoch
-from kapla.storage.postgresql.kept import kept_among
+from kapla.storage.postgresql.kept import KeptAmong
 from kapla.storage.postgresql.lending import carry_lent
 from kapla.storage.postgresql.reads import number_of
 from kapla.storage.postgresql.schema import blocks_table
@@ -43,9 +44,10 @@ _log = logging.getLogger(__name__)
 _BATCH: Final = 2048
 # Blocks copied at a time: a statement with 16 MiB of large ones.
 _COPIED: Final = 512
-# Of a generation so many places are looked at, to see how much of it may go.
-_SAMPLES: Final = 16
-_SAMPLE: Final = 512
+# For so many at once it is found out which must stay: with what that takes some 20 MiB.
+_LOOKED_AHEAD: Final = 1 << 17
+# So many of a generation are looked at, to see how much of it may go.
+_SAMPLE: Final = 8192
 # A generation of which less than this part may go is not worth being written anew.
 _LEAST: Final = 1 / 16
 # Whoever drops a table waits so long for who reads it, and then not at all for a while: meanwhile
@@ -103,6 +105,10 @@ class Evictor:
         self._session, self._front = session, front
         # What was read, as far as it matters to a generation that leaves.
         self._read: tuple[int, BitMap] | None = None
+        # What must stay of the next references of it; for which generation and version of pins.
+        self._ahead: tuple[tuple[int, int], KeptAmong] | None = None
+        # What must stay of some references of each, while one is chosen; as of which epoch.
+        self._samples: tuple[int, dict[int, KeptAmong]] = 0, {}
 
     def is_under_way(self) -> bool:
         """Whether a generation is leaving."""
@@ -141,45 +147,49 @@ class Evictor:
         most = self._front.settings.max_size
         # Others may have made room while this one waited: then nothing more is to go.
         if most is None or self._front.measured(cursor) + wanted <= most:
-            return Step.ENOUGH
+            return self._chosen(Step.ENOUGH)
         read = reads.load(cursor)
         for spared in (read, None):
-            for number in reversed(known.full):
-                # One in which nothing is gives back little, but is no loss.
-                if self._part_that_may_go(cursor, number, spared, of_none=1.0) >= _LEAST:
-                    return self._mark(cursor, known, number, spares_read=spared is not None)
-            # What came last goes before what was read: it becomes full, and can leave.
-            if self._part_that_may_go(cursor, known.filling, spared, of_none=0.0) >= _LEAST:
-                generations.turn(cursor, known)
-                return Step.MORE
-        return Step.NOTHING
+            for number in (*reversed(known.full), known.filling):
+                sample = self._sample(cursor, known.epoch, number)
+                if not sample.look(cursor, self._front.settings.pinned_quota):
+                    return Step.MORE
+                is_full = number != known.filling
+                if _part_that_may_go(sample, spared, is_full=is_full) < _LEAST:
+                    continue
+                if is_full:
+                    self._mark(cursor, known, number, spares_read=spared is not None)
+                else:
+                    # What came last goes before what was read: it becomes full, and can leave.
+                    generations.turn(cursor, known)
+                return self._chosen(Step.MORE)
+        return self._chosen(Step.NOTHING)
 
-    def _part_that_may_go(
-        self, cursor: Cursor, number: int, spared: BitMap | None, *, of_none: float
-    ) -> float:
-        """Which part of a generation may go, by a look at some of it.
+    def _chosen(self, step: Step) -> Step:
+        """Whoever chooses next looks anew."""
+        self._samples = 0, {}
+        return step
 
-        References are spread evenly. `of_none`: the part where there are no blocks.
-        """
-        table = _table(number)
-        looked, staying = 0, 0
-        for place in range(_SAMPLES):
-            names = _names_after(cursor, table, bytes([place * 256 // _SAMPLES]), _SAMPLE)
-            kept = kept_among(cursor, names, self._front.settings.pinned_quota)
-            looked += len(names)
-            staying += sum(
-                name in kept or (spared is not None and number_of(name) in spared) for name in names
-            )
-        return 1 - staying / looked if looked else of_none
+    def _sample(self, cursor: Cursor, epoch: int, number: int) -> KeptAmong:
+        """Some references of a generation. They are spread evenly, so any will do."""
+        if self._samples[0] != epoch:
+            self._samples = epoch, {}
+        known = self._samples[1]
+        if number not in known:
+            table = _table(number)
+            names = _names_after(cursor, table, random.randbytes(1), _SAMPLE)
+            if len(names) < _SAMPLE:
+                names = _names_after(cursor, table, b"", _SAMPLE)
+            known[number] = KeptAmong(names)
+        return known[number]
 
-    def _mark(self, cursor: Cursor, known: Generations, number: int, *, spares_read: bool) -> Step:
+    def _mark(self, cursor: Cursor, known: Generations, number: int, *, spares_read: bool) -> None:
         cursor.execute(locks.exclusive(locks.PRESENCE).encode())
         if generations.read(cursor) != known:
             raise generations.Outdated
         cursor.execute("UPDATE generations SET status = 'leaving' WHERE number = %s", (number,))
         next_epoch(cursor)
         cursor.execute(_MARK, (number, spares_read))
-        return Step.MORE
 
     # --- what stays of it
 
@@ -191,19 +201,32 @@ class Evictor:
         cursor.execute(_BEHIND, (leaving.epoch,))
         if cursor.fetchone() != (0,):
             return Step.WAITING
-        table = _table(leaving.generation)
-        names = _names_after(cursor, table, leaving.copied, _BATCH)
+        ahead = self._look_ahead(cursor, leaving)
+        names = ahead.following(leaving.copied, _BATCH)
         if not names:
             return self._drop(cursor, leaving)
+        if not ahead.look(cursor, self._front.settings.pinned_quota):
+            return Step.MORE
         check_epoch(cursor, known)
-        staying = self._staying(cursor, leaving, names)
+        staying = self._staying(cursor, leaving, names, ahead.kept)
         sizes = self._copy(cursor, known, leaving.generation, staying)
         counts.add(cursor, known.filling, sizes)
         cursor.execute(_GO_ON, (names[-1], *sizes))
         return Step.MORE
 
-    def _staying(self, cursor: Cursor, leaving: _Leaving, names: list[bytes]) -> list[bytes]:
-        kept = kept_among(cursor, names, self._front.settings.pinned_quota)
+    def _look_ahead(self, cursor: Cursor, leaving: _Leaving) -> KeptAmong:
+        """The next references of what leaves, with those that were copied last, or more."""
+        key = leaving.generation, leaving.kept_version
+        ahead = self._ahead
+        if ahead is None or ahead[0] != key or not ahead[1].covers(leaving.copied):
+            table, start = _table(leaving.generation), leaving.copied
+            names = _names_after(cursor, table, start, _LOOKED_AHEAD)
+            ahead = self._ahead = key, KeptAmong(names, start)
+        return ahead[1]
+
+    def _staying(
+        self, cursor: Cursor, leaving: _Leaving, names: list[bytes], kept: set[bytes]
+    ) -> list[bytes]:
         if not leaving.spares_read:
             return [name for name in names if name in kept]
         if self._read is None or self._read[0] != leaving.generation:
@@ -247,9 +270,21 @@ class Evictor:
         cursor.execute("UPDATE state SET dropped = now(), lent_version = lent_version + 1")
         next_epoch(cursor)
         cursor.execute(_GONE)
-        self._read = None
+        self._read = self._ahead = None
         self._front.evicted_blocks += gone.small + gone.large
         return Step.DONE
+
+
+def _part_that_may_go(sample: KeptAmong, spared: BitMap | None, *, is_full: bool) -> float:
+    """Which part of a generation may go, by a look at some of it."""
+    if not sample.names:
+        # One in which nothing is gives back little, but is no loss.
+        return 1.0 if is_full else 0.0
+    staying = sum(
+        name in sample.kept or (spared is not None and number_of(name) in spared)
+        for name in sample.names
+    )
+    return 1 - staying / len(sample.names)
 
 
 def _table(number: int) -> str:

@@ -3,11 +3,17 @@
 Those of pins that keep, and of open ones, with what these lack: it may just have come. What a
 closed pin lacks and has come stays too, while its owner has not pinned too much: then it is counted
 when somebody looks.
+
+There may be a hundred thousand pins, and each that is small has references everywhere. So they are
+gone through for many references at once, and some in each transaction: since the generation was
+marked nobody counts on what it has, so a pin that was looked at has nothing more of it later.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Final
 
 from eris.model import BlockSize
@@ -15,12 +21,16 @@ from kapla.storage.postgresql.parts import rows_of
 from kapla.storage.postgresql.runs import between, checked, split
 from kapla.storage.postgresql.session import Cursor
 
-__all__ = ["kept_among"]
+__all__ = ["KeptAmong"]
+
+_PART: Final = 16 << 20
+"""Bytes of runs that are read at a time: some 30 ms, while PUTs wait."""
 
 _RUNS: Final = (
-    "SELECT names FROM pin_runs JOIN pins ON number = pin"
-    " WHERE first <= '\\x{last}' AND last >= '\\x{first}'"
+    "SELECT pin, names FROM pin_runs JOIN pins ON number = pin"
+    " WHERE pin > {after:d} AND first <= '\\x{last}' AND last >= '\\x{first}'"
     " AND (name IS NULL OR keep AND (NOT lacking OR owner <> ALL('{{{full}}}'::bigint[])))"
+    " ORDER BY pin"
 )
 _FULL: Final = f"""
 SELECT owner FROM pins GROUP BY owner
@@ -28,23 +38,60 @@ HAVING sum(small * {BlockSize.SMALL:d} + large * {BlockSize.LARGE:d}) >= %s
 """
 
 
-def kept_among(
-    cursor: Cursor, names: Sequence[bytes], pinned_quota: int | None = None
-) -> set[bytes]:
-    """Which of these must stay; they are sorted, and all that there is between first and last.
+class KeptAmong:
+    """Finds out which of some references of a generation must stay."""
 
-    The more they are, the less often short runs are read: some ten thousand at a time are good.
-    `pinned_quota`: bytes that one user may pin. Raises: psycopg.Error, StorageError.
-    """
-    if not names:
-        return set()
-    full: list[int] = []
-    if pinned_quota is not None:
-        full = [row[0] for row in cursor.execute(_FULL, (pinned_quota,)).fetchall()]
-    query = _RUNS.format(first=names[0].hex(), last=names[-1].hex(), full=",".join(map(str, full)))
-    among, found = set(names), set[bytes]()
-    # No reference is longer than the last one that is asked for.
-    end = names[-1] + b"\0"
-    for (run,) in rows_of(cursor, query):
-        found |= among.intersection(split(between(checked(run), names[0], end)))
-    return found
+    def __init__(self, names: Sequence[bytes], start: bytes = b"") -> None:
+        """`names`: in order, from what follows on `start`; some hundred thousand are good."""
+        self.names, self._start = names, start
+        self.kept: set[bytes] = set()
+        """Those that must stay, when all is known."""
+        self._among = set(names)
+        self._after: int | None = -1 if names else None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether all pins were looked at."""
+        return self._after is None
+
+    def look(self, cursor: Cursor, pinned_quota: int | None) -> bool:
+        """Look at some pins more; returns whether all is known. In a transaction.
+
+        `pinned_quota`: bytes that one user may pin. Raises: psycopg.Error, StorageError.
+        """
+        if self._after is not None:
+            self._after = self._look(cursor, self._after, _full(cursor, pinned_quota))
+        return self.is_known
+
+    def covers(self, place: bytes) -> bool:
+        """Whether the next reference after one is among these."""
+        return bool(self.names) and self._start <= place < self.names[-1]
+
+    def following(self, place: bytes, most: int) -> list[bytes]:
+        """The next references after one."""
+        start = bisect_right(self.names, place)
+        return list(self.names[start : start + most])
+
+    def _look(self, cursor: Cursor, after: int, full: Sequence[int]) -> int | None:
+        """Returns the last pin that was looked at whole; None, if there are no more."""
+        first, last = self.names[0], self.names[-1]
+        query = _RUNS.format(
+            after=after, first=first.hex(), last=last.hex(), full=",".join(map(str, full))
+        )
+        # No reference is longer than the last one that is asked for.
+        end, read, at = last + b"\0", 0, after
+        with closing(rows_of(cursor, query)) as rows:
+            for pin, run in rows:
+                # Each pin whole: between two transactions its runs may be written anew.
+                if pin != at and read >= _PART:
+                    return at
+                self.kept |= self._among.intersection(split(between(checked(run), first, end)))
+                read, at = read + len(run), pin
+        return None
+
+
+def _full(cursor: Cursor, pinned_quota: int | None) -> list[int]:
+    """Owners who have pinned too much."""
+    if pinned_quota is None:
+        return []
+    return [row[0] for row in cursor.execute(_FULL, (pinned_quota,)).fetchall()]

@@ -5,7 +5,7 @@ Not by the driver's own cursors of the server, which do not work where statement
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any, Final
 
 from kapla.storage.postgresql.session import Cursor
@@ -16,7 +16,7 @@ _ROWS: Final = 64
 """Rows of a part: of runs, 8 MiB."""
 
 
-def rows_of(cursor: Cursor, query: str, *numbers: int) -> Iterator[tuple[Any, ...]]:
+def rows_of(cursor: Cursor, query: str, *numbers: int) -> Generator[tuple[Any, ...]]:
     """The rows of a query, each `%d` of which is one of the numbers; one at a time of these.
 
     Within a transaction. Other statements may be executed meanwhile. Raises: psycopg.Error.
@@ -24,6 +24,11 @@ def rows_of(cursor: Cursor, query: str, *numbers: int) -> Iterator[tuple[Any, ..
     with cursor.connection.cursor(binary=True) as parts:
         text = f"DECLARE kapla_rows NO SCROLL CURSOR FOR {query % numbers}"
         parts.execute(text.encode(), prepare=False)
-        while rows := parts.execute(f"FETCH {_ROWS} FROM kapla_rows".encode()).fetchall():
-            yield from rows
+        try:
+            while rows := parts.execute(f"FETCH {_ROWS} FROM kapla_rows".encode()).fetchall():
+                yield from rows
+        except GeneratorExit:
+            # Whoever has enough closes it, and may ask for others in the same transaction.
+            parts.execute("CLOSE kapla_rows")
+            raise
         parts.execute("CLOSE kapla_rows")

@@ -1,10 +1,10 @@
 """How many blocks of each pin no other pin has, and how many there are in all pins together.
 
 All closed pins are counted at once, by the first 64 bits of references. That is exact as long as
-they have a million references together. Of more only the lowest million is looked at, and what that
-tells is told of all: references are hashes, so a range of them is as good as a sample. Many are
-counted again only after twenty times as long as it took; until then a pin is told as it was counted
-last, and one that was not counted yet as if it shared nothing.
+they have a million references together. Of more only the lowest ones are looked at, a quarter of a
+million, and what these tell is told of all: references are hashes, so a range of them is as good as
+a sample. Many are counted again only after twenty times as long as it took; until then a pin is
+told as it was counted last, and one that was not counted yet as if it shared nothing.
 """
 
 from __future__ import annotations
@@ -29,10 +29,16 @@ __all__ = ["EXACT", "Sharing"]
 EXACT: Final = 1 << 20
 """References that are all looked at."""
 
+_SAMPLE: Final = 1 << 18
+"""References that are looked at where there are more: some 0.3 s, while PUTs wait."""
+
 _FEW: Final = 1 << 16
 """References that are counted at any time."""
 
 _REST: Final = 20
+
+_MANY_PINS: Final = 1000
+"""Of so many it takes some time to see whether they are others than before."""
 
 # Numbers are never given twice: two different sets of pins do not agree in all of this.
 _STATE: Final = """
@@ -42,9 +48,18 @@ SELECT count(*), coalesce(sum(number), 0)::text, coalesce(sum(number::numeric * 
 FROM pins WHERE name IS NOT NULL
 """
 _NUMBERS: Final = "SELECT number, keep, lend FROM pins WHERE name IS NOT NULL"
-_NAMES: Final = """
-SELECT pin, size, names FROM pin_runs
-WHERE NOT lacking AND first < '\\x%016x' AND pin IN (SELECT number FROM pins WHERE name IS NOT NULL)
+# The first 56 bits of a reference, as a number.
+_BITS: Final = "('x' || left(encode({}, 'hex'), 14))::bit(56)::bigint"
+# Of each run what is below a limit, and some more by chance: most have much that is not, which the
+# server need not read.
+_NAMES: Final = f"""
+SELECT pin, size, substr(names, 1, 32 * least(count,
+    8 + ceil(1.5::float8 * count * (%d - low) / greatest(high - low, 1)))::integer)
+FROM (
+    SELECT pin, size, names, octet_length(names) / 32 AS count,
+        {_BITS.format("first")} AS low, {_BITS.format("last")} AS high
+    FROM pin_runs WHERE NOT lacking AND pin IN (SELECT number FROM pins WHERE name IS NOT NULL)
+) AS runs WHERE low < %d
 """
 _ALL_NAMES: Final = """
 SELECT pin, size, names FROM pin_runs
@@ -65,8 +80,8 @@ class Sharing:
     """What the closed pins of a store share, as it was counted last; from any thread."""
 
     def __init__(self, exact: int = EXACT) -> None:
-        """`exact`: how many references are looked at."""
-        self._exact = exact
+        """`exact`: as many references as are all looked at."""
+        self._exact, self._sample = exact, min(exact, _SAMPLE)
         self._state: tuple[object, ...] | None = None
         self._counted = _Counted()
         self._rest_until = 0.0
@@ -78,16 +93,17 @@ class Sharing:
             self._look(cursor)
 
     def _look(self, cursor: Cursor) -> None:
+        began = time.monotonic()
+        if began < self._rest_until:
+            return
         state = cursor.execute(_STATE).fetchone()
         assert state is not None
-        now = time.monotonic()
-        if state == self._state or now < self._rest_until:
-            return
-        self._counted = self._count(cursor, int(state[3]))
-        self._state = state
-        if state[3] > _FEW:
+        if state != self._state:
+            self._counted = self._count(cursor, int(state[3]))
+            self._state = state
+        if state[0] > _MANY_PINS or state[3] > _FEW:
             ended = time.monotonic()
-            self._rest_until = ended + _REST * (ended - now)
+            self._rest_until = ended + _REST * (ended - began)
 
     def own(self, number: int, sizes: Sizes) -> Sizes:
         """Of the blocks of a pin, those that no other pin has."""
@@ -117,7 +133,7 @@ class Sharing:
         for key, names in found.items():
             counted.all[key] = len(names)
             counted.own[key] = len(names) - sum(map(shared.__contains__, names))
-        part = max(1.0, total / self._exact)
+        part = total / self._sample if total > self._exact else 1.0
         counted.kept = Kept(
             _distinct(found, part, lambda _: True),
             _distinct(found, part, lambda pin: switches.get(pin, (False, False))[0]),
@@ -131,9 +147,9 @@ class Sharing:
             rows = rows_of(cursor, _ALL_NAMES)
             below = None
         else:
-            limit = (self._exact << 64) // total
-            rows = rows_of(cursor, _NAMES, limit)
-            below = limit.to_bytes(8, "big")
+            limit = (self._sample << 56) // total
+            rows = rows_of(cursor, _NAMES, limit, limit)
+            below = limit.to_bytes(7, "big")
         for pin, size, run in rows:
             names = prefixes(between(checked(run), b"", below))
             found.setdefault((pin, size), array("Q")).extend(names)

@@ -12,6 +12,7 @@ from kapla.storage.postgresql.sharing import Sharing
 from tests.kapla.storage.pins.stores import batched, list_all, make_blocks, pinned
 
 COUNT = 4000
+PINS = 40
 
 
 def test_of_many_blocks_a_part_tells_about_all(postgres_url: str) -> None:
@@ -41,3 +42,26 @@ def test_of_many_blocks_a_part_tells_about_all(postgres_url: str) -> None:
         assert 0.9 < own.small / count / expected < 1.1
         assert own.large == 0
     assert 0.9 < sharing.kept.pinned / (2 * COUNT) < 1.1
+
+
+def test_of_many_small_pins_a_part_tells_about_all(postgres_url: str) -> None:
+    settings = PostgresSettings.of(postgres_url)
+    blocks = list(make_blocks(COUNT).items())
+    each = COUNT // PINS
+
+    async def main() -> None:
+        async with batched(settings) as storage:
+            for number in range(PINS):
+                # Each has half of the next one, too.
+                start = number * each
+                await pinned(storage, dict(blocks[start : start + each * 3 // 2]), f"{number}")
+
+    asyncio.run(main())
+    session = Session(settings)
+    sharing = Sharing(exact=COUNT)
+    session.retried(sharing.look)
+    numbers = session.retried(lambda cursor: cursor.execute("SELECT number FROM pins").fetchall())
+    session.close()
+    assert 0.9 < sharing.kept.pinned / COUNT < 1.1
+    own = sum(sharing.own(number, Sizes(each * 3 // 2, 0)).small for (number,) in numbers)
+    assert 0.8 < own / (COUNT // 2) < 1.2
