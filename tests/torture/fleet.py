@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import time
@@ -15,7 +16,10 @@ import psycopg
 # Here, and not in each child.
 import kapla.storage.postgresql.backend  # noqa: F401
 from kapla import __main__
+from kapla.pinning import Pins
+from kapla.remote_store import RemoteStore
 from kapla.storage.postgresql import settings as database_settings
+from kapla.urls import parse_store_url
 from tests.postgres import Server
 from tests.torture.front_plants import FRONT_PLANTS
 from tests.torture.history import Fault
@@ -117,8 +121,11 @@ class Fleet:
             return connection.execute(statement.encode()).fetchall()
 
     def settle(self) -> None:
-        """Wait until the server has done what those asked for who are gone. Raises: Fault."""
+        """Wait until all is done that those asked for who are gone. Raises: Fault."""
         end = time.monotonic() + GUARD_S
+        for socket in self.sockets:
+            # A front end does what it was asked for, though nobody waits for the answer.
+            asyncio.run(_wait_until_alone(socket, end))
         with psycopg.connect(self.url, autocommit=True) as connection:
             [(now,)] = connection.execute("SELECT now()").fetchall()
             while connection.execute(_BUSY, (now,)).fetchone() != (0,):
@@ -132,6 +139,17 @@ class Fleet:
             daemon.kill()
         name = self.url.partition("@/")[2].partition("?")[0]
         self._server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def _wait_until_alone(socket: Path, end: float) -> None:
+    async with RemoteStore(parse_store_url(f"coap+unix://{socket}")) as store:
+        while (await store.stat())["connections"]["now"] > 1:
+            if time.monotonic() > end:
+                raise Fault("a front end is still at work for those who are gone")
+            await asyncio.sleep(_PAUSE_S)
+        # Pins are seen to one after the other: after the answer nothing of before is left.
+        async for _ in Pins(store).list():
+            pass
 
 
 def _text(daemon: Daemon) -> str:

@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 from unittest.mock import patch
 
-from kapla.storage.postgresql import eviction, session
+from kapla.storage.postgresql import session
+from kapla.storage.postgresql.kept import KeptAmong
 
 __all__ = ["FRONT_PLANTS"]
 
@@ -25,7 +26,7 @@ def _no_wait() -> Iterator[None]:
 @contextmanager
 def _drop_all() -> Iterator[None]:
     """What makes room does not look at pins."""
-    with patch.object(eviction, "kept_among", lambda *_: frozenset()):
+    with patch.object(KeptAmong, "look", lambda *_: True):
         yield
 
 
