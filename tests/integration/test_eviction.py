@@ -80,9 +80,10 @@ def test_the_files_stay_within_the_cap_while_three_times_of_it_come(size: BlockS
         names = list(blocks)
         left = asyncio.run(found(daemon, names))
         assert told["evicted_blocks"] == len(blocks) - len(left)
-        # The oldest have gone; all that is left can be read.
-        assert left == set(names[-len(left) :])
-        assert len(left) * size > MIB
+        # What came last is there, and most of what came first is not: a PUT that is sent twice
+        # counts as a read. All that is left can be read.
+        assert left >= set(names[-MIB // size :]), told
+        assert len(left & set(names[: len(names) // 2])) < len(left) / 2, told
         assert asyncio.run(missing(daemon, {name: blocks[name] for name in left}, size)) == []
 
         # Killed at the cap it goes on where it was.
