@@ -5,6 +5,7 @@ python -m tests.torture.worker KIND SEED STEP ROUNDS SECONDS [PLANT]
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import signal
@@ -83,24 +84,26 @@ def main() -> None:
     shim = Shim.loaded()
     assert shim is not None, "the shim is not preloaded"
     end, done, now = time.monotonic() + float(seconds), 0, int(seed)
-    try:
-        with simulated.directory() as place:
-            simulated.warm_up(Path(place))
-            while done < int(rounds) and time.monotonic() < end:
-                report = _KINDS[kind](
-                    now, shim, Path(place), int(rounds) - done, plant[0] if plant else None
-                )
-                assert isinstance(report["rounds"], int)
-                done += report["rounds"]
-                now += int(step)
-                print(json.dumps(report), flush=True)
-                if "skipped" in report:
-                    return
-    finally:
-        # Whoever had enough of us says so once more.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        for server in _servers:
-            server.stop()
+    with simulated.directory() as place, contextlib.ExitStack() as stack:
+        stack.callback(_tidy)
+        simulated.warm_up(Path(place))
+        while done < int(rounds) and time.monotonic() < end:
+            report = _KINDS[kind](
+                now, shim, Path(place), int(rounds) - done, plant[0] if plant else None
+            )
+            assert isinstance(report["rounds"], int)
+            done += report["rounds"]
+            now += int(step)
+            print(json.dumps(report), flush=True)
+            if "skipped" in report:
+                return
+
+
+def _tidy() -> None:
+    # Whoever had enough of us says so, and may once more while we are at it.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for server in _servers:
+        server.stop()
 
 
 if __name__ == "__main__":
