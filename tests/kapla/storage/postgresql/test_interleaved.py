@@ -37,13 +37,13 @@ from tests.postgres import Server
 
 _T = TypeVar("_T")
 
-POOL: Final = make_blocks(48)
+POOL: Final = make_blocks(100)
 NAMES: Final = sorted(POOL)
 PINS: Final = "abcdef"
 MOST_OPEN = 4
 MOST_GENERATIONS = 5
-OPS = 120
-QUOTA = 26 * 1024
+OPS = 150
+QUOTA = 40 * 1024
 COUNTED = """
 SELECT generation, sum(small)::int
 FROM (SELECT generation, small FROM totals UNION ALL SELECT generation, small FROM added) AS counted
@@ -90,10 +90,15 @@ class World:
     def ops(self) -> list[Callable[[PostgresWriter], None]]:
         """What may be done; what stands here twice is done more often."""
         return [
-            *(self.put, self.put, self.begin, self.put_under, self.put_under, self.find, self.want),
-            *(self.close, self.close, self.change, self.change, self.release, self.abandon),
-            *(self.resume, self.tidy, self.list, self.lose, self.turn),
-            *[self.make_room] * 4,
+            *[self.put] * 2,
+            *[self.begin] * 5,
+            *[self.put_under] * 3,
+            *[self.find] * 4,
+            *[self.want] * 2,
+            *[self.close] * 2,
+            *[self.change] * 2,
+            *[self.make_room] * 6,
+            *(self.release, self.abandon, self.resume, self.tidy, self.list, self.lose, self.turn),
         ]
 
     def do(self) -> None:
@@ -247,9 +252,9 @@ def test_what_was_acknowledged_is_there_whatever_is_done(
     postgres_url: str, postgres_server: Server, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     chance = random.Random(seed)
-    monkeypatch.setattr(kept, "_PART", chance.choice((1, 64, 200)))
-    monkeypatch.setattr(eviction, "_LOOKED_AHEAD", chance.choice((4, 16, 100)))
-    monkeypatch.setattr(eviction, "_BATCH", chance.choice((2, 5)))
+    monkeypatch.setattr(kept, "_PART", chance.choice((1, 1, 200)))
+    monkeypatch.setattr(eviction, "_LOOKED_AHEAD", chance.choice((6, 200, 200)))
+    monkeypatch.setattr(eviction, "_BATCH", chance.choice((4, 10)))
     monkeypatch.setattr(eviction, "_COPIED", 2)
     monkeypatch.setattr(eviction, "_COPIED_BYTES", chance.choice((1024, 1 << 20)))
     monkeypatch.setattr(lacking, "_AT_ONCE", 3)

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from eris import BlockSize
-from kapla.storage.pins import PinChoice
+from eris import BlockSize, Reference
+from kapla.storage.pins import Hold, PinChoice
 from kapla.storage.postgresql import eviction, pins
 from kapla.storage.postgresql.eviction import Step
+from kapla.storage.postgresql.writer import PostgresWriter
 from tests.kapla.storage.contract.stores import OWNER, make_blocks
-from tests.kapla.storage.postgresql.sessions import blocks_of, evict, fronts, pinned, step, turn
+from tests.kapla.storage.postgresql.sessions import (
+    MOST_PINS,
+    blocks_of,
+    closing,
+    evict,
+    fronts,
+    hold,
+    pinned,
+    step,
+    turn,
+)
 
 BLOCKS, OTHERS = make_blocks(50), make_blocks(50, seed=1)
 
@@ -46,6 +59,47 @@ def test_a_pin_that_comes_to_keep_has_what_is_just_leaving(
         assert [step(writers[1], writers) for _ in range(8 - steps)][-1] is Step.DONE
         kept = BLOCKS.keys() | make_blocks(1, BlockSize.LARGE).keys()
         assert blocks_of(postgres_url) == kept
+
+
+def find(writer: PostgresWriter, number: int, held: Hold) -> set[Reference]:
+    return writer.hold_found(list(BLOCKS), held)
+
+
+def want(writer: PostgresWriter, number: int, held: Hold) -> set[Reference]:
+    """What it lacks then is found when it is closed, if it is there or just leaving."""
+    writer.want(number, held, list(BLOCKS))
+    told = writer.pins.close(number, held, closing("a"), MOST_PINS)
+    assert told.small + told.missing == 51
+    return set(BLOCKS) if not told.missing else set()
+
+
+def put(writer: PostgresWriter, number: int, held: Hold) -> set[Reference]:
+    assert hold(writer, held, BLOCKS) is None
+    return set(BLOCKS)
+
+
+@pytest.mark.parametrize("steps", range(1, 8))
+@pytest.mark.parametrize("asks", [find, want, put])
+def test_what_a_pin_has_of_a_generation_that_leaves_stays_whenever_it_asks(
+    postgres_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    asks: Callable[[PostgresWriter, int, Hold], set[Reference]],
+    steps: int,
+) -> None:
+    """It was looked at before, and is not again."""
+    monkeypatch.setattr(eviction, "_BATCH", 20)
+    with fronts(postgres_url) as writers:
+        number, held, _ = writers[0].pins.begin(OWNER, None, b"token")
+        assert hold(writers[0], held, make_blocks(1, seed=9)) is None
+        writers[0].put_many(BLOCKS | OTHERS)
+        turn(writers)
+        for _ in range(steps):
+            step(writers[1], writers)
+        has = asks(writers[0], number, held)
+        # What leaves is not there for who asks; for who closes it is saved, as long as it can be.
+        assert has == (set() if asks is find else set(BLOCKS))
+        evict(writers)
+        assert has <= blocks_of(postgres_url)
 
 
 def test_what_pins_share_counts_once_where_it_is_told_who_has_too_much(postgres_url: str) -> None:
