@@ -8,7 +8,7 @@ short transaction: PUTs wait for the lock of presence no longer than that.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -33,6 +33,10 @@ SELECT ctid::text, octet_length(names) / 32 FROM pin_runs WHERE pin = %s AND lac
 """
 _HELD_PLACES: Final = """
 SELECT ctid::text, octet_length(names) / 32 FROM pin_runs WHERE pin = %s AND NOT lacking
+"""
+_HOLDING: Final = """
+SELECT pin, ctid::text, octet_length(names) / 32 FROM pin_runs
+WHERE NOT lacking AND first <= %(name)s AND last >= %(name)s AND position(%(name)s IN names) > 0
 """
 _PIN: Final = "SELECT owner, name IS NULL, keep FROM pins WHERE number = %s"
 # The row first, then the lock of presence: whoever closes a pin has its row for long.
@@ -74,7 +78,7 @@ class Lacking:
         return count
 
     def recount(self, number: int, most: int | None = None) -> int:
-        """See what has gone of that which a closed pin has: it lacks that from now on.
+        """See what has gone of that which a pin has: it lacks that from now on.
 
         Where it keeps what it did not, what is just leaving is saved. `most`: as for `settle`.
         Returns how many runs were looked through. Raises: StoreUnavailable.
@@ -86,20 +90,27 @@ class Lacking:
             count += len(places)
         return count
 
+    def miss(self, name: Reference) -> None:
+        """See which pins have this, which was just dropped: they lack it from now on.
+
+        Raises: StoreUnavailable.
+        """
+        rows = self._session.retried(
+            lambda cursor: cursor.execute(_HOLDING, {"name": name}).fetchall()
+        )
+        found: dict[int, list[tuple[str, int]]] = {}
+        for number, place, references in rows:
+            found.setdefault(number, []).append((place, references))
+        for number, runs in found.items():
+            for places in _some_of(runs):
+                self._session.retried(partial(self._recount, number=number, places=places))
+
     def _some(self, query: str, number: int, most: int | None) -> Iterator[_Places]:
         """The places of runs of a pin, as many at a time as are looked through at once."""
         found = self._session.retried(lambda cursor: cursor.execute(query, (number,)).fetchall())
         if most is not None and len(found) > most:
             found = random.sample(found, most)
-        places, count = list[str](), 0
-        for place, references in found:
-            if places and count + references > _AT_ONCE:
-                yield places
-                places, count = [], 0
-            places.append(place)
-            count += references
-        if places:
-            yield places
+        return _some_of(found)
 
     def _rescue(self, number: int, places: _Places, *, lacking: bool) -> None:
         """Copy what leaves, some blocks in each transaction, where a pin is to have it."""
@@ -135,7 +146,7 @@ class Lacking:
 
     def _recount(self, cursor: Cursor, number: int, places: _Places) -> None:
         pin = cursor.execute(_LOCK, (number,)).fetchone()
-        if pin is None or pin[1]:
+        if pin is None:
             return
         rows = _runs(cursor, number, places, lacking=False)
         there = self._look_up(cursor, _names_of(rows), saves=_saves(pin, lacking=False))
@@ -146,6 +157,9 @@ class Lacking:
             cursor.execute(_DELETE, ([place],))
             insert_runs(cursor, number, runs_of(set(names) - gone), size)
             insert_runs(cursor, number, runs_of(gone), None)
+            if pin[1]:
+                # It is counted when it is closed.
+                continue
             small, large = (len(gone), 0) if size == BlockSize.SMALL else (0, len(gone))
             cursor.execute(_COUNT, (-small, -large, -len(gone), number))
 
@@ -167,6 +181,19 @@ class Lacking:
             cursor.execute(_COUNT, (small, large, len(sizes), number))
             account.lacks(-len(sizes), LACKING_BYTES)
         _move(cursor, number, rows, by_size)
+
+
+def _some_of(runs: Iterable[tuple[str, int]]) -> Iterator[_Places]:
+    """As many of these places at a time as are looked through at once, by their references."""
+    places, count = list[str](), 0
+    for place, references in runs:
+        if places and count + references > _AT_ONCE:
+            yield places
+            places, count = [], 0
+        places.append(place)
+        count += references
+    if places:
+        yield places
 
 
 _Rows = list[tuple[str, int | None, list[Reference]]]

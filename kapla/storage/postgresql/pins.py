@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from eris.model import REFERENCE_SIZE, BlockSize
+from eris.model import REFERENCE_SIZE, BlockSize, Reference
 from kapla.errors import PinIncomplete, PinNotFound
 from kapla.storage.pins import Closing, Hold, PinChoice, PinSummary, some
 from kapla.storage.port import Page
@@ -164,6 +164,11 @@ class PostgresPins(OpenPins):
         self._accounts.of(choice.owner).forget()
         self._front.lent.look_soon()
         return summary
+
+    def miss(self, names: Sequence[Reference]) -> None:
+        """These were dropped, as they were bad: pins lack them now. Raises: StoreUnavailable."""
+        for name in names:
+            self._lacking.miss(name)
 
     def chore(self) -> None:
         """Do what there is to do now and then. Raises: StoreUnavailable."""

@@ -80,7 +80,9 @@ class PostgresWriter(PostgresReader):
 
     def drop_bad(self, suspects: Sequence[object]) -> int:
         """Drop those of a Look's suspects that are bad. Raises: StoreUnavailable."""
-        return drop_bad(self.session, self.front, cast(Sequence[Suspect], suspects))
+        bad = drop_bad(self.session, self.front, cast(Sequence[Suspect], suspects))
+        self.pins.miss(bad)
+        return len(bad)
 
     def scrub_place(self) -> tuple[int | None, int | None]:
         """Nowhere: there is no look at all blocks in the background."""
