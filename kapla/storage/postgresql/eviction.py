@@ -102,12 +102,8 @@ class Evictor:
     def __init__(self, session: Session, front: Front) -> None:
         self._session, self._front = session, front
         self._quota = Quota(lambda: front.settings)
-        # What was read, as far as it matters to a generation that leaves.
-        self._read: tuple[int, BitMap] | None = None
-        # What must stay of the next references of it; of which generation.
-        self._ahead: tuple[int, KeptAmong] | None = None
-        # What must stay of some references of each, while one is chosen; as of which epoch.
-        self._samples: tuple[int, dict[int, KeptAmong]] = 0, {}
+        # All sessions of a front end go on with it.
+        self._looks = front.looks
 
     def is_under_way(self) -> bool:
         """Whether a generation is leaving."""
@@ -166,14 +162,14 @@ class Evictor:
 
     def _chosen(self, step: Step) -> Step:
         """Whoever chooses next looks anew."""
-        self._samples = 0, {}
+        self._looks.samples = 0, {}
         return step
 
     def _sample(self, cursor: Cursor, epoch: int, number: int) -> KeptAmong:
         """Some references of a generation. They are spread evenly, so any will do."""
-        if self._samples[0] != epoch:
-            self._samples = epoch, {}
-        known = self._samples[1]
+        if self._looks.samples[0] != epoch:
+            self._looks.samples = epoch, {}
+        known = self._looks.samples[1]
         if number not in known:
             table = _table(number)
             names = _names_after(cursor, table, random.randbytes(1), _SAMPLE)
@@ -221,11 +217,11 @@ class Evictor:
 
     def _look_ahead(self, cursor: Cursor, leaving: _Leaving) -> KeptAmong:
         """The next references of what leaves, with those that were copied last, or more."""
-        number, ahead = leaving.generation, self._ahead
+        number, ahead = leaving.generation, self._looks.ahead
         if ahead is None or ahead[0] != number or not ahead[1].covers(leaving.copied):
             table, start = _table(number), leaving.copied
             names = _names_after(cursor, table, start, _LOOKED_AHEAD)
-            ahead = self._ahead = number, KeptAmong(names, start)
+            ahead = self._looks.ahead = number, KeptAmong(names, start)
         return ahead[1]
 
     def _staying(
@@ -233,9 +229,9 @@ class Evictor:
     ) -> list[bytes]:
         if not leaving.spares_read:
             return [name for name in names if name in kept]
-        if self._read is None or self._read[0] != leaving.generation:
-            self._read = leaving.generation, reads.load(cursor)
-        read = self._read[1]
+        if self._looks.read is None or self._looks.read[0] != leaving.generation:
+            self._looks.read = leaving.generation, reads.load(cursor)
+        read = self._looks.read[1]
         return [name for name in names if name in kept or number_of(name) in read]
 
     def _copy(
@@ -277,7 +273,7 @@ class Evictor:
         cursor.execute("UPDATE state SET dropped = now(), lent_version = lent_version + 1")
         next_epoch(cursor)
         cursor.execute(_GONE)
-        self._read = self._ahead = None
+        self._looks.read = self._looks.ahead = None
         self._front.evicted_blocks += gone.small + gone.large
         return Step.DONE
 

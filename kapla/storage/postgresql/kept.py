@@ -14,13 +14,16 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from typing import Final
+
+from pyroaring import BitMap
 
 from kapla.storage.postgresql.parts import rows_of
 from kapla.storage.postgresql.runs import between, checked, split
 from kapla.storage.postgresql.session import Cursor
 
-__all__ = ["KeptAmong"]
+__all__ = ["KeptAmong", "Looks"]
 
 _PART: Final = 16 << 20
 """Bytes of runs that are read at a time: some 30 ms, while PUTs wait."""
@@ -31,6 +34,21 @@ _RUNS: Final = (
     " AND (name IS NULL OR keep AND (NOT lacking OR owner <> ALL('{{{full}}}'::bigint[])))"
     " ORDER BY pin"
 )
+
+
+@dataclass(slots=True)
+class Looks:
+    """What was found out for making room, by whichever session of a front end did a step.
+
+    One at a time has the lock of eviction, and reads or changes this.
+    """
+
+    read: tuple[int, BitMap] | None = None
+    """What was read, as far as it matters to a generation that leaves."""
+    ahead: tuple[int, KeptAmong] | None = None
+    """What must stay of the next references of it; of which generation."""
+    samples: tuple[int, dict[int, KeptAmong]] = field(default_factory=lambda: (0, {}))
+    """What must stay of some references of each, while one is chosen; as of which epoch."""
 
 
 class KeptAmong:

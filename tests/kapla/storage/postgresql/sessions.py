@@ -19,8 +19,8 @@ from tests.kapla.storage.contract.stores import MIB, OWNER
 
 __all__ = [
     "MOST_PINS",
+    "becoming",
     "blocks_of",
-    "closing",
     "evict",
     "fronts",
     "hold",
@@ -56,7 +56,7 @@ def hold(writer: PostgresWriter, held: Hold, blocks: dict[Reference, bytes]) -> 
     return promise.error
 
 
-def closing(name: str, *, keep: bool = True, lend: bool = False) -> Closing:
+def becoming(name: str, *, keep: bool = True, lend: bool = False) -> Closing:
     """What an open pin becomes, whatever it lacks."""
     return Closing(name, None, lend=lend, keep=keep, incomplete=True)
 
@@ -75,7 +75,7 @@ def pinned(
     if blocks:
         assert hold(writer, held, blocks) is None
     writer.want(number, held, lacking)
-    return writer.pins.close(number, held, closing(name, keep=keep), MOST_PINS)
+    return writer.pins.close(number, held, becoming(name, keep=keep), MOST_PINS)
 
 
 def turn(writers: Sequence[PostgresWriter]) -> None:

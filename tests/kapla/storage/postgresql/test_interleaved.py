@@ -26,8 +26,8 @@ from kapla.storage.postgresql.writer import PostgresWriter
 from tests.kapla.storage.contract.stores import OWNER, make_blocks
 from tests.kapla.storage.postgresql.sessions import (
     MOST_PINS,
+    becoming,
     blocks_of,
-    closing,
     fronts,
     hold,
     step,
@@ -163,7 +163,7 @@ class World:
     def close(self, _: PostgresWriter) -> None:
         for pin in self._pin():
             name, keep = self.chance.choice(PINS), self.chance.random() < 0.6
-            asked = closing(name, keep=keep, lend=self.chance.random() < 0.3)
+            asked = becoming(name, keep=keep, lend=self.chance.random() < 0.3)
             told = pin.writer.pins.close(pin.number, pin.held, asked, MOST_PINS)
             names = pin.has | pin.lacks
             assert told.small + told.missing == len(names)

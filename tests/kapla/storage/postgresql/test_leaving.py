@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
+from typing import Any
 
 import pytest
 
 from eris import BlockSize, Reference
 from kapla.storage.pins import Hold, PinChoice
-from kapla.storage.postgresql import eviction, pins
+from kapla.storage.postgresql import eviction, kept, pins
 from kapla.storage.postgresql.eviction import Step
 from kapla.storage.postgresql.writer import PostgresWriter
 from tests.kapla.storage.contract.stores import OWNER, make_blocks
 from tests.kapla.storage.postgresql.sessions import (
     MOST_PINS,
+    becoming,
     blocks_of,
-    closing,
     evict,
     fronts,
     hold,
@@ -68,7 +70,7 @@ def find(writer: PostgresWriter, number: int, held: Hold) -> set[Reference]:
 def want(writer: PostgresWriter, number: int, held: Hold) -> set[Reference]:
     """What it lacks then is found when it is closed, if it is there or just leaving."""
     writer.want(number, held, list(BLOCKS))
-    told = writer.pins.close(number, held, closing("a"), MOST_PINS)
+    told = writer.pins.close(number, held, becoming("a"), MOST_PINS)
     assert told.small + told.missing == 51
     return set(BLOCKS) if not told.missing else set()
 
@@ -139,3 +141,26 @@ def test_a_list_of_many_pins_looks_for_what_went_in_some_of_them(
         ]
         assert told[0] == 4 * 5
         assert told[0] <= told[1] <= 10 * 5
+
+
+def test_the_sessions_of_a_front_end_look_at_each_pin_once(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever does a step goes on where another one left off."""
+    monkeypatch.setattr(kept, "_PART", 1)
+    looked: list[int | None] = []
+    look = kept.KeptAmong._look
+
+    def noted(self: kept.KeptAmong, *arguments: Any) -> int | None:
+        looked.append(look(self, *arguments))
+        return looked[-1]
+
+    monkeypatch.setattr(kept.KeptAmong, "_look", noted)
+    with fronts(postgres_url, count=1) as (one,), closing(PostgresWriter(one.front)) as other:
+        for number in range(6):
+            pinned(one, make_blocks(5, seed=number), str(number))
+        one.put_many(dict(OTHERS))
+        turn([one])
+        assert evict([one, other]) is Step.DONE
+    # Each pin once when the generation is chosen, and once when it leaves.
+    assert len(looked) == len({*looked}) * 2 == 12

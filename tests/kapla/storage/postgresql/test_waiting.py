@@ -17,7 +17,7 @@ from kapla.storage.postgresql.writer import PostgresWriter
 from tests.kapla.storage.contract.stores import OWNER, make_blocks
 from tests.kapla.storage.postgresql.sessions import (
     MOST_PINS,
-    closing,
+    becoming,
     fronts,
     hold,
     pinned,
@@ -77,7 +77,7 @@ def test_who_waits_for_a_pin_has_not_the_lock_of_presence(
                     time.sleep(0.01)
                 turn([other])
                 closes.commit()
-        assert one.pins.close(number, held, closing("a"), MOST_PINS).small == 20
+        assert one.pins.close(number, held, becoming("a"), MOST_PINS).small == 20
 
 
 def test_who_looks_what_has_come_waits_without_it_too(
