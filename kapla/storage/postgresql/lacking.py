@@ -8,7 +8,7 @@ short transaction: PUTs wait for the lock of presence no longer than that.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -58,10 +58,17 @@ _Places = Sequence[str]
 class Lacking:
     """Finds out what has come of that which pins lack, and gone of that which they have."""
 
-    def __init__(self, session: Session, quota: Quota, accounts: Accounts, asked: AskedFor) -> None:
-        """`asked`: see `Front.asked`."""
+    def __init__(
+        self,
+        session: Session,
+        quota: Quota,
+        accounts: Accounts,
+        asked: AskedFor,
+        between: Callable[[], None],
+    ) -> None:
+        """`asked`: see `Front.asked`. `between`: called now and then, in no transaction."""
         self._session, self._quota, self._asked = session, quota, asked
-        self._accounts = accounts
+        self._accounts, self._between = accounts, between
 
     def settle(self, number: int, most: int | None = None) -> int:
         """See what has come of that which a pin lacks. Returns how many runs were looked through.
@@ -72,6 +79,7 @@ class Lacking:
         count = 0
         for places in self._some(_PLACES, number, most):
             # What leaves need not be put once more by whoever is just filling a pin.
+            self._between()
             self._rescue(number, places, lacking=True)
             self._session.retried(partial(self._settle, number=number, places=places))
             count += len(places)
@@ -85,6 +93,7 @@ class Lacking:
         """
         count = 0
         for places in self._some(_HELD_PLACES, number, most):
+            self._between()
             self._rescue(number, places, lacking=False)
             self._session.retried(partial(self._recount, number=number, places=places))
             count += len(places)

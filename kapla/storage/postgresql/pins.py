@@ -59,7 +59,9 @@ class PostgresPins(OpenPins):
 
     def __init__(self, session: Session, front: Front) -> None:
         super().__init__(session, front)
-        self._lacking = Lacking(session, self.quota, front.accounts, front.asked)
+        self._lacking = Lacking(
+            session, self.quota, front.accounts, front.asked, self._renew_if_due
+        )
         self._front, self._sharing = front, front.sharing
         # When blocks went that no pin keeps, as it was when a pin was looked at.
         self._recounted: dict[int, str | None] = {}
@@ -74,6 +76,7 @@ class PostgresPins(OpenPins):
         Raises: PinIncomplete, StoreFull, PinNotFound, StoreUnavailable, RequestMalformed; then
         nothing is changed.
         """
+        self._renew_if_due()
         mine, name = own(hold), closing.called
         self._lacking.settle(number)
         self._session.retried(lambda cursor: self._close(cursor, mine, name, closing, most))
@@ -88,6 +91,7 @@ class PostgresPins(OpenPins):
         Returns how many blocks are lent so: none, if that is switched off.
         Raises: StoreUnavailable.
         """
+        self._renew_if_due()
         mine = own(hold)
         is_lent = lend and self.quota.limits.lend_cache
         if is_lent:
@@ -106,6 +110,7 @@ class PostgresPins(OpenPins):
         Of what pins lack only so much is looked for at once, taken at random; what is not looked
         for counts as it did before. Raises: StoreUnavailable.
         """
+        self._renew_if_due()
         # No name has a zero byte.
         start = after[0], after[1].partition("\0")[0]
 
@@ -138,6 +143,7 @@ class PostgresPins(OpenPins):
 
         Raises: PinNotFound, StoreUnavailable.
         """
+        self._renew_if_due()
         if lend is not None or keep is not None:
             found = self._session.retried(lambda cursor: self._change(cursor, choice, lend, keep))
             self._front.lent.look_soon()
@@ -150,6 +156,7 @@ class PostgresPins(OpenPins):
 
         Raises: PinNotFound, StoreUnavailable.
         """
+        self._renew_if_due()
         summary = self._find(choice)
         gone: list[PinRow] = []
 
@@ -173,10 +180,7 @@ class PostgresPins(OpenPins):
     def chore(self) -> None:
         """Do what there is to do now and then. Raises: StoreUnavailable."""
         self.tidy()
-        now = time.monotonic()
-        if now >= self._renew_at:
-            self.renew()
-            self._renew_at = now + _RENEW_S
+        self._renew_if_due()
         is_due = self._front.is_due("pins", _RENEW_S)
         if is_due or self._has_expired:
             self._has_expired = self.end_expired()
@@ -184,6 +188,13 @@ class PostgresPins(OpenPins):
             self._session.retried(self._put_lent_in_order)
         if self._front.is_due("kept", _LOOK_S):
             self._session.retried(self._look)
+
+    def _renew_if_due(self) -> None:
+        """Say that this front end is there: many are closed in one round, and each may be long."""
+        now = time.monotonic()
+        if now >= self._renew_at:
+            self.renew()
+            self._renew_at = now + _RENEW_S
 
     def _close(
         self, cursor: Cursor, hold: PostgresHold, name: str, closing: Closing, most: int
