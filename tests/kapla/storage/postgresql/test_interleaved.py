@@ -247,7 +247,7 @@ def interrupted(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         yield
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_what_was_acknowledged_is_there_whatever_is_done(
     postgres_url: str, postgres_server: Server, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
