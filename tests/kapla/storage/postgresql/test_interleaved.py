@@ -98,7 +98,7 @@ class World:
             *[self.close] * 2,
             *[self.change] * 2,
             *[self.make_room] * 6,
-            *(self.release, self.abandon, self.resume, self.tidy, self.list, self.lose, self.turn),
+            *(self.release, self.abandon, self.resume, self.tidy, self.tell, self.lose, self.turn),
         ]
 
     def do(self) -> None:
@@ -206,7 +206,7 @@ class World:
             pin.held.written = 1 << 30  # type: ignore[attr-defined]
             pin.writer.pins.tidy()
 
-    def list(self, writer: PostgresWriter) -> None:
+    def tell(self, writer: PostgresWriter) -> None:
         there = blocks_of(self.url, leaving=True)
         for told in writer.pins.page(OWNER, (0, ""), 100)[0]:
             pin = self.closed[told.name]
@@ -269,7 +269,9 @@ def test_what_was_acknowledged_is_there_whatever_is_done(
                 world.do()
         assert world.drops
         assert not world.refused or limit
-    counted = dict(postgres_server.execute(COUNTED, postgres_url))
+    counted = {
+        int(number): int(count) for number, count in postgres_server.execute(COUNTED, postgres_url)
+    }
     there = {
         number: postgres_server.execute(f"SELECT count(*) FROM blocks_{number}", postgres_url)[0][0]
         for (number,) in postgres_server.execute("SELECT number FROM generations", postgres_url)
