@@ -8,9 +8,9 @@ from typing import NamedTuple
 from psycopg import errors
 
 from eris.crypto import reference_of
-from eris.model import BlockSize
+from eris.model import BlockSize, Reference
 from kapla.storage.pins import Sizes
-from kapla.storage.postgresql import counts
+from kapla.storage.postgresql import counts, locks
 from kapla.storage.postgresql.front import Front
 from kapla.storage.postgresql.schema import blocks_table
 from kapla.storage.postgresql.session import Cursor, Session
@@ -25,9 +25,9 @@ class Suspect(NamedTuple):
     reference: bytes
 
 
-def drop_bad(session: Session, front: Front, suspects: Sequence[Suspect]) -> int:
-    """Drop those of these blocks that are bad; returns how many are. Raises: StoreUnavailable."""
-    bad = 0
+def drop_bad(session: Session, front: Front, suspects: Sequence[Suspect]) -> list[Reference]:
+    """Drop those of these blocks that are bad; returns which are. Raises: StoreUnavailable."""
+    bad = []
     for suspect in suspects:
         try:
             sizes = session.retried(lambda cursor, one=suspect: _drop(cursor, one))  # type: ignore[misc]
@@ -35,13 +35,15 @@ def drop_bad(session: Session, front: Front, suspects: Sequence[Suspect]) -> int
             # It made room meanwhile.
             continue
         if sizes is not None:
-            bad += 1
+            bad.append(Reference(suspect.reference))
             front.count(suspect.generation, sizes)
     return bad
 
 
 def _drop(cursor: Cursor, suspect: Suspect) -> Sizes | None:
     table = str(blocks_table(suspect.generation).name)
+    # Alone: whoever counted on it has written so, and is told.
+    cursor.execute(locks.exclusive(locks.PRESENCE).encode())
     cursor.execute(
         f"SELECT block FROM {table} WHERE reference = %b FOR UPDATE".encode(),
         (suspect.reference,),

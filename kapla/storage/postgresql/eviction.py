@@ -8,8 +8,8 @@ holds, so it is put anew; whoever counted on it before has written so. Then thos
 open write what was read. Then what pins keep, and what was read, is copied into the youngest
 generation, by ranges of references. At last the table is dropped.
 
-What was read is spared only where enough else may go. If pins came to keep more meanwhile, the
-generation is gone over once more.
+What was read is spared only where enough else may go. If a pin comes to keep meanwhile what it did
+not, whoever switches that sees what has gone, and copies what has not.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from kapla.storage.postgresql.front import ABSENT_S, Front
 from kapla.storage.postgresql.generations import Generations, check_epoch, next_epoch
 from kapla.storage.postgresql.kept import KeptAmong
 from kapla.storage.postgresql.lending import carry_lent
+from kapla.storage.postgresql.quota import Quota
 from kapla.storage.postgresql.reads import number_of
 from kapla.storage.postgresql.schema import blocks_table
 from kapla.storage.postgresql.session import Cursor, Session
@@ -44,6 +45,8 @@ _log = logging.getLogger(__name__)
 _BATCH: Final = 2048
 # Blocks copied at a time: a statement with 16 MiB of large ones.
 _COPIED: Final = 512
+# So much is enough for a step.
+_COPIED_BYTES: Final = 8 << 20
 # For so many at once it is found out which must stay: with what that takes some 20 MiB.
 _LOOKED_AHEAD: Final = 1 << 17
 # So many of a generation are looked at, to see how much of it may go.
@@ -55,9 +58,9 @@ _LEAST: Final = 1 / 16
 _LOCK_WAIT: Final = "200ms"
 _NOT_AGAIN_S: Final = 5.0
 
-_FIND: Final = "SELECT generation, epoch, kept_version, spares_read, copied FROM leaving"
+_FIND: Final = "SELECT generation, epoch, spares_read, copied FROM leaving"
 _MARK: Final = """
-INSERT INTO leaving SELECT %s, epoch, kept_version, %s, '', 0, 0 FROM state
+INSERT INTO leaving SELECT %s, epoch, %s, '', 0, 0 FROM state
 """
 _BEHIND: Final = f"""
 SELECT count(*) FROM fronts WHERE epoch < %s AND seen > now() - interval '{ABSENT_S} s'
@@ -65,10 +68,6 @@ SELECT count(*) FROM fronts WHERE epoch < %s AND seen > now() - interval '{ABSEN
 # Front ends that were killed, and will not come again.
 _GONE: Final = "DELETE FROM fronts WHERE seen < now() - interval '1 day'"
 _GO_ON: Final = "UPDATE leaving SET copied = %s, small = small + %s, large = large + %s"
-_AGAIN: Final = """
-UPDATE leaving SET copied = '', kept_version = state.kept_version FROM state
-WHERE leaving.kept_version <> state.kept_version
-"""
 # What there is of a generation besides its blocks.
 _ROWS: Final = (
     "generations WHERE number",
@@ -93,7 +92,6 @@ class Step(Enum):
 class _Leaving(NamedTuple):
     generation: int
     epoch: int
-    kept_version: int
     spares_read: bool
     copied: bytes
 
@@ -103,12 +101,9 @@ class Evictor:
 
     def __init__(self, session: Session, front: Front) -> None:
         self._session, self._front = session, front
-        # What was read, as far as it matters to a generation that leaves.
-        self._read: tuple[int, BitMap] | None = None
-        # What must stay of the next references of it; for which generation and version of pins.
-        self._ahead: tuple[tuple[int, int], KeptAmong] | None = None
-        # What must stay of some references of each, while one is chosen; as of which epoch.
-        self._samples: tuple[int, dict[int, KeptAmong]] = 0, {}
+        self._quota = Quota(lambda: front.settings)
+        # All sessions of a front end go on with it.
+        self._looks = front.looks
 
     def is_under_way(self) -> bool:
         """Whether a generation is leaving."""
@@ -152,7 +147,7 @@ class Evictor:
         for spared in (read, None):
             for number in (*reversed(known.full), known.filling):
                 sample = self._sample(cursor, known.epoch, number)
-                if not sample.look(cursor, self._front.settings.pinned_quota):
+                if not self._look(cursor, sample):
                     return Step.MORE
                 is_full = number != known.filling
                 if _part_that_may_go(sample, spared, is_full=is_full) < _LEAST:
@@ -167,14 +162,14 @@ class Evictor:
 
     def _chosen(self, step: Step) -> Step:
         """Whoever chooses next looks anew."""
-        self._samples = 0, {}
+        self._looks.samples = 0, {}
         return step
 
     def _sample(self, cursor: Cursor, epoch: int, number: int) -> KeptAmong:
         """Some references of a generation. They are spread evenly, so any will do."""
-        if self._samples[0] != epoch:
-            self._samples = epoch, {}
-        known = self._samples[1]
+        if self._looks.samples[0] != epoch:
+            self._looks.samples = epoch, {}
+        known = self._looks.samples[1]
         if number not in known:
             table = _table(number)
             names = _names_after(cursor, table, random.randbytes(1), _SAMPLE)
@@ -205,23 +200,28 @@ class Evictor:
         names = ahead.following(leaving.copied, _BATCH)
         if not names:
             return self._drop(cursor, leaving)
-        if not ahead.look(cursor, self._front.settings.pinned_quota):
+        if not self._look(cursor, ahead):
             return Step.MORE
         check_epoch(cursor, known)
         staying = self._staying(cursor, leaving, names, ahead.kept)
-        sizes = self._copy(cursor, known, leaving.generation, staying)
+        sizes, count = self._copy(cursor, known, leaving.generation, staying)
         counts.add(cursor, known.filling, sizes)
-        cursor.execute(_GO_ON, (names[-1], *sizes))
+        cursor.execute(_GO_ON, (names[-1] if count == len(staying) else staying[count - 1], *sizes))
         return Step.MORE
+
+    def _look(self, cursor: Cursor, among: KeptAmong) -> bool:
+        """Look at some pins more; returns whether all is known."""
+        if not among.is_known:
+            among.look(cursor, self._quota.full(cursor, self._front.accounts))
+        return among.is_known
 
     def _look_ahead(self, cursor: Cursor, leaving: _Leaving) -> KeptAmong:
         """The next references of what leaves, with those that were copied last, or more."""
-        key = leaving.generation, leaving.kept_version
-        ahead = self._ahead
-        if ahead is None or ahead[0] != key or not ahead[1].covers(leaving.copied):
-            table, start = _table(leaving.generation), leaving.copied
+        number, ahead = leaving.generation, self._looks.ahead
+        if ahead is None or ahead[0] != number or not ahead[1].covers(leaving.copied):
+            table, start = _table(number), leaving.copied
             names = _names_after(cursor, table, start, _LOOKED_AHEAD)
-            ahead = self._ahead = key, KeptAmong(names, start)
+            ahead = self._looks.ahead = number, KeptAmong(names, start)
         return ahead[1]
 
     def _staying(
@@ -229,26 +229,32 @@ class Evictor:
     ) -> list[bytes]:
         if not leaving.spares_read:
             return [name for name in names if name in kept]
-        if self._read is None or self._read[0] != leaving.generation:
-            self._read = leaving.generation, reads.load(cursor)
-        read = self._read[1]
+        if self._looks.read is None or self._looks.read[0] != leaving.generation:
+            self._looks.read = leaving.generation, reads.load(cursor)
+        read = self._looks.read[1]
         return [name for name in names if name in kept or number_of(name) in read]
 
     def _copy(
         self, cursor: Cursor, known: Generations, source: int, names: Sequence[bytes]
-    ) -> Sizes:
-        """Copy blocks into the youngest generation; returns how many were not there."""
+    ) -> tuple[Sizes, int]:
+        """Copy the first of these blocks into the youngest generation, some MiB if there are more.
+
+        Returns how many were not there, and how many of the names were gone through.
+        """
         statement = statements.copy(source, known.filling, known.full)
-        small = large = 0
-        carry_lent(cursor, names, known.filling)
-        for start in range(0, len(names), _COPIED):
-            part = names[start : start + _COPIED]
+        sizes, count = Sizes(), 0
+        while count < len(names) and sizes.bytes < _COPIED_BYTES:
+            part = names[count : count + _COPIED]
             asked = self._front.asked(known.full, part)
             cursor.execute(statement, asked | {"names": array_of(part)})
             lengths = [length for (length,) in cursor.fetchall()]
-            large += lengths.count(BlockSize.LARGE)
-            small += lengths.count(BlockSize.SMALL)
-        return Sizes(small, large)
+            sizes = Sizes(
+                sizes.small + lengths.count(BlockSize.SMALL),
+                sizes.large + lengths.count(BlockSize.LARGE),
+            )
+            count += len(part)
+        carry_lent(cursor, names[:count], known.filling)
+        return sizes, count
 
     # --- its end
 
@@ -257,9 +263,6 @@ class Evictor:
             return Step.WAITING
         # The lock first, as for all who read what they count on; then the table.
         cursor.execute(locks.exclusive(locks.PRESENCE).encode())
-        cursor.execute(_AGAIN)
-        if cursor.rowcount:
-            return Step.MORE
         # What is being added up would come back as the total of a generation that is gone.
         cursor.execute(locks.exclusive(locks.FOLDING).encode())
         cursor.execute(f"SET LOCAL lock_timeout = '{_LOCK_WAIT}'".encode())
@@ -270,7 +273,7 @@ class Evictor:
         cursor.execute("UPDATE state SET dropped = now(), lent_version = lent_version + 1")
         next_epoch(cursor)
         cursor.execute(_GONE)
-        self._read = self._ahead = None
+        self._looks.read = self._looks.ahead = None
         self._front.evicted_blocks += gone.small + gone.large
         return Step.DONE
 

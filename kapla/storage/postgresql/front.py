@@ -18,6 +18,7 @@ from kapla.storage.postgresql.arrays import array_of
 from kapla.storage.postgresql.filters import Asked, Filters
 from kapla.storage.postgresql.generations import Generations, Outdated
 from kapla.storage.postgresql.holds import Accounts
+from kapla.storage.postgresql.kept import Looks
 from kapla.storage.postgresql.lent import KnownLent
 from kapla.storage.postgresql.reads import Reads
 from kapla.storage.postgresql.session import Cursor, Session
@@ -66,6 +67,8 @@ class Front:
         """What owners have pinned."""
         self.lent = KnownLent()
         """What may be lent."""
+        self.looks = Looks()
+        """What must stay, as far as somebody who made room looked."""
         self.sharing = Sharing()
         """What the pins have."""
         self.lent_without = 0

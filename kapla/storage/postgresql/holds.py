@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
+from psycopg import Connection
 from pyroaring import BitMap
 
 from eris.model import REFERENCE_SIZE
@@ -18,7 +19,15 @@ from kapla.storage.postgresql.arrays import array_of
 from kapla.storage.postgresql.runs import first_bits, runs_of
 from kapla.storage.postgresql.session import Cursor
 
-__all__ = ["Account", "Accounts", "PostgresHold", "insert_runs", "write_held", "write_lacking"]
+__all__ = [
+    "Account",
+    "Accounts",
+    "PostgresHold",
+    "insert_runs",
+    "lock_holds",
+    "write_held",
+    "write_lacking",
+]
 
 _ACCOUNTS: Final = 10_000
 _SPARE: Final = 1 << 16
@@ -26,6 +35,9 @@ _SPARE: Final = 1 << 16
 
 # The row of the pin is locked with others: whoever closes it waits until this is committed, and
 # what comes after that finds no open pin and writes nothing.
+_LOCK: Final = """
+SELECT FROM pins WHERE number = ANY(%s::bigint[]) AND name IS NULL ORDER BY number FOR KEY SHARE
+"""
 _INSERT: Final = """
 INSERT INTO pin_runs (pin, lacking, size, first, last, names)
 SELECT pin.number, %(lacking)s, %(size)s::int, substr(run.names, 1, 32),
@@ -43,10 +55,21 @@ class Account:
         self.lock = threading.Lock()
         self.bound: int | None = None
         """Bytes that are pinned at the most; None: nobody has looked yet."""
+        self.lacking = 0
+        """References that the pins lack, as of the last look."""
+        self.is_more_elsewhere = False
+        """Whether others pinned something since all was counted."""
         self.read_at = 0.0
         self.known: dict[int, BitMap] | None = None
         """By size, the first bits of all that is pinned; None while nobody needs that."""
         self.rest_until = 0.0
+
+    def lacks(self, count: int, weight: int) -> None:
+        """So many more are lacking, or fewer; each counts as so many bytes."""
+        with self.lock:
+            self.lacking += count
+            if self.bound is not None:
+                self.bound += count * weight
 
     def forget(self) -> None:
         """Something may have gone: all is looked at again when it matters."""
@@ -101,6 +124,16 @@ class PostgresHold:
     def is_tidy_again(self) -> None:
         """What was written is in order now."""
         self.written, self.bits = 0, BitMap()
+
+
+def lock_holds(connection: Connection[Any], holds: Iterable[PostgresHold]) -> None:
+    """Have the rows of open pins, with others: whoever closes one of them waits from now on.
+
+    It may take as long as one is being closed: so it is done before the lock of presence is taken.
+    Raises: psycopg.Error.
+    """
+    if numbers := [hold.number for hold in holds]:
+        connection.execute(_LOCK, (numbers,))
 
 
 def write_held(cursor: Cursor, hold: PostgresHold, by_size: dict[int, set[bytes]]) -> None:

@@ -14,14 +14,16 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from typing import Final
 
-from eris.model import BlockSize
+from pyroaring import BitMap
+
 from kapla.storage.postgresql.parts import rows_of
 from kapla.storage.postgresql.runs import between, checked, split
 from kapla.storage.postgresql.session import Cursor
 
-__all__ = ["KeptAmong"]
+__all__ = ["KeptAmong", "Looks"]
 
 _PART: Final = 16 << 20
 """Bytes of runs that are read at a time: some 30 ms, while PUTs wait."""
@@ -32,10 +34,21 @@ _RUNS: Final = (
     " AND (name IS NULL OR keep AND (NOT lacking OR owner <> ALL('{{{full}}}'::bigint[])))"
     " ORDER BY pin"
 )
-_FULL: Final = f"""
-SELECT owner FROM pins GROUP BY owner
-HAVING sum(small * {BlockSize.SMALL:d} + large * {BlockSize.LARGE:d}) >= %s
-"""
+
+
+@dataclass(slots=True)
+class Looks:
+    """What was found out for making room, by whichever session of a front end did a step.
+
+    One at a time has the lock of eviction, and reads or changes this.
+    """
+
+    read: tuple[int, BitMap] | None = None
+    """What was read, as far as it matters to a generation that leaves."""
+    ahead: tuple[int, KeptAmong] | None = None
+    """What must stay of the next references of it; of which generation."""
+    samples: tuple[int, dict[int, KeptAmong]] = field(default_factory=lambda: (0, {}))
+    """What must stay of some references of each, while one is chosen; as of which epoch."""
 
 
 class KeptAmong:
@@ -54,13 +67,13 @@ class KeptAmong:
         """Whether all pins were looked at."""
         return self._after is None
 
-    def look(self, cursor: Cursor, pinned_quota: int | None) -> bool:
+    def look(self, cursor: Cursor, full: Sequence[int]) -> bool:
         """Look at some pins more; returns whether all is known. In a transaction.
 
-        `pinned_quota`: bytes that one user may pin. Raises: psycopg.Error, StorageError.
+        `full`: owners who have pinned too much. Raises: psycopg.Error, StorageError.
         """
         if self._after is not None:
-            self._after = self._look(cursor, self._after, _full(cursor, pinned_quota))
+            self._after = self._look(cursor, self._after, full)
         return self.is_known
 
     def covers(self, place: bytes) -> bool:
@@ -88,10 +101,3 @@ class KeptAmong:
                 self.kept |= self._among.intersection(split(between(checked(run), first, end)))
                 read, at = read + len(run), pin
         return None
-
-
-def _full(cursor: Cursor, pinned_quota: int | None) -> list[int]:
-    """Owners who have pinned too much."""
-    if pinned_quota is None:
-        return []
-    return [row[0] for row in cursor.execute(_FULL, (pinned_quota,)).fetchall()]

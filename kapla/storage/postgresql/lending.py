@@ -24,8 +24,9 @@ _INSERT: Final = "INSERT INTO lent_runs (generation, names) SELECT %s::int, unne
 _CHANGED: Final = "UPDATE state SET lent_version = lent_version + 1"
 _OF: Final = "SELECT names FROM lent_runs WHERE generation = %d"
 _BETWEEN: Final = """
-SELECT names FROM lent_runs WHERE generation <> %s AND substr(names, 1, 32) <= %s
-    AND substr(names, octet_length(names) - 31) >= %s
+SELECT names FROM lent_runs WHERE generation <> {staying:d}
+    AND substr(names, 1, 32) <= '\\x{last}'
+    AND substr(names, octet_length(names) - 31) >= '\\x{first}'
 """
 _COUNT: Final = "SELECT count(*) FROM lent_runs WHERE generation = %s"
 _DELETE: Final = """
@@ -56,8 +57,8 @@ def carry_lent(cursor: Cursor, names: Sequence[bytes], staying: int) -> None:
         return
     among, found = set(names), set[bytes]()
     # They may have been lent later than they came, by a younger generation than theirs.
-    cursor.execute(_BETWEEN, (staying, names[-1], names[0]))
-    for (run,) in cursor.fetchall():
+    query = _BETWEEN.format(staying=staying, first=names[0].hex(), last=names[-1].hex())
+    for (run,) in rows_of(cursor, query):
         found |= among.intersection(split(checked(run)))
     lend(cursor, staying, runs_of(found))
 

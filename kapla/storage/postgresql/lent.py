@@ -30,13 +30,14 @@ __all__ = ["KnownLent", "Lent"]
 _FRESH_S: Final = 1.0
 _PARTS: Final = 16
 _RECENT: Final = 1 << 16
+_PINS_AT_ONCE: Final = 1000
 _STATE: Final = """
 SELECT lent_version, epoch, pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
     pg_snapshot_xmax(pg_current_snapshot())::text::bigint
 FROM state
 """
 _PINS: Final = "SELECT number FROM pins WHERE lend AND name IS NOT NULL"
-_OF_PIN: Final = "SELECT names FROM pin_runs WHERE pin = %d"
+_OF_PINS: Final = "SELECT names FROM pin_runs WHERE pin IN ({})"
 _WITHOUT: Final = "SELECT names FROM lent_runs"
 # Of a store that came out of a dump the numbers of transactions are another server's: those to come
 # are read in the beginning, and not again and again.
@@ -155,9 +156,11 @@ class Lent:
         if not is_same_rest or not known.pins <= pins:
             known.version = None
             known.clear()
-        for number in sorted(pins - known.pins):
-            self._add(cursor, _OF_PIN, number)
-            known.pins.add(number)
+        new = sorted(pins - known.pins)
+        for start in range(0, len(new), _PINS_AT_ONCE):
+            numbers = new[start : start + _PINS_AT_ONCE]
+            self._add(cursor, _OF_PINS.format(",".join(map(str, numbers))))
+            known.pins.update(numbers)
 
     def _add(self, cursor: Cursor, query: str, *numbers: int) -> None:
         for (run,) in rows_of(cursor, query, *numbers):

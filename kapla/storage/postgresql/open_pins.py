@@ -13,22 +13,22 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
-from eris.model import Reference
+from eris.model import BlockSize, Reference
 from kapla.errors import PinNotFound
 from kapla.storage.pins import Hold
 from kapla.storage.port import Promise
 from kapla.storage.postgresql.closing import put_in_order
 from kapla.storage.postgresql.front import Front
-from kapla.storage.postgresql.holds import PostgresHold, write_held, write_lacking
+from kapla.storage.postgresql.holds import PostgresHold, lock_holds, write_held, write_lacking
 from kapla.storage.postgresql.lending import lend
 from kapla.storage.postgresql.presence import look_up
-from kapla.storage.postgresql.quota import Quota
+from kapla.storage.postgresql.quota import LACKING_BYTES, Quota
 from kapla.storage.postgresql.runs import runs_of
 from kapla.storage.postgresql.session import Cursor, Session
 
-__all__ = ["LEASE_S", "OpenPins", "own"]
+__all__ = ["LEASE_S", "OpenPins", "Promised", "own"]
 
 LEASE_S: Final = 600
 """For so long an open pin outlives a front end that says nothing any more."""
@@ -57,6 +57,13 @@ SELECT number FROM pins WHERE name IS NULL AND leased_until < now() LIMIT {_EXPI
 _END_EXPIRED: Final = """
 DELETE FROM pins WHERE number = %s AND name IS NULL AND leased_until < now()
 """
+
+
+class Promised(NamedTuple):
+    """What is to be held, by whom and by size, and what is to be lent."""
+
+    holds: dict[PostgresHold, dict[int, set[bytes]]]
+    lent: set[bytes]
 
 
 class OpenPins:
@@ -105,17 +112,16 @@ class OpenPins:
         number, room = self._session.retried(attached)
         return number, self._have(PostgresHold(owner, number, key, self._holder, account)), room
 
-    def fulfil(
+    def promised(
         self,
         cursor: Cursor,
         promises: Sequence[Promise],
-        generation: int,
         refused: frozenset[Reference] = frozenset(),
-    ) -> None:
-        """Hold or lend what is promised of a PUT, in its transaction, after its blocks were put.
+    ) -> Promised:
+        """What is promised of a PUT, in its transaction, before its blocks are put.
 
-        `generation`: the one that new blocks go into; `refused`: what found no room. A promise of
-        what may not be held gets its error. Raises: psycopg.Error.
+        `refused`: what found no room. A promise of what may not be held gets its error.
+        Raises: psycopg.Error.
         """
         holds: dict[PostgresHold, dict[int, set[bytes]]] = {}
         lent = set[bytes]()
@@ -132,10 +138,17 @@ class OpenPins:
                 together = holds.setdefault(hold, {})
                 for size, names in by_size.items():
                     together.setdefault(size, set()).update(names)
-        # In the same order by everybody: their rows are locked.
-        for hold in sorted(holds, key=lambda one: one.number):
-            write_held(cursor, hold, holds[hold])
-        lend(cursor, generation, runs_of(lent))
+        return Promised(holds, lent)
+
+    @staticmethod
+    def fulfil(cursor: Cursor, promised: Promised, generation: int) -> None:
+        """Hold or lend this, now that its blocks were put and the rows of the pins are locked.
+
+        `generation`: the one that new blocks go into. Raises: psycopg.Error.
+        """
+        for hold, by_size in promised.holds.items():
+            write_held(cursor, hold, by_size)
+        lend(cursor, generation, runs_of(promised.lent))
 
     def hold_found(self, cursor: Cursor, hold: Hold, names: Sequence[Reference]) -> set[Reference]:
         """Tell which of these are there, in a transaction; from its end on they are held.
@@ -143,8 +156,10 @@ class OpenPins:
         Raises: StoreFull, if that is more than the owner may pin; psycopg.Error.
         """
         mine = own(hold)
-        # Before the lock of presence: that would take long under it.
+        # Before the lock of presence: all of this may take long.
         self._tidy(cursor, mine)
+        self.quota.look(cursor, mine.account, len(names) * BlockSize.LARGE)
+        lock_holds(cursor.connection, [mine])
         sizes = look_up(cursor, names, self._asked)
         by_size = _by_size(sizes)
         error = self.quota.take(cursor, mine.account, by_size)
@@ -160,6 +175,7 @@ class OpenPins:
         def wanted(cursor: Cursor) -> None:
             self.quota.check_lacking(cursor, mine.account, len(references))
             write_lacking(cursor, mine, references)
+            mine.account.lacks(len(references), LACKING_BYTES)
 
         if references:
             self._session.retried(wanted)
@@ -182,12 +198,16 @@ class OpenPins:
         for hold in [hold for hold in self._mine.values() if hold.is_untidy]:
             self._session.retried(partial(self._tidy, hold=hold))
 
-    def end_expired(self) -> None:
-        """End what others left. Raises: StoreUnavailable."""
+    def end_expired(self) -> bool:
+        """End some of what others left; returns whether there may be more.
+
+        Raises: StoreUnavailable.
+        """
         rows = self._session.retried(lambda cursor: cursor.execute(_EXPIRED).fetchall())
         for (number,) in rows:
             # Each by itself: its runs may be many.
             self._session.retried(partial(_end_expired, number=number))
+        return len(rows) == _EXPIRED_AT_ONCE
 
     def _has_no_more(self, number: int) -> None:
         self._mine.pop(number, None)

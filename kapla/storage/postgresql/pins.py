@@ -9,11 +9,11 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from eris.model import REFERENCE_SIZE, BlockSize
+from eris.model import REFERENCE_SIZE, BlockSize, Reference
 from kapla.errors import PinIncomplete, PinNotFound
 from kapla.storage.pins import Closing, Hold, PinChoice, PinSummary, some
 from kapla.storage.port import Page
-from kapla.storage.postgresql import locks, pin_rows
+from kapla.storage.postgresql import generations, locks, pin_rows
 from kapla.storage.postgresql.closing import put_in_order, runs_held
 from kapla.storage.postgresql.front import Front
 from kapla.storage.postgresql.holds import PostgresHold
@@ -46,8 +46,6 @@ _SWITCH: Final = """
 UPDATE pins SET keep = coalesce(%s, keep), lend = coalesce(%s, lend)
 WHERE number = ANY(%s::bigint[])
 """
-# Who makes room goes over what leaves once more.
-_KEPT: Final = "UPDATE state SET kept_version = kept_version + 1"
 _RUN: Final = """
 SELECT names FROM pin_runs WHERE pin = %s ORDER BY lacking, size, first LIMIT 1 OFFSET %s
 """
@@ -61,11 +59,15 @@ class PostgresPins(OpenPins):
 
     def __init__(self, session: Session, front: Front) -> None:
         super().__init__(session, front)
-        self._lacking = Lacking(session, self.quota, front.asked)
+        self._lacking = Lacking(
+            session, self.quota, front.accounts, front.asked, self._renew_if_due
+        )
         self._front, self._sharing = front, front.sharing
         # When blocks went that no pin keeps, as it was when a pin was looked at.
         self._recounted: dict[int, str | None] = {}
         self._lent_rows = 0
+        # Whether others may have left more than was ended just now.
+        self._has_expired = False
         self._renew_at = 0.0
 
     def close(self, number: int, hold: Hold, closing: Closing, most: int) -> PinSummary:
@@ -74,6 +76,7 @@ class PostgresPins(OpenPins):
         Raises: PinIncomplete, StoreFull, PinNotFound, StoreUnavailable, RequestMalformed; then
         nothing is changed.
         """
+        self._renew_if_due()
         mine, name = own(hold), closing.called
         self._lacking.settle(number)
         self._session.retried(lambda cursor: self._close(cursor, mine, name, closing, most))
@@ -88,6 +91,7 @@ class PostgresPins(OpenPins):
         Returns how many blocks are lent so: none, if that is switched off.
         Raises: StoreUnavailable.
         """
+        self._renew_if_due()
         mine = own(hold)
         is_lent = lend and self.quota.limits.lend_cache
         if is_lent:
@@ -106,6 +110,7 @@ class PostgresPins(OpenPins):
         Of what pins lack only so much is looked for at once, taken at random; what is not looked
         for counts as it did before. Raises: StoreUnavailable.
         """
+        self._renew_if_due()
         # No name has a zero byte.
         start = after[0], after[1].partition("\0")[0]
 
@@ -138,9 +143,12 @@ class PostgresPins(OpenPins):
 
         Raises: PinNotFound, StoreUnavailable.
         """
+        self._renew_if_due()
         if lend is not None or keep is not None:
-            self._session.retried(lambda cursor: self._change(cursor, choice, lend, keep))
+            found = self._session.retried(lambda cursor: self._change(cursor, choice, lend, keep))
             self._front.lent.look_soon()
+            if keep:
+                self._keep_what_is_there(found)
         return self._find(choice)
 
     def release(self, choice: PinChoice) -> PinSummary:
@@ -148,6 +156,7 @@ class PostgresPins(OpenPins):
 
         Raises: PinNotFound, StoreUnavailable.
         """
+        self._renew_if_due()
         summary = self._find(choice)
         gone: list[PinRow] = []
 
@@ -163,18 +172,29 @@ class PostgresPins(OpenPins):
         self._front.lent.look_soon()
         return summary
 
+    def miss(self, names: Sequence[Reference]) -> None:
+        """These were dropped, as they were bad: pins lack them now. Raises: StoreUnavailable."""
+        for name in names:
+            self._lacking.miss(name)
+
     def chore(self) -> None:
         """Do what there is to do now and then. Raises: StoreUnavailable."""
         self.tidy()
+        self._renew_if_due()
+        is_due = self._front.is_due("pins", _RENEW_S)
+        if is_due or self._has_expired:
+            self._has_expired = self.end_expired()
+        if is_due:
+            self._session.retried(self._put_lent_in_order)
+        if self._front.is_due("kept", _LOOK_S):
+            self._session.retried(self._look)
+
+    def _renew_if_due(self) -> None:
+        """Say that this front end is there: many are closed in one round, and each may be long."""
         now = time.monotonic()
         if now >= self._renew_at:
             self.renew()
             self._renew_at = now + _RENEW_S
-        if self._front.is_due("pins", _RENEW_S):
-            self.end_expired()
-            self._session.retried(self._put_lent_in_order)
-        if self._front.is_due("kept", _LOOK_S):
-            self._session.retried(self._look)
 
     def _close(
         self, cursor: Cursor, hold: PostgresHold, name: str, closing: Closing, most: int
@@ -212,14 +232,22 @@ class PostgresPins(OpenPins):
 
     def _change(
         self, cursor: Cursor, choice: PinChoice, lend: bool | None, keep: bool | None
-    ) -> None:
+    ) -> list[PinRow]:
         cursor.execute(locks.OF_OWNER, locks.of_owner(choice.owner))
         found = some(pin_rows.chosen(cursor, choice))
         cursor.execute(_SWITCH, (keep, lend, [row.number for row in found]))
-        if keep and not all(row.keep for row in found):
-            cursor.execute(_KEPT)
         if lend is not None and any(row.lend != lend for row in found):
             changed_lent(cursor)
+        return found
+
+    def _keep_what_is_there(self, found: Sequence[PinRow]) -> None:
+        """See what went while these did not keep it, and save what is leaving.
+
+        Also where they kept before: whoever switched that may have been killed on the way.
+        """
+        if self._session.retried(_has_anything_gone):
+            for row in found:
+                self._lacking.recount(row.number)
 
     def _remove(self, cursor: Cursor, found: Sequence[PinRow]) -> None:
         cursor.execute(_DELETE, ([row.number for row in found],))
@@ -243,19 +271,21 @@ class PostgresPins(OpenPins):
             if left > 0 and row.missing:
                 left -= self._lacking.settle(row.number, left)
                 is_any = True
-            is_any |= not row.keep and self._is_recounted(row.number)
+            if left > 0 and not row.keep and (count := self._recount(row.number, left)):
+                left -= count
+                is_any = True
         return is_any
 
-    def _is_recounted(self, number: int) -> bool:
+    def _recount(self, number: int, most: int) -> int:
         rows = self._session.retried(lambda cursor: cursor.execute(_DROPPED).fetchall())
         dropped = rows[0][0]
         if dropped is None or self._recounted.get(number) == dropped:
-            return False
-        self._lacking.recount(number, _LOOKED_THROUGH)
+            return 0
+        count = self._lacking.recount(number, most)
         if len(self._recounted) > _MOST_RECOUNTED:
             self._recounted.clear()
         self._recounted[number] = dropped
-        return True
+        return count
 
     def _summary(self, row: PinRow) -> PinSummary:
         return row.summary(self._sharing.own(row.number, row.sizes))
@@ -268,3 +298,9 @@ class PostgresPins(OpenPins):
 
     def _put_lent_in_order(self, cursor: Cursor) -> None:
         self._lent_rows = put_lent_in_order(cursor, self._lent_rows)
+
+
+def _has_anything_gone(cursor: Cursor) -> bool:
+    """Whether a generation was ever dropped, or is leaving."""
+    row = cursor.execute(_DROPPED).fetchone()
+    return row != (None,) or bool(generations.read(cursor).leaving)

@@ -20,7 +20,7 @@ from eris.model import BlockSize
 from kapla.sizes import size_text
 from kapla.storage.pins import Sizes, no_room
 from kapla.storage.postgresql import counts
-from kapla.storage.postgresql.holds import Account
+from kapla.storage.postgresql.holds import Account, Accounts
 from kapla.storage.postgresql.parts import rows_of
 from kapla.storage.postgresql.runs import checked, first_bits, runs_of
 from kapla.storage.postgresql.session import Cursor
@@ -55,6 +55,12 @@ FROM pin_runs WHERE pin IN (SELECT number FROM pins WHERE owner = %(owner)s AND 
 _NAMES: Final = """
 SELECT size, names FROM pin_runs
 WHERE NOT lacking AND pin IN (SELECT number FROM pins WHERE owner = %d)
+"""
+_MAY_BE_FULL: Final = f"""
+SELECT owner FROM pins GROUP BY owner
+HAVING sum(
+    small * {BlockSize.SMALL:d} + large * {BlockSize.LARGE:d} + missing * {LACKING_BYTES}
+) > %s - {BlockSize.SMALL:d}
 """
 _KEPT: Final = """
 SELECT coalesce(sum(small), 0)::bigint, coalesce(sum(large), 0)::bigint FROM pins WHERE keep
@@ -111,6 +117,28 @@ class Quota:
                 return None
             return self._take_exactly(cursor, account, by_size, quota)
 
+    def look(self, cursor: Cursor, account: Account, most: int) -> None:
+        """Have at hand what `take` wants to know of so many bytes, or fewer.
+
+        Before the lock of presence is taken: to count all that an owner has may take seconds.
+        Raises: psycopg.Error.
+        """
+        quota = self.limits.pinned_quota
+        if quota is None:
+            return
+        with account.lock:
+            if self._bound(cursor, account) + most > quota:
+                self._count_if_due(cursor, account, most, quota)
+
+    def full(self, cursor: Cursor, accounts: Accounts) -> list[int]:
+        """Owners who may not pin another block. Raises: psycopg.Error."""
+        quota = self.limits.pinned_quota
+        if quota is None:
+            return []
+        # What his pins share counts once for each here: most who are found so are not full.
+        owners = cursor.execute(_MAY_BE_FULL, (quota,)).fetchall()
+        return [owner for (owner,) in owners if self._is_full(cursor, accounts.of(owner), quota)]
+
     def excess(self, cursor: Cursor, account: Account, more: int = 0) -> StoreFull | None:
         """The error, if what an owner has, and so many bytes more, are too much.
 
@@ -125,8 +153,7 @@ class Quota:
             if account.bound + more <= quota:
                 return None
             self._count(cursor, account)
-            lacking = _lacking(cursor, account.owner) * LACKING_BYTES
-            pinned = _pinned(account) + lacking
+            pinned = _pinned(account)
         return None if pinned + more <= quota else no_room(pinned, quota)
 
     def check(self, cursor: Cursor, account: Account, most: int) -> None:
@@ -203,7 +230,9 @@ class Quota:
 
     def _look(self, cursor: Cursor, account: Account) -> None:
         sizes, lacking, _ = _usage(cursor, account.owner)
-        account.bound = sizes.bytes + lacking * LACKING_BYTES
+        bound = sizes.bytes + lacking * LACKING_BYTES
+        account.is_more_elsewhere |= account.bound is not None and bound > account.bound
+        account.bound, account.lacking = bound, lacking
         account.read_at = time.monotonic()
 
     def _grow(self, account: Account, more: int, by_size: Mapping[int, set[bytes]]) -> None:
@@ -213,19 +242,33 @@ class Quota:
             for size, names in by_size.items():
                 account.known[size] |= _bits(names)
 
+    def _is_full(self, cursor: Cursor, account: Account, quota: int) -> bool:
+        with account.lock:
+            if self._bound(cursor, account) + BlockSize.SMALL <= quota:
+                return False
+            self._count_if_due(cursor, account, BlockSize.SMALL, quota)
+            return _pinned(account) + BlockSize.SMALL > quota
+
     def _take_exactly(
         self, cursor: Cursor, account: Account, by_size: Mapping[int, set[bytes]], quota: int
     ) -> StoreFull | None:
-        if account.known is None:
-            self._count(cursor, account)
-        lacking = _lacking(cursor, account.owner) * LACKING_BYTES
-        if _with(account, by_size) + lacking > quota and time.monotonic() > account.rest_until:
-            # Something may have been released meanwhile.
-            self._count(cursor, account)
-        if _with(account, by_size) + lacking > quota:
-            return no_room(_pinned(account) + lacking, quota)
+        self._count_if_due(cursor, account, 0, quota)
+        if _with(account, by_size) > quota:
+            self._count_if_due(cursor, account, quota, quota)
+        if _with(account, by_size) > quota:
+            return no_room(_pinned(account), quota)
         self._grow(account, sum(size * len(names) for size, names in by_size.items()), by_size)
         return None
+
+    def _count_if_due(self, cursor: Cursor, account: Account, more: int, quota: int) -> None:
+        """Look at each block, if nobody has, or what is known may be wrong and it is time."""
+        if account.known is not None:
+            # Something may have been released meanwhile.
+            may_be_less = _pinned(account) + more > quota
+            is_wrong = account.is_more_elsewhere or may_be_less
+            if not is_wrong or time.monotonic() < account.rest_until:
+                return
+        self._count(cursor, account)
 
     def _count(self, cursor: Cursor, account: Account) -> None:
         """Look at each block that an owner has pinned."""
@@ -233,7 +276,7 @@ class Quota:
         known = {int(size): BitMap() for size in BlockSize}
         for size, run in rows_of(cursor, _NAMES, account.owner):
             known[size].update(first_bits(checked(run)))
-        account.known = known
+        account.known, account.is_more_elsewhere = known, False
         account.rest_until = time.monotonic() + _REST * (time.monotonic() - started)
 
 
@@ -249,8 +292,10 @@ def _lacking(cursor: Cursor, owner: int) -> int:
 
 
 def _pinned(account: Account) -> int:
+    """The bytes of what is known, and what counts for that which is lacking."""
     assert account.known is not None
-    return sum(size * len(bits) for size, bits in account.known.items())
+    there = sum(size * len(bits) for size, bits in account.known.items())
+    return there + account.lacking * LACKING_BYTES
 
 
 def _with(account: Account, by_size: Mapping[int, set[bytes]]) -> int:

@@ -7,9 +7,8 @@ which epoch, up to which reference what must stay is copied, and how many blocks
 `filters` has the first 32 bits of all references of a full one.
 
 `state` has one row. Its `epoch` changes with the list of the generations, `lent_version` with what
-is lent, and `kept_version` when a pin comes to keep what it did not: then an eviction goes over its
-generation once more. `fronts` has those who have the store open, and up to which epoch their reads
-are written. `reads` tells what was read, as bitmaps of the first 32 bits of references.
+is lent. `fronts` has those who have the store open, and up to which epoch their reads are written.
+`reads` tells what was read, as bitmaps of the first 32 bits of references.
 
 What a PUT adds to the totals is a row of `added`, so that no two of them wait for the same row; now
 and then these are added up in `totals`.
@@ -82,7 +81,6 @@ state = Table(
     metadata,
     Column("epoch", BigInteger, nullable=False),
     Column("lent_version", BigInteger, nullable=False),
-    Column("kept_version", BigInteger, nullable=False),
     # When a generation was last dropped.
     Column("dropped", _Time),
 )
@@ -117,7 +115,6 @@ leaving = Table(
     metadata,
     Column("generation", Integer, primary_key=True, autoincrement=False),
     Column("epoch", BigInteger, nullable=False),
-    Column("kept_version", BigInteger, nullable=False),
     Column("spares_read", Boolean, nullable=False),
     Column("copied", LargeBinary, nullable=False),
     Column("small", BigInteger, nullable=False),
@@ -264,7 +261,7 @@ def _make(cursor: psycopg.Cursor[Any]) -> None:
         "filters ALTER bits",
     ):
         cursor.execute(f"ALTER TABLE {column} SET STORAGE EXTERNAL".encode())
-    cursor.execute("INSERT INTO state VALUES (1, 1, 1, NULL)")
+    cursor.execute("INSERT INTO state VALUES (1, 1, NULL)")
     cursor.execute("INSERT INTO generations VALUES (1, 'filling')")
     make_blocks_table(cursor, 1)
     cursor.execute("INSERT INTO kapla_schema VALUES (%s)", (SCHEMA_VERSION,))

@@ -42,6 +42,9 @@ _NETWORK: Final = {
 }
 # The statements are few, and their plans known: blocks are found by their index, whatever the
 # statistics of a table say that was made a second ago.
+# A front end that lost its power, its network or its turn in the middle has locks that all others
+# wait for: the server is to notice, and by itself it would look after two hours. (Over a Unix
+# socket what is said of TCP changes nothing.)
 _SETUP: Final = """
 SELECT set_config(name, value, false) FROM (VALUES
     ('search_path', 'public'),
@@ -49,6 +52,11 @@ SELECT set_config(name, value, false) FROM (VALUES
     ('default_transaction_isolation', 'read committed'),
     ('statement_timeout', '0'),
     ('lock_timeout', '0'),
+    ('idle_in_transaction_session_timeout', '5min'),
+    ('tcp_keepalives_idle', '30'),
+    ('tcp_keepalives_interval', '10'),
+    ('tcp_keepalives_count', '3'),
+    ('tcp_user_timeout', '30000'),
     ('plan_cache_mode', 'force_generic_plan'),
     ('enable_seqscan', 'off'),
     ('enable_hashjoin', 'off'),

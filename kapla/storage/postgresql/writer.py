@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast
 
 from psycopg import Connection
@@ -17,6 +17,7 @@ from kapla.storage.postgresql.arrays import array_of
 from kapla.storage.postgresql.dropping import Suspect, drop_bad
 from kapla.storage.postgresql.front import Front
 from kapla.storage.postgresql.generations import Generations, Outdated
+from kapla.storage.postgresql.holds import PostgresHold, lock_holds
 from kapla.storage.postgresql.reader import PostgresReader
 from kapla.storage.postgresql.room import Room
 from kapla.storage.postgresql.session import Cursor
@@ -79,7 +80,9 @@ class PostgresWriter(PostgresReader):
 
     def drop_bad(self, suspects: Sequence[object]) -> int:
         """Drop those of a Look's suspects that are bad. Raises: StoreUnavailable."""
-        return drop_bad(self.session, self.front, cast(Sequence[Suspect], suspects))
+        bad = drop_bad(self.session, self.front, cast(Sequence[Suspect], suspects))
+        self.pins.miss(bad)
+        return len(bad)
 
     def scrub_place(self) -> tuple[int | None, int | None]:
         """Nowhere: there is no look at all blocks in the background."""
@@ -150,14 +153,19 @@ class PostgresWriter(PostgresReader):
             # All that is sent at once is one transaction.
             return known.filling, self._insert(known, parts)
         with self.session.transaction() as cursor:
-            sizes = self._insert(known, parts)
-            self.pins.fulfil(cursor, promises, known.filling, refused)
+            promised = self.pins.promised(cursor, promises, refused)
+            sizes = self._insert(known, parts, promised.holds)
+            self.pins.fulfil(cursor, promised, known.filling)
         return known.filling, sizes
 
-    def _insert(self, known: Generations, parts: Sequence[_Blocks]) -> Sizes:
+    def _insert(
+        self, known: Generations, parts: Sequence[_Blocks], holds: Iterable[PostgresHold] = ()
+    ) -> Sizes:
         """Raises: Outdated; then nothing was put."""
         connection = self.session.connection
         with connection.pipeline():
+            # First: while it waits, nobody is to wait for this one.
+            lock_holds(connection, holds)
             connection.execute(_LOCK)
             # A statement of its own sees what was changed while the lock was waited for.
             done = [self._insert_part(connection, known, part) if part else None for part in parts]

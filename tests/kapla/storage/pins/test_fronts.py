@@ -16,6 +16,8 @@ from eris import BlockSize, StoreUnavailable
 from kapla.errors import PinNotFound
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.pinning import OpenPin
+from kapla.storage.pins import Closing
+from kapla.storage.postgresql import pins
 from kapla.storage.postgresql.lent import KnownLent, Lent
 from kapla.storage.postgresql.session import Session
 from kapla.storage.postgresql.settings import PostgresSettings
@@ -143,6 +145,34 @@ def test_a_lease_is_renewed_while_a_front_end_is_there(database: Settings, rows:
             assert (await first.pinning.close(pin, name="a")).small == 20
 
     asyncio.run(main())
+
+
+def test_a_lease_is_renewed_while_many_pins_are_closed(
+    database: Settings, rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one round there may be hundreds of them, and some take long."""
+    monkeypatch.setattr(pins, "_RENEW_S", 0.0)
+
+    async def main() -> None:
+        async with batched(database()) as first, batched(database()) as second:
+            others = [await opened(first, 5) for _ in range(3)]
+            pin = await opened(first, 20)
+
+            def between(writer: Any) -> None:
+                rows("UPDATE pins SET leased_until = now() - interval '1 s' WHERE name IS NULL")
+                for number, other in enumerate(others):
+                    writer.pins.close(other.number, other.hold, _closing(str(number)), 10)
+                assert rows("SELECT number FROM pins WHERE leased_until < now()") == []
+
+            await first.do(between)
+            await chores(second)
+            assert (await first.pinning.close(pin, name="a")).small == 20
+
+    asyncio.run(main())
+
+
+def _closing(name: str) -> Closing:
+    return Closing(name, None, lend=False, keep=True, incomplete=False)
 
 
 def test_the_database_has_no_token(database: Settings, rows: Any) -> None:

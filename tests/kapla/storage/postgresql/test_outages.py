@@ -12,6 +12,7 @@ from eris import BlockSize, ErisError, Reference, StoreUnavailable
 from kapla.errors import StorageError
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.opening import open_backend
+from kapla.storage.postgresql import locks
 from kapla.storage.postgresql.eviction import Step
 from kapla.storage.postgresql.front import Front
 from kapla.storage.postgresql.session import Session
@@ -219,6 +220,27 @@ def test_a_database_that_is_read_only_is_told_and_used_again(empty_server: Serve
                 await asyncio.to_thread(switch, "off")
 
     asyncio.run(main())
+
+
+def test_who_is_gone_in_the_middle_is_not_waited_for_long(postgres_url: str) -> None:
+    """All others wait for the locks of a front end that lost its power, until the server knows."""
+    session = Session(PostgresSettings.of(postgres_url))
+    [[wait]] = session.connection.execute("SHOW idle_in_transaction_session_timeout").fetchall()
+    assert wait == "5min"
+    session.connection.execute("SET idle_in_transaction_session_timeout = '1ms'")
+    with psycopg.connect(postgres_url, autocommit=True) as other:
+
+        def work(cursor: psycopg.Cursor[tuple[object]]) -> None:
+            cursor.execute(locks.exclusive(locks.PRESENCE).encode())
+            # It does not go on; this waits until the server has ended it.
+            other.execute(locks.shared(locks.PRESENCE).encode())
+            cursor.execute("SELECT 1")
+
+        with pytest.raises(StoreUnavailable):
+            session.retried(work)
+    # The next one is over a new connection.
+    assert session.connection.execute("SELECT 1").fetchall() == [(1,)]
+    session.close()
 
 
 def test_a_full_disk_of_the_server_is_called_so(postgres_url: str) -> None:
