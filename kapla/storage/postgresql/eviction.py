@@ -60,7 +60,7 @@ _NOT_AGAIN_S: Final = 5.0
 
 _FIND: Final = "SELECT generation, epoch, spares_read, copied FROM leaving"
 _MARK: Final = """
-INSERT INTO leaving SELECT %s, epoch, %s, '', 0, 0 FROM state
+INSERT INTO leaving SELECT %s, epoch, kept_version, %s, '', 0, 0 FROM state
 """
 _BEHIND: Final = f"""
 SELECT count(*) FROM fronts WHERE epoch < %s AND seen > now() - interval '{ABSENT_S} s'

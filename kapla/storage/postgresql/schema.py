@@ -81,6 +81,8 @@ state = Table(
     metadata,
     Column("epoch", BigInteger, nullable=False),
     Column("lent_version", BigInteger, nullable=False),
+    # Not used any more, as in `leaving`: the first databases have it.
+    Column("kept_version", BigInteger, nullable=False),
     # When a generation was last dropped.
     Column("dropped", _Time),
 )
@@ -115,6 +117,7 @@ leaving = Table(
     metadata,
     Column("generation", Integer, primary_key=True, autoincrement=False),
     Column("epoch", BigInteger, nullable=False),
+    Column("kept_version", BigInteger, nullable=False),
     Column("spares_read", Boolean, nullable=False),
     Column("copied", LargeBinary, nullable=False),
     Column("small", BigInteger, nullable=False),
@@ -261,7 +264,7 @@ def _make(cursor: psycopg.Cursor[Any]) -> None:
         "filters ALTER bits",
     ):
         cursor.execute(f"ALTER TABLE {column} SET STORAGE EXTERNAL".encode())
-    cursor.execute("INSERT INTO state VALUES (1, 1, NULL)")
+    cursor.execute("INSERT INTO state VALUES (1, 1, 1, NULL)")
     cursor.execute("INSERT INTO generations VALUES (1, 'filling')")
     make_blocks_table(cursor, 1)
     cursor.execute("INSERT INTO kapla_schema VALUES (%s)", (SCHEMA_VERSION,))

@@ -38,8 +38,8 @@ def test_bad_blocks_of_a_pin_are_missing_until_they_come_again(kind: Kind) -> No
                 pin = await storage.pinning.open(OWNER)
                 await under_pin(storage, list(some.values()), pin)
                 await storage.pinning.close(pin, name=name)
-        for name in bad:
-            kind.spoil(name)
+        for reference in bad:
+            kind.spoil(reference)
         async with batched(kind.settings()) as storage:
             await storage.scrubbing.ask()
             await storage.scrubbing.ended()
@@ -57,8 +57,8 @@ def test_bad_blocks_go_and_good_ones_come_again(kind: Kind) -> None:
     async def main() -> None:
         async with batched(kind.settings()) as storage:
             await put(storage, blocks)
-        for name in bad:
-            kind.spoil(name)
+        for reference in bad:
+            kind.spoil(reference)
         async with batched(kind.settings()) as storage:
             await storage.scrubbing.ask()
             await storage.scrubbing.ended()
