@@ -14,12 +14,32 @@ from kapla.storage.batching import BatchedStorage
 from kapla.storage.opening import open_backend
 from kapla.storage.postgresql.eviction import Step
 from kapla.storage.postgresql.front import Front
-from kapla.storage.postgresql.session import Session
+from kapla.storage.postgresql.session import Cursor, Session
 from kapla.storage.postgresql.settings import PostgresSettings
 from kapla.storage.postgresql.writer import PostgresWriter
 from tests.kapla.storage.contract.stores import MIB, batched, find, get, make_blocks, put
 from tests.kapla.storage.databases import get_many, put_many
+from tests.kapla.storage.pins.stores import pinned
 from tests.postgres import Server
+
+# What an administrator may have set for a role or a database, for others than Kapla.
+HOSTILE = (
+    "statement_timeout = '300ms'",
+    "lock_timeout = '5ms'",
+    "idle_session_timeout = '100ms'",
+    "idle_in_transaction_session_timeout = '20ms'",
+    "default_transaction_isolation = 'serializable'",
+    "default_transaction_deferrable = on",
+    "search_path = 'nowhere'",
+    "bytea_output = 'escape'",
+    "standard_conforming_strings = off",
+    "enable_indexscan = off",
+    "enable_indexonlyscan = off",
+    "enable_nestloop = off",
+    "force_parallel_mode = on",
+    "work_mem = '64kB'",
+    "timezone = 'Asia/Kolkata'",
+)
 
 
 async def acknowledged(
@@ -229,3 +249,47 @@ def test_a_full_disk_of_the_server_is_called_so(postgres_url: str) -> None:
     with pytest.raises(StoreUnavailable, match=r"^the disk of the database is full$"):
         session.retried(work)
     session.close()
+
+
+def test_who_was_silent_within_a_transaction_begins_it_anew(
+    postgres_url: str, postgres_server: Server
+) -> None:
+    session = Session(PostgresSettings.of(postgres_url))
+    pids: list[int] = []
+
+    def work(cursor: Cursor) -> None:
+        pids.append(cursor.connection.info.backend_pid)
+        if len(pids) > 1:
+            return
+        cursor.execute("SET idle_in_transaction_session_timeout = 1")
+        while postgres_server.execute(
+            f"SELECT FROM pg_stat_activity WHERE pid = {pids[0]}", postgres_url
+        ):
+            time.sleep(0.01)
+        cursor.execute("SELECT 1")
+
+    session.retried(work)
+    assert len(set(pids)) == 2
+    session.close()
+
+
+def test_what_is_set_for_the_role_changes_nothing(
+    postgres_url: str, postgres_server: Server
+) -> None:
+    name = postgres_url.partition("@/")[2].partition("?")[0]
+    for setting in HOSTILE:
+        postgres_server.execute(f"ALTER DATABASE {name} SET {setting}")
+
+    async def main() -> None:
+        async with batched(PostgresSettings.of(postgres_url, max_size=4 * MIB)) as storage:
+            newest: dict[Reference, bytes] = {}
+            kept = make_blocks(20, BlockSize.LARGE, 99)
+            await pinned(storage, kept, "kept", lend=True)
+            for seed in range(20):
+                newest = make_blocks(10, BlockSize.LARGE, seed)
+                await put(storage, newest)
+            for blocks in (newest, kept):
+                assert await get(storage, list(blocks)) == list(blocks.values())
+            assert storage.evicted_blocks
+
+    asyncio.run(main())
