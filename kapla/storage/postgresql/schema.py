@@ -222,7 +222,7 @@ def make_blocks_table(cursor: psycopg.Cursor[Any], number: int) -> None:
     cursor.execute(f"ALTER TABLE {table.name} SET ({_NO_VACUUM})".encode())
 
 
-def prepare(cursor: psycopg.Cursor[Any]) -> None:
+def prepare(cursor: psycopg.Cursor[Any], *, may_make: bool = True) -> None:
     """Make the tables, unless they are there; within a transaction.
 
     Raises: StorageError, if they are of another version, or this is no database for them.
@@ -237,6 +237,8 @@ def prepare(cursor: psycopg.Cursor[Any]) -> None:
         )
     cursor.execute("SELECT to_regclass('public.kapla_schema') IS NULL")
     if _only(cursor):
+        if not may_make:
+            raise StorageError("there is no store in this database")
         _make(cursor)
         return
     cursor.execute("SELECT max(version) FROM kapla_schema")
