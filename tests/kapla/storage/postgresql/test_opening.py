@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,28 @@ def test_who_may_not_make_tables_is_told(postgres_url: str, postgres_server: Ser
         open_backend(PostgresSettings.of(url))
     assert SECRET not in str(caught.value)
     postgres_server.execute("DROP ROLE nobody_much")
+
+
+def test_who_will_not_be_able_to_make_or_drop_tables_is_told_at_the_start(
+    postgres_url: str, postgres_server: Server
+) -> None:
+    # As after a restore by the superuser: all would go well until the first generation is full.
+    settings = PostgresSettings.of(postgres_url)
+    open_backend(settings).close()
+    postgres_server.execute("DROP ROLE IF EXISTS restorer")
+    postgres_server.execute("CREATE ROLE restorer LOGIN")
+    theirs = PostgresSettings.of(postgres_url.replace("postgres@", "restorer@"))
+    for statement, said in (
+        ("GRANT ALL ON ALL TABLES IN SCHEMA public TO restorer", "for schema public"),
+        ("GRANT CREATE ON SCHEMA public TO restorer", "for its tables"),
+    ):
+        postgres_server.execute(statement, postgres_url)
+        with pytest.raises(StorageError, match=f": permission denied {said}: the role is to own"):
+            open_backend(theirs)
+    # To look at it reading is enough.
+    open_backend(replace(theirs, may_make=False)).close()
+    postgres_server.execute("DROP OWNED BY restorer", postgres_url)
+    postgres_server.execute("DROP ROLE restorer")
 
 
 @pytest.mark.parametrize(
