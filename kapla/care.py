@@ -16,7 +16,7 @@ from kapla.storage.sqlite.care.check import Report, check
 from kapla.storage.sqlite.care.salvage import Salvaged, salvage
 from kapla.storage.sqlite.lock import locked
 from kapla.store_place import StorePlace
-from kapla.store_settings import store_settings
+from kapla.store_settings import plain_settings
 
 __all__ = ["check_store", "salvage_store"]
 
@@ -32,7 +32,7 @@ def check_store(config: Config, say: Say) -> bool:
         # Loaded by those who have one.
         from kapla.database_care import check_database
 
-        return check_database(store_settings(config), say)
+        return check_database(plain_settings(config.store, may_make=False), say)
     return _check_file(config.store, say)
 
 

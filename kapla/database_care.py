@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 from eris.errors import ErisError
+from kapla.amounts import blocks_text
 from kapla.errors import StorageError
 from kapla.storage.opening import open_backend
 from kapla.storage.port import BEFORE_ALL, Backend, StoreSettings
@@ -38,11 +39,11 @@ class DatabaseReport:
         found = []
         if self.bad:
             found.append(
-                f"{self.bad:,} blocks are not what their references say: kapla scrub has them"
+                f"not what their references say: {blocks_text(self.bad)}; kapla scrub has them"
                 " dropped"
             )
         if self.is_steady and self.told[0] != self.blocks:
-            found.append(f"the totals tell of {self.told[0]:,} blocks, and there are others")
+            found.append(f"the totals tell of {blocks_text(self.told[0])}, and there are others")
         return found
 
     @property
@@ -65,9 +66,8 @@ def check_database(settings: StoreSettings, say: Callable[[str], None]) -> bool:
     report.told.append(_told(settings))
     for line in (*report.findings, *report.remarks):
         say(line)
-    count = f"{report.blocks:,} block" + ("" if report.blocks == 1 else "s")
     verdict = "damaged" if report.findings else "sound"
-    say(f"{count} in {settings}: the store is {verdict}")
+    say(f"{blocks_text(report.blocks)} in {settings}: the store is {verdict}")
     return not report.findings
 
 

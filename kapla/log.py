@@ -51,6 +51,8 @@ def configure(level: str, form: Format = "text") -> None:
     # Libraries speak up only when something is wrong with them.
     for name in ("asyncio", "coap", "coap-server", "sqlalchemy"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Of a connection that was lost whoever uses it tells.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
     logging.getLogger("asyncio").addFilter(_is_of_us)
 
 

@@ -22,6 +22,7 @@ from eris.model import BlockSize, Reference
 from kapla.errors import StorageError
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.pins import BEFORE_PINS, SALVAGED, Hold, PinSummary
+from kapla.storage.port import StoreSettings
 from kapla.storage.sqlite.holder import Holder
 from kapla.storage.sqlite.lock import lock_store, locked
 from kapla.storage.worker import Wanted, answered
@@ -70,7 +71,9 @@ async def migrate(
     with ExitStack() as held:
         _hold(held, source, is_new=False)
         _hold(held, target, is_new=True)
-        async with _opened(source) as there, _opened(target) as here:
+        # A mistyped URL must not become a store.
+        plain = plain_settings(source, may_make=False)
+        async with _opened(plain) as there, _opened(plain_settings(target)) as here:
             copying = _Copying(there, here, tell)
             await copying.copy_blocks()
             await copying.copy_pins()
@@ -88,8 +91,8 @@ def _hold(held: ExitStack, place: StorePlace, *, is_new: bool) -> None:
 
 
 @asynccontextmanager
-async def _opened(place: StorePlace) -> AsyncIterator[BatchedStorage]:
-    storage = BatchedStorage(plain_settings(place))
+async def _opened(settings: StoreSettings) -> AsyncIterator[BatchedStorage]:
+    storage = BatchedStorage(settings)
     try:
         await storage.open()
         yield storage

@@ -36,13 +36,16 @@ def file_settings(config: Config, path: Path) -> SqliteSettings:
     )
 
 
-def plain_settings(place: StorePlace) -> StoreSettings:
-    """How a store is opened by who is no daemon: without limits, and nothing in the background."""
+def plain_settings(place: StorePlace, *, may_make: bool = True) -> StoreSettings:
+    """How a store is opened by who is no daemon: without limits, and nothing in the background.
+
+    `may_make`: whether a database without one gets one.
+    """
     if isinstance(place, Path):
         return SqliteSettings(place)
     from kapla.storage.postgresql.settings import PostgresSettings
 
-    return PostgresSettings.of(place.text)
+    return PostgresSettings.of(place.text, may_make=may_make)
 
 
 def _database_settings(config: Config, database: DatabaseUrl) -> StoreSettings:

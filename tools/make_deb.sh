@@ -39,7 +39,7 @@ make_environment() {
     mkdir -p "$root/usr/lib"
     "$system_python" -m venv --without-pip "$root$home"
     "$pip_python" -m pip --python "$python" install -qq --disable-pip-version-check \
-        --no-compile --no-warn-script-location .
+        --no-compile --no-warn-script-location '.[postgresql]'
     ln -sf "$system_python" "$root$home/bin/python"
     ln -sf python "$root$home/bin/python3"
     cat >"$root$home/pyvenv.cfg" <<END

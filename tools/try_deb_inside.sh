@@ -27,6 +27,10 @@ systemctl start kaplad.service
 [ "$(ps -o user= -p "$(pid_of kaplad)")" = kapla ] || fail "the daemon's user"
 dpkg -V kapla
 
+say "a store in PostgreSQL: the driver is there, and no server"
+kaplad --check --store postgresql:///kapla 2>&1 | grep -q 'No such file or directory' ||
+    fail "the driver of PostgreSQL"
+
 say "used: by members of the group alone"
 useradd -m alice && usermod -aG kapla alice
 useradd -m bob

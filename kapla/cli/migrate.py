@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from kapla.amounts import bytes_text
+from kapla.amounts import blocks_text, bytes_text
 from kapla.cli.common import CommandError, ExitCode, Progress, progress, run
 from kapla.cli.store import say
 from kapla.cli.told import told
@@ -84,22 +84,29 @@ def _place(name: str, text: str) -> StorePlace:
 
 
 def _sentence(done: Migrated) -> str:
-    copied = f"{done.blocks:,} blocks copied ({bytes_text(done.bytes)}), {done.there:,} were there"
-    pins = f"{done.pins:,} pins made, {done.pins_there:,} were there"
-    return f"{copied}; {pins}"
+    copied = f"{blocks_text(done.blocks)} copied ({bytes_text(done.bytes)}), {_there(done.there)}"
+    return f"{copied}; {_pins(done.pins)} made, {_there(done.pins_there)}"
+
+
+def _pins(count: int) -> str:
+    return "1 pin" if count == 1 else f"{count:,} pins"
+
+
+def _there(count: int) -> str:
+    return "1 was there" if count == 1 else f"{count:,} were there"
 
 
 def _check(done: Migrated) -> None:
     """Raises: CommandError, if the target has not all."""
     if done.missing:
-        say(f"the pins of FROM lack {done.missing:,} blocks, and so do those of TO")
+        say(f"the pins of FROM lack {blocks_text(done.missing)}, and so do those of TO")
     if done.in_the_way:
         names = ", ".join(done.in_the_way)
         raise CommandError(
-            f"not made: {len(done.in_the_way)} pins, as TO has others of their names: {names}",
+            f"pins that were not made, as TO has others of their names: {names}",
             ExitCode.REFUSED,
         )
     if done.bad:
         raise CommandError(
-            f"{done.bad:,} blocks of FROM are damaged and were left out", ExitCode.DAMAGED
+            f"damaged in FROM, and left out: {blocks_text(done.bad)}", ExitCode.DAMAGED
         )

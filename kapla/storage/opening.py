@@ -26,9 +26,11 @@ def _open_database(settings: PostgresSettings) -> Backend:
     try:
         # The driver is an extra, and takes a moment to load.
         from kapla.storage.postgresql.backend import PostgresBackend
-    except ModuleNotFoundError as error:
+    except ImportError as error:
+        # The library that it stands on may be what is missing; then there are more lines.
+        reason = str(error).partition("\n")[0]
         raise StorageError(
-            f"cannot use the store {settings}: the driver of PostgreSQL is missing ({error});"
-            " pip install 'kapla[postgresql]'"
+            f"cannot use the store {settings}: the driver of PostgreSQL is missing ({reason}):"
+            " pip install 'psycopg[binary]', or take the variant of the package that has it"
         ) from error
     return PostgresBackend(settings)

@@ -12,7 +12,7 @@
   #:use-module (guix packages)
   #:use-module (guix utils)
   #:use-module (gnu packages)
-  #:export (kapla))
+  #:export (kapla kapla-with-postgresql))
 
 (define %source-directory
   (dirname (dirname (dirname (canonicalize-path (current-filename))))))
@@ -77,5 +77,14 @@
 @command{kapla} turns files and trees into blocks and one URN, and back, and brings substitutes for
 Guix out of blocks.")
     (license license:asl2.0)))
+
+;; For a store in a database: its driver is no part of the other one.
+(define-public kapla-with-postgresql
+  (package
+    (inherit kapla)
+    (name "kapla-with-postgresql")
+    (propagated-inputs
+     (modify-inputs (package-propagated-inputs kapla)
+       (append (specification->package "python-psycopg"))))))
 
 kapla

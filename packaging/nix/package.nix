@@ -1,8 +1,13 @@
 # Kapla as a package of Nix: `pkgs.callPackage ./package.nix { }`, or by way of flake.nix beside it.
 #
 # It is built from the tree that this file is in, with the libraries that nixpkgs has. Where one of
-# these is older than setup.cfg asks for, the build says which.
-{ lib, python3Packages }:
+# these is older than setup.cfg asks for, the build says which. For a store in PostgreSQL:
+# `.override { withPostgresql = true; }`.
+{
+  lib,
+  python3Packages,
+  withPostgresql ? false,
+}:
 
 let
   # Python has a zstd of its own from 3.14 on.
@@ -19,6 +24,7 @@ python3Packages.buildPythonApplication {
 
   dependencies = map (name: python3Packages.${name}) (
     zstd
+    ++ lib.optional withPostgresql "psycopg"
     ++ [
       "aiocoap"
       "aiohappyeyeballs"

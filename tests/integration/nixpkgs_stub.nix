@@ -32,5 +32,5 @@ rec {
     }) (builtins.fromJSON names)
   );
 
-  callPackage = file: _: import file { inherit lib python3Packages; };
+  callPackage = file: others: import file ({ inherit lib python3Packages; } // others);
 }

@@ -162,6 +162,23 @@ def test_a_store_is_moved_into_a_database_and_back(tmp_path: Path, postgres_url:
     assert looked.stdout.endswith(": the store is sound\n")
 
 
+def test_an_empty_database_is_looked_at_and_stays_empty(
+    tmp_path: Path, postgres_url: str, postgres_server: Any
+) -> None:
+    # As where two URLs were mistaken for each other.
+    looked = kaplad("--check", "--store", with_password(postgres_url))
+    assert (looked.returncode, looked.stdout) == (1, "")
+    assert looked.stderr.endswith(": there is no store in this database\n")
+    done = Kapla(tmp_path, "none")(
+        "store", "migrate", with_password(postgres_url), tmp_path / "new", code=3
+    )
+    assert b"there is no store in this database" in done.stderr
+    assert not (tmp_path / "new").exists()
+    assert not postgres_server.execute(
+        "SELECT tablename FROM pg_tables WHERE schemaname = 'public'", postgres_url
+    )
+
+
 def test_a_database_that_is_not_there(postgres_url: str, tmp_path: Path) -> None:
     none = with_password(postgres_url).replace("/test_", "/no_such_")
     for option in ("--check", "--listen=coap+unix:///" + str(tmp_path / "s")[1:]):

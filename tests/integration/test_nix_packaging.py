@@ -240,24 +240,26 @@ def needed_of_python() -> set[str]:
 
 def stub_of_nixpkgs(file: str, python: str) -> str:
     # What is not among these names is no package, and ends the evaluation.
-    names = json.dumps(json.dumps(sorted([*needed_of_python(), "setuptools"])))
+    names = json.dumps(json.dumps(sorted([*needed_of_python(), "psycopg", "setuptools"])))
     return f'import {file} {{ names = {names}; python = "{python}"; }}'
 
 
 @pytest.mark.parametrize("python", ["3.13.1", "3.14.0"])
-def test_the_package_has_all_that_is_needed(tmp_path: Path, python: str) -> None:
+@pytest.mark.parametrize("more", ["", "withPostgresql = true;"])
+def test_the_package_has_all_that_is_needed(tmp_path: Path, python: str, more: str) -> None:
     setup = configparser.ConfigParser()
     setup.read(REPOSITORY / "setup.cfg")
     nixpkgs = stub_of_nixpkgs(str(NIXPKGS), python)
     made = evaluate(
         tmp_path,
-        f"let made = (({nixpkgs}).callPackage {NIX}/package.nix {{ }}).arguments;"
+        f"let made = (({nixpkgs}).callPackage {NIX}/package.nix {{ {more} }}).arguments;"
         " in made // { src = toString made.src; }",
     )
     assert made["version"] == setup["metadata"]["version"]
     assert made["src"] == str(REPOSITORY)
     brought_along = {"backports-zstd"} if python >= "3.14" else set()
-    assert set(made["dependencies"]) == needed_of_python() - brought_along
+    needed = needed_of_python() | ({"psycopg"} if more else set())
+    assert set(made["dependencies"]) == needed - brought_along
 
 
 FLAKE_OF_NIXPKGS = """

@@ -45,7 +45,7 @@ def test_a_block_that_is_another(store: Path) -> None:
     )
     is_sound, said = look(store)
     assert not is_sound
-    assert said[0].startswith("1 blocks are not what their references say")
+    assert said[0].startswith("not what their references say: 1 block;")
     assert said[-1].endswith("the store is damaged")
 
 

@@ -22,6 +22,7 @@ from kapla.storage.pins import PinSummary
 from kapla.storage.sqlite.lock import lock_store
 from kapla.storage.sqlite.state import SqliteSettings
 from tests.kapla.storage.databases import batched, get_many, make_blocks, put_many, under_pin
+from tests.kapla.storage.pins.stores import pinned
 
 SMALL = make_blocks(3000)
 LARGE = make_blocks(40, BlockSize.LARGE)
@@ -219,6 +220,19 @@ def test_the_command_says_what_was_done(source: Path, tmp_path: Path) -> None:
     assert "lack 1,500 blocks" in result.stderr
     told = json.loads(kapla("--json", source, tmp_path / "target").stdout)
     assert (told["blocks"], told["there"], told["pins_there"]) == (0, 3040, 3)
+
+
+def test_one_is_no_plural(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with batched(at(tmp_path, "source")) as storage:
+            await pinned(storage, make_blocks(1), "one")
+
+    asyncio.run(main())
+    said = [kapla(tmp_path / "source", tmp_path / "target").stdout for _ in range(2)]
+    assert said == [
+        "1 block copied (1.0 KiB), 0 were there; 1 pin made, 0 were there\n",
+        "0 blocks copied (0 B), 1 was there; 0 pins made, 1 was there\n",
+    ]
 
 
 @pytest.mark.parametrize("which", ["source", "target"])

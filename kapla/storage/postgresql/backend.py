@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from functools import partial
 
 import psycopg
 
@@ -28,7 +29,7 @@ class PostgresBackend:
     failures: tuple[type[Exception], ...] = (psycopg.Error,)
 
     def __init__(self, settings: PostgresSettings) -> None:
-        """Make the tables, if there are none. Raises: StorageError."""
+        """Make the tables, if there are none, and that may be. Raises: StorageError."""
         self._front = Front(settings)
         self.readers = self.writers = settings.connections
         with closing(Session(settings)) as session:
@@ -93,7 +94,7 @@ def _prepare(session: Session, front: Front) -> None:
     """Raises: StorageError."""
     settings = session.settings
     try:
-        session.retried(schema.prepare)
+        session.retried(partial(schema.prepare, may_make=settings.may_make))
         front.refresh(session)
         front.measure(session)
         if settings.evicts:

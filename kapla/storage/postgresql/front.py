@@ -77,6 +77,7 @@ class Front:
         self._bytes, self._counted = 0, Sizes()
         self._lock = threading.Lock()
         self._learning = threading.Lock()
+        self._trouble: str | None = None
         self._is_damage_told = False
         self._due = dict.fromkeys(("look", "say", "reads", "fold", "measure", "pins", "kept"), 0.0)
 
@@ -84,12 +85,21 @@ class Front:
 
     def refresh(self, session: Session) -> Generations:
         """Look which there are. Raises: StoreUnavailable."""
+        before = self.generations.epoch
         found = session.retried(generations.read)
         with self._lock:
-            if found.epoch > self.generations.epoch:
+            is_older = found.epoch < before
+            if found.epoch > self.generations.epoch or (is_older and found != self.generations):
+                if is_older:
+                    self._forget()
                 self._is_changed(self.generations, found)
                 self.generations = found
             return self.generations
+
+    def _forget(self) -> None:
+        """A standby took over that had not got all, or an older copy stands in its place."""
+        _log.warning("The database has lost what came last: what was known of it is looked at anew")
+        self.filters = Filters()
 
     def _is_changed(self, before: Generations, now: Generations) -> None:
         # Who makes room waits for what was read here.
@@ -177,14 +187,34 @@ class Front:
 
     def tick(self, session: Session) -> None:
         """Look at what others did, and say what was read here. Raises: StoreUnavailable."""
+        try:
+            self._tick(session)
+        except StoreUnavailable as error:
+            self._tell(str(error))
+            raise
+
+    def _tick(self, session: Session) -> None:
         if self.is_due("look", _LOOK_S):
             self.refresh(session)
         if self.is_due("measure", _MEASURE_S):
             self.measure(session)
         if self.is_due("fold", _FOLD_S):
             session.retried(counts.fold)
+            # It was written to.
+            self._tell(None)
         if self.settings.evicts and self.is_due("say", _SAY_S):
             self._say_now(session)
+
+    def _tell(self, trouble: str | None) -> None:
+        """Say once what the matter is, and that it is over; requests may be few."""
+        with self._lock:
+            before, self._trouble = self._trouble, trouble
+        if trouble == before:
+            return
+        if trouble is not None:
+            _log.warning("For now the store cannot be used as it should: %s", trouble)
+        else:
+            _log.info("The store can be used again")
 
     def learn(self, session: Session) -> bool:
         """Go on with what is to be known of full generations; returns whether there is more.

@@ -115,6 +115,7 @@ class Lent:
     def __init__(self, session: Session, known: KnownLent, lends_cache: Callable[[], bool]) -> None:
         """`known`: what other sessions know, too. `lends_cache`: whether more is lent."""
         self._session, self._known, self._lends_cache = session, known, lends_cache
+        self._connection: object = None
 
     def among(self, names: Sequence[Reference]) -> list[Reference]:
         """Those that may be lent if they are there, in the order in which they are given.
@@ -134,6 +135,11 @@ class Lent:
 
     def _look(self, cursor: Cursor) -> None:
         known = self._known
+        if self._connection not in (None, cursor.connection):
+            # Where a standby took over, other transactions and pins may have the same numbers.
+            known.version = None
+            known.clear()
+        self._connection = cursor.connection
         row = cursor.execute(_STATE).fetchone()
         assert row is not None
         lends_cache = self._lends_cache()

@@ -72,6 +72,11 @@ _NOW: Final = text("now()")
 _NO_VACUUM: Final = "autovacuum_enabled = off, toast.autovacuum_enabled = off"
 # The second one keeps any bytes as they are.
 _ENCODINGS: Final = ("UTF8", "SQL_ASCII")
+# Generations are made and dropped, the first of them long after a start.
+_MAY_MAKE: Final = "SELECT has_schema_privilege('public', 'CREATE')"
+_OWNS: Final = """
+SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = 'public.kapla_schema'::regclass
+"""
 _DIALECT: Final = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 kapla_schema = Table("kapla_schema", metadata, Column("version", Integer, nullable=False))
@@ -222,7 +227,7 @@ def make_blocks_table(cursor: psycopg.Cursor[Any], number: int) -> None:
     cursor.execute(f"ALTER TABLE {table.name} SET ({_NO_VACUUM})".encode())
 
 
-def prepare(cursor: psycopg.Cursor[Any]) -> None:
+def prepare(cursor: psycopg.Cursor[Any], *, may_make: bool = True) -> None:
     """Make the tables, unless they are there; within a transaction.
 
     Raises: StorageError, if they are of another version, or this is no database for them.
@@ -236,7 +241,12 @@ def prepare(cursor: psycopg.Cursor[Any]) -> None:
             " make one with createdb --encoding UTF8 --template template0"
         )
     cursor.execute("SELECT to_regclass('public.kapla_schema') IS NULL")
-    if _only(cursor):
+    is_empty = _only(cursor)
+    if is_empty and not may_make:
+        raise StorageError("there is no store in this database")
+    if may_make:
+        _check_rights(cursor, is_empty=is_empty)
+    if is_empty:
         _make(cursor)
         return
     cursor.execute("SELECT max(version) FROM kapla_schema")
@@ -245,6 +255,19 @@ def prepare(cursor: psycopg.Cursor[Any]) -> None:
         raise StorageError(
             f"its tables are of version {version}, and this program knows {SCHEMA_VERSION}:"
             " use the newer program"
+        )
+
+
+def _check_rights(cursor: psycopg.Cursor[Any], *, is_empty: bool) -> None:
+    if not _only(cursor.execute(_MAY_MAKE)):
+        raise StorageError(
+            "permission denied for schema public: the role is to own the database, or to have the"
+            " right CREATE there"
+        )
+    if not is_empty and not _only(cursor.execute(_OWNS)):
+        raise StorageError(
+            "permission denied for its tables: the role is to own them, as after pg_restore"
+            " --no-owner --role"
         )
 
 

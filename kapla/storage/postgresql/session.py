@@ -10,10 +10,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any, Final, TypeVar
+from urllib.parse import parse_qsl
 
 import psycopg
-from psycopg import errors
+from psycopg import errors, pq
 from psycopg.conninfo import conninfo_to_dict
 
 from eris.errors import StoreUnavailable
@@ -41,7 +43,8 @@ _NETWORK: Final = {
     "tcp_user_timeout": 30_000,
 }
 # The statements are few, and their plans known: blocks are found by their index, whatever the
-# statistics of a table say that was made a second ago.
+# statistics of a table say that was made a second ago. Nor does it matter what was set for the role
+# or the database; older servers do not know all of it.
 # A front end that lost its power, its network or its turn in the middle has locks that all others
 # wait for: the server is to notice, and by itself it would look after two hours. (Over a Unix
 # socket what is said of TCP changes nothing.)
@@ -52,12 +55,18 @@ SELECT set_config(name, value, false) FROM (VALUES
     ('default_transaction_isolation', 'read committed'),
     ('statement_timeout', '0'),
     ('lock_timeout', '0'),
+    ('transaction_timeout', '0'),
+    ('idle_session_timeout', '0'),
     ('idle_in_transaction_session_timeout', '5min'),
+    ('standard_conforming_strings', 'on'),
     ('tcp_keepalives_idle', '30'),
     ('tcp_keepalives_interval', '10'),
     ('tcp_keepalives_count', '3'),
     ('tcp_user_timeout', '30000'),
     ('plan_cache_mode', 'force_generic_plan'),
+    ('enable_indexscan', 'on'),
+    ('enable_indexonlyscan', 'on'),
+    ('enable_nestloop', 'on'),
     ('enable_seqscan', 'off'),
     ('enable_hashjoin', 'off'),
     ('enable_mergejoin', 'off'),
@@ -65,11 +74,13 @@ SELECT set_config(name, value, false) FROM (VALUES
     ('max_parallel_workers_per_gather', '0'),
     ('bytea_output', 'hex'),
     ('jit', 'off')
-) AS wanted (name, value)
+) AS wanted (name, value) WHERE name IN (SELECT name FROM pg_settings)
 """
 _DAMAGE: Final = (errors.DataCorrupted, errors.IndexCorrupted)
 # In each other's way: done again, it will work.
 _AGAIN: Final = (errors.SerializationFailure, errors.DeadlockDetected)
+# Another connection is needed.
+_LOST: Final = (psycopg.OperationalError, errors.IdleInTransactionSessionTimeout)
 
 
 class Session:
@@ -124,7 +135,7 @@ class Session:
             except _AGAIN as error:
                 if tries >= _TRIES:
                     raise failed(error) from error
-            except psycopg.OperationalError as error:
+            except _LOST as error:
                 if self._connection is not None and not self._connection.closed:
                     raise failed(error) from error
                 if self._connection is None or is_new:
@@ -158,7 +169,9 @@ class Session:
             given = conninfo_to_dict(self.settings.url)
         except psycopg.ProgrammingError:
             # Its message may have the URL in it, with a password.
-            raise StorageError("libpq cannot read the URL of the database") from None
+            raise StorageError(
+                f"libpq cannot read the URL of the database{_hint(self.settings.url)}"
+            ) from None
         # What the URL says comes first.
         others: dict[str, Any] = {
             "connect_timeout": _CONNECT_S,
@@ -204,6 +217,16 @@ def reason_of(error: psycopg.Error) -> str:
         # Of a connection libpq says where to, then why.
         said = said.rpartition(": ")[2]
     return said.strip()
+
+
+def _hint(url: str) -> str:
+    """Which names of libpq may be meant by what it does not know: that may be part of a secret."""
+    known = [option.keyword.decode() for option in pq.Conninfo.get_defaults()]
+    given = [name for name, _ in parse_qsl(url.partition("?")[2])]
+    meant = [
+        found for name in given if name not in known for found in get_close_matches(name, known, 1)
+    ]
+    return f": is {' and '.join(meant)} meant?" if meant else ""
 
 
 def _text(error: psycopg.Error) -> str:

@@ -44,6 +44,9 @@ class PostgresSettings:
     lend_cache: bool = True
     """Whether blocks that no pin has may be lent."""
 
+    may_make: bool = True
+    """Whether the tables are made where there are none."""
+
     connections: int = 2
     generation_bytes: int | None = None
 
@@ -99,4 +102,6 @@ class PostgresSettings:
             address = host
         name = unquote(parts.path.removeprefix("/")) or given.get("dbname", "")
         socket = f" in {host}" if host.startswith("/") else ""
+        if "service" in given and not address and not socket:
+            return f"postgresql:///{name}?service={given['service']}"
         return f"postgresql://{address}/{name}{socket}"

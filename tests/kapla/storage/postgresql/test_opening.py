@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,7 @@ from tests.kapla.storage.pins.stores import OWNER, pinned
 from tests.postgres import Server
 
 SECRET = "verysecret"
+DRIVEN = "kapla.storage.postgresql."
 
 
 def test_two_that_start_at_once_make_the_tables_once(postgres_url: str) -> None:
@@ -60,6 +63,28 @@ def test_who_may_not_make_tables_is_told(postgres_url: str, postgres_server: Ser
     postgres_server.execute("DROP ROLE nobody_much")
 
 
+def test_who_will_not_be_able_to_make_or_drop_tables_is_told_at_the_start(
+    postgres_url: str, postgres_server: Server
+) -> None:
+    # As after a restore by the superuser: all would go well until the first generation is full.
+    settings = PostgresSettings.of(postgres_url)
+    open_backend(settings).close()
+    postgres_server.execute("DROP ROLE IF EXISTS restorer")
+    postgres_server.execute("CREATE ROLE restorer LOGIN")
+    theirs = PostgresSettings.of(postgres_url.replace("postgres@", "restorer@"))
+    for statement, said in (
+        ("GRANT ALL ON ALL TABLES IN SCHEMA public TO restorer", "for schema public"),
+        ("GRANT CREATE ON SCHEMA public TO restorer", "for its tables"),
+    ):
+        postgres_server.execute(statement, postgres_url)
+        with pytest.raises(StorageError, match=f": permission denied {said}: the role is to own"):
+            open_backend(theirs)
+    # To look at it reading is enough.
+    open_backend(replace(theirs, may_make=False)).close()
+    postgres_server.execute("DROP OWNED BY restorer", postgres_url)
+    postgres_server.execute("DROP ROLE restorer")
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -79,11 +104,36 @@ def test_no_error_tells_the_password(url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("sslmod=require", "the database: is sslmode meant?"),
+        ("target_session_attr=any", "the database: is target_session_attrs meant?"),
+        (f"{SECRET}=1", "the database"),
+    ],
+)
+def test_a_mistyped_name_in_the_url_is_not_repeated(query: str, said: str) -> None:
+    with pytest.raises(StorageError) as caught:
+        open_backend(PostgresSettings.of(f"postgresql:///blocks?{query}"))
+    assert str(caught.value).endswith(f": libpq cannot read the URL of {said}")
+
+
+def test_who_only_looks_makes_no_tables(postgres_url: str, postgres_server: Server) -> None:
+    settings = PostgresSettings.of(postgres_url, may_make=False)
+    with pytest.raises(StorageError, match="there is no store in this database"):
+        open_backend(settings)
+    count = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
+    assert postgres_server.execute(count, postgres_url) == [(0,)]
+    open_backend(PostgresSettings.of(postgres_url)).close()
+    open_backend(settings).close()
+
+
+@pytest.mark.parametrize(
     ("url", "shown"),
     [
         (f"postgresql://me:{SECRET}@db.example:5433/blocks", "postgresql://db.example:5433/blocks"),
         (f"postgresql:///blocks?password={SECRET}&host=db", "postgresql://db/blocks"),
         (f"postgres://u:{SECRET}@/b%20c?host=/run/pg", "postgresql:///b c in /run/pg"),
+        (f"postgresql:///?service=kapla&password={SECRET}", "postgresql:///?service=kapla"),
     ],
 )
 def test_settings_show_host_and_database_alone(url: str, shown: str) -> None:
@@ -94,7 +144,22 @@ def test_settings_show_host_and_database_alone(url: str, shown: str) -> None:
 
 def test_without_the_driver_it_is_said_how_to_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "kapla.storage.postgresql.backend", None)
-    with pytest.raises(StorageError, match=r"pip install 'kapla\[postgresql\]'"):
+    with pytest.raises(StorageError, match=r"pip install 'psycopg\[binary\]'"):
+        open_backend(PostgresSettings.of("postgresql:///blocks"))
+
+
+def test_a_driver_without_its_library_is_no_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As psycopg says it where there is no libpq.
+    (tmp_path / "psycopg.py").write_text(
+        'raise ImportError("no pq wrapper available.\\nAttempts made:\\n- many")\n'
+    )
+    loaded = [name for name in sys.modules if name.startswith(("psycopg", DRIVEN))]
+    for name in loaded:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(StorageError, match=r"is missing \(no pq wrapper available\.\): pip"):
         open_backend(PostgresSettings.of("postgresql:///blocks"))
 
 

@@ -15,12 +15,32 @@ from kapla.storage.opening import open_backend
 from kapla.storage.postgresql import locks
 from kapla.storage.postgresql.eviction import Step
 from kapla.storage.postgresql.front import Front
-from kapla.storage.postgresql.session import Session
+from kapla.storage.postgresql.session import Cursor, Session
 from kapla.storage.postgresql.settings import PostgresSettings
 from kapla.storage.postgresql.writer import PostgresWriter
 from tests.kapla.storage.contract.stores import MIB, batched, find, get, make_blocks, put
 from tests.kapla.storage.databases import get_many, put_many
+from tests.kapla.storage.pins.stores import lent_within_seconds, pinned
 from tests.postgres import Server
+
+# What an administrator may have set for a role or a database, for others than Kapla.
+HOSTILE = (
+    "statement_timeout = '300ms'",
+    "lock_timeout = '5ms'",
+    "idle_session_timeout = '100ms'",
+    "idle_in_transaction_session_timeout = '20ms'",
+    "default_transaction_isolation = 'serializable'",
+    "default_transaction_deferrable = on",
+    "search_path = 'nowhere'",
+    "bytea_output = 'escape'",
+    "standard_conforming_strings = off",
+    "enable_indexscan = off",
+    "enable_indexonlyscan = off",
+    "enable_nestloop = off",
+    "force_parallel_mode = on",
+    "work_mem = '64kB'",
+    "timezone = 'Asia/Kolkata'",
+)
 
 
 async def acknowledged(
@@ -251,3 +271,150 @@ def test_a_full_disk_of_the_server_is_called_so(postgres_url: str) -> None:
     with pytest.raises(StoreUnavailable, match=r"^the disk of the database is full$"):
         session.retried(work)
     session.close()
+
+
+class Swapped:
+    """A database in whose place a copy can be put that was made earlier."""
+
+    def __init__(self, server: Server, url: str) -> None:
+        self._server, self._name = server, url.partition("@/")[2].partition("?")[0]
+
+    def _alone(self, *statements: str) -> None:
+        """Do something while nobody is connected, or can be."""
+        self._server.execute(f"ALTER DATABASE {self._name} ALLOW_CONNECTIONS false")
+        self._server.execute(
+            f"SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"
+            f" WHERE datname = '{self._name}'"
+        )
+        for statement in statements:
+            self._server.execute(statement.format(name=self._name))
+        self._server.execute(f"ALTER DATABASE {self._name} ALLOW_CONNECTIONS true")
+
+    def copy(self) -> None:
+        """Make a copy."""
+        self._alone("CREATE DATABASE {name}_copy TEMPLATE {name}")
+
+    def swap(self) -> None:
+        """Put it in the place of the database."""
+        self._alone(
+            "ALTER DATABASE {name} RENAME TO {name}_lost",
+            "ALTER DATABASE {name}_copy RENAME TO {name}",
+        )
+
+
+def test_a_standby_that_takes_over_without_what_came_last(empty_server: Server) -> None:
+    url = empty_server.make_database()
+    database = Swapped(empty_server, url)
+    settings = PostgresSettings.of(url, generation_bytes=MIB // 4)
+    first, lost, later = (make_blocks(300, seed=seed) for seed in range(3))
+
+    async def main() -> None:
+        async with batched(settings) as storage:
+            await put(storage, first)
+            await asyncio.to_thread(database.copy)
+            await pinned(storage, lost, "lost", lend=True)
+            await lent_within_seconds(storage, list(lost), [True] * len(lost))
+            await asyncio.to_thread(database.swap)
+            assert await get(storage, list(first)) == list(first.values())
+            assert not any(await find(storage, list(lost)))
+            # Generations and pins get the numbers again that were lost.
+            await pinned(storage, later, "later", lend=True)
+            await put(storage, lost)
+            for blocks in (first, lost, later):
+                assert await get(storage, list(blocks)) == list(blocks.values())
+            await lent_within_seconds(storage, list(later), [True] * len(later))
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("way", ["away", "read-only"])
+def test_who_watches_an_idle_daemon_is_told(
+    empty_server: Server, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    url = empty_server.make_database()
+    name = url.partition("@/")[2].partition("?")[0]
+    caplog.set_level("INFO", "kapla.storage.postgresql")
+    troubles = {
+        "away": (
+            f"ALTER DATABASE {name} ALLOW_CONNECTIONS",
+            "false",
+            "true",
+            "the database is away",
+        ),
+        "read-only": (
+            f"ALTER DATABASE {name} SET default_transaction_read_only =",
+            "on",
+            "off",
+            "the database is read-only",
+        ),
+    }
+    change, on, off, said = troubles[way]
+
+    def switch(value: str) -> None:
+        empty_server.execute(f"{change} {value}")
+        empty_server.execute(
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"
+            f" WHERE datname = '{name}'"
+        )
+
+    async def until_said(words: str) -> None:
+        for _ in range(3000):
+            if any(words in message for message in caplog.messages):
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError(caplog.messages)
+
+    async def main() -> None:
+        async with batched(PostgresSettings.of(url)):
+            await asyncio.to_thread(switch, on)
+            await until_said(said)
+            await asyncio.to_thread(switch, off)
+            await until_said("The store can be used again")
+
+    asyncio.run(main())
+    # Once, and not each second.
+    assert len(caplog.messages) == len(set(caplog.messages))
+
+
+def test_who_was_silent_within_a_transaction_begins_it_anew(
+    postgres_url: str, postgres_server: Server
+) -> None:
+    session = Session(PostgresSettings.of(postgres_url))
+    pids: list[int] = []
+
+    def work(cursor: Cursor) -> None:
+        pids.append(cursor.connection.info.backend_pid)
+        if len(pids) > 1:
+            return
+        cursor.execute("SET idle_in_transaction_session_timeout = 1")
+        while postgres_server.execute(
+            f"SELECT FROM pg_stat_activity WHERE pid = {pids[0]}", postgres_url
+        ):
+            time.sleep(0.01)
+        cursor.execute("SELECT 1")
+
+    session.retried(work)
+    assert len(set(pids)) == 2
+    session.close()
+
+
+def test_what_is_set_for_the_role_changes_nothing(
+    postgres_url: str, postgres_server: Server
+) -> None:
+    name = postgres_url.partition("@/")[2].partition("?")[0]
+    for setting in HOSTILE:
+        postgres_server.execute(f"ALTER DATABASE {name} SET {setting}")
+
+    async def main() -> None:
+        async with batched(PostgresSettings.of(postgres_url, max_size=4 * MIB)) as storage:
+            newest: dict[Reference, bytes] = {}
+            kept = make_blocks(20, BlockSize.LARGE, 99)
+            await pinned(storage, kept, "kept", lend=True)
+            for seed in range(20):
+                newest = make_blocks(10, BlockSize.LARGE, seed)
+                await put(storage, newest)
+            for blocks in (newest, kept):
+                assert await get(storage, list(blocks)) == list(blocks.values())
+            assert storage.evicted_blocks
+
+    asyncio.run(main())
