@@ -122,7 +122,7 @@ def _typed(block: str) -> Iterator[Typed]:
 
 def shape(line: str) -> str:
     """A line without what differs each time."""
-    return " ".join(NUMBER.sub("#", line).split())
+    return " ".join(NUMBER.sub("#", line).replace("pins", "pin").split())
 
 
 class Walk:
