@@ -64,6 +64,7 @@ INSERT INTO leaving SELECT %s, epoch, kept_version, %s, '', 0, 0 FROM state
 """
 _BEHIND: Final = f"""
 SELECT count(*) FROM fronts WHERE epoch < %s AND seen > now() - interval '{ABSENT_S} s'
+    AND {locks.HAS_FRONT}
 """
 # Front ends that were killed, and will not come again.
 _GONE: Final = "DELETE FROM fronts WHERE seen < now() - interval '1 day'"

@@ -13,7 +13,7 @@ from psycopg import errors
 
 from eris.errors import StoreUnavailable
 from kapla.storage.pins import Sizes
-from kapla.storage.postgresql import counts, generations, reads
+from kapla.storage.postgresql import counts, generations, locks, reads
 from kapla.storage.postgresql.arrays import array_of
 from kapla.storage.postgresql.filters import Asked, Filters
 from kapla.storage.postgresql.generations import Generations, Outdated
@@ -266,6 +266,12 @@ class Front:
             )
 
     def _say(self, cursor: Cursor, epoch: int) -> int:
+        number = self._noted(cursor, epoch)
+        # By a session that ends with this process, so that nobody waits for one that was killed.
+        cursor.execute(locks.IN_FRONT, locks.of_front(number))
+        return number
+
+    def _noted(self, cursor: Cursor, epoch: int) -> int:
         if self._number is not None:
             cursor.execute(_SAY, (epoch, self._number))
             if cursor.rowcount:

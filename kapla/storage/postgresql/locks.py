@@ -7,11 +7,14 @@ from typing import Final
 __all__ = [
     "EVICTION",
     "FOLDING",
+    "HAS_FRONT",
+    "IN_FRONT",
     "LENDING",
     "OF_OWNER",
     "PRESENCE",
     "SCHEMA",
     "exclusive",
+    "of_front",
     "of_owner",
     "shared",
     "trying",
@@ -19,6 +22,7 @@ __all__ = [
 
 _NAME: Final = 0x6B61706C
 _KAPLA: Final = _NAME << 32
+_POSITIVE: Final = 0x7FFFFFFF
 
 SCHEMA: Final = _KAPLA + 1
 """Whoever makes the tables."""
@@ -40,9 +44,29 @@ OF_OWNER: Final = "SELECT pg_advisory_xact_lock(%s::int, %s::int)"
 `of_owner`."""
 
 
+IN_FRONT: Final = f"SELECT pg_advisory_lock_shared({_NAME + 1}, %s::int)"
+"""The statement by which a session has the lock of its front end, until it ends: see
+`of_front`."""
+
+HAS_FRONT: Final = f"""
+EXISTS (
+    SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = database
+    WHERE locktype = 'advisory' AND datname = current_database()
+        AND classid::bigint = {_NAME + 1} AND objsubid = 2
+        AND objid::bigint = fronts.number & {_POSITIVE}
+)
+"""
+"""Whether a session of a front end, a row of `fronts`, is there: of one that was killed none is."""
+
+
+def of_front(number: int) -> tuple[int]:
+    """The values of `IN_FRONT`."""
+    return (number & _POSITIVE,)
+
+
 def of_owner(owner: int) -> tuple[int, int]:
     """The values of `OF_OWNER` for a uid."""
-    return _NAME, owner & 0x7FFFFFFF
+    return _NAME, owner & _POSITIVE
 
 
 def shared(lock: int) -> str:

@@ -13,7 +13,7 @@ from kapla.storage.pins import Hold, PinChoice
 from kapla.storage.postgresql import eviction, kept, pins
 from kapla.storage.postgresql.eviction import Step
 from kapla.storage.postgresql.writer import PostgresWriter
-from tests.kapla.storage.contract.stores import OWNER, make_blocks
+from tests.kapla.storage.contract.stores import MIB, OWNER, make_blocks
 from tests.kapla.storage.postgresql.sessions import (
     MOST_PINS,
     becoming,
@@ -164,3 +164,24 @@ def test_the_sessions_of_a_front_end_look_at_each_pin_once(
         assert evict([one, other]) is Step.DONE
     # Each pin once when the generation is chosen, and once when it leaves.
     assert len(looked) == len({*looked}) * 2 == 12
+
+
+def test_a_front_end_is_waited_for_until_its_session_is_gone(postgres_url: str) -> None:
+    """It is to say what it read; one that was killed says nothing any more."""
+    with fronts(postgres_url) as (one, other):
+        one.put_many(dict(BLOCKS))
+        other.front.refresh(other.session)
+        other.front.say(other.session)
+        turn([one])
+        evictor = one._room.evictor
+        assert evictor.step(MIB) is Step.ENOUGH
+        assert evictor.step(1 << 40) is Step.MORE
+        assert evictor.step(1 << 40) is Step.WAITING
+        # However long ago it said so is not what counts.
+        one.session.connection.execute("UPDATE fronts SET seen = now() + interval '1 day'")
+        other.close()
+        # The server may need a moment to notice.
+        while (done := evictor.step(1 << 40)) is Step.WAITING:
+            pass
+        assert done is Step.MORE
+        assert evict([one]) is Step.DONE
