@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
@@ -62,7 +63,7 @@ class HeldFind(list[Reference]):
         self.hold = hold
 
 
-class _Asked:
+class _Asked(ABC):
     """What readers have in common: a session, in a thread that is asked for references.
 
     `see_to`: wakes the writer, which mends; it may be waiting for work.
@@ -91,8 +92,9 @@ class _Asked:
     def _close(self) -> None:
         self._session.close()
 
+    @abstractmethod
     def _round(self, batch: list[Sequence[Reference]]) -> list[object]:
-        raise NotImplementedError
+        """Answer what is asked at once."""
 
     def _look(self) -> None:
         if self._backend.is_writer_wanted:

@@ -24,14 +24,13 @@ from typing import Final, NamedTuple
 from psycopg import errors
 from pyroaring import BitMap
 
-from eris.model import BlockSize
 from kapla.storage.pins import Sizes
-from kapla.storage.postgresql import counts, generations, locks, reads, statements
-from kapla.storage.postgresql.arrays import array_of
+from kapla.storage.postgresql import counts, generations, locks, reads
 from kapla.storage.postgresql.front import ABSENT_S, Front
 from kapla.storage.postgresql.generations import Generations, check_epoch, next_epoch
 from kapla.storage.postgresql.kept import KeptAmong
 from kapla.storage.postgresql.lending import carry_lent
+from kapla.storage.postgresql.presence import copied
 from kapla.storage.postgresql.quota import Quota
 from kapla.storage.postgresql.reads import number_of
 from kapla.storage.postgresql.schema import blocks_table
@@ -212,9 +211,7 @@ class Evictor:
 
     def _look(self, cursor: Cursor, among: KeptAmong) -> bool:
         """Look at some pins more; returns whether all is known."""
-        if not among.is_known:
-            among.look(cursor, self._quota.full(cursor, self._front.accounts))
-        return among.is_known
+        return among.is_known or among.look(cursor, self._quota.full(cursor, self._front.accounts))
 
     def _look_ahead(self, cursor: Cursor, leaving: _Leaving) -> KeptAmong:
         """The next references of what leaves, with those that were copied last, or more."""
@@ -242,17 +239,11 @@ class Evictor:
 
         Returns how many were not there, and how many of the names were gone through.
         """
-        statement = statements.copy(source, known.filling, known.full)
         sizes, count = Sizes(), 0
         while count < len(names) and sizes.bytes < _COPIED_BYTES:
             part = names[count : count + _COPIED]
-            asked = self._front.asked(known.full, part)
-            cursor.execute(statement, asked | {"names": array_of(part)})
-            lengths = [length for (length,) in cursor.fetchall()]
-            sizes = Sizes(
-                sizes.small + lengths.count(BlockSize.SMALL),
-                sizes.large + lengths.count(BlockSize.LARGE),
-            )
+            more = copied(cursor, known, source, part, self._front.asked)
+            sizes = Sizes(sizes.small + more.small, sizes.large + more.large)
             count += len(part)
         carry_lent(cursor, names[:count], known.filling)
         return sizes, count

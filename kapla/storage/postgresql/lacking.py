@@ -29,10 +29,7 @@ _COPIED: Final = 512
 """Blocks that are copied in one transaction: 16 MiB of large ones."""
 
 _PLACES: Final = """
-SELECT ctid::text, octet_length(names) / 32 FROM pin_runs WHERE pin = %s AND lacking
-"""
-_HELD_PLACES: Final = """
-SELECT ctid::text, octet_length(names) / 32 FROM pin_runs WHERE pin = %s AND NOT lacking
+SELECT ctid::text, octet_length(names) / 32 FROM pin_runs WHERE pin = %s AND lacking = %s
 """
 _HOLDING: Final = """
 SELECT pin, ctid::text, octet_length(names) / 32 FROM pin_runs
@@ -76,14 +73,7 @@ class Lacking:
         `most`: runs, of which some at random are taken; None: all. Where the owner of a closed pin
         has pinned too much it goes on to lack them. Raises: StoreUnavailable.
         """
-        count = 0
-        for places in self._some(_PLACES, number, most):
-            # What leaves need not be put once more by whoever is just filling a pin.
-            self._between()
-            self._rescue(number, places, lacking=True)
-            self._session.retried(partial(self._settle, number=number, places=places))
-            count += len(places)
-        return count
+        return self._go_through(number, most, self._settle, lacking=True)
 
     def recount(self, number: int, most: int | None = None) -> int:
         """See what has gone of that which a pin has: it lacks that from now on.
@@ -91,13 +81,7 @@ class Lacking:
         Where it keeps what it did not, what is just leaving is saved. `most`: as for `settle`.
         Returns how many runs were looked through. Raises: StoreUnavailable.
         """
-        count = 0
-        for places in self._some(_HELD_PLACES, number, most):
-            self._between()
-            self._rescue(number, places, lacking=False)
-            self._session.retried(partial(self._recount, number=number, places=places))
-            count += len(places)
-        return count
+        return self._go_through(number, most, self._recount, lacking=False)
 
     def miss(self, name: Reference) -> None:
         """See which pins have this, which was just dropped: they lack it from now on.
@@ -114,12 +98,29 @@ class Lacking:
             for places in _some_of(runs):
                 self._session.retried(partial(self._recount, number=number, places=places))
 
-    def _some(self, query: str, number: int, most: int | None) -> Iterator[_Places]:
-        """The places of runs of a pin, as many at a time as are looked through at once."""
-        found = self._session.retried(lambda cursor: cursor.execute(query, (number,)).fetchall())
+    def _go_through(
+        self,
+        number: int,
+        most: int | None,
+        step: Callable[[Cursor, int, _Places], None],
+        *,
+        lacking: bool,
+    ) -> int:
+        """Take a step with some runs of a pin at a time; returns how many runs it were."""
+        values = number, lacking
+        found = self._session.retried(lambda cursor: cursor.execute(_PLACES, values).fetchall())
         if most is not None and len(found) > most:
             found = random.sample(found, most)
-        return _some_of(found)
+
+        def some(cursor: Cursor, places: _Places) -> None:
+            step(cursor, number, places)
+
+        for places in _some_of(found):
+            self._between()
+            # What leaves need not be put once more by whoever is just filling a pin.
+            self._rescue(number, places, lacking=lacking)
+            self._session.retried(partial(some, places=places))
+        return len(found)
 
     def _rescue(self, number: int, places: _Places, *, lacking: bool) -> None:
         """Copy what leaves, some blocks in each transaction, where a pin is to have it."""

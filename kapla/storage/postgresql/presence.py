@@ -15,9 +15,10 @@ from eris.model import BlockSize, Reference
 from kapla.storage.pins import Sizes
 from kapla.storage.postgresql import counts, generations, locks, statements
 from kapla.storage.postgresql.arrays import array_of
+from kapla.storage.postgresql.generations import Generations
 from kapla.storage.postgresql.session import Cursor
 
-__all__ = ["AskedFor", "filling", "look_up", "rescue"]
+__all__ = ["AskedFor", "copied", "filling", "look_up", "rescue"]
 
 _STAYING: Final = "SELECT number FROM generations WHERE status <> 'leaving' ORDER BY number DESC"
 # As what an eviction copies: it counts once.
@@ -53,12 +54,26 @@ def rescue(cursor: Cursor, names: Sequence[Reference]) -> None:
     """
     known = generations.read(cursor)
     for source in known.leaving if names else ():
-        values = statements.everywhere(known.full, names) | {"names": array_of(names)}
-        cursor.execute(statements.copy(source, known.filling, known.full), values)
-        lengths = [length for (length,) in cursor.fetchall()]
-        sizes = Sizes(lengths.count(BlockSize.SMALL), lengths.count(BlockSize.LARGE))
+        sizes = copied(cursor, known, source, names)
         counts.add(cursor, known.filling, sizes)
         cursor.execute(_COPIED, (*sizes, source))
+
+
+def copied(
+    cursor: Cursor,
+    known: Generations,
+    source: int,
+    names: Sequence[bytes],
+    asked: AskedFor = statements.everywhere,
+) -> Sizes:
+    """Copy blocks of a generation into the youngest one; returns how many were not there.
+
+    `names`: sorted. `asked`: see `look_up`. Raises: psycopg.Error.
+    """
+    values = asked(known.full, names) | {"names": array_of(names)}
+    cursor.execute(statements.copy(source, known.filling, known.full), values)
+    lengths = [length for (length,) in cursor.fetchall()]
+    return Sizes(lengths.count(BlockSize.SMALL), lengths.count(BlockSize.LARGE))
 
 
 def filling(cursor: Cursor) -> int:
