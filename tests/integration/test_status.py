@@ -96,10 +96,22 @@ def test_numbers_are_for_all_and_names_for_whoever_has_the_token(told: Told) -> 
 
 
 def test_no_reference_and_no_urn_is_told(told: Told) -> None:
-    shown = told.told("/status", told.token).body.decode()
+    shown = "\n".join(_texts(told.facts(told.token)))
     assert "urn:" not in shown
     # The pin without a name is called after its root.
     assert [len(name) for name in re.findall(r"[A-Z2-7]{8,}", shown)] == [8]
+
+
+def _texts(facts: object) -> Iterator[str]:
+    """All that is no number: of those some have digits only that names may have too."""
+    if isinstance(facts, str):
+        yield facts
+    elif isinstance(facts, dict):
+        for key, value in facts.items():
+            yield from (key, *_texts(value))
+    elif isinstance(facts, list):
+        for value in facts:
+            yield from _texts(value)
 
 
 def test_counters_grow_by_what_was_moved(told: Told) -> None:
