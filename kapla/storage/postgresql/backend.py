@@ -10,10 +10,10 @@ import psycopg
 from eris.errors import StoreUnavailable
 from eris.model import BlockSize
 from kapla.errors import StorageError
-from kapla.storage.port import Kept
+from kapla.storage.port import Kept, Listing
 from kapla.storage.postgresql import schema
 from kapla.storage.postgresql.front import Front
-from kapla.storage.postgresql.listing import Listing
+from kapla.storage.postgresql.listing import pages_of
 from kapla.storage.postgresql.looking import Looker
 from kapla.storage.postgresql.reader import PostgresReader
 from kapla.storage.postgresql.session import Session
@@ -50,7 +50,7 @@ class PostgresBackend:
 
     def listing(self) -> Listing:
         """The list of the blocks."""
-        return Listing(self._front.settings)
+        return pages_of(self._front.settings)
 
     def totals(self) -> dict[int, int]:
         """How many blocks of each size there are, as of the last look."""

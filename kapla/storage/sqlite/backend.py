@@ -12,14 +12,14 @@ from typing import cast
 from eris.errors import StoreUnavailable
 from eris.model import Reference
 from kapla.storage.pins import Hold
-from kapla.storage.port import Kept, StoreSettings, Writer
+from kapla.storage.port import Kept, Listing, StoreSettings, Writer
 from kapla.storage.sqlite.care.dropping import drop_bad
 from kapla.storage.sqlite.care.looking import Look, Looker
 from kapla.storage.sqlite.damage import transaction, unreadable
 from kapla.storage.sqlite.database import open_database, opening
 from kapla.storage.sqlite.keeping.state import Hold as SqliteHold
 from kapla.storage.sqlite.lending import LentReader
-from kapla.storage.sqlite.listing import Listing
+from kapla.storage.sqlite.listing import pages_of
 from kapla.storage.sqlite.notes import Note, read_notes, write_notes
 from kapla.storage.sqlite.state import Database, SqliteSettings
 from kapla.storage.sqlite.writer import SqliteWriter
@@ -59,7 +59,7 @@ class SqliteBackend:
 
     def listing(self) -> Listing:
         """The list of the blocks, in the order of their arrival."""
-        return Listing(self.database.settings)
+        return pages_of(self.database.settings)
 
     def totals(self) -> dict[int, int]:
         """How many blocks of each size there are. Raises: StoreUnavailable."""

@@ -1,18 +1,19 @@
 """Listing a whole store, some blocks at a time, in the order of their arrival.
 
-Each page is read on a connection of its own, so that neither readers nor writers wait for it, and
-one page at a time, whoever asks. A page costs the same wherever it is. What was put or evicted
-meanwhile may be in the list or not, and what an eviction put at the end again may be there twice.
+Each page is read on a connection of its own, so that neither readers nor writers wait for it. A
+page costs the same wherever it is. What was put or evicted meanwhile may be in the list or not, and
+what an eviction put at the end again may be there twice.
 """
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from eris.model import REFERENCE_SIZE, Reference
+from kapla.storage.listing import Pages
 from kapla.storage.port import Page
 from kapla.storage.sqlite.damage import is_damage, unreadable
 from kapla.storage.sqlite.engine import connect
@@ -20,7 +21,7 @@ from kapla.storage.sqlite.schema import LOWEST_ID
 from kapla.storage.sqlite.state import SqliteSettings
 from kapla.storage.sqlite.statements import statements
 
-__all__ = ["Listing", "Page"]
+__all__ = ["PAGE", "pages_of"]
 
 PAGE: Final = 1000
 """Blocks in a page. Their references are in one message; of large blocks each eight are in a page
@@ -32,35 +33,22 @@ _LOWEST: Final = LOWEST_ID + _END
 _CACHE: Final = 2 * 1024 * 1024
 
 
-class Listing:
+def pages_of(settings: SqliteSettings) -> Pages:
     """The list of what a store has."""
+    return Pages(partial(_read, replace(settings, cache_bytes=_CACHE, mmap_bytes=0)))
 
-    def __init__(self, settings: SqliteSettings) -> None:
-        self._settings = replace(settings, cache_bytes=_CACHE, mmap_bytes=0)
-        self._turn = asyncio.Lock()
 
-    async def page(self, start: int) -> Page:
-        """Read the page that begins at a place: 0, or where another page says to go on.
-
-        Raises: StoreUnavailable.
-        """
-        async with self._turn:
-            reading = asyncio.ensure_future(asyncio.to_thread(self._read, start))
-            # To its end, whoever loses interest: the next one waits for it.
-            await asyncio.wait([reading])
-            return reading.result()
-
-    def _read(self, start: int) -> Page:
-        try:
-            connection = connect(self._settings)
-        except sqlite3.Error as error:
-            raise unreadable(error) from error
-        try:
-            return _read_page(connection, start)
-        except sqlite3.Error as error:
-            raise unreadable(error) from error
-        finally:
-            connection.close()
+def _read(settings: SqliteSettings, start: int) -> Page:
+    try:
+        connection = connect(settings)
+    except sqlite3.Error as error:
+        raise unreadable(error) from error
+    try:
+        return _read_page(connection, start)
+    except sqlite3.Error as error:
+        raise unreadable(error) from error
+    finally:
+        connection.close()
 
 
 def _read_page(connection: sqlite3.Connection, start: int) -> Page:

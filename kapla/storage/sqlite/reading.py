@@ -17,9 +17,10 @@ from kapla.errors import StorageError
 from kapla.storage.batching import FindDone, GetDone, PutDone
 from kapla.storage.pinning import Pinning
 from kapla.storage.pins import Hold
+from kapla.storage.port import Listing
 from kapla.storage.sqlite.damage import unreadable
 from kapla.storage.sqlite.files import check_kind
-from kapla.storage.sqlite.listing import Listing
+from kapla.storage.sqlite.listing import pages_of
 from kapla.storage.sqlite.state import SqliteSettings
 from kapla.storage.sqlite.viewing import View
 from kapla.storage.worker import Wanted, Worker, always, answered
@@ -120,7 +121,7 @@ class ReadingStorage:
 
     def listing(self) -> Listing:
         """The list of the blocks."""
-        return Listing(self.settings)
+        return pages_of(self.settings)
 
     @property
     def path(self) -> Path:

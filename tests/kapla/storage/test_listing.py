@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 
 from eris import BlockSize, Reference
-from kapla.storage.sqlite.listing import PAGE, Listing
+from kapla.storage.listing import Pages
+from kapla.storage.port import Page
+from kapla.storage.sqlite.listing import PAGE, pages_of
 from kapla.storage.sqlite.schema import LOWEST_ID
 from tests.kapla.storage.databases import make_blocks, opened, settings_for
 
@@ -20,7 +23,7 @@ def fill(directory: Path, blocks: dict[Reference, bytes]) -> None:
 
 def pages(directory: Path) -> list[list[Reference]]:
     async def read() -> list[list[Reference]]:
-        listing = Listing(settings_for(directory))
+        listing = pages_of(settings_for(directory))
         found: list[list[Reference]] = []
         place: int | None = 0
         while place is not None:
@@ -53,7 +56,7 @@ def test_what_came_while_it_was_listed_is_behind_what_was_there(tmp_path: Path) 
     first, later = make_blocks(PAGE), make_blocks(10, seed=1)
 
     async def read() -> None:
-        listing = Listing(settings_for(tmp_path))
+        listing = pages_of(settings_for(tmp_path))
         with opened(settings_for(tmp_path)) as store:
             store.writer.put_many(first)
             references, place = await listing.page(0)
@@ -119,10 +122,37 @@ def test_a_question_that_was_given_up_does_not_hold_up_the_next(tmp_path: Path) 
     fill(tmp_path, blocks)
 
     async def read() -> None:
-        listing = Listing(settings_for(tmp_path))
+        listing = pages_of(settings_for(tmp_path))
         given_up = asyncio.ensure_future(listing.page(0))
         await asyncio.sleep(0)
         given_up.cancel()
         assert (await listing.page(0)).references == list(blocks)
 
     asyncio.run(read())
+
+
+def test_a_page_that_was_given_up_is_read_to_its_end_before_another_one() -> None:
+    """Else whoever asks and goes has as many read at once as there are threads."""
+    begun, may_end, said = threading.Event(), threading.Event(), list[str]()
+
+    def read_page(start: int) -> Page:
+        said.append(f"{start} begins")
+        begun.set()
+        assert may_end.wait(30)
+        said.append(f"{start} ends")
+        return Page([], None)
+
+    async def read() -> None:
+        listing = Pages(read_page)
+        given_up, other = (asyncio.ensure_future(listing.page(start)) for start in (0, 1))
+        assert await asyncio.to_thread(begun.wait, 30)
+        given_up.cancel()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not given_up.done()
+        may_end.set()
+        await other
+        assert given_up.cancelled()
+
+    asyncio.run(read())
+    assert said == ["0 begins", "0 ends", "1 begins", "1 ends"]
