@@ -236,9 +236,7 @@ class Front:
                 self._due["say"] = self._due["reads"] = 0.0
                 raise
         else:
-            # Not the epoch: what was read before that is to be written first.
-            number = self._number
-            session.retried(lambda cursor: cursor.execute(_ALIVE, (number,)))
+            session.retried(self._say_alive)
 
     def say(self, session: Session) -> None:
         """Say that this front end is there, and what it read until now.
@@ -267,9 +265,14 @@ class Front:
 
     def _say(self, cursor: Cursor, epoch: int) -> int:
         number = self._noted(cursor, epoch)
-        # By a session that ends with this process, so that nobody waits for one that was killed.
-        cursor.execute(locks.IN_FRONT, locks.of_front(number))
+        _show(cursor, number)
         return number
+
+    def _say_alive(self, cursor: Cursor) -> None:
+        """Not the epoch: what was read before that is to be written first."""
+        if self._number is not None:
+            cursor.execute(_ALIVE, (self._number,))
+            _show(cursor, self._number)
 
     def _noted(self, cursor: Cursor, epoch: int) -> int:
         if self._number is not None:
@@ -289,3 +292,11 @@ class Front:
                 return False
             self._due[what] = now + every_s
             return True
+
+
+def _show(cursor: Cursor, number: int) -> None:
+    """By a session that ends with this process, so that nobody waits for one that was killed.
+
+    Again each time, as it may be another session, or another connection of the same.
+    """
+    cursor.execute(locks.IN_FRONT, locks.of_front(number))

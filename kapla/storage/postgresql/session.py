@@ -35,20 +35,23 @@ _TRIES: Final = 5
 _CONNECT_S: Final = 10
 # Each list of generations has its own statements.
 _PREPARED: Final = 200
-# What a network swallows is noticed; libpq's names.
-_NETWORK: Final = {
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
-}
+# What a network swallows is noticed, here and by the server. A front end that lost its power, its
+# network or its turn in the middle has locks that all others wait for, and a server that was told
+# nothing would look after two hours. (Over a Unix socket what is said of TCP changes nothing.)
+_KEEPALIVES: Final = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+_UNACKNOWLEDGED: Final = {"tcp_user_timeout": 30_000}
+_HERE: Final = {**_KEEPALIVES, **_UNACKNOWLEDGED}
+_AT_THE_SERVER: Final = "".join(
+    f"    ('{name}', '{value}'),\n"
+    for name, value in {
+        **{f"tcp_{name}": value for name, value in _KEEPALIVES.items()},
+        **_UNACKNOWLEDGED,
+    }.items()
+)
 # The statements are few, and their plans known: blocks are found by their index, whatever the
 # statistics of a table say that was made a second ago. Nor does it matter what was set for the role
 # or the database; older servers do not know all of it.
-# A front end that lost its power, its network or its turn in the middle has locks that all others
-# wait for: the server is to notice, and by itself it would look after two hours. (Over a Unix
-# socket what is said of TCP changes nothing.)
-_SETUP: Final = """
+_SETUP: Final = f"""
 SELECT set_config(name, value, false) FROM (VALUES
     ('search_path', 'public'),
     ('synchronous_commit', 'on'),
@@ -59,11 +62,7 @@ SELECT set_config(name, value, false) FROM (VALUES
     ('idle_session_timeout', '0'),
     ('idle_in_transaction_session_timeout', '5min'),
     ('standard_conforming_strings', 'on'),
-    ('tcp_keepalives_idle', '30'),
-    ('tcp_keepalives_interval', '10'),
-    ('tcp_keepalives_count', '3'),
-    ('tcp_user_timeout', '30000'),
-    ('plan_cache_mode', 'force_generic_plan'),
+{_AT_THE_SERVER}    ('plan_cache_mode', 'force_generic_plan'),
     ('enable_indexscan', 'on'),
     ('enable_indexonlyscan', 'on'),
     ('enable_nestloop', 'on'),
@@ -176,7 +175,7 @@ class Session:
         others: dict[str, Any] = {
             "connect_timeout": _CONNECT_S,
             "application_name": self._name,
-            **_NETWORK,
+            **_HERE,
         }
         # But for this: names of pins may have any letters.
         wanted = {**others, **given, "client_encoding": "utf8"}

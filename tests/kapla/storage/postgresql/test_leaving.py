@@ -10,7 +10,7 @@ import pytest
 
 from eris import BlockSize, Reference
 from kapla.storage.pins import Hold, PinChoice
-from kapla.storage.postgresql import eviction, kept, pins
+from kapla.storage.postgresql import eviction, kept, locks, pins
 from kapla.storage.postgresql.eviction import Step
 from kapla.storage.postgresql.writer import PostgresWriter
 from tests.kapla.storage.contract.stores import MIB, OWNER, make_blocks
@@ -185,3 +185,22 @@ def test_a_front_end_is_waited_for_until_its_session_is_gone(postgres_url: str) 
             pass
         assert done is Step.MORE
         assert evict([one]) is Step.DONE
+
+
+def test_a_front_end_on_another_connection_is_there_again(postgres_url: str) -> None:
+    with fronts(postgres_url) as (one, other):
+
+        def there() -> int:
+            found = f"SELECT count(*) FROM fronts WHERE {locks.HAS_FRONT}"
+            (count,) = one.session.connection.execute(found).fetchone() or (0,)
+            return int(count)
+
+        other.front.tick(other.session)
+        assert there() == 1
+        other.session.close()
+        # The server may need a moment to notice.
+        while there():
+            pass
+        other.front._due["say"] = 0.0
+        other.front.tick(other.session)
+        assert there() == 1
