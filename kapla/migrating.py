@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from eris.crypto import reference_of
-from eris.errors import ErisError
 from eris.model import BlockSize, Reference
 from kapla.errors import StorageError
+from kapla.pins import PinSummary
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.pins import BEFORE_PINS, SALVAGED, Hold, PinSummary
+from kapla.storage.pins import BEFORE_PINS, SALVAGED, Hold
 from kapla.storage.port import StoreSettings
 from kapla.storage.sqlite.holder import Holder
 from kapla.storage.sqlite.lock import lock_store, locked
-from kapla.storage.worker import Wanted, answered
+from kapla.storage.worker import Wanted, all_kept, answered
 from kapla.store_place import StorePlace
 from kapla.store_settings import plain_settings
 
@@ -146,7 +146,7 @@ class _Copying:
         blocks = await self._read(missing)
         if blocks:
             # No pin has them yet.
-            _check(await answered(lambda done, _: self._target.keep(blocks, done, lend=False)))
+            await all_kept(lambda done, _: self._target.keep(blocks, done, lend=False))
         self.done.there += len(references) - len(missing)
         self.done.bad += len(missing) - len(blocks)
         self.done.blocks += len(blocks)
@@ -186,7 +186,7 @@ class _Copying:
         for size in BlockSize:
             some = [block for block in blocks if len(block) == size]
             if some:
-                _check(await answered(_putting(self._target, some, hold)))
+                await all_kept(_putting(self._target, some, hold))
 
     def _check_pin(self, pin: PinSummary, made: PinSummary) -> None:
         """Whether the target has what the source has of it. Raises: StorageError."""
@@ -239,13 +239,6 @@ def _held(pin: PinSummary) -> int:
 
 def _sound(blocks: list[tuple[Reference, bytes | None]]) -> dict[Reference, bytes]:
     return {name: block for name, block in blocks if block and reference_of(block) == name}
-
-
-def _check(result: Sequence[ErisError | None] | None) -> None:
-    """Raises: what went wrong with any of them."""
-    for error in result or ():
-        if error is not None:
-            raise error
 
 
 def _parts(references: Sequence[Reference]) -> list[Sequence[Reference]]:

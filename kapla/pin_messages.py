@@ -6,22 +6,17 @@ Requests and answers are CBOR maps with text keys; references are raw. See `docs
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import cbor2
 
-from eris.base32 import format_base32
 from eris.errors import StoreFull, StoreRefused, StoreUnavailable
-from eris.model import BlockSize, Reference
+from eris.model import Reference
 from kapla.coap.blocks import ENDPOINT_STORE_PATH, error_of_code
 from kapla.coap.frame import Code, Option, OptionNumber, encode_options, encode_uint
+from kapla.pins import PinSummary
 
 __all__ = [
-    "LONGEST_NAME",
-    "PinSummary",
-    "check_name",
-    "default_name",
     "format_request",
     "good_answer",
     "nonsense",
@@ -30,61 +25,9 @@ __all__ = [
     "told",
 ]
 
-LONGEST_NAME: Final = 255
-"""Bytes of a pin's name in UTF-8."""
-
 _CBOR: Final = encode_uint(60)
 _SUCCESS: Final = 2
 _COUNTS: Final = ("owner", "created", "small", "large", "own_small", "own_large", "missing")
-
-
-@dataclass(frozen=True, slots=True)
-class PinSummary:
-    """What a store tells of a pin. Counts of blocks by size; `own_…`: what only this pin holds."""
-
-    name: str
-    owner: int
-    root: bytes | None
-    keep: bool
-    lend: bool
-    created: int
-    """Seconds of the epoch."""
-    small: int
-    large: int
-    own_small: int
-    own_large: int
-    missing: int
-    """References of which the store lacks the block."""
-
-    @property
-    def block_bytes(self) -> int:
-        """The bytes of its blocks."""
-        return self.small * BlockSize.SMALL + self.large * BlockSize.LARGE
-
-    @property
-    def own_block_bytes(self) -> int:
-        """The bytes of the blocks that only this pin holds: what releasing it would make room."""
-        return self.own_small * BlockSize.SMALL + self.own_large * BlockSize.LARGE
-
-
-def default_name(root: Reference) -> str:
-    """The name of a pin that was given none."""
-    return format_base32(root)
-
-
-def check_name(name: str) -> None:
-    """See whether a pin can be called so.
-
-    Raises: ValueError, with the reason.
-    """
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError:
-        raise ValueError("the name of a pin is UTF-8") from None
-    if not 1 <= size <= LONGEST_NAME:
-        raise ValueError(f"the name of a pin has 1 to {LONGEST_NAME} bytes, this one {size}")
-    if any(ord(letter) < 0x20 or 0x7F <= ord(letter) < 0xA0 for letter in name):
-        raise ValueError("the name of a pin has no control characters")
 
 
 def format_request(
@@ -155,7 +98,8 @@ def read_summary(found: object) -> PinSummary:
         raise nonsense()
     keep, lend = map(bool, switches)
     counts = dict(zip(_COUNTS, _counts(found), strict=True))
-    return PinSummary(name=name, root=root, keep=keep, lend=lend, **counts)
+    known = None if root is None else Reference(root)
+    return PinSummary(name=name, root=known, keep=keep, lend=lend, **counts)
 
 
 def _counts(found: Mapping[Any, Any]) -> Iterator[int]:

@@ -24,10 +24,6 @@ from kapla.errors import NotAllowed, PinLost, PinNotFound, PinsUnsupported
 from kapla.held import Held
 from kapla.parts import ask_in_parts
 from kapla.pin_messages import (
-    LONGEST_NAME,
-    PinSummary,
-    check_name,
-    default_name,
     format_request,
     good_answer,
     nonsense,
@@ -35,16 +31,13 @@ from kapla.pin_messages import (
     read_summary,
     told,
 )
+from kapla.pins import PinSummary
 from kapla.remote_store import Ask, RemoteStore
 
 __all__ = [
-    "LONGEST_NAME",
     "OpenPin",
     "PinNotWhole",
-    "PinSummary",
     "Pins",
-    "check_name",
-    "default_name",
 ]
 
 _TRIES: Final = 3

@@ -22,10 +22,10 @@ from kapla import __version__
 from kapla.coap.traffic import Traffic
 from kapla.config import Config
 from kapla.log import redact
+from kapla.pins import PinSummary, default_name
 from kapla.shared import Shared
 from kapla.storage.access import Statistics
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.pins import PinSummary, Sizes, name_of_root
 
 __all__ = ["MOST_PINS", "Reporting"]
 
@@ -207,14 +207,14 @@ def _pin_facts(pin: PinSummary) -> dict[str, object]:
         "lend": pin.lend,
         "created": pin.created,
         "blocks": pin.small + pin.large,
-        "bytes": Sizes(pin.small, pin.large).bytes,
+        "bytes": pin.block_bytes,
         "missing": pin.missing,
     }
 
 
 def _shown(pin: PinSummary) -> str:
     """Its name; nothing in it opens a content, and of a reference as much as logs show."""
-    if pin.root is not None and pin.name == name_of_root(pin.root):
+    if pin.root is not None and pin.name == default_name(pin.root):
         return pin.name[:_SHOWN_OF_REFERENCE] + "…"
     name = redact(pin.name)
     return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"

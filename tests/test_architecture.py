@@ -386,6 +386,7 @@ RULES = (
             "kapla.file_store",
             "kapla.local_socket",
             "kapla.pin_messages",
+            "kapla.pins",
             "kapla.remote_store",
             "kapla.storage",
             "kapla.store_place",

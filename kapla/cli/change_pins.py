@@ -12,7 +12,8 @@ from kapla.cli.common import CommandError, connect, run
 from kapla.cli.named import with_at
 from kapla.cli.pin_names import read_which
 from kapla.errors import PinNotFound
-from kapla.pinning import Pins, PinSummary
+from kapla.pinning import Pins
+from kapla.pins import PinSummary
 
 __all__ = ["change_each", "owner_option"]
 

@@ -32,7 +32,7 @@ from kapla.cli.told import told
 from kapla.reference_set import ReferenceSet
 
 if TYPE_CHECKING:
-    from kapla.pin_messages import PinSummary
+    from kapla.pins import PinSummary
 
 __all__ = ["command"]
 
@@ -239,9 +239,9 @@ def _shared(pin: PinSummary) -> dict[str, int]:
 
 def _pin_text(pin: PinSummary) -> str:
     """The name is said where somebody gave it."""
-    from kapla.pin_messages import default_name
+    from kapla.pins import default_name
 
-    has_name = pin.root is None or pin.name != default_name(Reference(pin.root))
+    has_name = pin.root is None or pin.name != default_name(pin.root)
     name = f"as {printable(pin.name)}" if has_name else "yes"
     return f"{name}; shared with other pins: {_amount_text(_shared(pin))}"
 

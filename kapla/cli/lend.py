@@ -11,7 +11,8 @@ from kapla.cli.change_pins import change_each, owner_option
 from kapla.cli.common import store_option
 from kapla.cli.outcome import ExitCode
 from kapla.cli.told import told
-from kapla.pinning import Pins, PinSummary
+from kapla.pinning import Pins
+from kapla.pins import PinSummary
 
 __all__ = ["command"]
 

@@ -27,7 +27,8 @@ from kapla.cli.pin_names import read_pin_name
 from kapla.cli.pinned import is_lent
 from kapla.cli.store import missing_root
 from kapla.cli.told import told
-from kapla.pinning import OpenPin, Pins, default_name
+from kapla.pinning import OpenPin, Pins
+from kapla.pins import default_name
 
 __all__ = ["command"]
 

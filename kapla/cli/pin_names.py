@@ -10,7 +10,7 @@ import click
 from eris.capability import URN_PREFIX
 from eris.model import Reference
 from kapla.cli.urn import read_capability
-from kapla.pin_messages import check_name
+from kapla.pins import check_name
 
 __all__ = ["read_pin_name", "read_which"]
 

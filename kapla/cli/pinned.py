@@ -152,7 +152,8 @@ async def pinned(
     """
     if not pinning.holds:
         return await encode(store)
-    from kapla.pinning import PinNotWhole, Pins, default_name
+    from kapla.pinning import PinNotWhole, Pins
+    from kapla.pins import default_name
 
     taker = await store.taker()
     pins = Pins(taker)

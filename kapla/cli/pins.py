@@ -17,7 +17,8 @@ from kapla.cli.named import entries_of
 from kapla.cli.outcome import ExitCode
 from kapla.cli.store import say
 from kapla.cli.told import told
-from kapla.pinning import Pins, PinSummary
+from kapla.pinning import Pins
+from kapla.pins import PinSummary
 
 if TYPE_CHECKING:
     from kapla.catalogue.entries import Entry

@@ -17,7 +17,8 @@ async def release(root: Reference, store_url: str) -> None:
     A store that has no pin of ours, or no pins at all, has nothing to release.
     Raises: StoreUnavailable; CommandError; InvalidUrl.
     """
-    from kapla.pinning import Pins, default_name
+    from kapla.pinning import Pins
+    from kapla.pins import default_name
 
     async with connect(store_url) as store:
         with suppress(NotAllowed, PinNotFound, PinsUnsupported):

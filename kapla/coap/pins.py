@@ -19,8 +19,9 @@ from kapla.coap.frame import Code
 from kapla.coap.maps import MAP_FORMAT, format_map, read_map
 from kapla.coap.open_pin import AlreadyOpen, ConnectionPin, OpenPins
 from kapla.errors import NotAllowed, PinIncomplete, PinNotFound, RequestMalformed
+from kapla.pins import PinSummary
 from kapla.storage.access import BlockAccess
-from kapla.storage.pinning import OpenPin, PinSummary
+from kapla.storage.pinning import OpenPin
 
 __all__ = ["pin_resources"]
 

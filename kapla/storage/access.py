@@ -15,7 +15,7 @@ from eris.model import BlockSize, EncodedBlock, Reference
 from kapla.storage.batching import BatchedStorage, GetDone, PutDone, Wanted, always
 from kapla.storage.lending import Lent
 from kapla.storage.pins import Hold
-from kapla.storage.worker import answered
+from kapla.storage.worker import all_kept, answered
 
 __all__ = [
     "BlockAccess",
@@ -275,9 +275,7 @@ class BlockAccess:
         if not blocks:
             return
         bare = [block for _, block in blocks]
-        result: Sequence[ErisError | None] | None = await answered(
-            lambda done, is_wanted: self.put_many(bare, done, is_wanted, hold), wanted
+        await all_kept(
+            lambda done, is_wanted: self.put_many(bare, done, is_wanted, hold),
+            wanted,
         )
-        for error in result or ():
-            if error is not None:
-                raise error

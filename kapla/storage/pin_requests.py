@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import unicodedata
-from typing import Final
-
 from eris.model import Reference
+from kapla import pins
 from kapla.errors import RequestMalformed
 from kapla.storage.pins import PinChoice
 
 __all__ = ["check_name", "choice_of", "parse_after"]
 
-_NAME_BYTES: Final = 255
-
 
 def check_name(name: str) -> None:
     """Whether a pin may be called so. Raises: RequestMalformed."""
     try:
-        length = len(name.encode())
-    except UnicodeEncodeError:
-        raise RequestMalformed("the name of a pin is no text") from None
-    if not 1 <= length <= _NAME_BYTES:
-        raise RequestMalformed(f"the name of a pin has 1 to {_NAME_BYTES} bytes")
-    if any(unicodedata.category(letter) == "Cc" for letter in name):
-        raise RequestMalformed("the name of a pin has no control characters")
+        pins.check_name(name)
+    except ValueError as error:
+        raise RequestMalformed(str(error)) from None
 
 
 def parse_after(after: str | None, owner: int | None) -> tuple[int, str]:

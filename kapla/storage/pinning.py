@@ -20,12 +20,13 @@ from typing import Any, Final, Protocol, TypeVar
 from eris.errors import ErisError, StoreRefused
 from eris.model import Reference
 from kapla.errors import PinNotFound
+from kapla.pins import PinSummary
 from kapla.storage.pin_requests import check_name, choice_of, parse_after
-from kapla.storage.pins import Closing, Hold, PinSummary
+from kapla.storage.pins import Closing, Hold
 from kapla.storage.port import Page, Writer
 from kapla.storage.worker import Wanted, answered
 
-__all__ = ["MOST_OPEN", "ORPHAN_S", "OpenPin", "PinSummary", "Pinning"]
+__all__ = ["MOST_OPEN", "ORPHAN_S", "OpenPin", "Pinning"]
 
 _log = logging.getLogger(__name__)
 

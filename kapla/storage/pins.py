@@ -1,14 +1,14 @@
-"""Pins as every backend tells of them: their names, sizes, and what an open one is to become."""
+"""Pins as every backend has them: sizes, which are meant, and what an open one is to become."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, TypeVar
 
-from eris.base32 import format_base32
 from eris.errors import StoreFull
 from eris.model import BlockSize, Reference
 from kapla.errors import PinNotFound, RequestMalformed
+from kapla.pins import default_name
 from kapla.sizes import size_text
 
 __all__ = [
@@ -17,9 +17,7 @@ __all__ = [
     "Closing",
     "Hold",
     "PinChoice",
-    "PinSummary",
     "Sizes",
-    "name_of_root",
     "no_room",
     "quota_of",
     "some",
@@ -53,27 +51,6 @@ class Sizes(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class PinSummary:
-    """What may be told of a pin to whom it belongs.
-
-    `small` and `large` count the blocks that are there, `own_small` and `own_large` those that no
-    other pin has, `missing` those that it lacks. `owner` is a uid, `created` seconds since 1970.
-    """
-
-    name: str
-    owner: int
-    root: Reference | None
-    keep: bool
-    lend: bool
-    created: int
-    small: int
-    large: int
-    own_small: int
-    own_large: int
-    missing: int
-
-
-@dataclass(frozen=True, slots=True)
 class Closing:
     """What an open pin is to become. Without a name it is called by its root."""
 
@@ -90,7 +67,7 @@ class Closing:
             return self.name
         if self.root is None:
             raise RequestMalformed("a pin needs a name or a root")
-        return name_of_root(self.root)
+        return default_name(self.root)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +84,6 @@ def some(found: list[_Pin]) -> list[_Pin]:
     if not found:
         raise PinNotFound("there is no such pin")
     return found
-
-
-def name_of_root(root: Reference) -> str:
-    """What a pin is called that was given no name."""
-    return format_base32(root)
 
 
 def quota_of(max_pinned: int | None, max_size: int | None) -> int | None:

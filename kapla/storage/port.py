@@ -14,7 +14,8 @@ from typing import Final, NamedTuple, Protocol
 
 from eris.errors import StoreFull, StoreUnavailable
 from eris.model import Reference
-from kapla.storage.pins import Closing, Hold, PinChoice, PinSummary
+from kapla.pins import PinSummary
+from kapla.storage.pins import Closing, Hold, PinChoice
 
 __all__ = [
     "BEFORE_ALL",

@@ -18,7 +18,7 @@ from eris.errors import ErisError, StoreUnavailable
 from kapla.storage.backlog import Backlog
 from kapla.storage.complaints import Complaints
 
-__all__ = ["Done", "Lanes", "Wanted", "Worker", "always", "answered", "to_its_end"]
+__all__ = ["Done", "Lanes", "Wanted", "Worker", "all_kept", "always", "answered", "to_its_end"]
 
 _log = logging.getLogger(__name__)
 
@@ -256,6 +256,16 @@ async def answered(
 
     hand_in(done, lambda: not answer.done() and wanted())
     return await answer
+
+
+async def all_kept(
+    hand_in: Callable[[Callable[[Any], None], Wanted], None], wanted: Wanted = always
+) -> None:
+    """As `answered`, for blocks: each ends with an error or None. Raises: the first error."""
+    errors: Sequence[ErisError | None] | None = await answered(hand_in, wanted)
+    for error in errors or ():
+        if error is not None:
+            raise error
 
 
 async def to_its_end(work: Callable[[], Result]) -> Result:

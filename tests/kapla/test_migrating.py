@@ -17,8 +17,8 @@ from eris import BlockSize, Reference
 from kapla.cli.migrate import command
 from kapla.errors import PinNotFound
 from kapla.migrating import Migrated, migrate
+from kapla.pins import PinSummary
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.pins import PinSummary
 from kapla.storage.sqlite.lock import lock_store
 from kapla.storage.sqlite.state import SqliteSettings
 from tests.kapla.storage.databases import batched, get_many, make_blocks, put_many, under_pin

@@ -17,7 +17,8 @@ from kapla.client import RemoteStore, StoreList
 from kapla.coap.frame import Code, Message
 from kapla.errors import PinLost, PinNotFound, PinsUnsupported
 from kapla.held import Held
-from kapla.pinning import PinNotWhole, Pins, check_name
+from kapla.pinning import PinNotWhole, Pins
+from kapla.pins import check_name
 from tests.kapla.fake_server import FakeServer, Peer, Script, fake_server, keep_blocks, until_lost
 from tests.kapla.pin_server import PinServer
 from tests.kapla.test_client import REFERENCE, SMALL, run

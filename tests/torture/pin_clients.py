@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eris.model import BlockSize, Reference
-from kapla.pinning import Pins, PinSummary
+from kapla.pinning import Pins
+from kapla.pins import PinSummary
 from kapla.remote_store import RemoteStore
 from kapla.urls import parse_store_url
 from tests.torture.history import Fault

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from eris.errors import ErisError
 from eris.model import BlockSize, Reference
-from kapla.storage.pins import BEFORE_PINS, Closing, PinChoice, name_of_root
+from kapla.pins import default_name
+from kapla.storage.pins import BEFORE_PINS, Closing, PinChoice
 from kapla.storage.port import Promise
 from kapla.storage.sqlite.keeping.state import Hold
 from tests.torture.blocks import new_blocks
@@ -110,7 +111,7 @@ def close_pin(session: Session) -> None:
     keep, lend, wanted = session.random.random() < 0.7, session.flip(), frozenset(opened.wanted)
     pin = Pin(root, keep, lend, small, large, wanted, is_loose=not keep)
     closing = Closing(name, root, lend=pin.lend, keep=pin.keep, incomplete=bool(pin.wanted))
-    key = (opened.hold.owner, name or name_of_root(root))
+    key = (opened.hold.owner, name or default_name(root))
     after = replace(session.history.now, pins=session.history.now.pins | {key: pin})
     close = session.writer.pins.close
     if session.history.step(

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from eris.model import Reference
-from kapla.storage.pins import PinChoice, PinSummary, Sizes
+from kapla.pins import PinSummary
+from kapla.storage.pins import PinChoice, Sizes
 from kapla.storage.postgresql.session import Cursor
 
 __all__ = ["PinRow", "chosen", "page"]

@@ -11,7 +11,8 @@ from typing import Final
 
 from eris.model import REFERENCE_SIZE, BlockSize, Reference
 from kapla.errors import PinIncomplete, PinNotFound
-from kapla.storage.pins import Closing, Hold, PinChoice, PinSummary, some
+from kapla.pins import PinSummary
+from kapla.storage.pins import Closing, Hold, PinChoice, some
 from kapla.storage.port import Page
 from kapla.storage.postgresql import generations, locks, pin_rows
 from kapla.storage.postgresql.closing import put_in_order, runs_held

@@ -27,11 +27,11 @@ from kapla.coap.seed import SeedDoor
 from kapla.coap.site import AiocoapLane, Remote
 from kapla.coap.turns import Line, Turns
 from kapla.errors import PinNotFound
+from kapla.pins import PinSummary
 from kapla.storage.access import BlockAccess, Rights, Statistics
 from kapla.storage.batching import BatchedStorage, FindDone, GetDone, PutDone, Wanted, always
 from kapla.storage.lending import Lent
 from kapla.storage.pinning import OpenPin, Pinning
-from kapla.storage.pins import PinSummary
 from kapla.storage.sqlite.keeping.state import Hold
 from kapla.storage.sqlite.state import SqliteSettings
 

@@ -17,8 +17,8 @@ from eris.errors import StoreFull, StoreUnavailable
 from kapla.coap.caller import Caller
 from kapla.coap.frame import Code, Message, Option
 from kapla.errors import PinIncomplete, PinNotFound, RequestMalformed
+from kapla.pins import PinSummary
 from kapla.storage.access import Rights
-from kapla.storage.pins import PinSummary
 from tests.examples import examples
 from tests.kapla.coap.harness import (
     ALL_RIGHTS,

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from eris import BlockSize, Reference, StoreUnavailable
+from kapla.pins import PinSummary
 from kapla.storage.batching import BatchedStorage
-from kapla.storage.pins import Closing, PinSummary
+from kapla.storage.pins import Closing
 from kapla.storage.port import Promise
 from kapla.storage.sqlite.damage import transaction
 from kapla.storage.sqlite.database import SqliteSettings

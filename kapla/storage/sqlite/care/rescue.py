@@ -12,6 +12,7 @@ from typing import Final
 
 from eris.model import BlockSize
 from kapla.errors import StorageError
+from kapla.pins import LONGEST_NAME
 from kapla.storage.sqlite.care.records import Kind, Value
 from kapla.storage.sqlite.care.scan import DamagedTree, Scan
 from kapla.storage.sqlite.keeping.ids import Ids
@@ -20,8 +21,6 @@ __all__ = ["Rescued", "RescuedPin", "rescue"]
 
 _TABLES: Final = ("pins", "wanted", "arrivals", "lent")
 _REFERENCE: Final = 32
-_LONGEST_NAME: Final = 255
-
 
 Want = Callable[[bytes, int], None]
 """Takes what a pin lacks: what is called so, and the number of the pin. There may be millions."""
@@ -156,7 +155,7 @@ def _pin(row: int, values: list[Value]) -> RescuedPin | None:
             int() | None,
             bytes(small),
             bytes(large),
-        ] if 0 < len(name) <= _LONGEST_NAME and {keep, lend} <= {0, 1}:
+        ] if 0 < len(name) <= LONGEST_NAME and {keep, lend} <= {0, 1}:
             sets = list(_unpack_all(small, large))
             if len(sets) == 2:
                 ids, is_exact = sets[0] | sets[1], before is None

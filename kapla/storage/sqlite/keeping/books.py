@@ -16,8 +16,9 @@ from typing import Final
 from eris.errors import StoreUnavailable
 from eris.model import BlockSize
 from kapla.errors import StorageError
+from kapla.pins import PinSummary
 from kapla.storage.complaints import Complaints
-from kapla.storage.pins import PinSummary, Sizes
+from kapla.storage.pins import Sizes
 from kapla.storage.sqlite.damage import is_damage, unreadable
 from kapla.storage.sqlite.keeping.accounting import Accounts
 from kapla.storage.sqlite.keeping.lent_cache import LentCache

@@ -15,7 +15,8 @@ from typing import Final
 from eris.errors import StoreUnavailable
 from eris.model import Reference
 from kapla.errors import PinIncomplete, PinNotFound, RequestMalformed, StorageError
-from kapla.storage.pins import BEFORE_PINS, SALVAGED, Closing, PinChoice, PinSummary, some
+from kapla.pins import PinSummary
+from kapla.storage.pins import BEFORE_PINS, SALVAGED, Closing, PinChoice, some
 from kapla.storage.port import Page
 from kapla.storage.sqlite.damage import transaction
 from kapla.storage.sqlite.keeping.contents import contents

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from eris import ErisError, Reference
+from kapla.pins import PinSummary
 from kapla.storage.batching import BatchedStorage
 from kapla.storage.lending import Lent
 from kapla.storage.pinning import OpenPin
-from kapla.storage.pins import PinSummary
 from kapla.storage.port import StoreSettings
 from kapla.storage.worker import answered
 from tests.kapla.storage.databases import batched, get_many, make_blocks, put_many, under_pin

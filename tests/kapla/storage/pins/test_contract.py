@@ -9,7 +9,7 @@ import pytest
 
 from eris import BlockSize, Reference, StoreFull
 from kapla.errors import PinIncomplete, PinNotFound
-from kapla.storage.pins import name_of_root
+from kapla.pins import default_name
 from tests.kapla.storage.pins.stores import (
     MIB,
     OTHER,
@@ -173,7 +173,7 @@ def test_without_a_name_a_pin_is_called_by_its_root(settings: Settings) -> None:
             pin = await storage.pinning.open(OWNER)
             await under_pin(storage, list(blocks.values()), pin)
             summary = await storage.pinning.close(pin, root=root)
-            assert (summary.name, summary.root) == (name_of_root(root), root)
+            assert (summary.name, summary.root) == (default_name(root), root)
             await pinned(storage, blocks, "unlike")
             other = await storage.pinning.open(OTHER)
             await storage.pinning.close(other, name="of another", root=root)

@@ -9,7 +9,8 @@ from typing import Any
 import psycopg
 
 from eris import Reference
-from kapla.storage.pins import Closing, Hold, PinSummary
+from kapla.pins import PinSummary
+from kapla.storage.pins import Closing, Hold
 from kapla.storage.port import Promise
 from kapla.storage.postgresql.backend import PostgresBackend
 from kapla.storage.postgresql.eviction import Step
