@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -357,6 +357,11 @@ class RawPeer:
         self._reader = FrameReader(1 << 24)
         self._messages: list[Message] = []
         if csm:
+            self._greet()
+
+    def _greet(self) -> None:
+        # The other side may have closed by now; what it said before can be read.
+        with suppress(BrokenPipeError, ConnectionResetError):
             self.send(format_message(Code.CSM, options=[(2, b"\x10\x00\x00"), (4, b"")]))
 
     @classmethod
