@@ -75,6 +75,8 @@ class Lacking:
         self._passing = asyncio.Lock()
         # Portions to pass on unasked: after a question that finds nothing, and from now on.
         self._pause = self._unasked = 0
+        # How often something was learnt: what was asked before that teaches the same once more.
+        self._learnt = 0
 
     async def __aenter__(self) -> Self:
         return self
@@ -139,6 +141,7 @@ class Lacking:
             await self._put(blocks)
 
     async def _lacking(self, finder: BlockFinder, blocks: list[EncodedBlock]) -> list[EncodedBlock]:
+        before = self._learnt
         try:
             found = await finder.find([reference for reference, _ in blocks])
         except StoreError as error:
@@ -147,12 +150,19 @@ class Lacking:
             _log.debug("It does not tell: %s", error)
             self._finder = None
             return blocks
-        self._learn(any(found))
+        self._learn(any(found), before)
         if self._found is not None:
             shares = (content_share(len(block)) for _, block in compress(blocks, found))
             self._found(sum(shares))
         return [one for one, is_there in zip(blocks, found, strict=True) if not is_there]
 
-    def _learn(self, is_any_there: bool) -> None:
-        self._pause = 0 if is_any_there else min(2 * self._pause or 1, _RAREST)
+    def _learn(self, is_any_there: bool, before: int) -> None:
+        """Take it from an answer how often to ask, and from those to questions together once."""
+        if is_any_there:
+            self._pause = 0
+        elif before == self._learnt:
+            self._pause = min(2 * self._pause or 1, _RAREST)
+        else:
+            return
         self._unasked = self._pause
+        self._learnt += 1

@@ -138,6 +138,30 @@ def test_what_comes_after_what_was_changed_is_found_again() -> None:
     run(main)
 
 
+def test_a_gap_that_questions_under_way_together_find_hides_little_behind_it() -> None:
+    """As where an upload broke off whose last questions had no answer, but not what came later."""
+    content = content_of(32 * MIB)
+
+    async def main() -> None:
+        whole = AskedStore()
+        await put_content(whole, content)
+        there = {*whole.puts[: 5 * 32], *whole.puts[9 * 32 : 20 * 32]}
+        store = AskedStore()
+        for reference in there:
+            await store.memory.put(reference, await whole.memory.get(reference, BlockSize.LARGE))
+        store.answer.clear()
+        putting = asyncio.ensure_future(put_content(store, io.BytesIO(content), finder=store))
+        while len(store.asked) < 9:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0)
+        store.answer.set()
+        await putting
+        assert len(store.memory) == len(whole.memory)
+        # One portion.
+        assert len(there.intersection(store.puts)) <= store.asked[0] == 32
+
+    run(main)
+
+
 def test_no_more_than_eight_questions_wait_for_an_answer() -> None:
     content = content_of(10 * MIB)
 
