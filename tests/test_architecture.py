@@ -156,6 +156,7 @@ RULES = (
             "eris.errors",
             "eris.model",
             "eris.store",
+            "eris.threads",
         ),
     ),
     Rule(

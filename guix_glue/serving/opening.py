@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import ParamSpec, Protocol, TypeVar
 
-from eris.threads import settle
+from eris.threads import settle, start_in_thread
 
 __all__ = ["opened_in_thread"]
 
@@ -23,7 +23,7 @@ async def opened_in_thread(
     function: Callable[P, T | None], *args: P.args, **kwargs: P.kwargs
 ) -> T | None:
     """As `in_thread`, of what opens something: when cancelled, that is closed again."""
-    call = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    call = start_in_thread(function, *args, **kwargs)
     try:
         return await asyncio.shield(call)
     except asyncio.CancelledError:

@@ -20,6 +20,7 @@ from typing import Any, TypeVar, cast
 
 from eris.errors import ErisError
 from eris.model import BlockSize, Reference
+from eris.threads import in_thread
 from kapla.storage.hashing import Hasher, Puts
 from kapla.storage.opening import open_backend
 from kapla.storage.pinning import Pinning
@@ -27,7 +28,7 @@ from kapla.storage.pins import Hold
 from kapla.storage.port import Backend, Kept, Listing, Looker, StoreSettings
 from kapla.storage.rounds import SIZE, Finding, HeldFind, Reading, Task, Writing
 from kapla.storage.scrubbing import Scrubbing
-from kapla.storage.worker import Lanes, Wanted, Worker, always, answered, to_its_end
+from kapla.storage.worker import Lanes, Wanted, Worker, always, answered
 
 __all__ = ["BatchedStorage", "FindDone", "GetDone", "PutDone", "Wanted", "always"]
 
@@ -64,7 +65,7 @@ class BatchedStorage:
 
         Raises: StorageError.
         """
-        await to_its_end(self._open_backend)
+        await in_thread(self._open_backend)
         self._writers = [Writing(self.backend) for _ in range(self.backend.writers)]
         see_to = self._writers[0].worker.poke
         readers = [Reading(self.backend, see_to) for _ in range(self.backend.readers)]
@@ -93,7 +94,7 @@ class BatchedStorage:
             self._started.pop()
         if self._is_open:
             self._is_open = False
-            await to_its_end(self.backend.close)
+            await in_thread(self.backend.close)
 
     def _open_backend(self) -> None:
         self.backend = open_backend(self.settings)

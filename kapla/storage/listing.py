@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 
+from eris.threads import in_thread
 from kapla.storage.port import Page
-from kapla.storage.worker import to_its_end
 
 __all__ = ["Pages"]
 
@@ -27,4 +26,4 @@ class Pages:
         """
         async with self._turn:
             # To its end, whoever loses interest: the next one waits for it.
-            return await to_its_end(partial(self._read, start))
+            return await in_thread(self._read, start)

@@ -18,7 +18,7 @@ from eris.errors import ErisError, StoreUnavailable
 from kapla.storage.backlog import Backlog
 from kapla.storage.complaints import Complaints
 
-__all__ = ["Done", "Lanes", "Wanted", "Worker", "all_kept", "always", "answered", "to_its_end"]
+__all__ = ["Done", "Lanes", "Wanted", "Worker", "all_kept", "always", "answered"]
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +33,6 @@ Chore = Callable[[bool], float | None]
 seconds as it said. None: only after the next round."""
 
 Requests = TypeVar("Requests", bound=Sized)
-Result = TypeVar("Result")
 
 _Item = tuple[Requests, Done, Wanted]
 _STOP: Final = "stop"
@@ -266,16 +265,6 @@ async def all_kept(
     for error in errors or ():
         if error is not None:
             raise error
-
-
-async def to_its_end(work: Callable[[], Result]) -> Result:
-    """Run in a thread; if cancelled, still wait until it is done: it may have something open."""
-    running = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        raise
 
 
 def _settle(future: asyncio.Future[None]) -> None:
