@@ -25,16 +25,23 @@ class AskedStore(RecordingStore):
         self.memory = MemoryStore(blocks)
         super().__init__(self.memory)
         self.asked: list[int] = []
+        self.questions = asyncio.Semaphore(0)
         self.error = error
         self.answer = asyncio.Event()
         self.answer.set()
 
     async def find(self, references: Sequence[Reference]) -> list[bool]:
         self.asked.append(len(references))
+        self.questions.release()
         await self.answer.wait()
         if self.error is not None:
             raise self.error
         return await self.memory.find(references)
+
+    async def was_asked(self, times: int) -> None:
+        """Wait for so many questions more."""
+        for _ in range(times):
+            await self.questions.acquire()
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -151,8 +158,7 @@ def test_a_gap_that_questions_under_way_together_find_hides_little_behind_it() -
             await store.memory.put(reference, await whole.memory.get(reference, BlockSize.LARGE))
         store.answer.clear()
         putting = asyncio.ensure_future(put_content(store, io.BytesIO(content), finder=store))
-        while len(store.asked) < 9:  # noqa: ASYNC110 - it tells nobody
-            await asyncio.sleep(0)
+        await store.was_asked(9)
         store.answer.set()
         await putting
         assert len(store.memory) == len(whole.memory)
@@ -169,8 +175,7 @@ def test_no_more_than_eight_questions_wait_for_an_answer() -> None:
         store = AskedStore()
         store.answer.clear()
         putting = asyncio.ensure_future(put_content(store, io.BytesIO(content), finder=store))
-        while len(store.asked) < 8:  # noqa: ASYNC110 - it tells nobody
-            await asyncio.sleep(0)
+        await store.was_asked(8)
         assert not store.puts
         store.answer.set()
         await putting
@@ -212,8 +217,7 @@ def test_an_error_of_the_store_ends_it_and_leaves_no_question_behind() -> None:
 
         async def source() -> AsyncIterator[bytes]:
             yield content_of(3 * MIB)
-            while not store.asked:  # noqa: ASYNC110 - it tells nobody
-                await asyncio.sleep(0)
+            await store.was_asked(1)
             fail()
 
         before = asyncio.all_tasks()

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import select
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging.handlers import QueueHandler
+from queue import SimpleQueue
 
 import psycopg
 import pytest
@@ -22,6 +28,8 @@ from tests.kapla.storage.contract.stores import MIB, batched, find, get, make_bl
 from tests.kapla.storage.databases import get_many, put_many
 from tests.kapla.storage.pins.stores import lent_within_seconds, pinned
 from tests.postgres import Server
+
+_PATIENCE_S = 60
 
 # What an administrator may have set for a role or a database, for others than Kapla.
 HOSTILE = (
@@ -329,6 +337,23 @@ def test_a_standby_that_takes_over_without_what_came_last(empty_server: Server) 
     asyncio.run(main())
 
 
+@contextmanager
+def told() -> Iterator[SimpleQueue[logging.LogRecord]]:
+    """What is said from now on."""
+    records: SimpleQueue[logging.LogRecord] = SimpleQueue()
+    handler, logger = QueueHandler(records), logging.getLogger("kapla.storage.postgresql")
+    logger.addHandler(handler)
+    try:
+        yield records
+    finally:
+        logger.removeHandler(handler)
+
+
+def until_said(records: SimpleQueue[logging.LogRecord], words: str) -> None:
+    while words not in records.get(timeout=_PATIENCE_S).getMessage():
+        pass
+
+
 @pytest.mark.parametrize("way", ["away", "read-only"])
 def test_who_watches_an_idle_daemon_is_told(
     empty_server: Server, caplog: pytest.LogCaptureFixture, way: str
@@ -359,28 +384,20 @@ def test_who_watches_an_idle_daemon_is_told(
             f" WHERE datname = '{name}'"
         )
 
-    async def until_said(words: str) -> None:
-        for _ in range(3000):
-            if any(words in message for message in caplog.messages):
-                return
-            await asyncio.sleep(0.02)
-        raise AssertionError(caplog.messages)
-
     async def main() -> None:
         async with batched(PostgresSettings.of(url)):
             await asyncio.to_thread(switch, on)
-            await until_said(said)
+            await asyncio.to_thread(until_said, records, said)
             await asyncio.to_thread(switch, off)
-            await until_said("The store can be used again")
+            await asyncio.to_thread(until_said, records, "The store can be used again")
 
-    asyncio.run(main())
+    with told() as records:
+        asyncio.run(main())
     # Once, and not each second.
     assert len(caplog.messages) == len(set(caplog.messages))
 
 
-def test_who_was_silent_within_a_transaction_begins_it_anew(
-    postgres_url: str, postgres_server: Server
-) -> None:
+def test_who_was_silent_within_a_transaction_begins_it_anew(postgres_url: str) -> None:
     session = Session(PostgresSettings.of(postgres_url))
     pids: list[int] = []
 
@@ -389,10 +406,9 @@ def test_who_was_silent_within_a_transaction_begins_it_anew(
         if len(pids) > 1:
             return
         cursor.execute("SET idle_in_transaction_session_timeout = 1")
-        while postgres_server.execute(
-            f"SELECT FROM pg_stat_activity WHERE pid = {pids[0]}", postgres_url
-        ):
-            time.sleep(0.01)
+        # What the server says when it ends the session.
+        said, _, _ = select.select([cursor.connection], [], [], _PATIENCE_S)
+        assert said
         cursor.execute("SELECT 1")
 
     session.retried(work)
