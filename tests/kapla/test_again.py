@@ -264,7 +264,7 @@ def test_it_has_an_end_where_every_connection_is_lost() -> None:
     async def main() -> None:
         async with (
             fake_server(answer_once) as server,
-            RemoteStore(server.url, reconnect_s=0.3) as store,
+            RemoteStore(server.url, reconnect_s=1.0) as store,
         ):
             server_of.append(server)
             assert await get(store) == SMALL

@@ -21,7 +21,7 @@ from tests.clocks import Clock, run_on_clock
 from tests.guix_glue.fetch.fakes import Reply, running_server, scripted_server, self_signed
 
 PARTS = [f"{number:032d}" for number in range(300)]
-SHORT = Timeouts(connect_s=5.0, answer_s=0.2, total_s=5.0)
+SHORT = Timeouts(connect_s=5.0, answer_s=1.0, total_s=30.0)
 
 
 def text_of(part: str) -> bytes:
