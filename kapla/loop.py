@@ -1,7 +1,9 @@
-"""The event loop of commands and of the daemon: one whose look-ups of names do not hold up its end.
+"""The event loop of commands and of the daemon: names hold up no end, a reader no time-out.
 
 asyncio asks the resolver in a thread of its pool, and waits for all of these before it ends. A
 resolver that gets no answer takes half a minute and more, long after whoever asked gave it up.
+
+The time of this loop stands still while it is stuck in a write to whoever takes the output.
 """
 
 from __future__ import annotations
@@ -13,13 +15,19 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from kapla import held_up
+
 __all__ = ["Loop", "aside"]
 
 _T = TypeVar("_T")
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """asyncio's own, but for the thread that asks the resolver: it may be left behind."""
+    """asyncio's own, but for its time, and the thread that asks the resolver: it may be left."""
+
+    def time(self) -> float:
+        """Seconds, without those in which the output held us up."""
+        return super().time() - held_up.seconds()
 
     async def getaddrinfo(
         self,

@@ -6,6 +6,7 @@
   only if the reader has gone, silently, since that is how `head` ends a pipe.
 * What cannot be written to standard error is dropped: the result and the exit code do not depend on
   whether anybody hears of it.
+* Whoever takes what is written may take his time: no time-out counts it (`kapla.held_up`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import select
 import sys
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from kapla import held_up
 from kapla.cli.outcome import CommandError, ExitCode
 
 if TYPE_CHECKING:
@@ -54,10 +56,11 @@ class _Output(io.FileIO):
     def write(self, data: ReadableBuffer) -> int:
         """Write all of it or some; waits where the other end made it not wait."""
         try:
-            while (count := super().write(data)) is None:
-                poll = select.poll()
-                poll.register(self.fileno(), select.POLLOUT)
-                poll.poll()
+            with held_up.counted():
+                while (count := super().write(data)) is None:
+                    poll = select.poll()
+                    poll.register(self.fileno(), select.POLLOUT)
+                    poll.poll()
         except BrokenPipeError:
             raise ReaderGone("the reader has gone") from None
         except OSError as error:
@@ -70,7 +73,7 @@ class _Messages(io.FileIO):
 
     def write(self, data: ReadableBuffer) -> int:
         """Write what can be written, and say that all was."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), held_up.counted():
             super().write(data)
         return memoryview(data).nbytes
 
