@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -82,6 +83,8 @@ class Inside:
         self.nars = nars
         self._site = Site(source)
         self.left_out: list[OtherStore] = []
+        self.has_left_out = asyncio.Event()
+        """Set with the first of these."""
 
     async def get(self, path: str, method: str = "GET") -> Reply:
         """The reply to a request."""
@@ -121,6 +124,7 @@ async def inside(
     def leave_out(other: OtherStore) -> None:
         proxy.left_out.append(other)
         proxy.source.leave_out(other)
+        proxy.has_left_out.set()
 
     infos = CacheInfos(
         directory,

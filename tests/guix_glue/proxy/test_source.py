@@ -384,8 +384,7 @@ def test_the_store_is_the_one_of_the_servers(tmp_path: Path) -> None:
                 text = await proxy.text("/nix-cache-info")
                 assert text.startswith("StoreDir: /nix/store\n")
                 # The first who tells of a store is enough for an answer.
-                while not proxy.left_out:  # noqa: ASYNC110 - of what nobody else waits for
-                    await asyncio.sleep(0.005)
+                await proxy.has_left_out.wait()
                 assert [other.server.url for other in proxy.left_out] == [guix.url]
                 assert "/nix/store" in await proxy.text("/")
                 assert (await proxy.get(f"/{'0' * 32}.narinfo")).status == 404
